@@ -1,0 +1,117 @@
+"""COCO json: ground truth with its pictures, and results files of any detector."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.errors import InputError
+from datasets.tables import CORNERS, Source
+from datasets.yolo import Collector
+
+
+def load_json(path: Path) -> Any:
+    """Parsed json. Raises InputError with line and column."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        where = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"{path}{where}: not valid JSON ({error})") from None
+
+
+def open_coco(spec: str, path: Path) -> Source:
+    """Pictures and boxes of a COCO ground-truth file; pictures are looked for beside it and in its folder "images".
+
+    Raises InputError when the file lacks images, annotations or categories.
+    """
+    content = load_json(path)
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "annotations", "categories")):
+        raise InputError(f"{path}: a COCO ground truth has the lists images, annotations and categories; found {_describe(content)}")
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    index = {category["id"]: i for i, category in enumerate(categories)}
+    collector = Collector(path.parent.resolve(), [str(category["name"]) for category in categories])
+    collector.note(path, "used", "annotations")
+    names: dict[Any, str] = {}
+    for entry in content["images"]:
+        file = find_picture(path.parent.resolve(), str(entry["file_name"]))
+        if file is None:
+            collector.note(path.parent.resolve() / str(entry["file_name"]), "failed", "listed in the json but not on disk")
+            continue
+        before = len(collector.images)
+        collector.picture(file, "", None, expects_labels=False)
+        if len(collector.images) > before:
+            collector.images[-1]["labelled"] = True
+            names[entry["id"]] = str(collector.images[-1]["image"])
+    for position, annotation in enumerate(content["annotations"]):
+        take_annotation(collector, path, position, annotation, names, index)
+    return collector.source(spec, "coco")
+
+
+def find_picture(folder: Path, name: str) -> Path | None:
+    """A picture named by a json, below its folder only."""
+    for candidate in (folder / name, folder / "images" / name, folder / Path(name).name, folder / "images" / Path(name).name):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def take_annotation(collector: Collector, path: Path, position: int, annotation: Any, names: dict[Any, str], index: dict[Any, int]) -> None:
+    """One annotation -> a box, or a note with its position in the list."""
+    try:
+        x, y, width, height = (float(v) for v in annotation["bbox"])
+        image, label = names.get(annotation["image_id"]), index.get(annotation["category_id"])
+    except (KeyError, TypeError, ValueError):
+        collector.rows.append({"path": str(path), "line": position, "action": "rejected", "reason": "annotation without a usable bbox, image_id or category_id"})
+        return
+    reason = ""
+    if image is None:
+        reason = "annotation of a picture that is not used"
+    elif label is None:
+        reason = f"category {annotation['category_id']} is not in categories"
+    elif not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
+        reason = "width or height is not positive"
+    if reason:
+        collector.rows.append({"path": str(path), "line": position, "action": "rejected", "reason": reason})
+        return
+    collector.boxes.append({"image": image, "label": label, "x1": x, "y1": y, "x2": x + width, "y2": y + height, "crowd": bool(annotation.get("iscrowd", 0))})
+
+
+def read_results(path: Path, images: pd.DataFrame, categories: dict[int, int], image_ids: dict[Any, str]) -> pd.DataFrame:
+    """A COCO results file -> detections: image, label, x1, y1, x2, y2, confidence.
+
+    categories: category id -> class index. image_ids: image id -> picture id; ids that are names or stems of pictures also match.
+    Raises InputError naming the first unknown ids.
+    """
+    content = load_json(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path}: a COCO results file is a list of detections; found {_describe(content)}")
+    stems = {Path(image).stem: image for image in images["image"]}
+    known = {**stems, **{image: image for image in images["image"]}, **image_ids}
+    records, unknown = [], []
+    for position, entry in enumerate(content):
+        try:
+            key, label = entry["image_id"], categories[entry["category_id"]]
+            x, y, width, height = (float(v) for v in entry["bbox"])
+            confidence = float(entry["score"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: detection {position} lacks a usable image_id, category_id, bbox or score ({error})") from None
+        image = known.get(key, known.get(str(key)))
+        if image is None:
+            unknown.append(key)
+            continue
+        records.append((image, label, x, y, x + width, y + height, confidence))
+    if unknown:
+        raise InputError(f"{path}: {len(unknown)} detections are for pictures not in this domain, first ids {unknown[:5]}; use the same ids or file names")
+    return pd.DataFrame(records, columns=["image", "label", *CORNERS, "confidence"])
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"an object with {', '.join(sorted(map(str, content))[:6]) or 'no keys'}"
+    return f"a {type(content).__name__}"

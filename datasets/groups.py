@@ -1,0 +1,57 @@
+"""Which pictures belong together: frames of one clip, one session, one original. A group is the unit of every interval and test."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from datasets.errors import InputError
+
+# Exporters append a content hash to each augmented copy; copies of one original are one unit.
+_COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$")
+# A trailing counter, with the word people put before it.
+_COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
+
+
+def original(stem: str) -> str:
+    """File stem without an exporter's copy suffix."""
+    return _COPY.sub("", stem)
+
+
+def recording(stem: str) -> str:
+    """File stem without its frame counter: what pictures of one recording share."""
+    base = original(stem)
+    return _COUNTER.sub("", base) or base
+
+
+def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
+    """Group of each picture, and a sentence about where it comes from.
+
+    With a pattern (a regular expression with a named group "group", searched in the path) that decides. Otherwise the name without
+    its frame counter, where that gives at least two recordings of which one has several pictures; else each original is a group of its own.
+    Raises InputError when the pattern is no regular expression, has no such group, or does not match a path.
+    """
+    if pattern is not None:
+        return by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
+    stems = paths.str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
+    recordings = stems.map(recording)
+    counts = recordings.value_counts()
+    if len(counts) >= 2 and counts.max() >= 2:
+        return recordings, f"{len(counts)} recordings, read from the file names (name without its counter)"
+    originals = stems.map(original)
+    return originals, "no recording in the file names: each picture counts as independent (give --group-by if frames belong together)"
+
+
+def by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
+    """Named group "group" of a regular expression in each path."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--group-by {pattern!r} is not a regular expression ({error})") from None
+    if "group" not in compiled.groupindex:
+        raise InputError(f"--group-by {pattern!r} has no named group; write for example '(?P<group>clip\\d+)'")
+    found = paths.map(compiled.search)
+    if found.isna().any():
+        raise InputError(f"--group-by {pattern!r} does not match {paths[found.isna()].iloc[0]}; every picture needs a group")
+    return found.map(lambda match: match.group("group"))

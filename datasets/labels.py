@@ -1,0 +1,122 @@
+"""The one reader of YOLO label files. Strict row by row, lenient file by file: a bad row costs that row, never the picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# A label file is a few kilobytes; one of 16 MB is something else.
+MAX_BYTES = 16_000_000
+# Exporters round: up to this much beyond the edge is rounding, and is clipped.
+EDGE = 1.01
+
+
+@dataclass(frozen=True)
+class Row:
+    """One accepted box, normalised corners in [0, 1]."""
+
+    label: int
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """A row not taken as written. action is "rejected" or "repaired"."""
+
+    line: int
+    action: str
+    reason: str
+
+
+def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[Row], list[Note]]:
+    """Boxes of one YOLO file and what was wrong with the other rows. An empty file is a background picture: no rows, no notes.
+
+    Polygon rows become their bounding box. Raises ValueError with the reason when the file as a whole cannot be read.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"label file over {MAX_BYTES // 1_000_000} MB")
+    raw = path.read_bytes()
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError("label file is UTF-16; save it as UTF-8")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("label file is not text (UTF-8)") from None
+    rows: list[Row] = []
+    notes: list[Note] = []
+    seen: set[Row] = set()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row, repair = parse_row(line, classes)
+        except ValueError as error:
+            notes.append(Note(number, "rejected", str(error)))
+            continue
+        if row in seen:
+            notes.append(Note(number, "repaired", "duplicate row dropped"))
+            continue
+        seen.add(row)
+        rows.append(row)
+        if repair:
+            notes.append(Note(number, "repaired", repair))
+    return rows, notes
+
+
+def parse_row(line: str, classes: Sequence[str]) -> tuple[Row, str]:
+    """One label row -> box and what was repaired ("" if nothing). Raises ValueError with the reason for a row that must be rejected."""
+    fields = line.split()
+    if line.lstrip().startswith("#"):
+        raise ValueError("comment; YOLO label files have none")
+    if len(fields) == 1 and "," in line:
+        raise ValueError("comma-separated; YOLO rows are separated by spaces")
+    label = class_of(fields[0], classes)
+    try:
+        numbers = [float(field) for field in fields[1:]]
+    except ValueError:
+        raise ValueError(f"not a number in {' '.join(fields[1:6])!r}") from None
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("coordinate is not finite")
+    if len(numbers) == 5:
+        raise ValueError("six columns: looks like a prediction with confidence, not a label")
+    if len(numbers) == 4:
+        cx, cy, width, height = numbers
+        corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+        if width <= 0 or height <= 0:
+            raise ValueError("width or height is not positive")
+        repair = ""
+    elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+        xs, ys = numbers[::2], numbers[1::2]
+        corners = (min(xs), min(ys), max(xs), max(ys))
+        repair = "box taken from a polygon"
+    else:
+        raise ValueError(f"{len(fields)} columns; expected 5 (box) or 1 + 2n (polygon)")
+    if max(numbers) > 2:
+        raise ValueError("coordinates look like pixels; YOLO rows are fractions of the picture")
+    if max(numbers) > EDGE or min(numbers) < 1 - EDGE:
+        raise ValueError("coordinate outside the picture")
+    x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in corners)
+    if x2 <= x1 or y2 <= y1:
+        raise ValueError("box has no area inside the picture")
+    # Half a millionth is the rounding of six decimals, not a box drawn over the edge.
+    if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 2e-6:
+        repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
+    return Row(label, x1, y1, x2, y2), repair
+
+
+def class_of(field: str, classes: Sequence[str]) -> int:
+    """Class index of the first column. Accepts "0", "0.0" and a unique class name; raises ValueError otherwise."""
+    try:
+        value = float(field)
+    except ValueError:
+        if list(classes).count(field) == 1:
+            return list(classes).index(field)
+        raise ValueError(f"class {field!r} is neither a number nor one of the names") from None
+    if not value.is_integer() or not (0 <= value < len(classes) or (not classes and value >= 0)):
+        raise ValueError(f"class {field} is not in 0..{len(classes) - 1}")
+    return int(value)

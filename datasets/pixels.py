@@ -1,0 +1,129 @@
+"""Reading pictures: upright, once, by us; so that every library downstream sees the same pixels."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MIN_SIDE = 10
+# 179 megapixels: Pillow's own decompression-bomb error threshold.
+MAX_PIXELS = 178_956_970
+_TRANSPOSED = frozenset({5, 6, 7, 8})
+_TURNS = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+class UnreadablePicture(Exception):
+    """A file that cannot be used as a picture; the message is the reason, short enough for a ledger."""
+
+
+def probe(path: Path) -> tuple[int, int]:
+    """Width and height in pixels of the upright picture, from the header alone.
+
+    Raises UnreadablePicture with the reason: empty file, not a picture, too small, too large, not a regular file.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadablePicture("not a regular file")
+        if status.st_size == 0:
+            raise UnreadablePicture("empty file")
+        with Image.open(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(0x0112, 1) in _TRANSPOSED
+    except UnidentifiedImageError:
+        raise UnreadablePicture(f"not a picture ({looks_like(path)})") from None
+    except Image.DecompressionBombError:
+        raise UnreadablePicture("too large (over 179 megapixels)") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadablePicture(f"unreadable ({error})") from None
+    if width * height > MAX_PIXELS:
+        raise UnreadablePicture("too large (over 179 megapixels)")
+    if min(width, height) < MIN_SIDE:
+        raise UnreadablePicture(f"too small ({width}x{height}, needs {MIN_SIDE} pixels a side)")
+    return (height, width) if turned else (width, height)
+
+
+def looks_like(path: Path) -> str:
+    """A guess at what a file that is no picture is, for the reason in the ledger."""
+    with path.open("rb") as handle:
+        head = handle.read(64).lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page"
+    return "unknown content"
+
+
+def decode(path: Path) -> Pixels:
+    """BGR pixels (H, W, 3) uint8, turned upright by the EXIF orientation.
+
+    Raises UnreadablePicture when the file is cut short or broken.
+    """
+    try:
+        raw = path.read_bytes()
+        with Image.open(path) as header:
+            kind, mode, turn = header.format, header.mode, header.getexif().get(0x0112, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadablePicture(f"unreadable ({error})") from None
+    whole = kind != "JPEG" or b"\xff\xd9" in raw[-64:]
+    if whole and mode in ("RGB", "L"):
+        pixels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is not None:
+            upright = _TURNS[turn](pixels) if turn in _TURNS else pixels
+            return np.ascontiguousarray(upright, dtype=np.uint8)
+    # Unusual modes, and JPEGs without an end marker: Pillow reads them strictly and says when data is missing.
+    try:
+        with Image.open(path) as picture:
+            colour = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadablePicture("cut short" if "truncated" in str(error) else f"broken ({error})") from None
+    return np.ascontiguousarray(colour[..., ::-1])
+
+
+def statistics(pixels: Pixels) -> dict[str, float]:
+    """Readable properties of a picture, all independent of its size.
+
+    brightness, contrast: mean and standard deviation of grey, in [0, 1]. saturation: mean, in [0, 1]. sharpness: log10 of the
+    variance of the Laplacian at 256 pixels' width. top_light: how much brighter the top quarter is than the bottom half (sky).
+    texture_gradient: log10 ratio of edge energy in the upper half to the lower half; a road seen at a shallow angle has its
+    texture squeezed towards the horizon, one seen from above is alike everywhere. Together they stand in for the viewpoint.
+    mean_b ... spread_r: mean and standard deviation of each channel in [0, 255].
+    """
+    small = cv2.resize(pixels, (256, max(8, round(256 * pixels.shape[0] / pixels.shape[1]))), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
+    edges = cv2.Laplacian(grey, cv2.CV_32F)
+    energy = np.square(edges)
+    half, quarter = grey.shape[0] // 2, grey.shape[0] // 4
+    high, low = small.max(2).astype(np.float32), small.min(2).astype(np.float32)
+    mean, spread = cv2.meanStdDev(small)
+    channels = {f"{what}_{name}": float(values[i, 0]) for what, values in (("mean", mean), ("spread", spread)) for i, name in enumerate("bgr")}
+    return {
+        **channels,
+        "brightness": float(grey.mean()),
+        "contrast": float(grey.std()),
+        "saturation": float(((high - low) / np.maximum(high, 1)).mean()),
+        "sharpness": float(np.log10(edges.var() + 1e-8)),
+        "top_light": float(grey[:quarter].mean() - grey[half:].mean()),
+        "texture_gradient": float(np.log10((energy[:half].mean() + 1e-8) / (energy[half:].mean() + 1e-8))),
+    }
+
+
+def difference_hash(pixels: Pixels) -> bytes:
+    """256-bit gradient hash (32 bytes): near-duplicates differ in few bits, unrelated pictures in about half."""
+    small = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (17, 16), interpolation=cv2.INTER_AREA)
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()

@@ -1,0 +1,55 @@
+"""Opening any source by its specification: one place that decides what a path is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from datasets import coco, groups, video, yolo
+from datasets.errors import InputError
+from datasets.pixels import SUFFIXES
+from datasets.tables import Source
+
+KINDS = "a data.yaml, a folder of pictures, a video or a COCO json"
+
+
+def open_source(spec: str, *, cache: Path, classes: Sequence[str] = (), group_by: str | None = None) -> Source:
+    """Open what spec names: a data.yaml (or a folder that holds one), a folder of pictures, a picture, a video, a COCO json.
+
+    cache: where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`.
+    Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
+    """
+    path = Path(spec).expanduser()
+    if spec.startswith("kaggle:"):
+        raise InputError(f"{spec}: Kaggle handles are not opened directly yet; download it with kagglehub and give the folder")
+    if not path.exists():
+        raise InputError(f"{spec}: no such file or folder; give {KINDS}")
+    source = dispatch(spec, path.resolve(), cache, classes)
+    if source.images.empty:
+        failed = source.ledger[source.ledger["bucket"] == "failed"]
+        why = f"; {len(failed)} files failed, first: {failed['path'].iloc[0]} ({failed['reason'].iloc[0]})" if len(failed) else ""
+        raise InputError(f"{spec}: no usable picture found{why}; give {KINDS}")
+    if source.kind != "video" or group_by is not None:
+        assigned, sentence = groups.assign(source.images["path"], group_by)
+        source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
+    return source
+
+
+def dispatch(spec: str, path: Path, cache: Path, classes: Sequence[str]) -> Source:
+    """Choose the reader by what lies on disk."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        cards = [path / name for name in ("data.yaml", "data.yml", "dataset.yaml") if (path / name).is_file()]
+        return yolo.open_yaml(spec, cards[0]) if cards else yolo.open_folder(spec, path, classes)
+    if suffix in {".yaml", ".yml"}:
+        return yolo.open_yaml(spec, path)
+    if suffix in video.SUFFIXES:
+        return video.open_video(spec, path, cache)
+    if suffix == ".json":
+        return coco.open_coco(spec, path)
+    if suffix in SUFFIXES:
+        collector = yolo.Collector(path.parent, classes)
+        collector.picture(path, "", None, expects_labels=False)
+        return collector.source(spec, "picture")
+    raise InputError(f"{spec}: {suffix or 'a file without suffix'} is not a known kind of source; give {KINDS}")

@@ -1,0 +1,195 @@
+"""What stands on the road or beside it: cars, motorcycles with riders, trees. None of them is ever labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.world.camera import NEAR, Camera
+
+Points = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
+Colour = tuple[float, float, float]
+
+CAR_COLOURS: tuple[Colour, ...] = ((0.82, 0.82, 0.82), (0.12, 0.12, 0.13), (0.45, 0.45, 0.46), (0.35, 0.12, 0.10), (0.12, 0.14, 0.55), (0.62, 0.60, 0.52))
+GLASS: Colour = (0.20, 0.16, 0.13)
+RUBBER: Colour = (0.07, 0.07, 0.07)
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """A car or a motorcycle at (x, y) metres, heading in degrees from +Y, speed in metres a second along the road."""
+
+    kind: str
+    x: float
+    y: float
+    heading: float
+    speed: float
+    colour: Colour
+
+    def at(self, seconds: float, shift: float) -> Vehicle:
+        """The same vehicle later, displaced by shift metres along the periodic road."""
+        return Vehicle(self.kind, self.x, self.y + self.speed * seconds + shift, self.heading, self.speed, self.colour)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Crown puffs as rows of x, y, z, radius in metres, with one brightness each (N,)."""
+
+    puffs: Points
+    tones: Points
+
+
+@dataclass(frozen=True)
+class Face:
+    """A flat polygon (N, 3) in metres with its colour."""
+
+    corners: Points
+    colour: Colour
+
+
+def prism(base: Points, low: float, high: float, top_scale: float, colour: Colour, *, shift: float = 0.0) -> list[Face]:
+    """Upright prism over a convex base (N, 2), its top shrunk by top_scale and shifted along the body."""
+    bottom = np.column_stack([base, np.full(len(base), low)])
+    top = np.column_stack([base * [0.5 + 0.5 * top_scale, top_scale] + [0.0, shift], np.full(len(base), high)])
+    sides = [Face(np.array([bottom[i], bottom[j], top[j], top[i]]), colour) for i, j in zip(range(len(base)), np.roll(range(len(base)), -1), strict=True)]
+    return [*sides, Face(top, colour)]
+
+
+def rectangle(length: float, width: float, *, centre: float = 0.0) -> Points:
+    """Corners (4, 2) of a body lying along Y."""
+    return np.array([[-width / 2, -length / 2], [width / 2, -length / 2], [width / 2, length / 2], [-width / 2, length / 2]]) + [0.0, centre]
+
+
+def wheel(x: float, y: float, radius: float, width: float) -> list[Face]:
+    """An upright disc seen from its side, as two faces and a tread."""
+    angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    rim = np.stack([np.zeros(14), y + radius * np.cos(angle), radius + radius * np.sin(angle)], 1)
+    left, right = rim + [x - width / 2, 0, 0], rim + [x + width / 2, 0, 0]
+    tread = [Face(np.array([left[i], left[i - 1], right[i - 1], right[i]]), RUBBER) for i in range(14)]
+    return [*tread, Face(left, RUBBER), Face(right, RUBBER)]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Faces of a body, concatenated. corners: (N, 3) metres. starts: (F + 1,) into corners. part, colours: (F,), (F, 3).
+
+    centres, normals: (F, 3), the normals pointing outwards. Parts are drawn in order, lowest first.
+    """
+
+    corners: Points
+    starts: npt.NDArray[np.intp]
+    part: npt.NDArray[np.intp]
+    colours: Points
+    centres: Points
+    normals: Points
+
+
+def mesh(parts: list[list[Face]]) -> Mesh:
+    """Flatten the faces of convex parts; a face looks away from the middle of its part."""
+    faces = [face for part in parts for face in part]
+    normals = []
+    for part in parts:
+        middle = np.concatenate([face.corners for face in part]).mean(0)
+        for face in part:
+            normal = np.cross(face.corners[1] - face.corners[0], face.corners[-1] - face.corners[0])
+            outward = normal @ (face.corners.mean(0) - middle)
+            normals.append(normal / (np.linalg.norm(normal) + 1e-9) * (1.0 if outward >= 0 else -1.0))
+    return Mesh(
+        corners=np.concatenate([face.corners for face in faces]),
+        starts=np.cumsum([0, *(len(face.corners) for face in faces)]),
+        part=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
+        colours=np.array([face.colour for face in faces]),
+        centres=np.array([face.corners.mean(0) for face in faces]),
+        normals=np.array(normals),
+    )
+
+
+@cache
+def body(kind: str, colour: Colour) -> Mesh:
+    """The mesh of a "car" or a "motorcycle" in body coordinates: Y ahead, Z up, on the ground."""
+    return mesh(car(colour) if kind == "car" else motorcycle(colour))
+
+
+def car(colour: Colour) -> list[list[Face]]:
+    """Parts of a car, each a convex body, lowest first."""
+    lamps = [Face(np.array([[x - 0.2, -2.13, 0.6], [x + 0.2, -2.13, 0.6], [x + 0.2, -2.13, 0.75], [x - 0.2, -2.13, 0.75]]), (0.1, 0.1, 0.7)) for x in (-0.62, 0.62)]
+    wheels = [part for x in (-0.8, 0.8) for y in (-1.3, 1.35) for part in wheel(x, y, 0.32, 0.22)]
+    body = prism(rectangle(4.25, 1.78), 0.28, 0.92, 0.97, colour)
+    glass = prism(rectangle(2.5, 1.6, centre=-0.25), 0.92, 1.36, 0.84, GLASS, shift=-0.05)
+    roof = prism(rectangle(1.95, 1.36, centre=-0.32), 1.36, 1.44, 0.94, colour)
+    return [wheels, [*body, *lamps], glass, roof]
+
+
+def motorcycle(colour: Colour) -> list[list[Face]]:
+    """Parts of a motorcycle and its rider, lowest first: from above, a dark oval with a helmet in it."""
+    wheels = [*wheel(0, -0.72, 0.31, 0.14), *wheel(0, 0.72, 0.31, 0.11)]
+    frame = prism(rectangle(1.25, 0.30), 0.35, 0.82, 0.8, colour)
+    bars = prism(rectangle(0.09, 0.78, centre=0.45), 0.92, 1.0, 1.0, RUBBER)
+    legs = prism(rectangle(0.55, 0.58, centre=-0.08), 0.45, 0.85, 0.8, (0.16, 0.13, 0.12))
+    torso = prism(rectangle(0.42, 0.50, centre=-0.15), 0.85, 1.42, 0.75, (0.14, 0.14, 0.16), shift=0.18)
+    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    helmet = prism(0.15 * np.stack([np.cos(turn), np.sin(turn)], 1) + [0.0, 0.08], 1.42, 1.68, 0.7, colour)
+    return [wheels, frame, legs, bars, torso, helmet]
+
+
+def turned(heading: float) -> Points:
+    """Rotation (3, 3) about the vertical by heading degrees."""
+    turn = np.radians(heading)
+    return np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+
+
+def footprint(vehicle: Vehicle) -> Points:
+    """The patch of road under a vehicle, (4, 2) metres."""
+    size = (4.25, 1.78) if vehicle.kind == "car" else (1.9, 0.6)
+    return np.asarray(rectangle(*size) @ turned(vehicle.heading)[:2, :2].T + [vehicle.x, vehicle.y])
+
+
+def draw_vehicle(picture: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle, sun: Points) -> None:
+    """Draw one vehicle into picture (H, W, 3) and mask (H, W), both uint8, in place; within each part far faces come first."""
+    shape = body(vehicle.kind, vehicle.colour)
+    rotation = turned(vehicle.heading)
+    pixels, depth = camera.project(shape.corners @ rotation.T + [vehicle.x, vehicle.y, 0])
+    if depth.min() <= NEAR or (pixels.max(0) < 0).any() or (pixels.min(0) > 2 * camera.middle).any():
+        return
+    normals = shape.normals @ rotation.T
+    to_camera = camera.position - (shape.centres @ rotation.T + [vehicle.x, vehicle.y, 0])
+    facing = (normals * to_camera).sum(1) > 0
+    light = np.array([sun[0], sun[1], 1.3]) / np.hypot(1.0, 1.3)
+    lit = 0.55 + 0.5 * np.maximum(normals @ light, 0)
+    shades = np.clip(255 * shape.colours * lit[:, None], 0, 255)
+    corners = np.round(np.clip(pixels, -4000, 8000) * 16).astype(np.int32)
+    away = (to_camera**2).sum(1)
+    for face in np.lexsort((-away, shape.part)):
+        if facing[face]:
+            outline = [corners[shape.starts[face] : shape.starts[face + 1]]]
+            cv2.fillPoly(picture, outline, shades[face].tolist(), cv2.LINE_AA, 4)
+            cv2.fillPoly(mask, outline, 255, cv2.LINE_8, 4)
+
+
+def tree(rng: np.random.Generator, x: float, y: float) -> Tree:
+    """A crown of leaf puffs over a short trunk."""
+    size = rng.uniform(0.8, 1.7)
+    offsets = np.clip(rng.normal(0, 0.75, (46, 3)), -1.3, 1.3) * size
+    puffs = np.column_stack([offsets + [x, y, 1.2 + 2.0 * size], rng.uniform(0.18, 0.45, 46) * size])
+    puffs[:, 2] = np.maximum(puffs[:, 2], 0.7)
+    return Tree(puffs, np.maximum(0.22 + 0.09 * (offsets[:, 2] / size) + rng.uniform(-0.05, 0.05, 46), 0.10))
+
+
+def draw_tree(picture: Pixels, mask: Pixels, camera: Camera, crown: Tree, shift: float) -> None:
+    """Draw a crown as overlapping discs, far ones first."""
+    centres, depth = camera.project(crown.puffs[:, :3] + [0, shift, 0])
+    for i in np.argsort(-depth):
+        radius = camera.focal * crown.puffs[i, 3] / max(float(depth[i]), NEAR)
+        if depth[i] <= 1.0 or radius < 0.7 or radius > 400:
+            continue
+        at = (int(centres[i, 0] * 16), int(centres[i, 1] * 16))
+        if abs(at[0]) > 60_000 or abs(at[1]) > 60_000:
+            continue
+        tone = float(crown.tones[i])
+        cv2.circle(picture, at, int(radius * 16), [255 * tone * 0.55, 255 * tone * 1.15, 255 * tone * 0.8], -1, cv2.LINE_AA, 4)
+        cv2.circle(mask, at, int(radius * 16), 255, -1, cv2.LINE_8, 4)

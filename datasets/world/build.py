@@ -1,0 +1,246 @@
+"""Writing the road world to disk as clips: pictures with YOLO labels, or an unlabelled flight as mp4."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from datasets.world.bodies import CAR_COLOURS, Tree, Vehicle, tree
+from datasets.world.camera import Camera
+from datasets.world.dials import (
+    BLUR_SIGMA_PX,
+    DISTRACTOR_FACTOR,
+    EXPOSURE_GAIN,
+    HEIGHT_METRES,
+    LABEL_MARGIN,
+    LABEL_NOISE_SHARE,
+    OCCLUDED_SHARE,
+    PITCH_DEGREES,
+    PUDDLES_ARE_POTHOLES_FROM,
+    Dials,
+)
+from datasets.world.ground import LENGTH, Strip, build_strip
+from datasets.world.view import Boxes, Ground, Look, View, take_picture
+
+CLASSES = ("pothole",)
+JPEG_QUALITY = 90
+# Vehicles in a lane keep at least this far apart, centre to centre.
+GAP_METRES = 5.5
+MANIFEST = "world.json"
+# Skies of a clear noon, a white overcast and a low sun; BGR at the horizon and overhead.
+SKIES = (
+    ((0.88, 0.84, 0.80), (0.78, 0.58, 0.40)),
+    ((0.84, 0.84, 0.84), (0.76, 0.75, 0.74)),
+    ((0.66, 0.78, 0.92), (0.70, 0.56, 0.46)),
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording: a road, a look, a camera mount and who else is about. seed: makes it reproducible to the byte."""
+
+    seed: tuple[int, ...]
+    dials: Dials
+    frames: int
+    width: int = 384
+    height: int = 288
+    metres_between_frames: float = 2.6
+    seconds_between_frames: float = 0.4
+
+    def pictures(self) -> Iterator[tuple[View, Boxes]]:
+        """Each frame's view and the boxes its (possibly careless) annotator drew, (N, 4) xyxy pixels."""
+        rng = np.random.default_rng(self.seed)
+        strip = build_strip(rng, self.dials)
+        ground = Ground(strip)
+        look = draw_look(rng, self.dials)
+        vehicles = draw_traffic(rng, strip, self.dials)
+        trees = [tree(rng, side * rng.uniform(strip.half_road + 3.2, 11.0), rng.uniform(0, LENGTH)) for side in (-1, 1) for _ in range(int(rng.integers(1, 5)))]
+        mount = draw_mount(rng, strip, self.dials)
+        for index in range(self.frames):
+            sway = rng.normal(0, [0.12, 0.5, 0.6, 0.4])
+            camera = Camera(
+                x=mount.x + sway[0],
+                y=mount.y + index * self.metres_between_frames,
+                height=mount.height * (1 + 0.02 * sway[0]),
+                pitch=min(mount.pitch + sway[1], 90.0),
+                yaw=mount.yaw + sway[2],
+                roll=mount.roll + sway[3],
+                width=self.width,
+                height_px=self.height,
+            )
+            view = take_picture(
+                ground,
+                camera,
+                look,
+                vehicles=vehicles,
+                trees=trees,
+                seconds=index * self.seconds_between_frames,
+                label_margin=LABEL_MARGIN[self.dials.label_convention],
+                rng=rng,
+            )
+            yield view, annotate(rng, view, self.dials, (self.width, self.height))
+
+
+def draw_look(rng: np.random.Generator, dials: Dials) -> Look:
+    """The light, lens and sensor one clip shares."""
+    warm = rng.normal(0, 0.03)
+    return Look(
+        gain=float(rng.uniform(1.0, 1.3)) * EXPOSURE_GAIN[dials.light],
+        gamma=float(rng.uniform(0.8, 1.0)),
+        tint=(1 - warm, 1.0, 1 + warm),
+        haze=float(rng.uniform(0.002, 0.010)),
+        sky=SKIES[int(rng.integers(len(SKIES)))],
+        noise=float(rng.uniform(0.006, 0.014)),
+        blur=BLUR_SIGMA_PX[dials.blur] * float(rng.uniform(0.8, 1.2)),
+    )
+
+
+def draw_mount(rng: np.random.Generator, strip: Strip, dials: Dials) -> Camera:
+    """Where the clip's camera is fixed; a drone turns more freely than a windscreen."""
+    swing = 3 + 9 * dials.pitch
+    return Camera(
+        x=float(strip.half_road / 2 + rng.normal(0, 0.25)) if dials.pitch < 3 else float(rng.normal(0, 1.0)),
+        y=float(rng.uniform(0, LENGTH)),
+        height=HEIGHT_METRES[dials.height] * float(rng.uniform(0.92, 1.08)),
+        pitch=PITCH_DEGREES[dials.pitch] + float(rng.uniform(-2, 2)),
+        yaw=float(rng.uniform(-swing, swing)),
+        roll=float(rng.normal(0, 0.8)),
+    )
+
+
+def draw_traffic(rng: np.random.Generator, strip: Strip, dials: Dials) -> list[Vehicle]:
+    """Cars and motorcycles in their lanes, and those parked over holes."""
+
+    def vehicle(x: float, y: float, heading: float, speed: float) -> Vehicle:
+        kind = "car" if rng.random() < 0.5 else "motorcycle"
+        return Vehicle(kind, x, y, heading, speed, CAR_COLOURS[int(rng.integers(len(CAR_COLOURS)))])
+
+    traffic: list[Vehicle] = []
+    pace = float(rng.uniform(0, 9))
+    for _ in range(int(rng.poisson(2.0 * DISTRACTOR_FACTOR[dials.distractors]))):
+        lane = 1 if rng.random() < 0.5 else -1
+        x, y = lane * strip.half_road / 2 + rng.normal(0, 0.3), rng.uniform(0, LENGTH)
+        # One speed per lane, so that nobody drives through anybody.
+        if all(abs((y - other.y + LENGTH / 2) % LENGTH - LENGTH / 2) > GAP_METRES or other.x * lane < 0 for other in traffic):
+            traffic.append(vehicle(float(x), float(y), (0 if lane > 0 else 180) + rng.normal(0, 2), lane * pace))
+    for hole in strip.holes:
+        if rng.random() < OCCLUDED_SHARE[dials.occlusion]:
+            x, y = hole.rim.mean(0) + rng.uniform(-0.6, 0.6, 2)
+            traffic.append(vehicle(float(x), float(y), rng.normal(0, 3), 0.0))
+    return traffic
+
+
+def annotate(rng: np.random.Generator, view: View, dials: Dials, size: tuple[int, int]) -> Boxes:
+    """The boxes as an annotator would hand them in: with the dials' convention and mistakes, (N, 4) xyxy pixels."""
+    boxes = view.boxes
+    if dials.label_convention >= PUDDLES_ARE_POTHOLES_FROM:
+        boxes = np.concatenate([boxes, view.puddle_boxes])
+    each = LABEL_NOISE_SHARE[dials.label_noise] / 3
+    if each == 0 or not len(boxes):
+        return boxes
+    fate = rng.random(len(boxes))
+    kept = boxes[fate >= each].copy()
+    moved = fate[fate >= each] < 2 * each
+    sides = kept[:, 2:] - kept[:, :2]
+    kept[moved] += np.tile(rng.normal(0, 0.35, (int(moved.sum()), 2)) * sides[moved], 2)
+    invented = boxes[rng.random(len(boxes)) < each]
+    shift = rng.uniform([0, 0], [size[0] * 0.5, size[1] * 0.2], (len(invented), 2))
+    everything = np.concatenate([kept, invented + np.tile(shift, 2)])
+    everything = np.clip(everything, 0, [*size, *size])
+    return everything[(everything[:, 2:] - everything[:, :2]).min(1) > 1] if len(everything) else everything
+
+
+def yolo_rows(boxes: Boxes, width: int, height: int) -> str:
+    """Boxes (N, 4) xyxy pixels -> rows "class cx cy w h", normalised."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / [width, height]
+    side = (boxes[:, 2:] - boxes[:, :2]) / [width, height]
+    return "".join(f"0 {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n" for (cx, cy), (w, h) in zip(centre, side, strict=True))
+
+
+def write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
+    """Write one clip's pictures and labels below folder; returns how many pictures."""
+    cv2.setNumThreads(1)
+    for index, (view, boxes) in enumerate(clip.pictures()):
+        stem = f"{name}_{index:04d}"
+        cv2.imwrite(str(folder / "images" / split / f"{stem}.jpg"), view.pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        (folder / "labels" / split / f"{stem}.txt").write_text(yolo_rows(boxes, clip.width, clip.height), encoding="utf-8")
+    return clip.frames
+
+
+def write_flight(path: Path, clip: Clip, *, fps: int = 10) -> None:
+    """Write a clip as an mp4 without labels."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
+        stream.bit_rate = 3_000_000
+        for view, _ in clip.pictures():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(view.pixels, format="bgr24")))
+        container.mux(stream.encode())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A rendered dataset: per split, how many clips of how many frames, all with the same dials and seed."""
+
+    dials: Dials
+    splits: dict[str, int]
+    frames: int
+    seed: int = 0
+    width: int = 384
+    height: int = 288
+    prefix: str = "clip"
+
+    def clips(self) -> list[tuple[str, str, Clip]]:
+        """(split, name, clip) in order; every clip has a seed of its own, so none depends on the others."""
+        listed = []
+        for split, count in self.splits.items():
+            for _ in range(count):
+                number = len(listed)
+                clip = Clip((self.seed, number), self.dials, self.frames, self.width, self.height)
+                listed.append((split, f"{self.prefix}{number:03d}", clip))
+        return listed
+
+
+def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iterator[int]:
+    """Render a plan into folder as a YOLO dataset, yielding the number of pictures after each clip.
+
+    Written beside the target and renamed when complete, so a folder that exists is whole. The same plan gives the same bytes.
+    """
+    draft = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    for split in plan.splits:
+        for kind in ("images", "labels"):
+            (draft / kind / split).mkdir(parents=True)
+    # Spawned, not forked: OpenCV's threads do not survive a fork and the child would wait for them for ever.
+    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
+        jobs = [pool.submit(partial(write_clip, draft, split, name, clip)) for split, name, clip in plan.clips()]
+        for job in jobs:
+            yield job.result()
+    data = {"path": ".", **{split: f"images/{split}" for split in plan.splits}, "names": dict(enumerate(CLASSES))}
+    (draft / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    (draft / MANIFEST).write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
+    draft.rename(folder)
+
+
+def preview(clip: Clip, count: int) -> npt.NDArray[np.uint8]:
+    """The first count pictures of a clip side by side, boxes drawn, (H, W * count, 3) BGR; for looking at a dial."""
+    tiles = []
+    for _, (view, boxes) in zip(range(count), clip.pictures(), strict=False):
+        tile = view.pixels.copy()
+        for x1, y1, x2, y2 in np.round(boxes).astype(int):
+            cv2.rectangle(tile, (x1, y1), (x2, y2), (0, 220, 255), 1)
+        tiles.append(tile)
+    return np.hstack(tiles)

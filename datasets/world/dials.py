@@ -1,0 +1,53 @@
+"""The dials of the road world: each has severity 0 to 5, and each moves one cause of failure and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+SEVERITIES = range(6)
+
+# Severity 0 is a dashcam behind a windscreen, severity 5 a drone looking straight down.
+PITCH_DEGREES = (20.0, 32.0, 45.0, 60.0, 75.0, 88.0)
+# Severity 0 is the roof of a car; 4 is where a pothole seen from above covers about as many pixels as one seen from the car,
+# so that pitch=5, height=4 moves the viewpoint and leaves the object size; 5 makes objects small.
+HEIGHT_METRES = (1.5, 2.6, 4.2, 6.2, 8.5, 20.0)
+EXPOSURE_GAIN = (1.0, 0.82, 0.66, 0.52, 0.40, 0.30)
+BLUR_SIGMA_PX = (0.0, 0.6, 1.0, 1.5, 2.2, 3.2)
+# Share of the road surface that is bare earth instead of asphalt.
+SOIL_SHARE = (0.0, 0.25, 0.45, 0.65, 0.85, 1.0)
+HOLES_PER_100_SQUARE_METRES = (5.0, 8.0, 12.0, 18.0, 26.0, 36.0)
+# Multiplies the number of puddles, patches, manholes and vehicles.
+DISTRACTOR_FACTOR = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
+# Share of potholes that a vehicle is parked over.
+OCCLUDED_SHARE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+# Share of label rows that are dropped, shifted or invented (a third each).
+LABEL_NOISE_SHARE = (0.0, 0.08, 0.16, 0.24, 0.32, 0.40)
+# Factor by which annotators draw boxes larger than the rim; from severity 3 on they also label puddles as potholes.
+LABEL_MARGIN = (1.0, 1.15, 1.3, 1.5, 1.7, 2.0)
+PUDDLES_ARE_POTHOLES_FROM = 3
+
+
+@dataclass(frozen=True)
+class Dials:
+    """Severity of each factor, 0 to 5. Raises ValueError for anything else."""
+
+    pitch: int = 0
+    height: int = 0
+    light: int = 0
+    blur: int = 0
+    soil: int = 0
+    density: int = 0
+    distractors: int = 0
+    occlusion: int = 0
+    label_noise: int = 0
+    label_convention: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value not in SEVERITIES:
+                raise ValueError(f"dial {field.name} is {value!r}; a severity is a whole number from 0 to 5")
+
+
+DASHCAM = Dials()
+DRONE = Dials(pitch=5, height=4)

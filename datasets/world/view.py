@@ -1,0 +1,248 @@
+"""One picture of the road: what the camera sees, and the exact boxes that geometry says belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.world.bodies import Tree, Vehicle, draw_tree, draw_vehicle, footprint
+from datasets.world.camera import NEAR, Camera
+from datasets.world.ground import COLUMNS, HALF_WIDTH, LENGTH, METRES_PER_TEXEL, ROWS, Hole, Strip
+
+Maps = npt.NDArray[np.float32]
+Boxes = npt.NDArray[np.float64]
+
+# Steps of the ray march into the holes; at the demo's size a sixth step changes no pixel by more than the sensor noise.
+RELIEF_STEPS = 5
+# Annotators do not box what they cannot make out: shorter side below this many pixels ...
+MIN_SIDE_PX = 5.0
+# ... or less than this share of the object inside the frame and not hidden by a vehicle.
+MIN_VISIBLE = 0.4
+# How far along the road anything is drawn, metres.
+SIGHT = 60.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the pictures of one clip share. gain: exposure. tint: BGR multipliers. haze: 1/m. sky: BGR at the horizon and above.
+
+    noise: sensor noise as a share of full scale. blur: Gaussian sigma in pixels.
+    """
+
+    gain: float
+    gamma: float
+    tint: tuple[float, float, float]
+    haze: float
+    sky: tuple[tuple[float, float, float], tuple[float, float, float]]
+    noise: float
+    blur: float
+
+
+@dataclass(frozen=True)
+class View:
+    """pixels: (H, W, 3) uint8 BGR. boxes: (N, 4) float xyxy pixels of the holes. puddle_boxes: the same for puddles."""
+
+    pixels: npt.NDArray[np.uint8]
+    boxes: Boxes
+    puddle_boxes: Boxes
+
+
+def sample(texture: npt.NDArray[np.float32], column: Maps, row: Maps) -> npt.NDArray[np.float32]:
+    """Bilinear look-up in a strip array, periodic along rows."""
+    return np.asarray(cv2.remap(texture, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
+
+
+class Ground:
+    """A strip prepared for many views: the wrapped, half-precision pyramid that distant road is read from."""
+
+    def __init__(self, strip: Strip) -> None:
+        self.strip = strip
+        self.levels = [np.round(strip.colour * 255).astype(np.uint8)]
+        while self.levels[-1].shape[0] > ROWS // 16:
+            previous = self.levels[-1]
+            self.levels.append(np.asarray(cv2.resize(previous, (previous.shape[1] // 2, previous.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8))
+        # Depth at half resolution: the march needs where a hole is, not each pebble in it.
+        self.depth = np.asarray(cv2.resize(strip.depth, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32)
+        self.water = np.asarray(cv2.resize(strip.water, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32)
+        self.max_depth = float(strip.depth.max())
+
+    def colour(self, camera: Camera) -> tuple[npt.NDArray[np.float32], Maps, npt.NDArray[np.bool_]]:
+        """Road as the camera sees it (H, W, 3) in [0, 1], the distance (H, W) in metres, and the mask of pixels below the horizon."""
+        x, y, sees = camera.ground_rays()
+        # Positions are kept within one period: remap counts in 1/32 pixel and would lose precision far along the road.
+        flat_distance = np.sqrt((x - np.float32(camera.x)) ** 2 + (y - np.float32(camera.y)) ** 2 + np.float32(camera.height**2))
+        y = np.mod(y, np.float32(LENGTH)).astype(np.float32)
+        if self.max_depth > 0:
+            x, y = self.march(camera, x, y)
+        column = (x + np.float32(HALF_WIDTH)) / np.float32(METRES_PER_TEXEL) - np.float32(0.5)
+        row = y / np.float32(METRES_PER_TEXEL) - np.float32(0.5)
+        column = np.clip(column, 0, COLUMNS - 1)
+        footprint_m = flat_distance * np.sqrt(flat_distance / np.float32(camera.height)) / np.float32(camera.focal)
+        level = np.clip(np.log2(np.maximum(footprint_m / np.float32(METRES_PER_TEXEL), 1e-3)) + 0.35, 0, len(self.levels) - 1).astype(np.int8)
+        seen = np.zeros((*x.shape, 3), np.uint8)
+        for index in range(len(self.levels)):
+            chosen = (level == index) & sees
+            band = np.flatnonzero(chosen.any(1))
+            if not len(band):
+                continue
+            rows = slice(int(band[0]), int(band[-1]) + 1)
+            scale = np.float32(0.5**index)
+            piece = cv2.remap(self.levels[index], (column[rows] + 0.5) * scale - 0.5, (row[rows] + 0.5) * scale - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+            np.copyto(seen[rows], piece, where=chosen[rows][..., None])
+        colour = seen.astype(np.float32) / 255
+        shine = sample(self.water, (column - 0.5) / 2, (row - 0.5) / 2)
+        grazing = 1 - np.float32(camera.height) / np.maximum(flat_distance, np.float32(camera.height))
+        reflect = (shine * (0.10 + 0.8 * grazing**4))[..., None]
+        return colour * (1 - reflect) + reflect * np.array([0.80, 0.76, 0.72], np.float32), flat_distance, sees
+
+    def march(self, camera: Camera, x: Maps, y: Maps) -> tuple[Maps, Maps]:
+        """Follow each ray below the surface until it meets the floor or wall of a hole (relief mapping)."""
+        reach = np.float32(self.max_depth)
+        centre_y = np.float32(camera.y % LENGTH)
+        # Per metre of depth a ray runs (ground point - camera) / height further; beyond a few metres holes are a line anyway.
+        along_x = np.clip((x - np.float32(camera.x)) / np.float32(camera.height), -6, 6)
+        delta = np.mod(y - centre_y + np.float32(LENGTH / 2), np.float32(LENGTH)) - np.float32(LENGTH / 2)
+        along_y = np.clip(delta / np.float32(camera.height), -6, 6)
+        column = (x + np.float32(HALF_WIDTH)) / np.float32(2 * METRES_PER_TEXEL) - np.float32(0.5)
+        row = y / np.float32(2 * METRES_PER_TEXEL) - np.float32(0.5)
+        per_metre = np.float32(1 / (2 * METRES_PER_TEXEL))
+        travelled = np.zeros_like(x)
+        open_ray = np.ones(x.shape, bool)
+        for step in range(1, RELIEF_STEPS + 1):
+            depth = reach * np.float32(step / RELIEF_STEPS)
+            below = sample(self.depth, column + along_x * per_metre * depth, row + along_y * per_metre * depth) >= depth
+            open_ray &= below
+            travelled = np.where(open_ray, depth, travelled)
+        return x + along_x * travelled, np.mod(y + along_y * travelled, np.float32(LENGTH))
+
+
+def sky(camera: Camera, look: Look, rows: int) -> npt.NDArray[np.float32]:
+    """Sky with a line of distant trees for the topmost rows of the picture, (rows, W, 3) in [0, 1]."""
+    forward = camera.axes[2]
+    horizon_px = camera.height_px / 2 - camera.focal * np.tan(-np.arcsin(forward[2]))
+    v = np.arange(rows, dtype=np.float32)[:, None]
+    u = np.arange(camera.width, dtype=np.float32)[None, :]
+    height = np.clip((horizon_px - v) / camera.focal, 0, 1)
+    low, high = (np.array(colour, np.float32) for colour in look.sky)
+    mix = np.clip(height * 2.2, 0, 1)[..., None]
+    bearing = u / camera.focal + np.radians(camera.yaw)
+    skyline = 0.030 + 0.012 * np.sin(bearing * 9) + 0.008 * np.sin(bearing * 23 + 1) + 0.005 * np.sin(bearing * 61 + 2)
+    trees = (height < skyline)[..., None]
+    return np.where(trees, low * 0.35 + np.array([0.10, 0.16, 0.13], np.float32), low * (1 - mix) + high * mix).astype(np.float32)
+
+
+def boxes_of(outlines: list[npt.NDArray[np.float64]], camera: Camera, hidden: npt.NDArray[np.uint8]) -> Boxes:
+    """Exact boxes of ground outlines: project, bound, clip to the frame; drop what is too small, cut off or covered. (N, 4) xyxy."""
+    kept = []
+    for outline in outlines:
+        centre = outline.mean(0)
+        first = np.ceil((camera.y - SIGHT - centre[1]) / LENGTH)
+        last = np.floor((camera.y + SIGHT - centre[1]) / LENGTH)
+        for turn in np.arange(first, last + 1):
+            points = np.column_stack([outline + [0, turn * LENGTH], np.zeros(len(outline))])
+            pixels, depth = camera.project(points)
+            if depth.min() <= NEAR:
+                continue
+            full = np.concatenate([pixels.min(0), pixels.max(0)])
+            box = np.clip(full, 0, [camera.width, camera.height_px] * 2)
+            size, whole = box[2:] - box[:2], full[2:] - full[:2]
+            if size.min() < MIN_SIDE_PX or size.prod() < MIN_VISIBLE * whole.prod():
+                continue
+            if covered_share(pixels, box, hidden) > 1 - MIN_VISIBLE:
+                continue
+            kept.append(box)
+    return np.array(kept).reshape(-1, 4)
+
+
+def covered_share(pixels: npt.NDArray[np.float64], box: npt.NDArray[np.float64], hidden: npt.NDArray[np.uint8]) -> float:
+    """Share of a projected outline that the mask of vehicles and trees hides."""
+    x1, y1, x2, y2 = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
+    window = hidden[y1:y2, x1:x2]
+    if not window.any():
+        return 0.0
+    inside = np.zeros(window.shape, np.uint8)
+    cv2.fillPoly(inside, [np.round(pixels - [x1, y1]).astype(np.int32)], 1)
+    return float((window > 0)[inside > 0].mean()) if inside.any() else 1.0
+
+
+def grow(hole: Hole, margin: float) -> npt.NDArray[np.float64]:
+    """The outline an annotator with the given margin would bound."""
+    centre = hole.rim.mean(0)
+    return centre + (hole.rim - centre) * margin
+
+
+def take_picture(
+    ground: Ground,
+    camera: Camera,
+    look: Look,
+    *,
+    vehicles: list[Vehicle],
+    trees: list[Tree],
+    seconds: float,
+    label_margin: float,
+    rng: np.random.Generator,
+) -> View:
+    """Render one view and its labels. rng drives only the sensor noise."""
+    strip = ground.strip
+    colour, distance, sees = ground.colour(camera)
+    turns = [turn * LENGTH for turn in range(int((camera.y - SIGHT) // LENGTH), int((camera.y + SIGHT) // LENGTH) + 1)]
+    present = [vehicle.at(seconds, shift) for vehicle in vehicles for shift in turns]
+    present = [vehicle for vehicle in present if abs(vehicle.y - camera.y) < SIGHT]
+    cast_shadows(colour, camera, present, strip)
+    fog = np.exp(-np.float32(look.haze) * distance)[..., None]
+    colour = colour * fog + np.array(look.sky[0], np.float32) * 0.8 * (1 - fog)
+    above = int(np.count_nonzero(~sees.all(1)))
+    if above:
+        colour[:above] = np.where(sees[:above, :, None], colour[:above], sky(camera, look, above))
+    picture = np.clip(colour * 255, 0, 255).astype(np.uint8)
+    hidden = np.zeros(picture.shape[:2], np.uint8)
+    standing: list[tuple[float, Vehicle | Tree, float]] = [(np.hypot(v.x - camera.x, v.y - camera.y), v, 0.0) for v in present]
+    standing += [(np.hypot(t.puffs[0, 0] - camera.x, t.puffs[0, 1] + shift - camera.y), t, shift) for t in trees for shift in turns]
+    for away, thing, shift in sorted(standing, key=lambda item: -item[0]):
+        if away > SIGHT:
+            continue
+        if isinstance(thing, Vehicle):
+            draw_vehicle(picture, hidden, camera, thing, strip.sun)
+        else:
+            draw_tree(picture, hidden, camera, thing, shift)
+    boxes = boxes_of([grow(hole, label_margin) for hole in strip.holes], camera, hidden)
+    puddle_boxes = boxes_of(list(strip.puddles), camera, hidden)
+    return View(expose(picture, look, rng), boxes, puddle_boxes)
+
+
+def cast_shadows(colour: npt.NDArray[np.float32], camera: Camera, vehicles: list[Vehicle], strip: Strip) -> None:
+    """Darken the road, in place, where vehicles keep the sun off it."""
+    for vehicle in vehicles:
+        base = footprint(vehicle)
+        away = -strip.sun * (0.9 if vehicle.kind == "car" else 0.8)
+        hull = np.asarray(cv2.convexHull(np.concatenate([base, base + away]).astype(np.float32))[:, 0], float)
+        pixels, depth = camera.project(np.column_stack([hull, np.zeros(len(hull))]))
+        if depth.min() <= NEAR or (pixels.max(0) < 0).any() or (pixels.min(0) > [camera.width, camera.height_px]).any():
+            continue
+        low = np.clip(np.floor(pixels.min(0)).astype(int) - 4, 0, [camera.width, camera.height_px])
+        high = np.clip(np.ceil(pixels.max(0)).astype(int) + 4, 0, [camera.width, camera.height_px])
+        window = colour[low[1] : high[1], low[0] : high[0]]
+        if not window.size:
+            continue
+        shadow = np.zeros(window.shape[:2], np.uint8)
+        cv2.fillPoly(shadow, [np.round((np.clip(pixels, -4000, 8000) - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        window *= 1 - 0.55 * np.asarray(cv2.GaussianBlur(shadow, (0, 0), 1.5), np.float32)[..., None] / 255
+
+
+def expose(picture: npt.NDArray[np.uint8], look: Look, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Blur of the lens, then tone curve by table, then noise of the sensor."""
+    if look.blur > 0:
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), look.blur), np.uint8)
+    ramp = np.linspace(0, 1, 256)[:, None]
+    table = np.clip(255 * (ramp * look.gain * np.array(look.tint)) ** look.gamma, 0, 255).astype(np.uint8)
+    toned = cv2.LUT(picture, table.reshape(1, 256, 3))
+    if look.noise > 0:
+        # One tile of noise, rolled: a fresh field for each picture would cost more than the road.
+        tile = rng.normal(0, 255 * look.noise, (64, picture.shape[1] + 64, 3)).astype(np.int8)
+        offsets = rng.integers(0, 64, picture.shape[0] // 64 + 1)
+        field = np.concatenate([tile[:, o : o + picture.shape[1]] for o in offsets])[: picture.shape[0]]
+        toned = cv2.add(toned, field.astype(np.int16), dtype=cv2.CV_8U)
+    return np.asarray(toned, np.uint8)

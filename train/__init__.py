@@ -1,0 +1,6 @@
+"""What we diagnose: a finished training run, and everything one forward pass over pictures says."""
+
+from train.environment import harden
+
+# Before anything below this package imports ultralytics: see environment.py.
+harden()

@@ -1,0 +1,32 @@
+"""What must be true of the process before any third-party package is imported.
+
+ultralytics reads these once, at import: it would otherwise install packages at run time, load checkpoints as plain pickles (which
+can run code), report usage and write settings into the user's home.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def runs_folder() -> Path:
+    """Where everything we write goes: SHIFTSCOPE_RUNS, or runs/ in the current folder. Absolute."""
+    return Path(os.environ.get("SHIFTSCOPE_RUNS", "runs")).absolute()
+
+
+def harden() -> None:
+    """Set safe defaults; what the user has set already is left alone."""
+    defaults = {
+        "YOLO_AUTOINSTALL": "false",
+        "YOLO_OFFLINE": "true",
+        "YOLO_VERBOSE": "false",
+        "ULTRALYTICS_SAFE_LOAD": "1",
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+        "YOLO_CONFIG_DIR": str(runs_folder() / ".ultralytics"),
+        "MPLBACKEND": "agg",
+        "FIFTYONE_DO_NOT_TRACK": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)

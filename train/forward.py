@@ -1,0 +1,182 @@
+"""The one forward pass: boxes, a picture embedding and an embedding per box, all from the same activations.
+
+The only file that imports ultralytics for prediction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torchvision.ops import roi_align
+from ultralytics import YOLO
+
+from datasets.errors import InputError
+from datasets.pixels import Pixels, UnreadablePicture, decode, difference_hash, statistics
+from train.predictions import Pass, Predictions, Settings, Store
+
+# Pictures a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
+SHARD = 64
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """A change of colours only: each channel moved to a mean and spread (3,), BGR in [0, 255]."""
+
+    mean: tuple[float, float, float]
+    spread: tuple[float, float, float]
+
+    @property
+    def name(self) -> str:
+        """What stands in the settings, and so in the key of the store."""
+        return "match " + " ".join(f"{value:.2f}" for value in (*self.mean, *self.spread))
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 -> the same with the channels' mean and spread matched."""
+        values = pixels.astype(np.float32)
+        own_mean, own_spread = values.mean((0, 1)), values.std((0, 1)) + 1e-3
+        matched = (values - own_mean) / own_spread * np.array(self.spread, np.float32) + np.array(self.mean, np.float32)
+        return np.asarray(np.clip(np.rint(matched), 0, 255), np.uint8)
+
+
+class Detector:
+    """A loaded checkpoint. Raises InputError when the file is no detection checkpoint."""
+
+    def __init__(self, weights: Path, *, device: str | None = None) -> None:
+        try:
+            self.model = YOLO(str(weights))
+            names = self.model.names
+        except Exception as error:  # ultralytics raises whatever its many loaders raise
+            raise InputError(f"{weights}: not a usable checkpoint ({_first_line(error)}); give the best.pt of a training run") from None
+        if self.model.task != "detect":
+            raise InputError(f"{weights}: is a '{self.model.task}' model; only detection models can be diagnosed")
+        self.classes = tuple(names[i] for i in sorted(names))
+        arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
+        self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
+        self.device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        self._maps: list[torch.Tensor] = []
+        self._embedding: torch.Tensor | None = None
+        self._hooked = False
+
+    def see(self, pixels: Pixels, settings: Settings) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """One picture (H, W, 3) BGR uint8 -> boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E).
+
+        The boxes are those of `ultralytics.YOLO.predict`, the picture embedding is that of `ultralytics.YOLO.embed`: the globally
+        averaged output of the layer before the head. An object embedding is the mean over the box (RoIAlign, one bin) of every map
+        that enters the head, concatenated.
+        """
+        if not self._hooked:
+            self._prepare(settings)
+        result = self.model.predict(
+            pixels, imgsz=settings.imgsz, conf=settings.conf, iou=settings.iou, max_det=settings.max_det, device=self.device, verbose=False, save=False
+        )[0]
+        if self._embedding is None or result.boxes is None:
+            raise RuntimeError("the forward hooks did not fire; this version of ultralytics runs the head differently")
+        boxes = result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6)
+        finite = np.isfinite(boxes).all(1)
+        boxes = boxes[finite]
+        return boxes.astype(np.float32), self._embedding, self._objects(boxes, pixels.shape[:2])
+
+    def _prepare(self, settings: Settings) -> None:
+        """Set the predictor up without running it, and listen at the head's input and the layer before it."""
+        predictor_class = self.model._smart_load("predictor")
+        self.model.predictor = predictor_class(overrides={**self.model.overrides, "mode": "predict", "imgsz": settings.imgsz, "device": self.device, "verbose": False, "save": False, "batch": 1})
+        self.model.predictor.setup_model(model=self.model.model, verbose=False)
+        torch.set_num_threads(max(torch.get_num_threads(), available_cores()))
+        layers = self.model.predictor.model.model.model
+        layers[-1].register_forward_pre_hook(self._at_head)
+        layers[-2].register_forward_hook(self._before_head)
+        self._hooked = True
+
+    def _at_head(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._maps = [level.detach() for level in inputs[0]]
+
+    def _before_head(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        self._embedding = output.detach().float().mean((2, 3))[0].cpu().numpy()
+
+    def _objects(self, boxes: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """RoI means of every head input, (N, sum of channels)."""
+        finest = self._maps[0]
+        stride = float(self.model.predictor.model.model.stride[0])
+        rows, columns = finest.shape[2] * stride, finest.shape[3] * stride
+        gain = min(rows / shape[0], columns / shape[1])
+        # Letterboxing centres the picture; scale and shift are those of ultralytics' LetterBox.
+        shift = np.array([(columns - shape[1] * gain) / 2, (rows - shape[0] * gain) / 2], np.float32)
+        corners = torch.from_numpy(boxes[:, :4] * np.float32(gain) + np.tile(shift, 2)).to(finest)
+        pooled = []
+        for level in self._maps:
+            scale = level.shape[3] / columns
+            pooled.append(roi_align(level, [corners], output_size=1, spatial_scale=scale, sampling_ratio=2, aligned=True)[:, :, 0, 0])
+        return np.asarray(torch.cat(pooled, 1).float().cpu().numpy(), np.float32)
+
+
+def available_cores() -> int:
+    """Cores this process may use; ultralytics leaves one of them idle on a CPU."""
+    import os
+
+    with suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def predict(
+    detector: Detector,
+    images: pd.DataFrame,
+    settings: Settings,
+    store: Store,
+    *,
+    transform: Photometric | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Predictions:
+    """Results for every picture of the images table, computing only what the store does not hold yet.
+
+    Pictures that cannot be decoded are returned as failures. tick is called once a picture.
+    """
+    contents: dict[str, str] = {}
+    failures: list[dict[str, str]] = []
+    pending: list[Pass] = []
+    for image, path in zip(images["image"], images["path"], strict=True):
+        tick()
+        try:
+            content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
+            if content not in store and all(p.content != content for p in pending):
+                pending.append(look(detector, Path(path), content, settings, transform))
+        except (UnreadablePicture, OSError) as reason:
+            failures.append({"path": str(path), "reason": str(reason)})
+            continue
+        contents[image] = content
+        if len(pending) == SHARD:
+            store.add(pending)
+            pending = []
+    if pending:
+        store.add(pending)
+    found = store.read(contents)
+    return Predictions(found.pictures, found.embeddings, found.detections, found.objects, pd.DataFrame(failures, columns=["path", "reason"]))
+
+
+def look(detector: Detector, path: Path, content: str, settings: Settings, transform: Photometric | None) -> Pass:
+    """Decode one picture and pass it once. Statistics and fingerprint are those of the picture as it is on disk."""
+    pixels = decode(path)
+    shown = transform(pixels) if transform else pixels
+    boxes, embedding, objects = detector.see(shown, settings)
+    return Pass(content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects)
+
+
+def check_classes(detector_classes: Sequence[str], source_classes: Sequence[str], spec: str) -> None:
+    """Raise InputError with both lists when a source's class names are not the model's, in the model's order."""
+    if source_classes and tuple(source_classes) != tuple(detector_classes):
+        ours = ", ".join(f"{i}: {name}" for i, name in enumerate(detector_classes))
+        theirs = ", ".join(f"{i}: {name}" for i, name in enumerate(source_classes))
+        raise InputError(f"{spec}: class names do not match the model; model has {{{ours}}}, source has {{{theirs}}}; rename or reorder 'names' in the data.yaml")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

@@ -1,0 +1,84 @@
+"""A finished training run, as Ultralytics leaves it on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from datasets.errors import InputError
+from datasets.yolo import parse_yaml
+from train.history import read_history
+
+
+@dataclass(frozen=True)
+class Run:
+    """weights: checkpoint. sha256: of the checkpoint. imgsz: training size in pixels, None if unknown. data: the run's data.yaml as written.
+
+    history: see `read_history`; empty when the run has none.
+    """
+
+    folder: Path | None
+    weights: Path
+    sha256: str
+    imgsz: int | None
+    data: str | None
+    history: pd.DataFrame
+    arguments: dict[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in the history, 0 without one."""
+        return len(self.history)
+
+    def data_path(self) -> Path:
+        """The run's data.yaml, looked for as given, below the current folder and below the run.
+
+        Raises InputError listing the places tried.
+        """
+        if not self.data:
+            raise InputError(f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); say --in-domain SOURCE")
+        given = Path(self.data).expanduser()
+        tried = [given] if given.is_absolute() else [Path.cwd() / given, *((self.folder / given, self.folder.parent / given) if self.folder else ())]
+        for candidate in tried:
+            if candidate.exists():
+                return candidate.resolve()
+        raise InputError(f"{self.folder}: its data {self.data} is not found; tried {', '.join(map(str, tried))}; say --in-domain SOURCE")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_run(folder: Path) -> Run:
+    """Read a run folder: args.yaml, results.csv, weights/best.pt (else last.pt).
+
+    Raises InputError saying what is missing and where to point instead.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder; give the folder that holds args.yaml and weights/")
+    weights = next((folder / "weights" / name for name in ("best.pt", "last.pt") if (folder / "weights" / name).is_file()), None)
+    if weights is None:
+        raise InputError(f"{folder}: has no weights/best.pt or weights/last.pt; did the training finish? Give its run folder, or --weights FILE")
+    arguments = parse_yaml(folder / "args.yaml") if (folder / "args.yaml").is_file() else {}
+    results = folder / "results.csv"
+    history = read_history(results) if results.is_file() else pd.DataFrame()
+    imgsz = arguments.get("imgsz")
+    data = arguments.get("data")
+    return Run(folder, weights, file_sha256(weights), imgsz if isinstance(imgsz, int) else None, str(data) if data else None, history, arguments)
+
+
+def open_weights(weights: Path, history: Path | None) -> Run:
+    """A bare checkpoint, with a learning curve if one is given. Raises InputError when it does not exist."""
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such checkpoint; give a .pt file, or --run with the run folder")
+    curve = read_history(history) if history else pd.DataFrame()
+    return Run(None, weights, file_sha256(weights), None, None, curve, {})
