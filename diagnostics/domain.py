@@ -1,0 +1,126 @@
+"""One domain as diagnostics sees it: pictures, objects, detections and embeddings that belong together, matched once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from diagnostics.error_types import outcomes
+from diagnostics.matching import AREAS, COCO_IOUS, Bools, Detections, Floats, Ints, MatchTable, Objects, detections_of, match, objects_of
+
+# Sides of square objects in network pixels: a stride-8 head has one cell below 8, and AP falls fast below 16.
+SIZE_EDGES = (0.0, 8.0, 16.0, 32.0, 96.0, 1e5)
+SIZE_NAMES = ("under 8 px", "8 to 16 px", "16 to 32 px", "32 to 96 px", "over 96 px")
+# The loose thresholds tell "sees it but draws another box" from "does not see it".
+LOOSE_IOUS = (0.1, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A named set of pictures. role: "in_domain", "real_world" or "training".
+
+    pictures: images table joined with picture statistics, in the order of embeddings (n, D). boxes, detections: tables of that domain.
+    objects: (m, E), aligned with detections. imgsz: network input size in pixels. classes: names by index.
+    """
+
+    name: str
+    role: str
+    pictures: pd.DataFrame
+    boxes: pd.DataFrame
+    detections: pd.DataFrame
+    embeddings: Floats
+    objects: Floats
+    imgsz: int
+    classes: tuple[str, ...]
+
+    @cached_property
+    def labelled(self) -> Bools:
+        """Mask of pictures with annotations (a background picture is annotated: it has none)."""
+        return self.pictures["labelled"].to_numpy(bool)
+
+    @cached_property
+    def labelled_pictures(self) -> pd.DataFrame:
+        """The pictures that can be scored, renumbered."""
+        return self.pictures[self.labelled].reset_index(drop=True)
+
+    @cached_property
+    def group_numbers(self) -> Ints:
+        """Group of each labelled picture as a number."""
+        return np.unique(self.labelled_pictures["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def scored_detections(self) -> pd.DataFrame:
+        """Detections in labelled pictures; the index is that of detections."""
+        return self.detections[self.detections["image"].isin(self.labelled_pictures["image"])]
+
+    @cached_property
+    def object_arrays(self) -> Objects:
+        """Annotations as arrays, pictures numbered as in labelled_pictures."""
+        return objects_of(self.boxes, self.labelled_pictures["image"])
+
+    @cached_property
+    def detection_arrays(self) -> Detections:
+        """Detections of labelled pictures as arrays."""
+        return detections_of(self.scored_detections, self.labelled_pictures["image"])
+
+    @cached_property
+    def table(self) -> MatchTable:
+        """COCO matching of this domain."""
+        return match(self.object_arrays, self.detection_arrays, n_images=len(self.labelled_pictures), n_classes=len(self.classes))
+
+    @cached_property
+    def loose_table(self) -> MatchTable:
+        """Matching at IoU .1, .3 and .5."""
+        return match(
+            self.object_arrays,
+            self.detection_arrays,
+            n_images=len(self.labelled_pictures),
+            n_classes=len(self.classes),
+            ious=LOOSE_IOUS,
+            areas={"all": AREAS["all"]},
+        )
+
+    @cached_property
+    def gain(self) -> Floats:
+        """Network pixels per picture pixel, for each labelled picture."""
+        return np.asarray(self.imgsz / self.labelled_pictures[["width", "height"]].max(axis=1).to_numpy(float))
+
+    @cached_property
+    def network_sides(self) -> Floats:
+        """Square root of each annotated object's area in network pixels."""
+        return np.asarray(np.sqrt(np.maximum(self.object_arrays.area, 0)) * self.gain[self.object_arrays.image])
+
+    @cached_property
+    def size_table(self) -> MatchTable:
+        """Matching with area ranges by side in network pixels instead of COCO's."""
+        objects, found = self.object_arrays, self.detection_arrays
+        sized = Objects(objects.image, objects.label, objects.xywh, self.network_sides**2, objects.crowd)
+        ranges = dict(zip(SIZE_NAMES, zip(np.square(SIZE_EDGES[:-1]), np.square(SIZE_EDGES[1:]), strict=True), strict=True))
+        area = found.xywh[:, 2] * found.xywh[:, 3] * self.gain[found.image] ** 2
+        return match(
+            sized, found, n_images=len(self.labelled_pictures), n_classes=len(self.classes), ious=COCO_IOUS, areas={"all": AREAS["all"], **ranges}, detection_area=area
+        )
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """What became of each detection in a labelled picture: see `error_types.outcomes`."""
+        return outcomes(self.table, self.object_arrays, self.detection_arrays)
+
+    def subset(self, images: pd.Series) -> Domain:
+        """The same domain with only the named pictures."""
+        keep = self.pictures["image"].isin(images).to_numpy()
+        mine = self.detections["image"].isin(images).to_numpy()
+        return Domain(
+            self.name,
+            self.role,
+            self.pictures[keep].reset_index(drop=True),
+            self.boxes[self.boxes["image"].isin(images)].reset_index(drop=True),
+            self.detections[mine].reset_index(drop=True),
+            self.embeddings[keep],
+            self.objects[mine],
+            self.imgsz,
+            self.classes,
+        )

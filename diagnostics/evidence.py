@@ -1,0 +1,134 @@
+"""Everything measured, in one frozen object that every hypothesis reads, and the form in which a hypothesis answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pandas as pd
+
+from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
+from diagnostics.intervals import Interval
+from diagnostics.leakage import Leak
+from diagnostics.learning import Learning
+from diagnostics.shift import Shift
+
+Status = Literal["supported", "rejected", "untested"]
+
+# A suspect that explains at least half of the gap is the larger part of the failure; one that explains less than a quarter cannot
+# be what a reader should mend first. Between the two, the numbers do not decide.
+SUPPORTED_SHARE = 0.5
+REJECTED_SHARE = 0.25
+# A drop in AP50 below this is within what another training seed gives (repeats of one configuration differ by about a point), and
+# within what a few hundred pictures can resolve.
+HARMLESS_GAP = 0.05
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """home, away: best F1 of each domain. carried: F1 in the real world at home's best threshold. confidence, away_confidence: those thresholds.
+
+    crossfitted: F1 that a threshold chosen on half of the real world's clips earns on the other half.
+    """
+
+    confidence: float
+    away_confidence: float
+    home: float
+    away: float
+    carried: float
+    crossfitted: float | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """home, away: names of the in-domain and the labelled real-world domain in focus (None without labels out there).
+
+    ap50, max_recall, loose: by domain name ("training" included); loose is AP at IoU .1. interval, gap_interval: of AP50.
+    """
+
+    home: str
+    away: str | None
+    unlabelled: tuple[str, ...]
+    ap50: dict[str, float]
+    max_recall: dict[str, float]
+    loose: dict[str, float]
+    intervals: dict[str, Interval]
+    gap_interval: Interval | None
+    learning: Learning
+    threshold: Threshold | None
+    size: SizeMatch | None
+    recoveries: dict[str, Recovery]
+    redrawn: Redrawn | None
+    leak: Leak | None
+    shift_image: dict[str, Shift]
+    shift_object: dict[str, Shift]
+    factors: dict[str, pd.DataFrame]
+    errors: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def home_ap50(self) -> float:
+        """AP50 of the in-domain validation pictures; NaN if unlabelled."""
+        return self.ap50.get(self.home, float("nan"))
+
+    @property
+    def away_ap50(self) -> float:
+        """AP50 of the real-world domain in focus; NaN without labels."""
+        return self.ap50.get(self.away, float("nan")) if self.away else float("nan")
+
+    @property
+    def gap(self) -> float | None:
+        """How far AP50 falls from home to the real world; None when either cannot be measured."""
+        gap = self.home_ap50 - self.away_ap50
+        return gap if gap == gap else None
+
+    @property
+    def gap_is_real(self) -> bool:
+        """Whether the fall is larger than what is harmless, beyond its interval where there is one."""
+        if self.gap is None:
+            return False
+        low = self.gap_interval.low if self.gap_interval else None
+        return self.gap > HARMLESS_GAP and (low is None or low > 0)
+
+
+@dataclass(frozen=True)
+class Clue:
+    """One sentence of evidence; favours is True for, False against, None for context."""
+
+    favours: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A suspect after questioning. score in [0, 1] is the share of the failure it accounts for; None when untested.
+
+    missing: the test that would settle it, "" if none is needed. kind: a finer name (of a domain shift, say).
+    """
+
+    code: str
+    name: str
+    status: Status
+    score: float | None
+    statement: str
+    clues: tuple[Clue, ...] = ()
+    missing: str = ""
+    kind: str = ""
+
+
+def judge(share: float | None, low: float | None = None, high: float | None = None) -> Status:
+    """Status from the share of the gap a suspect explains, with its interval where there is one."""
+    if share is None or share != share:
+        return "untested"
+    if share >= SUPPORTED_SHARE and (low is None or low >= REJECTED_SHARE):
+        return "supported"
+    if share < REJECTED_SHARE and (high is None or high < SUPPORTED_SHARE):
+        return "rejected"
+    return "untested"
+
+
+def clip(share: float) -> float:
+    """A share as a score in [0, 1]."""
+    return min(1.0, max(0.0, share))
+
+
+NO_LABELS = "no labelled real-world pictures: label 25 to 50 frames from at least 5 clips and run the report again"

@@ -1,0 +1,97 @@
+"""Readable differences between domains: light, colour, sharpness, size in network pixels, density, shape, place, viewpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import ks_2samp, wasserstein_distance
+
+from diagnostics.intervals import MIN_GROUPS
+from diagnostics.matching import Floats
+
+# Factor -> which kind of shift it speaks for, and its name in words.
+FACTORS = {
+    "brightness": ("appearance", "brightness"),
+    "contrast": ("appearance", "contrast"),
+    "saturation": ("appearance", "colour saturation"),
+    "sharpness": ("appearance", "sharpness"),
+    "top_light": ("viewpoint", "sky at the top of the picture"),
+    "texture_gradient": ("viewpoint", "texture squeezed towards a horizon"),
+    "aspect": ("viewpoint", "shape of the objects (width over height)"),
+    "position": ("viewpoint", "height of the objects in the picture"),
+    "size_px": ("scale", "object size in network pixels"),
+    "density": ("context", "objects per picture"),
+}
+PICTURE_FACTORS = ("brightness", "contrast", "saturation", "sharpness", "top_light", "texture_gradient")
+# Fewer objects than this describe nothing.
+MIN_OBJECTS = 20
+# Effects are in home standard deviations; below this two samples of one domain differ as much.
+NOTABLE_EFFECT = 0.5
+
+
+def object_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.DataFrame:
+    """One row an object: image, size_px, aspect (log2 of width over height), position (0 top to 1 bottom)."""
+    joined = boxes.merge(images[["image", "width", "height"]], on="image", how="left")
+    width, height = joined["x2"] - joined["x1"], joined["y2"] - joined["y1"]
+    gain = imgsz / joined[["width", "height"]].max(axis=1)
+    return pd.DataFrame(
+        {
+            "image": joined["image"],
+            "size_px": np.sqrt(np.maximum(width * height, 0)) * gain,
+            "aspect": np.log2(np.maximum(width, 1e-6) / np.maximum(height, 1e-6)),
+            "position": (joined["y1"] + joined["y2"]) / 2 / joined["height"],
+        }
+    )
+
+
+def samples(pictures: pd.DataFrame, objects: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Factor -> its values with their group, from a table of pictures (with statistics and group) and one of objects."""
+    result = {name: pictures[["group", name]].rename(columns={name: "value"}) for name in PICTURE_FACTORS if name in pictures}
+    density = pictures[["image", "group"]].assign(value=pictures["image"].map(objects["image"].value_counts()).fillna(0.0))
+    result["density"] = density[["group", "value"]]
+    grouped = objects.merge(pictures[["image", "group"]], on="image", how="inner")
+    for name in ("size_px", "aspect", "position"):
+        result[name] = grouped[["group", name]].rename(columns={name: "value"})
+    return result
+
+
+def compare(home: dict[str, pd.DataFrame], away: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Per factor: kind, medians, effect (Wasserstein distance in home standard deviations) and p, Holm-adjusted over the factors.
+
+    p is a Kolmogorov-Smirnov test on group medians, the only independent values; NaN below MIN_GROUPS groups on a side.
+    """
+    records = []
+    for name, (kind, words) in FACTORS.items():
+        first, second = home.get(name), away.get(name)
+        if first is None or second is None or min(len(first), len(second)) < MIN_OBJECTS:
+            continue
+        spread = float(first["value"].std()) or 1e-9
+        p = float("nan")
+        medians = [part.groupby("group")["value"].median().to_numpy() for part in (first, second)]
+        if min(map(len, medians)) >= MIN_GROUPS:
+            p = float(ks_2samp(*medians).pvalue)
+        records.append(
+            {
+                "name": name,
+                "kind": kind,
+                "words": words,
+                "home": float(first["value"].median()),
+                "away": float(second["value"].median()),
+                "effect": float(wasserstein_distance(first["value"], second["value"])) / spread,
+                "p": p,
+            }
+        )
+    table = pd.DataFrame(records, columns=["name", "kind", "words", "home", "away", "effect", "p"])
+    table["p"] = holm(table["p"].to_numpy(float))
+    return table.sort_values("effect", ascending=False, ignore_index=True)
+
+
+def holm(p: Floats) -> Floats:
+    """Holm's step-down adjustment (Holm 1979); NaN entries are not tests and stay NaN."""
+    adjusted = p.copy()
+    known = np.flatnonzero(np.isfinite(p))
+    running = 0.0
+    for place, index in enumerate(known[np.argsort(p[known])]):
+        running = max(running, min(1.0, p[index] * (len(known) - place)))
+        adjusted[index] = running
+    return adjusted

@@ -1,0 +1,36 @@
+"""The suspects, one file each. A suspect is a module with `test(evidence) -> Hypothesis`; adding one is adding a file to this list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diagnostics.evidence import Evidence, Hypothesis
+from diagnostics.hypotheses import domain_shift, label_error, label_protocol, leakage, none, overfit, scale, threshold, underfit
+
+# Order of questioning: is the score at home honest, was it learned, is it only the threshold or the size, are the labels to blame,
+# and what is left is the shift.
+SUSPECTS = (none, leakage, underfit, overfit, threshold, scale, label_protocol, label_error, domain_shift)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """primary: code of the supported hypothesis with the highest score, None when nothing is supported ("cannot tell")."""
+
+    primary: str | None
+    hypotheses: tuple[Hypothesis, ...]
+
+    def named(self, code: str) -> Hypothesis:
+        """The hypothesis with a code. Raises KeyError when there is none."""
+        for hypothesis in self.hypotheses:
+            if hypothesis.code == code:
+                return hypothesis
+        raise KeyError(code)
+
+
+def question(evidence: Evidence) -> Verdict:
+    """Ask every suspect; supported ones come first, by score, then what is open, then what is cleared."""
+    answers = [suspect.test(evidence) for suspect in SUSPECTS]
+    place = {"supported": 0, "untested": 1, "rejected": 2}
+    ordered = sorted(answers, key=lambda h: (place[h.status], -(h.score or 0.0)))
+    primary = ordered[0].code if ordered[0].status == "supported" else None
+    return Verdict(primary, tuple(ordered))

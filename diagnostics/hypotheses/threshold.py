@@ -1,0 +1,37 @@
+"""The detector ranks well out there, and only the confidence threshold is wrong."""
+
+from __future__ import annotations
+
+from diagnostics.evidence import NO_LABELS, Clue, Evidence, Hypothesis, clip, judge
+from diagnostics.wording import fraction, percent
+
+CODE, NAME = "threshold", "Wrong confidence threshold"
+
+
+def test(evidence: Evidence) -> Hypothesis:
+    """Share of the F1 gap that the real world's own best threshold wins back, chosen and measured on different clips."""
+    found = evidence.threshold
+    if found is None:
+        return Hypothesis(CODE, NAME, "untested", None, "Which threshold fits the real world cannot be measured without labels.", missing=NO_LABELS)
+    lost = found.home - found.carried
+    if not evidence.gap_is_real and lost <= 0.05:
+        return Hypothesis(CODE, NAME, "rejected", 0.0, f"The in-domain threshold {fraction(found.confidence)} serves {evidence.away} as well: F1 {fraction(found.carried)} against {fraction(found.home)} at home.")
+    mended = found.crossfitted if found.crossfitted is not None else found.away
+    share = max(0.0, mended - found.carried) / max(lost, 1e-9)
+    statement = (
+        f"At the in-domain best threshold {fraction(found.confidence)}, F1 is {fraction(found.home)} at home and {fraction(found.carried)} on {evidence.away}; "
+        f"the best threshold out there ({fraction(found.away_confidence)}) lifts it to {fraction(found.away)}, {percent(clip(share))} of what is lost."
+    )
+    recall = evidence.max_recall.get(evidence.away or "", float("nan"))
+    home_recall = evidence.max_recall.get(evidence.home, float("nan"))
+    clues = [Clue(share >= 0.5, f"F1 with a threshold fitted on half of the clips and measured on the other half: {fraction(mended)}.")]
+    if recall == recall:
+        clues.append(Clue(None, f"With every box down to confidence .001, recall is {fraction(recall)} out there and {fraction(home_recall)} at home; no threshold can find more."))
+    # A threshold changes no ranking: where AP itself has collapsed, F1 wins at the margin do not make it the cause.
+    if evidence.gap is not None and evidence.home_ap50 > 0:
+        clues.append(Clue(False if evidence.gap_is_real else None, f"AP50 does not depend on a threshold and is {fraction(evidence.away_ap50)} against {fraction(evidence.home_ap50)}."))
+    status = judge(share)
+    if status == "supported" and evidence.gap_is_real and evidence.away_ap50 < 0.5 * evidence.home_ap50:
+        status = "untested"
+    missing = "" if status != "untested" else "set the threshold out there and judge the rest of the gap on new clips"
+    return Hypothesis(CODE, NAME, status, clip(share) if status != "untested" else None, statement, tuple(clues), missing)

@@ -1,0 +1,70 @@
+"""Does the validation set measure anything: pictures, or recordings, that it shares with training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from diagnostics.domain import Domain
+from diagnostics.intervals import MIN_BOXES
+from diagnostics.precision import accumulate, mean
+
+# Of 256 gradient bits. Re-encoding and resizing move under 10; unrelated pictures of one road rarely come below 60 (measured on
+# photographs and on the rendered world), so 20 leaves room on both sides.
+NEAR_DUPLICATE_BITS = 20
+CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Leak:
+    """train, val: pictures compared. duplicates: val pictures with a near-duplicate in training. shared_groups: val pictures whose
+    recording also stands in training. clean_ap50: AP50 on the others; None below MIN_BOXES objects. pairs: (val image, train image).
+    """
+
+    train: int
+    val: int
+    duplicates: int
+    shared_groups: int
+    clean_ap50: float | None
+    pairs: tuple[tuple[str, str], ...]
+
+
+def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
+    """Fingerprints -> bits (n, 256)."""
+    if not len(fingerprints):
+        return np.zeros((0, 256), np.float32)
+    raw = np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1)
+    return np.unpackbits(raw, axis=1).astype(np.float32)
+
+
+def nearest_fingerprint(queries: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each query, the closest reference and how many bits differ, (n,) and (n,)."""
+    index, distance = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    ones = reference.sum(1)
+    for start in range(0, len(queries), CHUNK):
+        part = queries[start : start + CHUNK]
+        bits = part.sum(1)[:, None] + ones[None, :] - 2 * part @ reference.T
+        index.append(bits.argmin(1))
+        distance.append(np.rint(bits.min(1)).astype(np.int64))
+    return np.concatenate(index), np.concatenate(distance)
+
+
+def find_leaks(training: Domain, home: Domain) -> Leak:
+    """Compare the validation pictures with the training pictures."""
+    if training.pictures.empty or home.pictures.empty:
+        return Leak(len(training.pictures), len(home.pictures), 0, 0, None, ())
+    at, bits = nearest_fingerprint(unpack(home.pictures["fingerprint"].tolist()), unpack(training.pictures["fingerprint"].tolist()))
+    duplicate = bits <= NEAR_DUPLICATE_BITS
+    shared = home.pictures["group"].isin(training.pictures["group"]).to_numpy()
+    leaky = (duplicate | shared)[home.labelled]
+    clean = None
+    if leaky.any():
+        counted = ~home.table.object_ignored[:, 0] & ~leaky[home.table.object_image]
+        if counted.sum() >= MIN_BOXES:
+            clean = mean(accumulate(home.table, images=~leaky)[0][:, home.table.bit(0.5)])
+    names = training.pictures["image"].to_numpy(str)
+    pairs = tuple((str(image), str(names[at[i]])) for i, image in enumerate(home.pictures["image"]) if duplicate[i])
+    return Leak(len(training.pictures), len(home.pictures), int(duplicate.sum()), int(shared.sum()), clean, pairs)

@@ -1,0 +1,214 @@
+"""How far apart two sets of embeddings are, each number beside what two halves of the home domain give.
+
+The unit is the group: group labels are permuted, folds never split a group, and home halves are halves of its groups. A single video
+is one group, and one group is one observation however many frames it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from diagnostics.matching import Bools, Floats, Ints
+
+Strings = npt.NDArray[np.str_]
+
+COMPONENTS = 32
+NEIGHBOURS = 5
+PERMUTATIONS = 999
+HALVES = 100
+# Enough for any shift worth acting on; keeps the kernel matrix small.
+MAX_SAMPLES = 1200
+# Fewer than this on a side and no test here has power worth naming.
+MIN_SAMPLES = 10
+# Quantile of home distances beyond which a point counts as outside what home has seen.
+OUTSIDE_QUANTILE = 0.95
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Shift between home and away. Every value is None where it cannot be measured, and note says why.
+
+    mmd: unbiased squared MMD (Gretton et al. 2012). mmd_null: its 95 % quantile between halves of home. mmd_ratio: mmd / mmd_null.
+    p: of the group permutation test. auc: cross-fitted domain classifier. auc_null: the same between halves of home.
+    outside: share of away beyond the 95 % quantile of home's own neighbour distance, so .05 is its null.
+    """
+
+    n_home: int
+    n_away: int
+    groups_home: int
+    groups_away: int
+    mmd: float | None = None
+    mmd_null: float | None = None
+    mmd_ratio: float | None = None
+    p: float | None = None
+    auc: float | None = None
+    auc_null: float | None = None
+    outside: float | None = None
+    outside_null: float | None = None
+    note: str = ""
+
+
+def thin(rng: np.random.Generator, size: int, limit: int) -> Ints:
+    """Sorted indices of at most limit out of size, drawn evenly."""
+    return np.arange(size) if size <= limit else np.sort(rng.choice(size, limit, replace=False))
+
+
+def pooled_components(home: Floats, away: Floats) -> tuple[Floats, Floats]:
+    """Standardised principal components fitted on both sides together, which keeps the permutation test exact."""
+    both = np.concatenate([home, away]).astype(float)
+    width = min(COMPONENTS, both.shape[1], len(both) - 1)
+    reduced = make_pipeline(StandardScaler(), PCA(width, svd_solver="full")).fit_transform(both)
+    return reduced[: len(home)], reduced[len(home) :]
+
+
+def kernel(points: Floats) -> Floats:
+    """Gaussian kernel matrix with the median heuristic, (n, n)."""
+    norms = (points**2).sum(1)
+    squared = np.maximum(norms[:, None] + norms[None, :] - 2 * points @ points.T, 0)
+    median = np.median(squared[np.triu_indices(len(points), 1)])
+    return np.exp(-squared / (median if median > 0 else 1.0))
+
+
+class GroupSums:
+    """Kernel sums by pair of groups: MMD of any labelling of the groups without touching the points again."""
+
+    def __init__(self, points: Floats, groups: Strings) -> None:
+        names, number = np.unique(groups, return_inverse=True)
+        member = np.zeros((len(points), len(names)))
+        member[np.arange(len(points)), number] = 1
+        matrix = kernel(points)
+        self.sums = member.T @ matrix @ member
+        self.sizes = member.sum(0)
+
+    def mmd(self, away: Floats) -> Floats:
+        """Unbiased squared MMD of each labelling, (R,); away: (R, G), 1 where a group is on the away side. NaN if a side has one point."""
+        home = 1 - away
+        n, m = home @ self.sizes, away @ self.sizes
+        within_home = np.einsum("rg,gh,rh->r", home, self.sums, home) - n
+        within_away = np.einsum("rg,gh,rh->r", away, self.sums, away) - m
+        across = np.einsum("rg,gh,rh->r", home, self.sums, away)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = within_home / (n * (n - 1)) + within_away / (m * (m - 1)) - 2 * across / (n * m)
+        return np.where((n > 1) & (m > 1), value, np.nan)
+
+
+def labellings(rng: np.random.Generator, groups: int, away: int, count: int) -> Floats:
+    """Random choices of which groups are away, (count, groups)."""
+    ranks = rng.random((count, groups)).argsort(1).argsort(1)
+    return (ranks < away).astype(float)
+
+
+def domain_auc(home: Floats, away: Floats, home_groups: Strings, away_groups: Strings) -> float | None:
+    """Cross-fitted AUC of a logistic classifier telling away from home; folds never split a group. None when a side has one group."""
+    groups = np.concatenate([home_groups, away_groups])
+    side = np.repeat([0, 1], [len(home), len(away)])
+    fewest = min(len(np.unique(home_groups)), len(np.unique(away_groups)))
+    if fewest < 2:
+        return None
+    points = np.concatenate([home, away])
+    scores = np.full(len(points), np.nan)
+    # Folds are made within each side, so that each holds groups of both.
+    fold = np.zeros(len(points), int)
+    for label in (0, 1):
+        mine = np.flatnonzero(side == label)
+        for number, (_, test) in enumerate(GroupKFold(min(5, fewest)).split(points[mine], groups=groups[mine])):
+            fold[mine[test]] = number
+    for number in np.unique(fold):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
+        model.fit(points[fold != number], side[fold != number])
+        scores[fold == number] = model.decision_function(points[fold == number])
+    return float(roc_auc_score(side, scores))
+
+
+def as_groups(groups: Strings) -> Strings:
+    """Groups for telling domains apart: a single clip is cut into five stretches, so that at least it can be cross-fitted."""
+    if len(np.unique(groups)) > 1 or len(groups) < MIN_SAMPLES:
+        return groups
+    return np.array([f"part {i * 5 // len(groups)}" for i in range(len(groups))])
+
+
+def neighbour_distance(reference: Floats, reference_groups: Strings, points: Floats, point_groups: Strings | None = None) -> Floats:
+    """Distance of each point to its 5th nearest reference, (n,); with point_groups, references of the point's own group do not count."""
+    own = max((np.count_nonzero(reference_groups == g) for g in np.unique(reference_groups)), default=0) if point_groups is not None else 0
+    wanted = min(NEIGHBOURS + own, len(reference))
+    distance, index = NearestNeighbors(n_neighbors=wanted).fit(reference).kneighbors(points)
+    if point_groups is None:
+        return np.asarray(distance[:, min(NEIGHBOURS, wanted) - 1])
+    foreign = reference_groups[index] != point_groups[:, None]
+    place = np.argmax(np.cumsum(foreign, axis=1) >= NEIGHBOURS, axis=1)
+    enough = foreign.sum(1) >= NEIGHBOURS
+    return np.where(enough, distance[np.arange(len(points)), place], distance[:, -1])
+
+
+def novelty(home: Floats, home_groups: Strings, away: Floats) -> Floats:
+    """How far outside home each away point lies: its neighbour distance over home's 95 % quantile, (m,). Above 1 is outside."""
+    if len(home) <= NEIGHBOURS or not len(away):
+        return np.full(len(away), np.nan)
+    limit = np.quantile(neighbour_distance(home, home_groups, home, home_groups), OUTSIDE_QUANTILE)
+    return np.asarray(neighbour_distance(home, home_groups, away) / max(float(limit), 1e-12))
+
+
+def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strings, *, seed: int) -> Shift:
+    """All shift measures between two sets of embeddings (n, D) and (m, D)."""
+    rng = np.random.default_rng(seed)
+    keep_home, keep_away = thin(rng, len(home), MAX_SAMPLES), thin(rng, len(away), MAX_SAMPLES)
+    home, home_groups = home[keep_home], home_groups[keep_home]
+    away, away_groups = away[keep_away], away_groups[keep_away]
+    n_home, n_away = len(np.unique(home_groups)), len(np.unique(away_groups))
+    if min(len(home), len(away)) < MIN_SAMPLES:
+        return Shift(len(home), len(away), n_home, n_away, note=f"not measured: {min(len(home), len(away))} samples on a side, {MIN_SAMPLES} are needed")
+    first, second = pooled_components(home, away)
+    # Prefixes keep equal group names of the two domains apart.
+    tagged = np.concatenate([np.char.add("h:", home_groups.astype(str)), np.char.add("a:", away_groups.astype(str))])
+    sums = GroupSums(np.concatenate([first, second]), tagged)
+    names = np.unique(tagged)
+    observed = np.char.startswith(names, "a:").astype(float)[None, :]
+    value = float(sums.mmd(observed)[0])
+    permuted = sums.mmd(labellings(rng, len(names), n_away, PERMUTATIONS))
+    permuted = permuted[np.isfinite(permuted)]
+    p = float((1 + np.count_nonzero(permuted >= value)) / (len(permuted) + 1)) if min(n_home, n_away) >= 1 and n_home > 1 else None
+    mmd_null = auc_null = None
+    if n_home >= 4:
+        halves = GroupSums(first, home_groups.astype(str)).mmd(labellings(rng, n_home, n_home // 2, HALVES))
+        mmd_null = float(np.nanquantile(halves, 0.95))
+        auc_null = half_auc(rng, first, home_groups)
+    note = ""
+    if n_away == 1:
+        note = f"one clip is one sample: the smallest p it can reach against {n_home} home clips is {1 / (n_home + 1):.2f}"
+    return Shift(
+        len(home),
+        len(away),
+        n_home,
+        n_away,
+        mmd=value,
+        mmd_null=mmd_null,
+        mmd_ratio=value / mmd_null if mmd_null and mmd_null > 0 else None,
+        p=p,
+        auc=domain_auc(first, second, as_groups(home_groups), as_groups(away_groups)),
+        auc_null=auc_null,
+        outside=float((novelty(first, home_groups, second) > 1).mean()) if len(first) > NEIGHBOURS else None,
+        outside_null=1 - OUTSIDE_QUANTILE,
+        note=note,
+    )
+
+
+def half_auc(rng: np.random.Generator, home: Floats, groups: Strings) -> float | None:
+    """Mean domain AUC between five random halves of home's groups: what "no shift" looks like."""
+    names = np.unique(groups)
+    values = []
+    for _ in range(5):
+        chosen: Bools = np.isin(groups, rng.permutation(names)[: len(names) // 2])
+        auc = domain_auc(home[~chosen], home[chosen], groups[~chosen], groups[chosen])
+        if auc is not None:
+            values.append(auc)
+    return float(np.mean(values)) if values else None
