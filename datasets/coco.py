@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,33 +83,41 @@ def take_annotation(collector: Collector, path: Path, position: int, annotation:
     collector.boxes.append({"image": image, "label": label, "x1": x, "y1": y, "x2": x + width, "y2": y + height, "crowd": bool(annotation.get("iscrowd", 0))})
 
 
-def read_results(path: Path, images: pd.DataFrame, categories: dict[int, int], image_ids: dict[Any, str]) -> pd.DataFrame:
+def read_results(path: Path, images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """A COCO results file -> detections: image, label, x1, y1, x2, y2, confidence.
 
-    categories: category id -> class index. image_ids: image id -> picture id; ids that are names or stems of pictures also match.
-    Raises InputError naming the first unknown ids.
+    image_id is a picture's id here, its file name, its stem, or the number its stem spells. category_id counts from 0 or from 1: from 1
+    where the number of classes itself occurs. Raises InputError naming what does not fit.
     """
     content = load_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: a COCO results file is a list of detections; found {_describe(content)}")
-    stems = {Path(image).stem: image for image in images["image"]}
-    known = {**stems, **{image: image for image in images["image"]}, **image_ids}
+    known: dict[Any, str] = {}
+    for image in images["image"]:
+        stem = Path(image).stem
+        known.update({image: image, Path(image).name: image, stem: image})
+        if stem.isdigit():
+            known[int(stem)] = image
     records, unknown = [], []
     for position, entry in enumerate(content):
         try:
-            key, label = entry["image_id"], categories[entry["category_id"]]
+            key, category = entry["image_id"], int(entry["category_id"])
             x, y, width, height = (float(v) for v in entry["bbox"])
             confidence = float(entry["score"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: detection {position} lacks a usable image_id, category_id, bbox or score ({error})") from None
-        image = known.get(key, known.get(str(key)))
-        if image is None:
+        if key in known:
+            records.append((known[key], category, x, y, x + width, y + height, confidence))
+        else:
             unknown.append(key)
-            continue
-        records.append((image, label, x, y, x + width, y + height, confidence))
     if unknown:
-        raise InputError(f"{path}: {len(unknown)} detections are for pictures not in this domain, first ids {unknown[:5]}; use the same ids or file names")
-    return pd.DataFrame(records, columns=["image", "label", *CORNERS, "confidence"])
+        raise InputError(f"{path}: {len(unknown)} detections are for pictures not in this domain, first ids {unknown[:5]}; use file names or stems as image_id")
+    found = pd.DataFrame(records, columns=["image", "label", *CORNERS, "confidence"])
+    if len(found) and found["label"].max() == len(classes) and found["label"].min() >= 1:
+        found["label"] -= 1
+    if len(found) and not found["label"].between(0, len(classes) - 1).all():
+        raise InputError(f"{path}: category ids {sorted(set(found['label']))[:5]} do not fit the {len(classes)} classes {list(classes)}")
+    return found
 
 
 def _describe(content: Any) -> str:

@@ -6,14 +6,14 @@ The only file that imports ultralytics for prediction.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torchvision.ops import roi_align
@@ -21,7 +21,7 @@ from ultralytics import YOLO
 
 from datasets.errors import InputError
 from datasets.pixels import Pixels, UnreadablePicture, decode, difference_hash, statistics
-from train.predictions import Pass, Predictions, Settings, Store
+from train.predictions import Floats, Pass, Predictions, Settings, Store
 
 # Pictures a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
 SHARD = 64
@@ -66,7 +66,7 @@ class Detector:
         self._embedding: torch.Tensor | None = None
         self._hooked = False
 
-    def see(self, pixels: Pixels, settings: Settings) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def see(self, pixels: Pixels, settings: Settings) -> tuple[Floats, Floats, Floats]:
         """One picture (H, W, 3) BGR uint8 -> boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E).
 
         The boxes are those of `ultralytics.YOLO.predict`, the picture embedding is that of `ultralytics.YOLO.embed`: the globally
@@ -102,7 +102,7 @@ class Detector:
     def _before_head(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         self._embedding = output.detach().float().mean((2, 3))[0].cpu().numpy()
 
-    def _objects(self, boxes: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    def _objects(self, boxes: Floats, shape: tuple[int, int]) -> Floats:
         """RoI means of every head input, (N, sum of channels)."""
         finest = self._maps[0]
         stride = float(self.model.predictor.model.model.stride[0])
@@ -120,8 +120,6 @@ class Detector:
 
 def available_cores() -> int:
     """Cores this process may use; ultralytics leaves one of them idle on a CPU."""
-    import os
-
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -140,34 +138,45 @@ def predict(
 
     Pictures that cannot be decoded are returned as failures. tick is called once a picture.
     """
+
+    def look(pixels: Pixels) -> tuple[Floats, Floats, Floats]:
+        return detector.see(transform(pixels) if transform else pixels, settings)
+
+    return collect(images, store, look, tick)
+
+
+def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:
+    """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have one empty column."""
+    return collect(images, store, lambda _: (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32)), tick)
+
+
+def collect(images: pd.DataFrame, store: Store, look: Callable[[Pixels], tuple[Floats, Floats, Floats]], tick: Callable[[], None]) -> Predictions:
+    """Pass every picture whose content the store does not know, in shards; then read them all back.
+
+    Statistics and fingerprint are those of the picture as it is on disk.
+    """
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
-    pending: list[Pass] = []
+    pending: dict[str, Pass] = {}
     for image, path in zip(images["image"], images["path"], strict=True):
         tick()
         try:
             content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
-            if content not in store and all(p.content != content for p in pending):
-                pending.append(look(detector, Path(path), content, settings, transform))
+            if content not in store and content not in pending:
+                pixels = decode(Path(path))
+                boxes, embedding, objects = look(pixels)
+                pending[content] = Pass(content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects)
         except (UnreadablePicture, OSError) as reason:
             failures.append({"path": str(path), "reason": str(reason)})
             continue
         contents[image] = content
         if len(pending) == SHARD:
-            store.add(pending)
-            pending = []
+            store.add(list(pending.values()))
+            pending.clear()
     if pending:
-        store.add(pending)
+        store.add(list(pending.values()))
     found = store.read(contents)
-    return Predictions(found.pictures, found.embeddings, found.detections, found.objects, pd.DataFrame(failures, columns=["path", "reason"]))
-
-
-def look(detector: Detector, path: Path, content: str, settings: Settings, transform: Photometric | None) -> Pass:
-    """Decode one picture and pass it once. Statistics and fingerprint are those of the picture as it is on disk."""
-    pixels = decode(path)
-    shown = transform(pixels) if transform else pixels
-    boxes, embedding, objects = detector.see(shown, settings)
-    return Pass(content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects)
+    return replace(found, failures=pd.DataFrame(failures, columns=["path", "reason"]))
 
 
 def check_classes(detector_classes: Sequence[str], source_classes: Sequence[str], spec: str) -> None:

@@ -196,8 +196,7 @@ class Plan:
     """A rendered dataset: per split, how many clips of how many frames, all with the same dials and seed."""
 
     dials: Dials
-    splits: dict[str, int]
-    frames: int
+    splits: dict[str, tuple[int, int]]
     seed: int = 0
     width: int = 384
     height: int = 288
@@ -206,10 +205,10 @@ class Plan:
     def clips(self) -> list[tuple[str, str, Clip]]:
         """(split, name, clip) in order; every clip has a seed of its own, so none depends on the others."""
         listed = []
-        for split, count in self.splits.items():
+        for split, (count, frames) in self.splits.items():
             for _ in range(count):
                 number = len(listed)
-                clip = Clip((self.seed, number), self.dials, self.frames, self.width, self.height)
+                clip = Clip((self.seed, number), self.dials, frames, self.width, self.height)
                 listed.append((split, f"{self.prefix}{number:03d}", clip))
         return listed
 

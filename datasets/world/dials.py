@@ -10,7 +10,7 @@ SEVERITIES = range(6)
 PITCH_DEGREES = (20.0, 32.0, 45.0, 60.0, 75.0, 88.0)
 # Severity 0 is the roof of a car; 4 is where a pothole seen from above covers about as many pixels as one seen from the car,
 # so that pitch=5, height=4 moves the viewpoint and leaves the object size; 5 makes objects small.
-HEIGHT_METRES = (1.5, 2.6, 4.2, 6.2, 8.5, 20.0)
+HEIGHT_METRES = (1.5, 2.4, 3.6, 5.0, 6.8, 18.0)
 EXPOSURE_GAIN = (1.0, 0.82, 0.66, 0.52, 0.40, 0.30)
 BLUR_SIGMA_PX = (0.0, 0.6, 1.0, 1.5, 2.2, 3.2)
 # Share of the road surface that is bare earth instead of asphalt.

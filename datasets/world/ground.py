@@ -122,17 +122,20 @@ class Painter:
         outside = np.asarray(cv2.distanceTransform((mask <= 0.5).astype(np.uint8), cv2.DIST_L2, 3), np.float32) * METRES_PER_TEXEL
         reach = max(float(inside.max()), 0.05)
         rough = self.grain(mask.shape, 4) * 0.6 + self.grain(mask.shape, 2) * 0.4
-        sunk = hole.depth * smoothstep(0, 0.45 * reach, inside) * (0.82 + 0.36 * rough)
-        slope_y, slope_x = np.gradient(sunk, METRES_PER_TEXEL)
-        shade = np.clip(1 + 0.9 * (slope_x * self.sun[0] + slope_y * self.sun[1]), 0.35, 1.7)
+        # Walls are steep and floors flat: from a car one looks at the far wall, from above at the floor.
+        sunk = hole.depth * smoothstep(0, min(0.22 * reach, 0.09), inside) * (0.86 + 0.28 * rough)
+        slope_y, slope_x = np.gradient(np.asarray(cv2.GaussianBlur(sunk, (0, 0), 1.0), np.float32), METRES_PER_TEXEL)
+        steep = smoothstep(0.25, 1.1, np.hypot(slope_x, slope_y))
+        lit = np.clip(1 + 0.55 * (slope_x * self.sun[0] + slope_y * self.sun[1]), 0.45, 1.5)
         patch = self.colour[rows, columns]
-        floor = (0.42 + 0.40 * rough[..., None]) * (0.35 * patch + 0.65 * patch.mean((0, 1))) * np.array([0.92, 1.0, 1.06], np.float32)
-        depth_dark = 1 - 0.45 * smoothstep(0, 0.09, sunk)
-        wall = floor * (shade * depth_dark)[..., None]
+        # Loose gravel and dust of the road's own stone on the floor; broken, damp base layers in the walls.
+        gravel = (0.62 + 0.52 * rough[..., None]) * (0.30 * patch + 0.70 * patch.mean((0, 1))) * np.array([0.95, 1.0, 1.04], np.float32)
+        earth = (0.22 + 0.20 * rough[..., None]) * patch.mean((0, 1))
+        wall = (gravel * (1 - steep[..., None]) + earth * steep[..., None]) * lit[..., None]
         blend = smoothstep(0.25, 0.75, mask)[..., None]
-        stain = 1 - 0.22 * np.exp(-outside / 0.10) * (0.5 + 0.5 * self.grain(mask.shape, 6))
-        crumbs = ((self.rng.random(mask.shape, dtype=np.float32) > 0.955) * np.exp(-outside / 0.14) * 0.22)[..., None]
-        rim = (np.exp(-(((outside - 0.015) / 0.022) ** 2)) * smoothstep(0.35, 0.6, self.grain(mask.shape, 7)) * 0.16)[..., None]
+        stain = 1 - 0.12 * np.exp(-outside / 0.10) * (0.5 + 0.5 * self.grain(mask.shape, 6))
+        crumbs = ((self.rng.random(mask.shape, dtype=np.float32) > 0.965) * np.exp(-outside / 0.14) * 0.18)[..., None]
+        rim = (np.exp(-(((outside - 0.015) / 0.022) ** 2)) * smoothstep(0.35, 0.6, self.grain(mask.shape, 7)) * 0.12)[..., None]
         around = patch * stain[..., None] + crumbs + rim
         painted = around * (1 - blend) + wall * blend
         if hole.wet:
@@ -308,7 +311,7 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
         painter.manhole(centre, 0.31)
     holes = []
     for centre, radius in sites:
-        hole = Hole(centre + blob(rng, radius, ragged=0.32), depth=float(rng.uniform(0.05, 0.14)) * min(1.0, radius / 0.4 + 0.3), wet=bool(rng.random() < 0.1))
+        hole = Hole(centre + blob(rng, radius, ragged=0.32), depth=float(rng.uniform(0.07, 0.15)) * min(1.0, radius / 0.4 + 0.3), wet=bool(rng.random() < 0.1))
         painter.hole(hole)
         holes.append(hole)
     return Strip(np.clip(painter.colour, 0, 1), painter.depth, painter.water, tuple(holes), tuple(puddles), half_road, sun)

@@ -15,8 +15,12 @@ from datasets.world.ground import COLUMNS, HALF_WIDTH, LENGTH, METRES_PER_TEXEL,
 Maps = npt.NDArray[np.float32]
 Boxes = npt.NDArray[np.float64]
 
-# Steps of the ray march into the holes; at the demo's size a sixth step changes no pixel by more than the sensor noise.
+# Steps of the ray march into the holes, and halvings that then place the wall to a fraction of a texel.
 RELIEF_STEPS = 5
+BISECTIONS = 3
+# Rays run at most this far along the ground per metre of depth.
+MAX_SLANT = 6.0
+FOLD = 256
 # Annotators do not box what they cannot make out: shorter side below this many pixels ...
 MIN_SIDE_PX = 5.0
 # ... or less than this share of the object inside the frame and not hidden by a vehicle.
@@ -68,6 +72,11 @@ class Ground:
         self.depth = np.asarray(cv2.resize(strip.depth, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32)
         self.water = np.asarray(cv2.resize(strip.water, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32)
         self.max_depth = float(strip.depth.max())
+        # Where a ray may meet a hole at all, at an eighth of the resolution: holes widened by the furthest a ray runs below the road.
+        coarse = np.asarray(cv2.resize(self.depth, (COLUMNS // 8, ROWS // 8), interpolation=cv2.INTER_AREA) > 0, np.uint8)
+        reach = int(np.ceil(self.max_depth * MAX_SLANT / (8 * METRES_PER_TEXEL))) + 1
+        wrapped = np.concatenate([coarse[-reach:], coarse, coarse[:reach]])
+        self.near_holes = np.asarray(cv2.dilate(wrapped, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))[reach:-reach], np.uint8)
 
     def colour(self, camera: Camera) -> tuple[npt.NDArray[np.float32], Maps, npt.NDArray[np.bool_]]:
         """Road as the camera sees it (H, W, 3) in [0, 1], the distance (H, W) in metres, and the mask of pixels below the horizon."""
@@ -99,24 +108,41 @@ class Ground:
         return colour * (1 - reflect) + reflect * np.array([0.80, 0.76, 0.72], np.float32), flat_distance, sees
 
     def march(self, camera: Camera, x: Maps, y: Maps) -> tuple[Maps, Maps]:
-        """Follow each ray below the surface until it meets the floor or wall of a hole (relief mapping)."""
-        reach = np.float32(self.max_depth)
-        centre_y = np.float32(camera.y % LENGTH)
-        # Per metre of depth a ray runs (ground point - camera) / height further; beyond a few metres holes are a line anyway.
-        along_x = np.clip((x - np.float32(camera.x)) / np.float32(camera.height), -6, 6)
-        delta = np.mod(y - centre_y + np.float32(LENGTH / 2), np.float32(LENGTH)) - np.float32(LENGTH / 2)
-        along_y = np.clip(delta / np.float32(camera.height), -6, 6)
-        column = (x + np.float32(HALF_WIDTH)) / np.float32(2 * METRES_PER_TEXEL) - np.float32(0.5)
-        row = y / np.float32(2 * METRES_PER_TEXEL) - np.float32(0.5)
+        """Follow the rays near holes below the surface until they meet a floor or wall (relief mapping: steps, then bisection)."""
+        row = y / np.float32(LENGTH) * np.float32(self.near_holes.shape[0]) - np.float32(0.5)
+        column = (x + np.float32(HALF_WIDTH)) / np.float32(2 * HALF_WIDTH) * np.float32(self.near_holes.shape[1]) - np.float32(0.5)
+        near = cv2.remap(self.near_holes, column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP) > 0
+        count = int(np.count_nonzero(near))
+        if not count:
+            return x, y
+        # remap refuses lists longer than 32,767: fold the rays into rows.
+        px, py = (np.resize(values[near], (-(-count // FOLD), FOLD)) for values in (x, y))
+        # Per metre of depth a ray runs (ground point - camera) / height further; MAX_SLANT bounds it where holes are a line anyway.
+        along_x = np.clip((px - np.float32(camera.x)) / np.float32(camera.height), -MAX_SLANT, MAX_SLANT)
+        ahead = np.mod(py - np.float32(camera.y % LENGTH) + np.float32(LENGTH / 2), np.float32(LENGTH)) - np.float32(LENGTH / 2)
+        along_y = np.clip(ahead / np.float32(camera.height), -MAX_SLANT, MAX_SLANT)
         per_metre = np.float32(1 / (2 * METRES_PER_TEXEL))
-        travelled = np.zeros_like(x)
-        open_ray = np.ones(x.shape, bool)
-        for step in range(1, RELIEF_STEPS + 1):
-            depth = reach * np.float32(step / RELIEF_STEPS)
-            below = sample(self.depth, column + along_x * per_metre * depth, row + along_y * per_metre * depth) >= depth
-            open_ray &= below
-            travelled = np.where(open_ray, depth, travelled)
-        return x + along_x * travelled, np.mod(y + along_y * travelled, np.float32(LENGTH))
+        column = (px + np.float32(HALF_WIDTH)) * per_metre - np.float32(0.5)
+        row = py * per_metre - np.float32(0.5)
+
+        def above_floor(depth: Maps) -> npt.NDArray[np.bool_]:
+            return np.asarray(sample(self.depth, column + along_x * per_metre * depth, row + along_y * per_metre * depth) >= depth)
+
+        step = np.float32(self.max_depth / RELIEF_STEPS)
+        travelled = np.zeros_like(px)
+        in_air = np.ones(px.shape, bool)
+        for index in range(1, RELIEF_STEPS + 1):
+            depth = np.full_like(px, step * index)
+            in_air &= above_floor(depth)
+            travelled[in_air] = depth[in_air]
+        for _ in range(BISECTIONS):
+            step = np.float32(step / 2)
+            further = above_floor(travelled + step)
+            travelled[further] += step
+        x, y = x.copy(), y.copy()
+        x[near] = (px + along_x * travelled).ravel()[:count]
+        y[near] = np.mod(py + along_y * travelled, np.float32(LENGTH)).ravel()[:count]
+        return x, y
 
 
 def sky(camera: Camera, look: Look, rows: int) -> npt.NDArray[np.float32]:

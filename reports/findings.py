@@ -1,0 +1,206 @@
+"""Everything the diagnostics say about a set of domains, as frames; computed once and read by every writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from diagnostics import acquisition, calibration, factors, gallery, label_free, shift, slices
+from diagnostics import sweep as sweeping
+from diagnostics.counterfactuals import Recovery, ap50, loose_ap, redraw, size_match
+from diagnostics.domain import Domain
+from diagnostics.error_types import decompose
+from diagnostics.evidence import Evidence, Threshold
+from diagnostics.hypotheses import Verdict, question
+from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval, difference_interval
+from diagnostics.leakage import find_leaks
+from diagnostics.learning import read_curve
+from diagnostics.matching import Floats
+from diagnostics.precision import headline
+
+# Detections below this are not objects to compare embeddings of.
+OBJECT_CONFIDENCE = 0.05
+# Fewer object embeddings than this say nothing about objects.
+MIN_OBJECTS = 30
+BUDGET = 50
+
+
+@dataclass(frozen=True)
+class Findings:
+    """home is the in-domain validation domain, away the real-world ones; training may be missing.
+
+    slices, errors, calibration: one table over all domains. sweeps, embedding_maps: by domain. next: ranked pictures. reserved: clips set
+    aside for testing.
+    """
+
+    home: Domain
+    away: tuple[Domain, ...]
+    training: Domain | None
+    evidence: Evidence
+    verdict: Verdict
+    slices: pd.DataFrame
+    sweeps: dict[str, pd.DataFrame]
+    errors: pd.DataFrame
+    calibration: dict[str, calibration.Calibration]
+    label_free: tuple[label_free.LabelFree, ...]
+    novelty: dict[str, Floats]
+    map: pd.DataFrame
+    cards: pd.DataFrame
+    next: pd.DataFrame
+    reserved: tuple[str, ...]
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Home first, then the real world."""
+        return (self.home, *self.away)
+
+
+def focus_of(away: Sequence[Domain]) -> Domain | None:
+    """The labelled real-world domain the verdict is about: the one with the lowest AP50 among those with enough objects."""
+    scored = [domain for domain in away if domain.labelled.any() and len(domain.boxes) >= MIN_BOXES]
+    return min(scored, key=ap50) if scored else None
+
+
+def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
+    """Readable factors; objects are the annotated ones, or, without labels, the shown detections."""
+    boxes = domain.boxes if domain.labelled.any() else domain.detections[domain.detections["confidence"] >= label_free.SHOWN]
+    return factors.samples(domain.pictures, factors.object_factors(domain.pictures, boxes, imgsz))
+
+
+def object_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
+    """Shift between detections at or above OBJECT_CONFIDENCE."""
+    sides = []
+    for domain in (home, away):
+        rows = np.flatnonzero(domain.detections["confidence"].to_numpy() >= OBJECT_CONFIDENCE)
+        groups = domain.detections["image"].map(domain.pictures.set_index("image")["group"]).to_numpy(str)
+        sides.append((domain.objects[rows], groups[rows]))
+    (first, first_groups), (second, second_groups) = sides
+    if min(len(first), len(second)) < MIN_OBJECTS:
+        note = f"not measured: {min(len(first), len(second))} detections on a side, {MIN_OBJECTS} are needed"
+        return shift.Shift(len(first), len(second), len(np.unique(first_groups)), len(np.unique(second_groups)), note=note)
+    return shift.measure(first, second, first_groups, second_groups, seed=seed)
+
+
+def threshold_of(home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], *, seed: int) -> Threshold | None:
+    """What carrying home's best threshold out costs; None without labels on both sides."""
+    best_home, confidence = sweeping.best(sweeps[home.name])
+    best_away, away_confidence = sweeping.best(sweeps[away.name])
+    if best_home is None or confidence is None or best_away is None or away_confidence is None:
+        return None
+    carried = sweeping.f1_at(sweeps[away.name], confidence)
+    return Threshold(confidence, away_confidence, best_home, best_away, carried, sweeping.crossfitted_best_f1(away.table, away.group_numbers, seed=seed))
+
+
+def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
+    """Two principal components of all picture embeddings: domain, image, path, x, y; at most 400 pictures a domain."""
+    rng = np.random.default_rng(seed)
+    kept = [(domain, shift.thin(rng, len(domain.pictures), 400)) for domain in domains if domain.embeddings.shape[1]]
+    if not kept or sum(len(rows) for _, rows in kept) < 3:
+        return pd.DataFrame(columns=["domain", "role", "image", "path", "x", "y"])
+    points, _ = shift.pooled_components(np.concatenate([domain.embeddings[rows] for domain, rows in kept]), np.zeros((0, kept[0][0].embeddings.shape[1])))
+    frame = pd.concat([domain.pictures.iloc[rows][["image", "path"]].assign(domain=domain.name, role=domain.role) for domain, rows in kept], ignore_index=True)
+    return frame.assign(x=points[:, 0], y=points[:, 1] if points.shape[1] > 1 else 0.0)
+
+
+def find(home: Domain, away: Sequence[Domain], training: Domain | None, history: pd.DataFrame, recoveries: dict[str, Recovery], *, seed: int) -> Findings:
+    """Run every measurement and question every suspect."""
+    focus = focus_of(away)
+    scored = [domain for domain in (home, *away) if domain.labelled.any()]
+    cuts = slices.edges(home)
+    table = pd.concat([slices.score(domain, cuts, seed=seed) for domain in (home, *away)], ignore_index=True)
+    sweeps = {domain.name: sweeping.sweep(domain.table) for domain in scored}
+    _, home_confidence = sweeping.best(sweeps[home.name]) if home.name in sweeps else (None, None)
+    errors = error_table(scored, home_confidence if home_confidence is not None else label_free.SHOWN)
+    embedded = home.embeddings.shape[1] > 0
+    pictures_shift = {
+        domain.name: shift.measure(home.embeddings, domain.embeddings, home.pictures["group"].to_numpy(str), domain.pictures["group"].to_numpy(str), seed=seed)
+        for domain in away
+        if embedded
+    }
+    objects_shift = {domain.name: object_shift(home, domain, seed=seed) for domain in away if embedded}
+    imgsz = home.imgsz
+    own = statistics_of(home, imgsz)
+    novelty = novelties(home, away) if embedded else {}
+    everyone = [*scored, *([training] if training is not None and training.labelled.any() else [])]
+    headlines = {domain.name: headline(domain.table) for domain in everyone}
+    labelled_home = home.labelled.any() and len(home.boxes) > 0
+    evidence = Evidence(
+        home=home.name,
+        away=focus.name if focus is not None and labelled_home else None,
+        unlabelled=tuple(domain.name for domain in away if not domain.labelled.any()),
+        ap50={name: numbers["ap50"] for name, numbers in headlines.items()},
+        max_recall={name: numbers["max_recall"] for name, numbers in headlines.items()},
+        loose={domain.name: loose_ap(domain, 0.1) for domain in scored},
+        intervals={domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed) for domain in scored},
+        gap_interval=gap_interval(home, focus, seed=seed) if focus is not None and labelled_home else None,
+        learning=read_curve(history),
+        threshold=threshold_of(home, focus, sweeps, seed=seed) if focus is not None and labelled_home else None,
+        size=size_match(home, focus, home_confidence) if focus is not None and labelled_home and home_confidence is not None else None,
+        recoveries=recoveries,
+        redrawn=redraw(focus, seed=seed) if focus is not None else None,
+        leak=find_leaks(training, home) if training is not None else None,
+        shift_image=pictures_shift,
+        shift_object=objects_shift,
+        factors={domain.name: factors.compare(own, statistics_of(domain, imgsz)) for domain in away},
+        errors=errors,
+    )
+    nearest = gallery.Nearest(training if training is not None and embedded else None)
+    cards = [gallery.choose(domain, nearest, seed=seed) for domain in (*away, home)]
+    picks, reserved = next_pictures(away, training or home, novelty, seed=seed) if embedded and away else (pd.DataFrame(columns=list(acquisition.COLUMNS)), np.array([], str))
+    return Findings(
+        home=home,
+        away=tuple(away),
+        training=training,
+        evidence=evidence,
+        verdict=question(evidence),
+        slices=table,
+        sweeps=sweeps,
+        errors=errors,
+        calibration={domain.name: calibration.calibrate(domain.outcomes) for domain in scored},
+        label_free=tuple(label_free.estimate(home, domain) for domain in away if not domain.labelled.any()),
+        novelty=novelty,
+        map=embedding_map([d for d in (training, home, *away) if d is not None], seed),
+        cards=pd.concat(cards, ignore_index=True),
+        next=picks,
+        reserved=tuple(str(group) for group in reserved),
+    )
+
+
+def error_table(scored: Sequence[Domain], confidence: float) -> pd.DataFrame:
+    """Error types of all labelled domains at one confidence: domain, type, count, per_image, delta_ap50."""
+    parts = []
+    for domain in scored:
+        part = decompose(domain.table, domain.outcomes, confidence=confidence)
+        part.insert(0, "domain", domain.name)
+        part["per_image"] = part["count"] / max(len(domain.labelled_pictures), 1)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["domain", "type", "count", "delta_ap50", "per_image"])
+
+
+def gap_interval(home: Domain, away: Domain, *, seed: int) -> Interval:
+    """Interval of AP50(home) - AP50(away)."""
+    return difference_interval(ApBootstrap(home.table, home.group_numbers), ApBootstrap(away.table, away.group_numbers), seed=seed)
+
+
+def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
+    """How far outside home each picture lies (see `shift.novelty`), by domain, in one common space."""
+    if len(home.pictures) <= shift.NEIGHBOURS:
+        return {domain.name: np.full(len(domain.pictures), np.nan) for domain in away}
+    everyone = np.concatenate([domain.embeddings for domain in away]) if away else np.zeros((0, home.embeddings.shape[1]))
+    own, others = shift.pooled_components(home.embeddings, everyone)
+    values = shift.novelty(own, home.pictures["group"].to_numpy(str), others)
+    limits = np.cumsum([len(domain.pictures) for domain in away])[:-1]
+    return {domain.name: part for domain, part in zip(away, np.split(values, limits), strict=True)}
+
+
+def next_pictures(away: Sequence[Domain], training: Domain, novelty: dict[str, Floats], *, seed: int, budget: int = BUDGET) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rank the real world's own pictures for labelling."""
+    pool = []
+    for domain in away:
+        shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
+        part = domain.pictures[["image", "path", "group"]].assign(domain=domain.name, novelty=novelty[domain.name])
+        pool.append(part.assign(shown=part["image"].map(shown).fillna(0).astype(int)))
+    return acquisition.rank(pd.concat(pool, ignore_index=True), np.concatenate([d.embeddings for d in away]), training.embeddings, budget=budget, seed=seed)

@@ -1,0 +1,267 @@
+"""The main job in order: open the sources, look at every picture once, find, write. Every stage can be killed and taken up again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets import InputError, Source, open_source
+from datasets.coco import read_results
+from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, concatenate
+from diagnostics.counterfactuals import Recovery, ap50, recovery
+from diagnostics.domain import Domain
+from reports.findings import Findings, find, focus_of
+from reports.progress import Reporter
+from train.environment import runs_folder
+from train.forward import Detector, Photometric, check_classes, describe, predict
+from train.predictions import Predictions, Settings, Store
+from train.run import Run, open_run, open_weights
+
+# Training pictures looked at: enough for its AP, for finding copies and for the nearest examples.
+MAX_TRAINING = 1000
+# Pictures each second look is taken at.
+MAX_SECOND_LOOK = 100
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `shiftscope report` was asked for. in_domain and real_world: (name or None, source). predictions: domain name -> COCO results."""
+
+    run: Path | None = None
+    weights: Path | None = None
+    in_domain: tuple[str | None, str] | None = None
+    real_world: tuple[tuple[str | None, str], ...] = ()
+    predictions: tuple[tuple[str, Path], ...] = ()
+    history: Path | None = None
+    group_by: str | None = None
+    imgsz: int | None = None
+    device: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A domain before anyone has looked at its pictures."""
+
+    name: str
+    role: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the writers need. ledger: every file of every source, with its domain. rows: label rows not taken as written."""
+
+    request: Request
+    run: Run | None
+    classes: tuple[str, ...]
+    settings: Settings
+    findings: Findings
+    opened: tuple[Opened, ...]
+    ledger: pd.DataFrame
+    rows: pd.DataFrame
+
+
+def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -> list[Opened]:
+    """The in-domain source as "training" and held-out pictures, then the real-world sources. Raises InputError."""
+    cache = runs_folder() / "frames"
+    if request.in_domain is not None:
+        name, spec = request.in_domain
+    elif run is not None:
+        name, spec = None, str(run.data_path())
+    else:
+        raise InputError("no in-domain pictures: give --in-domain SOURCE, or --run with a run folder that names its data.yaml")
+    source = open_source(spec, cache=cache, classes=classes, group_by=request.group_by)
+    check_classes(classes, source.classes, spec)
+    taken = {"training"}
+    home_name = unique(name or "in-domain", taken)
+    opened = []
+    training = source.images["split"] == "train"
+    held_out = source.images["split"].isin(["val", "test"])
+    if not held_out.any():
+        if training.any() and source.kind == "yolo":
+            raise InputError(f"{spec}: names training pictures only; in-domain scores need held-out ones: add 'val:' to the data.yaml")
+        held_out = ~training
+    if training.any():
+        opened.append(Opened("training", "training", source.keep(training)))
+    opened.append(Opened(home_name, "in_domain", source.keep(held_out)))
+    for given, real in request.real_world:
+        away = open_source(real, cache=cache, classes=classes, group_by=request.group_by)
+        check_classes(classes, away.classes, real)
+        opened.append(Opened(unique(given or name_of(real), taken), "real_world", away))
+    return opened
+
+
+def name_of(spec: str) -> str:
+    """A domain's name from its source: the folder or file, without generic endings."""
+    path = Path(spec).absolute()
+    stem = path.stem if path.suffix and not path.is_dir() else path.name
+    return path.parent.name if stem.lower() in {"images", "data", "dataset"} else stem
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """name, or name-2, -3 ... if taken; and takes it."""
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}-{number}", number + 1
+    taken.add(candidate)
+    return candidate
+
+
+def predict_folder(settings: Settings, weights_sha256: str) -> Path:
+    """Where results with these weights and settings are kept."""
+    return runs_folder() / "predictions" / settings.key(weights_sha256)
+
+
+def assemble(opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]) -> Domain:
+    """Join a source's tables with what was seen; pictures that failed to decode are left out of every table."""
+    pictures = images.merge(predictions.pictures, on="image", how="inner", validate="one_to_one")
+    boxes = opened.source.boxes
+    return Domain(
+        name=opened.name,
+        role=opened.role,
+        pictures=pictures,
+        boxes=boxes[boxes["image"].isin(pictures["image"])].reset_index(drop=True),
+        detections=predictions.detections,
+        embeddings=predictions.embeddings,
+        objects=predictions.objects,
+        imgsz=imgsz,
+        classes=classes,
+    )
+
+
+def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """At most limit pictures, taken from the groups in turn."""
+    if len(images) <= limit:
+        return images
+    turn = images.groupby("group").cumcount()
+    chosen = turn.sort_values(kind="stable").index[:limit]
+    return images.loc[sorted(chosen)].reset_index(drop=True)
+
+
+def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]) -> Predictions:
+    """Replace detections by those of a COCO results file; without weights there are no embeddings of its boxes."""
+    images = opened.source.images
+    found = read_results(path, images, classes)
+    found = found[found["image"].isin(predictions.pictures["image"])].reset_index(drop=True)
+    return replace(predictions, detections=found, objects=np.zeros((len(found), 0), np.float32), embeddings=np.zeros((len(predictions.pictures), 0), np.float32))
+
+
+def run_report(request: Request, reporter: Reporter) -> Result:
+    """Everything up to the findings. Raises InputError."""
+    started = time.perf_counter()
+    run = None
+    if request.run is not None:
+        run = open_run(request.run)
+        if request.history is not None:
+            run = replace(run, history=open_weights(run.weights, request.history).history)
+    elif request.weights is not None:
+        run = open_weights(request.weights, request.history)
+    supplied = dict(request.predictions)
+    if run is None and not supplied:
+        raise InputError("nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain")
+    detector = Detector(run.weights, device=request.device) if run is not None else None
+    classes = detector.classes if detector else ()
+    with reporter.stage("open", "Opening sources"):
+        opened = open_everything(request, run, classes)
+    for name in supplied:
+        if name not in {o.name for o in opened}:
+            raise InputError(f"--predictions {name}=...: no domain has this name; domains are {', '.join(o.name for o in opened if o.role != 'training')}")
+    if detector is None:
+        missing = [o.name for o in opened if o.role != "training" and o.name not in supplied]
+        if missing:
+            raise InputError(f"no weights, and no --predictions for {', '.join(missing)}; give --weights FILE or --predictions {missing[0]}=FILE")
+        classes = next((o.source.classes for o in opened if o.source.classes), ())
+        opened = [o for o in opened if o.role != "training"]
+    for o in opened:
+        reporter.say(f"  {o.name}: {summary(o)}")
+    imgsz = request.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else 640)
+    settings = Settings(imgsz=imgsz)
+    reporter.timings["start"] = time.perf_counter() - started
+    domains: dict[str, Domain] = {}
+    failures: list[pd.DataFrame] = []
+    for o in opened:
+        images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
+        with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
+            if detector is not None and run is not None and o.name not in supplied:
+                found = predict(detector, images, settings, Store(predict_folder(settings, run.sha256)), tick=tick)
+            else:
+                found = describe(images, Store(runs_folder() / "predictions" / "statistics"), tick=tick)
+        if o.name in supplied:
+            found = external(o, supplied[o.name], found, classes)
+        failures.append(found.failures.assign(domain=o.name))
+        if found.pictures.empty:
+            first = found.failures.iloc[0]
+            raise InputError(f"{o.source.spec}: none of {len(images)} pictures could be decoded, first: {first['path']} ({first['reason']})")
+        domains[o.name] = assemble(o, images, found, imgsz, tuple(classes))
+    home = next(d for d in domains.values() if d.role == "in_domain")
+    away = [d for d in domains.values() if d.role == "real_world"]
+    training = domains.get("training")
+    recoveries: dict[str, Recovery] = {}
+    focus = focus_of(away)
+    if detector is not None and run is not None and focus is not None and focus.name not in supplied and home.labelled.any() and len(home.boxes):
+        recoveries = second_looks(detector, run, settings, home, focus, reporter, seed=request.seed)
+    with reporter.stage("diagnose", "Measuring and questioning the suspects"):
+        history = run.history if run else pd.DataFrame()
+        findings = find(home, away, training, history, recoveries, seed=request.seed)
+    return Result(request, run, tuple(classes), settings, findings, tuple(opened), full_ledger(opened, failures), all_rows(opened))
+
+
+def summary(opened: Opened) -> str:
+    """One line about a source before looking at its pictures."""
+    images = opened.source.images
+    labelled = int(images["labelled"].sum())
+    skipped = int((opened.source.ledger["bucket"] != "used").sum())
+    words = f"{len(images)} pictures, {labelled} labelled, {len(opened.source.boxes)} objects, {images['group'].nunique()} groups"
+    return words + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
+
+
+def second_looks(detector: Detector, run: Run, settings: Settings, home: Domain, focus: Domain, reporter: Reporter, *, seed: int) -> dict[str, Recovery]:
+    """Interventions: the same real-world pictures shown larger, smaller, and with home's colours."""
+    chosen = evenly(focus.labelled_pictures, MAX_SECOND_LOOK)
+    before = focus.subset(chosen["image"])
+    images = before.pictures
+    home_ap50 = ap50(home)
+    tone = Photometric(*(tuple(float(home.pictures[f"{what}_{c}"].mean()) for c in "bgr") for what in ("mean", "spread")))
+    larger = max(STRIDE, round(settings.imgsz * 2 / STRIDE) * STRIDE)
+    smaller = max(STRIDE, round(settings.imgsz / 2 / STRIDE) * STRIDE)
+    looks: list[tuple[str, Settings, Photometric | None]] = [
+        (f"imgsz {larger}", replace(settings, imgsz=larger), None),
+        (f"imgsz {smaller}", replace(settings, imgsz=smaller), None),
+        ("photometric match", replace(settings, transform=tone.name), tone),
+    ]
+    found: dict[str, Recovery] = {}
+    for name, changed, transform in looks:
+        with reporter.stage("second looks", f"Second look at {focus.name}: {name}", len(images)) as tick:
+            seen = predict(detector, images, changed, Store(predict_folder(changed, run.sha256)), transform=transform, tick=tick)
+        kept = images[images["image"].isin(seen.pictures["image"])]
+        after = replace(before, pictures=kept.reset_index(drop=True), detections=seen.detections, embeddings=seen.embeddings, objects=seen.objects)
+        found[name] = recovery(name, before, after, home_ap50, seed=seed)
+    return found
+
+
+def full_ledger(opened: Sequence[Opened], failures: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Every file once per source: path, bucket, reason, domain. A picture that failed to decode moves from used to failed."""
+    failed = pd.concat([f for f in failures if len(f)], ignore_index=True) if any(map(len, failures)) else pd.DataFrame(columns=["path", "reason"])
+    reasons = dict(zip(failed["path"], failed["reason"], strict=True))
+    parts = []
+    for name, source in {o.source.spec: o.source for o in opened}.items():
+        part = source.ledger.copy()
+        broken = part["path"].isin(list(reasons))
+        part.loc[broken, "bucket"] = "failed"
+        part.loc[broken, "reason"] = part.loc[broken, "path"].map(reasons)
+        parts.append(part.assign(source=name))
+    return concatenate(parts, {**LEDGER_COLUMNS, "source": "str"})
+
+
+def all_rows(opened: Sequence[Opened]) -> pd.DataFrame:
+    """Label rows of all sources that were not taken as written."""
+    unique_sources = {o.source.spec: o.source for o in opened}
+    return concatenate([source.rows for source in unique_sources.values()], ROW_COLUMNS)
+

@@ -1,0 +1,55 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere. Always on stderr; stdout is for data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+# Plain lines this far apart: often enough to see that it lives, rarely enough for a log.
+LINE_SECONDS = 10.0
+
+
+class Reporter:
+    """Says what is being done and how far it is; keeps the seconds each stage took."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.timings: dict[str, float] = {}
+
+    def say(self, line: str) -> None:
+        """One line of log."""
+        self.console.print(line, markup=False)
+
+    @contextmanager
+    def stage(self, key: str, title: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+        """A stage of work; yields a function to call once a unit. The time goes into timings under key."""
+        begin = time.perf_counter()
+        with self.bar(title, total) as advance:
+            yield advance
+        self.timings[key] = self.timings.get(key, 0.0) + time.perf_counter() - begin
+
+    @contextmanager
+    def bar(self, title: str, total: int | None) -> Iterator[Callable[[], None]]:
+        """A progress bar on a terminal; elsewhere a line at the start and every LINE_SECONDS."""
+        if self.console.is_terminal and total:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                task = progress.add_task(title, total=total)
+                yield lambda: progress.advance(task)
+            self.say(title)
+            return
+        self.say(title)
+        done, spoken = 0, time.monotonic()
+
+        def advance() -> None:
+            nonlocal done, spoken
+            done += 1
+            if time.monotonic() - spoken >= LINE_SECONDS:
+                spoken = time.monotonic()
+                self.say(f"  {done}" + (f" of {total}" if total else ""))
+
+        yield advance

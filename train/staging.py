@@ -1,0 +1,56 @@
+"""A private copy of a source's structure for libraries that write where they read: links to the pictures, labels and yaml of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from datasets.errors import InputError
+from datasets.tables import CORNERS, Source
+
+
+def stage(source: Source, folder: Path) -> Path:
+    """Lay out a source as a YOLO dataset below folder and return its data.yaml.
+
+    Each picture is a link of its own inside a real folder: ultralytics mends JPEGs in place and drops caches beside labels, and must do
+    neither in the user's data. Labels come from our tables, so a rejected row cannot cost the picture. Raises InputError without a
+    labelled train or val split.
+    """
+    labelled = source.images[source.images["labelled"]]
+    splits = [split for split in ("train", "val", "test") if (labelled["split"] == split).any()]
+    if "train" not in splits or "val" not in splits:
+        raise InputError(f"{source.spec}: training needs labelled pictures in both 'train' and 'val'; found {', '.join(splits) or 'none'}; add the missing split to the data.yaml")
+    draft = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    rows = {image: part for image, part in source.boxes.groupby("image")}
+    for split in splits:
+        for kind in ("images", "labels"):
+            (draft / kind / split).mkdir(parents=True)
+        for number, picture in enumerate(labelled[labelled["split"] == split].itertuples()):
+            original = Path(str(picture.path))
+            name = f"{number:06d}{original.suffix.lower()}"
+            link(original, draft / "images" / split / name)
+            text = ""
+            if picture.image in rows:
+                part = rows[picture.image]
+                corners = part[CORNERS].to_numpy(float) / np.tile([picture.width, picture.height], 2)
+                centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+                text = "".join(f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}\n" for label, c, s in zip(part["label"], centres, sides, strict=True))
+            (draft / "labels" / split / name).with_suffix(".txt").write_text(text, encoding="utf-8")
+    card = {"path": str(folder), **{split: f"images/{split}" for split in splits}, "names": dict(enumerate(source.classes))}
+    (draft / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+    return folder / "data.yaml"
+
+
+def link(original: Path, place: Path) -> None:
+    """A symbolic link, or a copy where the file system has none."""
+    try:
+        os.symlink(original, place)
+    except OSError:
+        shutil.copyfile(original, place)

@@ -1,0 +1,155 @@
+"""Training with Ultralytics: absolute paths, a new run folder each time, a fixed seed, resumable. The only file that imports it to train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics import YOLO
+
+from datasets.errors import InputError
+from datasets.tables import Source
+from train.forward import available_cores
+from train.history import read_history
+from train.run import file_sha256
+from train.staging import stage
+
+ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
+LINEAGE = "shiftscope.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. model: a checkpoint or an architecture yaml. extra: any further Ultralytics argument under its own name."""
+
+    model: Path
+    epochs: int
+    imgsz: int
+    batch: int = 16
+    device: str | None = None
+    seed: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def road_world_recipe(seed: int) -> Recipe:
+    """The demo's recipe: a small network, every step counted (no gradient accumulation), augmentations that cost little."""
+    return Recipe(
+        ARCHITECTURE,
+        epochs=16,
+        imgsz=256,
+        batch=16,
+        device="cpu",
+        seed=seed,
+        extra={
+            "nbs": 16,
+            "optimizer": "AdamW",
+            "lr0": 0.004,
+            "lrf": 0.02,
+            "cos_lr": True,
+            "warmup_epochs": 1.0,
+            "mosaic": 0.0,
+            "scale": 0.3,
+            "erasing": 0.0,
+            "auto_augment": None,
+            "cache": "ram",
+            "pretrained": False,
+        },
+    )
+
+
+def new_run_folder(parent: Path, name: str) -> Path:
+    """parent/name, or parent/name-2, -3, ...: a run never overwrites another."""
+    candidate, number = parent / name, 2
+    while candidate.exists():
+        candidate, number = parent / f"{name}-{number}", number + 1
+    return candidate
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has been trained to its end by `train`."""
+    return (folder / LINEAGE).is_file()
+
+
+def train(source: Source, folder: Path, recipe: Recipe, *, on_start: Callable[[int], None], on_batch: Callable[[], None], on_epoch: Callable[[str], None]) -> Path:
+    """Train into folder and return it; continues where a killed run of the same folder stopped.
+
+    on_start gets the number of batches still to come, on_epoch one line about each finished epoch. Raises InputError for a source
+    without train and val, and for a model that cannot be loaded.
+    """
+    if is_finished(folder):
+        return folder
+    last = folder / "weights" / "last.pt"
+    resume = last.is_file()
+    if not (resume and finished_epochs(folder) >= recipe.epochs):
+        card = folder.parent / ".staged" / folder.name / "data.yaml"
+        if not (resume and card.is_file()):
+            card = stage(source, card.parent)
+        run_ultralytics(last if resume else recipe.model, card, folder, recipe, resume=resume, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
+    lineage = {
+        "source": source.spec,
+        "model": recipe.model.name,
+        "model_sha256": file_sha256(recipe.model),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "images": {str(split): int(count) for split, count in source.images["split"].value_counts().items()},
+        "versions": {package: version(package) for package in ("ultralytics", "torch")},
+    }
+    (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
+    return folder
+
+
+def finished_epochs(folder: Path) -> int:
+    """Complete epochs in a run's results.csv, 0 without one."""
+    try:
+        return len(read_history(folder / "results.csv"))
+    except InputError:
+        return 0
+
+
+def run_ultralytics(
+    start: Path, card: Path, folder: Path, recipe: Recipe, *, resume: bool, on_start: Callable[[int], None], on_batch: Callable[[], None], on_epoch: Callable[[str], None]
+) -> None:
+    """One call of `YOLO.train`, with our callbacks."""
+    try:
+        model = YOLO(str(start))
+    except Exception as error:  # whatever its loaders raise
+        raise InputError(f"{start}: cannot be trained from ({str(error).splitlines()[0] if str(error) else type(error).__name__}); give a .pt checkpoint or an architecture yaml") from None
+
+    def started(trainer: Any) -> None:
+        # ultralytics leaves a core idle on a CPU.
+        torch.set_num_threads(available_cores())
+        on_start((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
+
+    def epoch_done(trainer: Any) -> None:
+        ap50 = trainer.metrics.get("metrics/mAP50(B)")
+        on_epoch(f"epoch {trainer.epoch + 1} of {trainer.epochs}" + (f": validation AP50 {ap50:.3f}" if ap50 is not None else ""))
+
+    model.add_callback("on_train_start", started)
+    model.add_callback("on_train_batch_end", lambda trainer: on_batch())
+    model.add_callback("on_fit_epoch_end", epoch_done)
+    arguments: dict[str, Any] = {
+        "data": str(card),
+        "epochs": recipe.epochs,
+        "imgsz": recipe.imgsz,
+        "batch": recipe.batch,
+        "device": recipe.device,
+        "seed": recipe.seed,
+        "deterministic": True,
+        "workers": 0 if recipe.device == "cpu" else 4,
+        "plots": False,
+        "verbose": False,
+        "patience": 0,
+        "amp": False if recipe.device == "cpu" else True,
+        **recipe.extra,
+        "project": str(folder.parent),
+        "name": folder.name,
+        "exist_ok": True,
+    }
+    if resume:
+        arguments["resume"] = True
+    model.train(**arguments)
