@@ -16,12 +16,12 @@ def bits_of(column: npt.NDArray[np.uint16], count: int) -> Bools:
     return (column[:, None] >> np.arange(count, dtype=np.uint16)) & 1 == 1
 
 
-def interpolated(hits: Bools, misses: Bools, positives: int) -> tuple[Floats, Floats]:
-    """101-point average precision and final recall at each threshold, (T,) and (T,).
+def interpolated_curve(hits: Bools, misses: Bools, positives: int) -> tuple[Floats, Floats]:
+    """Interpolated precision at the 101 recall points and final recall, for each threshold: (T, 101) and (T,).
 
     hits, misses: (n, T) flags of detections in falling confidence; positives: number of counted objects, at least 1.
     """
-    average = np.zeros(hits.shape[1])
+    curve = np.zeros((hits.shape[1], len(RECALL_POINTS)))
     recall = np.zeros(hits.shape[1])
     for column in range(hits.shape[1]):
         counted = hits[:, column] | misses[:, column]
@@ -32,9 +32,29 @@ def interpolated(hits: Bools, misses: Bools, positives: int) -> tuple[Floats, Fl
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         reached = true / positives
         place = np.searchsorted(reached, RECALL_POINTS, side="left")
-        average[column] = envelope[place[place < len(envelope)]].sum() / len(RECALL_POINTS)
+        within = place < len(envelope)
+        curve[column, within] = envelope[place[within]]
         recall[column] = reached[-1]
-    return average, recall
+    return curve, recall
+
+
+def interpolated(hits: Bools, misses: Bools, positives: int) -> tuple[Floats, Floats]:
+    """101-point average precision and final recall at each threshold, (T,) and (T,)."""
+    curve, recall = interpolated_curve(hits, misses, positives)
+    return curve.mean(1), recall
+
+
+def curves(table: MatchTable) -> tuple[Floats, Floats]:
+    """Interpolated precision (T, K, 101) and final recall (T, K) over all pictures; -1 for classes without an object, as pycocotools has it."""
+    a = table.areas.index("all")
+    precision = np.full((len(table.ious), table.n_classes, len(RECALL_POINTS)), -1.0)
+    recall = np.full((len(table.ious), table.n_classes), -1.0)
+    positives = np.bincount(table.object_label[~table.object_ignored[:, a]], minlength=table.n_classes)
+    for label in np.flatnonzero(positives):
+        mine = table.label == label
+        hit, ignored = bits_of(table.hit[mine, a], len(table.ious)), bits_of(table.ignored[mine, a], len(table.ious))
+        precision[:, label], recall[:, label] = interpolated_curve(hit & ~ignored, ~hit & ~ignored, int(positives[label]))
+    return precision, recall
 
 
 def accumulate(table: MatchTable, *, area: str = "all", images: Bools | None = None, max_detections: int = MAX_DETECTIONS) -> tuple[Floats, Floats]:

@@ -22,7 +22,7 @@ BISECTIONS = 3
 MAX_SLANT = 6.0
 FOLD = 256
 # Annotators do not box what they cannot make out: shorter side below this many pixels ...
-MIN_SIDE_PX = 5.0
+MIN_SIDE_PX = 6.0
 # ... or less than this share of the object inside the frame and not hidden by a vehicle.
 MIN_VISIBLE = 0.4
 # How far along the road anything is drawn, metres.

@@ -1,0 +1,183 @@
+"""report.json: the findings as plain data. Fractions, never percentages; null where a value cannot be measured, with a note."""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
+from diagnostics.sweep import best, f1_at
+from reports.findings import Findings
+from reports.pipeline import Result
+
+SCHEMA_VERSION = 1
+PACKAGES = ("shiftscope", "ultralytics", "torch", "fiftyone", "numpy", "pandas", "scikit-learn", "opencv-python-headless", "av")
+
+
+def plain(value: Any) -> Any:
+    """Anything the diagnostics return as JSON values: NaN becomes null, frames become lists of records."""
+    if isinstance(value, pd.DataFrame):
+        return [plain(record) for record in value.to_dict("records")]
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, str]) -> dict[str, Any]:
+    """The contract's keys, and more. app_urls: card number -> link."""
+    findings = result.findings
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": result.request.seed,
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "run": run_record(result),
+        "protocol": {
+            "matcher": "COCO greedy matching, 101-point interpolation (equal to pycocotools)",
+            "iou_thresholds": list(COCO_IOUS),
+            "max_detections": MAX_DETECTIONS,
+            "confidence_floor": result.settings.conf,
+            "nms_iou": result.settings.iou,
+            "imgsz": result.settings.imgsz,
+            "intervals": "95 %, cluster bootstrap over groups, 1000 replicates, BCa",
+            "grouping": {o.name: o.source.grouping for o in result.opened},
+        },
+        "domains": [domain_record(result, name) for name in (d.name for d in findings.domains)],
+        "slices": plain(findings.slices),
+        "sweep": sweep_record(findings),
+        "transfer": transfer_record(findings),
+        "errors": plain(findings.errors),
+        "calibration": [{"domain": name, "d_ece": plain(c.d_ece), "la_ece": plain(c.la_ece), "curve": plain(c.curve)} for name, c in findings.calibration.items()],
+        "shift": {
+            "image": plain(findings.evidence.shift_image),
+            "object": plain(findings.evidence.shift_object),
+            "factors": [{"domain": name, **row} for name, table in findings.evidence.factors.items() for row in plain(table)],
+        },
+        "label_free": plain(findings.label_free),
+        "verdict": {"primary": findings.verdict.primary, "hypotheses": [hypothesis_record(h) for h in findings.verdict.hypotheses]},
+        "evidence": plain({
+            "ap50": findings.evidence.ap50,
+            "max_recall": findings.evidence.max_recall,
+            "ap_at_iou_0.1": findings.evidence.loose,
+            "gap": findings.evidence.gap,
+            "gap_interval": findings.evidence.gap_interval,
+            "learning": findings.evidence.learning,
+            "threshold": findings.evidence.threshold,
+            "size_match": findings.evidence.size,
+            "second_looks": findings.evidence.recoveries,
+            "redrawn": findings.evidence.redrawn,
+            "leakage": findings.evidence.leak,
+        }),
+        "next": plain(findings.next),
+        "reserved_test_clips": list(findings.reserved),
+        "gallery": gallery_record(findings, app_urls),
+        "ledger": ledger_record(result),
+        "timings": {stage: round(seconds, 3) for stage, seconds in timings.items()},
+    }
+
+
+def run_record(result: Result) -> dict[str, Any]:
+    """The run under diagnosis; nulls where only predictions were given."""
+    run = result.run
+    if run is None:
+        return {"weights": None, "sha256": None, "classes": list(result.classes), "imgsz": result.settings.imgsz, "epochs": None, "history": []}
+    return {
+        "weights": str(run.weights),
+        "sha256": run.sha256,
+        "classes": list(result.classes),
+        "imgsz": result.settings.imgsz,
+        "trained_imgsz": run.imgsz,
+        "epochs": run.epochs or None,
+        "history": plain(run.history),
+    }
+
+
+def domain_record(result: Result, name: str) -> dict[str, Any]:
+    """Counts of one domain."""
+    domain = next(d for d in result.findings.domains if d.name == name)
+    opened = next(o for o in result.opened if o.name == name)
+    mine = result.ledger[result.ledger["source"] == opened.source.spec]
+    return {
+        "name": name,
+        "role": domain.role,
+        "source": opened.source.spec,
+        "kind": opened.source.kind,
+        "images": len(domain.pictures),
+        "labelled_images": int(domain.labelled.sum()),
+        "boxes": len(domain.boxes),
+        "groups": int(domain.pictures["group"].nunique()),
+        "skipped": int((mine["bucket"] != "used").sum()),
+    }
+
+
+def sweep_record(findings: Findings) -> list[dict[str, Any]]:
+    """One entry a labelled domain."""
+    entries = []
+    for name, points in findings.sweeps.items():
+        top, confidence = best(points)
+        entries.append({"domain": name, "points": plain(points), "best_f1": top, "best_confidence": confidence})
+    return entries
+
+
+def transfer_record(findings: Findings) -> dict[str, Any]:
+    """Home's best threshold and the F1 that each domain loses by using it instead of its own."""
+    home = findings.sweeps.get(findings.home.name)
+    confidence = best(home)[1] if home is not None else None
+    if confidence is None:
+        return {"confidence": None, "regret": {}, "note": "no labelled in-domain pictures"}
+    regret = {}
+    for name, points in findings.sweeps.items():
+        top, _ = best(points)
+        regret[name] = None if top is None else top - f1_at(points, confidence)
+    found = findings.evidence.threshold
+    crossfitted = None if found is None or found.crossfitted is None else max(0.0, found.crossfitted - found.carried)
+    return {"confidence": confidence, "regret": regret, "crossfitted_regret": {findings.evidence.away: crossfitted} if findings.evidence.away else {}}
+
+
+def hypothesis_record(hypothesis: Any) -> dict[str, Any]:
+    """A suspect; evidence as sentences with the side they speak for."""
+    entry: dict[str, Any] = plain(hypothesis)
+    entry["evidence"] = [{"favours": clue["favours"], "text": clue["text"]} for clue in entry.pop("clues")]
+    return entry
+
+
+def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
+    """The cards without their pictures."""
+    return [
+        {
+            "kind": card["kind"],
+            "domain": card["domain"],
+            "image": card["image"],
+            "group": card["group"],
+            "box": [plain(card[c]) for c in ("x1", "y1", "x2", "y2")],
+            "confidence": plain(card["confidence"]),
+            "look": plain(card["look"]),
+            "nearest_training_images": [entry["image"] for entry in card["nearest"]],
+            "app_url": app_urls.get(number),
+        }
+        for number, card in enumerate(findings.cards.to_dict("records"))
+    ]
+
+
+def ledger_record(result: Result) -> dict[str, Any]:
+    """How many files ended in which bucket, and how many label rows were mended or rejected."""
+    return {
+        "files": {str(bucket): int(count) for bucket, count in result.ledger["bucket"].value_counts().items()},
+        "reasons": {str(reason): int(count) for reason, count in result.ledger[result.ledger["bucket"] != "used"]["reason"].value_counts().items()},
+        "label_rows": {f"{action}: {reason}": len(part) for (action, reason), part in result.rows.groupby(["action", "reason"])},
+    }
