@@ -26,8 +26,9 @@ HARMLESS_GAP = 0.05
 
 @dataclass(frozen=True)
 class Threshold:
-    """home, away: best F1 of each domain. carried: F1 in the real world at home's best threshold. confidence, away_confidence: those thresholds.
+    """confidence: the threshold in use (home's best unless given). home, carried: F1 at it, at home and in the real world.
 
+    away, away_confidence: best F1 in the real world and its threshold.
     crossfitted: F1 that a threshold chosen on half of the real world's clips earns on the other half.
     """
 

@@ -31,40 +31,44 @@ class Interval:
 
 
 class ApBootstrap:
-    """AP at one IoU as a function of how often each group is drawn, prepared once for many draws.
+    """AP as a function of how often each group is drawn, prepared once for many draws.
 
-    table: a match table. group: (n_images,) group number of each picture. images: mask of the slice.
+    table: a match table. group: (n_images,) group number of each picture. iou: one threshold, None for the mean over all. images: mask
+    of the slice.
     """
 
-    def __init__(self, table: MatchTable, group: Ints, *, iou: float = 0.5, area: str = "all", images: Bools | None = None) -> None:
-        a, bit = table.areas.index(area), table.bit(iou)
+    def __init__(self, table: MatchTable, group: Ints, *, iou: float | None = 0.5, area: str = "all", images: Bools | None = None) -> None:
+        a = table.areas.index(area)
+        columns = range(len(table.ious)) if iou is None else [table.bit(iou)]
         chosen = np.ones(table.n_images, bool) if images is None else images
         self.groups, number = np.unique(group[chosen], return_inverse=True)
         of_image = np.full(table.n_images, -1)
         of_image[chosen] = number
-        self._classes: list[tuple[Ints, Floats, Floats]] = []
+        self._parts: list[tuple[Ints, Floats, Floats]] = []
         counted = ~table.object_ignored[:, a] & chosen[table.object_image]
         for label in np.unique(table.object_label[counted]):
             mine = counted & (table.object_label == label)
             positives = np.bincount(of_image[table.object_image[mine]], minlength=len(self.groups)).astype(float)
             lines = chosen[table.image] & (table.label == label)
-            hit = bits_of(table.hit[lines, a], len(table.ious))[:, bit]
-            ignored = bits_of(table.ignored[lines, a], len(table.ious))[:, bit]
-            owner = of_image[table.image[lines]][~ignored]
-            hit = hit[~ignored]
-            # False positives matter only through how many precede each true one: count them per group between true positives.
-            segment = np.cumsum(hit) - hit
-            trues = int(hit.sum())
-            between = np.zeros((len(self.groups), trues + 1))
-            np.add.at(between, (owner[~hit], segment[~hit]), 1.0)
-            self._classes.append((owner[hit].astype(np.int64), between[:, :trues], positives))
+            hits, skipped = bits_of(table.hit[lines, a], len(table.ious)), bits_of(table.ignored[lines, a], len(table.ious))
+            owners = of_image[table.image[lines]]
+            self._parts += [(*self._prepare(hits[:, c], ~skipped[:, c], owners), positives) for c in columns]
+
+    def _prepare(self, hit: Bools, kept: Bools, owner: Ints) -> tuple[Ints, Floats]:
+        """Group of each true positive, and how many false ones of each group (G, T) come between it and the one before."""
+        hit, owner = hit[kept], owner[kept]
+        segment = np.cumsum(hit) - hit
+        trues = int(hit.sum())
+        between = np.zeros((len(self.groups), trues + 1))
+        np.add.at(between, (owner[~hit], segment[~hit]), 1.0)
+        return owner[hit].astype(np.int64), between[:, :trues]
 
     def __call__(self, weights: Floats) -> Floats:
         """AP of each replicate, (R,), for group multiplicities (R, G); NaN where no class has an object."""
-        per_class = [self._average(weights, *parts) for parts in self._classes]
-        if not per_class:
+        averages = [self._average(weights, *part) for part in self._parts]
+        if not averages:
             return np.full(len(weights), np.nan)
-        stacked = np.stack(per_class)
+        stacked = np.stack(averages)
         present = np.isfinite(stacked)
         total = np.where(present, stacked, 0).sum(0)
         return np.divide(total, present.sum(0), out=np.full(len(weights), np.nan), where=present.any(0))
@@ -107,8 +111,10 @@ def bca(replicates: Floats, point: float, jackknife: Floats, level: float = LEVE
     return float(low), float(high)
 
 
-def ap_interval(table: MatchTable, group: Ints, *, seed: int, iou: float = 0.5, area: str = "all", images: Bools | None = None) -> Interval:
-    """Interval of AP at one IoU by clip; None with a reason below MIN_GROUPS."""
+def ap_interval(
+    table: MatchTable, group: Ints, *, seed: int, iou: float | None = 0.5, area: str = "all", images: Bools | None = None, replicates: int = REPLICATES
+) -> Interval:
+    """Interval of AP (at one IoU, or over all where iou is None) by clip; None with a reason below MIN_GROUPS."""
     curve = ApBootstrap(table, group, iou=iou, area=area, images=images)
     count = len(curve.groups)
     if count < MIN_GROUPS:
@@ -116,7 +122,7 @@ def ap_interval(table: MatchTable, group: Ints, *, seed: int, iou: float = 0.5, 
     point = float(curve(np.ones((1, count)))[0])
     if not np.isfinite(point):
         return Interval(None, None, count, "no interval: no labelled object")
-    low, high = bca(curve(draws(np.random.default_rng(seed), count)), point, curve(1 - np.eye(count)))
+    low, high = bca(curve(draws(np.random.default_rng(seed), count, replicates)), point, curve(1 - np.eye(count)))
     return Interval(low, high, count, note_for(count))
 
 

@@ -84,14 +84,21 @@ def object_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
     return shift.measure(first, second, first_groups, second_groups, seed=seed)
 
 
-def threshold_of(home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], *, seed: int) -> Threshold | None:
-    """What carrying home's best threshold out costs; None without labels on both sides."""
+def threshold_of(home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], in_use: float | None, *, seed: int) -> Threshold | None:
+    """What carrying the threshold in use out into the real world costs; None without labels on both sides."""
     best_home, confidence = sweeping.best(sweeps[home.name])
     best_away, away_confidence = sweeping.best(sweeps[away.name])
     if best_home is None or confidence is None or best_away is None or away_confidence is None:
         return None
-    carried = sweeping.f1_at(sweeps[away.name], confidence)
-    return Threshold(confidence, away_confidence, best_home, best_away, carried, sweeping.crossfitted_best_f1(away.table, away.group_numbers, seed=seed))
+    carried = confidence if in_use is None else in_use
+    return Threshold(
+        confidence=carried,
+        away_confidence=away_confidence,
+        home=sweeping.f1_at(sweeps[home.name], carried),
+        away=best_away,
+        carried=sweeping.f1_at(sweeps[away.name], carried),
+        crossfitted=sweeping.crossfitted_best_f1(away.table, away.group_numbers, seed=seed),
+    )
 
 
 def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
@@ -105,15 +112,15 @@ def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
     return frame.assign(x=points[:, 0], y=points[:, 1] if points.shape[1] > 1 else 0.0)
 
 
-def find(home: Domain, away: Sequence[Domain], training: Domain | None, history: pd.DataFrame, recoveries: dict[str, Recovery], *, seed: int) -> Findings:
-    """Run every measurement and question every suspect."""
+def find(home: Domain, away: Sequence[Domain], training: Domain | None, history: pd.DataFrame, recoveries: dict[str, Recovery], *, conf: float | None, seed: int) -> Findings:
+    """Run every measurement and question every suspect. conf: the threshold in use, None for the one that is best at home."""
     focus = focus_of(away)
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
     cuts = slices.edges(home)
     table = pd.concat([slices.score(domain, cuts, seed=seed) for domain in (home, *away)], ignore_index=True)
     sweeps = {domain.name: sweeping.sweep(domain.table) for domain in scored}
-    _, home_confidence = sweeping.best(sweeps[home.name]) if home.name in sweeps else (None, None)
-    errors = error_table(scored, home_confidence if home_confidence is not None else label_free.SHOWN)
+    in_use = conf if conf is not None else sweeping.best(sweeps[home.name])[1] if home.name in sweeps else None
+    errors = error_table(scored, in_use if in_use is not None else label_free.SHOWN)
     embedded = home.embeddings.shape[1] > 0
     pictures_shift = {
         domain.name: shift.measure(home.embeddings, domain.embeddings, home.pictures["group"].to_numpy(str), domain.pictures["group"].to_numpy(str), seed=seed)
@@ -137,8 +144,8 @@ def find(home: Domain, away: Sequence[Domain], training: Domain | None, history:
         intervals={domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed) for domain in scored},
         gap_interval=gap_interval(home, focus, seed=seed) if focus is not None and labelled_home else None,
         learning=read_curve(history),
-        threshold=threshold_of(home, focus, sweeps, seed=seed) if focus is not None and labelled_home else None,
-        size=size_match(home, focus, home_confidence) if focus is not None and labelled_home and home_confidence is not None else None,
+        threshold=threshold_of(home, focus, sweeps, in_use, seed=seed) if focus is not None and labelled_home else None,
+        size=size_match(home, focus, in_use) if focus is not None and labelled_home and in_use is not None else None,
         recoveries=recoveries,
         redrawn=redraw(focus, seed=seed) if focus is not None else None,
         leak=find_leaks(training, home) if training is not None else None,

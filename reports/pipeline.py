@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from reports.findings import Findings, find, focus_of
 from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector, Photometric, check_classes, describe, predict
+from train.history import read_history
 from train.predictions import Predictions, Settings, Store
 from train.run import Run, open_run, open_weights
 
@@ -27,11 +27,16 @@ MAX_TRAINING = 1000
 # Pictures each second look is taken at.
 MAX_SECOND_LOOK = 100
 STRIDE = 32
+# Ultralytics' default, for predictions that come without weights.
+DEFAULT_IMGSZ = 640
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `shiftscope report` was asked for. in_domain and real_world: (name or None, source). predictions: domain name -> COCO results."""
+    """What `shiftscope report` was asked for. in_domain and real_world: (name or None, source). predictions: domain name -> COCO results.
+
+    conf: the confidence threshold in use, None for the one that is best in-domain.
+    """
 
     run: Path | None = None
     weights: Path | None = None
@@ -42,6 +47,8 @@ class Request:
     group_by: str | None = None
     imgsz: int | None = None
     device: str | None = None
+    batch: int | None = None
+    conf: float | None = None
     seed: int = 0
 
 
@@ -153,39 +160,55 @@ def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequ
     return replace(predictions, detections=found, objects=np.zeros((len(found), 0), np.float32), embeddings=np.zeros((len(predictions.pictures), 0), np.float32))
 
 
-def run_report(request: Request, reporter: Reporter) -> Result:
-    """Everything up to the findings. Raises InputError."""
-    started = time.perf_counter()
-    run = None
+@dataclass(frozen=True)
+class Seen:
+    """Every domain after its pictures were looked at. failures: path, reason, domain of pictures that could not be decoded."""
+
+    run: Run | None
+    detector: Detector | None
+    classes: tuple[str, ...]
+    settings: Settings
+    opened: tuple[Opened, ...]
+    domains: dict[str, Domain]
+    failures: tuple[pd.DataFrame, ...]
+
+
+def load_run(request: Request) -> Run | None:
+    """The run or the bare weights of a request; None where only predictions are given."""
     if request.run is not None:
         run = open_run(request.run)
-        if request.history is not None:
-            run = replace(run, history=open_weights(run.weights, request.history).history)
-    elif request.weights is not None:
-        run = open_weights(request.weights, request.history)
-    supplied = dict(request.predictions)
+        return replace(run, history=read_history(request.history)) if request.history is not None else run
+    return open_weights(request.weights, request.history) if request.weights is not None else None
+
+
+def check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_needed: bool) -> None:
+    """Raise InputError for predictions of an unknown domain, and for a domain without any where there are no weights."""
+    names = [o.name for o in opened if o.role != "training"]
+    for name in supplied:
+        if name not in names:
+            raise InputError(f"--predictions {name}=...: no domain has this name; domains are {', '.join(names)}")
+    missing = [name for name in names if name not in supplied]
+    if all_needed and missing:
+        raise InputError(f"no weights, and no --predictions for {', '.join(missing)}; give --weights FILE or --predictions {missing[0]}=FILE")
+
+
+def look_at_everything(request: Request, reporter: Reporter) -> Seen:
+    """Open all sources and look at every picture once. Raises InputError."""
+    run, supplied = load_run(request), dict(request.predictions)
     if run is None and not supplied:
         raise InputError("nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain")
-    detector = Detector(run.weights, device=request.device) if run is not None else None
-    classes = detector.classes if detector else ()
-    with reporter.stage("open", "Opening sources"):
-        opened = open_everything(request, run, classes)
-    for name in supplied:
-        if name not in {o.name for o in opened}:
-            raise InputError(f"--predictions {name}=...: no domain has this name; domains are {', '.join(o.name for o in opened if o.role != 'training')}")
+    with reporter.stage("open", "Opening weights and sources"):
+        detector = Detector(run.weights, device=request.device, batch=request.batch) if run is not None else None
+        opened = open_everything(request, run, detector.classes if detector else ())
+    check_supplied(opened, supplied, all_needed=detector is None)
+    classes = detector.classes if detector else next((o.source.classes for o in opened if o.source.classes), ())
     if detector is None:
-        missing = [o.name for o in opened if o.role != "training" and o.name not in supplied]
-        if missing:
-            raise InputError(f"no weights, and no --predictions for {', '.join(missing)}; give --weights FILE or --predictions {missing[0]}=FILE")
-        classes = next((o.source.classes for o in opened if o.source.classes), ())
         opened = [o for o in opened if o.role != "training"]
     for o in opened:
         reporter.say(f"  {o.name}: {summary(o)}")
-    imgsz = request.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else 640)
-    settings = Settings(imgsz=imgsz)
-    reporter.timings["start"] = time.perf_counter() - started
+    settings = Settings(imgsz=request.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ))
     domains: dict[str, Domain] = {}
-    failures: list[pd.DataFrame] = []
+    failures = []
     for o in opened:
         images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
         with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
@@ -193,24 +216,30 @@ def run_report(request: Request, reporter: Reporter) -> Result:
                 found = predict(detector, images, settings, Store(predict_folder(settings, run.sha256)), tick=tick)
             else:
                 found = describe(images, Store(runs_folder() / "predictions" / "statistics"), tick=tick)
-        if o.name in supplied:
-            found = external(o, supplied[o.name], found, classes)
-        failures.append(found.failures.assign(domain=o.name))
         if found.pictures.empty:
             first = found.failures.iloc[0]
             raise InputError(f"{o.source.spec}: none of {len(images)} pictures could be decoded, first: {first['path']} ({first['reason']})")
-        domains[o.name] = assemble(o, images, found, imgsz, tuple(classes))
-    home = next(d for d in domains.values() if d.role == "in_domain")
-    away = [d for d in domains.values() if d.role == "real_world"]
-    training = domains.get("training")
+        if o.name in supplied:
+            found = external(o, supplied[o.name], found, classes)
+        failures.append(found.failures.assign(domain=o.name))
+        domains[o.name] = assemble(o, images, found, settings.imgsz, tuple(classes))
+    return Seen(run, detector, tuple(classes), settings, tuple(opened), domains, tuple(failures))
+
+
+def run_report(request: Request, reporter: Reporter) -> Result:
+    """Everything up to the findings. Raises InputError."""
+    seen = look_at_everything(request, reporter)
+    home = next(d for d in seen.domains.values() if d.role == "in_domain")
+    away = [d for d in seen.domains.values() if d.role == "real_world"]
     recoveries: dict[str, Recovery] = {}
     focus = focus_of(away)
-    if detector is not None and run is not None and focus is not None and focus.name not in supplied and home.labelled.any() and len(home.boxes):
-        recoveries = second_looks(detector, run, settings, home, focus, reporter, seed=request.seed)
-    with reporter.stage("diagnose", "Measuring and questioning the suspects"):
-        history = run.history if run else pd.DataFrame()
-        findings = find(home, away, training, history, recoveries, seed=request.seed)
-    return Result(request, run, tuple(classes), settings, findings, tuple(opened), full_ledger(opened, failures), all_rows(opened))
+    looked_at = focus is not None and focus.name not in dict(request.predictions) and home.labelled.any() and len(home.boxes) > 0
+    if seen.detector is not None and seen.run is not None and focus is not None and looked_at:
+        recoveries = second_looks(seen.detector, seen.run, seen.settings, home, focus, reporter, seed=request.seed)
+    with reporter.stage("diagnose", "Measuring, and questioning the suspects"):
+        history = seen.run.history if seen.run else pd.DataFrame()
+        findings = find(home, away, seen.domains.get("training"), history, recoveries, conf=request.conf, seed=request.seed)
+    return Result(request, seen.run, seen.classes, seen.settings, findings, seen.opened, full_ledger(seen.opened, seen.failures), all_rows(seen.opened))
 
 
 def summary(opened: Opened) -> str:

