@@ -32,8 +32,12 @@ def open_coco(spec: str, path: Path) -> Source:
     Raises InputError when the file lacks images, annotations or categories.
     """
     content = load_json(path)
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "annotations", "categories")):
-        raise InputError(f"{path}: a COCO ground truth has the lists images, annotations and categories; found {_describe(content)}")
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    ):
+        raise InputError(
+            f"{path}: a COCO ground truth has the lists images, annotations and categories; found {_describe(content)}"
+        )
     categories = sorted(content["categories"], key=lambda category: category["id"])
     index = {category["id"]: i for i, category in enumerate(categories)}
     collector = Collector(path.parent.resolve(), [str(category["name"]) for category in categories])
@@ -42,7 +46,11 @@ def open_coco(spec: str, path: Path) -> Source:
     for entry in content["images"]:
         file = find_picture(path.parent.resolve(), str(entry["file_name"]))
         if file is None:
-            collector.note(path.parent.resolve() / str(entry["file_name"]), "failed", "listed in the json but not on disk")
+            collector.note(
+                path.parent.resolve() / str(entry["file_name"]),
+                "failed",
+                "listed in the json but not on disk",
+            )
             continue
         before = len(collector.images)
         collector.picture(file, "", None, expects_labels=False)
@@ -56,19 +64,38 @@ def open_coco(spec: str, path: Path) -> Source:
 
 def find_picture(folder: Path, name: str) -> Path | None:
     """A picture named by a json, below its folder only."""
-    for candidate in (folder / name, folder / "images" / name, folder / Path(name).name, folder / "images" / Path(name).name):
+    for candidate in (
+        folder / name,
+        folder / "images" / name,
+        folder / Path(name).name,
+        folder / "images" / Path(name).name,
+    ):
         if candidate.is_file():
             return candidate
     return None
 
 
-def take_annotation(collector: Collector, path: Path, position: int, annotation: Any, names: dict[Any, str], index: dict[Any, int]) -> None:
+def take_annotation(
+    collector: Collector,
+    path: Path,
+    position: int,
+    annotation: Any,
+    names: dict[Any, str],
+    index: dict[Any, int],
+) -> None:
     """One annotation -> a box, or a note with its position in the list."""
     try:
         x, y, width, height = (float(v) for v in annotation["bbox"])
         image, label = names.get(annotation["image_id"]), index.get(annotation["category_id"])
     except (KeyError, TypeError, ValueError):
-        collector.rows.append({"path": str(path), "line": position, "action": "rejected", "reason": "annotation without a usable bbox, image_id or category_id"})
+        collector.rows.append(
+            {
+                "path": str(path),
+                "line": position,
+                "action": "rejected",
+                "reason": "annotation without a usable bbox, image_id or category_id",
+            }
+        )
         return
     reason = ""
     if image is None:
@@ -80,7 +107,17 @@ def take_annotation(collector: Collector, path: Path, position: int, annotation:
     if reason:
         collector.rows.append({"path": str(path), "line": position, "action": "rejected", "reason": reason})
         return
-    collector.boxes.append({"image": image, "label": label, "x1": x, "y1": y, "x2": x + width, "y2": y + height, "crowd": bool(annotation.get("iscrowd", 0))})
+    collector.boxes.append(
+        {
+            "image": image,
+            "label": label,
+            "x1": x,
+            "y1": y,
+            "x2": x + width,
+            "y2": y + height,
+            "crowd": bool(annotation.get("iscrowd", 0)),
+        }
+    )
 
 
 def read_results(path: Path, images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -105,18 +142,24 @@ def read_results(path: Path, images: pd.DataFrame, classes: Sequence[str]) -> pd
             x, y, width, height = (float(v) for v in entry["bbox"])
             confidence = float(entry["score"])
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: detection {position} lacks a usable image_id, category_id, bbox or score ({error})") from None
+            raise InputError(
+                f"{path}: detection {position} lacks a usable image_id, category_id, bbox or score ({error})"
+            ) from None
         if key in known:
             records.append((known[key], category, x, y, x + width, y + height, confidence))
         else:
             unknown.append(key)
     if unknown:
-        raise InputError(f"{path}: {len(unknown)} detections are for pictures not in this domain, first ids {unknown[:5]}; use file names or stems as image_id")
+        raise InputError(
+            f"{path}: {len(unknown)} detections are for pictures not in this domain, first ids {unknown[:5]}; use file names or stems as image_id"
+        )
     found = pd.DataFrame(records, columns=["image", "label", *CORNERS, "confidence"])
     if len(found) and found["label"].max() == len(classes) and found["label"].min() >= 1:
         found["label"] -= 1
     if len(found) and not found["label"].between(0, len(classes) - 1).all():
-        raise InputError(f"{path}: category ids {sorted(set(found['label']))[:5]} do not fit the {len(classes)} classes {list(classes)}")
+        raise InputError(
+            f"{path}: category ids {sorted(set(found['label']))[:5]} do not fit the {len(classes)} classes {list(classes)}"
+        )
     return found
 
 

@@ -40,7 +40,10 @@ def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
     if len(counts) >= 2 and counts.max() >= 2:
         return recordings, f"{len(counts)} recordings, read from the file names (name without its counter)"
     originals = stems.map(original)
-    return originals, "no recording in the file names: each picture counts as independent (give --group-by if frames belong together)"
+    return (
+        originals,
+        "no recording in the file names: each picture counts as independent (give --group-by if frames belong together)",
+    )
 
 
 def by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
@@ -50,8 +53,12 @@ def by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
     except re.error as error:
         raise InputError(f"--group-by {pattern!r} is not a regular expression ({error})") from None
     if "group" not in compiled.groupindex:
-        raise InputError(f"--group-by {pattern!r} has no named group; write for example '(?P<group>clip\\d+)'")
+        raise InputError(
+            f"--group-by {pattern!r} has no named group; write for example '(?P<group>clip\\d+)'"
+        )
     found = paths.map(compiled.search)
     if found.isna().any():
-        raise InputError(f"--group-by {pattern!r} does not match {paths[found.isna()].iloc[0]}; every picture needs a group")
+        raise InputError(
+            f"--group-by {pattern!r} does not match {paths[found.isna()].iloc[0]}; every picture needs a group"
+        )
     return found.map(lambda match: match.group("group"))

@@ -104,14 +104,20 @@ def statistics(pixels: Pixels) -> dict[str, float]:
     texture squeezed towards the horizon, one seen from above is alike everywhere. Together they stand in for the viewpoint.
     mean_b ... spread_r: mean and standard deviation of each channel in [0, 255].
     """
-    small = cv2.resize(pixels, (256, max(8, round(256 * pixels.shape[0] / pixels.shape[1]))), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        pixels, (256, max(8, round(256 * pixels.shape[0] / pixels.shape[1]))), interpolation=cv2.INTER_AREA
+    )
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
     edges = cv2.Laplacian(grey, cv2.CV_32F)
     energy = np.square(edges)
     half, quarter = grey.shape[0] // 2, grey.shape[0] // 4
     high, low = small.max(2).astype(np.float32), small.min(2).astype(np.float32)
     mean, spread = cv2.meanStdDev(small)
-    channels = {f"{what}_{name}": float(values[i, 0]) for what, values in (("mean", mean), ("spread", spread)) for i, name in enumerate("bgr")}
+    channels = {
+        f"{what}_{name}": float(values[i, 0])
+        for what, values in (("mean", mean), ("spread", spread))
+        for i, name in enumerate("bgr")
+    }
     return {
         **channels,
         "brightness": float(grey.mean()),

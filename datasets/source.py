@@ -14,7 +14,9 @@ from datasets.tables import Source
 KINDS = "a data.yaml, a folder of pictures, a video or a COCO json"
 
 
-def open_source(spec: str, *, cache: Path, classes: Sequence[str] = (), group_by: str | None = None) -> Source:
+def open_source(
+    spec: str, *, cache: Path, classes: Sequence[str] = (), group_by: str | None = None
+) -> Source:
     """Open what spec names: a data.yaml (or a folder that holds one), a folder of pictures, a picture, a video, a COCO json.
 
     cache: where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`.
@@ -22,13 +24,19 @@ def open_source(spec: str, *, cache: Path, classes: Sequence[str] = (), group_by
     """
     path = Path(spec).expanduser()
     if spec.startswith("kaggle:"):
-        raise InputError(f"{spec}: Kaggle handles are not opened directly yet; download it with kagglehub and give the folder")
+        raise InputError(
+            f"{spec}: Kaggle handles are not opened directly yet; download it with kagglehub and give the folder"
+        )
     if not path.exists():
         raise InputError(f"{spec}: no such file or folder; give {KINDS}")
     source = dispatch(spec, path.resolve(), cache, classes)
     if source.images.empty:
         failed = source.ledger[source.ledger["bucket"] == "failed"]
-        why = f"; {len(failed)} files failed, first: {failed['path'].iloc[0]} ({failed['reason'].iloc[0]})" if len(failed) else ""
+        why = (
+            f"; {len(failed)} files failed, first: {failed['path'].iloc[0]} ({failed['reason'].iloc[0]})"
+            if len(failed)
+            else ""
+        )
         raise InputError(f"{spec}: no usable picture found{why}; give {KINDS}")
     if source.kind != "video" or group_by is not None:
         assigned, sentence = groups.assign(source.images["path"], group_by)
@@ -52,4 +60,6 @@ def dispatch(spec: str, path: Path, cache: Path, classes: Sequence[str]) -> Sour
         collector = yolo.Collector(path.parent, classes)
         collector.picture(path, "", None, expects_labels=False)
         return collector.source(spec, "picture")
-    raise InputError(f"{spec}: {suffix or 'a file without suffix'} is not a known kind of source; give {KINDS}")
+    raise InputError(
+        f"{spec}: {suffix or 'a file without suffix'} is not a known kind of source; give {KINDS}"
+    )

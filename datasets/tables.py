@@ -24,7 +24,15 @@ IMAGE_COLUMNS = {
     "labelled": "bool",
     "seconds": "float64",
 }
-BOX_COLUMNS = {"image": "str", "label": "int64", "x1": "float64", "y1": "float64", "x2": "float64", "y2": "float64", "crowd": "bool"}
+BOX_COLUMNS = {
+    "image": "str",
+    "label": "int64",
+    "x1": "float64",
+    "y1": "float64",
+    "x2": "float64",
+    "y2": "float64",
+    "crowd": "bool",
+}
 LEDGER_COLUMNS = {"path": "str", "bucket": "str", "reason": "str"}
 ROW_COLUMNS = {"path": "str", "line": "int64", "action": "str", "reason": "str"}
 CORNERS = ["x1", "y1", "x2", "y2"]

@@ -83,10 +83,16 @@ def extract(path: Path, folder: Path) -> None:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InputError(f"{path}: has no video stream; give a video, a folder of pictures or a data.yaml")
+                raise InputError(
+                    f"{path}: has no video stream; give a video, a folder of pictures or a data.yaml"
+                )
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            length = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else float(container.duration or 0) / 1e6
+            length = (
+                float(stream.duration * stream.time_base)
+                if stream.duration and stream.time_base
+                else float(container.duration or 0) / 1e6
+            )
             step = max(STEP_SECONDS, length / MAX_FRAMES)
             start: float | None = None
             try:
@@ -110,10 +116,19 @@ def extract(path: Path, folder: Path) -> None:
             except av.error.FFmpegError as error:
                 note = f"decoding stopped after {decoded} frames ({error.strerror})"
     except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{path}: cannot be opened as a video ({error}); re-encode it, for example with ffmpeg") from None
+        raise InputError(
+            f"{path}: cannot be opened as a video ({error}); re-encode it, for example with ffmpeg"
+        ) from None
     if not frames:
         raise InputError(f"{path}: no frame could be decoded; re-encode it, for example with ffmpeg")
-    listed = {"width": size[0], "height": size[1], "step": step, "decoded": decoded, "note": note, "frames": frames}
+    listed = {
+        "width": size[0],
+        "height": size[1],
+        "step": step,
+        "decoded": decoded,
+        "note": note,
+        "frames": frames,
+    }
     (draft / MANIFEST).write_text(json.dumps(listed), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)

@@ -63,9 +63,22 @@ class Collector:
         labelled = False
         if label is not None:
             labelled = self.labels(label, image, width, height)
-        self.note(path, "used", "" if labelled or not expects_labels else "no label file: kept as unlabelled, not as background")
+        self.note(
+            path,
+            "used",
+            "" if labelled or not expects_labels else "no label file: kept as unlabelled, not as background",
+        )
         self.images.append(
-            {"image": image, "path": str(path), "split": split, "group": "", "width": width, "height": height, "labelled": labelled, "seconds": float("nan")}
+            {
+                "image": image,
+                "path": str(path),
+                "split": split,
+                "group": "",
+                "width": width,
+                "height": height,
+                "labelled": labelled,
+                "seconds": float("nan"),
+            }
         )
 
     def labels(self, path: Path, image: str, width: int, height: int) -> bool:
@@ -76,9 +89,21 @@ class Collector:
             self.note(path, "failed", str(reason))
             return False
         self.note(path, "used")
-        self.rows += [{"path": str(path), "line": note.line, "action": note.action, "reason": note.reason} for note in notes]
+        self.rows += [
+            {"path": str(path), "line": note.line, "action": note.action, "reason": note.reason}
+            for note in notes
+        ]
         self.boxes += [
-            {"image": image, "label": r.label, "x1": r.x1 * width, "y1": r.y1 * height, "x2": r.x2 * width, "y2": r.y2 * height, "crowd": False} for r in rows
+            {
+                "image": image,
+                "label": r.label,
+                "x1": r.x1 * width,
+                "y1": r.y1 * height,
+                "x2": r.x2 * width,
+                "y2": r.y2 * height,
+                "crowd": False,
+            }
+            for r in rows
         ]
         return True
 
@@ -109,7 +134,9 @@ def label_path(image: Path) -> Path:
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index].lower() == "images":
-            parts[index] = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}.get(parts[index], "labels")
+            parts[index] = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}.get(
+                parts[index], "labels"
+            )
             return Path(*parts).with_suffix(".txt")
     beside = image.with_suffix(".txt")
     sibling = image.parent.parent / "labels" / beside.name
@@ -128,7 +155,10 @@ def read_card(path: Path) -> Card:
         given = Path(content["path"]).expanduser()
         candidates = [given] if given.is_absolute() else [path.parent / given, Path.cwd() / given]
         # A stale `path:` is common (the dataset was moved): the yaml's own folder is tried last.
-        root = next((c for c in [*candidates, path.parent] if any(_split_exists(c, content.get(k)) for k in SPLITS)), candidates[0])
+        root = next(
+            (c for c in [*candidates, path.parent] if any(_split_exists(c, content.get(k)) for k in SPLITS)),
+            candidates[0],
+        )
     splits: dict[str, list[Path]] = {}
     for key, split in SPLITS.items():
         entries = content.get(key)
@@ -169,7 +199,9 @@ def class_names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(names, dict):
         keys = sorted(names, key=lambda key: int(key) if str(key).isdigit() else -1)
         if [str(key) for key in keys] != [str(i) for i in range(len(keys))]:
-            raise InputError(f"{path}: names must be numbered 0 to {len(keys) - 1} without gaps, found {keys}")
+            raise InputError(
+                f"{path}: names must be numbered 0 to {len(keys) - 1} without gaps, found {keys}"
+            )
         names = [names[key] for key in keys]
     if not isinstance(names, list) or not names:
         raise InputError(f"{path}: no class names; add for example 'names: {{0: pothole}}'")
@@ -193,7 +225,9 @@ def resolve(card: Path, root: Path, key: str, entry: Any) -> Path:
     for candidate in tried:
         if candidate.exists():
             return candidate.resolve()
-    raise InputError(f"{card}: '{key}: {entry}' does not exist; tried {', '.join(str(c) for c in tried)}; correct the path in the yaml")
+    raise InputError(
+        f"{card}: '{key}: {entry}' does not exist; tried {', '.join(str(c) for c in tried)}; correct the path in the yaml"
+    )
 
 
 def open_yaml(spec: str, path: Path) -> Source:
@@ -217,7 +251,9 @@ def split_files(card: Card, entry: Path, collector: Collector) -> Iterator[Path]
     collector.note(entry, "used", "list of pictures")
     for number, line in enumerate(entry.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
-            file = (entry.parent / line.strip()) if not Path(line.strip()).is_absolute() else Path(line.strip())
+            file = (
+                (entry.parent / line.strip()) if not Path(line.strip()).is_absolute() else Path(line.strip())
+            )
             if not file.exists():
                 raise InputError(f"{entry}:{number}: {line.strip()} does not exist; correct the list")
             yield file.resolve()
@@ -239,7 +275,11 @@ def leftovers(collector: Collector, folders: list[Path]) -> None:
     for home in sorted(homes):
         for file in walk(home) if home.is_dir() else ():
             if str(file) not in collector.ledger:
-                reason = "label without a picture" if file.suffix.lower() == ".txt" else "not a picture or label file"
+                reason = (
+                    "label without a picture"
+                    if file.suffix.lower() == ".txt"
+                    else "not a picture or label file"
+                )
                 collector.note(file, "skipped", reason)
 
 

@@ -51,7 +51,9 @@ def herd(target: Floats, have: Floats, candidates: Ints, budget: int) -> list[tu
     return picks
 
 
-def rank(pictures: pd.DataFrame, embeddings: Floats, training: Floats, *, budget: int, seed: int) -> tuple[pd.DataFrame, Strings]:
+def rank(
+    pictures: pd.DataFrame, embeddings: Floats, training: Floats, *, budget: int, seed: int
+) -> tuple[pd.DataFrame, Strings]:
     """Rank real-world pictures for labelling, and name the clips reserved for testing.
 
     pictures: one row a picture with domain, image, path, group, novelty (above 1: outside what home covers) and shown (detections at
@@ -97,5 +99,9 @@ def reason(novelty: float, shown: int, group: str, place: int) -> str:
         looks = "unlike what training shows, and like many pictures out there"
     else:
         looks = "resembles training, but stands for a part of the footage not picked yet"
-    sees = "the detector finds nothing in it" if shown == 0 else f"the detector claims {shown} object{'s' if shown > 1 else ''} in it"
+    sees = (
+        "the detector finds nothing in it"
+        if shown == 0
+        else f"the detector claims {shown} object{'s' if shown > 1 else ''} in it"
+    )
     return f"{looks}; {sees}; clip {group}" if place > 1 else f"{looks}; {sees}; clip {group}: start here"

@@ -47,5 +47,13 @@ def calibrate(outcomes: pd.DataFrame) -> Calibration:
     overlap = np.where(hit, shown["nearest_iou"].to_numpy(float), 0.0)
     tenth = np.minimum((confidence * 10).astype(int), 9)
     frame = pd.DataFrame({"tenth": tenth, "confidence": confidence, "hit": hit.astype(float)})
-    curve = frame.groupby("tenth").agg(confidence=("confidence", "mean"), precision=("hit", "mean"), count=("hit", "size")).reset_index(drop=True)
-    return Calibration(expected_error(confidence, hit.astype(float), D_ECE_BINS), expected_error(confidence, overlap, LA_ECE_BINS), curve[curve["count"] >= MIN_PER_BIN].reset_index(drop=True))
+    curve = (
+        frame.groupby("tenth")
+        .agg(confidence=("confidence", "mean"), precision=("hit", "mean"), count=("hit", "size"))
+        .reset_index(drop=True)
+    )
+    return Calibration(
+        expected_error(confidence, hit.astype(float), D_ECE_BINS),
+        expected_error(confidence, overlap, LA_ECE_BINS),
+        curve[curve["count"] >= MIN_PER_BIN].reset_index(drop=True),
+    )

@@ -69,7 +69,10 @@ def ap50(domain: Domain) -> float:
 
 def recovery(name: str, before: Domain, after: Domain, home_ap50: float, *, seed: int) -> Recovery:
     """Share of the gap that showing the same pictures differently closes; the same clips are drawn for both."""
-    first, second = ApBootstrap(before.table, before.group_numbers), ApBootstrap(after.table, after.group_numbers)
+    first, second = (
+        ApBootstrap(before.table, before.group_numbers),
+        ApBootstrap(after.table, after.group_numbers),
+    )
     count = len(first.groups)
     whole = np.ones((1, count))
     start, end = float(first(whole)[0]), float(second(whole)[0])
@@ -83,7 +86,9 @@ def recovery(name: str, before: Domain, after: Domain, home_ap50: float, *, seed
 
 def found_objects(domain: Domain, confidence: float) -> Bools:
     """For each annotated object, whether a detection at or above a confidence hits it at IoU .5."""
-    hits = domain.outcomes[(domain.outcomes["outcome"] == "hit") & (domain.outcomes["confidence"] >= confidence)]
+    hits = domain.outcomes[
+        (domain.outcomes["outcome"] == "hit") & (domain.outcomes["confidence"] >= confidence)
+    ]
     found = np.zeros(len(domain.object_arrays.image), bool)
     found[hits["partner"].to_numpy()] = True
     return found
@@ -103,7 +108,11 @@ def size_match(home: Domain, away: Domain, confidence: float) -> SizeMatch:
     # The comparison is over the sizes both have.
     both = usable[away_bin]
     away_recall = float(away_found[both].mean()) if both.any() else float("nan")
-    matched = float((rate * weight * usable).sum() / max((weight * usable).sum(), 1)) if support > 0 else float("nan")
+    matched = (
+        float((rate * weight * usable).sum() / max((weight * usable).sum(), 1))
+        if support > 0
+        else float("nan")
+    )
     gap = home_recall - away_recall
     share = (home_recall - matched) / gap if support >= MIN_SUPPORT and gap > 0 else None
     return SizeMatch(home_recall, matched, away_recall, support, share)
@@ -121,13 +130,19 @@ def redraw(away: Domain, *, seed: int) -> Redrawn | None:
 
     If boxes are merely drawn by another rule, one factor per side mends them all; if the model misplaces them, it does not.
     """
-    near = away.outcomes[(away.outcomes["nearest_iou"] > 0.1) & (away.outcomes["partner"] >= 0) & away.outcomes["outcome"].isin(["hit", "location"])]
+    near = away.outcomes[
+        (away.outcomes["nearest_iou"] > 0.1)
+        & (away.outcomes["partner"] >= 0)
+        & away.outcomes["outcome"].isin(["hit", "location"])
+    ]
     # One detection an object, the most confident.
     near = near.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("partner")
     if len(near) < 20:
         return None
     arrays = away.detection_arrays
-    ratio = away.object_arrays.xywh[near["partner"].to_numpy(), 2:] / np.maximum(arrays.xywh[near["row"].to_numpy(), 2:], 1e-6)
+    ratio = away.object_arrays.xywh[near["partner"].to_numpy(), 2:] / np.maximum(
+        arrays.xywh[near["row"].to_numpy(), 2:], 1e-6
+    )
     groups = np.unique(away.group_numbers)
     # A single clip is split by picture: optimistic for the suspect, so a rejection still holds.
     unit = away.group_numbers if len(groups) > 1 else np.arange(len(away.labelled_pictures))
@@ -140,9 +155,13 @@ def redraw(away: Domain, *, seed: int) -> Redrawn | None:
         mine = fold[arrays.image]
         changed[mine] = stretch(arrays.xywh[mine], *np.median(ratio[others], axis=0))
     moved = Detections(arrays.image, arrays.label, changed, arrays.confidence)
-    table = match(away.object_arrays, moved, n_images=len(away.labelled_pictures), n_classes=len(away.classes))
+    table = match(
+        away.object_arrays, moved, n_images=len(away.labelled_pictures), n_classes=len(away.classes)
+    )
     width, height = np.median(ratio, axis=0)
-    return Redrawn(ap50(away), mean(accumulate(table)[0][:, table.bit(0.5)]), float(width), float(height), len(near))
+    return Redrawn(
+        ap50(away), mean(accumulate(table)[0][:, table.bit(0.5)]), float(width), float(height), len(near)
+    )
 
 
 def loose_ap(domain: Domain, iou: float) -> float:

@@ -9,7 +9,19 @@ import numpy as np
 import pandas as pd
 
 from diagnostics.error_types import outcomes
-from diagnostics.matching import AREAS, COCO_IOUS, Bools, Detections, Floats, Ints, MatchTable, Objects, detections_of, match, objects_of
+from diagnostics.matching import (
+    AREAS,
+    COCO_IOUS,
+    Bools,
+    Detections,
+    Floats,
+    Ints,
+    MatchTable,
+    Objects,
+    detections_of,
+    match,
+    objects_of,
+)
 
 # Sides of square objects in network pixels: a stride-8 head has one cell below 8, and AP falls fast below 16.
 SIZE_EDGES = (0.0, 8.0, 16.0, 32.0, 96.0, 1e5)
@@ -49,7 +61,9 @@ class Domain:
     @cached_property
     def group_numbers(self) -> Ints:
         """Group of each labelled picture as a number."""
-        return np.unique(self.labelled_pictures["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
+        return np.unique(self.labelled_pictures["group"].to_numpy(str), return_inverse=True)[1].astype(
+            np.int64
+        )
 
     @cached_property
     def scored_detections(self) -> pd.DataFrame:
@@ -69,7 +83,12 @@ class Domain:
     @cached_property
     def table(self) -> MatchTable:
         """COCO matching of this domain."""
-        return match(self.object_arrays, self.detection_arrays, n_images=len(self.labelled_pictures), n_classes=len(self.classes))
+        return match(
+            self.object_arrays,
+            self.detection_arrays,
+            n_images=len(self.labelled_pictures),
+            n_classes=len(self.classes),
+        )
 
     @cached_property
     def loose_table(self) -> MatchTable:
@@ -86,22 +105,38 @@ class Domain:
     @cached_property
     def gain(self) -> Floats:
         """Network pixels per picture pixel, for each labelled picture."""
-        return np.asarray(self.imgsz / self.labelled_pictures[["width", "height"]].max(axis=1).to_numpy(float))
+        return np.asarray(
+            self.imgsz / self.labelled_pictures[["width", "height"]].max(axis=1).to_numpy(float)
+        )
 
     @cached_property
     def network_sides(self) -> Floats:
         """Square root of each annotated object's area in network pixels."""
-        return np.asarray(np.sqrt(np.maximum(self.object_arrays.area, 0)) * self.gain[self.object_arrays.image])
+        return np.asarray(
+            np.sqrt(np.maximum(self.object_arrays.area, 0)) * self.gain[self.object_arrays.image]
+        )
 
     @cached_property
     def size_table(self) -> MatchTable:
         """Matching with area ranges by side in network pixels instead of COCO's."""
         objects, found = self.object_arrays, self.detection_arrays
         sized = Objects(objects.image, objects.label, objects.xywh, self.network_sides**2, objects.crowd)
-        ranges = dict(zip(SIZE_NAMES, zip(np.square(SIZE_EDGES[:-1]), np.square(SIZE_EDGES[1:]), strict=True), strict=True))
+        ranges = dict(
+            zip(
+                SIZE_NAMES,
+                zip(np.square(SIZE_EDGES[:-1]), np.square(SIZE_EDGES[1:]), strict=True),
+                strict=True,
+            )
+        )
         area = found.xywh[:, 2] * found.xywh[:, 3] * self.gain[found.image] ** 2
         return match(
-            sized, found, n_images=len(self.labelled_pictures), n_classes=len(self.classes), ious=COCO_IOUS, areas={"all": AREAS["all"], **ranges}, detection_area=area
+            sized,
+            found,
+            n_images=len(self.labelled_pictures),
+            n_classes=len(self.classes),
+            ious=COCO_IOUS,
+            areas={"all": AREAS["all"], **ranges},
+            detection_area=area,
         )
 
     @cached_property

@@ -56,15 +56,17 @@ def nearest(detections: Detections, objects: Objects, rows: Ints) -> tuple[Float
     right = order[right]
     overlap = box_iou(detections.xywh[rows][left], objects.xywh[right], objects.crowd[right])
     agree = detections.label[rows][left] == objects.label[right]
-    result: list[Floats | Ints] = []
+    overlaps: list[Floats] = []
+    nearest_rows: list[Ints] = []
     for wanted in (agree, ~agree):
         best = np.zeros(len(rows))
         np.maximum.at(best, left[wanted], overlap[wanted])
         at = np.full(len(rows), -1, np.int64)
         is_best = wanted & (overlap == best[left]) & (overlap > 0)
         at[left[is_best]] = right[is_best]
-        result += [best, at]
-    return result[0], result[1].astype(np.int64), result[2], result[3].astype(np.int64)
+        overlaps.append(best)
+        nearest_rows.append(at)
+    return overlaps[0], nearest_rows[0], overlaps[1], nearest_rows[1]
 
 
 def missed_objects(table: MatchTable, found: pd.DataFrame, *, confidence: float = 0.0) -> Ints:
@@ -86,7 +88,11 @@ def decompose(table: MatchTable, found: pd.DataFrame, *, confidence: float) -> p
     counted = ~table.object_ignored[:, a]
     positives = np.bincount(table.object_label[counted], minlength=table.n_classes)
     hit = (found["outcome"] == "hit").to_numpy()
-    labels, outcome, partner = found["label"].to_numpy(), found["outcome"].to_numpy(), found["partner"].to_numpy()
+    labels, outcome, partner = (
+        found["label"].to_numpy(),
+        found["outcome"].to_numpy(),
+        found["partner"].to_numpy(),
+    )
     base = _ap50(hit, ~hit, labels, positives)
     taken = set(partner[hit].tolist())
     missed = missed_objects(table, found)
@@ -101,10 +107,17 @@ def decompose(table: MatchTable, found: pd.DataFrame, *, confidence: float) -> p
             mended, count = _ap50(hit, ~hit, labels, fewer), len(at_confidence)
         else:
             of_kind = outcome == kind
-            fixed = first_of_each(of_kind, partner, taken) if kind in ("location", "class") else np.zeros(len(hit), bool)
+            fixed = (
+                first_of_each(of_kind, partner, taken)
+                if kind in ("location", "class")
+                else np.zeros(len(hit), bool)
+            )
             new_labels = labels.copy()
             new_labels[fixed] = table.object_label[partner[fixed]]
-            mended, count = _ap50(hit | fixed, ~hit & ~of_kind, new_labels, positives), int((of_kind & (found["confidence"].to_numpy() >= confidence)).sum())
+            mended, count = (
+                _ap50(hit | fixed, ~hit & ~of_kind, new_labels, positives),
+                int((of_kind & (found["confidence"].to_numpy() >= confidence)).sum()),
+            )
         delta = max(0.0, mended - base) if base >= MIN_AP_FOR_DELTAS else float("nan")
         records.append({"type": kind, "count": int(count), "delta_ap50": delta})
     return pd.DataFrame(records)

@@ -132,4 +132,6 @@ def clip(share: float) -> float:
     return min(1.0, max(0.0, share))
 
 
-NO_LABELS = "no labelled real-world pictures: label 25 to 50 frames from at least 5 clips and run the report again"
+NO_LABELS = (
+    "no labelled real-world pictures: label 25 to 50 frames from at least 5 clips and run the report again"
+)

@@ -46,8 +46,14 @@ def object_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.
 
 def samples(pictures: pd.DataFrame, objects: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Factor -> its values with their group, from a table of pictures (with statistics and group) and one of objects."""
-    result = {name: pictures[["group", name]].rename(columns={name: "value"}) for name in PICTURE_FACTORS if name in pictures}
-    density = pictures[["image", "group"]].assign(value=pictures["image"].map(objects["image"].value_counts()).fillna(0.0))
+    result = {
+        name: pictures[["group", name]].rename(columns={name: "value"})
+        for name in PICTURE_FACTORS
+        if name in pictures
+    }
+    density = pictures[["image", "group"]].assign(
+        value=pictures["image"].map(objects["image"].value_counts()).fillna(0.0)
+    )
     result["density"] = density[["group", "value"]]
     grouped = objects.merge(pictures[["image", "group"]], on="image", how="inner")
     for name in ("size_px", "aspect", "position"):

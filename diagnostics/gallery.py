@@ -18,7 +18,21 @@ PER_KIND = 24
 # Cards from one clip before every other clip has had its turn.
 LOOKS = 4
 KINDS = ("false_positive", "missed", "near_miss", "hit", "detection")
-COLUMNS = ("kind", "domain", "image", "group", "label", "x1", "y1", "x2", "y2", "confidence", "look", "detection", "nearest")
+COLUMNS = (
+    "kind",
+    "domain",
+    "image",
+    "group",
+    "label",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "confidence",
+    "look",
+    "detection",
+    "nearest",
+)
 CORNERS = ["x1", "y1", "x2", "y2"]
 
 
@@ -38,7 +52,9 @@ def looks(vectors: Floats, seed: int) -> Ints:
 
 def detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float) -> pd.DataFrame:
     """Detections of some outcomes at or above a confidence, most confident first, with their row in domain.detections."""
-    found = domain.outcomes[domain.outcomes["outcome"].isin(outcomes) & (domain.outcomes["confidence"] >= lowest)]
+    found = domain.outcomes[
+        domain.outcomes["outcome"].isin(outcomes) & (domain.outcomes["confidence"] >= lowest)
+    ]
     chosen = domain.scored_detections.iloc[found["row"].to_numpy()]
     return chosen.assign(detection=chosen.index).sort_values("confidence", ascending=False, kind="stable")
 
@@ -48,7 +64,9 @@ def missed_cards(domain: Domain) -> pd.DataFrame:
     rows = missed_objects(domain.table, domain.outcomes, confidence=SHOWN)
     missed = domain.boxes.iloc[rows]
     area = (missed["x2"] - missed["x1"]) * (missed["y2"] - missed["y1"])
-    return missed.assign(confidence=float("nan"), detection=-1, area=area).sort_values("area", ascending=False, kind="stable")
+    return missed.assign(confidence=float("nan"), detection=-1, area=area).sort_values(
+        "area", ascending=False, kind="stable"
+    )
 
 
 class Nearest:
@@ -97,13 +115,17 @@ def choose(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
     place_of = pd.Series(np.arange(len(domain.pictures)), index=domain.pictures["image"])
     parts: dict[str, pd.DataFrame] = {}
     if domain.labelled.any():
-        parts["false_positive"] = detections_of_outcome(domain, ["background", "duplicate", "class", "both"], SHOWN / 5)
+        parts["false_positive"] = detections_of_outcome(
+            domain, ["background", "duplicate", "class", "both"], SHOWN / 5
+        )
         parts["near_miss"] = detections_of_outcome(domain, ["location"], SHOWN / 5)
         parts["hit"] = detections_of_outcome(domain, ["hit"], SHOWN)
         parts["missed"] = missed_cards(domain)
     else:
         shown = domain.detections[domain.detections["confidence"] >= SHOWN / 5]
-        parts["detection"] = shown.assign(detection=shown.index).sort_values("confidence", ascending=False, kind="stable")
+        parts["detection"] = shown.assign(detection=shown.index).sort_values(
+            "confidence", ascending=False, kind="stable"
+        )
     cards = []
     for kind in KINDS:
         part = parts.get(kind)
@@ -111,11 +133,15 @@ def choose(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
             continue
         # One card a picture: frames next to each other show the same thing.
         part = part.drop_duplicates("image")
-        part = spread(part.assign(group=part["image"].map(group_of)), "group", PER_KIND).assign(kind=kind, domain=domain.name)
+        part = spread(part.assign(group=part["image"].map(group_of)), "group", PER_KIND).assign(
+            kind=kind, domain=domain.name
+        )
         rows = part["detection"].to_numpy()
         part["look"] = looks(domain.objects[rows], seed) if kind in ("false_positive", "detection") else 0
         part["nearest"] = [
-            nearest.to_object(domain.objects[row]) if row >= 0 else nearest.to_picture(domain.embeddings[int(place_of[image])])
+            nearest.to_object(domain.objects[row])
+            if row >= 0
+            else nearest.to_picture(domain.embeddings[int(place_of[image])])
             for row, image in zip(rows, part["image"], strict=True)
         ]
         cards.append(part[list(COLUMNS)])

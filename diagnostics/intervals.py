@@ -37,7 +37,15 @@ class ApBootstrap:
     of the slice.
     """
 
-    def __init__(self, table: MatchTable, group: Ints, *, iou: float | None = 0.5, area: str = "all", images: Bools | None = None) -> None:
+    def __init__(
+        self,
+        table: MatchTable,
+        group: Ints,
+        *,
+        iou: float | None = 0.5,
+        area: str = "all",
+        images: Bools | None = None,
+    ) -> None:
         a = table.areas.index(area)
         columns = range(len(table.ious)) if iou is None else [table.bit(iou)]
         chosen = np.ones(table.n_images, bool) if images is None else images
@@ -48,16 +56,21 @@ class ApBootstrap:
         counted = ~table.object_ignored[:, a] & chosen[table.object_image]
         for label in np.unique(table.object_label[counted]):
             mine = counted & (table.object_label == label)
-            positives = np.bincount(of_image[table.object_image[mine]], minlength=len(self.groups)).astype(float)
+            positives = np.bincount(of_image[table.object_image[mine]], minlength=len(self.groups)).astype(
+                float
+            )
             lines = chosen[table.image] & (table.label == label)
-            hits, skipped = bits_of(table.hit[lines, a], len(table.ious)), bits_of(table.ignored[lines, a], len(table.ious))
+            hits, skipped = (
+                bits_of(table.hit[lines, a], len(table.ious)),
+                bits_of(table.ignored[lines, a], len(table.ious)),
+            )
             owners = of_image[table.image[lines]]
             self._parts += [(*self._prepare(hits[:, c], ~skipped[:, c], owners), positives) for c in columns]
 
     def _prepare(self, hit: Bools, kept: Bools, owner: Ints) -> tuple[Ints, Floats]:
         """Group of each true positive, and how many false ones of each group (G, T) come between it and the one before."""
         hit, owner = hit[kept], owner[kept]
-        segment = np.cumsum(hit) - hit
+        segment: Ints = np.cumsum(hit) - hit
         trues = int(hit.sum())
         between = np.zeros((len(self.groups), trues + 1))
         np.add.at(between, (owner[~hit], segment[~hit]), 1.0)
@@ -112,17 +125,31 @@ def bca(replicates: Floats, point: float, jackknife: Floats, level: float = LEVE
 
 
 def ap_interval(
-    table: MatchTable, group: Ints, *, seed: int, iou: float | None = 0.5, area: str = "all", images: Bools | None = None, replicates: int = REPLICATES
+    table: MatchTable,
+    group: Ints,
+    *,
+    seed: int,
+    iou: float | None = 0.5,
+    area: str = "all",
+    images: Bools | None = None,
+    replicates: int = REPLICATES,
 ) -> Interval:
     """Interval of AP (at one IoU, or over all where iou is None) by clip; None with a reason below MIN_GROUPS."""
     curve = ApBootstrap(table, group, iou=iou, area=area, images=images)
     count = len(curve.groups)
     if count < MIN_GROUPS:
-        return Interval(None, None, count, f"no interval: {count} independent {'clip' if count == 1 else 'clips'}, {MIN_GROUPS} are needed")
+        return Interval(
+            None,
+            None,
+            count,
+            f"no interval: {count} independent {'clip' if count == 1 else 'clips'}, {MIN_GROUPS} are needed",
+        )
     point = float(curve(np.ones((1, count)))[0])
     if not np.isfinite(point):
         return Interval(None, None, count, "no interval: no labelled object")
-    low, high = bca(curve(draws(np.random.default_rng(seed), count, replicates)), point, curve(1 - np.eye(count)))
+    low, high = bca(
+        curve(draws(np.random.default_rng(seed), count, replicates)), point, curve(1 - np.eye(count))
+    )
     return Interval(low, high, count, note_for(count))
 
 
@@ -135,7 +162,12 @@ def difference_interval(first: ApBootstrap, second: ApBootstrap, *, seed: int) -
     """Interval of AP(first) - AP(second) for two independent domains: basic bootstrap, 2 * point - quantiles."""
     fewest = min(len(first.groups), len(second.groups))
     if fewest < MIN_GROUPS:
-        return Interval(None, None, fewest, f"no interval: the smaller domain has {fewest} independent clips, {MIN_GROUPS} are needed")
+        return Interval(
+            None,
+            None,
+            fewest,
+            f"no interval: the smaller domain has {fewest} independent clips, {MIN_GROUPS} are needed",
+        )
     rng = np.random.default_rng(seed)
     point = float(first(np.ones((1, len(first.groups))))[0] - second(np.ones((1, len(second.groups))))[0])
     deltas = first(draws(rng, len(first.groups))) - second(draws(rng, len(second.groups)))

@@ -51,4 +51,6 @@ def estimate(home: Domain, away: Domain) -> LabelFree:
     if share < SILENT_SHARE * home_share:
         alarm = f"detections on {share:.0%} of the pictures against {home_share:.0%} at home: no objects there, or a detector gone silent; say yes or no for 20 pictures to tell which"
     reason = "no labels, and confidence alone does not estimate AP under a shift it was not fitted on; label 25 to 50 frames from at least 5 clips"
-    return LabelFree(away.name, None, None, None, True, reason, share, home_share, per_image, confidence, alarm)
+    return LabelFree(
+        away.name, None, None, None, True, reason, share, home_share, per_image, confidence, alarm
+    )

@@ -40,7 +40,9 @@ def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
     return np.unpackbits(raw, axis=1).astype(np.float32)
 
 
-def nearest_fingerprint(queries: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def nearest_fingerprint(
+    queries: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each query, the closest reference and how many bits differ, (n,) and (n,)."""
     index, distance = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     ones = reference.sum(1)
@@ -56,7 +58,9 @@ def find_leaks(training: Domain, home: Domain) -> Leak:
     """Compare the validation pictures with the training pictures."""
     if training.pictures.empty or home.pictures.empty:
         return Leak(len(training.pictures), len(home.pictures), 0, 0, None, ())
-    at, bits = nearest_fingerprint(unpack(home.pictures["fingerprint"].tolist()), unpack(training.pictures["fingerprint"].tolist()))
+    at, bits = nearest_fingerprint(
+        unpack(home.pictures["fingerprint"].tolist()), unpack(training.pictures["fingerprint"].tolist())
+    )
     duplicate = bits <= NEAR_DUPLICATE_BITS
     shared = home.pictures["group"].isin(training.pictures["group"]).to_numpy()
     leaky = (duplicate | shared)[home.labelled]
@@ -66,5 +70,9 @@ def find_leaks(training: Domain, home: Domain) -> Leak:
         if counted.sum() >= MIN_BOXES:
             clean = mean(accumulate(home.table, images=~leaky)[0][:, home.table.bit(0.5)])
     names = training.pictures["image"].to_numpy(str)
-    pairs = tuple((str(image), str(names[at[i]])) for i, image in enumerate(home.pictures["image"]) if duplicate[i])
-    return Leak(len(training.pictures), len(home.pictures), int(duplicate.sum()), int(shared.sum()), clean, pairs)
+    pairs = tuple(
+        (str(image), str(names[at[i]])) for i, image in enumerate(home.pictures["image"]) if duplicate[i]
+    )
+    return Leak(
+        len(training.pictures), len(home.pictures), int(duplicate.sum()), int(shared.sum()), clean, pairs
+    )

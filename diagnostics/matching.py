@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from datasets.tables import CORNERS
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 
 COCO_IOUS = tuple(float(t) for t in np.linspace(0.5, 0.95, 10))
 # Square pixels of the picture, as in COCO.
@@ -61,7 +63,7 @@ class MatchTable:
     areas: tuple[str, ...]
     n_images: int
     n_classes: int
-    row: npt.NDArray[np.int32]
+    row: Ints
     image: npt.NDArray[np.int32]
     label: npt.NDArray[np.int16]
     confidence: Floats
@@ -86,21 +88,34 @@ def objects_of(boxes: pd.DataFrame, images: pd.Series) -> Objects:
     """A boxes table as arrays; pictures are numbered as in images."""
     corners = boxes[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    return Objects(_numbers(boxes["image"], images), boxes["label"].to_numpy(np.int64), xywh, xywh[:, 2] * xywh[:, 3], boxes["crowd"].to_numpy(bool))
+    return Objects(
+        _numbers(boxes["image"], images),
+        boxes["label"].to_numpy(np.int64),
+        xywh,
+        xywh[:, 2] * xywh[:, 3],
+        boxes["crowd"].to_numpy(bool),
+    )
 
 
 def detections_of(detections: pd.DataFrame, images: pd.Series) -> Detections:
     """A detections table as arrays; pictures are numbered as in images."""
     corners = detections[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    return Detections(_numbers(detections["image"], images), detections["label"].to_numpy(np.int64), xywh, detections["confidence"].to_numpy(float))
+    return Detections(
+        _numbers(detections["image"], images),
+        detections["label"].to_numpy(np.int64),
+        xywh,
+        detections["confidence"].to_numpy(float),
+    )
 
 
 def _numbers(names: pd.Series, images: pd.Series) -> Ints:
     index = pd.Series(np.arange(len(images)), index=images.to_numpy())
     found = index.reindex(names.to_numpy())
     if found.isna().any():
-        raise ValueError(f"boxes of a picture that is not in the images table: {names.to_numpy()[found.isna().to_numpy()][0]}")
+        raise ValueError(
+            f"boxes of a picture that is not in the images table: {names.to_numpy()[found.isna().to_numpy()][0]}"
+        )
     return found.to_numpy(np.int64)
 
 
@@ -174,12 +189,18 @@ def match(
         chosen = greedy(left, right, overlap, turn, skip, crowd, thresholds, len(order))
         matched = chosen >= 0
         hit[:, index] = matched @ bits
-        counted_out = np.where(matched, skip[np.maximum(chosen, 0)] if len(skip) else False, ((own_area < low) | (own_area > high))[:, None])
+        counted_out = np.where(
+            matched,
+            skip[np.maximum(chosen, 0)] if len(skip) else False,
+            ((own_area < low) | (own_area > high))[:, None],
+        )
         ignored[:, index] = counted_out @ bits
         if len(found):
             np.bitwise_or.at(found[:, index], chosen[matched], np.broadcast_to(bits, chosen.shape)[matched])
         if name == "all":
-            partner = np.where(chosen[:, 0] >= 0, object_order[np.maximum(chosen[:, 0], 0)] if len(object_order) else -1, -1)
+            partner = np.where(
+                chosen[:, 0] >= 0, object_order[np.maximum(chosen[:, 0], 0)] if len(object_order) else -1, -1
+            )
 
     line = np.lexsort((-detections.confidence[order], detections.label[order]))
     restore = np.argsort(object_order)
@@ -188,7 +209,7 @@ def match(
         areas=tuple(areas),
         n_images=n_images,
         n_classes=n_classes,
-        row=order[line].astype(np.int32),
+        row=order[line].astype(np.int64),
         image=detections.image[order][line].astype(np.int32),
         label=detections.label[order][line].astype(np.int16),
         confidence=detections.confidence[order][line],
@@ -211,7 +232,16 @@ def rounds_of(left: Ints, cell: Ints) -> Ints:
     return np.asarray(turn[np.searchsorted(bearing, left)], dtype=np.int64)
 
 
-def greedy(left: Ints, right: Ints, overlap: Floats, turn: Ints, skip: Bools, crowd: Bools, thresholds: Floats, count: int) -> Ints:
+def greedy(
+    left: Ints,
+    right: Ints,
+    overlap: Floats,
+    turn: Ints,
+    skip: Bools,
+    crowd: Bools,
+    thresholds: Floats,
+    count: int,
+) -> Ints:
     """Object chosen by each detection at each threshold, (count, T), -1 where none.
 
     Each detection takes, among objects still free, the one of highest IoU; counted objects before ignored ones, the later one on ties.
@@ -221,7 +251,7 @@ def greedy(left: Ints, right: Ints, overlap: Floats, turn: Ints, skip: Bools, cr
     left, right, overlap, turn = left[order], right[order], overlap[order], turn[order]
     taken = np.zeros((len(skip), len(thresholds)), bool)
     limits = np.searchsorted(turn, np.arange(turn[-1] + 2)) if len(turn) else np.zeros(1, int)
-    for begin, end in zip(limits[:-1], limits[1:], strict=True):
+    for begin, end in pairwise(limits):
         objects = right[begin:end]
         free = (overlap[begin:end, None] >= thresholds) & (~taken[objects] | crowd[objects, None])
         place = np.where(free, np.arange(end - begin)[:, None], -1)

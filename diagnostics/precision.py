@@ -8,7 +8,20 @@ import numpy.typing as npt
 from diagnostics.matching import MAX_DETECTIONS, Bools, Floats, MatchTable
 
 RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
-TWELVE = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large")
+TWELVE = (
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar_1",
+    "ar_10",
+    "ar_100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)
 
 
 def bits_of(column: npt.NDArray[np.uint16], count: int) -> Bools:
@@ -52,12 +65,19 @@ def curves(table: MatchTable) -> tuple[Floats, Floats]:
     positives = np.bincount(table.object_label[~table.object_ignored[:, a]], minlength=table.n_classes)
     for label in np.flatnonzero(positives):
         mine = table.label == label
-        hit, ignored = bits_of(table.hit[mine, a], len(table.ious)), bits_of(table.ignored[mine, a], len(table.ious))
-        precision[:, label], recall[:, label] = interpolated_curve(hit & ~ignored, ~hit & ~ignored, int(positives[label]))
+        hit, ignored = (
+            bits_of(table.hit[mine, a], len(table.ious)),
+            bits_of(table.ignored[mine, a], len(table.ious)),
+        )
+        precision[:, label], recall[:, label] = interpolated_curve(
+            hit & ~ignored, ~hit & ~ignored, int(positives[label])
+        )
     return precision, recall
 
 
-def accumulate(table: MatchTable, *, area: str = "all", images: Bools | None = None, max_detections: int = MAX_DETECTIONS) -> tuple[Floats, Floats]:
+def accumulate(
+    table: MatchTable, *, area: str = "all", images: Bools | None = None, max_detections: int = MAX_DETECTIONS
+) -> tuple[Floats, Floats]:
     """Average precision and recall per class and IoU, (K, T) each; NaN rows for classes without a counted object.
 
     images: (n_images,) mask of a slice; None takes all.
@@ -73,7 +93,10 @@ def accumulate(table: MatchTable, *, area: str = "all", images: Bools | None = N
     positives = np.bincount(table.object_label[counted], minlength=table.n_classes)
     for label in np.flatnonzero(positives):
         mine = keep & (table.label == label)
-        hit, ignored = bits_of(table.hit[mine, a], len(table.ious)), bits_of(table.ignored[mine, a], len(table.ious))
+        hit, ignored = (
+            bits_of(table.hit[mine, a], len(table.ious)),
+            bits_of(table.ignored[mine, a], len(table.ious)),
+        )
         average[label], recall[label] = interpolated(hit & ~ignored, ~hit & ~ignored, int(positives[label]))
     return average, recall
 
@@ -86,10 +109,16 @@ def mean(values: Floats) -> float:
 def twelve(table: MatchTable, images: Bools | None = None) -> dict[str, float]:
     """COCO's twelve numbers for a slice of pictures, NaN where not measurable. Needs the ten COCO IoUs and all four area ranges."""
     whole, recall = accumulate(table, images=images)
-    result = {"ap": mean(whole), "ap50": mean(whole[:, table.bit(0.5)]), "ap75": mean(whole[:, table.bit(0.75)])}
+    result = {
+        "ap": mean(whole),
+        "ap50": mean(whole[:, table.bit(0.5)]),
+        "ap75": mean(whole[:, table.bit(0.75)]),
+    }
     by_area = {area: accumulate(table, area=area, images=images) for area in ("small", "medium", "large")}
     result.update({f"ap_{area}": mean(values[0]) for area, values in by_area.items()})
-    result.update({f"ar_{limit}": mean(accumulate(table, images=images, max_detections=limit)[1]) for limit in (1, 10)})
+    result.update(
+        {f"ar_{limit}": mean(accumulate(table, images=images, max_detections=limit)[1]) for limit in (1, 10)}
+    )
     result["ar_100"] = mean(recall)
     result.update({f"ar_{area}": mean(values[1]) for area, values in by_area.items()})
     return result
@@ -99,4 +128,9 @@ def headline(table: MatchTable, images: Bools | None = None) -> dict[str, float]
     """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU .5, for a slice of pictures."""
     whole, recall = accumulate(table, images=images)
     half = table.bit(0.5)
-    return {"ap": mean(whole), "ap50": mean(whole[:, half]), "ap75": mean(whole[:, table.bit(0.75)]), "max_recall": mean(recall[:, half])}
+    return {
+        "ap": mean(whole),
+        "ap50": mean(whole[:, half]),
+        "ap75": mean(whole[:, table.bit(0.75)]),
+        "max_recall": mean(recall[:, half]),
+    }

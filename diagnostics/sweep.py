@@ -43,7 +43,15 @@ def curve(confidence: Floats, hit: Bools, objects: int, n_images: int, grid: Flo
         precision = np.where(above > 0, true / above, np.nan)
         recall = np.where(objects > 0, true / max(objects, 1), np.nan)
     f1 = 2 * true / np.maximum(above + objects, 1) if objects else np.full(len(grid), np.nan)
-    return pd.DataFrame({"confidence": grid, "precision": precision, "recall": recall, "f1": f1, "false_positives_per_image": false / max(n_images, 1)})
+    return pd.DataFrame(
+        {
+            "confidence": grid,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "false_positives_per_image": false / max(n_images, 1),
+        }
+    )
 
 
 def sweep(table: MatchTable, *, images: Bools | None = None) -> pd.DataFrame:

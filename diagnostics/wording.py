@@ -30,7 +30,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def interval(low: float | None, high: float | None, note: str = "") -> str:
-    """ "95 % interval .01 to .05", or the note why there is none."""
+    """Words such as "95 % interval .01 to .05", or the note why there is none."""
     if low is None or high is None:
         return note or "no interval"
     return f"95 % interval {fraction(low)} to {fraction(high)}" + (f", {note}" if note else "")

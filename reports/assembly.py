@@ -34,12 +34,16 @@ def make_report(request: Request, folder: Path, reporter: Reporter, *, fiftyone:
     with one_writer(folder):
         result = run_report(request, reporter)
         with reporter.stage("fiftyone", "FiftyOne dataset") if fiftyone else contextlib.nullcontext():
-            published = publish(result, folder.name, reporter) if fiftyone else Published(None, {}, "not asked for")
+            published = (
+                publish(result, folder.name, reporter) if fiftyone else Published(None, {}, "not asked for")
+            )
         with reporter.stage("write", "Writing the report"):
             record = build_record(result, reporter.timings, published.app_urls)
             record["fiftyone"] = {"dataset": published.dataset, "note": published.note}
             created = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-            context = build_context(result, folder.name, published.app_urls, published.dataset, reporter.timings, created)
+            context = build_context(
+                result, folder.name, published.app_urls, published.dataset, reporter.timings, created
+            )
             page = write_report(folder, result.findings, result.ledger, record, context)
     say_result(record, context, page, reporter)
     return record
@@ -52,7 +56,9 @@ def one_writer(folder: Path) -> Any:
     try:
         lock.acquire()
     except Timeout:
-        raise EnvironmentProblem(f"{folder}: another run is writing this report; wait for it, or give --out") from None
+        raise EnvironmentProblem(
+            f"{folder}: another run is writing this report; wait for it, or give --out"
+        ) from None
     try:
         yield
     finally:
@@ -61,7 +67,12 @@ def one_writer(folder: Path) -> Any:
 
 def publish(result: Result, name: str, reporter: Reporter) -> Published:
     """Write the FiftyOne dataset; without a database the report is written all the same, and says so."""
-    info = {"report": name, "weights_sha256": result.run.sha256 if result.run else None, "seed": result.request.seed, "primary": result.findings.verdict.primary}
+    info = {
+        "report": name,
+        "weights_sha256": result.run.sha256 if result.run else None,
+        "seed": result.request.seed,
+        "primary": result.findings.verdict.primary,
+    }
     try:
         made = workbench.publish(result.findings, name, info, reporter)
     except EnvironmentProblem as problem:

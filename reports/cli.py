@@ -22,23 +22,48 @@ if TYPE_CHECKING:
 
 OK, GATE_FAILED, BAD_INPUT, ENVIRONMENT, TOO_MANY_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Why a detector that scores well in validation fails on real footage, and what to add next.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Why a detector that scores well in validation fails on real footage, and what to add next.",
+)
 
-RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder of a finished training (args.yaml, results.csv, weights/).")]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", help="Run folder of a finished training (args.yaml, results.csv, weights/)."),
+]
 WeightsOption = Annotated[Path | None, typer.Option(help="A checkpoint, instead of --run.")]
-InDomainOption = Annotated[str | None, typer.Option("--in-domain", help="SOURCE or NAME=SOURCE; default: the run's own data.yaml.")]
-RealWorldOption = Annotated[list[str] | None, typer.Option("--real-world", help="SOURCE or NAME=SOURCE; repeat it, or separate several by commas.")]
-GroupByOption = Annotated[str | None, typer.Option("--group-by", help="Regular expression with a named group 'group', matched on each path: what belongs together.")]
-ImgszOption = Annotated[int | None, typer.Option(help="Network input size in pixels; default: the training's.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, 0, cuda:1, mps; default: a GPU if there is one.")]
-BatchOption = Annotated[int | None, typer.Option(help="Pictures a forward call; default: 1 on a CPU, 8 on a GPU.")]
+InDomainOption = Annotated[
+    str | None, typer.Option("--in-domain", help="SOURCE or NAME=SOURCE; default: the run's own data.yaml.")
+]
+RealWorldOption = Annotated[
+    list[str] | None,
+    typer.Option("--real-world", help="SOURCE or NAME=SOURCE; repeat it, or separate several by commas."),
+]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        help="Regular expression with a named group 'group', matched on each path: what belongs together.",
+    ),
+]
+ImgszOption = Annotated[
+    int | None, typer.Option(help="Network input size in pixels; default: the training's.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, 0, cuda:1, mps; default: a GPU if there is one.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Pictures a forward call; default: 1 on a CPU, 8 on a GPU.")
+]
 OutOption = Annotated[Path | None, typer.Option(help="Folder to write into.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 def named(text: str) -> tuple[str | None, str]:
-    """ "NAME=SOURCE" or "SOURCE" -> (name or None, source). A path that exists as it is, is a source even with "=" in it."""
+    """Split "NAME=SOURCE" or "SOURCE" into (name or None, source). A path that exists as it is, is a source even with "=" in it."""
     name, mark, source = text.partition("=")
     if not mark or Path(text).exists() or "/" in name:
         return None, text
@@ -84,16 +109,28 @@ def report(
     weights: WeightsOption = None,
     in_domain: InDomainOption = None,
     real_world: RealWorldOption = None,
-    predictions: Annotated[list[str] | None, typer.Option(help="NAME=FILE: COCO results of a domain, instead of looking at its pictures. Repeatable.")] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FILE: COCO results of a domain, instead of looking at its pictures. Repeatable."
+        ),
+    ] = None,
     history: Annotated[Path | None, typer.Option(help="A results.csv; default: the run's.")] = None,
     group_by: GroupByOption = None,
-    conf: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Confidence threshold in use; default: the best in-domain.")] = None,
+    conf: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Confidence threshold in use; default: the best in-domain."),
+    ] = None,
     imgsz: ImgszOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
     out: OutOption = None,
-    no_fiftyone: Annotated[bool, typer.Option("--no-fiftyone", help="Do not write the FiftyOne dataset.")] = False,
-    max_skipped: Annotated[int | None, typer.Option(min=0, help="Exit with code 4 if more files than this were not used.")] = None,
+    no_fiftyone: Annotated[
+        bool, typer.Option("--no-fiftyone", help="Do not write the FiftyOne dataset.")
+    ] = False,
+    max_skipped: Annotated[
+        int | None, typer.Option(min=0, help="Exit with code 4 if more files than this were not used.")
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,7 +165,9 @@ def report(
         emit(record)
     skipped = sum(record["ledger"]["files"].get(bucket, 0) for bucket in ("skipped", "failed"))
     if max_skipped is not None and skipped > max_skipped:
-        reporter.say(f"{skipped} files were not used, more than --max-skipped {max_skipped}; see {folder / 'ledger.csv'}")
+        reporter.say(
+            f"{skipped} files were not used, more than --max-skipped {max_skipped}; see {folder / 'ledger.csv'}"
+        )
         raise typer.Exit(TOO_MANY_SKIPPED)
 
 
@@ -144,7 +183,12 @@ def report_name(request: Request) -> str:
 @app.command()
 def train(
     data: Annotated[str, typer.Argument(help="SOURCE with a train and a val split.")],
-    model: Annotated[Path | None, typer.Option(help="Checkpoint or architecture yaml; default: Shiftscope's small architecture, from scratch.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint or architecture yaml; default: Shiftscope's small architecture, from scratch."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     imgsz: Annotated[int, typer.Option(min=32)] = 640,
     batch: Annotated[int, typer.Option(min=1)] = 16,
@@ -163,8 +207,12 @@ def train(
         source = open_source(data, cache=runs_folder() / "frames")
         folder = resume.absolute() if resume else new_run_folder(runs_folder() / "train", name)
         if resume and (is_finished(folder) or not (folder / "weights" / "last.pt").is_file()):
-            raise InputError(f"{resume}: {'is already finished' if is_finished(folder) else 'holds no weights/last.pt to continue from'}")
-        recipe = Recipe(model or ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=batch, device=device, seed=seed)
+            raise InputError(
+                f"{resume}: {'is already finished' if is_finished(folder) else 'holds no weights/last.pt to continue from'}"
+            )
+        recipe = Recipe(
+            model or ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=batch, device=device, seed=seed
+        )
         with reporter.training(f"Training on {data}") as (on_start, on_batch, on_epoch):
             fit(source, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
     sys.stdout.write(f"{folder}\n")
@@ -176,7 +224,10 @@ def next_(
     weights: WeightsOption = None,
     in_domain: InDomainOption = None,
     real_world: RealWorldOption = None,
-    pool: Annotated[list[str] | None, typer.Option(help="SOURCE to pick from; default: the real-world domains. Repeatable.")] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(help="SOURCE to pick from; default: the real-world domains. Repeatable."),
+    ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Pictures to pick.")] = 50,
     group_by: GroupByOption = None,
     imgsz: ImgszOption = None,
@@ -218,8 +269,12 @@ def next_(
 def score(
     ground_truth: Annotated[Path, typer.Option(help="COCO ground truth.")],
     predictions: Annotated[Path, typer.Option(help="COCO results of any detector.")],
-    slices: Annotated[Path | None, typer.Option(help="CSV with image_id,slice; a picture may be in many.")] = None,
-    groups: Annotated[Path | None, typer.Option(help="CSV with image_id,group: the units of the bootstrap.")] = None,
+    slices: Annotated[
+        Path | None, typer.Option(help="CSV with image_id,slice; a picture may be in many.")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV with image_id,group: the units of the bootstrap.")
+    ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates; 0 for no interval.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write; default: stdout.")] = None,
     seed: SeedOption = 0,
@@ -245,15 +300,21 @@ def app_(
 
     name = dataset or newest_dataset()
     if name is None or not exists(name):
-        raise InputError("no report has been written to FiftyOne yet; run 'make report' first" if dataset is None else f"FiftyOne has no dataset {dataset!r}; run 'make report' first")
-    open_app(name, port=port, wait=True)
+        raise InputError(
+            "no report has been written to FiftyOne yet; run 'make report' first"
+            if dataset is None
+            else f"FiftyOne has no dataset {dataset!r}; run 'make report' first"
+        )
+    open_app(name, Reporter(), port=port, wait=True)
 
 
 @app.command()
 def world(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     view: Annotated[str, typer.Option(help="dashcam or drone: where the dials start.")] = "dashcam",
-    dial: Annotated[list[str] | None, typer.Option(help="NAME=SEVERITY (0 to 5), for example pitch=3. Repeatable.")] = None,
+    dial: Annotated[
+        list[str] | None, typer.Option(help="NAME=SEVERITY (0 to 5), for example pitch=3. Repeatable.")
+    ] = None,
     train_clips: Annotated[int, typer.Option(min=0)] = 0,
     val_clips: Annotated[int, typer.Option(min=0)] = 10,
     frames: Annotated[int, typer.Option(min=1, help="Pictures a clip.")] = 10,
@@ -272,13 +333,17 @@ def world(
     for text in dial or ():
         key, _, value = text.partition("=")
         if key not in {f.name for f in fields(Dials)} or not value.isdigit():
-            raise InputError(f"--dial {text}: expected NAME=0..5, where NAME is one of {', '.join(f.name for f in fields(Dials))}")
+            raise InputError(
+                f"--dial {text}: expected NAME=0..5, where NAME is one of {', '.join(f.name for f in fields(Dials))}"
+            )
         settings[key] = int(value)
     try:
         dials = Dials(**settings)
     except ValueError as error:
         raise InputError(str(error)) from None
-    splits = {split: (clips, frames) for split, clips in (("train", train_clips), ("val", val_clips)) if clips}
+    splits = {
+        split: (clips, frames) for split, clips in (("train", train_clips), ("val", val_clips)) if clips
+    }
     reporter = Reporter()
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     plan = Plan(dials, splits, seed=seed)
@@ -294,7 +359,9 @@ def doctor() -> None:
 
     found = examine()
     for check in found:
-        sys.stdout.write(f"{'ok   ' if check.ok else 'WRONG'} {check.name}: {check.line}{'; ' + check.cure if check.cure else ''}\n")
+        sys.stdout.write(
+            f"{'ok   ' if check.ok else 'WRONG'} {check.name}: {check.line}{'; ' + check.cure if check.cure else ''}\n"
+        )
     if not all(check.ok for check in found):
         raise typer.Exit(ENVIRONMENT)
 
@@ -314,7 +381,9 @@ def main() -> None:
         code = complain(error, ENVIRONMENT, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         code = complain("interrupted; run the same command again to continue", INTERRUPTED, debug=False)
-    except Exception as error:  # the last line of defence: usage errors of the command line, full disks, and our own bugs
+    except (
+        Exception
+    ) as error:  # the last line of defence: usage errors of the command line, full disks, and our own bugs
         code = unexpected(error, debug=debug)
     if debug:
         sys.stderr.write(f"took {(datetime.now(UTC) - started).total_seconds():.1f} s\n")
@@ -324,10 +393,20 @@ def main() -> None:
 def unexpected(error: Exception, *, debug: bool) -> int:
     """Usage errors carry their own message and code; a full or read-only disk is the environment's; the rest is a bug of ours."""
     if hasattr(error, "format_message"):
-        return complain(f"{error.format_message()}; see 'shiftscope {' '.join(sys.argv[1:2])} --help'", BAD_INPUT, debug=debug)
+        return complain(
+            f"{error.format_message()}; see 'shiftscope {' '.join(sys.argv[1:2])} --help'",
+            BAD_INPUT,
+            debug=debug,
+        )
     if isinstance(error, OSError):
-        return complain(f"{error.filename or 'operating system'}: {error.strerror or error}", ENVIRONMENT, debug=debug)
-    return complain(f"internal error ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); run again with --debug and report it", ENVIRONMENT, debug=debug)
+        return complain(
+            f"{error.filename or 'operating system'}: {error.strerror or error}", ENVIRONMENT, debug=debug
+        )
+    return complain(
+        f"internal error ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); run again with --debug and report it",
+        ENVIRONMENT,
+        debug=debug,
+    )
 
 
 def complain(error: object, code: int, *, debug: bool) -> int:

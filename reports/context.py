@@ -20,14 +20,29 @@ from reports.pipeline import Result
 STATUS_WORDS = {"supported": "supported", "rejected": "cleared", "untested": "open"}
 ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real world", "training": "training"}
 KIND_WORDS = {
-    "false_positive": ("Confident false positives", "Detections on no labelled object, most confident first, grouped by what they look like."),
-    "missed": ("Misses", "Labelled objects that no detection at confidence .25 or above hits, largest first."),
+    "false_positive": (
+        "Confident false positives",
+        "Detections on no labelled object, most confident first, grouped by what they look like.",
+    ),
+    "missed": (
+        "Misses",
+        "Labelled objects that no detection at confidence .25 or above hits, largest first.",
+    ),
     "near_miss": ("Near misses", "Detections that touch an object without covering it (IoU .1 to .5)."),
     "hit": ("Hits", "What it does find, for comparison."),
-    "detection": ("What it claims", "The most confident detections on unlabelled footage: right or wrong is for you to say."),
+    "detection": (
+        "What it claims",
+        "The most confident detections on unlabelled footage: right or wrong is for you to say.",
+    ),
 }
 # What a cleared suspect saves the reader from trying.
-SPARED = {"underfit": "more epochs", "overfit": "fewer epochs", "threshold": "another confidence threshold", "scale": "another image size", "label_protocol": "redrawing the boxes"}
+SPARED = {
+    "underfit": "more epochs",
+    "overfit": "fewer epochs",
+    "threshold": "another confidence threshold",
+    "scale": "another image size",
+    "label_protocol": "redrawing the boxes",
+}
 REMEDY = {
     "none": "Nothing to mend. Keep this report as the baseline and run it again on new footage.",
     "underfit": "Train longer, until validation AP50 levels off, then run the report again.",
@@ -39,17 +54,44 @@ REMEDY = {
     "leakage": "Split by recording, train again, and only then compare.",
 }
 GLOSSARY = (
-    ("AP50", "Average precision: the area under the precision-recall curve as the confidence threshold falls, where a detection counts as right if it overlaps an object of its class with IoU .5 or more. It is not a share of overlaps and not an accuracy; 1 is perfect."),
+    (
+        "AP50",
+        "Average precision: the area under the precision-recall curve as the confidence threshold falls, where a detection counts as right if it overlaps an object of its class with IoU .5 or more. It is not a share of overlaps and not an accuracy; 1 is perfect.",
+    ),
     ("AP", "The same, averaged over overlaps required from .5 to .95."),
     ("IoU", "Intersection over union of two boxes: shared area over covered area."),
-    ("Box loss", "A regression loss on the corners of boxes while training. It falls when boxes fit better; it is not a rate of wrong boxes."),
-    ("Maximum recall", "Share of objects found when every box down to confidence .001 counts: does it see them at all?"),
-    ("95 % interval", "Would contain the true value for 95 of 100 such samples of clips. Frames of one clip are one observation, so clips are drawn, not frames."),
-    ("Group, clip", "Pictures that belong together: frames of one video, one recording session, copies of one original."),
-    ("MMD", "Maximum mean discrepancy: a distance between two sets of embeddings. Only its ratio to what two halves of the home data give means anything."),
-    ("Domain AUC", "How well a classifier tells the two sets apart on clips it has not seen: .5 not at all, 1 always."),
-    ("D-ECE", "Mean difference between the confidence a detector states and the share of its detections that are right."),
-    ("Background picture", "A picture labelled as holding no object. A picture without a label file is unlabelled, which is something else."),
+    (
+        "Box loss",
+        "A regression loss on the corners of boxes while training. It falls when boxes fit better; it is not a rate of wrong boxes.",
+    ),
+    (
+        "Maximum recall",
+        "Share of objects found when every box down to confidence .001 counts: does it see them at all?",
+    ),
+    (
+        "95 % interval",
+        "Would contain the true value for 95 of 100 such samples of clips. Frames of one clip are one observation, so clips are drawn, not frames.",
+    ),
+    (
+        "Group, clip",
+        "Pictures that belong together: frames of one video, one recording session, copies of one original.",
+    ),
+    (
+        "MMD",
+        "Maximum mean discrepancy: a distance between two sets of embeddings. Only its ratio to what two halves of the home data give means anything.",
+    ),
+    (
+        "Domain AUC",
+        "How well a classifier tells the two sets apart on clips it has not seen: .5 not at all, 1 always.",
+    ),
+    (
+        "D-ECE",
+        "Mean difference between the confidence a detector states and the share of its detections that are right.",
+    ),
+    (
+        "Background picture",
+        "A picture labelled as holding no object. A picture without a label file is unlabelled, which is something else.",
+    ),
 )
 LIMITS = (
     "Without labels, a change in what counts as an object cannot be seen.",
@@ -60,10 +102,21 @@ LIMITS = (
 
 def number(value: Any) -> str:
     """A cell: fraction, or a dash for what cannot be measured."""
-    return "–" if value is None or (isinstance(value, float) and not math.isfinite(value)) else fraction(float(value))
+    return (
+        "–"
+        if value is None or (isinstance(value, float) and not math.isfinite(value))
+        else fraction(float(value))
+    )
 
 
-def build_context(result: Result, name: str, app_urls: dict[int, str], dataset: str | None, timings: dict[str, float], created: str) -> dict[str, Any]:
+def build_context(
+    result: Result,
+    name: str,
+    app_urls: dict[int, str],
+    dataset: str | None,
+    timings: dict[str, float],
+    created: str,
+) -> dict[str, Any]:
     """Everything both templates need."""
     findings = result.findings
     names = [d.name for d in findings.domains] + (["training"] if findings.training is not None else [])
@@ -111,8 +164,16 @@ def headline(findings: Findings) -> dict[str, Any]:
         cause, statement = primary.name, primary.statement
         step = REMEDY.get(primary.code) or shift_remedy(findings, primary)
         gap = evidence.gap_interval
-        sure = f"The fall of {points(evidence.gap)} has a {interval(gap.low, gap.high, gap.note)}." if gap is not None and evidence.gap is not None and gap.low is not None else (f"How sure: {gap.note}." if gap is not None else "")
-    negation = f"{spared[0][0].upper()}{spared[0][1:]}{join(spared[1:], 'or')} would not fix it." if spared and verdict.primary not in (None, "none") else ""
+        sure = (
+            f"The fall of {points(evidence.gap)} has a 95 % interval of {100 * gap.low:.0f} to {points(gap.high)}{', ' + gap.note if gap.note else ''}."
+            if gap is not None and evidence.gap is not None and gap.low is not None and gap.high is not None
+            else (f"How sure: {gap.note}." if gap is not None else "")
+        )
+    negation = (
+        f"{spared[0][0].upper()}{spared[0][1:]}{join(spared[1:], 'or')} would not fix it."
+        if spared and verdict.primary not in (None, "none")
+        else ""
+    )
     return {
         "cause": cause,
         "statement": statement,
@@ -126,23 +187,37 @@ def headline(findings: Findings) -> dict[str, Any]:
 
 
 def join(rest: Sequence[str], conjunction: str) -> str:
-    """ ", a or b" to follow a first word."""
+    """What follows a first word in a list: ", a or b"."""
     if not rest:
         return ""
-    return f" {conjunction} {rest[-1]}" if len(rest) == 1 else f", {', '.join(rest[:-1])} {conjunction} {rest[-1]}"
+    return (
+        f" {conjunction} {rest[-1]}"
+        if len(rest) == 1
+        else f", {', '.join(rest[:-1])} {conjunction} {rest[-1]}"
+    )
 
 
 def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
     """What to add against a domain shift."""
-    what = {"viewpoint": "pictures from that viewpoint", "appearance": "pictures with that light and those colours", "context": "pictures of such scenes"}.get(primary.kind, "pictures of that kind")
+    what = {
+        "viewpoint": "pictures from that viewpoint",
+        "appearance": "pictures with that light and those colours",
+        "context": "pictures of such scenes",
+    }.get(primary.kind, "pictures of that kind")
     picks = len(findings.next)
     clips = findings.next["group"].nunique()
-    return f"Add {what} to training: start with the {count(picks, 'picture')} from {count(clips, 'clip')} listed under \u201cWhat to add next\u201d." if picks else f"Add {what} to training."
+    return (
+        f"Add {what} to training: start with the {count(picks, 'picture')} from {count(clips, 'clip')} listed under \u201cWhat to add next\u201d."
+        if picks
+        else f"Add {what} to training."
+    )
 
 
 def shown_first(findings: Findings) -> list[Domain]:
     """Home and the real-world domain in focus (or the first)."""
-    focus = next((d for d in findings.away if d.name == findings.evidence.away), None) or (findings.away[0] if findings.away else None)
+    focus = next((d for d in findings.away if d.name == findings.evidence.away), None) or (
+        findings.away[0] if findings.away else None
+    )
     return [findings.home, *([focus] if focus is not None else [])]
 
 
@@ -152,7 +227,7 @@ def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
     value = findings.evidence.ap50.get(domain.name)
     return {
         "name": domain.name,
-        "role": ROLE_WORDS[domain.role],
+        "role": "" if domain.name == ROLE_WORDS[domain.role] else ROLE_WORDS[domain.role],
         "value": number(value) if value is not None else "no labels",
         "note": interval(bounds.low, bounds.high, bounds.note) if bounds else "AP cannot be measured",
         "size": f"{count(len(domain.pictures), 'picture')}, {count(int(domain.pictures['group'].nunique()), 'clip')}",
@@ -171,7 +246,11 @@ def pair(findings: Findings) -> list[dict[str, str | None]]:
         if len(rows):
             first = min(range(len(rows)), key=lambda i: kinds.index(rows["kind"].iloc[i]))
             card = rows.iloc[first]
-            caption = {"missed": "a miss out there", "false_positive": "a false positive out there", "detection": "a claim out there"}.get(card["kind"], words)
+            caption = {
+                "missed": "a miss out there",
+                "false_positive": "a false positive out there",
+                "detection": "a claim out there",
+            }.get(card["kind"], words)
             result.append({"src": card_picture(findings, card, side=280), "caption": f"{caption} ({domain})"})
     return result
 
@@ -185,8 +264,14 @@ def card_picture(findings: Findings, card: pd.Series, *, side: int = pictures.SI
     """Crop of a card with the annotated objects in it."""
     domain = domain_of(findings, card["domain"])
     path = domain.pictures.loc[domain.pictures["image"] == card["image"], "path"].iloc[0]
-    truth = domain.boxes.loc[domain.boxes["image"] == card["image"], ["x1", "y1", "x2", "y2"]].to_numpy(float).tolist()
-    return pictures.crop(path, [float(card[c]) for c in ("x1", "y1", "x2", "y2")], card["kind"], truth=truth, side=side)
+    truth = (
+        domain.boxes.loc[domain.boxes["image"] == card["image"], ["x1", "y1", "x2", "y2"]]
+        .to_numpy(float)
+        .tolist()
+    )
+    return pictures.crop(
+        path, [float(card[c]) for c in ("x1", "y1", "x2", "y2")], card["kind"], truth=truth, side=side
+    )
 
 
 def suspect(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
@@ -201,14 +286,18 @@ def suspect(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
         "against": [c.text for c in hypothesis.clues if c.favours is False],
         "context": [c.text for c in hypothesis.clues if c.favours is None],
         "missing": hypothesis.missing,
-        "share": percent(hypothesis.score) if hypothesis.score is not None and hypothesis.status == "supported" else "",
+        "share": percent(hypothesis.score)
+        if hypothesis.score is not None and hypothesis.status == "supported"
+        else "",
         "primary": primary,
     }
 
 
 def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> dict[str, Any]:
     """One line of the table of domains."""
-    whole = findings.slices[(findings.slices["domain"] == domain.name) & (findings.slices["attribute"] == "all")].iloc[0]
+    whole = findings.slices[
+        (findings.slices["domain"] == domain.name) & (findings.slices["attribute"] == "all")
+    ].iloc[0]
     return {
         "name": domain.name,
         "colour": palette[domain.name],
@@ -218,7 +307,9 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "boxes": f"{len(domain.boxes):,}",
         "groups": f"{domain.pictures['group'].nunique():,}",
         "ap50": number(whole["ap50"]),
-        "interval": interval(_or_none(whole["ap50_low"]), _or_none(whole["ap50_high"]), whole["note"]) if domain.labelled.any() else whole["note"],
+        "interval": interval(_or_none(whole["ap50_low"]), _or_none(whole["ap50_high"]), whole["note"])
+        if domain.labelled.any()
+        else whole["note"],
         "ap": number(whole["ap"]),
         "ap75": number(whole["ap75"]),
         "max_recall": number(whole["max_recall"]),
@@ -231,14 +322,26 @@ def _or_none(value: float) -> float | None:
 
 def ledger(result: Result) -> dict[str, Any]:
     """Files by bucket, reasons, and label rows mended or rejected."""
-    table = result.ledger
-    reasons = table[table["bucket"] != "used"].groupby(["bucket", "reason"])["path"].agg(["size", "first"]).reset_index()
-    rows = result.rows.groupby(["action", "reason"]).agg(size=("path", "size"), first=("path", "first"), line=("line", "first")).reset_index() if len(result.rows) else []
+    table, rows = result.ledger, result.rows
+    unused = table[table["bucket"] != "used"]
+    reasons = unused.groupby(["bucket", "reason"]).agg(files=("path", "size"), first=("path", "first"))
+    notes = rows.groupby(["action", "reason"]).agg(
+        count=("path", "size"), first=("path", "first"), line=("line", "first")
+    )
     return {
         "total": f"{len(table):,}",
-        "buckets": [(bucket, f"{int((table['bucket'] == bucket).sum()):,}") for bucket in ("used", "skipped", "failed")],
-        "reasons": [(r.bucket, r.reason, f"{r.size:,}", short(r.first)) for r in reasons.rename(columns={"size": "size"}).itertuples(name="Reason")] if len(reasons) else [],
-        "rows": [(r["action"], r["reason"], f"{r['size']:,}", f"{short(r['first'])}:{r['line']}") for r in rows.to_dict("records")] if len(rows) else [],
+        "buckets": [
+            (bucket, f"{int((table['bucket'] == bucket).sum()):,}")
+            for bucket in ("used", "skipped", "failed")
+        ],
+        "reasons": [
+            (r["bucket"], r["reason"], f"{r['files']:,}", short(r["first"]))
+            for r in reasons.reset_index().to_dict("records")
+        ],
+        "rows": [
+            (r["action"], r["reason"], f"{r['count']:,}", f"{short(r['first'])}:{r['line']}")
+            for r in notes.reset_index().to_dict("records")
+        ],
         "grouping": [(o.name, o.source.grouping) for o in result.opened if o.role != "training"],
     }
 
@@ -252,7 +355,12 @@ def slice_label(row: Any) -> str:
     """A slice as a reader sees it."""
     if row["attribute"] == "all":
         return "all pictures"
-    return {"size": f"objects {row['slice']}", "clip": f"clip {row['slice']}", "density": row["slice"]}.get(row["attribute"], f"{row['attribute']}: {row['slice']}")
+    return {
+        "size": f"objects {row['slice']}",
+        "clip": f"clip {row['slice']}",
+        "split": f"split {row['slice']}",
+        "density": row["slice"],
+    }.get(row["attribute"], f"{row['attribute']}: {row['slice']}")
 
 
 def slice_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -296,7 +404,14 @@ def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
 def error_rows(findings: Findings) -> list[dict[str, Any]]:
     """Errors by type, all domains side by side."""
     return [
-        {"domain": r["domain"], "type": r["type"], "count": f"{r['count']:,}", "per_image": f"{r['per_image']:.2f}", "delta": number(r["delta_ap50"])} for r in findings.errors.to_dict("records")
+        {
+            "domain": r["domain"],
+            "type": r["type"],
+            "count": f"{r['count']:,}",
+            "per_image": f"{r['per_image']:.2f}",
+            "delta": number(r["delta_ap50"]),
+        }
+        for r in findings.errors.to_dict("records")
     ]
 
 
@@ -305,22 +420,37 @@ def error_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
     if findings.errors.empty:
         return None
     shown = findings.errors[findings.errors.groupby("type")["count"].transform("sum") > 0]
-    return Markup(figures.errors("Errors per picture by type and domain", shown, palette)) if len(shown) else None
+    return (
+        Markup(figures.errors("Errors per picture by type and domain", shown, palette))
+        if len(shown)
+        else None
+    )
 
 
 def sweep(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
     """Curves, the slider's data, and what carrying a threshold costs."""
     if not findings.sweeps:
         return None
-    frame = pd.concat([points_.assign(domain=name) for name, points_ in findings.sweeps.items()], ignore_index=True)
+    frame = pd.concat(
+        [points_.assign(domain=name) for name, points_ in findings.sweeps.items()], ignore_index=True
+    )
     found = findings.evidence.threshold
     sentence = findings.verdict.named("threshold").statement
     data = {
-        name: [[round(float(v), 4) if v == v else None for v in row] for row in points_[["confidence", "precision", "recall", "f1", "false_positives_per_image"]].to_numpy(float)]
+        name: [
+            [round(float(v), 4) if v == v else None for v in row]
+            for row in points_[
+                ["confidence", "precision", "recall", "f1", "false_positives_per_image"]
+            ].to_numpy(float)
+        ]
         for name, points_ in findings.sweeps.items()
     }
     return {
-        "figure": Markup(figures.sweep("F1, precision and recall against the confidence threshold, by domain", frame, palette)),
+        "figure": Markup(
+            figures.sweep(
+                "F1, precision and recall against the confidence threshold, by domain", frame, palette
+            )
+        ),
         "data": data,
         "start": found.confidence if found is not None else 0.25,
         "sentence": sentence,
@@ -339,7 +469,10 @@ def learning(result: Result) -> dict[str, Any] | None:
         "figure": Markup(figures.learning("Losses and validation AP by epoch", history)),
         "statements": statements,
         "columns": list(history.columns),
-        "rows": [[f"{v:.0f}" if c == "epoch" else f"{v:.3f}" for c, v in row.items()] for row in history.to_dict("records")],
+        "rows": [
+            [f"{v:.0f}" if c == "epoch" else f"{v:.3f}" for c, v in row.items()]
+            for row in history.to_dict("records")
+        ],
         "last": {k: f"{v:.3f}" for k, v in last.items()},
     }
 
@@ -347,7 +480,10 @@ def learning(result: Result) -> dict[str, Any] | None:
 def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
     """Map, distances with their nulls, and readable factors."""
     rows = []
-    for what, measured in (("pictures", findings.evidence.shift_image), ("objects", findings.evidence.shift_object)):
+    for what, measured in (
+        ("pictures", findings.evidence.shift_image),
+        ("objects", findings.evidence.shift_object),
+    ):
         for name, s in measured.items():
             rows.append(
                 {
@@ -358,17 +494,35 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
                     "mmd": "–" if s.mmd_ratio is None else f"{s.mmd_ratio:.1f} times",
                     "p": "–" if s.p is None else f"{s.p:.3f}",
                     "auc": f"{number(s.auc)} ({number(s.auc_null)})",
-                    "outside": f"{percent(s.outside)} ({percent(s.outside_null)})" if s.outside is not None else "–",
+                    "outside": f"{percent(s.outside)} ({percent(s.outside_null)})"
+                    if s.outside is not None
+                    else "–",
                     "note": s.note,
                 }
             )
     factor_rows = [
-        {"domain": name, "words": r["words"], "kind": r["kind"], "home": f"{r['home']:.2f}", "away": f"{r['away']:.2f}", "effect": f"{r['effect']:.1f}", "p": "–" if r["p"] != r["p"] else f"{r['p']:.3f}"}
+        {
+            "domain": name,
+            "words": r["words"],
+            "kind": r["kind"],
+            "home": f"{r['home']:.2f}",
+            "away": f"{r['away']:.2f}",
+            "effect": f"{r['effect']:.1f}",
+            "p": "–" if r["p"] != r["p"] else f"{r['p']:.3f}",
+        }
         for name, table in findings.evidence.factors.items()
         for r in table.to_dict("records")
     ]
     return {
-        "map": Markup(figures.embedding("Embedding map: first two principal components of all pictures, coloured by domain", findings.map, palette)) if len(findings.map) else None,
+        "map": Markup(
+            figures.embedding(
+                "Embedding map: first two principal components of all pictures, coloured by domain",
+                findings.map,
+                palette,
+            )
+        )
+        if len(findings.map)
+        else None,
         "rows": rows,
         "factors": factor_rows,
         "histograms": histograms(findings, palette),
@@ -386,18 +540,41 @@ def histograms(findings: Findings, palette: dict[str, str]) -> Markup | None:
         return None
     all_samples = {d.name: statistics_of(d, d.imgsz) for d in findings.domains}
     samples = {
-        FACTORS[factor][1]: pd.concat([s[factor][["value"]].assign(domain=name) for name, s in all_samples.items() if factor in s and len(s[factor])], ignore_index=True) for factor in chosen
+        FACTORS[factor][1]: pd.concat(
+            [
+                s[factor][["value"]].assign(domain=name)
+                for name, s in all_samples.items()
+                if factor in s and len(s[factor])
+            ],
+            ignore_index=True,
+        )
+        for factor in chosen
     }
-    return Markup(figures.factors("Histograms of the factors that differ most between domains", samples, palette))
+    return Markup(
+        figures.factors("Histograms of the factors that differ most between domains", samples, palette)
+    )
 
 
 def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
     """Reliability curves and errors."""
     curves = [c.curve.assign(domain=name) for name, c in findings.calibration.items() if len(c.curve)]
-    rows = [{"domain": name, "d_ece": number(c.d_ece), "la_ece": number(c.la_ece)} for name, c in findings.calibration.items()]
+    rows = [
+        {"domain": name, "d_ece": number(c.d_ece), "la_ece": number(c.la_ece)}
+        for name, c in findings.calibration.items()
+    ]
     if not rows:
         return None
-    figure = Markup(figures.reliability("Share of right detections against stated confidence, by domain", pd.concat(curves, ignore_index=True), palette)) if curves else None
+    figure = (
+        Markup(
+            figures.reliability(
+                "Share of right detections against stated confidence, by domain",
+                pd.concat(curves, ignore_index=True),
+                palette,
+            )
+        )
+        if curves
+        else None
+    )
     return {"rows": rows, "figure": figure}
 
 
@@ -417,19 +594,37 @@ def gallery(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]
     """Cards by domain and kind, real world first."""
     path_of: dict[str, str] = {}
     if findings.training is not None:
-        path_of = dict(zip(findings.training.pictures["image"], findings.training.pictures["path"], strict=True))
+        path_of = dict(
+            zip(findings.training.pictures["image"], findings.training.pictures["path"], strict=True)
+        )
     sections = []
     for domain in (*findings.away, findings.home):
         for kind, (title, words) in KIND_WORDS.items():
-            part = findings.cards[(findings.cards["domain"] == domain.name) & (findings.cards["kind"] == kind)]
+            part = findings.cards[
+                (findings.cards["domain"] == domain.name) & (findings.cards["kind"] == kind)
+            ]
             if part.empty:
                 continue
-            cards = [card_context(findings, row, number_, app_urls, path_of) for number_, row in part.sort_values("look", kind="stable").iterrows()]
-            sections.append({"domain": domain.name, "kind": kind, "title": title, "words": words, "cards": cards, "looks": int(part["look"].nunique())})
+            cards = [
+                card_context(findings, row, number_, app_urls, path_of)
+                for number_, row in part.sort_values("look", kind="stable").iterrows()
+            ]
+            sections.append(
+                {
+                    "domain": domain.name,
+                    "kind": kind,
+                    "title": title,
+                    "words": words,
+                    "cards": cards,
+                    "looks": int(part["look"].nunique()),
+                }
+            )
     return sections
 
 
-def card_context(findings: Findings, card: pd.Series, position: Any, app_urls: dict[int, str], path_of: dict[str, str]) -> dict[str, Any]:
+def card_context(
+    findings: Findings, card: pd.Series, position: Any, app_urls: dict[int, str], path_of: dict[str, str]
+) -> dict[str, Any]:
     """One card: crop, facts, and the training pictures most like it."""
     domain = domain_of(findings, card["domain"])
     picture = domain.pictures.loc[domain.pictures["image"] == card["image"]].iloc[0]
@@ -446,7 +641,12 @@ def card_context(findings: Findings, card: pd.Series, position: Any, app_urls: d
         "look": int(card["look"]),
         "app_url": app_urls.get(int(position), ""),
         "nearest": [
-            {"src": pictures.crop(path_of[entry["image"]], entry["box"], "", side=pictures.SMALL_SIDE), "image": short(entry["image"])} for entry in card["nearest"] if entry["image"] in path_of
+            {
+                "src": pictures.crop(path_of[entry["image"]], entry["box"], "", side=pictures.SMALL_SIDE),
+                "image": short(entry["image"]),
+            }
+            for entry in card["nearest"]
+            if entry["image"] in path_of
         ],
     }
 
@@ -470,9 +670,15 @@ def protocol(result: Result) -> list[tuple[str, str]]:
     """How the numbers were made."""
     run = result.run
     facts = [
-        ("Matching", "greedy COCO matching, IoU .5 to .95, 100 detections a picture, 101-point interpolation (equal to pycocotools)"),
+        (
+            "Matching",
+            "greedy COCO matching, IoU .5 to .95, 100 detections a picture, 101-point interpolation (equal to pycocotools)",
+        ),
         ("Confidence floor", f"{result.settings.conf}"),
-        ("Image size", f"{result.settings.imgsz} px" + (f" (trained at {run.imgsz} px)" if run and run.imgsz else "")),
+        (
+            "Image size",
+            f"{result.settings.imgsz} px" + (f" (trained at {run.imgsz} px)" if run and run.imgsz else ""),
+        ),
         ("Intervals", "95 %, cluster bootstrap over clips, 1,000 replicates, BCa"),
         ("Seed", str(result.request.seed)),
     ]

@@ -17,7 +17,7 @@ from train.training import is_finished, road_world_recipe, train
 
 # Clips by frames. Enough validation and overhead clips for intervals that are not called too narrow (ten), enough training pictures for
 # AP50 over .7 in about two minutes of training on two cores.
-DASHCAM_SPLITS = {"train": (24, 12), "val": (12, 8)}
+DASHCAM_SPLITS = {"train": (28, 12), "val": (12, 8)}
 DRONE_SPLITS = {"val": (14, 10)}
 FLIGHT_FRAMES = 80
 
@@ -32,7 +32,9 @@ def demo_plans(seed: int) -> dict[str, Plan]:
 
 def key_of(plan: Plan) -> str:
     """Eight hex digits over a plan and the version that renders it."""
-    return hashlib.sha256(json.dumps([asdict(plan), version("shiftscope")], sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(
+        json.dumps([asdict(plan), version("shiftscope")], sort_keys=True).encode()
+    ).hexdigest()[:8]
 
 
 def render(name: str, plan: Plan, reporter: Reporter) -> Path:
@@ -50,7 +52,9 @@ def render_flight(plan: Plan, reporter: Reporter) -> Path:
     """An unlabelled overhead video of a road of its own."""
     path = runs_folder() / "demo" / f"overhead-flight-{key_of(plan)}.mp4"
     if not path.exists():
-        clip = Clip((plan.seed, 10_000), DRONE, FLIGHT_FRAMES, metres_between_frames=0.5, seconds_between_frames=0.1)
+        clip = Clip(
+            (plan.seed, 10_000), DRONE, FLIGHT_FRAMES, metres_between_frames=0.5, seconds_between_frames=0.1
+        )
         draft = path.with_name(path.stem + ".partial.mp4")
         with reporter.stage("render", "Rendering an unlabelled overhead flight"):
             write_flight(draft, clip)
@@ -66,7 +70,12 @@ def prepare(seed: int, reporter: Reporter) -> Request:
     run = runs_folder() / "train" / f"demo-{folders['dashcam'].name.rsplit('-', 1)[1]}"
     if not is_finished(run):
         train_run(str(folders["dashcam"]), run, seed, reporter)
-    return Request(run=run, in_domain=("dashcam", str(folders["dashcam"])), real_world=(("drone", str(folders["drone"])), ("flight", str(flight))), seed=seed)
+    return Request(
+        run=run,
+        in_domain=("dashcam", str(folders["dashcam"])),
+        real_world=(("drone", str(folders["drone"])), ("flight", str(flight))),
+        seed=seed,
+    )
 
 
 def train_run(spec: str, run: Path, seed: int, reporter: Reporter) -> None:

@@ -32,22 +32,52 @@ class Check:
 def check_python() -> Check:
     """Supported interpreter."""
     fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Check("python", fine, f"Python {sys.version.split()[0]}", "" if fine else "use Python 3.11 to 3.13: rm -rf .venv && make setup")
+    return Check(
+        "python",
+        fine,
+        f"Python {sys.version.split()[0]}",
+        "" if fine else "use Python 3.11 to 3.13: rm -rf .venv && make setup",
+    )
 
 
 def check_packages() -> Check:
     """The libraries everything stands on."""
-    missing = [name for name in ("ultralytics", "fiftyone", "torch", "pandas", "sklearn", "seaborn", "kagglehub", "av", "cv2") if find_spec(name) is None]
+    missing = [
+        name
+        for name in (
+            "ultralytics",
+            "fiftyone",
+            "torch",
+            "pandas",
+            "sklearn",
+            "seaborn",
+            "kagglehub",
+            "av",
+            "cv2",
+        )
+        if find_spec(name) is None
+    ]
     if missing:
         return Check("packages", False, f"missing: {', '.join(missing)}", "run make setup")
-    return Check("packages", True, f"ultralytics {version('ultralytics')}, torch {version('torch')}, fiftyone {version('fiftyone')}")
+    return Check(
+        "packages",
+        True,
+        f"ultralytics {version('ultralytics')}, torch {version('torch')}, fiftyone {version('fiftyone')}",
+    )
 
 
 def check_opencv() -> Check:
     """Exactly one distribution may own cv2."""
-    owners = sorted({d.metadata["Name"] for d in distributions() if (d.metadata["Name"] or "").startswith("opencv-")})
+    owners = sorted(
+        {d.metadata["Name"] for d in distributions() if (d.metadata["Name"] or "").startswith("opencv-")}
+    )
     cure = 'pip uninstall -y opencv-python opencv-python-headless && pip install "opencv-python-headless<5"'
-    return Check("opencv", len(owners) == 1, f"cv2 comes from {', '.join(owners) or 'nowhere'}", "" if len(owners) == 1 else cure)
+    return Check(
+        "opencv",
+        len(owners) == 1,
+        f"cv2 comes from {', '.join(owners) or 'nowhere'}",
+        "" if len(owners) == 1 else cure,
+    )
 
 
 def check_names() -> Check:
@@ -56,8 +86,19 @@ def check_names() -> Check:
         version("datasets")
     except PackageNotFoundError:
         found = find_spec("datasets")
-        return Check("names", True, f"package datasets is ours ({Path(found.origin).parent.name}/)" if found and found.origin else "package datasets is ours")
-    return Check("names", False, "Hugging Face's package 'datasets' is installed and hides ours", "pip uninstall -y datasets")
+        return Check(
+            "names",
+            True,
+            f"package datasets is ours ({Path(found.origin).parent.name}/)"
+            if found and found.origin
+            else "package datasets is ours",
+        )
+    return Check(
+        "names",
+        False,
+        "Hugging Face's package 'datasets' is installed and hides ours",
+        "pip uninstall -y datasets",
+    )
 
 
 def mongod_path() -> Path | None:
@@ -76,7 +117,18 @@ def check_mongod() -> Check:
     if binary is None:
         return Check("mongod", False, "FiftyOne's mongod is not installed", cure)
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(binary), "--dbpath", folder, "--port", "0", "--bind_ip", "127.0.0.1", "--nounixsocket", "--logpath", f"{folder}/log"]
+        command = [
+            str(binary),
+            "--dbpath",
+            folder,
+            "--port",
+            "0",
+            "--bind_ip",
+            "127.0.0.1",
+            "--nounixsocket",
+            "--logpath",
+            f"{folder}/log",
+        ]
         try:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             process.wait(timeout=3)
@@ -96,9 +148,16 @@ def check_space() -> Check:
     while not folder.exists():
         folder = folder.parent
     if not os.access(folder, os.W_OK):
-        return Check("disk", False, f"{folder} is not writable", "set SHIFTSCOPE_RUNS to a folder you may write to")
+        return Check(
+            "disk", False, f"{folder} is not writable", "set SHIFTSCOPE_RUNS to a folder you may write to"
+        )
     free = shutil.disk_usage(folder).free / 1e9
-    return Check("disk", free >= MIN_FREE_GB, f"{free:.0f} GB free for {runs_folder().name}/", "" if free >= MIN_FREE_GB else "free some space, or set SHIFTSCOPE_RUNS to another disk")
+    return Check(
+        "disk",
+        free >= MIN_FREE_GB,
+        f"{free:.0f} GB free for {runs_folder().name}/",
+        "" if free >= MIN_FREE_GB else "free some space, or set SHIFTSCOPE_RUNS to another disk",
+    )
 
 
 def check_device() -> Check:
@@ -110,7 +169,15 @@ def check_device() -> Check:
     return Check("device", True, f"CPU, {os.cpu_count()} cores")
 
 
-CHECKS: tuple[Callable[[], Check], ...] = (check_python, check_packages, check_opencv, check_names, check_mongod, check_space, check_device)
+CHECKS: tuple[Callable[[], Check], ...] = (
+    check_python,
+    check_packages,
+    check_opencv,
+    check_names,
+    check_mongod,
+    check_space,
+    check_device,
+)
 
 
 def examine() -> list[Check]:
@@ -120,5 +187,12 @@ def examine() -> list[Check]:
         try:
             found.append(check())
         except Exception as error:  # a broken library may raise anything at all
-            found.append(Check(check.__name__.removeprefix("check_"), False, f"could not be checked ({error})", "run make setup"))
+            found.append(
+                Check(
+                    check.__name__.removeprefix("check_"),
+                    False,
+                    f"could not be checked ({error})",
+                    "run make setup",
+                )
+            )
     return found

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -24,7 +24,7 @@ INK, LINE = "#010203", "#040506"
 # Okabe and Ito's colours: told apart by everybody, readable on light and dark.
 HOME, TRAINING = "#0072b2", "#8a8a8a"
 AWAY = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "shiftscope",
     "font.family": "sans-serif",
@@ -40,6 +40,7 @@ STYLE = {
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -63,7 +64,8 @@ def legend_label(name: str) -> str:
 @contextmanager
 def style() -> Iterator[None]:
     """Our settings for one figure only."""
-    with mpl.rc_context(STYLE):
+    settings: Any = STYLE
+    with mpl.rc_context(settings):
         yield
 
 
@@ -71,16 +73,26 @@ def themed(draw: Callable[P, Figure]) -> Callable[Concatenate[str, P], str]:
     """Turn a function that draws into one that returns SVG text. The first argument becomes the figure's alternative text."""
 
     @wraps(draw)
-    def to_svg(alt: str, *args: P.args, **kwargs: P.kwargs) -> str:
+    def to_svg(alt: str, /, *args: P.args, **kwargs: P.kwargs) -> str:
         with style():
             figure = draw(*args, **kwargs)
             buffer = io.StringIO()
-            figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None, "Title": alt})
+            figure.savefig(
+                buffer,
+                format="svg",
+                bbox_inches="tight",
+                metadata={"Date": None, "Creator": None, "Title": alt},
+            )
             plt.close(figure)
         svg = buffer.getvalue()
         svg = svg[svg.index("<svg") :].replace(INK, "var(--ink)").replace(LINE, "var(--line)")
         # Let the page decide the size; ids are shared by all figures of a page and must differ.
-        svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">', svg, count=1)
+        svg = re.sub(
+            r'<svg [^>]*?viewBox="([^"]+)"[^>]*>',
+            r'<svg viewBox="\1" role="img" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">',
+            svg,
+            count=1,
+        )
         return re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.S)
 
     return to_svg
@@ -95,8 +107,21 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
         left.plot(part["confidence"], part["f1"], color=palette[name], label=legend_label(name), linewidth=2)
         top = part.loc[part["f1"].idxmax()]
         left.plot(top["confidence"], top["f1"], "o", color=palette[name])
-        right.plot(part["confidence"], part["precision"], color=palette[name], linewidth=1.6, label=legend_label(f"{name}: precision"))
-        right.plot(part["confidence"], part["recall"], color=palette[name], linewidth=1.6, linestyle=(0, (4, 2)), label=legend_label(f"{name}: recall"))
+        right.plot(
+            part["confidence"],
+            part["precision"],
+            color=palette[name],
+            linewidth=1.6,
+            label=legend_label(f"{name}: precision"),
+        )
+        right.plot(
+            part["confidence"],
+            part["recall"],
+            color=palette[name],
+            linewidth=1.6,
+            linestyle=(0, (4, 2)),
+            label=legend_label(f"{name}: recall"),
+        )
     left.set(xlabel="confidence threshold", ylabel="F1", ylim=(0, 1), xlim=(0, 1))
     right.set(xlabel="confidence threshold", ylabel="share", ylim=(0, 1.02), xlim=(0, 1))
     left.legend()
@@ -108,7 +133,12 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
 def learning(history: pd.DataFrame) -> Figure:
     """Losses (left) and AP (right) by epoch."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 2.9))
-    kinds = {"train_box_loss": (TRAINING, "-"), "val_box_loss": (HOME, "-"), "train_cls_loss": (TRAINING, "--"), "val_cls_loss": (HOME, "--")}
+    kinds = {
+        "train_box_loss": (TRAINING, "-"),
+        "val_box_loss": (HOME, "-"),
+        "train_cls_loss": (TRAINING, "--"),
+        "val_cls_loss": (HOME, "--"),
+    }
     for column, (colour, dash) in kinds.items():
         if column in history:
             # The first epochs of a fresh head are off any scale and hide the rest.
@@ -116,7 +146,9 @@ def learning(history: pd.DataFrame) -> Figure:
             left.plot(history["epoch"], values, color=colour, linestyle=dash, label=column.replace("_", " "))
     for column, words, colour in (("ap50", "AP50", HOME), ("ap", "AP50-95", AWAY[1])):
         if column in history:
-            right.plot(history["epoch"], history[column], color=colour, label=words, marker=".", linewidth=1.6)
+            right.plot(
+                history["epoch"], history[column], color=colour, label=words, marker=".", linewidth=1.6
+            )
     left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="validation (in-domain)", ylim=(0, 1))
     for axes in (left, right):
@@ -133,15 +165,27 @@ def slices(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     domains = list(dict.fromkeys(table["domain"]))
     for offset, domain in enumerate(domains):
         part = table[table["domain"] == domain]
-        y = np.array([labels.index(label) for label in part["label"]]) + (offset - (len(domains) - 1) / 2) * 0.22
+        y = (
+            np.array([labels.index(label) for label in part["label"]])
+            + (offset - (len(domains) - 1) / 2) * 0.22
+        )
         low, high = part["ap50_low"].fillna(part["ap50"]), part["ap50_high"].fillna(part["ap50"])
         axes.hlines(y, low, high, color=palette[domain], linewidth=2, alpha=0.75)
         sure = part["ap50_low"].notna().to_numpy()
-        axes.scatter(part["ap50"][sure], y[sure], color=palette[domain], s=28, zorder=3, label=legend_label(domain))
-        axes.scatter(part["ap50"][~sure], y[~sure], facecolors="none", edgecolors=palette[domain], s=28, zorder=3)
-    axes.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, 1), xlabel="AP50 (hollow: too few clips for an interval)")
+        axes.scatter(
+            part["ap50"][sure], y[sure], color=palette[domain], s=28, zorder=3, label=legend_label(domain)
+        )
+        axes.scatter(
+            part["ap50"][~sure], y[~sure], facecolors="none", edgecolors=palette[domain], s=28, zorder=3
+        )
+    axes.set(
+        yticks=range(len(labels)),
+        yticklabels=labels,
+        xlim=(0, 1),
+        xlabel="AP50 (hollow: too few clips for an interval)",
+    )
     axes.invert_yaxis()
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=4, fontsize=8.5)
     return figure
 
 
@@ -160,7 +204,9 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 def embedding(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     """First two principal components of the picture embeddings; columns x, y, domain."""
     figure, axes = plt.subplots(figsize=(6.0, 3.9))
-    sns.scatterplot(table, x="x", y="y", hue="domain", palette=palette, s=16, alpha=0.65, linewidth=0, ax=axes)
+    sns.scatterplot(
+        table, x="x", y="y", hue="domain", palette=palette, s=16, alpha=0.65, linewidth=0, ax=axes
+    )
     axes.set(xlabel="first component", ylabel="second component", xticks=[], yticks=[])
     tidy_legend(axes)
     return figure
@@ -176,7 +222,19 @@ def factors(samples: dict[str, pd.DataFrame], palette: dict[str, str]) -> Figure
     for axes, (words, frame) in zip(grid.ravel(), samples.items(), strict=False):
         low, high = frame["value"].quantile([0.005, 0.995])
         bins = np.linspace(low, high if high > low else low + 1, 24)
-        sns.histplot(frame, x="value", hue="domain", palette=palette, bins=bins, stat="density", common_norm=False, element="step", alpha=0.25, legend=False, ax=axes)
+        sns.histplot(
+            frame,
+            x="value",
+            hue="domain",
+            palette=palette,
+            bins=bins,
+            stat="density",
+            common_norm=False,
+            element="step",
+            alpha=0.25,
+            legend=False,
+            ax=axes,
+        )
         axes.set(xlabel=words, ylabel="", yticks=[])
         axes.grid(visible=False)
     for axes in grid.ravel()[count:]:
@@ -191,7 +249,14 @@ def reliability(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(figsize=(4.2, 3.4))
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
     for domain, part in table.groupby("domain", sort=False):
-        axes.plot(part["confidence"], part["precision"], "o-", color=palette[str(domain)], label=legend_label(str(domain)), markersize=4)
+        axes.plot(
+            part["confidence"],
+            part["precision"],
+            "o-",
+            color=palette[str(domain)],
+            label=legend_label(str(domain)),
+            markersize=4,
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence claimed", ylabel="share that is right")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
@@ -199,7 +264,6 @@ def reliability(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 
 def tidy_legend(axes: Axes) -> None:
-    """Drop the legend's title, which repeats the column's name."""
-    legend = axes.get_legend()
-    if legend is not None:
-        legend.set_title("")
+    """Put the legend above the axes, where it hides nothing, without the title that repeats the column's name."""
+    if axes.get_legend() is not None:
+        sns.move_legend(axes, "lower left", bbox_to_anchor=(0, 1), ncol=4, title=None, fontsize=8.5)

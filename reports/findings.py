@@ -66,7 +66,11 @@ def focus_of(away: Sequence[Domain]) -> Domain | None:
 
 def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
     """Readable factors; objects are the annotated ones, or, without labels, the shown detections."""
-    boxes = domain.boxes if domain.labelled.any() else domain.detections[domain.detections["confidence"] >= label_free.SHOWN]
+    boxes = (
+        domain.boxes
+        if domain.labelled.any()
+        else domain.detections[domain.detections["confidence"] >= label_free.SHOWN]
+    )
     return factors.samples(domain.pictures, factors.object_factors(domain.pictures, boxes, imgsz))
 
 
@@ -80,11 +84,15 @@ def object_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
     (first, first_groups), (second, second_groups) = sides
     if min(len(first), len(second)) < MIN_OBJECTS:
         note = f"not measured: {min(len(first), len(second))} detections on a side, {MIN_OBJECTS} are needed"
-        return shift.Shift(len(first), len(second), len(np.unique(first_groups)), len(np.unique(second_groups)), note=note)
+        return shift.Shift(
+            len(first), len(second), len(np.unique(first_groups)), len(np.unique(second_groups)), note=note
+        )
     return shift.measure(first, second, first_groups, second_groups, seed=seed)
 
 
-def threshold_of(home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], in_use: float | None, *, seed: int) -> Threshold | None:
+def threshold_of(
+    home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], in_use: float | None, *, seed: int
+) -> Threshold | None:
     """What carrying the threshold in use out into the real world costs; None without labels on both sides."""
     best_home, confidence = sweeping.best(sweeps[home.name])
     best_away, away_confidence = sweeping.best(sweeps[away.name])
@@ -104,26 +112,56 @@ def threshold_of(home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], in
 def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
     """Two principal components of all picture embeddings: domain, image, path, x, y; at most 400 pictures a domain."""
     rng = np.random.default_rng(seed)
-    kept = [(domain, shift.thin(rng, len(domain.pictures), 400)) for domain in domains if domain.embeddings.shape[1]]
+    kept = [
+        (domain, shift.thin(rng, len(domain.pictures), 400))
+        for domain in domains
+        if domain.embeddings.shape[1]
+    ]
     if not kept or sum(len(rows) for _, rows in kept) < 3:
         return pd.DataFrame(columns=["domain", "role", "image", "path", "x", "y"])
-    points, _ = shift.pooled_components(np.concatenate([domain.embeddings[rows] for domain, rows in kept]), np.zeros((0, kept[0][0].embeddings.shape[1])))
-    frame = pd.concat([domain.pictures.iloc[rows][["image", "path"]].assign(domain=domain.name, role=domain.role) for domain, rows in kept], ignore_index=True)
+    points, _ = shift.pooled_components(
+        np.concatenate([domain.embeddings[rows] for domain, rows in kept]),
+        np.zeros((0, kept[0][0].embeddings.shape[1])),
+    )
+    frame = pd.concat(
+        [
+            domain.pictures.iloc[rows][["image", "path"]].assign(domain=domain.name, role=domain.role)
+            for domain, rows in kept
+        ],
+        ignore_index=True,
+    )
     return frame.assign(x=points[:, 0], y=points[:, 1] if points.shape[1] > 1 else 0.0)
 
 
-def find(home: Domain, away: Sequence[Domain], training: Domain | None, history: pd.DataFrame, recoveries: dict[str, Recovery], *, conf: float | None, seed: int) -> Findings:
+def find(
+    home: Domain,
+    away: Sequence[Domain],
+    training: Domain | None,
+    history: pd.DataFrame,
+    recoveries: dict[str, Recovery],
+    *,
+    conf: float | None,
+    seed: int,
+) -> Findings:
     """Run every measurement and question every suspect. conf: the threshold in use, None for the one that is best at home."""
     focus = focus_of(away)
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
     cuts = slices.edges(home)
     table = pd.concat([slices.score(domain, cuts, seed=seed) for domain in (home, *away)], ignore_index=True)
     sweeps = {domain.name: sweeping.sweep(domain.table) for domain in scored}
-    in_use = conf if conf is not None else sweeping.best(sweeps[home.name])[1] if home.name in sweeps else None
+    in_use = (
+        conf if conf is not None else sweeping.best(sweeps[home.name])[1] if home.name in sweeps else None
+    )
     errors = error_table(scored, in_use if in_use is not None else label_free.SHOWN)
     embedded = home.embeddings.shape[1] > 0
     pictures_shift = {
-        domain.name: shift.measure(home.embeddings, domain.embeddings, home.pictures["group"].to_numpy(str), domain.pictures["group"].to_numpy(str), seed=seed)
+        domain.name: shift.measure(
+            home.embeddings,
+            domain.embeddings,
+            home.pictures["group"].to_numpy(str),
+            domain.pictures["group"].to_numpy(str),
+            seed=seed,
+        )
         for domain in away
         if embedded
     }
@@ -141,11 +179,17 @@ def find(home: Domain, away: Sequence[Domain], training: Domain | None, history:
         ap50={name: numbers["ap50"] for name, numbers in headlines.items()},
         max_recall={name: numbers["max_recall"] for name, numbers in headlines.items()},
         loose={domain.name: loose_ap(domain, 0.1) for domain in scored},
-        intervals={domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed) for domain in scored},
+        intervals={
+            domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed) for domain in scored
+        },
         gap_interval=gap_interval(home, focus, seed=seed) if focus is not None and labelled_home else None,
         learning=read_curve(history),
-        threshold=threshold_of(home, focus, sweeps, in_use, seed=seed) if focus is not None and labelled_home else None,
-        size=size_match(home, focus, in_use) if focus is not None and labelled_home and in_use is not None else None,
+        threshold=threshold_of(home, focus, sweeps, in_use, seed=seed)
+        if focus is not None and labelled_home
+        else None,
+        size=size_match(home, focus, in_use)
+        if focus is not None and labelled_home and in_use is not None
+        else None,
         recoveries=recoveries,
         redrawn=redraw(focus, seed=seed) if focus is not None else None,
         leak=find_leaks(training, home) if training is not None else None,
@@ -156,7 +200,11 @@ def find(home: Domain, away: Sequence[Domain], training: Domain | None, history:
     )
     nearest = gallery.Nearest(training if training is not None and embedded else None)
     cards = [gallery.choose(domain, nearest, seed=seed) for domain in (*away, home)]
-    picks, reserved = next_pictures(away, training or home, novelty, seed=seed) if embedded and away else (pd.DataFrame(columns=list(acquisition.COLUMNS)), np.array([], str))
+    picks, reserved = (
+        next_pictures(away, training or home, novelty, seed=seed)
+        if embedded and away
+        else (pd.DataFrame(columns=list(acquisition.COLUMNS)), np.array([], str))
+    )
     return Findings(
         home=home,
         away=tuple(away),
@@ -184,30 +232,50 @@ def error_table(scored: Sequence[Domain], confidence: float) -> pd.DataFrame:
         part.insert(0, "domain", domain.name)
         part["per_image"] = part["count"] / max(len(domain.labelled_pictures), 1)
         parts.append(part)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["domain", "type", "count", "delta_ap50", "per_image"])
+    return (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=["domain", "type", "count", "delta_ap50", "per_image"])
+    )
 
 
 def gap_interval(home: Domain, away: Domain, *, seed: int) -> Interval:
     """Interval of AP50(home) - AP50(away)."""
-    return difference_interval(ApBootstrap(home.table, home.group_numbers), ApBootstrap(away.table, away.group_numbers), seed=seed)
+    return difference_interval(
+        ApBootstrap(home.table, home.group_numbers), ApBootstrap(away.table, away.group_numbers), seed=seed
+    )
 
 
 def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
     """How far outside home each picture lies (see `shift.novelty`), by domain, in one common space."""
     if len(home.pictures) <= shift.NEIGHBOURS:
         return {domain.name: np.full(len(domain.pictures), np.nan) for domain in away}
-    everyone = np.concatenate([domain.embeddings for domain in away]) if away else np.zeros((0, home.embeddings.shape[1]))
+    everyone = (
+        np.concatenate([domain.embeddings for domain in away])
+        if away
+        else np.zeros((0, home.embeddings.shape[1]))
+    )
     own, others = shift.pooled_components(home.embeddings, everyone)
     values = shift.novelty(own, home.pictures["group"].to_numpy(str), others)
     limits = np.cumsum([len(domain.pictures) for domain in away])[:-1]
     return {domain.name: part for domain, part in zip(away, np.split(values, limits), strict=True)}
 
 
-def next_pictures(away: Sequence[Domain], training: Domain, novelty: dict[str, Floats], *, seed: int, budget: int = BUDGET) -> tuple[pd.DataFrame, np.ndarray]:
+def next_pictures(
+    away: Sequence[Domain], training: Domain, novelty: dict[str, Floats], *, seed: int, budget: int = BUDGET
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Rank the real world's own pictures for labelling."""
     pool = []
     for domain in away:
         shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
-        part = domain.pictures[["image", "path", "group"]].assign(domain=domain.name, novelty=novelty[domain.name])
+        part = domain.pictures[["image", "path", "group"]].assign(
+            domain=domain.name, novelty=novelty[domain.name]
+        )
         pool.append(part.assign(shown=part["image"].map(shown).fillna(0).astype(int)))
-    return acquisition.rank(pd.concat(pool, ignore_index=True), np.concatenate([d.embeddings for d in away]), training.embeddings, budget=budget, seed=seed)
+    return acquisition.rank(
+        pd.concat(pool, ignore_index=True),
+        np.concatenate([d.embeddings for d in away]),
+        training.embeddings,
+        budget=budget,
+        seed=seed,
+    )

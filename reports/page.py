@@ -18,7 +18,13 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def environment(*, escape: bool) -> Environment:
     """Jinja2 for one kind of document. Autoescape is set outright: guessing by suffix does not recognise .html.j2."""
-    made = Environment(loader=PackageLoader("reports", "templates"), autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=PackageLoader("reports", "templates"),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     return made
 
@@ -54,11 +60,21 @@ def write_tables(folder: Path, findings: Findings) -> None:
         "next": findings.next,
         "embedding_map": findings.map,
         "gallery": findings.cards.assign(nearest=[json.dumps(n) for n in findings.cards["nearest"]]),
-        "sweep": pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()], ignore_index=True) if findings.sweeps else pd.DataFrame(),
-        "factors": pd.concat([t.assign(domain=name) for name, t in findings.evidence.factors.items()], ignore_index=True) if findings.evidence.factors else pd.DataFrame(),
-        "pictures": pd.concat([d.pictures.assign(domain=d.name) for d in findings.domains], ignore_index=True),
+        "sweep": pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()], ignore_index=True)
+        if findings.sweeps
+        else pd.DataFrame(),
+        "factors": pd.concat(
+            [t.assign(domain=name) for name, t in findings.evidence.factors.items()], ignore_index=True
+        )
+        if findings.evidence.factors
+        else pd.DataFrame(),
+        "pictures": pd.concat(
+            [d.pictures.assign(domain=d.name) for d in findings.domains], ignore_index=True
+        ),
         "boxes": pd.concat([d.boxes.assign(domain=d.name) for d in findings.domains], ignore_index=True),
-        "detections": pd.concat([detections_with_outcome(findings, d.name) for d in findings.domains], ignore_index=True),
+        "detections": pd.concat(
+            [detections_with_outcome(findings, d.name) for d in findings.domains], ignore_index=True
+        ),
     }
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
@@ -74,7 +90,9 @@ def detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
     return table.astype({"outcome": "str"}).assign(outcome=lambda t: t["outcome"].where(t["outcome"].notna()))
 
 
-def write_report(folder: Path, findings: Findings, ledger: pd.DataFrame, record: dict[str, Any], context: dict[str, Any]) -> Path:
+def write_report(
+    folder: Path, findings: Findings, ledger: pd.DataFrame, record: dict[str, Any], context: dict[str, Any]
+) -> Path:
     """Write everything into folder; report.html comes last. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(folder / "tables", findings)

@@ -19,7 +19,14 @@ JPEG_QUALITY = 80
 CONTEXT = 2.6
 MIN_SHARE = 0.22
 # BGR; kind -> outline.
-OUTLINE = {"false_positive": (40, 40, 230), "missed": (0, 190, 255), "near_miss": (200, 80, 220), "hit": (80, 180, 60), "detection": (220, 150, 30), "": (200, 200, 200)}
+OUTLINE = {
+    "false_positive": (40, 40, 230),
+    "missed": (0, 190, 255),
+    "near_miss": (200, 80, 220),
+    "hit": (80, 180, 60),
+    "detection": (220, 150, 30),
+    "": (200, 200, 200),
+}
 
 Box = Sequence[float]
 
@@ -56,7 +63,14 @@ def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), si
     part = pixels[top : top + extent, left : left + extent]
     scale = side / max(part.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    tile = np.ascontiguousarray(cv2.resize(part, (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))), interpolation=method), np.uint8)
+    tile = np.ascontiguousarray(
+        cv2.resize(
+            part,
+            (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))),
+            interpolation=method,
+        ),
+        np.uint8,
+    )
     for other in truth:
         outline(tile, other, left, top, scale, (255, 255, 255), 1)
     if box is not None:
@@ -65,7 +79,11 @@ def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), si
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
-def outline(tile: Pixels, box: Box, left: int, top: int, scale: float, colour: tuple[int, int, int], thickness: int) -> None:
+def outline(
+    tile: Pixels, box: Box, left: int, top: int, scale: float, colour: tuple[int, int, int], thickness: int
+) -> None:
     """Draw a box given in picture pixels into a crop, in place."""
-    x1, y1, x2, y2 = (round((v - origin) * scale) for v, origin in zip(box, (left, top, left, top), strict=True))
+    x1, y1, x2, y2 = (
+        round((v - origin) * scale) for v, origin in zip(box, (left, top, left, top), strict=True)
+    )
     cv2.rectangle(tile, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA)

@@ -83,7 +83,9 @@ def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -
     elif run is not None:
         name, spec = None, str(run.data_path())
     else:
-        raise InputError("no in-domain pictures: give --in-domain SOURCE, or --run with a run folder that names its data.yaml")
+        raise InputError(
+            "no in-domain pictures: give --in-domain SOURCE, or --run with a run folder that names its data.yaml"
+        )
     source = open_source(spec, cache=cache, classes=classes, group_by=request.group_by)
     check_classes(classes, source.classes, spec)
     taken = {"training"}
@@ -93,7 +95,9 @@ def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -
     held_out = source.images["split"].isin(["val", "test"])
     if not held_out.any():
         if training.any() and source.kind == "yolo":
-            raise InputError(f"{spec}: names training pictures only; in-domain scores need held-out ones: add 'val:' to the data.yaml")
+            raise InputError(
+                f"{spec}: names training pictures only; in-domain scores need held-out ones: add 'val:' to the data.yaml"
+            )
         held_out = ~training
     if training.any():
         opened.append(Opened("training", "training", source.keep(training)))
@@ -126,7 +130,9 @@ def predict_folder(settings: Settings, weights_sha256: str) -> Path:
     return runs_folder() / "predictions" / settings.key(weights_sha256)
 
 
-def assemble(opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]) -> Domain:
+def assemble(
+    opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]
+) -> Domain:
     """Join a source's tables with what was seen; pictures that failed to decode are left out of every table."""
     pictures = images.merge(predictions.pictures, on="image", how="inner", validate="one_to_one")
     boxes = opened.source.boxes
@@ -157,7 +163,12 @@ def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequ
     images = opened.source.images
     found = read_results(path, images, classes)
     found = found[found["image"].isin(predictions.pictures["image"])].reset_index(drop=True)
-    return replace(predictions, detections=found, objects=np.zeros((len(found), 0), np.float32), embeddings=np.zeros((len(predictions.pictures), 0), np.float32))
+    return replace(
+        predictions,
+        detections=found,
+        objects=np.zeros((len(found), 0), np.float32),
+        embeddings=np.zeros((len(predictions.pictures), 0), np.float32),
+    )
 
 
 @dataclass(frozen=True)
@@ -186,39 +197,55 @@ def check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_n
     names = [o.name for o in opened if o.role != "training"]
     for name in supplied:
         if name not in names:
-            raise InputError(f"--predictions {name}=...: no domain has this name; domains are {', '.join(names)}")
+            raise InputError(
+                f"--predictions {name}=...: no domain has this name; domains are {', '.join(names)}"
+            )
     missing = [name for name in names if name not in supplied]
     if all_needed and missing:
-        raise InputError(f"no weights, and no --predictions for {', '.join(missing)}; give --weights FILE or --predictions {missing[0]}=FILE")
+        raise InputError(
+            f"no weights, and no --predictions for {', '.join(missing)}; give --weights FILE or --predictions {missing[0]}=FILE"
+        )
 
 
 def look_at_everything(request: Request, reporter: Reporter) -> Seen:
     """Open all sources and look at every picture once. Raises InputError."""
     run, supplied = load_run(request), dict(request.predictions)
     if run is None and not supplied:
-        raise InputError("nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain")
+        raise InputError(
+            "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
+        )
     with reporter.stage("open", "Opening weights and sources"):
-        detector = Detector(run.weights, device=request.device, batch=request.batch) if run is not None else None
+        detector = (
+            Detector(run.weights, device=request.device, batch=request.batch) if run is not None else None
+        )
         opened = open_everything(request, run, detector.classes if detector else ())
     check_supplied(opened, supplied, all_needed=detector is None)
-    classes = detector.classes if detector else next((o.source.classes for o in opened if o.source.classes), ())
+    classes = (
+        detector.classes if detector else next((o.source.classes for o in opened if o.source.classes), ())
+    )
     if detector is None:
         opened = [o for o in opened if o.role != "training"]
     for o in opened:
         reporter.say(f"  {o.name}: {summary(o)}")
-    settings = Settings(imgsz=request.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ))
+    settings = Settings(
+        imgsz=request.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
+    )
     domains: dict[str, Domain] = {}
     failures = []
     for o in opened:
         images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
         with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
             if detector is not None and run is not None and o.name not in supplied:
-                found = predict(detector, images, settings, Store(predict_folder(settings, run.sha256)), tick=tick)
+                found = predict(
+                    detector, images, settings, Store(predict_folder(settings, run.sha256)), tick=tick
+                )
             else:
                 found = describe(images, Store(runs_folder() / "predictions" / "statistics"), tick=tick)
         if found.pictures.empty:
             first = found.failures.iloc[0]
-            raise InputError(f"{o.source.spec}: none of {len(images)} pictures could be decoded, first: {first['path']} ({first['reason']})")
+            raise InputError(
+                f"{o.source.spec}: none of {len(images)} pictures could be decoded, first: {first['path']} ({first['reason']})"
+            )
         if o.name in supplied:
             found = external(o, supplied[o.name], found, classes)
         failures.append(found.failures.assign(domain=o.name))
@@ -233,13 +260,37 @@ def run_report(request: Request, reporter: Reporter) -> Result:
     away = [d for d in seen.domains.values() if d.role == "real_world"]
     recoveries: dict[str, Recovery] = {}
     focus = focus_of(away)
-    looked_at = focus is not None and focus.name not in dict(request.predictions) and home.labelled.any() and len(home.boxes) > 0
+    looked_at = (
+        focus is not None
+        and focus.name not in dict(request.predictions)
+        and home.labelled.any()
+        and len(home.boxes) > 0
+    )
     if seen.detector is not None and seen.run is not None and focus is not None and looked_at:
-        recoveries = second_looks(seen.detector, seen.run, seen.settings, home, focus, reporter, seed=request.seed)
+        recoveries = second_looks(
+            seen.detector, seen.run, seen.settings, home, focus, reporter, seed=request.seed
+        )
     with reporter.stage("diagnose", "Measuring, and questioning the suspects"):
         history = seen.run.history if seen.run else pd.DataFrame()
-        findings = find(home, away, seen.domains.get("training"), history, recoveries, conf=request.conf, seed=request.seed)
-    return Result(request, seen.run, seen.classes, seen.settings, findings, seen.opened, full_ledger(seen.opened, seen.failures), all_rows(seen.opened))
+        findings = find(
+            home,
+            away,
+            seen.domains.get("training"),
+            history,
+            recoveries,
+            conf=request.conf,
+            seed=request.seed,
+        )
+    return Result(
+        request,
+        seen.run,
+        seen.classes,
+        seen.settings,
+        findings,
+        seen.opened,
+        full_ledger(seen.opened, seen.failures),
+        all_rows(seen.opened),
+    )
 
 
 def summary(opened: Opened) -> str:
@@ -251,13 +302,22 @@ def summary(opened: Opened) -> str:
     return words + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
 
 
-def second_looks(detector: Detector, run: Run, settings: Settings, home: Domain, focus: Domain, reporter: Reporter, *, seed: int) -> dict[str, Recovery]:
+def second_looks(
+    detector: Detector,
+    run: Run,
+    settings: Settings,
+    home: Domain,
+    focus: Domain,
+    reporter: Reporter,
+    *,
+    seed: int,
+) -> dict[str, Recovery]:
     """Interventions: the same real-world pictures shown larger, smaller, and with home's colours."""
     chosen = evenly(focus.labelled_pictures, MAX_SECOND_LOOK)
     before = focus.subset(chosen["image"])
     images = before.pictures
     home_ap50 = ap50(home)
-    tone = Photometric(*(tuple(float(home.pictures[f"{what}_{c}"].mean()) for c in "bgr") for what in ("mean", "spread")))
+    tone = Photometric.of(home.pictures)
     larger = max(STRIDE, round(settings.imgsz * 2 / STRIDE) * STRIDE)
     smaller = max(STRIDE, round(settings.imgsz / 2 / STRIDE) * STRIDE)
     looks: list[tuple[str, Settings, Photometric | None]] = [
@@ -268,16 +328,33 @@ def second_looks(detector: Detector, run: Run, settings: Settings, home: Domain,
     found: dict[str, Recovery] = {}
     for name, changed, transform in looks:
         with reporter.stage("second looks", f"Second look at {focus.name}: {name}", len(images)) as tick:
-            seen = predict(detector, images, changed, Store(predict_folder(changed, run.sha256)), transform=transform, tick=tick)
+            seen = predict(
+                detector,
+                images,
+                changed,
+                Store(predict_folder(changed, run.sha256)),
+                transform=transform,
+                tick=tick,
+            )
         kept = images[images["image"].isin(seen.pictures["image"])]
-        after = replace(before, pictures=kept.reset_index(drop=True), detections=seen.detections, embeddings=seen.embeddings, objects=seen.objects)
+        after = replace(
+            before,
+            pictures=kept.reset_index(drop=True),
+            detections=seen.detections,
+            embeddings=seen.embeddings,
+            objects=seen.objects,
+        )
         found[name] = recovery(name, before, after, home_ap50, seed=seed)
     return found
 
 
 def full_ledger(opened: Sequence[Opened], failures: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Every file once per source: path, bucket, reason, domain. A picture that failed to decode moves from used to failed."""
-    failed = pd.concat([f for f in failures if len(f)], ignore_index=True) if any(map(len, failures)) else pd.DataFrame(columns=["path", "reason"])
+    failed = (
+        pd.concat([f for f in failures if len(f)], ignore_index=True)
+        if any(map(len, failures))
+        else pd.DataFrame(columns=["path", "reason"])
+    )
     reasons = dict(zip(failed["path"], failed["reason"], strict=True))
     parts = []
     for name, source in {o.source.spec: o.source for o in opened}.items():
@@ -293,4 +370,3 @@ def all_rows(opened: Sequence[Opened]) -> pd.DataFrame:
     """Label rows of all sources that were not taken as written."""
     unique_sources = {o.source.spec: o.source for o in opened}
     return concatenate([source.rows for source in unique_sources.values()], ROW_COLUMNS)
-

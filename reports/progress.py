@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 # Plain lines this far apart: often enough to see that it lives, rarely enough for a log.
 LINE_SECONDS = 10.0
@@ -33,7 +40,9 @@ class Reporter:
         self.timings[key] = self.timings.get(key, 0.0) + time.perf_counter() - begin
 
     @contextmanager
-    def training(self, title: str) -> Iterator[tuple[Callable[[int], None], Callable[[], None], Callable[[str], None]]]:
+    def training(
+        self, title: str
+    ) -> Iterator[tuple[Callable[[int], None], Callable[[], None], Callable[[str], None]]]:
         """Progress of a training run whose number of batches is known only once it has started.
 
         Yields what to call with that number, after each batch, and with a line after each epoch.
@@ -51,7 +60,13 @@ class Reporter:
     def bar(self, title: str, total: int | None) -> Iterator[Callable[[], None]]:
         """A progress bar on a terminal; elsewhere a line at the start and every LINE_SECONDS."""
         if self.console.is_terminal and total:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             with Progress(*columns, console=self.console, transient=True) as progress:
                 task = progress.add_task(title, total=total)
                 yield lambda: progress.advance(task)

@@ -15,7 +15,9 @@ from reports.progress import Reporter
 from reports.record import plain
 
 
-def rank_next(request: Request, pool: tuple[tuple[str | None, str], ...], budget: int, out: Path, reporter: Reporter) -> dict[str, Any]:
+def rank_next(
+    request: Request, pool: tuple[tuple[str | None, str], ...], budget: int, out: Path, reporter: Reporter
+) -> dict[str, Any]:
     """Rank pool (or, without one, the real-world pictures) and write next.csv, next.parquet and next.json into out. Raises InputError."""
     if request.run is None and request.weights is None:
         raise InputError("ranking compares what the detector sees: give --run DIR or --weights FILE")
@@ -26,8 +28,15 @@ def rank_next(request: Request, pool: tuple[tuple[str | None, str], ...], budget
     home = next(d for d in seen.domains.values() if d.role == "in_domain")
     away = [d for d in seen.domains.values() if d.role == "real_world"]
     with reporter.stage("rank", "Ranking what to add next"):
-        table, reserved = next_pictures(away, seen.domains.get("training", home), novelties(home, away), seed=request.seed, budget=budget)
-    result = {"next": plain(table), "reserved_test_clips": [str(g) for g in reserved], "budget": budget, "pool": sum(len(d.pictures) for d in away)}
+        table, reserved = next_pictures(
+            away, seen.domains.get("training", home), novelties(home, away), seed=request.seed, budget=budget
+        )
+    result = {
+        "next": plain(table),
+        "reserved_test_clips": [str(g) for g in reserved],
+        "budget": budget,
+        "pool": sum(len(d.pictures) for d in away),
+    }
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "next.csv", table.map(inert).to_csv(index=False))
     write_parquet(out / "next.parquet", table)

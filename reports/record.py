@@ -18,7 +18,17 @@ from reports.findings import Findings
 from reports.pipeline import Result
 
 SCHEMA_VERSION = 1
-PACKAGES = ("shiftscope", "ultralytics", "torch", "fiftyone", "numpy", "pandas", "scikit-learn", "opencv-python-headless", "av")
+PACKAGES = (
+    "shiftscope",
+    "ultralytics",
+    "torch",
+    "fiftyone",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "opencv-python-headless",
+    "av",
+)
 
 
 def plain(value: Any) -> Any:
@@ -45,7 +55,10 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": result.request.seed,
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
         "run": run_record(result),
         "protocol": {
             "matcher": "COCO greedy matching, 101-point interpolation (equal to pycocotools)",
@@ -62,27 +75,39 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "sweep": sweep_record(findings),
         "transfer": transfer_record(findings),
         "errors": plain(findings.errors),
-        "calibration": [{"domain": name, "d_ece": plain(c.d_ece), "la_ece": plain(c.la_ece), "curve": plain(c.curve)} for name, c in findings.calibration.items()],
+        "calibration": [
+            {"domain": name, "d_ece": plain(c.d_ece), "la_ece": plain(c.la_ece), "curve": plain(c.curve)}
+            for name, c in findings.calibration.items()
+        ],
         "shift": {
             "image": plain(findings.evidence.shift_image),
             "object": plain(findings.evidence.shift_object),
-            "factors": [{"domain": name, **row} for name, table in findings.evidence.factors.items() for row in plain(table)],
+            "factors": [
+                {"domain": name, **row}
+                for name, table in findings.evidence.factors.items()
+                for row in plain(table)
+            ],
         },
         "label_free": plain(findings.label_free),
-        "verdict": {"primary": findings.verdict.primary, "hypotheses": [hypothesis_record(h) for h in findings.verdict.hypotheses]},
-        "evidence": plain({
-            "ap50": findings.evidence.ap50,
-            "max_recall": findings.evidence.max_recall,
-            "ap_at_iou_0.1": findings.evidence.loose,
-            "gap": findings.evidence.gap,
-            "gap_interval": findings.evidence.gap_interval,
-            "learning": findings.evidence.learning,
-            "threshold": findings.evidence.threshold,
-            "size_match": findings.evidence.size,
-            "second_looks": findings.evidence.recoveries,
-            "redrawn": findings.evidence.redrawn,
-            "leakage": findings.evidence.leak,
-        }),
+        "verdict": {
+            "primary": findings.verdict.primary,
+            "hypotheses": [hypothesis_record(h) for h in findings.verdict.hypotheses],
+        },
+        "evidence": plain(
+            {
+                "ap50": findings.evidence.ap50,
+                "max_recall": findings.evidence.max_recall,
+                "ap_at_iou_0.1": findings.evidence.loose,
+                "gap": findings.evidence.gap,
+                "gap_interval": findings.evidence.gap_interval,
+                "learning": findings.evidence.learning,
+                "threshold": findings.evidence.threshold,
+                "size_match": findings.evidence.size,
+                "second_looks": findings.evidence.recoveries,
+                "redrawn": findings.evidence.redrawn,
+                "leakage": findings.evidence.leak,
+            }
+        ),
         "next": plain(findings.next),
         "reserved_test_clips": list(findings.reserved),
         "gallery": gallery_record(findings, app_urls),
@@ -95,7 +120,14 @@ def run_record(result: Result) -> dict[str, Any]:
     """The run under diagnosis; nulls where only predictions were given."""
     run = result.run
     if run is None:
-        return {"weights": None, "sha256": None, "classes": list(result.classes), "imgsz": result.settings.imgsz, "epochs": None, "history": []}
+        return {
+            "weights": None,
+            "sha256": None,
+            "classes": list(result.classes),
+            "imgsz": result.settings.imgsz,
+            "epochs": None,
+            "history": [],
+        }
     return {
         "weights": str(run.weights),
         "sha256": run.sha256,
@@ -130,7 +162,9 @@ def sweep_record(findings: Findings) -> list[dict[str, Any]]:
     entries = []
     for name, points in findings.sweeps.items():
         top, confidence = best(points)
-        entries.append({"domain": name, "points": plain(points), "best_f1": top, "best_confidence": confidence})
+        entries.append(
+            {"domain": name, "points": plain(points), "best_f1": top, "best_confidence": confidence}
+        )
     return entries
 
 
@@ -145,8 +179,14 @@ def transfer_record(findings: Findings) -> dict[str, Any]:
         top, _ = best(points)
         regret[name] = None if top is None else top - f1_at(points, confidence)
     found = findings.evidence.threshold
-    crossfitted = None if found is None or found.crossfitted is None else max(0.0, found.crossfitted - found.carried)
-    return {"confidence": confidence, "regret": regret, "crossfitted_regret": {findings.evidence.away: crossfitted} if findings.evidence.away else {}}
+    crossfitted = (
+        None if found is None or found.crossfitted is None else max(0.0, found.crossfitted - found.carried)
+    )
+    return {
+        "confidence": confidence,
+        "regret": regret,
+        "crossfitted_regret": {findings.evidence.away: crossfitted} if findings.evidence.away else {},
+    }
 
 
 def hypothesis_record(hypothesis: Any) -> dict[str, Any]:
@@ -177,7 +217,17 @@ def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[st
 def ledger_record(result: Result) -> dict[str, Any]:
     """How many files ended in which bucket, and how many label rows were mended or rejected."""
     return {
-        "files": {str(bucket): int(count) for bucket, count in result.ledger["bucket"].value_counts().items()},
-        "reasons": {str(reason): int(count) for reason, count in result.ledger[result.ledger["bucket"] != "used"]["reason"].value_counts().items()},
-        "label_rows": {f"{action}: {reason}": len(part) for (action, reason), part in result.rows.groupby(["action", "reason"])},
+        "files": {
+            str(bucket): int(count) for bucket, count in result.ledger["bucket"].value_counts().items()
+        },
+        "reasons": {
+            str(reason): int(count)
+            for reason, count in result.ledger[result.ledger["bucket"] != "used"]["reason"]
+            .value_counts()
+            .items()
+        },
+        "label_rows": {
+            f"{action}: {reason}": len(part)
+            for (action, reason), part in result.rows.groupby(["action", "reason"])
+        },
     }

@@ -9,8 +9,10 @@ import contextlib
 import hashlib
 import logging
 import math
+import os
 import re
 import sys
+import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +69,9 @@ def database() -> Iterator[Any]:
                 fo.list_datasets()
         except Exception as error:  # its start-up raises many kinds, some of them bare
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise EnvironmentProblem(f"FiftyOne's database does not start ({reason}); run 'shiftscope doctor', or use --no-fiftyone") from None
+            raise EnvironmentProblem(
+                f"FiftyOne's database does not start ({reason}); run 'shiftscope doctor', or use --no-fiftyone"
+            ) from None
         yield fo
 
 
@@ -88,7 +92,13 @@ def publish(findings: Findings, report: str, info: dict[str, Any], reporter: Rep
         dataset.default_classes = list(findings.home.classes)
         sample_of: dict[tuple[str, str], str] = {}
         cuts = slices.edges(findings.home)
-        ranks = dict(zip(zip(findings.next["domain"], findings.next["image"], strict=True), findings.next["rank"], strict=True))
+        ranks = dict(
+            zip(
+                zip(findings.next["domain"], findings.next["image"], strict=True),
+                findings.next["rank"],
+                strict=True,
+            )
+        )
         with reporter.bar("Writing the FiftyOne dataset", None):
             for domain in findings.domains:
                 samples = build_samples(fo, domain, findings, cuts, ranks)
@@ -101,11 +111,15 @@ def publish(findings: Findings, report: str, info: dict[str, Any], reporter: Rep
         dataset.save()
         links = {}
         for number, card in enumerate(findings.cards[["domain", "image"]].itertuples(index=False)):
-            links[number] = f"http://{ADDRESS}:{PORT}/datasets/{name}?id={sample_of[(card.domain, card.image)]}"
+            links[number] = (
+                f"http://{ADDRESS}:{PORT}/datasets/{name}?id={sample_of[(card.domain, card.image)]}"
+            )
         return Workbench(name, links)
 
 
-def build_samples(fo: Any, domain: Domain, findings: Findings, cuts: dict[str, Any], ranks: dict[tuple[str, str], int]) -> dict[str, Any]:
+def build_samples(
+    fo: Any, domain: Domain, findings: Findings, cuts: dict[str, Any], ranks: dict[tuple[str, str], int]
+) -> dict[str, Any]:
     """One sample a picture, keyed by image."""
     attributes = slices.attributes(domain, cuts).set_index("image") if domain.labelled.any() else None
     truths = ground_truth(fo, domain)
@@ -124,7 +138,11 @@ def build_samples(fo: Any, domain: Domain, findings: Findings, cuts: dict[str, A
             domain=domain.name,
             group=picture["group"],
             split=picture["split"] or None,
-            **{name: float(picture[name]) for name in ("brightness", "contrast", "saturation", "sharpness") if name in picture},
+            **{
+                name: float(picture[name])
+                for name in ("brightness", "contrast", "saturation", "sharpness")
+                if name in picture
+            },
             detections_shown=sum(box.confidence >= SHOWN for box in boxes),
             predictions=fo.Detections(detections=boxes),
         )
@@ -157,7 +175,12 @@ def evaluation_key(domain: Domain) -> str:
 
 def relative(box: dict[str, Any], width: float, height: float) -> list[float]:
     """FiftyOne's box: left, top, width, height as fractions."""
-    return [box["x1"] / width, box["y1"] / height, (box["x2"] - box["x1"]) / width, (box["y2"] - box["y1"]) / height]
+    return [
+        box["x1"] / width,
+        box["y1"] / height,
+        (box["x2"] - box["x1"]) / width,
+        (box["y2"] - box["y1"]) / height,
+    ]
 
 
 def ground_truth(fo: Any, domain: Domain) -> dict[str, list[Any]]:
@@ -171,7 +194,11 @@ def ground_truth(fo: Any, domain: Domain) -> dict[str, list[Any]]:
     result: dict[str, list[Any]] = {}
     for row, box in enumerate(domain.boxes.to_dict("records")):
         width, height = size.loc[box["image"]]
-        detection = fo.Detection(label=domain.classes[box["label"]], bounding_box=relative(box, width, height), iscrowd=bool(box["crowd"]))
+        detection = fo.Detection(
+            label=domain.classes[box["label"]],
+            bounding_box=relative(box, width, height),
+            iscrowd=bool(box["crowd"]),
+        )
         detection["outcome"] = "missed" if row in at_shown else "found"
         detection[key] = "fn" if row in at_floor else "tp"
         detection["row"] = row
@@ -187,12 +214,19 @@ def predictions(fo: Any, domain: Domain) -> dict[str, list[Any]]:
     if domain.labelled.any():
         index = domain.scored_detections.index.to_numpy()
         found = domain.outcomes
-        outcome = {int(i): (o, float(v)) for i, o, v in zip(index[found["row"]], found["outcome"], found["nearest_iou"], strict=True)}
+        outcome = {
+            int(i): (o, float(v))
+            for i, o, v in zip(index[found["row"]], found["outcome"], found["nearest_iou"], strict=True)
+        }
     result: dict[str, list[Any]] = {}
     kept = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
     for row, box in zip(kept.index, kept.to_dict("records"), strict=True):
         width, height = size.loc[box["image"]]
-        detection = fo.Detection(label=domain.classes[box["label"]], bounding_box=relative(box, width, height), confidence=box["confidence"])
+        detection = fo.Detection(
+            label=domain.classes[box["label"]],
+            bounding_box=relative(box, width, height),
+            confidence=box["confidence"],
+        )
         if outcome:
             # A detection the matching left out (beyond the limit a picture) counts as ignored, not as an error.
             detection["outcome"], detection["iou"] = outcome.get(int(row), ("ignored", 0.0))
@@ -213,12 +247,30 @@ def register(fo: Any, dataset: Any, findings: Findings) -> None:
             continue
         key = evaluation_key(domain)
         view = dataset.match(F("domain") == domain.name)
-        config = foec.COCOEvaluationConfig("predictions", "ground_truth", iou=0.5, classwise=True, compute_mAP=True, iou_threshs=list(COCO_IOUS))
+        config = foec.COCOEvaluationConfig(
+            "predictions",
+            "ground_truth",
+            iou=0.5,
+            classwise=True,
+            compute_mAP=True,
+            iou_threshs=list(COCO_IOUS),
+        )
         method = config.build()
         method.register_run(view, key)
         precision, recall = curves(domain.table)
         matches = match_list(view, domain, key)
-        results = foec.COCODetectionResults(view, config, key, matches, precision, RECALL_POINTS, list(COCO_IOUS), list(domain.classes), recall_sweep=recall, backend=method)
+        results = foec.COCODetectionResults(
+            view,
+            config,
+            key,
+            matches,
+            precision,
+            RECALL_POINTS,
+            list(COCO_IOUS),
+            list(domain.classes),
+            recall_sweep=recall,
+            backend=method,
+        )
         method.save_run_results(view, key, results)
     points = embedding_points(findings)
     if points:
@@ -229,20 +281,47 @@ def register(fo: Any, dataset: Any, findings: Findings) -> None:
 
 def match_list(view: Any, domain: Domain, key: str) -> list[tuple[Any, ...]]:
     """FiftyOne's list of matches (truth, prediction, IoU, confidence, ids) from our outcomes."""
-    truth_ids = dict(zip(flat(view.values("ground_truth.detections.row")), flat(view.values("ground_truth.detections.id")), strict=True))
+    truth_ids = dict(
+        zip(
+            flat(view.values("ground_truth.detections.row")),
+            flat(view.values("ground_truth.detections.id")),
+            strict=True,
+        )
+    )
     found = domain.outcomes
-    partner = dict(zip(domain.scored_detections.index.to_numpy()[found["row"]].tolist(), found["partner"].tolist(), strict=True))
+    partner = dict(
+        zip(
+            domain.scored_detections.index.to_numpy()[found["row"]].tolist(),
+            found["partner"].tolist(),
+            strict=True,
+        )
+    )
     matches: list[tuple[Any, ...]] = []
     used: set[int] = set()
     names = ("row", "id", "label", "confidence", "outcome", "iou")
-    for row, label_id, label, confidence, outcome, iou in zip(*(flat(view.values(f"predictions.detections.{n}")) for n in names), strict=True):
+    for row, label_id, label, confidence, outcome, iou in zip(
+        *(flat(view.values(f"predictions.detections.{n}")) for n in names), strict=True
+    ):
         if outcome == "hit":
             object_row = partner[row]
             used.add(object_row)
-            matches.append((domain.classes[int(domain.boxes["label"].iloc[object_row])], label, iou, confidence, truth_ids[object_row], label_id))
+            matches.append(
+                (
+                    domain.classes[int(domain.boxes["label"].iloc[object_row])],
+                    label,
+                    iou,
+                    confidence,
+                    truth_ids[object_row],
+                    label_id,
+                )
+            )
         elif outcome != "ignored":
             matches.append((None, label, None, confidence, None, label_id))
-    matches += [(domain.classes[int(domain.boxes["label"].iloc[row])], None, None, None, label_id, None) for row, label_id in truth_ids.items() if row not in used]
+    matches += [
+        (domain.classes[int(domain.boxes["label"].iloc[row])], None, None, None, label_id, None)
+        for row, label_id in truth_ids.items()
+        if row not in used
+    ]
     return matches
 
 
@@ -257,9 +336,14 @@ def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
 
     if not findings.home.embeddings.shape[1] or sum(len(d.pictures) for d in findings.domains) < 3:
         return {}
-    points, _ = pooled_components(np.concatenate([d.embeddings for d in findings.domains]), np.zeros((0, findings.home.embeddings.shape[1]), np.float32))
+    points, _ = pooled_components(
+        np.concatenate([d.embeddings for d in findings.domains]),
+        np.zeros((0, findings.home.embeddings.shape[1]), np.float32),
+    )
     names = [(d.name, image) for d in findings.domains for image in d.pictures["image"]]
-    return {pair: [float(p[0]), float(p[1]) if len(p) > 1 else 0.0] for pair, p in zip(names, points, strict=True)}
+    return {
+        pair: [float(p[0]), float(p[1]) if len(p) > 1 else 0.0] for pair, p in zip(names, points, strict=True)
+    }
 
 
 def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
@@ -269,9 +353,15 @@ def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
     away = [domain.name for domain in findings.away]
     labelled = [domain.name for domain in findings.away if domain.labelled.any()]
     real = dataset.match(F("domain").is_in(labelled or away))
-    wrong = (F("confidence") >= SHOWN_FLOOR) if not labelled else (F("outcome") != "hit") & (F("outcome") != "ignored")
+    wrong = (
+        (F("confidence") >= SHOWN_FLOOR)
+        if not labelled
+        else (F("outcome") != "hit") & (F("outcome") != "ignored")
+    )
     made = {
-        "false positives": real.filter_labels("predictions", wrong).sort_by(F("predictions.detections").map(F("confidence")).max(), reverse=True),
+        "false positives": real.filter_labels("predictions", wrong).sort_by(
+            F("predictions.detections").map(F("confidence")).max(), reverse=True
+        ),
         "both domains": dataset.sort_by("domain"),
     }
     if labelled:
@@ -280,12 +370,21 @@ def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
         made["label next"] = dataset.exists("label_next").sort_by("label_next")
     for name, view in made.items():
         dataset.save_view(name, view, description=VIEWS[name])
-    dataset.app_config.color_scheme = fo.ColorScheme(color_by="value", fields=[{"path": "predictions", "colorByAttribute": "outcome", "valueColors": [
-        {"value": "hit", "color": "#2ca02c"},
-        {"value": "background", "color": "#d62728"},
-        {"value": "location", "color": "#c77cff"},
-        {"value": "duplicate", "color": "#e69f00"},
-    ]}])
+    dataset.app_config.color_scheme = fo.ColorScheme(
+        color_by="value",
+        fields=[
+            {
+                "path": "predictions",
+                "colorByAttribute": "outcome",
+                "valueColors": [
+                    {"value": "hit", "color": "#2ca02c"},
+                    {"value": "background", "color": "#d62728"},
+                    {"value": "location", "color": "#c77cff"},
+                    {"value": "duplicate", "color": "#e69f00"},
+                ],
+            }
+        ],
+    )
 
 
 def newest_dataset() -> str | None:
@@ -295,17 +394,23 @@ def newest_dataset() -> str | None:
     return max(made)[1] if made else None
 
 
-def open_app(name: str, *, port: int, wait: bool) -> str:
+def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
     """Open the App on a dataset's false positives and return its address; with wait, until the user interrupts.
 
     Bound to the loopback address, because the App has no login. Raises EnvironmentProblem when the database does not answer.
     """
     with database() as fo:
         dataset = fo.load_dataset(name)
-        view = dataset.load_saved_view("false positives") if "false positives" in dataset.list_saved_views() else dataset.view()
+        view = (
+            dataset.load_saved_view("false positives")
+            if "false positives" in dataset.list_saved_views()
+            else dataset.view()
+        )
         session = fo.launch_app(view, address=ADDRESS, port=port, auto=False)
         url = f"http://{ADDRESS}:{port}/datasets/{name}?view=false-positives"
-        print(f"FiftyOne App: {url}  (Ctrl-C ends it)", file=sys.stderr)
+        if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
+            webbrowser.open(url)
+        reporter.say(f"FiftyOne App: {url}  (Ctrl-C ends it)")
         if wait:
             with contextlib.suppress(KeyboardInterrupt):
                 session.wait(-1)

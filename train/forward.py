@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torchvision.ops import roi_align
-from ultralytics import YOLO
+from ultralytics import YOLO  # type: ignore[attr-defined]
 
 from datasets.errors import InputError
 from datasets.pixels import Pixels, UnreadablePicture, decode, difference_hash, statistics
@@ -40,6 +40,14 @@ class Photometric:
     mean: tuple[float, float, float]
     spread: tuple[float, float, float]
 
+    @classmethod
+    def of(cls, pictures: pd.DataFrame) -> Photometric:
+        """The mean tone of a table of pictures with statistics."""
+        mean, spread = (
+            [float(pictures[f"{what}_{channel}"].mean()) for channel in "bgr"] for what in ("mean", "spread")
+        )
+        return cls((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2]))
+
     @property
     def name(self) -> str:
         """What stands in the settings, and so in the key of the store."""
@@ -49,7 +57,9 @@ class Photometric:
         """(H, W, 3) uint8 -> the same with the channels' mean and spread matched."""
         values = pixels.astype(np.float32)
         own_mean, own_spread = values.mean((0, 1)), values.std((0, 1)) + 1e-3
-        matched = (values - own_mean) / own_spread * np.array(self.spread, np.float32) + np.array(self.mean, np.float32)
+        matched = (values - own_mean) / own_spread * np.array(self.spread, np.float32) + np.array(
+            self.mean, np.float32
+        )
         return np.asarray(np.clip(np.rint(matched), 0, 255), np.uint8)
 
 
@@ -58,12 +68,16 @@ class Detector:
 
     def __init__(self, weights: Path, *, device: str | None = None, batch: int | None = None) -> None:
         try:
-            self.model = YOLO(str(weights))
+            self.model: Any = YOLO(str(weights))
             names = self.model.names
         except Exception as error:  # ultralytics raises whatever its many loaders raise
-            raise InputError(f"{weights}: not a usable checkpoint ({_first_line(error)}); give the best.pt of a training run") from None
+            raise InputError(
+                f"{weights}: not a usable checkpoint ({_first_line(error)}); give the best.pt of a training run"
+            ) from None
         if self.model.task != "detect":
-            raise InputError(f"{weights}: is a '{self.model.task}' model; only detection models can be diagnosed")
+            raise InputError(
+                f"{weights}: is a '{self.model.task}' model; only detection models can be diagnosed"
+            )
         self.classes = tuple(names[i] for i in sorted(names))
         arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
         self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
@@ -97,7 +111,9 @@ class Detector:
             save=False,
         )
         if self._embedding is None or len(results) != len(pictures) or len(self._embedding) != len(pictures):
-            raise RuntimeError("the forward hooks did not see every picture; this version of ultralytics runs the head differently")
+            raise RuntimeError(
+                "the forward hooks did not see every picture; this version of ultralytics runs the head differently"
+            )
         seen = []
         for index, result in enumerate(results):
             boxes = result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6)
@@ -108,7 +124,16 @@ class Detector:
     def _prepare(self, settings: Settings) -> None:
         """Set the predictor up without running it, and listen at the head's input and the layer before it."""
         predictor_class = self.model._smart_load("predictor")
-        self.model.predictor = predictor_class(overrides={**self.model.overrides, "mode": "predict", "imgsz": settings.imgsz, "device": self.device, "verbose": False, "save": False})
+        self.model.predictor = predictor_class(
+            overrides={
+                **self.model.overrides,
+                "mode": "predict",
+                "imgsz": settings.imgsz,
+                "device": self.device,
+                "verbose": False,
+                "save": False,
+            }
+        )
         self.model.predictor.setup_model(model=self.model.model, verbose=False)
         torch.set_num_threads(max(torch.get_num_threads(), available_cores()))
         layers = self.model.predictor.model.model.model
@@ -134,7 +159,16 @@ class Detector:
         pooled = []
         for level in self._maps:
             scale = level.shape[3] / columns
-            pooled.append(roi_align(level[index : index + 1], [corners], output_size=1, spatial_scale=scale, sampling_ratio=2, aligned=True)[:, :, 0, 0])
+            pooled.append(
+                roi_align(
+                    level[index : index + 1],
+                    [corners],
+                    output_size=1,
+                    spatial_scale=scale,
+                    sampling_ratio=2,
+                    aligned=True,
+                )[:, :, 0, 0]
+            )
         return np.asarray(torch.cat(pooled, 1).float().cpu().numpy(), np.float32)
 
 
@@ -195,8 +229,12 @@ class Batch:
     def flush(self) -> None:
         """Look at what waits. Statistics and fingerprint are those of the picture as it is on disk."""
         if self.waiting:
-            for (content, pixels), (boxes, embedding, objects) in zip(self.waiting.items(), self.look(list(self.waiting.values())), strict=True):
-                self.done[content] = Pass(content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects)
+            for (content, pixels), (boxes, embedding, objects) in zip(
+                self.waiting.items(), self.look(list(self.waiting.values())), strict=True
+            ):
+                self.done[content] = Pass(
+                    content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects
+                )
             self.waiting.clear()
 
     def close(self) -> None:
@@ -207,7 +245,9 @@ class Batch:
             self.done.clear()
 
 
-def collect(images: pd.DataFrame, store: Store, look: Look, tick: Callable[[], None], *, batch: int) -> Predictions:
+def collect(
+    images: pd.DataFrame, store: Store, look: Look, tick: Callable[[], None], *, batch: int
+) -> Predictions:
     """Pass every picture whose content the store does not know, then read them all back in the order of images."""
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
@@ -231,7 +271,9 @@ def check_classes(detector_classes: Sequence[str], source_classes: Sequence[str]
     if source_classes and tuple(source_classes) != tuple(detector_classes):
         ours = ", ".join(f"{i}: {name}" for i, name in enumerate(detector_classes))
         theirs = ", ".join(f"{i}: {name}" for i, name in enumerate(source_classes))
-        raise InputError(f"{spec}: class names do not match the model; model has {{{ours}}}, source has {{{theirs}}}; rename or reorder 'names' in the data.yaml")
+        raise InputError(
+            f"{spec}: class names do not match the model; model has {{{ours}}}, source has {{{theirs}}}; rename or reorder 'names' in the data.yaml"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -32,10 +32,21 @@ def read_history(path: Path) -> pd.DataFrame:
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable results.csv ({error})") from None
     raw.columns = [str(column).strip() for column in raw.columns]
-    found = {name: next((alias for alias in aliases if alias in raw.columns), None) for name, aliases in ALIASES.items()}
+    found = {
+        name: next((alias for alias in aliases if alias in raw.columns), None)
+        for name, aliases in ALIASES.items()
+    }
     if found["epoch"] is None:
-        raise InputError(f"{path}: has no column 'epoch'; expected Ultralytics' results.csv, found {', '.join(raw.columns[:6])}")
-    table = pd.DataFrame({name: pd.to_numeric(raw[alias], errors="coerce") for name, alias in found.items() if alias is not None})
+        raise InputError(
+            f"{path}: has no column 'epoch'; expected Ultralytics' results.csv, found {', '.join(raw.columns[:6])}"
+        )
+    table = pd.DataFrame(
+        {
+            name: pd.to_numeric(raw[alias], errors="coerce")
+            for name, alias in found.items()
+            if alias is not None
+        }
+    )
     # A process killed while writing leaves half a last line.
     table = table.dropna(subset=["epoch"]).drop_duplicates("epoch", keep="last").sort_values("epoch")
     measured = [column for column in table.columns if column != "epoch"]

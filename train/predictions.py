@@ -87,7 +87,9 @@ class Store:
         self._known: dict[str, Path] = {}
         for shard in sorted(self.folder.glob("shard-*")):
             if shard.suffix != ".partial":
-                for content in pq.read_table(shard / "pictures.parquet", columns=["content"])["content"].to_pylist():
+                for content in pq.read_table(shard / "pictures.parquet", columns=["content"])[
+                    "content"
+                ].to_pylist():
                     self._known[content] = shard
 
     def __contains__(self, content: str) -> bool:
@@ -110,8 +112,16 @@ class Store:
         """Results of the pictures image -> content, in that order. Two images of equal content share one pass."""
         order = pd.DataFrame({"image": list(contents), "content": list(contents.values())})
         shards = sorted({self._known[content] for content in order["content"]})
-        pictures = pa.concat_tables([pq.read_table(shard / "pictures.parquet") for shard in shards]) if shards else pictures_table([])
-        detections = pa.concat_tables([pq.read_table(shard / "detections.parquet") for shard in shards]) if shards else detections_table([])
+        pictures = (
+            pa.concat_tables([pq.read_table(shard / "pictures.parquet") for shard in shards])
+            if shards
+            else pictures_table([])
+        )
+        detections = (
+            pa.concat_tables([pq.read_table(shard / "detections.parquet") for shard in shards])
+            if shards
+            else detections_table([])
+        )
         row_of = pd.Series(np.arange(pictures.num_rows), index=pictures["content"].to_pylist())
         # A content may stand in two shards when two runs raced; the first is as good as the second.
         row_of = row_of[~row_of.index.duplicated()]
@@ -161,7 +171,9 @@ def detections_table(passes: Sequence[Pass]) -> pa.Table:
     """One row a box; object embeddings in half precision, whose rounding is far below what any distance here resolves."""
     width = passes[0].objects.shape[1] if passes else 1
     boxes = np.concatenate([p.boxes for p in passes]) if passes else np.zeros((0, 6), np.float32)
-    columns: dict[str, object] = {"content": np.repeat([p.content for p in passes], [len(p.boxes) for p in passes]).astype(str)}
+    columns: dict[str, object] = {
+        "content": np.repeat([p.content for p in passes], [len(p.boxes) for p in passes]).astype(str)
+    }
     columns["label"] = boxes[:, 5].astype(np.int64)
     columns.update({name: boxes[:, i].astype(np.float64) for i, name in enumerate([*CORNERS, "confidence"])})
     columns["embedding"] = vectors([p.objects for p in passes], width, pa.float16())

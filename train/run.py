@@ -40,13 +40,24 @@ class Run:
         Raises InputError listing the places tried.
         """
         if not self.data:
-            raise InputError(f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); say --in-domain SOURCE")
+            raise InputError(
+                f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); say --in-domain SOURCE"
+            )
         given = Path(self.data).expanduser()
-        tried = [given] if given.is_absolute() else [Path.cwd() / given, *((self.folder / given, self.folder.parent / given) if self.folder else ())]
+        tried = (
+            [given]
+            if given.is_absolute()
+            else [
+                Path.cwd() / given,
+                *((self.folder / given, self.folder.parent / given) if self.folder else ()),
+            ]
+        )
         for candidate in tried:
             if candidate.exists():
                 return candidate.resolve()
-        raise InputError(f"{self.folder}: its data {self.data} is not found; tried {', '.join(map(str, tried))}; say --in-domain SOURCE")
+        raise InputError(
+            f"{self.folder}: its data {self.data} is not found; tried {', '.join(map(str, tried))}; say --in-domain SOURCE"
+        )
 
 
 def file_sha256(path: Path) -> str:
@@ -65,15 +76,32 @@ def open_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; give the folder that holds args.yaml and weights/")
-    weights = next((folder / "weights" / name for name in ("best.pt", "last.pt") if (folder / "weights" / name).is_file()), None)
+    weights = next(
+        (
+            folder / "weights" / name
+            for name in ("best.pt", "last.pt")
+            if (folder / "weights" / name).is_file()
+        ),
+        None,
+    )
     if weights is None:
-        raise InputError(f"{folder}: has no weights/best.pt or weights/last.pt; did the training finish? Give its run folder, or --weights FILE")
+        raise InputError(
+            f"{folder}: has no weights/best.pt or weights/last.pt; did the training finish? Give its run folder, or --weights FILE"
+        )
     arguments = parse_yaml(folder / "args.yaml") if (folder / "args.yaml").is_file() else {}
     results = folder / "results.csv"
     history = read_history(results) if results.is_file() else pd.DataFrame()
     imgsz = arguments.get("imgsz")
     data = arguments.get("data")
-    return Run(folder, weights, file_sha256(weights), imgsz if isinstance(imgsz, int) else None, str(data) if data else None, history, arguments)
+    return Run(
+        folder,
+        weights,
+        file_sha256(weights),
+        imgsz if isinstance(imgsz, int) else None,
+        str(data) if data else None,
+        history,
+        arguments,
+    )
 
 
 def open_weights(weights: Path, history: Path | None) -> Run:

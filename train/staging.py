@@ -23,10 +23,12 @@ def stage(source: Source, folder: Path) -> Path:
     labelled = source.images[source.images["labelled"]]
     splits = [split for split in ("train", "val", "test") if (labelled["split"] == split).any()]
     if "train" not in splits or "val" not in splits:
-        raise InputError(f"{source.spec}: training needs labelled pictures in both 'train' and 'val'; found {', '.join(splits) or 'none'}; add the missing split to the data.yaml")
+        raise InputError(
+            f"{source.spec}: training needs labelled pictures in both 'train' and 'val'; found {', '.join(splits) or 'none'}; add the missing split to the data.yaml"
+        )
     draft = folder.with_name(folder.name + ".partial")
     shutil.rmtree(draft, ignore_errors=True)
-    rows = {image: part for image, part in source.boxes.groupby("image")}
+    rows = dict(iter(source.boxes.groupby("image")))
     for split in splits:
         for kind in ("images", "labels"):
             (draft / kind / split).mkdir(parents=True)
@@ -39,9 +41,16 @@ def stage(source: Source, folder: Path) -> Path:
                 part = rows[picture.image]
                 corners = part[CORNERS].to_numpy(float) / np.tile([picture.width, picture.height], 2)
                 centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-                text = "".join(f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}\n" for label, c, s in zip(part["label"], centres, sides, strict=True))
+                text = "".join(
+                    f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}\n"
+                    for label, c, s in zip(part["label"], centres, sides, strict=True)
+                )
             (draft / "labels" / split / name).with_suffix(".txt").write_text(text, encoding="utf-8")
-    card = {"path": str(folder), **{split: f"images/{split}" for split in splits}, "names": dict(enumerate(source.classes))}
+    card = {
+        "path": str(folder),
+        **{split: f"images/{split}" for split in splits},
+        "names": dict(enumerate(source.classes)),
+    }
     (draft / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics import YOLO
+from ultralytics import YOLO  # type: ignore[attr-defined]
 
 from datasets.errors import InputError
 from datasets.tables import Source
@@ -40,7 +40,7 @@ def road_world_recipe(seed: int) -> Recipe:
     """The demo's recipe: a small network, every step counted (no gradient accumulation), augmentations that cost little."""
     return Recipe(
         ARCHITECTURE,
-        epochs=18,
+        epochs=20,
         imgsz=256,
         batch=16,
         device="cpu",
@@ -75,7 +75,15 @@ def is_finished(folder: Path) -> bool:
     return (folder / LINEAGE).is_file()
 
 
-def train(source: Source, folder: Path, recipe: Recipe, *, on_start: Callable[[int], None], on_batch: Callable[[], None], on_epoch: Callable[[str], None]) -> Path:
+def train(
+    source: Source,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    on_start: Callable[[int], None],
+    on_batch: Callable[[], None],
+    on_epoch: Callable[[str], None],
+) -> Path:
     """Train into folder and return it; continues where a killed run of the same folder stopped.
 
     on_start gets the number of batches still to come, on_epoch one line about each finished epoch. Raises InputError for a source
@@ -89,7 +97,16 @@ def train(source: Source, folder: Path, recipe: Recipe, *, on_start: Callable[[i
         card = folder.parent / ".staged" / folder.name / "data.yaml"
         if not (resume and card.is_file()):
             card = stage(source, card.parent)
-        run_ultralytics(last if resume else recipe.model, card, folder, recipe, resume=resume, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
+        run_ultralytics(
+            last if resume else recipe.model,
+            card,
+            folder,
+            recipe,
+            resume=resume,
+            on_start=on_start,
+            on_batch=on_batch,
+            on_epoch=on_epoch,
+        )
     lineage = {
         "source": source.spec,
         "model": recipe.model.name,
@@ -112,13 +129,23 @@ def finished_epochs(folder: Path) -> int:
 
 
 def run_ultralytics(
-    start: Path, card: Path, folder: Path, recipe: Recipe, *, resume: bool, on_start: Callable[[int], None], on_batch: Callable[[], None], on_epoch: Callable[[str], None]
+    start: Path,
+    card: Path,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    resume: bool,
+    on_start: Callable[[int], None],
+    on_batch: Callable[[], None],
+    on_epoch: Callable[[str], None],
 ) -> None:
     """One call of `YOLO.train`, with our callbacks."""
     try:
         model = YOLO(str(start))
     except Exception as error:  # whatever its loaders raise
-        raise InputError(f"{start}: cannot be trained from ({str(error).splitlines()[0] if str(error) else type(error).__name__}); give a .pt checkpoint or an architecture yaml") from None
+        raise InputError(
+            f"{start}: cannot be trained from ({str(error).splitlines()[0] if str(error) else type(error).__name__}); give a .pt checkpoint or an architecture yaml"
+        ) from None
 
     def started(trainer: Any) -> None:
         # ultralytics leaves a core idle on a CPU.
@@ -126,8 +153,14 @@ def run_ultralytics(
         on_start((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
 
     def epoch_done(trainer: Any) -> None:
+        if trainer.epoch >= trainer.epochs:
+            # The last call is the check of best.pt, not an epoch.
+            return
         ap50 = trainer.metrics.get("metrics/mAP50(B)")
-        on_epoch(f"epoch {trainer.epoch + 1} of {trainer.epochs}" + (f": validation AP50 {ap50:.3f}" if ap50 is not None else ""))
+        on_epoch(
+            f"epoch {trainer.epoch + 1} of {trainer.epochs}"
+            + (f": validation AP50 {ap50:.3f}" if ap50 is not None else "")
+        )
 
     model.add_callback("on_train_start", started)
     model.add_callback("on_train_batch_end", lambda trainer: on_batch())
@@ -144,7 +177,7 @@ def run_ultralytics(
         "plots": False,
         "verbose": False,
         "patience": 0,
-        "amp": False if recipe.device == "cpu" else True,
+        "amp": recipe.device != "cpu",
         **recipe.extra,
         "project": str(folder.parent),
         "name": folder.name,

@@ -4,4 +4,15 @@ from datasets.world.build import CLASSES, Clip, Plan, build_world, preview, writ
 from datasets.world.camera import Camera
 from datasets.world.dials import DASHCAM, DRONE, Dials
 
-__all__ = ["CLASSES", "DASHCAM", "DRONE", "Camera", "Clip", "Dials", "Plan", "build_world", "preview", "write_flight"]
+__all__ = [
+    "CLASSES",
+    "DASHCAM",
+    "DRONE",
+    "Camera",
+    "Clip",
+    "Dials",
+    "Plan",
+    "build_world",
+    "preview",
+    "write_flight",
+]

@@ -15,7 +15,14 @@ Points = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[float, float, float]
 
-CAR_COLOURS: tuple[Colour, ...] = ((0.82, 0.82, 0.82), (0.12, 0.12, 0.13), (0.45, 0.45, 0.46), (0.35, 0.12, 0.10), (0.12, 0.14, 0.55), (0.62, 0.60, 0.52))
+CAR_COLOURS: tuple[Colour, ...] = (
+    (0.82, 0.82, 0.82),
+    (0.12, 0.12, 0.13),
+    (0.45, 0.45, 0.46),
+    (0.35, 0.12, 0.10),
+    (0.12, 0.14, 0.55),
+    (0.62, 0.60, 0.52),
+)
 GLASS: Colour = (0.20, 0.16, 0.13)
 RUBBER: Colour = (0.07, 0.07, 0.07)
 
@@ -33,7 +40,9 @@ class Vehicle:
 
     def at(self, seconds: float, shift: float) -> Vehicle:
         """The same vehicle later, displaced by shift metres along the periodic road."""
-        return Vehicle(self.kind, self.x, self.y + self.speed * seconds + shift, self.heading, self.speed, self.colour)
+        return Vehicle(
+            self.kind, self.x, self.y + self.speed * seconds + shift, self.heading, self.speed, self.colour
+        )
 
 
 @dataclass(frozen=True)
@@ -52,17 +61,31 @@ class Face:
     colour: Colour
 
 
-def prism(base: Points, low: float, high: float, top_scale: float, colour: Colour, *, shift: float = 0.0) -> list[Face]:
+def prism(
+    base: Points, low: float, high: float, top_scale: float, colour: Colour, *, shift: float = 0.0
+) -> list[Face]:
     """Upright prism over a convex base (N, 2), its top shrunk by top_scale and shifted along the body."""
     bottom = np.column_stack([base, np.full(len(base), low)])
-    top = np.column_stack([base * [0.5 + 0.5 * top_scale, top_scale] + [0.0, shift], np.full(len(base), high)])
-    sides = [Face(np.array([bottom[i], bottom[j], top[j], top[i]]), colour) for i, j in zip(range(len(base)), np.roll(range(len(base)), -1), strict=True)]
+    top = np.column_stack(
+        [base * [0.5 + 0.5 * top_scale, top_scale] + [0.0, shift], np.full(len(base), high)]
+    )
+    sides = [
+        Face(np.array([bottom[i], bottom[j], top[j], top[i]]), colour)
+        for i, j in zip(range(len(base)), np.roll(range(len(base)), -1), strict=True)
+    ]
     return [*sides, Face(top, colour)]
 
 
 def rectangle(length: float, width: float, *, centre: float = 0.0) -> Points:
     """Corners (4, 2) of a body lying along Y."""
-    return np.array([[-width / 2, -length / 2], [width / 2, -length / 2], [width / 2, length / 2], [-width / 2, length / 2]]) + [0.0, centre]
+    return np.array(
+        [
+            [-width / 2, -length / 2],
+            [width / 2, -length / 2],
+            [width / 2, length / 2],
+            [-width / 2, length / 2],
+        ]
+    ) + [0.0, centre]
 
 
 def wheel(x: float, y: float, radius: float, width: float) -> list[Face]:
@@ -117,7 +140,15 @@ def body(kind: str, colour: Colour) -> Mesh:
 
 def car(colour: Colour) -> list[list[Face]]:
     """Parts of a car, each a convex body, lowest first."""
-    lamps = [Face(np.array([[x - 0.2, -2.13, 0.6], [x + 0.2, -2.13, 0.6], [x + 0.2, -2.13, 0.75], [x - 0.2, -2.13, 0.75]]), (0.1, 0.1, 0.7)) for x in (-0.62, 0.62)]
+    lamps = [
+        Face(
+            np.array(
+                [[x - 0.2, -2.13, 0.6], [x + 0.2, -2.13, 0.6], [x + 0.2, -2.13, 0.75], [x - 0.2, -2.13, 0.75]]
+            ),
+            (0.1, 0.1, 0.7),
+        )
+        for x in (-0.62, 0.62)
+    ]
     wheels = [part for x in (-0.8, 0.8) for y in (-1.3, 1.35) for part in wheel(x, y, 0.32, 0.22)]
     body = prism(rectangle(4.25, 1.78), 0.28, 0.92, 0.97, colour)
     glass = prism(rectangle(2.5, 1.6, centre=-0.25), 0.92, 1.36, 0.84, GLASS, shift=-0.05)
@@ -191,5 +222,13 @@ def draw_tree(picture: Pixels, mask: Pixels, camera: Camera, crown: Tree, shift:
         if abs(at[0]) > 60_000 or abs(at[1]) > 60_000:
             continue
         tone = float(crown.tones[i])
-        cv2.circle(picture, at, int(radius * 16), [255 * tone * 0.55, 255 * tone * 1.15, 255 * tone * 0.8], -1, cv2.LINE_AA, 4)
+        cv2.circle(
+            picture,
+            at,
+            int(radius * 16),
+            [255 * tone * 0.55, 255 * tone * 1.15, 255 * tone * 0.8],
+            -1,
+            cv2.LINE_AA,
+            4,
+        )
         cv2.circle(mask, at, int(radius * 16), 255, -1, cv2.LINE_8, 4)

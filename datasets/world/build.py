@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from datasets.world.bodies import CAR_COLOURS, Tree, Vehicle, tree
+from datasets.world.bodies import CAR_COLOURS, Vehicle, tree
 from datasets.world.camera import Camera
 from datasets.world.dials import (
     BLUR_SIGMA_PX,
@@ -67,7 +67,11 @@ class Clip:
         ground = Ground(strip)
         look = draw_look(rng, self.dials)
         vehicles = draw_traffic(rng, strip, self.dials)
-        trees = [tree(rng, side * rng.uniform(strip.half_road + 3.2, 11.0), rng.uniform(0, LENGTH)) for side in (-1, 1) for _ in range(int(rng.integers(1, 5)))]
+        trees = [
+            tree(rng, side * rng.uniform(strip.half_road + 3.2, 11.0), rng.uniform(0, LENGTH))
+            for side in (-1, 1)
+            for _ in range(int(rng.integers(1, 5)))
+        ]
         mount = draw_mount(rng, strip, self.dials)
         for index in range(self.frames):
             sway = rng.normal(0, [0.12, 0.5, 0.6, 0.4])
@@ -134,8 +138,13 @@ def draw_traffic(rng: np.random.Generator, strip: Strip, dials: Dials) -> list[V
         lane = 1 if rng.random() < 0.5 else -1
         x, y = lane * strip.half_road / 2 + rng.normal(0, 0.3), rng.uniform(0, LENGTH)
         # One speed per lane, so that nobody drives through anybody.
-        if all(abs((y - other.y + LENGTH / 2) % LENGTH - LENGTH / 2) > GAP_METRES or other.x * lane < 0 for other in traffic):
-            traffic.append(vehicle(float(x), float(y), (0 if lane > 0 else 180) + rng.normal(0, 2), lane * pace))
+        if all(
+            abs((y - other.y + LENGTH / 2) % LENGTH - LENGTH / 2) > GAP_METRES or other.x * lane < 0
+            for other in traffic
+        ):
+            traffic.append(
+                vehicle(float(x), float(y), (0 if lane > 0 else 180) + rng.normal(0, 2), lane * pace)
+            )
     for hole in strip.holes:
         if rng.random() < OCCLUDED_SHARE[dials.occlusion]:
             x, y = hole.rim.mean(0) + rng.uniform(-0.6, 0.6, 2)
@@ -167,7 +176,9 @@ def yolo_rows(boxes: Boxes, width: int, height: int) -> str:
     """Boxes (N, 4) xyxy pixels -> rows "class cx cy w h", normalised."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / [width, height]
     side = (boxes[:, 2:] - boxes[:, :2]) / [width, height]
-    return "".join(f"0 {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n" for (cx, cy), (w, h) in zip(centre, side, strict=True))
+    return "".join(
+        f"0 {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n" for (cx, cy), (w, h) in zip(centre, side, strict=True)
+    )
 
 
 def write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
@@ -175,8 +186,14 @@ def write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
     cv2.setNumThreads(1)
     for index, (view, boxes) in enumerate(clip.pictures()):
         stem = f"{name}_{index:04d}"
-        cv2.imwrite(str(folder / "images" / split / f"{stem}.jpg"), view.pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        (folder / "labels" / split / f"{stem}.txt").write_text(yolo_rows(boxes, clip.width, clip.height), encoding="utf-8")
+        cv2.imwrite(
+            str(folder / "images" / split / f"{stem}.jpg"),
+            view.pixels,
+            [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
+        )
+        (folder / "labels" / split / f"{stem}.txt").write_text(
+            yolo_rows(boxes, clip.width, clip.height), encoding="utf-8"
+        )
     return clip.frames
 
 
@@ -204,7 +221,7 @@ class Plan:
 
     def clips(self) -> list[tuple[str, str, Clip]]:
         """(split, name, clip) in order; every clip has a seed of its own, so none depends on the others."""
-        listed = []
+        listed: list[tuple[str, str, Clip]] = []
         for split, (count, frames) in self.splits.items():
             for _ in range(count):
                 number = len(listed)
@@ -225,10 +242,16 @@ def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iter
             (draft / kind / split).mkdir(parents=True)
     # Spawned, not forked: OpenCV's threads do not survive a fork and the child would wait for them for ever.
     with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
-        jobs = [pool.submit(partial(write_clip, draft, split, name, clip)) for split, name, clip in plan.clips()]
+        jobs = [
+            pool.submit(partial(write_clip, draft, split, name, clip)) for split, name, clip in plan.clips()
+        ]
         for job in jobs:
             yield job.result()
-    data = {"path": ".", **{split: f"images/{split}" for split in plan.splits}, "names": dict(enumerate(CLASSES))}
+    data = {
+        "path": ".",
+        **{split: f"images/{split}" for split in plan.splits},
+        "names": dict(enumerate(CLASSES)),
+    }
     (draft / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     (draft / MANIFEST).write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
     draft.rename(folder)

@@ -82,7 +82,9 @@ class Camera:
         v = (np.arange(self.height_px, dtype=np.float32) + 0.5 - self.height_px / 2) / np.float32(self.focal)
 
         def component(axis: int) -> npt.NDArray[np.float32]:
-            return (u * right[axis]).astype(np.float32)[None, :] + (v * down[axis] + forward[axis]).astype(np.float32)[:, None]
+            return (u * right[axis]).astype(np.float32)[None, :] + (v * down[axis] + forward[axis]).astype(
+                np.float32
+            )[:, None]
 
         fall = component(2)
         sees = fall < -1e-3

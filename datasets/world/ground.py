@@ -6,6 +6,7 @@ The strip is periodic along Y, so a clip may drive on for ever. One strip is dra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from datasets.world.dials import DISTRACTOR_FACTOR, HOLES_PER_100_SQUARE_METRES, SOIL_SHARE, Dials
 
-Image = npt.NDArray[np.float32]
+Image = npt.NDArray[np.floating[Any]]
 Polygon = npt.NDArray[np.float64]
 
 METRES_PER_TEXEL = 0.025
@@ -77,7 +78,11 @@ def blob(rng: np.random.Generator, radius: float, *, ragged: float, points: int 
     for harmonic in range(2, 9):
         shape += ragged * rng.normal() / harmonic * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
     stretch = rng.uniform(0.85, 1.3)
-    outline = radius * np.clip(shape, 0.45, 1.6)[:, None] * np.stack([np.cos(angle) / stretch**0.5, np.sin(angle) * stretch**0.5], 1)
+    outline = (
+        radius
+        * np.clip(shape, 0.45, 1.6)[:, None]
+        * np.stack([np.cos(angle) / stretch**0.5, np.sin(angle) * stretch**0.5], 1)
+    )
     turn = rng.uniform(0, np.pi)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return np.asarray(outline @ rotation.T)
@@ -106,9 +111,11 @@ class Painter:
         high = np.ceil(texels.max(0) + pad).astype(int)
         low[0], high[0] = max(low[0], 0), min(high[0], COLUMNS)
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        cv2.fillPoly(mask, [np.round((texels - low) * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+        cv2.fillPoly(
+            mask, [np.round((texels - low) * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4
+        )
         rows = np.arange(low[1], high[1]) % ROWS
-        return rows, slice(low[0], high[0]), mask.astype(np.float32) / 255
+        return rows, slice(low[0], high[0]), np.asarray(mask.astype(np.float32) / 255, np.float32)
 
     def grain(self, shape: tuple[int, ...], cell: int) -> Image:
         """Noise in [0, 1] for a local window."""
@@ -118,24 +125,42 @@ class Painter:
     def hole(self, hole: Hole) -> None:
         """A pothole: sunk floor of loose gravel, broken bright rim, dark sun-averted wall, crumbs and stains around it."""
         rows, columns, mask = self.window(hole.rim, MARGIN * 0.35)
-        inside = np.asarray(cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3), np.float32) * METRES_PER_TEXEL
-        outside = np.asarray(cv2.distanceTransform((mask <= 0.5).astype(np.uint8), cv2.DIST_L2, 3), np.float32) * METRES_PER_TEXEL
+        inside = (
+            np.asarray(cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+            * METRES_PER_TEXEL
+        )
+        outside = (
+            np.asarray(cv2.distanceTransform((mask <= 0.5).astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+            * METRES_PER_TEXEL
+        )
         reach = max(float(inside.max()), 0.05)
         rough = self.grain(mask.shape, 4) * 0.6 + self.grain(mask.shape, 2) * 0.4
         # Walls are steep and floors flat: from a car one looks at the far wall, from above at the floor.
         sunk = hole.depth * smoothstep(0, min(0.22 * reach, 0.09), inside) * (0.86 + 0.28 * rough)
-        slope_y, slope_x = np.gradient(np.asarray(cv2.GaussianBlur(sunk, (0, 0), 1.0), np.float32), METRES_PER_TEXEL)
+        slope_y, slope_x = np.gradient(
+            np.asarray(cv2.GaussianBlur(sunk, (0, 0), 1.0), np.float32), METRES_PER_TEXEL
+        )
         steep = smoothstep(0.25, 1.1, np.hypot(slope_x, slope_y))
         lit = np.clip(1 + 0.55 * (slope_x * self.sun[0] + slope_y * self.sun[1]), 0.45, 1.5)
         patch = self.colour[rows, columns]
         # Loose gravel and dust of the road's own stone on the floor; broken, damp base layers in the walls.
-        gravel = (0.62 + 0.52 * rough[..., None]) * (0.30 * patch + 0.70 * patch.mean((0, 1))) * np.array([0.95, 1.0, 1.04], np.float32)
+        gravel = (
+            (0.62 + 0.52 * rough[..., None])
+            * (0.30 * patch + 0.70 * patch.mean((0, 1)))
+            * np.array([0.95, 1.0, 1.04], np.float32)
+        )
         earth = (0.22 + 0.20 * rough[..., None]) * patch.mean((0, 1))
         wall = (gravel * (1 - steep[..., None]) + earth * steep[..., None]) * lit[..., None]
         blend = smoothstep(0.25, 0.75, mask)[..., None]
         stain = 1 - 0.12 * np.exp(-outside / 0.10) * (0.5 + 0.5 * self.grain(mask.shape, 6))
-        crumbs = ((self.rng.random(mask.shape, dtype=np.float32) > 0.965) * np.exp(-outside / 0.14) * 0.18)[..., None]
-        rim = (np.exp(-(((outside - 0.015) / 0.022) ** 2)) * smoothstep(0.35, 0.6, self.grain(mask.shape, 7)) * 0.12)[..., None]
+        crumbs = ((self.rng.random(mask.shape, dtype=np.float32) > 0.965) * np.exp(-outside / 0.14) * 0.18)[
+            ..., None
+        ]
+        rim = (
+            np.exp(-(((outside - 0.015) / 0.022) ** 2))
+            * smoothstep(0.35, 0.6, self.grain(mask.shape, 7))
+            * 0.12
+        )[..., None]
         around = patch * stain[..., None] + crumbs + rim
         painted = around * (1 - blend) + wall * blend
         if hole.wet:
@@ -152,13 +177,17 @@ class Painter:
         patch = self.colour[rows, columns]
         wet = patch * 0.62
         damp = np.asarray(cv2.GaussianBlur(mask, (0, 0), 9), np.float32)[..., None]
-        self.colour[rows, columns] = (patch * (1 - 0.25 * damp)) * (1 - soft[..., None]) + wet * soft[..., None]
+        self.colour[rows, columns] = (patch * (1 - 0.25 * damp)) * (1 - soft[..., None]) + wet * soft[
+            ..., None
+        ]
         self.water[rows, columns] = np.maximum(self.water[rows, columns], soft)
 
     def patch(self, centre: Polygon, size: tuple[float, float], tone: float) -> None:
         """A rectangular repair with a tar seam."""
         half = np.array(size) / 2
-        corners = centre + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half + self.rng.normal(0, 0.04, (4, 2))
+        corners = (
+            centre + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half + self.rng.normal(0, 0.04, (4, 2))
+        )
         rows, columns, mask = self.window(corners, 0.15)
         seam = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         patch = self.colour[rows, columns]
@@ -174,9 +203,15 @@ class Painter:
         grid_y, grid_x = np.mgrid[: mask.shape[0], : mask.shape[1]]
         middle = np.array(mask.shape) / 2
         distance = np.hypot(grid_y - middle[0], grid_x - middle[1]) * METRES_PER_TEXEL
-        plate = 0.30 + 0.07 * np.sign(np.sin(grid_x * 0.9) * np.sin(grid_y * 0.9)) + 0.05 * self.grain(mask.shape, 3)
+        plate = (
+            0.30
+            + 0.07 * np.sign(np.sin(grid_x * 0.9) * np.sin(grid_y * 0.9))
+            + 0.05 * self.grain(mask.shape, 3)
+        )
         plate = np.where(np.abs(distance - 0.86 * radius) < 0.025, 0.14, plate)
-        self.colour[rows, columns] = self.colour[rows, columns] * (1 - mask[..., None]) + (plate * mask)[..., None].astype(np.float32)
+        self.colour[rows, columns] = self.colour[rows, columns] * (1 - mask[..., None]) + (plate * mask)[
+            ..., None
+        ].astype(np.float32)
 
     def crack(self, start: Polygon, steps: int) -> None:
         """A wandering dark line a few millimetres to centimetres wide, with an occasional branch."""
@@ -192,7 +227,15 @@ class Painter:
         if high[0] - low[0] < 2:
             return
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        cv2.polylines(mask, [np.round((texels - low) * 16).astype(np.int32)], False, 255, int(self.rng.integers(1, 3)), cv2.LINE_AA, 4)
+        cv2.polylines(
+            mask,
+            [np.round((texels - low) * 16).astype(np.int32)],
+            False,
+            255,
+            int(self.rng.integers(1, 3)),
+            cv2.LINE_AA,
+            4,
+        )
         rows, columns = np.arange(low[1], high[1]) % ROWS, slice(low[0], high[0])
         self.colour[rows, columns] *= 1 - 0.5 * (mask.astype(np.float32) / 255)[..., None]
 
@@ -215,11 +258,15 @@ def surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDAr
     # What each material contributes, before its tint.
     earth = (relief * 0.13 + fine * 0.10 + 0.27) * (1 - 0.14 * tracks)
     grass = on_grass * (0.15 * (relief + fine) + 0.06)
-    paint = on_road * (dashes | edges) * smoothstep(0.30, 0.55, fine * 0.5 + middle * 0.5 + rng.uniform(0.0, 0.15))
+    paint = (
+        on_road
+        * (dashes | edges)
+        * smoothstep(0.30, 0.55, fine * 0.5 + middle * 0.5 + rng.uniform(0.0, 0.15))
+    )
     asphalt = (relief * 0.15 + fine * 0.12 + 0.70) * (rng.uniform(0.34, 0.50) * (1 - 0.10 * tracks) * seam)
     share = SOIL_SHARE[soil]
     if share > 0:
-        bare = smoothstep(-0.12, 0.12, share * 1.3 - 0.15 - coarse)
+        bare = smoothstep(-0.12, 0.12, np.asarray(share * 1.3 - 0.15 - coarse, np.float32))
         paint *= 1 - bare
     paint *= 0.85
     shadow = tree_shadows(rng, half_road, sun)
@@ -258,7 +305,14 @@ def tree_shadows(rng: np.random.Generator, half_road: float, sun: npt.NDArray[np
         for _ in range(26):
             spot = centre - sun * rng.uniform(0.5, 4.0) + rng.normal(0, 0.8, 2)
             at = np.round((spot + [HALF_WIDTH, 0]) / scale).astype(int)
-            cv2.circle(shadow, (int(at[0]), int(at[1] % shadow.shape[0])), int(rng.uniform(0.15, 0.55) / scale), 0.52, -1, cv2.LINE_AA)
+            cv2.circle(
+                shadow,
+                (int(at[0]), int(at[1] % shadow.shape[0])),
+                int(rng.uniform(0.15, 0.55) / scale),
+                0.52,
+                -1,
+                cv2.LINE_AA,
+            )
     shadow = np.asarray(cv2.GaussianBlur(shadow, (0, 0), 1.4), np.float32)
     return np.asarray(cv2.resize(shadow, (COLUMNS, ROWS), interpolation=cv2.INTER_LINEAR), np.float32)
 
@@ -276,7 +330,10 @@ class Spots:
         for _ in range(30):
             x = self.rng.uniform(-self.half_road + radius + 0.3, self.half_road - radius - 0.3)
             y = self.rng.uniform(0, LENGTH)
-            clear = all(np.hypot(x - a, (y - b + LENGTH / 2) % LENGTH - LENGTH / 2) > radius + r + 0.12 for a, b, r in self.taken)
+            clear = all(
+                np.hypot(x - a, (y - b + LENGTH / 2) % LENGTH - LENGTH / 2) > radius + r + 0.12
+                for a, b, r in self.taken
+            )
             if clear:
                 self.taken.append((x, y, radius))
                 return np.array([x, y])
@@ -301,7 +358,9 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
     # Holes take their places first: their number must not fall when there are more distractors.
     sites = centres(HOLES_PER_100_SQUARE_METRES[dials.density] * area / 100, 0.20, 0.62)
     for _ in range(int(rng.poisson(34))):
-        painter.crack(np.array([rng.uniform(-half_road, half_road), rng.uniform(0, LENGTH)]), int(rng.integers(6, 30)))
+        painter.crack(
+            np.array([rng.uniform(-half_road, half_road), rng.uniform(0, LENGTH)]), int(rng.integers(6, 30))
+        )
     for centre, radius in centres(4 * factor, 0.5, 1.1):
         painter.patch(centre, (radius * 1.3, radius * rng.uniform(1.0, 2.2)), rng.choice([0.62, 0.75, 1.22]))
     puddles = [centre + blob(rng, radius, ragged=0.28) for centre, radius in centres(3 * factor, 0.25, 0.7)]
@@ -311,7 +370,19 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
         painter.manhole(centre, 0.31)
     holes = []
     for centre, radius in sites:
-        hole = Hole(centre + blob(rng, radius, ragged=0.32), depth=float(rng.uniform(0.07, 0.15)) * min(1.0, radius / 0.4 + 0.3), wet=bool(rng.random() < 0.1))
+        hole = Hole(
+            centre + blob(rng, radius, ragged=0.32),
+            depth=float(rng.uniform(0.07, 0.15)) * min(1.0, radius / 0.4 + 0.3),
+            wet=bool(rng.random() < 0.1),
+        )
         painter.hole(hole)
         holes.append(hole)
-    return Strip(np.clip(painter.colour, 0, 1), painter.depth, painter.water, tuple(holes), tuple(puddles), half_road, sun)
+    return Strip(
+        np.clip(painter.colour, 0, 1),
+        painter.depth,
+        painter.water,
+        tuple(holes),
+        tuple(puddles),
+        half_road,
+        sun,
+    )

@@ -56,7 +56,9 @@ class View:
 
 def sample(texture: npt.NDArray[np.float32], column: Maps, row: Maps) -> npt.NDArray[np.float32]:
     """Bilinear look-up in a strip array, periodic along rows."""
-    return np.asarray(cv2.remap(texture, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
+    return np.asarray(
+        cv2.remap(texture, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32
+    )
 
 
 class Ground:
@@ -67,30 +69,55 @@ class Ground:
         self.levels = [np.round(strip.colour * 255).astype(np.uint8)]
         while self.levels[-1].shape[0] > ROWS // 16:
             previous = self.levels[-1]
-            self.levels.append(np.asarray(cv2.resize(previous, (previous.shape[1] // 2, previous.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8))
+            self.levels.append(
+                np.asarray(
+                    cv2.resize(
+                        previous,
+                        (previous.shape[1] // 2, previous.shape[0] // 2),
+                        interpolation=cv2.INTER_AREA,
+                    ),
+                    np.uint8,
+                )
+            )
         # Depth at half resolution: the march needs where a hole is, not each pebble in it.
-        self.depth = np.asarray(cv2.resize(strip.depth, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32)
-        self.water = np.asarray(cv2.resize(strip.water, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32)
+        self.depth = np.asarray(
+            cv2.resize(strip.depth, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32
+        )
+        self.water = np.asarray(
+            cv2.resize(strip.water, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32
+        )
         self.max_depth = float(strip.depth.max())
         # Where a ray may meet a hole at all, at an eighth of the resolution: holes widened by the furthest a ray runs below the road.
-        coarse = np.asarray(cv2.resize(self.depth, (COLUMNS // 8, ROWS // 8), interpolation=cv2.INTER_AREA) > 0, np.uint8)
+        coarse = np.asarray(
+            cv2.resize(self.depth, (COLUMNS // 8, ROWS // 8), interpolation=cv2.INTER_AREA) > 0, np.uint8
+        )
         reach = int(np.ceil(self.max_depth * MAX_SLANT / (8 * METRES_PER_TEXEL))) + 1
         wrapped = np.concatenate([coarse[-reach:], coarse, coarse[:reach]])
-        self.near_holes = np.asarray(cv2.dilate(wrapped, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))[reach:-reach], np.uint8)
+        self.near_holes = np.asarray(
+            cv2.dilate(wrapped, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))[reach:-reach], np.uint8
+        )
 
     def colour(self, camera: Camera) -> tuple[npt.NDArray[np.float32], Maps, npt.NDArray[np.bool_]]:
         """Road as the camera sees it (H, W, 3) in [0, 1], the distance (H, W) in metres, and the mask of pixels below the horizon."""
         x, y, sees = camera.ground_rays()
         # Positions are kept within one period: remap counts in 1/32 pixel and would lose precision far along the road.
-        flat_distance = np.sqrt((x - np.float32(camera.x)) ** 2 + (y - np.float32(camera.y)) ** 2 + np.float32(camera.height**2))
+        flat_distance = np.sqrt(
+            (x - np.float32(camera.x)) ** 2 + (y - np.float32(camera.y)) ** 2 + np.float32(camera.height**2)
+        )
         y = np.mod(y, np.float32(LENGTH)).astype(np.float32)
         if self.max_depth > 0:
             x, y = self.march(camera, x, y)
         column = (x + np.float32(HALF_WIDTH)) / np.float32(METRES_PER_TEXEL) - np.float32(0.5)
         row = y / np.float32(METRES_PER_TEXEL) - np.float32(0.5)
         column = np.clip(column, 0, COLUMNS - 1)
-        footprint_m = flat_distance * np.sqrt(flat_distance / np.float32(camera.height)) / np.float32(camera.focal)
-        level = np.clip(np.log2(np.maximum(footprint_m / np.float32(METRES_PER_TEXEL), 1e-3)) + 0.35, 0, len(self.levels) - 1).astype(np.int8)
+        footprint_m = (
+            flat_distance * np.sqrt(flat_distance / np.float32(camera.height)) / np.float32(camera.focal)
+        )
+        level = np.clip(
+            np.log2(np.maximum(footprint_m / np.float32(METRES_PER_TEXEL), 1e-3)) + 0.35,
+            0,
+            len(self.levels) - 1,
+        ).astype(np.int8)
         seen = np.zeros((*x.shape, 3), np.uint8)
         for index in range(len(self.levels)):
             chosen = (level == index) & sees
@@ -99,18 +126,31 @@ class Ground:
                 continue
             rows = slice(int(band[0]), int(band[-1]) + 1)
             scale = np.float32(0.5**index)
-            piece = cv2.remap(self.levels[index], (column[rows] + 0.5) * scale - 0.5, (row[rows] + 0.5) * scale - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+            piece = cv2.remap(
+                self.levels[index],
+                (column[rows] + 0.5) * scale - 0.5,
+                (row[rows] + 0.5) * scale - 0.5,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_WRAP,
+            )
             np.copyto(seen[rows], piece, where=chosen[rows][..., None])
         colour = seen.astype(np.float32) / 255
-        shine = sample(self.water, (column - 0.5) / 2, (row - 0.5) / 2)
+        half = np.float32(0.5)
+        shine = sample(self.water, (column - half) * half, (row - half) * half)
         grazing = 1 - np.float32(camera.height) / np.maximum(flat_distance, np.float32(camera.height))
         reflect = (shine * (0.10 + 0.8 * grazing**4))[..., None]
-        return colour * (1 - reflect) + reflect * np.array([0.80, 0.76, 0.72], np.float32), flat_distance, sees
+        return (
+            np.asarray(colour * (1 - reflect) + reflect * np.array([0.80, 0.76, 0.72]), np.float32),
+            flat_distance,
+            sees,
+        )
 
     def march(self, camera: Camera, x: Maps, y: Maps) -> tuple[Maps, Maps]:
         """Follow the rays near holes below the surface until they meet a floor or wall (relief mapping: steps, then bisection)."""
         row = y / np.float32(LENGTH) * np.float32(self.near_holes.shape[0]) - np.float32(0.5)
-        column = (x + np.float32(HALF_WIDTH)) / np.float32(2 * HALF_WIDTH) * np.float32(self.near_holes.shape[1]) - np.float32(0.5)
+        column = (x + np.float32(HALF_WIDTH)) / np.float32(2 * HALF_WIDTH) * np.float32(
+            self.near_holes.shape[1]
+        ) - np.float32(0.5)
         near = cv2.remap(self.near_holes, column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP) > 0
         count = int(np.count_nonzero(near))
         if not count:
@@ -119,14 +159,19 @@ class Ground:
         px, py = (np.resize(values[near], (-(-count // FOLD), FOLD)) for values in (x, y))
         # Per metre of depth a ray runs (ground point - camera) / height further; MAX_SLANT bounds it where holes are a line anyway.
         along_x = np.clip((px - np.float32(camera.x)) / np.float32(camera.height), -MAX_SLANT, MAX_SLANT)
-        ahead = np.mod(py - np.float32(camera.y % LENGTH) + np.float32(LENGTH / 2), np.float32(LENGTH)) - np.float32(LENGTH / 2)
+        ahead = np.mod(
+            py - np.float32(camera.y % LENGTH) + np.float32(LENGTH / 2), np.float32(LENGTH)
+        ) - np.float32(LENGTH / 2)
         along_y = np.clip(ahead / np.float32(camera.height), -MAX_SLANT, MAX_SLANT)
         per_metre = np.float32(1 / (2 * METRES_PER_TEXEL))
         column = (px + np.float32(HALF_WIDTH)) * per_metre - np.float32(0.5)
         row = py * per_metre - np.float32(0.5)
 
         def above_floor(depth: Maps) -> npt.NDArray[np.bool_]:
-            return np.asarray(sample(self.depth, column + along_x * per_metre * depth, row + along_y * per_metre * depth) >= depth)
+            return np.asarray(
+                sample(self.depth, column + along_x * per_metre * depth, row + along_y * per_metre * depth)
+                >= depth
+            )
 
         step = np.float32(self.max_depth / RELIEF_STEPS)
         travelled = np.zeros_like(px)
@@ -155,9 +200,16 @@ def sky(camera: Camera, look: Look, rows: int) -> npt.NDArray[np.float32]:
     low, high = (np.array(colour, np.float32) for colour in look.sky)
     mix = np.clip(height * 2.2, 0, 1)[..., None]
     bearing = u / camera.focal + np.radians(camera.yaw)
-    skyline = 0.030 + 0.012 * np.sin(bearing * 9) + 0.008 * np.sin(bearing * 23 + 1) + 0.005 * np.sin(bearing * 61 + 2)
+    skyline = (
+        0.030
+        + 0.012 * np.sin(bearing * 9)
+        + 0.008 * np.sin(bearing * 23 + 1)
+        + 0.005 * np.sin(bearing * 61 + 2)
+    )
     trees = (height < skyline)[..., None]
-    return np.where(trees, low * 0.35 + np.array([0.10, 0.16, 0.13], np.float32), low * (1 - mix) + high * mix).astype(np.float32)
+    return np.where(
+        trees, low * 0.35 + np.array([0.10, 0.16, 0.13], np.float32), low * (1 - mix) + high * mix
+    ).astype(np.float32)
 
 
 def boxes_of(outlines: list[npt.NDArray[np.float64]], camera: Camera, hidden: npt.NDArray[np.uint8]) -> Boxes:
@@ -183,7 +235,9 @@ def boxes_of(outlines: list[npt.NDArray[np.float64]], camera: Camera, hidden: np
     return np.array(kept).reshape(-1, 4)
 
 
-def covered_share(pixels: npt.NDArray[np.float64], box: npt.NDArray[np.float64], hidden: npt.NDArray[np.uint8]) -> float:
+def covered_share(
+    pixels: npt.NDArray[np.float64], box: npt.NDArray[np.float64], hidden: npt.NDArray[np.uint8]
+) -> float:
     """Share of a projected outline that the mask of vehicles and trees hides."""
     x1, y1, x2, y2 = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
     window = hidden[y1:y2, x1:x2]
@@ -214,7 +268,10 @@ def take_picture(
     """Render one view and its labels. rng drives only the sensor noise."""
     strip = ground.strip
     colour, distance, sees = ground.colour(camera)
-    turns = [turn * LENGTH for turn in range(int((camera.y - SIGHT) // LENGTH), int((camera.y + SIGHT) // LENGTH) + 1)]
+    turns = [
+        turn * LENGTH
+        for turn in range(int((camera.y - SIGHT) // LENGTH), int((camera.y + SIGHT) // LENGTH) + 1)
+    ]
     present = [vehicle.at(seconds, shift) for vehicle in vehicles for shift in turns]
     present = [vehicle for vehicle in present if abs(vehicle.y - camera.y) < SIGHT]
     cast_shadows(colour, camera, present, strip)
@@ -225,8 +282,14 @@ def take_picture(
         colour[:above] = np.where(sees[:above, :, None], colour[:above], sky(camera, look, above))
     picture = np.clip(colour * 255, 0, 255).astype(np.uint8)
     hidden = np.zeros(picture.shape[:2], np.uint8)
-    standing: list[tuple[float, Vehicle | Tree, float]] = [(np.hypot(v.x - camera.x, v.y - camera.y), v, 0.0) for v in present]
-    standing += [(np.hypot(t.puffs[0, 0] - camera.x, t.puffs[0, 1] + shift - camera.y), t, shift) for t in trees for shift in turns]
+    standing: list[tuple[float, Vehicle | Tree, float]] = [
+        (np.hypot(v.x - camera.x, v.y - camera.y), v, 0.0) for v in present
+    ]
+    standing += [
+        (np.hypot(t.puffs[0, 0] - camera.x, t.puffs[0, 1] + shift - camera.y), t, shift)
+        for t in trees
+        for shift in turns
+    ]
     for away, thing, shift in sorted(standing, key=lambda item: -item[0]):
         if away > SIGHT:
             continue
@@ -239,14 +302,20 @@ def take_picture(
     return View(expose(picture, look, rng), boxes, puddle_boxes)
 
 
-def cast_shadows(colour: npt.NDArray[np.float32], camera: Camera, vehicles: list[Vehicle], strip: Strip) -> None:
+def cast_shadows(
+    colour: npt.NDArray[np.float32], camera: Camera, vehicles: list[Vehicle], strip: Strip
+) -> None:
     """Darken the road, in place, where vehicles keep the sun off it."""
     for vehicle in vehicles:
         base = footprint(vehicle)
         away = -strip.sun * (0.9 if vehicle.kind == "car" else 0.8)
         hull = np.asarray(cv2.convexHull(np.concatenate([base, base + away]).astype(np.float32))[:, 0], float)
         pixels, depth = camera.project(np.column_stack([hull, np.zeros(len(hull))]))
-        if depth.min() <= NEAR or (pixels.max(0) < 0).any() or (pixels.min(0) > [camera.width, camera.height_px]).any():
+        if (
+            depth.min() <= NEAR
+            or (pixels.max(0) < 0).any()
+            or (pixels.min(0) > [camera.width, camera.height_px]).any()
+        ):
             continue
         low = np.clip(np.floor(pixels.min(0)).astype(int) - 4, 0, [camera.width, camera.height_px])
         high = np.clip(np.ceil(pixels.max(0)).astype(int) + 4, 0, [camera.width, camera.height_px])
@@ -254,7 +323,13 @@ def cast_shadows(colour: npt.NDArray[np.float32], camera: Camera, vehicles: list
         if not window.size:
             continue
         shadow = np.zeros(window.shape[:2], np.uint8)
-        cv2.fillPoly(shadow, [np.round((np.clip(pixels, -4000, 8000) - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        cv2.fillPoly(
+            shadow,
+            [np.round((np.clip(pixels, -4000, 8000) - low) * 16).astype(np.int32)],
+            255,
+            cv2.LINE_AA,
+            4,
+        )
         window *= 1 - 0.55 * np.asarray(cv2.GaussianBlur(shadow, (0, 0), 1.5), np.float32)[..., None] / 255
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diagnostics.evidence import Evidence, Hypothesis
-from diagnostics.hypotheses import domain_shift, label_error, label_protocol, leakage, none, overfit, scale, threshold, underfit
+from diagnostics.hypotheses import (
+    domain_shift,
+    label_error,
+    label_protocol,
+    leakage,
+    none,
+    overfit,
+    scale,
+    threshold,
+    underfit,
+)
 
 # Order of questioning: is the score at home honest, was it learned, is it only the threshold or the size, are the labels to blame,
 # and what is left is the shift.

@@ -27,12 +27,22 @@ def describe(what: str, shift: Shift) -> str:
     """One sentence on a shift measurement, every number beside its null."""
     parts = []
     if shift.auc is not None:
-        parts.append(f"a classifier tells them apart with AUC {fraction(shift.auc)}" + (f" (halves of home: {fraction(shift.auc_null)})" if shift.auc_null is not None else ""))
+        parts.append(
+            f"a classifier tells them apart with AUC {fraction(shift.auc)}"
+            + (f" (halves of home: {fraction(shift.auc_null)})" if shift.auc_null is not None else "")
+        )
     if shift.mmd_ratio is not None:
-        parts.append(f"MMD is {shift.mmd_ratio:.1f} times what halves of home reach" + (f" (p {shift.p:.3f})" if shift.p is not None else ""))
+        parts.append(
+            f"MMD is {shift.mmd_ratio:.1f} times what halves of home reach"
+            + (f" (p {shift.p:.3f})" if shift.p is not None else "")
+        )
     if shift.outside is not None:
-        parts.append(f"{percent(shift.outside)} lie outside what home covers (null {percent(shift.outside_null)})")
-    return f"{what}: {', '.join(parts)}." + (f" {shift.note[0].upper()}{shift.note[1:]}." if shift.note else "")
+        parts.append(
+            f"{percent(shift.outside)} lie outside what home covers (null {percent(shift.outside_null)})"
+        )
+    return f"{what}: {', '.join(parts)}." + (
+        f" {shift.note[0].upper()}{shift.note[1:]}." if shift.note else ""
+    )
 
 
 def kinds(evidence: Evidence, domain: str) -> tuple[str, list[Clue]]:
@@ -41,7 +51,10 @@ def kinds(evidence: Evidence, domain: str) -> tuple[str, list[Clue]]:
     if table is None or table.empty:
         return "", []
     clues = [
-        Clue(None, f"{row.words[0].upper()}{row.words[1:]} differs by {row.effect:.1f} home standard deviations ({row.kind}).")
+        Clue(
+            None,
+            f"{row.words[0].upper()}{row.words[1:]} differs by {row.effect:.1f} home standard deviations ({row.kind}).",
+        )
         for row in table[table["effect"] >= NOTABLE_EFFECT].head(4).itertuples()
     ]
     # Size has a hypothesis of its own; what is left decides the kind.
@@ -57,40 +70,100 @@ def test(evidence: Evidence) -> Hypothesis:
     """
     domain = evidence.away or (evidence.unlabelled[0] if evidence.unlabelled else None)
     if domain is None:
-        return Hypothesis(CODE, NAME, "untested", None, "There is no real-world domain to compare with.", missing="give --real-world SOURCE")
+        return Hypothesis(
+            CODE,
+            NAME,
+            "untested",
+            None,
+            "There is no real-world domain to compare with.",
+            missing="give --real-world SOURCE",
+        )
     image, objects = evidence.shift_image.get(domain), evidence.shift_object.get(domain)
     kind, factor_clues = kinds(evidence, domain)
-    clues = [Clue(is_shifted(shift), describe(what, shift)) for what, shift in (("Pictures", image), ("Objects", objects)) if shift is not None and shift.mmd is not None]
+    clues = [
+        Clue(is_shifted(shift), describe(what, shift))
+        for what, shift in (("Pictures", image), ("Objects", objects))
+        if shift is not None and shift.mmd is not None
+    ]
     clues += factor_clues
     shown = is_shifted(image) or is_shifted(objects)
     name = f"{NAME} ({kind})" if kind else NAME
     if evidence.gap is None:
         seen = "differs from training" if shown else "could not be told from training"
-        statement = f"{domain} {seen}" + (f", mostly in {kind}" if kind and shown else "") + "; what that costs cannot be measured without labels."
+        statement = (
+            f"{domain} {seen}"
+            + (f", mostly in {kind}" if kind and shown else "")
+            + "; what that costs cannot be measured without labels."
+        )
         return Hypothesis(CODE, name, "untested", None, statement, tuple(clues), missing=NO_LABELS, kind=kind)
     if not evidence.gap_is_real:
-        statement = f"{domain} differs, but does no harm: AP50 is {fraction(evidence.away_ap50)} against {fraction(evidence.home_ap50)}." if shown else f"{domain} shows no harmful difference."
+        statement = (
+            f"{domain} differs, but does no harm: AP50 is {fraction(evidence.away_ap50)} against {fraction(evidence.home_ap50)}."
+            if shown
+            else f"{domain} shows no harmful difference."
+        )
         return Hypothesis(CODE, name, "rejected", 0.0, statement, tuple(clues), kind=kind)
     photometric = evidence.recoveries.get("photometric match")
     if photometric is not None:
-        clues.append(Clue(photometric.share >= 0.5, f"Matching brightness and colours to home takes AP50 on {photometric.images} pictures from {fraction(photometric.before)} to {fraction(photometric.after)}."))
-    recall, home_recall = evidence.max_recall.get(domain, float("nan")), evidence.max_recall.get(evidence.home, float("nan"))
-    clues.append(Clue(home_recall - recall > 0.15, f"Recall at the lowest confidence falls from {fraction(home_recall)} to {fraction(recall)}: {'it does not see them at all' if recall < 0.5 * home_recall else 'it still sees most of them'}."))
+        clues.append(
+            Clue(
+                photometric.share >= 0.5,
+                f"Matching brightness and colours to home takes AP50 on {photometric.images} pictures from {fraction(photometric.before)} to {fraction(photometric.after)}.",
+            )
+        )
+    recall, home_recall = (
+        evidence.max_recall.get(domain, float("nan")),
+        evidence.max_recall.get(evidence.home, float("nan")),
+    )
+    clues.append(
+        Clue(
+            home_recall - recall > 0.15,
+            f"Recall at the lowest confidence falls from {fraction(home_recall)} to {fraction(recall)}: {'it does not see them at all' if recall < 0.5 * home_recall else 'it still sees most of them'}.",
+        )
+    )
     if shown is None:
-        return Hypothesis(CODE, name, "untested", None, f"AP50 falls by {points(evidence.gap)}, but embeddings are not at hand to compare the pictures.", tuple(clues), missing="give the weights", kind=kind)
+        return Hypothesis(
+            CODE,
+            name,
+            "untested",
+            None,
+            f"AP50 falls by {points(evidence.gap)}, but embeddings are not at hand to compare the pictures.",
+            tuple(clues),
+            missing="give the weights",
+            kind=kind,
+        )
     if not shown:
-        return Hypothesis(CODE, name, "rejected", 0.0, f"Neither pictures nor objects of {domain} differ from home beyond what halves of home do.", tuple(clues), kind=kind)
+        return Hypothesis(
+            CODE,
+            name,
+            "rejected",
+            0.0,
+            f"Neither pictures nor objects of {domain} differ from home beyond what halves of home do.",
+            tuple(clues),
+            kind=kind,
+        )
     left = 1 - explained_elsewhere(evidence)
     status = judge(left)
     if status == "rejected":
-        statement = f"{domain} differs from training, but other suspects explain {percent(1 - left)} of the fall."
+        statement = (
+            f"{domain} differs from training, but other suspects explain {percent(1 - left)} of the fall."
+        )
         return Hypothesis(CODE, name, status, clip(left), statement, tuple(clues), kind=kind)
     statement = (
         f"AP50 falls from {fraction(evidence.home_ap50)} to {fraction(evidence.away_ap50)} on {domain}, whose pictures differ from training"
         + (f" above all in {kind}" if kind else "")
         + f"; {percent(clip(left))} of the fall is left when every other measured suspect has had its share."
     )
-    return Hypothesis(CODE, name, status, clip(left), statement, tuple(clues), missing="" if status == "supported" else "label more clips, or add target pictures and train again", kind=kind)
+    return Hypothesis(
+        CODE,
+        name,
+        status,
+        clip(left),
+        statement,
+        tuple(clues),
+        missing="" if status == "supported" else "label more clips, or add target pictures and train again",
+        kind=kind,
+    )
 
 
 def explained_elsewhere(evidence: Evidence) -> float:

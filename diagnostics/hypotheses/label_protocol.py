@@ -14,21 +14,69 @@ def test(evidence: Evidence) -> Hypothesis:
     Whether the *definition* of the object differs (are puddles potholes?) cannot be seen in boxes; that part stays with the audit.
     """
     if evidence.gap is None or evidence.away is None:
-        return Hypothesis(CODE, NAME, "untested", None, "How the real world is labelled cannot be compared without labels.", missing=NO_LABELS)
+        return Hypothesis(
+            CODE,
+            NAME,
+            "untested",
+            None,
+            "How the real world is labelled cannot be compared without labels.",
+            missing=NO_LABELS,
+        )
     if not evidence.gap_is_real:
-        return Hypothesis(CODE, NAME, "rejected", 0.0, f"There is no gap for labels to explain on {evidence.away}.")
-    loose, loose_home = evidence.loose.get(evidence.away, float("nan")), evidence.loose.get(evidence.home, float("nan"))
+        return Hypothesis(
+            CODE, NAME, "rejected", 0.0, f"There is no gap for labels to explain on {evidence.away}."
+        )
+    loose, loose_home = (
+        evidence.loose.get(evidence.away, float("nan")),
+        evidence.loose.get(evidence.home, float("nan")),
+    )
     bound = max(0.0, (loose - evidence.away_ap50) - max(0.0, loose_home - evidence.home_ap50)) / evidence.gap
-    clues = [Clue(bound >= 0.5, f"With a match at IoU .1 instead of .5, AP is {fraction(loose)} on {evidence.away} and {fraction(loose_home)} at home: other boxes around the same objects explain at most {percent(clip(bound))} of the gap.")]
+    clues = [
+        Clue(
+            bound >= 0.5,
+            f"With a match at IoU .1 instead of .5, AP is {fraction(loose)} on {evidence.away} and {fraction(loose_home)} at home: other boxes around the same objects explain at most {percent(clip(bound))} of the gap.",
+        )
+    ]
     audit = "look at 20 misses and 20 false positives in the App: are they objects by this domain's rulebook?"
     redrawn = evidence.redrawn
     if bound < 0.25:
         statement = f"Boxes drawn by another rule could explain at most {percent(clip(bound))} of the fall to {evidence.away}."
-        return Hypothesis(CODE, NAME, "rejected", clip(bound), statement, tuple(clues), missing=f"what counts as an object is not tested: {audit}")
+        return Hypothesis(
+            CODE,
+            NAME,
+            "rejected",
+            clip(bound),
+            statement,
+            tuple(clues),
+            missing=f"what counts as an object is not tested: {audit}",
+        )
     if redrawn is None:
-        return Hypothesis(CODE, NAME, "untested", None, "Too few detections overlap an object to compare how boxes are drawn.", tuple(clues), missing=audit)
+        return Hypothesis(
+            CODE,
+            NAME,
+            "untested",
+            None,
+            "Too few detections overlap an object to compare how boxes are drawn.",
+            tuple(clues),
+            missing=audit,
+        )
     share = (redrawn.after - redrawn.before) / evidence.gap
-    clues.append(Clue(share >= 0.5, f"Objects are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the detections on them; stretching every detection so takes AP50 from {fraction(redrawn.before)} to {fraction(redrawn.after)}."))
-    statement = f"Redrawing every box by one rule wins back {percent(clip(share))} of the fall to {evidence.away}."
+    clues.append(
+        Clue(
+            share >= 0.5,
+            f"Objects are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the detections on them; stretching every detection so takes AP50 from {fraction(redrawn.before)} to {fraction(redrawn.after)}.",
+        )
+    )
+    statement = (
+        f"Redrawing every box by one rule wins back {percent(clip(share))} of the fall to {evidence.away}."
+    )
     status = judge(share)
-    return Hypothesis(CODE, NAME, status, clip(share) if status != "untested" else None, statement, tuple(clues), missing=audit)
+    return Hypothesis(
+        CODE,
+        NAME,
+        status,
+        clip(share) if status != "untested" else None,
+        statement,
+        tuple(clues),
+        missing=audit,
+    )

@@ -13,18 +13,57 @@ def test(evidence: Evidence) -> Hypothesis:
     """Supported when the whole interval of the gap is harmless and home itself is learned; rejected when the gap is real."""
     gap = evidence.gap
     if gap is None:
-        return Hypothesis(CODE, NAME, "untested", None, "Whether there is a failure cannot be measured without labels out there.", missing=NO_LABELS)
+        return Hypothesis(
+            CODE,
+            NAME,
+            "untested",
+            None,
+            "Whether there is a failure cannot be measured without labels out there.",
+            missing=NO_LABELS,
+        )
     bounds = evidence.gap_interval
     where = f"AP50 is {fraction(evidence.home_ap50)} in-domain and {fraction(evidence.away_ap50)} on {evidence.away}"
-    clues = [Clue(None, f"Difference {points(gap)} ({interval(bounds.low, bounds.high, bounds.note)})." if bounds else f"Difference {points(gap)}.")]
+    clues = [
+        Clue(
+            None,
+            f"Difference {points(gap)} ({interval(bounds.low, bounds.high, bounds.note)})."
+            if bounds
+            else f"Difference {points(gap)}.",
+        )
+    ]
     if evidence.gap_is_real:
         return Hypothesis(CODE, NAME, "rejected", 0.0, f"The failure is real: {where}.", tuple(clues))
     if evidence.home_ap50 < LEARNED_AP50:
-        return Hypothesis(CODE, NAME, "rejected", 0.0, f"The detector fails in-domain too: {where}.", tuple(clues))
+        return Hypothesis(
+            CODE, NAME, "rejected", 0.0, f"The detector fails in-domain too: {where}.", tuple(clues)
+        )
     high = bounds.high if bounds and bounds.high is not None else None
     if high is not None and high <= HARMLESS_GAP:
-        return Hypothesis(CODE, NAME, "supported", 1.0, f"No failure: {where}, a difference that harms nobody.", tuple(clues))
+        return Hypothesis(
+            CODE,
+            NAME,
+            "supported",
+            1.0,
+            f"No failure: {where}, a difference that harms nobody.",
+            tuple(clues),
+        )
     if high is not None and gap <= HARMLESS_GAP:
         score = 1 - max(0.0, gap) / HARMLESS_GAP * 0.5
-        return Hypothesis(CODE, NAME, "supported", score, f"No failure shown: {where}.", tuple(clues), missing="more labelled clips would narrow the interval")
-    return Hypothesis(CODE, NAME, "untested", None, f"The difference is not resolved: {where}.", tuple(clues), missing="label more clips, at least 5 in each domain")
+        return Hypothesis(
+            CODE,
+            NAME,
+            "supported",
+            score,
+            f"No failure shown: {where}.",
+            tuple(clues),
+            missing="more labelled clips would narrow the interval",
+        )
+    return Hypothesis(
+        CODE,
+        NAME,
+        "untested",
+        None,
+        f"The difference is not resolved: {where}.",
+        tuple(clues),
+        missing="label more clips, at least 5 in each domain",
+    )

@@ -12,9 +12,18 @@ CODE, NAME = "scale", "Object size"
 def test(evidence: Evidence) -> Hypothesis:
     """Two independent readings: recall at home re-weighted to the real world's sizes, and a second pass at another input size."""
     if evidence.gap is None or evidence.away is None:
-        return Hypothesis(CODE, NAME, "untested", None, "What size costs cannot be measured without labels out there.", missing=NO_LABELS)
+        return Hypothesis(
+            CODE,
+            NAME,
+            "untested",
+            None,
+            "What size costs cannot be measured without labels out there.",
+            missing=NO_LABELS,
+        )
     if not evidence.gap_is_real:
-        return Hypothesis(CODE, NAME, "rejected", 0.0, f"There is no gap for size to explain on {evidence.away}.")
+        return Hypothesis(
+            CODE, NAME, "rejected", 0.0, f"There is no gap for size to explain on {evidence.away}."
+        )
     clues: list[Clue] = []
     readings: list[tuple[float, float | None, float | None]] = []
     factors = evidence.factors.get(evidence.away)
@@ -22,23 +31,59 @@ def test(evidence: Evidence) -> Hypothesis:
     same_size = sizes is not None and len(sizes) == 1 and float(sizes["effect"].iloc[0]) < NOTABLE_EFFECT
     if sizes is not None and len(sizes):
         row = sizes.iloc[0]
-        clues.append(Clue(not same_size, f"Median object side: {row['home']:.0f} network pixels at home, {row['away']:.0f} on {evidence.away}."))
+        clues.append(
+            Clue(
+                not same_size,
+                f"Median object side: {row['home']:.0f} network pixels at home, {row['away']:.0f} on {evidence.away}.",
+            )
+        )
     size = evidence.size
     if size is not None and size.share is not None:
         readings.append((size.share, None, None))
-        clues.append(Clue(size.share >= 0.5, f"At home, objects of the real world's sizes are found with recall {fraction(size.matched_recall)} (all sizes: {fraction(size.home_recall)}; out there: {fraction(size.away_recall)}): size explains {percent(clip(size.share))} of the fall."))
+        clues.append(
+            Clue(
+                size.share >= 0.5,
+                f"At home, objects of the real world's sizes are found with recall {fraction(size.matched_recall)} (all sizes: {fraction(size.home_recall)}; out there: {fraction(size.away_recall)}): size explains {percent(clip(size.share))} of the fall.",
+            )
+        )
     elif size is not None:
-        clues.append(Clue(None, f"Only {percent(size.support)} of the real world's objects have a size that home has examples of, so sizes cannot be matched."))
+        clues.append(
+            Clue(
+                None,
+                f"Only {percent(size.support)} of the real world's objects have a size that home has examples of, so sizes cannot be matched.",
+            )
+        )
     for name, found in evidence.recoveries.items():
         if name.startswith("imgsz"):
             readings.append((found.share, found.low, found.high))
-            clues.append(Clue(found.share >= 0.5, f"Shown at {name.removeprefix('imgsz ')} px, AP50 on {found.images} of its pictures goes from {fraction(found.before)} to {fraction(found.after)}: {percent(clip(found.share))} of the gap."))
+            clues.append(
+                Clue(
+                    found.share >= 0.5,
+                    f"Shown at {name.removeprefix('imgsz ')} px, AP50 on {found.images} of its pictures goes from {fraction(found.before)} to {fraction(found.after)}: {percent(clip(found.share))} of the gap.",
+                )
+            )
     if not readings:
-        return Hypothesis(CODE, NAME, "untested", None, "Sizes do not overlap and no second pass was possible.", tuple(clues), missing="give the weights, so that the pictures can be shown larger")
+        return Hypothesis(
+            CODE,
+            NAME,
+            "untested",
+            None,
+            "Sizes do not overlap and no second pass was possible.",
+            tuple(clues),
+            missing="give the weights, so that the pictures can be shown larger",
+        )
     best = max(readings, key=lambda reading: reading[0])
     status = judge(*best)
     if status == "untested" and same_size and best[0] < 0.5:
         # Something else makes another input size help a little; sizes themselves are alike.
         status = "rejected"
     statement = f"Size accounts for at most {percent(clip(best[0]))} of the fall to {evidence.away}."
-    return Hypothesis(CODE, NAME, status, clip(best[0]) if status != "untested" else None, statement, tuple(clues), "" if status != "untested" else "train or predict at the size that helped, on more labelled clips")
+    return Hypothesis(
+        CODE,
+        NAME,
+        status,
+        clip(best[0]) if status != "untested" else None,
+        statement,
+        tuple(clues),
+        "" if status != "untested" else "train or predict at the size that helped, on more labelled clips",
+    )

@@ -18,29 +18,85 @@ def test(evidence: Evidence) -> Hypothesis:
     clues: list[Clue] = []
     if learning.slope is not None and learning.gain is not None:
         rising = learning.slope_low is not None and learning.slope_low > 0
-        clues.append(Clue(rising, f"Validation AP50 {'still rises' if rising else 'has levelled off'}: {learning.slope:+.4f} an epoch at the end of {count(learning.epochs, 'epoch')}."))
+        clues.append(
+            Clue(
+                rising,
+                f"Validation AP50 {'still rises' if rising else 'has levelled off'}: {learning.slope:+.4f} an epoch at the end of {count(learning.epochs, 'epoch')}.",
+            )
+        )
     elif learning.epochs:
         clues.append(Clue(True, f"{count(learning.epochs, 'epoch')}: too few to call anything trained."))
     else:
         clues.append(Clue(None, "No learning curve (results.csv) is available."))
     level = train if train == train else home
     if level == level:
-        clues.append(Clue(level < LEARNED_AP50, f"AP50 on {'its own training pictures' if train == train else 'in-domain pictures'} is {fraction(level)}."))
+        clues.append(
+            Clue(
+                level < LEARNED_AP50,
+                f"AP50 on {'its own training pictures' if train == train else 'in-domain pictures'} is {fraction(level)}.",
+            )
+        )
     if level != level and learning.last_ap50 is not None:
         level = learning.last_ap50
     if level != level:
-        return Hypothesis(CODE, NAME, "untested", None, "Neither a learning curve nor labelled in-domain pictures are at hand.", tuple(clues), missing="give --history results.csv, or labels")
+        return Hypothesis(
+            CODE,
+            NAME,
+            "untested",
+            None,
+            "Neither a learning curve nor labelled in-domain pictures are at hand.",
+            tuple(clues),
+            missing="give --history results.csv, or labels",
+        )
     if level < LEARNED_AP50:
-        few = "" if learning.epochs > MIN_TAIL else f" after {count(learning.epochs, 'epoch')}" if learning.epochs else ""
-        return Hypothesis(CODE, NAME, "supported", clip(1 - level / LEARNED_AP50 * 0.5), f"It has not learned its own data: AP50 {fraction(level)}{few}.", tuple(clues))
+        few = (
+            ""
+            if learning.epochs > MIN_TAIL
+            else f" after {count(learning.epochs, 'epoch')}"
+            if learning.epochs
+            else ""
+        )
+        return Hypothesis(
+            CODE,
+            NAME,
+            "supported",
+            clip(1 - level / LEARNED_AP50 * 0.5),
+            f"It has not learned its own data: AP50 {fraction(level)}{few}.",
+            tuple(clues),
+        )
     if learning.gain is None:
         statement = f"It has learned its own data (AP50 {fraction(level)})."
-        return Hypothesis(CODE, NAME, "rejected", 0.0, statement, tuple(clues), missing="" if learning.epochs else "give --history results.csv to see whether it was still rising")
+        return Hypothesis(
+            CODE,
+            NAME,
+            "rejected",
+            0.0,
+            statement,
+            tuple(clues),
+            missing=""
+            if learning.epochs
+            else "give --history results.csv to see whether it was still rising",
+        )
     if not evidence.gap_is_real or evidence.gap is None:
-        return Hypothesis(CODE, NAME, "rejected", 0.0, f"It has learned its own data (AP50 {fraction(level)}) and there is no gap for more epochs to close.", tuple(clues))
+        return Hypothesis(
+            CODE,
+            NAME,
+            "rejected",
+            0.0,
+            f"It has learned its own data (AP50 {fraction(level)}) and there is no gap for more epochs to close.",
+            tuple(clues),
+        )
     share = learning.gain / evidence.gap
     statement = (
         f"In-domain AP50 is {fraction(home)}; {AHEAD} more epochs at the final slope would add at most {points(learning.gain)} at home, "
         f"against a fall of {points(evidence.gap)} to {evidence.away}."
     )
-    return Hypothesis(CODE, NAME, judge(share), clip(share), statement, tuple(clues), missing="" if judge(share) != "untested" else "train longer and look again")
+    return Hypothesis(
+        CODE,
+        NAME,
+        judge(share),
+        clip(share),
+        statement,
+        tuple(clues),
+        missing="" if judge(share) != "untested" else "train longer and look again",
+    )
