@@ -71,6 +71,8 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[Row], list[Not
 def parse_row(line: str, classes: Sequence[str]) -> tuple[Row, str]:
     """One label row -> box and what was repaired ("" if nothing). Raises ValueError with the reason for a row that must be rejected."""
     fields = line.split()
+    if not fields:
+        raise ValueError("empty row")
     if line.lstrip().startswith("#"):
         raise ValueError("comment; YOLO label files have none")
     if len(fields) == 1 and "," in line:

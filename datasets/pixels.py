@@ -47,7 +47,8 @@ def probe(path: Path) -> tuple[int, int]:
         with Image.open(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(0x0112, 1) in _TRANSPOSED
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):
+        # ImportError: ultralytics patches Pillow to ask for a HEIF plugin whenever a file is no picture.
         raise UnreadablePicture(f"not a picture ({looks_like(path)})") from None
     except Image.DecompressionBombError:
         raise UnreadablePicture("too large (over 179 megapixels)") from None
@@ -78,7 +79,7 @@ def decode(path: Path) -> Pixels:
         raw = path.read_bytes()
         with Image.open(path) as header:
             kind, mode, turn = header.format, header.mode, header.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
         raise UnreadablePicture(f"unreadable ({error})") from None
     whole = kind != "JPEG" or b"\xff\xd9" in raw[-64:]
     if whole and mode in ("RGB", "L"):

@@ -6,6 +6,7 @@ is one group, and one group is one observation however many frames it has.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,10 +65,13 @@ def thin(rng: np.random.Generator, size: int, limit: int) -> Ints:
 
 
 def pooled_components(home: Floats, away: Floats) -> tuple[Floats, Floats]:
-    """Standardised principal components fitted on both sides together, which keeps the permutation test exact."""
+    """Principal components fitted on both sides together, which keeps the permutation test exact.
+
+    Dimensions are not scaled one by one: that would shrink just the one along which the sides lie apart.
+    """
     both = np.concatenate([home, away]).astype(float)
     width = min(COMPONENTS, both.shape[1], len(both) - 1)
-    reduced = make_pipeline(StandardScaler(), PCA(width, svd_solver="full")).fit_transform(both)
+    reduced = PCA(width, svd_solver="full").fit_transform(both)
     return reduced[: len(home)], reduced[len(home) :]
 
 
@@ -89,6 +93,12 @@ class GroupSums:
         matrix = kernel(points)
         self.sums = member.T @ matrix @ member
         self.sizes = member.sum(0)
+
+    def within(self, chosen: Bools) -> GroupSums:
+        """The same sums, and so the same kernel, for some of the groups."""
+        part = copy(self)
+        part.sums, part.sizes = self.sums[np.ix_(chosen, chosen)], self.sizes[chosen]
+        return part
 
     def mmd(self, away: Floats) -> Floats:
         """Unbiased squared MMD of each labelling, (R,); away: (R, G), 1 where a group is on the away side. NaN if a side has one point."""
@@ -204,7 +214,7 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
     )
     mmd_null = auc_null = None
     if n_home >= 4:
-        halves = GroupSums(first, home_groups.astype(str)).mmd(labellings(rng, n_home, n_home // 2, HALVES))
+        halves = sums.within(observed[0] == 0).mmd(labellings(rng, n_home, n_home // 2, HALVES))
         mmd_null = float(np.nanquantile(halves, 0.95))
         auc_null = half_auc(rng, first, home_groups)
     note = ""

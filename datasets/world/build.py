@@ -62,26 +62,25 @@ class Clip:
 
     def pictures(self) -> Iterator[tuple[View, Boxes]]:
         """Each frame's view and the boxes its (possibly careless) annotator drew, (N, 4) xyxy pixels."""
-        rng = np.random.default_rng(self.seed)
-        strip = build_strip(rng, self.dials)
+        # A stream of its own for each thing drawn, so that turning one dial changes nothing else.
+        road, looks, traffic, plants, mounting, sways, sensor, annotator = (
+            np.random.default_rng([*self.seed, stream]) for stream in range(8)
+        )
+        strip = build_strip(road, self.dials)
         ground = Ground(strip)
-        look = draw_look(rng, self.dials)
-        vehicles = draw_traffic(rng, strip, self.dials)
-        trees = [
-            tree(rng, side * rng.uniform(strip.half_road + 3.2, 11.0), rng.uniform(0, LENGTH))
-            for side in (-1, 1)
-            for _ in range(int(rng.integers(1, 5)))
-        ]
-        mount = draw_mount(rng, strip, self.dials)
+        look = draw_look(looks, self.dials)
+        vehicles = draw_traffic(traffic, strip, self.dials)
+        trees = draw_trees(plants, strip)
+        mount = draw_mount(mounting, strip, self.dials)
         for index in range(self.frames):
-            sway = rng.normal(0, [0.12, 0.5, 0.6, 0.4])
+            sway = sways.normal(0, [0.12, 0.5, 0.6, 0.4])
             camera = Camera(
-                x=mount.x + sway[0],
+                x=mount.x + float(sway[0]),
                 y=mount.y + index * self.metres_between_frames,
-                height=mount.height * (1 + 0.02 * sway[0]),
-                pitch=min(mount.pitch + sway[1], 90.0),
-                yaw=mount.yaw + sway[2],
-                roll=mount.roll + sway[3],
+                height=mount.height * (1 + 0.02 * float(sway[0])),
+                pitch=min(mount.pitch + float(sway[1]), 90.0),
+                yaw=mount.yaw + float(sway[2]),
+                roll=mount.roll + float(sway[3]),
                 width=self.width,
                 height_px=self.height,
             )
@@ -93,9 +92,18 @@ class Clip:
                 trees=trees,
                 seconds=index * self.seconds_between_frames,
                 label_margin=LABEL_MARGIN[self.dials.label_convention],
-                rng=rng,
+                rng=sensor,
             )
-            yield view, annotate(rng, view, self.dials, (self.width, self.height))
+            yield view, annotate(annotator, view, self.dials, (self.width, self.height))
+
+
+def draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
+    """A few trees on either side, clear of the road."""
+    return [
+        tree(rng, side * rng.uniform(strip.half_road + 3.2, 11.0), rng.uniform(0, LENGTH))
+        for side in (-1, 1)
+        for _ in range(int(rng.integers(1, 5)))
+    ]
 
 
 def draw_look(rng: np.random.Generator, dials: Dials) -> Look:

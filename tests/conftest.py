@@ -1,0 +1,103 @@
+"""Shared fixtures: an isolated home for everything our dependencies write, one database for all tests, one run of the main job."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Before anything imports ultralytics or fiftyone: see train/environment.py.
+_SANDBOX = Path(tempfile.mkdtemp(prefix="shiftscope-tests-"))
+os.environ["SHIFTSCOPE_RUNS"] = str(_SANDBOX / "runs")
+os.environ["YOLO_CONFIG_DIR"] = str(_SANDBOX / "ultralytics")
+os.environ["MPLCONFIGDIR"] = str(_SANDBOX / "matplotlib")
+os.environ["FIFTYONE_DATABASE_NAME"] = "shiftscope_tests"
+os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+
+import train  # noqa: E402, F401
+
+SCRIPT = str(Path(sys.executable).with_name("shiftscope"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """A mongod of the tests' own: two processes would otherwise share whatever database this user already runs."""
+    from reports.doctor import mongod_path
+
+    binary = mongod_path()
+    assert binary is not None, "mongod is missing: run make setup"
+    folder = _SANDBOX / "mongo"
+    folder.mkdir()
+    port = free_port()
+    command = [str(binary), "--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    uri = f"mongodb://127.0.0.1:{port}"
+    os.environ["FIFTYONE_DATABASE_URI"] = uri
+    yield uri
+    process.terminate()
+    process.wait(timeout=30)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def run_script(*arguments: str, cwd: Path, timeout: float = 600, **environment: str) -> Outcome:
+    """The console script as people call it; ultralytics behaves differently inside pytest's own process."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    begin = time.monotonic()
+    done = subprocess.run(
+        [SCRIPT, *arguments],
+        cwd=cwd,
+        env={**inherited, "SHIFTSCOPE_RUNS": str(cwd / "runs"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
+
+
+@dataclass(frozen=True)
+class MainJob:
+    """The main job, run once for all tests that look at its result."""
+
+    cwd: Path
+    folder: Path
+    outcome: Outcome
+    record: dict
+
+
+@pytest.fixture(scope="session")
+def main_job(database: str) -> MainJob:
+    """`shiftscope report` without arguments, training included."""
+    cwd = _SANDBOX / "demo"
+    cwd.mkdir()
+    outcome = run_script("report", cwd=cwd, timeout=1500)
+    assert outcome.code == 0, outcome.stderr[-3000:]
+    folder = next((cwd / "runs" / "report").iterdir())
+    return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))

@@ -1,0 +1,76 @@
+"""The house keeps its shape: imports point one way, and each heavy library has one door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOW = ["datasets", "train", "diagnostics", "reports"]
+MAY_IMPORT = {
+    "datasets": {"datasets"},
+    "train": {"datasets", "train"},
+    "diagnostics": {"datasets", "diagnostics"},
+    "reports": set(FLOW),
+}
+DOORS = {
+    "ultralytics": {"train/forward.py", "train/training.py"},
+    "fiftyone": {"reports/workbench.py"},
+    "kagglehub": set(),
+    "av": {"datasets/video.py", "datasets/world/build.py"},
+    "jinja2": {"reports/page.py"},
+    "matplotlib": {"reports/figures.py"},
+    "torch": {"train/forward.py", "train/training.py", "reports/doctor.py"},
+}
+MODULES = sorted(path for package in FLOW for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_follow_the_flow(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name for name in imports(path) if name.split(".")[0] in FLOW}
+    assert {name.split(".")[0] for name in ours} <= MAY_IMPORT[package]
+    if package == "diagnostics":
+        assert all(name.startswith(("diagnostics", "datasets.tables")) for name in ours), ours
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_library_has_its_door(library: str) -> None:
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in MODULES
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users == DOORS[library]
+
+
+def test_diagnostics_touches_no_files() -> None:
+    for path in (ROOT / "diagnostics").rglob("*.py"):
+        assert not {"pathlib", "os", "io", "shutil", "tempfile"} & {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_templates_escape_everything() -> None:
+    for path in (ROOT / "reports" / "templates").iterdir():
+        assert "|safe" not in path.read_text(encoding="utf-8").replace(" ", ""), path
+
+
+def test_no_html_in_python() -> None:
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        assert not any(tag in text for tag in ("<div", "<table", "<td", "<span")), path
+
+
+def test_there_is_no_utils() -> None:
+    assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]

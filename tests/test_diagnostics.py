@@ -1,0 +1,287 @@
+"""Sweep, errors, calibration, shift, factors, leakage, acquisition: each against something known without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from diagnostics import acquisition, calibration, factors, label_free, leakage, shift, slices, sweep
+from diagnostics.counterfactuals import loose_ap, redraw, size_match, stretch
+from diagnostics.error_types import decompose, missed_objects
+from diagnostics.learning import read_curve
+from diagnostics.matching import Detections, match
+from diagnostics.wording import count, fraction, interval, percent, points
+from tests.worlds import make_domain
+
+
+def test_sweep_equals_scoring_filtered_detections() -> None:
+    domain = make_domain(clips=6, seed=1)
+    arrays = domain.detection_arrays
+    table = sweep.sweep(domain.table)
+    for confidence in (0.05, 0.3, 0.62, 0.9):
+        keep = arrays.confidence >= confidence
+        filtered = Detections(arrays.image[keep], arrays.label[keep], arrays.xywh[keep], arrays.confidence[keep])
+        again = match(domain.object_arrays, filtered, n_images=len(domain.pictures), n_classes=1)
+        hits = int((again.hit[:, 0] & 1).sum())
+        row = table.iloc[(table["confidence"] - confidence).abs().argmin()]
+        assert row["precision"] == pytest.approx(hits / keep.sum())
+        assert row["recall"] == pytest.approx(hits / len(domain.boxes))
+        assert row["f1"] == pytest.approx(2 * hits / (keep.sum() + len(domain.boxes)))
+        assert row["false_positives_per_image"] == pytest.approx((keep.sum() - hits) / len(domain.pictures))
+
+
+def test_sweep_by_hand() -> None:
+    points_ = sweep.curve(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False]), 3, 2, np.array([0.65, 0.75, 0.95]))
+    np.testing.assert_allclose(points_["precision"], [2 / 3, 1 / 2, np.nan])
+    np.testing.assert_allclose(points_["recall"], [2 / 3, 1 / 3, 0])
+    np.testing.assert_allclose(points_["f1"], [2 / 3, 2 / 5, 0])
+    np.testing.assert_allclose(points_["false_positives_per_image"], [0.5, 0.5, 0])
+
+
+def test_choosing_on_the_test_clips_is_optimistic() -> None:
+    gaps = []
+    for seed in range(12):
+        domain = make_domain(clips=6, frames=2, seed=seed)
+        gaps.append(sweep.best(sweep.sweep(domain.table))[0] - sweep.crossfitted_best_f1(domain.table, domain.group_numbers, seed=seed))
+    assert np.mean(gaps) > 0
+
+
+def test_error_types_of_a_picture_drawn_by_hand() -> None:
+    """One of each: hit, duplicate, misplaced, background, and two missed objects, one of which the misplaced one would have found."""
+    truth = [[0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 500, 100]]
+    found = [([0, 0, 100, 100], 0.9), ([2, 2, 100, 100], 0.8), ([230, 40, 330, 140], 0.7), ([600, 300, 650, 350], 0.6)]
+    domain = make_domain(pictures=[(truth, found)])
+    outcomes = domain.outcomes
+    assert outcomes["outcome"].tolist() == ["hit", "duplicate", "location", "background"]
+    assert missed_objects(domain.table, outcomes).tolist() == [1, 2]
+    table = decompose(domain.table, outcomes, confidence=0.0).set_index("type")
+    assert table["count"].to_dict() == {"class": 0, "location": 1, "both": 0, "duplicate": 1, "background": 1, "missed": 2}
+    # AP50: one hit of three objects, 34 of 101 recall points at precision 1. Mending the misplaced one (third in rank, after a
+    # duplicate) adds 33 points at precision 2/3; not counting the object nothing saw makes the hit 51 of 101.
+    assert table.loc["location", "delta_ap50"] == pytest.approx(33 / 101 * 2 / 3)
+    assert table.loc["missed", "delta_ap50"] == pytest.approx((51 - 34) / 101)
+    assert table.loc["background", "delta_ap50"] == 0
+
+
+def test_wrong_class_is_a_class_error() -> None:
+    domain = make_domain(pictures=[([[0, 0, 100, 100]], [([0, 0, 100, 100], 0.9, 1)])], classes=("pothole", "crack"))
+    assert domain.outcomes["outcome"].tolist() == ["class"]
+    assert decompose(domain.table, domain.outcomes, confidence=0).set_index("type").loc["class", "count"] == 1
+
+
+def test_where_ap_is_near_zero_deltas_are_missing() -> None:
+    domain = make_domain(pictures=[([[0, 0, 100, 100]] * 1, [([300, 300, 350, 350], 0.9)])])
+    assert decompose(domain.table, domain.outcomes, confidence=0)["delta_ap50"].isna().all()
+
+
+def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.05, 1, 20_000)
+
+    def outcomes(rate: np.ndarray) -> pd.DataFrame:
+        hit = rng.random(len(rate)) < rate
+        return pd.DataFrame({"confidence": confidence, "outcome": np.where(hit, "hit", "background"), "nearest_iou": np.where(hit, 0.8, 0.0)})
+
+    assert calibration.calibrate(outcomes(confidence)).d_ece < 0.015
+    assert calibration.calibrate(outcomes(np.maximum(confidence - 0.2, 0))).d_ece == pytest.approx(0.19, abs=0.02)
+    assert calibration.calibrate(outcomes(confidence).head(0)).d_ece is None
+
+
+def naive_mmd(x: np.ndarray, y: np.ndarray, bandwidth: float) -> float:
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.exp(-((a - b) ** 2).sum() / bandwidth))
+
+    n, m = len(x), len(y)
+    xx = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    yy = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return xx + yy - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+
+
+def test_mmd_equals_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)), rng.normal(0.5, 1, size=(9, 3))
+    both = np.concatenate([x, y])
+    squared = ((both[:, None] - both[None]) ** 2).sum(-1)
+    groups = np.array([f"h{i // 3}" for i in range(12)] + [f"a{i // 3}" for i in range(9)])
+    sums = shift.GroupSums(both, groups)
+    away = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
+    assert sums.mmd(away)[0] == pytest.approx(naive_mmd(x, y, float(np.median(squared[np.triu_indices(21, 1)]))), abs=1e-12)
+
+
+def clips(rng: np.random.Generator, count: int, frames: int, offset: float = 0.0, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of clips that share half of their variance within a clip."""
+    centres = rng.normal(0, 0.7 * scale, (count, 1, 12))
+    points_ = centres + rng.normal(0, 0.7 * scale, (count, frames, 12))
+    points_[..., 0] += offset
+    return points_.reshape(-1, 12), np.repeat([f"g{i}" for i in range(count)], frames)
+
+
+def test_no_shift_is_seldom_called_a_shift() -> None:
+    """Grouped nulls: permuting frames instead of clips would reject nearly always here."""
+    rejected = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        (x, gx), (y, gy) = clips(rng, 10, 6), clips(rng, 8, 6)
+        rejected += shift.measure(x, y, gx, gy, seed=seed).p <= 0.05
+    # Three at 5 %; more than 8 has probability below 1 %.
+    assert rejected <= 8
+
+
+def test_shift_grows_with_the_offset_and_is_found() -> None:
+    offsets = [0.0, 1.0, 2.0, 4.0, 8.0]
+    values = []
+    for offset in offsets:
+        rng = np.random.default_rng(3)
+        (x, gx), (y, gy) = clips(rng, 10, 6), clips(rng, 10, 6, offset)
+        values.append(shift.measure(x, y, gx, gy, seed=0))
+    assert spearmanr(offsets, [v.mmd for v in values]).statistic > 0.9
+    assert values[-1].p == pytest.approx(0.001)
+    assert values[-1].mmd_ratio > 1 > values[0].mmd_ratio
+    assert values[-1].auc > 0.95
+    assert values[-1].outside > 0.9
+
+
+def test_one_clip_is_one_sample() -> None:
+    rng = np.random.default_rng(0)
+    (x, gx), (y, _) = clips(rng, 10, 6), clips(rng, 1, 30, 5.0)
+    found = shift.measure(x, y, gx, np.array(["v"] * 30), seed=0)
+    assert found.p is None
+    assert found.auc > 0.9
+    assert found.note.startswith("one clip is one sample")
+
+
+def test_too_few_samples_are_not_measured() -> None:
+    found = shift.measure(np.zeros((4, 3)), np.zeros((40, 3)), np.array(list("abcd")), np.array(["x"] * 40), seed=0)
+    assert found.mmd is None
+    assert "4 samples on a side, 10 are needed" in found.note
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(factors.holm(np.array([0.01, 0.04, 0.03, np.nan])), [0.03, 0.06, 0.06, np.nan])
+
+
+def test_the_factor_that_was_changed_comes_first() -> None:
+    home, dark = make_domain(clips=8, seed=0), make_domain(clips=8, seed=1, statistics={"brightness": 0.2})
+    table = factors.compare(*(factors.samples(d.pictures, factors.object_factors(d.pictures, d.boxes, 320)) for d in (home, dark)))
+    assert table["name"].iloc[0] == "brightness"
+    assert table["p"].iloc[0] < 0.05
+    assert (table["effect"].iloc[1:] < table["effect"].iloc[0] / 3).all()
+
+
+def test_stretching_mends_boxes_drawn_by_another_rule() -> None:
+    np.testing.assert_allclose(stretch(np.array([[10.0, 10, 20, 40]]), 2, 0.5), [[0, 20, 40, 20]])
+    drawn_large = make_domain(clips=8, seed=2, label_margin=1.7)
+    found = redraw(drawn_large, seed=0)
+    assert found.width == pytest.approx(1.7, abs=0.1)
+    assert found.after > found.before + 0.3
+    assert loose_ap(drawn_large, 0.1) > found.before + 0.3
+
+
+def test_size_alone_explains_what_size_alone_does() -> None:
+    home = make_domain(clips=40, seed=0, sides=(10, 60), size_matters=True)
+    small = make_domain(clips=10, seed=1, sides=(10, 18), size_matters=True)
+    assert size_match(home, small, 0.1).share == pytest.approx(1.0, abs=0.25)
+    worse = make_domain(clips=10, seed=2, sides=(10, 60), hit_rate=0.3)
+    assert size_match(home, worse, 0.1).share < 0.25
+    giant = make_domain(clips=10, seed=3, sides=(150, 200), hit_rate=0.3)
+    assert size_match(home, giant, 0.1).share is None
+
+
+def test_slices_below_thirty_objects_have_no_ap() -> None:
+    domain = make_domain(clips=8, seed=4)
+    table = slices.score(domain, slices.edges(domain), seed=0)
+    few = table["boxes"] < 30
+    assert few.any()
+    assert table.loc[few, "ap50"].isna().all()
+    assert table.loc[few, "note"].str.contains("30 are needed").all()
+    assert table.loc[~few, "ap50"].between(0, 1).all()
+
+
+def test_slices_of_one_attribute_make_up_the_whole() -> None:
+    domain = make_domain(clips=8, seed=4)
+    table = slices.score(domain, slices.edges(domain), seed=0)
+    for attribute in ("brightness", "density", "size"):
+        assert table.loc[table["attribute"] == attribute, "boxes"].sum() == len(domain.boxes)
+
+
+def test_an_unlabelled_domain_has_no_ap() -> None:
+    domain = make_domain(clips=2, seed=0, labelled=False)
+    table = slices.score(domain, {}, seed=0)
+    assert table[["ap", "ap50", "max_recall"]].isna().all(axis=None)
+    assert table["note"].tolist() == ["no labels: AP cannot be measured"]
+
+
+def test_a_silent_detector_raises_the_alarm_and_gets_no_ap() -> None:
+    home, silent = make_domain(clips=4, seed=0), make_domain(clips=2, seed=1, labelled=False, hit_rate=0.0, false_rate=0.0)
+    found = label_free.estimate(home, silent)
+    assert found.ap50 is None
+    assert found.abstained
+    assert "gone silent" in found.alarm
+    assert label_free.estimate(home, make_domain(clips=2, seed=2, labelled=False)).alarm == ""
+
+
+def test_planted_copies_are_found_and_nothing_else() -> None:
+    training, home = make_domain(clips=10, seed=0), make_domain(clips=4, seed=1, clip_names="v")
+    clean = leakage.find_leaks(training, home)
+    assert (clean.duplicates, clean.shared_groups) == (0, 0)
+    copied = home.pictures.copy()
+    copied.loc[:4, "fingerprint"] = training.pictures["fingerprint"].iloc[:5].to_numpy()
+    leaky = leakage.find_leaks(training, make_domain(clips=4, seed=1, clip_names="v", pictures_table=copied))
+    assert leaky.duplicates == 5
+    assert [pair[1] for pair in leaky.pairs] == training.pictures["image"].head(5).tolist()
+    assert leaky.clean_ap50 is not None
+
+
+@pytest.mark.parametrize(
+    ("ap50", "rising", "epochs"),
+    [([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], True, 8), ([0.1, 0.4, 0.6, 0.7, 0.71, 0.70, 0.71, 0.70], False, 8)],
+)
+def test_the_slope_is_of_the_end(ap50: list[float], rising: bool, epochs: int) -> None:
+    curve = read_curve(pd.DataFrame({"epoch": range(1, epochs + 1), "ap50": ap50}))
+    assert (curve.gain > 0.5) == rising
+
+
+def test_a_short_history_has_no_slope_and_a_turned_loss_is_seen() -> None:
+    assert read_curve(pd.DataFrame({"epoch": [1.0], "ap50": [0.1]})).slope is None
+    assert read_curve(pd.DataFrame()).epochs == 0
+    turned = read_curve(pd.DataFrame({"epoch": range(10), "val_box_loss": [5, 4, 3, 2, 2.5, 3, 3.5, 4, 4.5, 5.0]}))
+    assert turned.best_loss_epoch == pytest.approx(0.4)
+    assert turned.loss_rise > 0.5
+
+
+def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 20, (4, 8))
+    target = np.concatenate([c + rng.normal(0, 0.5, (30, 8)) for c in centres])
+    pictures = pd.DataFrame({"domain": "d", "image": [f"i{n}" for n in range(120)], "path": "p", "group": [f"clip{n % 12}" for n in range(120)], "novelty": 3.0, "shown": 0})
+    training = centres[0] + rng.normal(0, 0.5, (50, 8))
+    table, frozen = acquisition.rank(pictures, target, training, budget=12, seed=0)
+    cluster = [int(name[1:]) // 30 for name in table["image"]]
+    # Training covers the first cluster already: the first three picks are one of each other.
+    assert sorted(cluster[:3]) == [1, 2, 3]
+    assert len(frozen) == 5
+    assert not set(table["group"]) & set(frozen)
+    assert table["score"].is_monotonic_decreasing
+    assert table["reason"].str.contains("looks like nothing in training").all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (fraction(0.734), ".73"),
+        (fraction(0.0361), ".036"),
+        (fraction(1.0), "1.00"),
+        (fraction(0.0), ".00"),
+        (fraction(float("nan")), "not measurable"),
+        (points(0.183), "18 points"),
+        (percent(0.412), "41 %"),
+        (count(1, "clip"), "1 clip"),
+        (count(1200, "picture"), "1,200 pictures"),
+        (interval(0.1, 0.2), "95 % interval .10 to .20"),
+        (interval(None, None, "why"), "why"),
+    ],
+)
+def test_wording(text: str, expected: str) -> None:
+    assert text == expected

@@ -1,0 +1,322 @@
+"""Every source gives the same tables, bad rows cost the row and not the picture, and every file stands in the ledger once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from datasets import InputError, open_source
+from datasets.groups import recording
+from datasets.labels import parse_row, read_labels
+from datasets.pixels import UnreadablePicture, decode, difference_hash, probe
+
+CLASSES = ["pothole", "crack"]
+
+
+def picture(path: Path, *, size: tuple[int, int] = (64, 48), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (0, 0), 4))
+    return path
+
+
+def label(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def dataset(root: Path, yaml: str = "path: .\ntrain: images/train\nval: images/val\nnames: [pothole, crack]\n") -> Path:
+    for split, names in (("train", ("a_001", "a_002", "b_001")), ("val", ("c_001", "c_002"))):
+        for number, name in enumerate(names):
+            picture(root / "images" / split / f"{name}.jpg", seed=len(split) + number)
+            label(root / "labels" / split / f"{name}.txt", "0 0.5 0.5 0.25 0.5\n")
+    label(root / "data.yaml", yaml)
+    return root
+
+
+def opened(spec: Path, **options):
+    return open_source(str(spec), cache=spec.parent / "cache", **options)
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("2 .5 .5 .1 .1", "class 2 is not in 0..1"),
+        ("-1 .5 .5 .1 .1", "class -1 is not in 0..1"),
+        ("0.5 .5 .5 .1 .1", "class 0.5 is not in 0..1"),
+        ("hole .5 .5 .1 .1", "neither a number nor one of the names"),
+        ("0 nan .5 .1 .1", "not finite"),
+        ("0 inf .5 .1 .1", "not finite"),
+        ("0 .5 .5 0 0", "not positive"),
+        ("0 .5 .5 -.1 .1", "not positive"),
+        ("0 320 240 50 40", "look like pixels"),
+        ("0 .5 .5 .1", "4 columns"),
+        ("0 .5 .5 .1 .1 .9", "prediction with confidence"),
+        ("0,.5,.5,.1,.1", "comma-separated"),
+        ("# a comment", "comment"),
+        ("0 a b c d", "not a number"),
+        ("0 1.3 .5 .1 .1", "outside the picture"),
+    ],
+)
+def test_bad_rows_are_rejected_with_a_reason(row: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_row(row, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("row", "repair"),
+    [
+        ("0 .5 .5 .2 .2", ""),
+        ("0.0 .5 .5 .2 .2", ""),
+        ("crack .5 .5 .2 .2", ""),
+        ("1 .1 .1 .3 .1 .3 .4 .1 .4", "polygon"),
+        ("0 .95 .5 .2 .2", "clipped"),
+        ("0 1.005 .5 .2 .2", "clipped"),
+    ],
+)
+def test_good_and_mendable_rows_are_taken(row: str, repair: str) -> None:
+    box, words = parse_row(row, CLASSES)
+    assert 0 <= box.x1 < box.x2 <= 1
+    assert repair in words
+    assert bool(repair) == bool(words)
+
+
+def test_files_as_a_whole(tmp_path: Path) -> None:
+    bom = tmp_path / "bom.txt"
+    bom.write_bytes(b"\xef\xbb\xbf0 .5 .5 .2 .2\r\n\r\n0 .5 .5 .2 .2\r\n")
+    rows, notes = read_labels(bom, CLASSES)
+    assert len(rows) == 1
+    assert [(n.line, n.action) for n in notes] == [(3, "repaired")]
+    wide = tmp_path / "wide.txt"
+    wide.write_bytes("0 .5 .5 .2 .2".encode("utf-16"))
+    with pytest.raises(ValueError, match="UTF-16"):
+        read_labels(wide, CLASSES)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), *[st.floats(0.05, 0.95) for _ in range(2)], *[st.floats(0.01, 0.09) for _ in range(2)]), max_size=8))
+def test_rows_round_trip(boxes: list[tuple]) -> None:
+    for box in boxes:
+        row, repair = parse_row("{} {:.6f} {:.6f} {:.6f} {:.6f}".format(*box), CLASSES)
+        assert repair == ""
+        np.testing.assert_allclose([(row.x1 + row.x2) / 2, (row.y1 + row.y2) / 2, row.x2 - row.x1, row.y2 - row.y1], box[1:], atol=2e-6)
+
+
+@given(st.text(max_size=80))
+def test_no_text_breaks_the_row_reader(text: str) -> None:
+    try:
+        box, _ = parse_row(text or "x", CLASSES)
+    except ValueError:
+        return
+    assert box.x1 < box.x2
+
+
+def test_a_data_yaml_gives_splits_groups_and_boxes(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    before = tree(root)
+    source = opened(root)
+    assert source.classes == ("pothole", "crack")
+    assert source.images.groupby("split").size().to_dict() == {"train": 3, "val": 2}
+    assert source.images["group"].tolist() == ["a", "a", "b", "c", "c"]
+    assert source.boxes.iloc[0][["x1", "y1", "x2", "y2"]].tolist() == [24, 12, 40, 36]
+    assert source.ledger["bucket"].value_counts().to_dict() == {"used": 11}
+    assert tree(root) == before
+
+
+def test_one_bad_row_costs_that_row(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    label(root / "labels/val/c_001.txt", "0 .5 .5 .2 .2\n7 .5 .5 .2 .2\n")
+    source = opened(root)
+    assert len(source.images) == 5
+    assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [[2, "rejected", "class 7 is not in 0..1"]]
+
+
+def test_unlabelled_is_not_background(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    (root / "labels/val/c_001.txt").unlink()
+    label(root / "labels/val/c_002.txt", "")
+    source = opened(root)
+    labelled = dict(zip(source.images["image"], source.images["labelled"], strict=True))
+    assert not labelled["images/val/c_001.jpg"]
+    assert labelled["images/val/c_002.jpg"]
+
+
+def test_every_file_stands_in_the_ledger_once(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    (root / "images/train/empty.jpg").touch()
+    (root / "images/train/page.jpg").write_text("<!doctype html><html>404</html>")
+    (root / "images/train/tiny.png").write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    (root / "images/train/notes.docx").write_text("x")
+    label(root / "labels/train/orphan.txt", "0 .5 .5 .1 .1")
+    ledger = opened(root).ledger
+    assert not ledger["path"].duplicated().any()
+    assert set(ledger["path"]) == {str(p) for p in root.rglob("*") if p.is_file()}
+    reason = {Path(p).name: (b, r) for p, b, r in ledger.to_numpy()}
+    assert reason["empty.jpg"] == ("failed", "empty file")
+    assert reason["page.jpg"] == ("failed", "not a picture (it is a web page)")
+    assert reason["tiny.png"][1].startswith("too small")
+    assert reason["notes.docx"] == ("skipped", "not a picture or label file")
+    assert reason["orphan.txt"] == ("skipped", "label without a picture")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("val: images/val\nnames: [a]\n\tx: 1", r"data\.yaml:3:1: not valid YAML"),
+        ("- 1", "expected keys"),
+        ("val: images/nowhere\nnames: [a]", "does not exist; tried"),
+        ("val: images/val", "no class names"),
+        ("val: images/val\nnames: {0: a, 2: b}", "without gaps"),
+        ("val: images/val\nnames: [a, a]", "repeat"),
+        ("val: images/val\nnc: 3\nnames: [a, b]", "nc is 3 but 2 names"),
+        ("names: [a]", "no split"),
+    ],
+)
+def test_a_broken_yaml_says_where_and_what(tmp_path: Path, text: str, message: str) -> None:
+    root = dataset(tmp_path / "d", text)
+    with pytest.raises(InputError, match=message):
+        opened(root)
+
+
+def test_download_in_a_yaml_is_never_run(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    marker = tmp_path / "ran"
+    with (root / "data.yaml").open("a") as handle:
+        handle.write(f"download: |\n  open({str(marker)!r}, 'w').close()\n")
+    opened(root)
+    assert not marker.exists()
+
+
+def test_exported_yaml_with_dots_before_the_splits(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d", "train: ../images/train\nval: ../images/val\nnames: [pothole, crack]\n")
+    assert len(opened(root).images) == 5
+
+
+def test_a_folder_without_labels_is_unlabelled(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / "f" / f"{i}.png", seed=i)
+    source = opened(tmp_path / "f", classes=CLASSES)
+    assert not source.images["labelled"].any()
+    assert source.boxes.empty
+
+
+def test_a_folder_with_labels_beside_the_pictures(tmp_path: Path) -> None:
+    picture(tmp_path / "f" / "a.png")
+    label(tmp_path / "f" / "a.txt", "1 .5 .5 .5 .5")
+    source = opened(tmp_path / "f", classes=CLASSES)
+    assert source.boxes["label"].tolist() == [1]
+
+
+def test_coco_json(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "x.jpg")
+    content = {
+        "images": [{"id": 5, "file_name": "x.jpg"}, {"id": 6, "file_name": "gone.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 5, "category_id": 9, "bbox": [1, 2, 30, 20], "iscrowd": 0},
+            {"id": 2, "image_id": 5, "category_id": 9, "bbox": [1, 2, 0, 20]},
+        ],
+        "categories": [{"id": 9, "name": "pothole"}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    source = opened(tmp_path / "gt.json")
+    assert source.classes == ("pothole",)
+    assert source.boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[1, 2, 31, 22]]
+    assert source.rows["reason"].tolist() == ["width or height is not positive"]
+    assert source.ledger["bucket"].value_counts().to_dict() == {"used": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:20, :30] = (255, 0, 0)
+    upright[20:, 30:] = (0, 255, 0)
+    stored = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, 1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: np.rot90(a, -1)}[orientation](upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "p.png", exif=exif)
+    assert probe(tmp_path / "p.png") == (60, 40)
+    np.testing.assert_array_equal(decode(tmp_path / "p.png")[..., ::-1], upright)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
+def test_unusual_modes_decode(tmp_path: Path, mode: str) -> None:
+    base = Image.fromarray(np.full((20, 30), 30_000, np.uint16)) if mode == "I;16" else Image.new("RGB", (30, 20), (200, 100, 50)).convert(mode)
+    path = tmp_path / ("p.jpg" if mode == "CMYK" else "p.png")
+    base.save(path)
+    assert decode(path).shape == (20, 30, 3)
+
+
+def test_a_truncated_jpeg_fails_and_one_without_its_end_marker_does_not(tmp_path: Path) -> None:
+    raw = picture(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
+    (tmp_path / "half.jpg").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(UnreadablePicture, match="cut short"):
+        decode(tmp_path / "half.jpg")
+
+
+def test_fingerprints_tell_copies_from_others(tmp_path: Path) -> None:
+    first = decode(picture(tmp_path / "a.png", size=(320, 240), seed=1))
+    other = decode(picture(tmp_path / "b.png", size=(320, 240), seed=2))
+    copy = cv2.resize(cv2.imdecode(cv2.imencode(".jpg", first, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 1), (200, 150))
+    bits = [np.unpackbits(np.frombuffer(difference_hash(p), np.uint8)) for p in (first, copy, other)]
+    assert (bits[0] != bits[1]).sum() <= 20 < (bits[0] != bits[2]).sum()
+
+
+def test_a_broken_video_says_so(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"\x00" * 5000)
+    with pytest.raises(InputError, match="cannot be opened as a video"):
+        opened(tmp_path / "v.mp4")
+
+
+def test_frames_are_keyed_by_time_and_written_once(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(31):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), i * 8, np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    source = opened(tmp_path / "v.mp4")
+    np.testing.assert_allclose(source.images["seconds"], np.arange(0, 3.1, 0.5), atol=1e-6)
+    shown = [decode(Path(p)).mean() for p in source.images["path"]]
+    np.testing.assert_allclose(shown, np.arange(0, 31, 5) * 8, atol=6)
+    stamp = [Path(p).stat().st_mtime_ns for p in source.images["path"]]
+    assert stamp == [Path(p).stat().st_mtime_ns for p in opened(tmp_path / "v.mp4").images["path"]]
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [("clip03_0007", "clip03"), ("drive001_0000", "drive001"), ("image-13-1732_png.rf.b434d07fc9b2415b", "image-13"), ("DJI_frame_00012", "DJI"), ("0001", "0001"), ("img-122_jpg.rf.6ccf17bc01c46dfb", "img-122")],
+)
+def test_recordings_are_read_from_names(stem: str, expected: str) -> None:
+    assert recording(stem) == expected
+
+
+def test_group_by(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    assert opened(root, group_by=r"/(?P<group>[a-z]+)/[a-c]_").images["group"].unique().tolist() == ["train", "val"]
+    with pytest.raises(InputError, match="no named group"):
+        opened(root, group_by="x")
+    with pytest.raises(InputError, match="does not match"):
+        opened(root, group_by="(?P<group>zzz)")
+    with pytest.raises(InputError, match="not a regular expression"):
+        opened(root, group_by="(")
+
+
+@pytest.mark.parametrize(("spec", "message"), [("nowhere", "no such file or folder"), ("empty", "no usable picture"), ("notes.txt", "not a known kind")])
+def test_what_is_no_source(tmp_path: Path, spec: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=message):
+        opened(tmp_path / spec)

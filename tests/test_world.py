@@ -1,0 +1,224 @@
+"""The road world: exact boxes, byte for byte reproducible, every dial moving its own factor, fast enough."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from datasets import open_source
+from datasets.world import DASHCAM, DRONE, Camera, Clip, Dials, Plan, build_world, write_flight
+from datasets.world.dials import HEIGHT_METRES
+from datasets.world.ground import LENGTH, build_strip
+from datasets.world.view import Ground
+
+NAMES = [field.name for field in fields(Dials)]
+
+
+def boxes_of(clip: Clip) -> np.ndarray:
+    return np.concatenate([boxes for _, boxes in clip.pictures()])
+
+
+def mean_of(dials: Dials, what: str, seeds: range = range(3)) -> float:
+    values = []
+    for seed in seeds:
+        for view, boxes in Clip((seed,), dials, 4).pictures():
+            grey = cv2.cvtColor(view.pixels, cv2.COLOR_BGR2GRAY).astype(float)
+            sides = boxes[:, 2:] - boxes[:, :2]
+            values.append(
+                {
+                    "brightness": grey.mean(),
+                    "sharpness": cv2.Laplacian(grey, cv2.CV_64F).var(),
+                    "count": len(boxes),
+                    "side": np.sqrt(sides.prod(1)).mean() if len(boxes) else np.nan,
+                    "aspect": (sides[:, 0] / sides[:, 1]).mean() if len(boxes) else np.nan,
+                    "blue_share": (view.pixels[200:, :, 0].mean() + 1) / (view.pixels[200:, :, 2].mean() + 1),
+                }[what]
+            )
+    return float(np.nanmean(values))
+
+
+def test_camera_and_rays_are_each_others_inverse() -> None:
+    camera = Camera(1.2, 3.0, 4.2, 50.0, yaw=17.0, roll=2.0, width=64, height_px=48)
+    x, y, sees = camera.ground_rays()
+    pixels, depth = camera.project(np.column_stack([x[sees], y[sees], np.zeros(sees.sum())]))
+    rows, columns = np.nonzero(sees)
+    assert (depth > 0).all()
+    np.testing.assert_allclose(pixels, np.column_stack([columns, rows]) + 0.5, atol=1e-2)
+
+
+def test_a_camera_looking_down_scales_by_focal_length_over_height() -> None:
+    camera = Camera(0.0, 0.0, 10.0, 90.0, width=400, height_px=300)
+    pixels, depth = camera.project(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]))
+    np.testing.assert_allclose(depth, 10.0)
+    np.testing.assert_allclose(pixels[0], [200, 150])
+    np.testing.assert_allclose(pixels[1] - pixels[0], [camera.focal / 10, 0], atol=1e-9)
+    np.testing.assert_allclose(pixels[2] - pixels[0], [0, -camera.focal / 10], atol=1e-9)
+
+
+@pytest.mark.parametrize("dials", [DASHCAM, Dials(pitch=3, height=3), DRONE], ids=["dashcam", "slanted", "drone"])
+def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
+    """An independent look: paint one hole's mask onto the road, render that, and bound what lights up."""
+    strip = build_strip(np.random.default_rng(4), dials)
+    ground = Ground(strip)
+    ground.max_depth = 0.0
+    overlaps = []
+    for hole in strip.holes:
+        centre = hole.rim.mean(0)
+        back = {0: 4.0, 3: 3.0, 5: 0.0}[dials.pitch]
+        camera = Camera(float(centre[0]), float(centre[1]) - back, HEIGHT_METRES[dials.height], {0: 20.0, 3: 60.0, 5: 88.0}[dials.pitch], width=384, height_px=288)
+        painted = np.zeros((*strip.depth.shape, 3), np.uint8)
+        texels = (hole.rim + [12.0, 0.0]) / 0.025 - 0.5
+        for shift in (-1, 0, 1):
+            cv2.fillPoly(painted, [np.round((texels + [0, shift * LENGTH / 0.025]) * 16).astype(np.int32)], (255, 255, 255), cv2.LINE_8, 4)
+        ground.levels = [painted] * len(ground.levels)
+        ground.levels = [cv2.resize(painted, (painted.shape[1] >> i, painted.shape[0] >> i), interpolation=cv2.INTER_AREA) for i in range(len(ground.levels))]
+        ground.water = np.zeros_like(ground.water)
+        seen, _, sees = ground.colour(camera)
+        rows, columns = np.nonzero((seen[..., 0] > 0.5) & sees)
+        near = (np.abs(columns - 192) < 150) & (rows > 60)
+        if near.sum() < 80:
+            continue
+        rows, columns = rows[near], columns[near]
+        lit = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
+        pixels, _ = camera.project(np.column_stack([hole.rim, np.zeros(len(hole.rim))]))
+        box = np.concatenate([pixels.min(0), pixels.max(0)])
+        if (box < [0, 60, 0, 60]).any() or (box > [384, 288, 384, 288]).any():
+            continue
+        inner = np.maximum(np.minimum(lit[2:], box[2:]) - np.maximum(lit[:2], box[:2]), 0).prod()
+        overlaps.append(inner / ((lit[2:] - lit[:2]).prod() + (box[2:] - box[:2]).prod() - inner))
+    assert len(overlaps) >= 3
+    # A picture's pixels are whole and boxes are not: one pixel on each side of a box 40 by 12 pixels is IoU .8.
+    assert np.median(overlaps) > 0.85
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_same_plan_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
+    plan = Plan(Dials(pitch=2, label_noise=3), {"train": (2, 2), "val": (1, 3)}, seed=5)
+    assert sum(build_world(tmp_path / "a", plan, workers=2)) == 7
+    assert sum(build_world(tmp_path / "b", plan, workers=1)) == 7
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    other = Plan(Dials(pitch=2, label_noise=3), {"train": (2, 2), "val": (1, 3)}, seed=6)
+    list(build_world(tmp_path / "c", other))
+    assert digest(tmp_path / "a") != digest(tmp_path / "c")
+
+
+def test_clips_are_groups_and_boxes_survive_the_reader(tmp_path: Path) -> None:
+    list(build_world(tmp_path / "w", Plan(DASHCAM, {"train": (2, 3), "val": (2, 2)}, seed=1)))
+    source = open_source(str(tmp_path / "w"), cache=tmp_path)
+    assert source.images["group"].nunique() == 4
+    assert source.images["labelled"].all()
+    assert source.rows.empty
+    for split, clips in (("train", (0, 1)), ("val", (2, 3))):
+        expected = np.concatenate([boxes_of(Clip((1, n), DASHCAM, 3 if split == "train" else 2)) for n in clips])
+        images = source.images.loc[source.images["split"] == split, "image"]
+        got = source.boxes[source.boxes["image"].isin(images)][["x1", "y1", "x2", "y2"]].to_numpy()
+        np.testing.assert_allclose(np.sort(got, 0), np.sort(expected, 0), atol=1e-3)
+
+
+def test_a_killed_rendering_leaves_no_folder(tmp_path: Path) -> None:
+    started = build_world(tmp_path / "w", Plan(DASHCAM, {"val": (3, 2)}), workers=1)
+    next(started)
+    started.close()
+    assert not (tmp_path / "w").exists()
+    assert sum(build_world(tmp_path / "w", Plan(DASHCAM, {"val": (3, 2)}), workers=1)) == 6
+
+
+@pytest.mark.parametrize(
+    ("dial", "what", "rises"),
+    [
+        ("light", "brightness", False),
+        ("blur", "sharpness", False),
+        ("density", "count", True),
+        ("height", "side", False),
+        ("pitch", "aspect", False),
+        ("soil", "blue_share", False),
+        ("label_convention", "side", True),
+    ],
+)
+def test_each_dial_moves_its_factor(dial: str, what: str, rises: bool) -> None:
+    base = {"pitch": 5} if dial == "height" else {}
+    low, high = mean_of(Dials(**base), what), mean_of(Dials(**base, **{dial: 5}), what)
+    assert (high > 1.15 * low) if rises else (high < 0.85 * low), (low, high)
+
+
+def test_more_distractors_do_not_mean_fewer_potholes() -> None:
+    plain = [len(build_strip(np.random.default_rng(s), Dials()).holes) for s in range(6)]
+    crowded = [len(build_strip(np.random.default_rng(s), Dials(distractors=5)).holes) for s in range(6)]
+    assert plain == crowded
+
+
+def test_occlusion_hides_labels() -> None:
+    free = sum(len(boxes_of(Clip((s,), Dials(pitch=5, height=4), 4))) for s in range(4))
+    hidden = sum(len(boxes_of(Clip((s,), Dials(pitch=5, height=4, occlusion=5), 4))) for s in range(4))
+    assert hidden < 0.85 * free
+
+
+def test_label_noise_changes_labels_and_not_pixels() -> None:
+    changed = 0
+    for seed in range(4):
+        clean_clip, noisy_clip = Clip((seed,), DRONE, 3), Clip((seed,), Dials(pitch=5, height=4, label_noise=5), 3)
+        for (clean, exact), (noisy, careless) in zip(clean_clip.pictures(), noisy_clip.pictures(), strict=True):
+            np.testing.assert_array_equal(clean.pixels, noisy.pixels)
+            np.testing.assert_array_equal(exact, clean.boxes)
+            changed += len(careless) != len(exact) or not np.allclose(careless, exact)
+    assert changed >= 6
+
+
+@pytest.mark.parametrize("dial", ["light", "blur", "label_noise", "label_convention"])
+def test_turning_a_dial_leaves_the_holes_alone(dial: str) -> None:
+    plain = [view.boxes for view, _ in Clip((3,), DRONE, 3).pictures()]
+    turned = [view.boxes for view, _ in Clip((3,), Dials(pitch=5, height=4, **{dial: 2}), 3).pictures()]
+    if dial == "label_convention":
+        assert sum(map(len, turned)) > 0
+        assert sum((b[:, 2] - b[:, 0]).sum() for b in turned) > sum((b[:, 2] - b[:, 0]).sum() for b in plain)
+    else:
+        for a, b in zip(plain, turned, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_dials_refuse_what_is_no_severity() -> None:
+    with pytest.raises(ValueError, match="dial pitch is 6"):
+        Dials(pitch=6)
+
+
+def test_the_demo_camera_moves_the_viewpoint_and_keeps_the_size() -> None:
+    home = np.concatenate([boxes_of(Clip((s,), DASHCAM, 5)) for s in range(6)])
+    away = np.concatenate([boxes_of(Clip((s,), DRONE, 5)) for s in range(6)])
+    side = [np.median(np.sqrt((b[:, 2:] - b[:, :2]).prod(1))) for b in (home, away)]
+    aspect = [np.median((b[:, 2] - b[:, 0]) / (b[:, 3] - b[:, 1])) for b in (home, away)]
+    assert 0.6 < side[1] / side[0] < 1.8
+    assert aspect[0] > 2 * aspect[1]
+
+
+def test_a_flight_is_a_video_without_labels(tmp_path: Path) -> None:
+    write_flight(tmp_path / "f.mp4", Clip((9,), DRONE, 12), fps=10)
+    with av.open(str(tmp_path / "f.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
+    source = open_source(str(tmp_path / "f.mp4"), cache=tmp_path / "cache")
+    assert len(source.images) == 3
+    assert source.images["group"].unique().tolist() == ["f"]
+    assert not source.images["labelled"].any()
+
+
+def test_rendering_keeps_its_pace() -> None:
+    """25 pictures a second on one core at the demo's size; CPU time, so that a busy machine does not fail it."""
+    cv2.setNumThreads(1)
+    try:
+        best = 0.0
+        for seed in range(3):
+            begin = time.process_time()
+            count = sum(1 for _ in Clip((seed,), DASHCAM, 12).pictures())
+            best = max(best, count / (time.process_time() - begin))
+    finally:
+        cv2.setNumThreads(-1)
+    assert best >= 25
