@@ -44,7 +44,7 @@ def spread(frame: pd.DataFrame, by: str, limit: int) -> pd.DataFrame:
 
 def looks(vectors: Floats, seed: int) -> Ints:
     """Cluster number of each card by what it looks like; 0 for all when there are few."""
-    if len(vectors) < 3 * LOOKS:
+    if len(vectors) < 3 * LOOKS or vectors.shape[1] == 0:
         return np.zeros(len(vectors), np.int64)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     return np.asarray(KMeans(LOOKS, n_init=4, random_state=seed).fit_predict(unit), np.int64)

@@ -248,13 +248,9 @@ def gap_interval(home: Domain, away: Domain, *, seed: int) -> Interval:
 
 def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
     """How far outside home each picture lies (see `shift.novelty`), by domain, in one common space."""
-    if len(home.pictures) <= shift.NEIGHBOURS:
+    if not away or len(home.pictures) <= shift.NEIGHBOURS:
         return {domain.name: np.full(len(domain.pictures), np.nan) for domain in away}
-    everyone = (
-        np.concatenate([domain.embeddings for domain in away])
-        if away
-        else np.zeros((0, home.embeddings.shape[1]))
-    )
+    everyone = np.concatenate([domain.embeddings for domain in away])
     own, others = shift.pooled_components(home.embeddings, everyone)
     values = shift.novelty(own, home.pictures["group"].to_numpy(str), others)
     limits = np.cumsum([len(domain.pictures) for domain in away])[:-1]

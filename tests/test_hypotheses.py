@@ -1,0 +1,174 @@
+"""Each suspect fires on its own planted cause, stays quiet on the others', and says when it cannot tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diagnostics.counterfactuals import Recovery
+from diagnostics.evidence import Evidence
+from diagnostics.hypotheses import SUSPECTS, Verdict, question
+from diagnostics.matching import Detections
+from reports.findings import find
+from tests.worlds import make_domain
+
+RISEN = pd.DataFrame({"epoch": range(1, 21), "ap50": np.r_[np.linspace(0.05, 0.75, 10), [0.76, 0.75, 0.77, 0.76, 0.76, 0.77, 0.76, 0.77, 0.76, 0.77]]})
+RISING = pd.DataFrame({"epoch": range(1, 7), "ap50": [0.02, 0.05, 0.09, 0.13, 0.17, 0.21]})
+TURNED = RISEN.assign(val_box_loss=np.r_[np.linspace(3, 1, 6), np.linspace(1.1, 2.5, 14)])
+NO_HELP = {name: Recovery(name, 0.3, 0.3, 0.0, -0.05, 0.05, 60) for name in ("imgsz 1280", "imgsz 320", "photometric match")}
+
+
+def diagnose(home, away, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
+    return find(home, away, training, history, recoveries or {}, conf=None, seed=seed).verdict
+
+
+def training_like(**options):
+    return make_domain("training", role="training", clips=12, clip_names="t", seed=77, **options)
+
+
+def away(**options):
+    return make_domain("overhead", **{"role": "real_world", "clips": 12, "clip_names": "w", "seed": 5, **options})
+
+
+def home(**options):
+    return make_domain("home", **{"clips": 12, "seed": 1, **options})
+
+
+def status(verdict: Verdict) -> dict[str, str]:
+    return {h.code: h.status for h in verdict.hypotheses}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_wrong(seed: int) -> None:
+    verdict = diagnose(home(clips=40, seed=seed), [away(clips=40, seed=50 + seed)], training=training_like())
+    assert status(verdict)["none"] != "rejected"
+    assert verdict.primary in (None, "none")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_domain_shift(seed: int) -> None:
+    shifted = away(seed=10 + seed, hit_rate=0.2, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    verdict = diagnose(home(seed=seed), [shifted], training=training_like(), recoveries=NO_HELP)
+    assert verdict.primary == "domain_shift"
+    assert verdict.named("domain_shift").kind == "viewpoint"
+    found = status(verdict)
+    assert [code for code, s in found.items() if s == "supported"] == ["domain_shift"]
+    for code in ("underfit", "overfit", "threshold", "scale", "leakage", "none"):
+        assert found[code] == "rejected", code
+    for code in ("underfit", "overfit", "threshold", "scale"):
+        assert any(character.isdigit() for character in verdict.named(code).statement), "a verdict without a number"
+
+
+def test_a_shift_that_does_no_harm_is_said_to_do_none() -> None:
+    verdict = diagnose(home(clips=40), [away(clips=40, embedding_shift=6.0, statistics={"saturation": 0.9})], training=training_like())
+    found = verdict.named("domain_shift")
+    assert found.status == "rejected"
+    assert "does no harm" in found.statement
+
+
+def test_threshold() -> None:
+    """The same ranking at lower confidence: the threshold from home finds nothing out there, another finds it all."""
+    low = away(hit_rate=0.8)
+    squeezed = low.detections.assign(confidence=low.detections["confidence"] ** 4 * 0.2)
+    verdict = diagnose(home(), [replace(low, detections=squeezed)], training=training_like())
+    assert verdict.primary == "threshold"
+
+
+def test_scale_by_experiment() -> None:
+    small = away(hit_rate=0.2, sides=(20, 60))
+    helped = NO_HELP | {"imgsz 1280": Recovery("imgsz 1280", 0.2, 0.65, 0.85, 0.7, 0.95, 60)}
+    verdict = diagnose(home(), [small], training=training_like(), recoveries=helped)
+    assert verdict.primary == "scale"
+    assert status(verdict)["domain_shift"] != "supported"
+
+
+def test_labels_drawn_by_another_rule() -> None:
+    verdict = diagnose(home(), [away(label_margin=1.8)], training=training_like(), recoveries=NO_HELP)
+    assert verdict.primary == "label_protocol"
+
+
+def test_underfit_by_its_own_training_pictures() -> None:
+    weak = {"hit_rate": 0.2}
+    verdict = diagnose(home(**weak), [away(**weak)], training=training_like(**weak), history=RISING)
+    assert verdict.primary == "underfit"
+    one = diagnose(home(**weak), [away(**weak)], training=training_like(**weak), history=RISING.head(1))
+    assert one.primary == "underfit"
+
+
+def test_overfit() -> None:
+    verdict = diagnose(home(hit_rate=0.5), [away(hit_rate=0.5)], training=training_like(hit_rate=1.0), history=TURNED)
+    assert status(verdict)["overfit"] == "supported"
+
+
+def test_leakage() -> None:
+    training = training_like()
+    inflated = home()
+    pictures = inflated.pictures.copy()
+    copies = len(pictures) * 2 // 3
+    pictures.loc[: copies - 1, "fingerprint"] = training.pictures["fingerprint"].iloc[:copies].to_numpy()
+    # What was not copied is hardly found.
+    rest = set(pictures["image"].iloc[copies:])
+    rng = np.random.default_rng(0)
+    keep = ~inflated.detections["image"].isin(rest) | (rng.random(len(inflated.detections)) < 0.15)
+    leaky = replace(inflated, pictures=pictures, detections=inflated.detections[keep].reset_index(drop=True), objects=inflated.objects[keep.to_numpy()])
+    verdict = diagnose(leaky, [away(hit_rate=0.12)], training=training, recoveries=NO_HELP)
+    assert status(verdict)["leakage"] == "supported"
+    assert status(diagnose(home(), [away(hit_rate=0.2)], training=training))["leakage"] == "rejected"
+
+
+def test_without_labels_nothing_is_supported() -> None:
+    verdict = diagnose(home(), [away(labelled=False, embedding_shift=6.0)], training=training_like())
+    assert verdict.primary is None
+    shift = verdict.named("domain_shift")
+    assert shift.status == "untested"
+    assert "differs from training" in shift.statement
+    assert "label 25 to 50 frames" in shift.missing
+    assert {h.code for h in verdict.hypotheses if h.status == "untested"} >= {"none", "threshold", "scale", "label_protocol"}
+
+
+def test_one_labelled_video_gives_no_interval_and_says_so() -> None:
+    findings = find(home(), [away(clips=1, frames=30, hit_rate=0.2, embedding_shift=6.0)], training_like(), RISEN, {}, conf=None, seed=0)
+    assert findings.evidence.gap_interval.low is None
+    assert "1 independent clip" in findings.evidence.gap_interval.note
+
+
+def test_without_embeddings_shift_stays_open() -> None:
+    def blind(domain):
+        return replace(domain, embeddings=np.zeros((len(domain.pictures), 0)), objects=np.zeros((len(domain.detections), 0)))
+
+    verdict = diagnose(blind(home()), [blind(away(hit_rate=0.2))], history=pd.DataFrame())
+    assert verdict.named("domain_shift").status == "untested"
+    assert verdict.named("domain_shift").missing == "give the weights"
+
+
+def published(**ap50: float) -> Evidence:
+    """What a blog post gives: a learning curve and two numbers."""
+    base = find(home(), [], None, RISEN, {}, conf=None, seed=0).evidence
+    return replace(base, ap50=ap50, max_recall={}, loose={}, intervals={}, home="home", away="overhead" if "overhead" in ap50 else None)
+
+
+def test_every_suspect_answers_bare_evidence() -> None:
+    for evidence in (published(), published(home=0.75), published(home=0.75, overhead=0.036)):
+        for suspect in SUSPECTS:
+            answer = suspect.test(evidence)
+            assert answer.statement.endswith(".")
+            assert answer.status != "untested" or answer.missing
+            assert (answer.score is None) == (answer.status == "untested")
+
+
+def test_codes_are_those_of_the_contract() -> None:
+    assert {suspect.CODE for suspect in SUSPECTS} == {"none", "underfit", "overfit", "threshold", "scale", "label_protocol", "label_error", "leakage", "domain_shift"}
+
+
+def test_supported_suspects_come_first() -> None:
+    order = [h.status for h in question(published(home=0.75, overhead=0.036)).hypotheses]
+    assert order == sorted(order, key=["supported", "untested", "rejected"].index)
+
+
+def test_detections_beyond_the_limit_are_ignored_everywhere() -> None:
+    crowded = make_domain(pictures=[([[0, 0, 50, 50]], [([0, 0, 50, 50], 0.9)] + [([100, 100, 150, 150], 0.1 + i * 1e-4) for i in range(150)])])
+    assert isinstance(crowded.detection_arrays, Detections)
+    assert len(crowded.outcomes) == 100
