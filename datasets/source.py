@@ -22,14 +22,7 @@ def open_source(
     cache: where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`.
     Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
     """
-    path = Path(spec).expanduser()
-    if spec.startswith("kaggle:"):
-        raise InputError(
-            f"{spec}: Kaggle handles are not opened directly yet; download it with kagglehub and give the folder"
-        )
-    if not path.exists():
-        raise InputError(f"{spec}: no such file or folder; give {KINDS}")
-    source = dispatch(spec, path.resolve(), cache, classes)
+    source = dispatch(spec, locate(spec), cache, classes)
     if source.images.empty:
         failed = source.ledger[source.ledger["bucket"] == "failed"]
         why = (
@@ -42,6 +35,18 @@ def open_source(
         assigned, sentence = groups.assign(source.images["path"], group_by)
         source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
     return source
+
+
+def locate(spec: str) -> Path:
+    """The file or folder that spec names, absolute. Raises InputError when there is none; quick, so that typing errors show at once."""
+    if spec.startswith("kaggle:"):
+        raise InputError(
+            f"{spec}: Kaggle handles are not opened directly yet; download it with kagglehub and give the folder"
+        )
+    path = Path(spec).expanduser()
+    if not path.exists():
+        raise InputError(f"{spec}: no such file or folder; give {KINDS}")
+    return path.resolve()
 
 
 def dispatch(spec: str, path: Path, cache: Path, classes: Sequence[str]) -> Source:

@@ -139,7 +139,6 @@ def report(
     given = any((run, weights, in_domain, real_world, predictions))
     with data_on_stdout_only():
         from reports.assembly import make_report
-        from reports.demo import prepare
         from reports.pipeline import Request
 
         if given:
@@ -158,6 +157,8 @@ def report(
                 seed=seed,
             )
         else:
+            from reports.demo import prepare
+
             request = prepare(seed, reporter)
         folder = out or runs_folder() / "report" / report_name(request)
         record = make_report(request, folder.absolute(), reporter, fiftyone=not no_fiftyone)
@@ -240,7 +241,6 @@ def next_(
     """Rank which pictures to label and add next."""
     reporter = Reporter()
     with data_on_stdout_only():
-        from reports.demo import prepare
         from reports.pipeline import Request
         from reports.ranking import rank_next
 
@@ -257,6 +257,8 @@ def next_(
                 seed=seed,
             )
         else:
+            from reports.demo import prepare
+
             request = prepare(seed, reporter)
         folder = (out or runs_folder() / "next" / report_name(request)).absolute()
         result = rank_next(request, several(pool), budget, folder, reporter)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from datasets import InputError, Source, open_source
+from datasets import InputError, Source, locate, open_source
 from datasets.coco import read_results
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, concatenate
 from diagnostics.counterfactuals import Recovery, ap50, recovery
@@ -17,10 +18,13 @@ from diagnostics.domain import Domain
 from reports.findings import Findings, find, focus_of
 from reports.progress import Reporter
 from train.environment import runs_folder
-from train.forward import Detector, Photometric, check_classes, describe, predict
 from train.history import read_history
+from train.passes import Photometric, check_classes, describe
 from train.predictions import Predictions, Settings, Store
 from train.run import Run, open_run, open_weights
+
+if TYPE_CHECKING:
+    from train.forward import Detector
 
 # Training pictures looked at: enough for its AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
@@ -75,17 +79,21 @@ class Result:
     rows: pd.DataFrame
 
 
-def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -> list[Opened]:
-    """The in-domain source as "training" and held-out pictures, then the real-world sources. Raises InputError."""
-    cache = runs_folder() / "frames"
+def in_domain_of(request: Request, run: Run | None) -> tuple[str | None, str]:
+    """(name or None, source) of the in-domain pictures. Raises InputError when nothing names them."""
     if request.in_domain is not None:
-        name, spec = request.in_domain
-    elif run is not None:
-        name, spec = None, str(run.data_path())
-    else:
+        return request.in_domain
+    if run is None or run.folder is None:
         raise InputError(
             "no in-domain pictures: give --in-domain SOURCE, or --run with a run folder that names its data.yaml"
         )
+    return None, str(run.data_path())
+
+
+def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -> list[Opened]:
+    """The in-domain source as "training" and held-out pictures, then the real-world sources. Raises InputError."""
+    cache = runs_folder() / "frames"
+    name, spec = in_domain_of(request, run)
     source = open_source(spec, cache=cache, classes=classes, group_by=request.group_by)
     check_classes(classes, source.classes, spec)
     taken = {"training"}
@@ -207,6 +215,13 @@ def check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_n
         )
 
 
+def load_detector(weights: Path, request: Request) -> Detector:
+    """The checkpoint, ready to look. Its libraries take seconds to import, so nothing imports them before there is need."""
+    from train.forward import Detector
+
+    return Detector(weights, device=request.device, batch=request.batch)
+
+
 def look_at_everything(request: Request, reporter: Reporter) -> Seen:
     """Open all sources and look at every picture once. Raises InputError."""
     run, supplied = load_run(request), dict(request.predictions)
@@ -214,10 +229,10 @@ def look_at_everything(request: Request, reporter: Reporter) -> Seen:
         raise InputError(
             "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
         )
+    for _, spec in (in_domain_of(request, run), *request.real_world):
+        locate(spec)
     with reporter.stage("open", "Opening weights and sources"):
-        detector = (
-            Detector(run.weights, device=request.device, batch=request.batch) if run is not None else None
-        )
+        detector = load_detector(run.weights, request) if run is not None else None
         opened = open_everything(request, run, detector.classes if detector else ())
     check_supplied(opened, supplied, all_needed=detector is None)
     classes = (
@@ -236,8 +251,8 @@ def look_at_everything(request: Request, reporter: Reporter) -> Seen:
         images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
         with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
             if detector is not None and run is not None and o.name not in supplied:
-                found = predict(
-                    detector, images, settings, Store(predict_folder(settings, run.sha256)), tick=tick
+                found = detector.predict(
+                    images, settings, Store(predict_folder(settings, run.sha256)), tick=tick
                 )
             else:
                 found = describe(images, Store(runs_folder() / "predictions" / "statistics"), tick=tick)
@@ -328,8 +343,7 @@ def second_looks(
     found: dict[str, Recovery] = {}
     for name, changed, transform in looks:
         with reporter.stage("second looks", f"Second look at {focus.name}: {name}", len(images)) as tick:
-            seen = predict(
-                detector,
+            seen = detector.predict(
                 images,
                 changed,
                 Store(predict_folder(changed, run.sha256)),

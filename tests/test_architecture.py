@@ -58,7 +58,9 @@ def test_each_library_has_its_door(library: str) -> None:
 
 def test_diagnostics_touches_no_files() -> None:
     for path in (ROOT / "diagnostics").rglob("*.py"):
-        assert not {"pathlib", "os", "io", "shutil", "tempfile"} & {name.split(".")[0] for name in imports(path)}, path
+        assert not {"pathlib", "os", "io", "shutil", "tempfile"} & {
+            name.split(".")[0] for name in imports(path)
+        }, path
 
 
 def test_templates_escape_everything() -> None:

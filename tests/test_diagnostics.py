@@ -22,7 +22,9 @@ def test_sweep_equals_scoring_filtered_detections() -> None:
     table = sweep.sweep(domain.table)
     for confidence in (0.05, 0.3, 0.62, 0.9):
         keep = arrays.confidence >= confidence
-        filtered = Detections(arrays.image[keep], arrays.label[keep], arrays.xywh[keep], arrays.confidence[keep])
+        filtered = Detections(
+            arrays.image[keep], arrays.label[keep], arrays.xywh[keep], arrays.confidence[keep]
+        )
         again = match(domain.object_arrays, filtered, n_images=len(domain.pictures), n_classes=1)
         hits = int((again.hit[:, 0] & 1).sum())
         row = table.iloc[(table["confidence"] - confidence).abs().argmin()]
@@ -33,7 +35,13 @@ def test_sweep_equals_scoring_filtered_detections() -> None:
 
 
 def test_sweep_by_hand() -> None:
-    points_ = sweep.curve(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False]), 3, 2, np.array([0.65, 0.75, 0.95]))
+    points_ = sweep.curve(
+        np.array([0.9, 0.8, 0.7, 0.6]),
+        np.array([True, False, True, False]),
+        3,
+        2,
+        np.array([0.65, 0.75, 0.95]),
+    )
     np.testing.assert_allclose(points_["precision"], [2 / 3, 1 / 2, np.nan])
     np.testing.assert_allclose(points_["recall"], [2 / 3, 1 / 3, 0])
     np.testing.assert_allclose(points_["f1"], [2 / 3, 2 / 5, 0])
@@ -44,20 +52,35 @@ def test_choosing_on_the_test_clips_is_optimistic() -> None:
     gaps = []
     for seed in range(12):
         domain = make_domain(clips=6, frames=2, seed=seed)
-        gaps.append(sweep.best(sweep.sweep(domain.table))[0] - sweep.crossfitted_best_f1(domain.table, domain.group_numbers, seed=seed))
+        gaps.append(
+            sweep.best(sweep.sweep(domain.table))[0]
+            - sweep.crossfitted_best_f1(domain.table, domain.group_numbers, seed=seed)
+        )
     assert np.mean(gaps) > 0
 
 
 def test_error_types_of_a_picture_drawn_by_hand() -> None:
     """One of each: hit, duplicate, misplaced, background, and two missed objects, one of which the misplaced one would have found."""
     truth = [[0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 500, 100]]
-    found = [([0, 0, 100, 100], 0.9), ([2, 2, 100, 100], 0.8), ([230, 40, 330, 140], 0.7), ([600, 300, 650, 350], 0.6)]
+    found = [
+        ([0, 0, 100, 100], 0.9),
+        ([2, 2, 100, 100], 0.8),
+        ([230, 40, 330, 140], 0.7),
+        ([600, 300, 650, 350], 0.6),
+    ]
     domain = make_domain(pictures=[(truth, found)])
     outcomes = domain.outcomes
     assert outcomes["outcome"].tolist() == ["hit", "duplicate", "location", "background"]
     assert missed_objects(domain.table, outcomes).tolist() == [1, 2]
     table = decompose(domain.table, outcomes, confidence=0.0).set_index("type")
-    assert table["count"].to_dict() == {"class": 0, "location": 1, "both": 0, "duplicate": 1, "background": 1, "missed": 2}
+    assert table["count"].to_dict() == {
+        "class": 0,
+        "location": 1,
+        "both": 0,
+        "duplicate": 1,
+        "background": 1,
+        "missed": 2,
+    }
     # AP50: one hit of three objects, 34 of 101 recall points at precision 1. Mending the misplaced one (third in rank, after a
     # duplicate) adds 33 points at precision 2/3; not counting the object nothing saw makes the hit 51 of 101.
     assert table.loc["location", "delta_ap50"] == pytest.approx(33 / 101 * 2 / 3)
@@ -66,7 +89,9 @@ def test_error_types_of_a_picture_drawn_by_hand() -> None:
 
 
 def test_wrong_class_is_a_class_error() -> None:
-    domain = make_domain(pictures=[([[0, 0, 100, 100]], [([0, 0, 100, 100], 0.9, 1)])], classes=("pothole", "crack"))
+    domain = make_domain(
+        pictures=[([[0, 0, 100, 100]], [([0, 0, 100, 100], 0.9, 1)])], classes=("pothole", "crack")
+    )
     assert domain.outcomes["outcome"].tolist() == ["class"]
     assert decompose(domain.table, domain.outcomes, confidence=0).set_index("type").loc["class", "count"] == 1
 
@@ -82,10 +107,18 @@ def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -
 
     def outcomes(rate: np.ndarray) -> pd.DataFrame:
         hit = rng.random(len(rate)) < rate
-        return pd.DataFrame({"confidence": confidence, "outcome": np.where(hit, "hit", "background"), "nearest_iou": np.where(hit, 0.8, 0.0)})
+        return pd.DataFrame(
+            {
+                "confidence": confidence,
+                "outcome": np.where(hit, "hit", "background"),
+                "nearest_iou": np.where(hit, 0.8, 0.0),
+            }
+        )
 
     assert calibration.calibrate(outcomes(confidence)).d_ece < 0.015
-    assert calibration.calibrate(outcomes(np.maximum(confidence - 0.2, 0))).d_ece == pytest.approx(0.19, abs=0.02)
+    assert calibration.calibrate(outcomes(np.maximum(confidence - 0.2, 0))).d_ece == pytest.approx(
+        0.19, abs=0.02
+    )
     assert calibration.calibrate(outcomes(confidence).head(0)).d_ece is None
 
 
@@ -107,10 +140,14 @@ def test_mmd_equals_its_definition() -> None:
     groups = np.array([f"h{i // 3}" for i in range(12)] + [f"a{i // 3}" for i in range(9)])
     sums = shift.GroupSums(both, groups)
     away = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
-    assert sums.mmd(away)[0] == pytest.approx(naive_mmd(x, y, float(np.median(squared[np.triu_indices(21, 1)]))), abs=1e-12)
+    assert sums.mmd(away)[0] == pytest.approx(
+        naive_mmd(x, y, float(np.median(squared[np.triu_indices(21, 1)]))), abs=1e-12
+    )
 
 
-def clips(rng: np.random.Generator, count: int, frames: int, offset: float = 0.0, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def clips(
+    rng: np.random.Generator, count: int, frames: int, offset: float = 0.0, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Frames of clips that share half of their variance within a clip."""
     centres = rng.normal(0, 0.7 * scale, (count, 1, 12))
     points_ = centres + rng.normal(0, 0.7 * scale, (count, frames, 12))
@@ -153,7 +190,9 @@ def test_one_clip_is_one_sample() -> None:
 
 
 def test_too_few_samples_are_not_measured() -> None:
-    found = shift.measure(np.zeros((4, 3)), np.zeros((40, 3)), np.array(list("abcd")), np.array(["x"] * 40), seed=0)
+    found = shift.measure(
+        np.zeros((4, 3)), np.zeros((40, 3)), np.array(list("abcd")), np.array(["x"] * 40), seed=0
+    )
     assert found.mmd is None
     assert "4 samples on a side, 10 are needed" in found.note
 
@@ -164,7 +203,9 @@ def test_holm_by_hand() -> None:
 
 def test_the_factor_that_was_changed_comes_first() -> None:
     home, dark = make_domain(clips=8, seed=0), make_domain(clips=8, seed=1, statistics={"brightness": 0.2})
-    table = factors.compare(*(factors.samples(d.pictures, factors.object_factors(d.pictures, d.boxes, 320)) for d in (home, dark)))
+    table = factors.compare(
+        *(factors.samples(d.pictures, factors.object_factors(d.pictures, d.boxes, 320)) for d in (home, dark))
+    )
     assert table["name"].iloc[0] == "brightness"
     assert table["p"].iloc[0] < 0.05
     assert (table["effect"].iloc[1:] < table["effect"].iloc[0] / 3).all()
@@ -214,7 +255,10 @@ def test_an_unlabelled_domain_has_no_ap() -> None:
 
 
 def test_a_silent_detector_raises_the_alarm_and_gets_no_ap() -> None:
-    home, silent = make_domain(clips=4, seed=0), make_domain(clips=2, seed=1, labelled=False, hit_rate=0.0, false_rate=0.0)
+    home, silent = (
+        make_domain(clips=4, seed=0),
+        make_domain(clips=2, seed=1, labelled=False, hit_rate=0.0, false_rate=0.0),
+    )
     found = label_free.estimate(home, silent)
     assert found.ap50 is None
     assert found.abstained
@@ -236,7 +280,10 @@ def test_planted_copies_are_found_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("ap50", "rising", "epochs"),
-    [([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], True, 8), ([0.1, 0.4, 0.6, 0.7, 0.71, 0.70, 0.71, 0.70], False, 8)],
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], True, 8),
+        ([0.1, 0.4, 0.6, 0.7, 0.71, 0.70, 0.71, 0.70], False, 8),
+    ],
 )
 def test_the_slope_is_of_the_end(ap50: list[float], rising: bool, epochs: int) -> None:
     curve = read_curve(pd.DataFrame({"epoch": range(1, epochs + 1), "ap50": ap50}))
@@ -246,7 +293,9 @@ def test_the_slope_is_of_the_end(ap50: list[float], rising: bool, epochs: int) -
 def test_a_short_history_has_no_slope_and_a_turned_loss_is_seen() -> None:
     assert read_curve(pd.DataFrame({"epoch": [1.0], "ap50": [0.1]})).slope is None
     assert read_curve(pd.DataFrame()).epochs == 0
-    turned = read_curve(pd.DataFrame({"epoch": range(10), "val_box_loss": [5, 4, 3, 2, 2.5, 3, 3.5, 4, 4.5, 5.0]}))
+    turned = read_curve(
+        pd.DataFrame({"epoch": range(10), "val_box_loss": [5, 4, 3, 2, 2.5, 3, 3.5, 4, 4.5, 5.0]})
+    )
     assert turned.best_loss_epoch == pytest.approx(0.4)
     assert turned.loss_rise > 0.5
 
@@ -255,7 +304,16 @@ def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> Non
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 20, (4, 8))
     target = np.concatenate([c + rng.normal(0, 0.5, (30, 8)) for c in centres])
-    pictures = pd.DataFrame({"domain": "d", "image": [f"i{n}" for n in range(120)], "path": "p", "group": [f"clip{n % 12}" for n in range(120)], "novelty": 3.0, "shown": 0})
+    pictures = pd.DataFrame(
+        {
+            "domain": "d",
+            "image": [f"i{n}" for n in range(120)],
+            "path": "p",
+            "group": [f"clip{n % 12}" for n in range(120)],
+            "novelty": 3.0,
+            "shown": 0,
+        }
+    )
     training = centres[0] + rng.normal(0, 0.5, (50, 8))
     table, frozen = acquisition.rank(pictures, target, training, budget=12, seed=0)
     cluster = [int(name[1:]) // 30 for name in table["image"]]

@@ -13,7 +13,8 @@ from ultralytics import YOLO
 
 from datasets import InputError, open_source
 from datasets.world import DASHCAM, Plan, build_world
-from train.forward import Detector, Photometric, check_classes, describe, predict
+from train.forward import Detector
+from train.passes import Photometric, check_classes, describe
 from train.predictions import Settings, Store
 from train.run import file_sha256, open_run, open_weights
 from train.training import ARCHITECTURE
@@ -48,16 +49,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def seen(weights: Path, images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory):
-    return predict(Detector(weights), images, SETTINGS, Store(tmp_path_factory.mktemp("store")))
+    return Detector(weights).predict(images, SETTINGS, Store(tmp_path_factory.mktemp("store")))
 
 
 def test_boxes_are_those_of_predict(weights: Path, images: pd.DataFrame, seen) -> None:
     model = YOLO(str(weights))
     total = 0
     for image, path in zip(images["image"], images["path"], strict=True):
-        expected = model.predict(path, imgsz=256, conf=0.001, iou=0.7, max_det=300, verbose=False)[0].boxes.data.numpy()
+        expected = model.predict(path, imgsz=256, conf=0.001, iou=0.7, max_det=300, verbose=False)[
+            0
+        ].boxes.data.numpy()
         mine = seen.detections[seen.detections["image"] == image]
-        np.testing.assert_allclose(mine[["x1", "y1", "x2", "y2", "confidence", "label"]].to_numpy(), expected, atol=1e-3)
+        np.testing.assert_allclose(
+            mine[["x1", "y1", "x2", "y2", "confidence", "label"]].to_numpy(), expected, atol=1e-3
+        )
         total += len(expected)
     assert total > 100
 
@@ -86,27 +91,33 @@ def test_every_box_has_an_embedding_of_its_own_place(weights: Path, seen) -> Non
     np.testing.assert_allclose(found, np.hstack([centres, centres]), atol=0.5)
 
 
-def test_one_forward_call_a_picture_and_none_the_second_time(weights: Path, images: pd.DataFrame, tmp_path: Path) -> None:
+def test_one_forward_call_a_picture_and_none_the_second_time(
+    weights: Path, images: pd.DataFrame, tmp_path: Path
+) -> None:
     detector = Detector(weights)
     calls = []
     detector._prepare(SETTINGS)
     detector.model.predictor.model.model.model[0].register_forward_hook(lambda *_: calls.append(1))
-    first = predict(detector, images, SETTINGS, Store(tmp_path))
+    first = detector.predict(images, SETTINGS, Store(tmp_path))
     assert len(calls) == len(images)
-    again = predict(detector, images, SETTINGS, Store(tmp_path))
+    again = detector.predict(images, SETTINGS, Store(tmp_path))
     assert len(calls) == len(images)
     pd.testing.assert_frame_equal(first.detections, again.detections)
     np.testing.assert_array_equal(first.embeddings, again.embeddings)
 
 
-def test_a_batch_sees_what_single_pictures_see(weights: Path, images: pd.DataFrame, seen, tmp_path: Path) -> None:
-    batched = predict(Detector(weights, batch=4), images, SETTINGS, Store(tmp_path))
+def test_a_batch_sees_what_single_pictures_see(
+    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+) -> None:
+    batched = Detector(weights, batch=4).predict(images, SETTINGS, Store(tmp_path))
     assert len(batched.detections) == len(seen.detections)
     np.testing.assert_allclose(batched.embeddings, seen.embeddings, atol=1e-4)
 
 
-def test_an_interrupted_pass_goes_on_where_it_stopped(weights: Path, images: pd.DataFrame, seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.forward.SHARD", 2)
+def test_an_interrupted_pass_goes_on_where_it_stopped(
+    weights: Path, images: pd.DataFrame, seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.passes.SHARD", 2)
 
     def stop() -> None:
         nonlocal left
@@ -116,18 +127,20 @@ def test_an_interrupted_pass_goes_on_where_it_stopped(weights: Path, images: pd.
 
     left = 5
     with pytest.raises(KeyboardInterrupt):
-        predict(Detector(weights), images, SETTINGS, Store(tmp_path), tick=stop)
+        Detector(weights).predict(images, SETTINGS, Store(tmp_path), tick=stop)
     assert len(list(tmp_path.glob("shard-*"))) == 2
     # What a kill during a write leaves behind is not read.
     (tmp_path / "shard-zzz.partial").mkdir()
-    resumed = predict(Detector(weights), images, SETTINGS, Store(tmp_path))
+    resumed = Detector(weights).predict(images, SETTINGS, Store(tmp_path))
     pd.testing.assert_frame_equal(resumed.detections, seen.detections)
     np.testing.assert_array_equal(resumed.embeddings, seen.embeddings)
 
 
-def test_order_of_pictures_is_kept_and_copies_share_a_pass(weights: Path, images: pd.DataFrame, seen, tmp_path: Path) -> None:
+def test_order_of_pictures_is_kept_and_copies_share_a_pass(
+    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+) -> None:
     doubled = pd.concat([images.iloc[::-1], images.head(1).assign(image="copy")], ignore_index=True)
-    found = predict(Detector(weights), doubled, SETTINGS, Store(tmp_path))
+    found = Detector(weights).predict(doubled, SETTINGS, Store(tmp_path))
     assert found.pictures["image"].tolist() == doubled["image"].tolist()
     np.testing.assert_array_equal(found.embeddings[-1], found.embeddings[-2])
     first = images["image"].iloc[0]
@@ -143,15 +156,22 @@ def test_order_of_pictures_is_kept_and_copies_share_a_pass(weights: Path, images
 def test_other_settings_are_another_key(weights: Path) -> None:
     sha = file_sha256(weights)
     tone = Photometric((100.0, 100.0, 100.0), (40.0, 40.0, 40.0))
-    keys = {Settings(256).key(sha), Settings(512).key(sha), Settings(256, transform=tone.name).key(sha), Settings(256).key("0" * 64)}
+    keys = {
+        Settings(256).key(sha),
+        Settings(512).key(sha),
+        Settings(256, transform=tone.name).key(sha),
+        Settings(256).key("0" * 64),
+    }
     assert len(keys) == 4
 
 
-def test_a_broken_picture_is_a_failure_and_no_row(weights: Path, images: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_broken_picture_is_a_failure_and_no_row(
+    weights: Path, images: pd.DataFrame, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(images["path"].iloc[0]).read_bytes()[:3000])
     table = pd.concat([images, images.head(1).assign(image="broken", path=str(broken))], ignore_index=True)
-    found = predict(Detector(weights), table, SETTINGS, Store(tmp_path / "s"))
+    found = Detector(weights).predict(table, SETTINGS, Store(tmp_path / "s"))
     assert found.failures[["path", "reason"]].to_numpy().tolist() == [[str(broken), "cut short"]]
     assert "broken" not in set(found.pictures["image"])
     assert len(found.pictures) == len(images)

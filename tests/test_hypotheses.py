@@ -15,10 +15,20 @@ from diagnostics.matching import Detections
 from reports.findings import find
 from tests.worlds import make_domain
 
-RISEN = pd.DataFrame({"epoch": range(1, 21), "ap50": np.r_[np.linspace(0.05, 0.75, 10), [0.76, 0.75, 0.77, 0.76, 0.76, 0.77, 0.76, 0.77, 0.76, 0.77]]})
+RISEN = pd.DataFrame(
+    {
+        "epoch": range(1, 21),
+        "ap50": np.r_[
+            np.linspace(0.05, 0.75, 10), [0.76, 0.75, 0.77, 0.76, 0.76, 0.77, 0.76, 0.77, 0.76, 0.77]
+        ],
+    }
+)
 RISING = pd.DataFrame({"epoch": range(1, 7), "ap50": [0.02, 0.05, 0.09, 0.13, 0.17, 0.21]})
 TURNED = RISEN.assign(val_box_loss=np.r_[np.linspace(3, 1, 6), np.linspace(1.1, 2.5, 14)])
-NO_HELP = {name: Recovery(name, 0.3, 0.3, 0.0, -0.05, 0.05, 60) for name in ("imgsz 1280", "imgsz 320", "photometric match")}
+NO_HELP = {
+    name: Recovery(name, 0.3, 0.3, 0.0, -0.05, 0.05, 60)
+    for name in ("imgsz 1280", "imgsz 320", "photometric match")
+}
 
 
 def diagnose(home, away, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
@@ -30,7 +40,9 @@ def training_like(**options):
 
 
 def away(**options):
-    return make_domain("overhead", **{"role": "real_world", "clips": 12, "clip_names": "w", "seed": 5, **options})
+    return make_domain(
+        "overhead", **{"role": "real_world", "clips": 12, "clip_names": "w", "seed": 5, **options}
+    )
 
 
 def home(**options):
@@ -59,11 +71,17 @@ def test_domain_shift(seed: int) -> None:
     for code in ("underfit", "overfit", "threshold", "scale", "leakage", "none"):
         assert found[code] == "rejected", code
     for code in ("underfit", "overfit", "threshold", "scale"):
-        assert any(character.isdigit() for character in verdict.named(code).statement), "a verdict without a number"
+        assert any(character.isdigit() for character in verdict.named(code).statement), (
+            "a verdict without a number"
+        )
 
 
 def test_a_shift_that_does_no_harm_is_said_to_do_none() -> None:
-    verdict = diagnose(home(clips=40), [away(clips=40, embedding_shift=6.0, statistics={"saturation": 0.9})], training=training_like())
+    verdict = diagnose(
+        home(clips=40),
+        [away(clips=40, embedding_shift=6.0, statistics={"saturation": 0.9})],
+        training=training_like(),
+    )
     found = verdict.named("domain_shift")
     assert found.status == "rejected"
     assert "does no harm" in found.statement
@@ -99,7 +117,9 @@ def test_underfit_by_its_own_training_pictures() -> None:
 
 
 def test_overfit() -> None:
-    verdict = diagnose(home(hit_rate=0.5), [away(hit_rate=0.5)], training=training_like(hit_rate=1.0), history=TURNED)
+    verdict = diagnose(
+        home(hit_rate=0.5), [away(hit_rate=0.5)], training=training_like(hit_rate=1.0), history=TURNED
+    )
     assert status(verdict)["overfit"] == "supported"
 
 
@@ -113,7 +133,12 @@ def test_leakage() -> None:
     rest = set(pictures["image"].iloc[copies:])
     rng = np.random.default_rng(0)
     keep = ~inflated.detections["image"].isin(rest) | (rng.random(len(inflated.detections)) < 0.15)
-    leaky = replace(inflated, pictures=pictures, detections=inflated.detections[keep].reset_index(drop=True), objects=inflated.objects[keep.to_numpy()])
+    leaky = replace(
+        inflated,
+        pictures=pictures,
+        detections=inflated.detections[keep].reset_index(drop=True),
+        objects=inflated.objects[keep.to_numpy()],
+    )
     verdict = diagnose(leaky, [away(hit_rate=0.12)], training=training, recoveries=NO_HELP)
     assert status(verdict)["leakage"] == "supported"
     assert status(diagnose(home(), [away(hit_rate=0.2)], training=training))["leakage"] == "rejected"
@@ -126,18 +151,35 @@ def test_without_labels_nothing_is_supported() -> None:
     assert shift.status == "untested"
     assert "differs from training" in shift.statement
     assert "label 25 to 50 frames" in shift.missing
-    assert {h.code for h in verdict.hypotheses if h.status == "untested"} >= {"none", "threshold", "scale", "label_protocol"}
+    assert {h.code for h in verdict.hypotheses if h.status == "untested"} >= {
+        "none",
+        "threshold",
+        "scale",
+        "label_protocol",
+    }
 
 
 def test_one_labelled_video_gives_no_interval_and_says_so() -> None:
-    findings = find(home(), [away(clips=1, frames=30, hit_rate=0.2, embedding_shift=6.0)], training_like(), RISEN, {}, conf=None, seed=0)
+    findings = find(
+        home(),
+        [away(clips=1, frames=30, hit_rate=0.2, embedding_shift=6.0)],
+        training_like(),
+        RISEN,
+        {},
+        conf=None,
+        seed=0,
+    )
     assert findings.evidence.gap_interval.low is None
     assert "1 independent clip" in findings.evidence.gap_interval.note
 
 
 def test_without_embeddings_shift_stays_open() -> None:
     def blind(domain):
-        return replace(domain, embeddings=np.zeros((len(domain.pictures), 0)), objects=np.zeros((len(domain.detections), 0)))
+        return replace(
+            domain,
+            embeddings=np.zeros((len(domain.pictures), 0)),
+            objects=np.zeros((len(domain.detections), 0)),
+        )
 
     verdict = diagnose(blind(home()), [blind(away(hit_rate=0.2))], history=pd.DataFrame())
     assert verdict.named("domain_shift").status == "untested"
@@ -147,7 +189,15 @@ def test_without_embeddings_shift_stays_open() -> None:
 def published(**ap50: float) -> Evidence:
     """What a blog post gives: a learning curve and two numbers."""
     base = find(home(), [], None, RISEN, {}, conf=None, seed=0).evidence
-    return replace(base, ap50=ap50, max_recall={}, loose={}, intervals={}, home="home", away="overhead" if "overhead" in ap50 else None)
+    return replace(
+        base,
+        ap50=ap50,
+        max_recall={},
+        loose={},
+        intervals={},
+        home="home",
+        away="overhead" if "overhead" in ap50 else None,
+    )
 
 
 def test_every_suspect_answers_bare_evidence() -> None:
@@ -160,7 +210,17 @@ def test_every_suspect_answers_bare_evidence() -> None:
 
 
 def test_codes_are_those_of_the_contract() -> None:
-    assert {suspect.CODE for suspect in SUSPECTS} == {"none", "underfit", "overfit", "threshold", "scale", "label_protocol", "label_error", "leakage", "domain_shift"}
+    assert {suspect.CODE for suspect in SUSPECTS} == {
+        "none",
+        "underfit",
+        "overfit",
+        "threshold",
+        "scale",
+        "label_protocol",
+        "label_error",
+        "leakage",
+        "domain_shift",
+    }
 
 
 def test_supported_suspects_come_first() -> None:
@@ -169,6 +229,13 @@ def test_supported_suspects_come_first() -> None:
 
 
 def test_detections_beyond_the_limit_are_ignored_everywhere() -> None:
-    crowded = make_domain(pictures=[([[0, 0, 50, 50]], [([0, 0, 50, 50], 0.9)] + [([100, 100, 150, 150], 0.1 + i * 1e-4) for i in range(150)])])
+    crowded = make_domain(
+        pictures=[
+            (
+                [[0, 0, 50, 50]],
+                [([0, 0, 50, 50], 0.9)] + [([100, 100, 150, 150], 0.1 + i * 1e-4) for i in range(150)],
+            )
+        ]
+    )
     assert isinstance(crowded.detection_arrays, Detections)
     assert len(crowded.outcomes) == 100

@@ -26,8 +26,19 @@ def simulated(rng: np.random.Generator, clips: int, frames: int = 6, spread: flo
             if rng.random() < 0.7:
                 found.append((image, [500.0, 500.0, 50.0, 50.0], rng.beta(2, 4)))
     table = match(
-        Objects(np.array([o[0] for o in objects]), np.zeros(len(objects), int), np.array([o[1] for o in objects]), np.full(len(objects), 2500.0), np.zeros(len(objects), bool)),
-        Detections(np.array([d[0] for d in found]), np.zeros(len(found), int), np.array([d[1] for d in found]), np.array([d[2] for d in found])),
+        Objects(
+            np.array([o[0] for o in objects]),
+            np.zeros(len(objects), int),
+            np.array([o[1] for o in objects]),
+            np.full(len(objects), 2500.0),
+            np.zeros(len(objects), bool),
+        ),
+        Detections(
+            np.array([d[0] for d in found]),
+            np.zeros(len(found), int),
+            np.array([d[1] for d in found]),
+            np.array([d[2] for d in found]),
+        ),
         n_images=len(group),
         n_classes=1,
     )
@@ -45,7 +56,9 @@ def test_weights_of_one_give_the_plain_ap() -> None:
 
 def test_all_thresholds_together_give_ap() -> None:
     table, group = simulated(np.random.default_rng(0), 8)
-    assert ApBootstrap(table, group, iou=None)(np.ones((1, 8)))[0] == pytest.approx(mean(accumulate(table)[0]), abs=1e-12)
+    assert ApBootstrap(table, group, iou=None)(np.ones((1, 8)))[0] == pytest.approx(
+        mean(accumulate(table)[0]), abs=1e-12
+    )
 
 
 def test_leaving_a_clip_out_equals_scoring_the_rest() -> None:

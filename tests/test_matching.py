@@ -25,7 +25,9 @@ def random_problem(rng: np.random.Generator) -> Problem:
             side = np.round(rng.choice([8, 20, 60, 150]) * rng.uniform(0.5, 1.5, 2))
             corner = np.round(rng.uniform(0, 300, 2))
             area = float(side.prod() * rng.choice([1, 0.7]))
-            objects.append((image, int(rng.integers(classes)), [*corner, *side], area, bool(rng.random() < 0.1)))
+            objects.append(
+                (image, int(rng.integers(classes)), [*corner, *side], area, bool(rng.random() < 0.1))
+            )
     for image, label, box, _, _ in objects:
         for _ in range(int(rng.integers(0, 4))):
             moved = np.array(box) + np.round(rng.normal(0, 0.12, 4) * box[2])
@@ -34,7 +36,9 @@ def random_problem(rng: np.random.Generator) -> Problem:
             detections.append((image, other, moved.tolist(), round(float(rng.random()), 1)))
     for _ in range(int(rng.integers(0, 20))):
         box = np.round(rng.uniform(5, 80, 4)).tolist()
-        detections.append((int(rng.integers(images)), int(rng.integers(classes)), box, round(float(rng.random()), 1)))
+        detections.append(
+            (int(rng.integers(images)), int(rng.integers(classes)), box, round(float(rng.random()), 1))
+        )
     return classes, images, objects, detections
 
 
@@ -42,7 +46,10 @@ def oracle(problem: Problem, only: list[int] | None = None) -> np.ndarray:
     classes, images, objects, detections = problem
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
-        frame = {"images": [{"id": i} for i in range(images)], "categories": [{"id": k, "name": str(k)} for k in range(classes)]}
+        frame = {
+            "images": [{"id": i} for i in range(images)],
+            "categories": [{"id": k, "name": str(k)} for k in range(classes)],
+        }
         truth.dataset = frame | {
             "annotations": [
                 {"id": n, "image_id": i, "category_id": k, "bbox": b, "area": a, "iscrowd": int(c)}
@@ -51,7 +58,15 @@ def oracle(problem: Problem, only: list[int] | None = None) -> np.ndarray:
         }
         found.dataset = frame | {
             "annotations": [
-                {"id": n, "image_id": i, "category_id": k, "bbox": b, "area": b[2] * b[3], "score": s, "iscrowd": 0}
+                {
+                    "id": n,
+                    "image_id": i,
+                    "category_id": k,
+                    "bbox": b,
+                    "area": b[2] * b[3],
+                    "score": s,
+                    "iscrowd": 0,
+                }
                 for n, (i, k, b, s) in enumerate(detections, 1)
             ]
         }
@@ -99,13 +114,19 @@ def test_twelve_numbers_equal_pycocotools(seed: int) -> None:
     np.testing.assert_allclose(ours(problem), oracle(problem), atol=1e-9)
     mask = rng.random(problem[1]) < 0.5
     if mask.any():
-        np.testing.assert_allclose(ours(problem, mask), oracle(problem, np.flatnonzero(mask).tolist()), atol=1e-9)
+        np.testing.assert_allclose(
+            ours(problem, mask), oracle(problem, np.flatnonzero(mask).tolist()), atol=1e-9
+        )
 
 
 def test_more_than_a_hundred_detections_in_a_picture() -> None:
     rng = np.random.default_rng(7)
     objects = [(0, 0, [20.0 * i, 10.0, 15.0, 15.0], 225.0, False) for i in range(30)]
-    detections = [(0, 0, [20.0 * i + rng.normal(0, 3), 10.0, 15.0, 15.0], float(rng.random())) for i in range(30) for _ in range(6)]
+    detections = [
+        (0, 0, [20.0 * i + rng.normal(0, 3), 10.0, 15.0, 15.0], float(rng.random()))
+        for i in range(30)
+        for _ in range(6)
+    ]
     problem = (1, 1, objects, detections)
     np.testing.assert_allclose(ours(problem), oracle(problem), atol=1e-9)
 
@@ -129,7 +150,12 @@ def test_order_of_pictures_and_rows_does_not_matter() -> None:
     # Ties between pictures are broken by picture order, so scores are made distinct first.
     detections = [(*d[:3], d[3] + 1e-6 * n) for n, d in enumerate(detections)]
     turn = rng.permutation(images)
-    turned = (classes, images, [(int(turn[o[0]]), *o[1:]) for o in objects], [(int(turn[d[0]]), *d[1:]) for d in rng.permutation(np.array(detections, object))])
+    turned = (
+        classes,
+        images,
+        [(int(turn[o[0]]), *o[1:]) for o in objects],
+        [(int(turn[d[0]]), *d[1:]) for d in rng.permutation(np.array(detections, object))],
+    )
     np.testing.assert_allclose(ours((classes, images, objects, detections)), ours(turned), atol=1e-12)
 
 
@@ -137,7 +163,12 @@ def test_doubling_every_picture_changes_nothing() -> None:
     rng = np.random.default_rng(11)
     classes, images, objects, detections = random_problem(rng)
     detections = [(*d[:3], d[3] + 1e-6 * n) for n, d in enumerate(detections)]
-    twice = (classes, 2 * images, objects + [(o[0] + images, *o[1:]) for o in objects], detections + [(d[0] + images, *d[1:]) for d in detections])
+    twice = (
+        classes,
+        2 * images,
+        objects + [(o[0] + images, *o[1:]) for o in objects],
+        detections + [(d[0] + images, *d[1:]) for d in detections],
+    )
     first, second = twelve(table_of((classes, images, objects, detections))), twelve(table_of(twice))
     assert first["ap50"] == pytest.approx(second["ap50"], abs=0.02)
     assert first["ar_100"] == pytest.approx(second["ar_100"], abs=1e-12)

@@ -35,7 +35,9 @@ def label(path: Path, text: str) -> Path:
     return path
 
 
-def dataset(root: Path, yaml: str = "path: .\ntrain: images/train\nval: images/val\nnames: [pothole, crack]\n") -> Path:
+def dataset(
+    root: Path, yaml: str = "path: .\ntrain: images/train\nval: images/val\nnames: [pothole, crack]\n"
+) -> Path:
     for split, names in (("train", ("a_001", "a_002", "b_001")), ("val", ("c_001", "c_002"))):
         for number, name in enumerate(names):
             picture(root / "images" / split / f"{name}.jpg", seed=len(split) + number)
@@ -49,7 +51,9 @@ def opened(spec: Path, **options):
 
 
 def tree(root: Path) -> dict[str, str]:
-    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()
+    }
 
 
 @pytest.mark.parametrize(
@@ -107,12 +111,25 @@ def test_files_as_a_whole(tmp_path: Path) -> None:
         read_labels(wide, CLASSES)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1), *[st.floats(0.05, 0.95) for _ in range(2)], *[st.floats(0.01, 0.09) for _ in range(2)]), max_size=8))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            *[st.floats(0.05, 0.95) for _ in range(2)],
+            *[st.floats(0.01, 0.09) for _ in range(2)],
+        ),
+        max_size=8,
+    )
+)
 def test_rows_round_trip(boxes: list[tuple]) -> None:
     for box in boxes:
         row, repair = parse_row("{} {:.6f} {:.6f} {:.6f} {:.6f}".format(*box), CLASSES)
         assert repair == ""
-        np.testing.assert_allclose([(row.x1 + row.x2) / 2, (row.y1 + row.y2) / 2, row.x2 - row.x1, row.y2 - row.y1], box[1:], atol=2e-6)
+        np.testing.assert_allclose(
+            [(row.x1 + row.x2) / 2, (row.y1 + row.y2) / 2, row.x2 - row.x1, row.y2 - row.y1],
+            box[1:],
+            atol=2e-6,
+        )
 
 
 @given(st.text(max_size=80))
@@ -141,7 +158,9 @@ def test_one_bad_row_costs_that_row(tmp_path: Path) -> None:
     label(root / "labels/val/c_001.txt", "0 .5 .5 .2 .2\n7 .5 .5 .2 .2\n")
     source = opened(root)
     assert len(source.images) == 5
-    assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [[2, "rejected", "class 7 is not in 0..1"]]
+    assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
+        [2, "rejected", "class 7 is not in 0..1"]
+    ]
 
 
 def test_unlabelled_is_not_background(tmp_path: Path) -> None:
@@ -158,7 +177,9 @@ def test_every_file_stands_in_the_ledger_once(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     (root / "images/train/empty.jpg").touch()
     (root / "images/train/page.jpg").write_text("<!doctype html><html>404</html>")
-    (root / "images/train/tiny.png").write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    (root / "images/train/tiny.png").write_bytes(
+        cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    )
     (root / "images/train/notes.docx").write_text("x")
     label(root / "labels/train/orphan.txt", "0 .5 .5 .1 .1")
     ledger = opened(root).ledger
@@ -243,7 +264,16 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int) -> None:
     upright = np.zeros((40, 60, 3), np.uint8)
     upright[:20, :30] = (255, 0, 0)
     upright[20:, 30:] = (0, 255, 0)
-    stored = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, 1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: np.rot90(a, -1)}[orientation](upright)
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](upright)
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "p.png", exif=exif)
@@ -253,7 +283,11 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
 def test_unusual_modes_decode(tmp_path: Path, mode: str) -> None:
-    base = Image.fromarray(np.full((20, 30), 30_000, np.uint16)) if mode == "I;16" else Image.new("RGB", (30, 20), (200, 100, 50)).convert(mode)
+    base = (
+        Image.fromarray(np.full((20, 30), 30_000, np.uint16))
+        if mode == "I;16"
+        else Image.new("RGB", (30, 20), (200, 100, 50)).convert(mode)
+    )
     path = tmp_path / ("p.jpg" if mode == "CMYK" else "p.png")
     base.save(path)
     assert decode(path).shape == (20, 30, 3)
@@ -269,7 +303,9 @@ def test_a_truncated_jpeg_fails_and_one_without_its_end_marker_does_not(tmp_path
 def test_fingerprints_tell_copies_from_others(tmp_path: Path) -> None:
     first = decode(picture(tmp_path / "a.png", size=(320, 240), seed=1))
     other = decode(picture(tmp_path / "b.png", size=(320, 240), seed=2))
-    copy = cv2.resize(cv2.imdecode(cv2.imencode(".jpg", first, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 1), (200, 150))
+    copy = cv2.resize(
+        cv2.imdecode(cv2.imencode(".jpg", first, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 1), (200, 150)
+    )
     bits = [np.unpackbits(np.frombuffer(difference_hash(p), np.uint8)) for p in (first, copy, other)]
     assert (bits[0] != bits[1]).sum() <= 20 < (bits[0] != bits[2]).sum()
 
@@ -285,7 +321,11 @@ def test_frames_are_keyed_by_time_and_written_once(tmp_path: Path) -> None:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for i in range(31):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), i * 8, np.uint8), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.full((48, 64, 3), i * 8, np.uint8), format="rgb24")
+                )
+            )
         container.mux(stream.encode())
     source = opened(tmp_path / "v.mp4")
     np.testing.assert_allclose(source.images["seconds"], np.arange(0, 3.1, 0.5), atol=1e-6)
@@ -297,7 +337,14 @@ def test_frames_are_keyed_by_time_and_written_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stem", "expected"),
-    [("clip03_0007", "clip03"), ("drive001_0000", "drive001"), ("image-13-1732_png.rf.b434d07fc9b2415b", "image-13"), ("DJI_frame_00012", "DJI"), ("0001", "0001"), ("img-122_jpg.rf.6ccf17bc01c46dfb", "img-122")],
+    [
+        ("clip03_0007", "clip03"),
+        ("drive001_0000", "drive001"),
+        ("image-13-1732_png.rf.b434d07fc9b2415b", "image-13"),
+        ("DJI_frame_00012", "DJI"),
+        ("0001", "0001"),
+        ("img-122_jpg.rf.6ccf17bc01c46dfb", "img-122"),
+    ],
 )
 def test_recordings_are_read_from_names(stem: str, expected: str) -> None:
     assert recording(stem) == expected
@@ -305,7 +352,10 @@ def test_recordings_are_read_from_names(stem: str, expected: str) -> None:
 
 def test_group_by(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
-    assert opened(root, group_by=r"/(?P<group>[a-z]+)/[a-c]_").images["group"].unique().tolist() == ["train", "val"]
+    assert opened(root, group_by=r"/(?P<group>[a-z]+)/[a-c]_").images["group"].unique().tolist() == [
+        "train",
+        "val",
+    ]
     with pytest.raises(InputError, match="no named group"):
         opened(root, group_by="x")
     with pytest.raises(InputError, match="does not match"):
@@ -314,7 +364,14 @@ def test_group_by(tmp_path: Path) -> None:
         opened(root, group_by="(")
 
 
-@pytest.mark.parametrize(("spec", "message"), [("nowhere", "no such file or folder"), ("empty", "no usable picture"), ("notes.txt", "not a known kind")])
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("empty", "no usable picture"),
+        ("notes.txt", "not a known kind"),
+    ],
+)
 def test_what_is_no_source(tmp_path: Path, spec: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")

@@ -62,7 +62,9 @@ def test_a_camera_looking_down_scales_by_focal_length_over_height() -> None:
     np.testing.assert_allclose(pixels[2] - pixels[0], [0, -camera.focal / 10], atol=1e-9)
 
 
-@pytest.mark.parametrize("dials", [DASHCAM, Dials(pitch=3, height=3), DRONE], ids=["dashcam", "slanted", "drone"])
+@pytest.mark.parametrize(
+    "dials", [DASHCAM, Dials(pitch=3, height=3), DRONE], ids=["dashcam", "slanted", "drone"]
+)
 def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
     """An independent look: paint one hole's mask onto the road, render that, and bound what lights up."""
     strip = build_strip(np.random.default_rng(4), dials)
@@ -72,13 +74,29 @@ def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
     for hole in strip.holes:
         centre = hole.rim.mean(0)
         back = {0: 4.0, 3: 3.0, 5: 0.0}[dials.pitch]
-        camera = Camera(float(centre[0]), float(centre[1]) - back, HEIGHT_METRES[dials.height], {0: 20.0, 3: 60.0, 5: 88.0}[dials.pitch], width=384, height_px=288)
+        camera = Camera(
+            float(centre[0]),
+            float(centre[1]) - back,
+            HEIGHT_METRES[dials.height],
+            {0: 20.0, 3: 60.0, 5: 88.0}[dials.pitch],
+            width=384,
+            height_px=288,
+        )
         painted = np.zeros((*strip.depth.shape, 3), np.uint8)
         texels = (hole.rim + [12.0, 0.0]) / 0.025 - 0.5
         for shift in (-1, 0, 1):
-            cv2.fillPoly(painted, [np.round((texels + [0, shift * LENGTH / 0.025]) * 16).astype(np.int32)], (255, 255, 255), cv2.LINE_8, 4)
+            cv2.fillPoly(
+                painted,
+                [np.round((texels + [0, shift * LENGTH / 0.025]) * 16).astype(np.int32)],
+                (255, 255, 255),
+                cv2.LINE_8,
+                4,
+            )
         ground.levels = [painted] * len(ground.levels)
-        ground.levels = [cv2.resize(painted, (painted.shape[1] >> i, painted.shape[0] >> i), interpolation=cv2.INTER_AREA) for i in range(len(ground.levels))]
+        ground.levels = [
+            cv2.resize(painted, (painted.shape[1] >> i, painted.shape[0] >> i), interpolation=cv2.INTER_AREA)
+            for i in range(len(ground.levels))
+        ]
         ground.water = np.zeros_like(ground.water)
         seen, _, sees = ground.colour(camera)
         rows, columns = np.nonzero((seen[..., 0] > 0.5) & sees)
@@ -99,7 +117,11 @@ def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_the_same_plan_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
@@ -119,7 +141,9 @@ def test_clips_are_groups_and_boxes_survive_the_reader(tmp_path: Path) -> None:
     assert source.images["labelled"].all()
     assert source.rows.empty
     for split, clips in (("train", (0, 1)), ("val", (2, 3))):
-        expected = np.concatenate([boxes_of(Clip((1, n), DASHCAM, 3 if split == "train" else 2)) for n in clips])
+        expected = np.concatenate(
+            [boxes_of(Clip((1, n), DASHCAM, 3 if split == "train" else 2)) for n in clips]
+        )
         images = source.images.loc[source.images["split"] == split, "image"]
         got = source.boxes[source.boxes["image"].isin(images)][["x1", "y1", "x2", "y2"]].to_numpy()
         np.testing.assert_allclose(np.sort(got, 0), np.sort(expected, 0), atol=1e-3)
@@ -166,8 +190,13 @@ def test_occlusion_hides_labels() -> None:
 def test_label_noise_changes_labels_and_not_pixels() -> None:
     changed = 0
     for seed in range(4):
-        clean_clip, noisy_clip = Clip((seed,), DRONE, 3), Clip((seed,), Dials(pitch=5, height=4, label_noise=5), 3)
-        for (clean, exact), (noisy, careless) in zip(clean_clip.pictures(), noisy_clip.pictures(), strict=True):
+        clean_clip, noisy_clip = (
+            Clip((seed,), DRONE, 3),
+            Clip((seed,), Dials(pitch=5, height=4, label_noise=5), 3),
+        )
+        for (clean, exact), (noisy, careless) in zip(
+            clean_clip.pictures(), noisy_clip.pictures(), strict=True
+        ):
             np.testing.assert_array_equal(clean.pixels, noisy.pixels)
             np.testing.assert_array_equal(exact, clean.boxes)
             changed += len(careless) != len(exact) or not np.allclose(careless, exact)

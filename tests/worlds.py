@@ -11,7 +11,14 @@ from datasets.tables import BOX_COLUMNS, frame
 from diagnostics.domain import Domain
 
 WIDTH, HEIGHT, IMGSZ = 640, 480, 640
-STATISTICS = {"brightness": 0.5, "contrast": 0.2, "saturation": 0.3, "sharpness": -2.0, "top_light": 0.1, "texture_gradient": 0.5}
+STATISTICS = {
+    "brightness": 0.5,
+    "contrast": 0.2,
+    "saturation": 0.3,
+    "sharpness": -2.0,
+    "top_light": 0.1,
+    "texture_gradient": 0.5,
+}
 
 
 def make_domain(
@@ -56,15 +63,35 @@ def make_domain(
                     corner = np.array([30 + 200 * k + rng.uniform(0, 60), rng.uniform(50, 250)])
                     box = np.concatenate([corner, corner + [side * 1.3, side]])
                     centre = (box[:2] + box[2:]) / 2
-                    drawn = np.concatenate([centre - (centre - box[:2]) * label_margin, centre + (box[2:] - centre) * label_margin])
+                    drawn = np.concatenate(
+                        [
+                            centre - (centre - box[:2]) * label_margin,
+                            centre + (box[2:] - centre) * label_margin,
+                        ]
+                    )
                     boxes.append(box_row(image, drawn))
                     seen = min(1.0, side / 40) * rate if size_matters else rate
                     if rng.random() < seen:
                         moved = box + rng.normal(0, 0.04 * side, 4)
-                        found.append((image, 0, *moved, float(np.clip(rng.beta(5, 2) + confidence_shift, 0.002, 0.999))))
+                        found.append(
+                            (
+                                image,
+                                0,
+                                *moved,
+                                float(np.clip(rng.beta(5, 2) + confidence_shift, 0.002, 0.999)),
+                            )
+                        )
                 if rng.random() < false_rate:
                     corner = np.array([rng.uniform(0, 500), rng.uniform(320, 420)])
-                    found.append((image, 0, *corner, *(corner + rng.uniform(20, 60, 2)), float(np.clip(rng.beta(2, 5) + confidence_shift, 0.002, 0.999))))
+                    found.append(
+                        (
+                            image,
+                            0,
+                            *corner,
+                            *(corner + rng.uniform(20, 60, 2)),
+                            float(np.clip(rng.beta(2, 5) + confidence_shift, 0.002, 0.999)),
+                        )
+                    )
     table = pictures_table if pictures_table is not None else pd.DataFrame(rows)
     detections = pd.DataFrame(found, columns=["image", "label", "x1", "y1", "x2", "y2", "confidence"])
     centres = {g: rng.normal(0, 0.6, 12) for g in table["group"].unique()}
@@ -76,7 +103,9 @@ def make_domain(
     return Domain(name, role, table, truth, detections, embeddings, objects, IMGSZ, classes)
 
 
-def row_of(rng: np.random.Generator, image: str, group: str, look: dict[str, float], labelled: bool) -> dict[str, object]:
+def row_of(
+    rng: np.random.Generator, image: str, group: str, look: dict[str, float], labelled: bool
+) -> dict[str, object]:
     values = {k: v + rng.normal(0, 0.03) for k, v in (look or STATISTICS).items()}
     return {
         "image": image,
@@ -93,4 +122,12 @@ def row_of(rng: np.random.Generator, image: str, group: str, look: dict[str, flo
 
 
 def box_row(image: str, box: Sequence[float]) -> dict[str, object]:
-    return {"image": image, "label": 0, "x1": box[0], "y1": box[1], "x2": box[2], "y2": box[3], "crowd": False}
+    return {
+        "image": image,
+        "label": 0,
+        "x1": box[0],
+        "y1": box[1],
+        "x2": box[2],
+        "y2": box[3],
+        "crowd": False,
+    }

@@ -14,8 +14,8 @@ from ultralytics import YOLO  # type: ignore[attr-defined]
 
 from datasets.errors import InputError
 from datasets.tables import Source
-from train.forward import available_cores
 from train.history import read_history
+from train.passes import available_cores
 from train.run import file_sha256
 from train.staging import stage
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from datasets.world.bodies import CAR_COLOURS, Vehicle, tree
+from datasets.world.bodies import CAR_COLOURS, Tree, Vehicle, tree
 from datasets.world.camera import Camera
 from datasets.world.dials import (
     BLUR_SIGMA_PX,

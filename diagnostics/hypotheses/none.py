@@ -34,9 +34,15 @@ def test(evidence: Evidence) -> Hypothesis:
     if evidence.gap_is_real:
         return Hypothesis(CODE, NAME, "rejected", 0.0, f"The failure is real: {where}.", tuple(clues))
     found = evidence.threshold
-    if found is not None and found.crossfitted is not None and found.crossfitted - found.carried > HARMLESS_GAP:
+    if (
+        found is not None
+        and found.crossfitted is not None
+        and found.crossfitted - found.carried > HARMLESS_GAP
+    ):
         lost = f"at the threshold {fraction(found.confidence)} F1 is {fraction(found.carried)}, and could be {fraction(found.crossfitted)}"
-        return Hypothesis(CODE, NAME, "rejected", 0.0, f"It ranks as well out there, but {lost}.", tuple(clues))
+        return Hypothesis(
+            CODE, NAME, "rejected", 0.0, f"It ranks as well out there, but {lost}.", tuple(clues)
+        )
     if evidence.home_ap50 < LEARNED_AP50:
         return Hypothesis(
             CODE, NAME, "rejected", 0.0, f"The detector fails in-domain too: {where}.", tuple(clues)

@@ -1,0 +1,342 @@
+"""The console script: the contract's commands and exit codes, and one clear line for everything a user can get wrong."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.world import DASHCAM, DRONE, Plan, build_world
+from tests.conftest import SCRIPT, run_script
+from tests.test_matching import TWELVE, oracle, random_problem
+from train.training import ARCHITECTURE
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small rendered sources and an untrained run on the first."""
+    import torch
+    from ultralytics import YOLO
+
+    folder = tmp_path_factory.mktemp("place")
+    list(build_world(folder / "home", Plan(DASHCAM, {"train": (2, 3), "val": (6, 3)}, seed=1)))
+    list(build_world(folder / "away", Plan(DRONE, {"val": (6, 3)}, seed=2)))
+    torch.manual_seed(0)
+    model = YOLO(str(ARCHITECTURE))
+    model.model.names = {0: "pothole"}
+    for branch in model.model.model[-1].cv3:
+        branch[-1].bias.data += 4.0
+    (folder / "run" / "weights").mkdir(parents=True)
+    model.save(str(folder / "run" / "weights" / "best.pt"))
+    (folder / "run" / "args.yaml").write_text(f"imgsz: 256\ndata: {folder / 'home' / 'data.yaml'}\n")
+    return folder
+
+
+def complaint(outcome) -> str:
+    """The one line that a refused command leaves behind."""
+    assert "Traceback" not in outcome.stderr
+    lines = [line for line in outcome.stderr.splitlines() if line.startswith("shiftscope: ")]
+    assert len(lines) == 1, outcome.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "--run", "nowhere"], "nowhere: no such run folder"),
+        (["report", "--weights", "nowhere.pt", "--in-domain", "home"], "no such checkpoint"),
+        (["report", "--run", "run", "--real-world", "nowhere"], "nowhere: no such file or folder"),
+        (["report", "--run", "run", "--real-world", "void"], "no usable picture found"),
+        (["report", "--run", "run", "--real-world", "junk"], "failed, first"),
+        (["report", "--run", "run", "--real-world", "other"], "class names do not match the model"),
+        (["report", "--weights", "junk/a.jpg", "--in-domain", "home"], "not a usable checkpoint"),
+        (["report", "--weights", "run/weights/best.pt", "--real-world", "away"], "no in-domain pictures"),
+        (["report", "--real-world", "away"], "nothing to diagnose"),
+        (["report", "--run", "run", "--predictions", "mars=x.json"], "no domain has this name"),
+        (["report", "--run", "run", "--history", "home/data.yaml"], "has no column 'epoch'"),
+        (["report", "--run", "run", "--conf", "7"], "Invalid value"),
+        (["report", "--rum", "run"], "No such option"),
+        (["train", "away"], "needs labelled pictures in both"),
+        (["score", "--ground-truth", "x.json", "--predictions", "y.json"], "x.json: no such file"),
+        (["world", "away"], "exists already"),
+        (["world", "w", "--dial", "pitch=9"], "a severity is a whole number from 0 to 5"),
+        (["world", "w", "--dial", "tilt=1"], "NAME is one of pitch"),
+        (["next", "--real-world", "away"], "give --run DIR or --weights FILE"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_what_a_user_gets_wrong(place: Path, arguments: list[str], message: str) -> None:
+    (place / "void").mkdir(exist_ok=True)
+    (place / "junk").mkdir(exist_ok=True)
+    (place / "junk" / "a.jpg").write_bytes(b"<html>")
+    if not (place / "other").exists():
+        (place / "other" / "images").mkdir(parents=True)
+        cv2.imwrite(str(place / "other" / "images" / "a.jpg"), np.zeros((60, 60, 3), np.uint8))
+        (place / "other" / "data.yaml").write_text("val: images\nnames: [crater]\n")
+    outcome = run_script(*arguments, cwd=place)
+    assert outcome.code == 2, outcome.stderr
+    assert message in complaint(outcome)
+    assert outcome.stdout == ""
+
+
+def test_debug_shows_where(place: Path) -> None:
+    outcome = run_script("report", "--run", "nowhere", "--debug", cwd=place)
+    assert "Traceback" in outcome.stderr
+
+
+def test_help_names_every_command(place: Path) -> None:
+    outcome = run_script("--help", cwd=place)
+    assert outcome.code == 0
+    for command in ("report", "train", "next", "score", "app", "world", "doctor"):
+        assert command in outcome.stdout
+        assert run_script(command, "--help", cwd=place).code == 0
+
+
+def test_doctor(place: Path) -> None:
+    outcome = run_script("doctor", cwd=place)
+    assert outcome.code == 0, outcome.stdout
+    assert all(line.startswith("ok ") for line in outcome.stdout.splitlines())
+
+
+def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
+    before = {
+        str(p): hashlib.sha256(p.read_bytes()).hexdigest()
+        for d in ("home", "away", "run")
+        for p in (place / d).rglob("*")
+        if p.is_file()
+    }
+    broken = place / "away" / "images" / "val" / "broken_0001.jpg"
+    broken.write_bytes(next((place / "away" / "images" / "val").glob("*.jpg")).read_bytes()[:4000])
+    outcome = run_script(
+        "report",
+        "--run",
+        "run",
+        "--real-world",
+        "sky=away",
+        "--no-fiftyone",
+        "--json",
+        "--out",
+        "out",
+        "--max-skipped",
+        "0",
+        cwd=place,
+    )
+    broken.unlink()
+    assert outcome.code == 4, outcome.stderr
+    record = json.loads(outcome.stdout)
+    assert record == json.loads((place / "out" / "report.json").read_text())
+    assert record["verdict"]["primary"] == "underfit"
+    assert [d["name"] for d in record["domains"]] == ["in-domain", "sky"]
+    assert record["domains"][1]["skipped"] == 1
+    assert record["ledger"]["reasons"] == {"cut short": 1}
+    with (place / "out" / "ledger.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [r["reason"] for r in rows if r["path"].endswith("broken_0001.jpg")] == ["cut short"]
+    after = {
+        str(p): hashlib.sha256(p.read_bytes()).hexdigest()
+        for d in ("home", "away", "run")
+        for p in (place / d).rglob("*")
+        if p.is_file()
+    }
+    assert before == after
+
+
+def test_a_report_from_predictions_alone(place: Path) -> None:
+    """Any detector's output: perfect at home, blind out there; no weights anywhere."""
+    from datasets import open_source
+
+    for name, keep in (("home", 1.0), ("away", 0.0)):
+        source = open_source(str(place / name), cache=place)
+        images = source.images.loc[source.images["split"] == "val", "image"]
+        boxes = source.boxes[source.boxes["image"].isin(images)]
+        results = [
+            {
+                "image_id": Path(b.image).stem,
+                "category_id": 0,
+                "bbox": [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1] if keep else [0, 0, 9, 9],
+                "score": 0.9,
+            }
+            for b in boxes.itertuples()
+        ]
+        (place / f"{name}.json").write_text(json.dumps(results))
+    outcome = run_script(
+        "report",
+        "--in-domain",
+        "home",
+        "--real-world",
+        "away",
+        "--predictions",
+        "in-domain=home.json",
+        "--predictions",
+        "away=away.json",
+        "--no-fiftyone",
+        "--json",
+        "--out",
+        "blind",
+        cwd=place,
+    )
+    assert outcome.code == 0, outcome.stderr
+    record = json.loads(outcome.stdout)
+    scores = {s["domain"]: s["ap50"] for s in record["slices"] if s["slice"] == "all"}
+    assert scores["in-domain"] == pytest.approx(1.0)
+    assert scores["away"] == pytest.approx(0.0)
+    assert record["shift"]["image"] == {}
+    assert (
+        next(h for h in record["verdict"]["hypotheses"] if h["code"] == "domain_shift")["missing"]
+        == "give the weights"
+    )
+
+
+def test_next_ranks_a_pool(place: Path) -> None:
+    outcome = run_script(
+        "next", "--run", "run", "--pool", "away", "--budget", "5", "--json", "--out", "picks", cwd=place
+    )
+    assert outcome.code == 0, outcome.stderr
+    result = json.loads(outcome.stdout)
+    assert [p["rank"] for p in result["next"]] == [1, 2, 3, 4, 5]
+    with (place / "picks" / "next.csv").open() as handle:
+        assert len(list(csv.DictReader(handle))) == 5
+
+
+def test_score_equals_pycocotools_whole_and_by_slice(tmp_path: Path) -> None:
+    problem = random_problem(np.random.default_rng(42))
+    classes, images, objects, detections = problem
+    truth = {
+        "images": [{"id": 10 * i} for i in range(images)],
+        "categories": [{"id": k + 1} for k in range(classes)],
+        "annotations": [
+            {"id": n, "image_id": 10 * i, "category_id": k + 1, "bbox": b, "area": a, "iscrowd": int(c)}
+            for n, (i, k, b, a, c) in enumerate(objects)
+        ],
+    }
+    found = [{"image_id": 10 * i, "category_id": k + 1, "bbox": b, "score": s} for i, k, b, s in detections]
+    (tmp_path / "gt.json").write_text(json.dumps(truth, default=float))
+    (tmp_path / "dt.json").write_text(json.dumps(found, default=float))
+    half = list(range(0, images, 2))
+    (tmp_path / "s.csv").write_text("image_id,slice\n" + "".join(f"{10 * i},even\n" for i in half))
+    (tmp_path / "g.csv").write_text("image_id,group\n" + "".join(f"{10 * i},g{i}\n" for i in range(images)))
+    outcome = run_script(
+        "score",
+        "--ground-truth",
+        "gt.json",
+        "--predictions",
+        "dt.json",
+        "--slices",
+        "s.csv",
+        "--groups",
+        "g.csv",
+        "--bootstrap",
+        "200",
+        cwd=tmp_path,
+    )
+    assert outcome.code == 0, outcome.stderr
+    result = json.loads(outcome.stdout)
+
+    def numbers(entry: dict) -> list[float]:
+        return [-1 if entry[name] is None else entry[name] for name in TWELVE]
+
+    np.testing.assert_allclose(numbers(result["overall"]), oracle(problem), atol=1e-9)
+    np.testing.assert_allclose(numbers(result["slices"][0]), oracle(problem, half), atol=1e-9)
+    assert result["slices"][0]["images"] == len(half)
+    assert (
+        result["bootstrap"]["ap50"]["low"] <= result["overall"]["ap50"] <= result["bootstrap"]["ap50"]["high"]
+    )
+
+
+def test_score_names_what_it_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "gt.json").write_text(
+        json.dumps({"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": []})
+    )
+    (tmp_path / "dt.json").write_text(
+        json.dumps([{"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}])
+    )
+    outcome = run_script("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
+    assert outcome.code == 2
+    assert "first ids [7]" in complaint(outcome)
+
+
+def test_world_renders_what_its_dials_say(tmp_path: Path) -> None:
+    assert (
+        run_script(
+            "world",
+            "w",
+            "--view",
+            "drone",
+            "--dial",
+            "soil=5",
+            "--val-clips",
+            "1",
+            "--frames",
+            "2",
+            cwd=tmp_path,
+        ).code
+        == 0
+    )
+    plan = json.loads((tmp_path / "w" / "world.json").read_text())
+    assert (plan["dials"]["soil"], plan["dials"]["pitch"]) == (5, 5)
+    assert len(list((tmp_path / "w" / "images").rglob("*.jpg"))) == 2
+
+
+def test_two_runs_do_not_write_one_report(place: Path) -> None:
+    """The second is told to wait, at once."""
+    from filelock import FileLock
+
+    with FileLock(place / ".locked.lock"):
+        outcome = run_script("report", "--run", "run", "--no-fiftyone", "--out", "locked", cwd=place)
+    assert outcome.code == 3
+    assert "another run is writing this report" in complaint(outcome)
+
+
+STAGES = ("Looking at in-domain", "Second look", "Measuring", "Writing the report")
+
+
+def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path: Path) -> None:
+    """One run folder, killed in each stage in turn, then let through; its tables equal those of a run nobody disturbed."""
+
+    def tables(folder: Path) -> dict[str, str]:
+        return {
+            p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted((folder / "tables").glob("*.parquet"))
+        }
+
+    arguments = [
+        "report",
+        "--run",
+        str(place / "run"),
+        "--real-world",
+        str(place / "away"),
+        "--no-fiftyone",
+        "--out",
+    ]
+    assert (
+        run_script(
+            *arguments, str(tmp_path / "clean"), cwd=tmp_path, SHIFTSCOPE_RUNS=str(tmp_path / "r1")
+        ).code
+        == 0
+    )
+    environment = {**os.environ, "SHIFTSCOPE_RUNS": str(tmp_path / "r2")}
+    for stage in STAGES:
+        victim = subprocess.Popen(
+            [SCRIPT, *arguments, str(tmp_path / "again")], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        assert victim.stderr is not None
+        assert any(line.startswith(stage) for line in victim.stderr), f"never reached {stage!r}"
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        victim.stderr.close()
+        assert not (tmp_path / "again" / "report.html").exists()
+    assert (
+        run_script(
+            *arguments, str(tmp_path / "again"), cwd=tmp_path, SHIFTSCOPE_RUNS=str(tmp_path / "r2")
+        ).code
+        == 0
+    )
+    assert tables(tmp_path / "clean") == tables(tmp_path / "again")

@@ -1,0 +1,82 @@
+"""Training: new folder each time, the user's data untouched, a killed run taken up where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datasets import InputError, open_source
+from datasets.world import DASHCAM, Plan, build_world
+from tests.conftest import SCRIPT, run_script
+from train.history import read_history
+from train.staging import stage
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "home"
+    list(build_world(folder, Plan(DASHCAM, {"train": (4, 8), "val": (2, 4)}, seed=1)))
+    return folder
+
+
+def test_staging_links_pictures_one_by_one_and_writes_our_labels(data: Path, tmp_path: Path) -> None:
+    source = open_source(str(data), cache=tmp_path)
+    card = stage(source, tmp_path / "staged")
+    again = open_source(str(card), cache=tmp_path)
+    assert len(again.images) == len(source.images)
+    assert len(again.boxes) == len(source.boxes)
+    links = list((tmp_path / "staged" / "images").rglob("*.jpg"))
+    assert all(p.is_symlink() for p in links)
+    assert not any(p.is_symlink() for p in (tmp_path / "staged").rglob("*") if p.is_dir())
+    assert Path(yaml.safe_load(card.read_text())["path"]).is_absolute()
+
+
+def test_staging_needs_train_and_val(data: Path, tmp_path: Path) -> None:
+    source = open_source(str(data), cache=tmp_path)
+    with pytest.raises(InputError, match="both 'train' and 'val'"):
+        stage(source.keep(source.images["split"] == "val"), tmp_path / "s")
+
+
+def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
+    before = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in data.rglob("*") if p.is_file()}
+    runs = tmp_path / "runs"
+    arguments = ["train", str(data), "--epochs", "4", "--imgsz", "128", "--device", "cpu", "--name", "t"]
+    victim = subprocess.Popen(
+        [SCRIPT, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "SHIFTSCOPE_RUNS": str(runs)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    results = runs / "train" / "t" / "results.csv"
+    while time.monotonic() < deadline and not (
+        (runs / "train" / "t" / "weights" / "last.pt").is_file() and results.is_file()
+    ):
+        time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert 1 <= len(read_history(results)) < 4
+
+    resumed = run_script(
+        *arguments, "--resume", str(runs / "train" / "t"), cwd=tmp_path, SHIFTSCOPE_RUNS=str(runs)
+    )
+    assert resumed.code == 0, resumed.stderr
+    folder = Path(resumed.stdout.strip())
+    assert read_history(folder / "results.csv")["epoch"].tolist() == [1, 2, 3, 4]
+    lineage = json.loads((folder / "shiftscope.json").read_text())
+    assert lineage["images"] == {"train": 32, "val": 8}
+
+    second = run_script(*arguments[:3], "1", *arguments[4:], cwd=tmp_path, SHIFTSCOPE_RUNS=str(runs))
+    assert Path(second.stdout.strip()).name == "t-2"
+    assert {
+        str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in data.rglob("*") if p.is_file()
+    } == before

@@ -1,0 +1,138 @@
+"""From pictures to stored passes: decode, look, keep; and the colour match. Needs no model and no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.errors import InputError
+from datasets.pixels import Pixels, UnreadablePicture, decode, difference_hash, statistics
+from train.predictions import Floats, Pass, Predictions, Store
+
+# What is seen in one picture: boxes (N, 6), embedding (D,), object embeddings (N, E).
+Seen = tuple[Floats, Floats, Floats]
+Look = Callable[[Sequence[Pixels]], list[Seen]]
+
+# Pictures a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
+SHARD = 64
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """A change of colours only: each channel moved to a mean and spread (3,), BGR in [0, 255]."""
+
+    mean: tuple[float, float, float]
+    spread: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, pictures: pd.DataFrame) -> Photometric:
+        """The mean tone of a table of pictures with statistics."""
+        mean, spread = (
+            [float(pictures[f"{what}_{channel}"].mean()) for channel in "bgr"] for what in ("mean", "spread")
+        )
+        return cls((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2]))
+
+    @property
+    def name(self) -> str:
+        """What stands in the settings, and so in the key of the store."""
+        return "match " + " ".join(f"{value:.2f}" for value in (*self.mean, *self.spread))
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 -> the same with the channels' mean and spread matched."""
+        values = pixels.astype(np.float32)
+        own_mean, own_spread = values.mean((0, 1)), values.std((0, 1)) + 1e-3
+        matched = (values - own_mean) / own_spread * np.array(self.spread, np.float32) + np.array(
+            self.mean, np.float32
+        )
+        return np.asarray(np.clip(np.rint(matched), 0, 255), np.uint8)
+
+
+class Batch:
+    """Decoded pictures of one shape waiting for a forward call, and passes waiting for a shard."""
+
+    def __init__(self, store: Store, look: Look, size: int) -> None:
+        self.store, self.look, self.size = store, look, size
+        self.waiting: dict[str, Pixels] = {}
+        self.done: dict[str, Pass] = {}
+
+    def __contains__(self, content: str) -> bool:
+        return content in self.store or content in self.waiting or content in self.done
+
+    def add(self, content: str, pixels: Pixels) -> None:
+        """Take a picture; looks when the batch is full or the shape changes, stores when a shard is full."""
+        if self.waiting and next(iter(self.waiting.values())).shape != pixels.shape:
+            self.flush()
+        self.waiting[content] = pixels
+        if len(self.waiting) == self.size:
+            self.flush()
+        if len(self.done) >= SHARD:
+            self.close()
+
+    def flush(self) -> None:
+        """Look at what waits. Statistics and fingerprint are those of the picture as it is on disk."""
+        if self.waiting:
+            for (content, pixels), (boxes, embedding, objects) in zip(
+                self.waiting.items(), self.look(list(self.waiting.values())), strict=True
+            ):
+                self.done[content] = Pass(
+                    content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects
+                )
+            self.waiting.clear()
+
+    def close(self) -> None:
+        """Look at the rest and store it."""
+        self.flush()
+        if self.done:
+            self.store.add(list(self.done.values()))
+            self.done.clear()
+
+
+def collect(
+    images: pd.DataFrame, store: Store, look: Look, tick: Callable[[], None], *, batch: int
+) -> Predictions:
+    """Pass every picture whose content the store does not know, then read them all back in the order of images."""
+    contents: dict[str, str] = {}
+    failures: list[dict[str, str]] = []
+    pending = Batch(store, look, batch)
+    for image, path in zip(images["image"], images["path"], strict=True):
+        tick()
+        try:
+            content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
+            if content not in pending:
+                pending.add(content, decode(Path(path)))
+        except (UnreadablePicture, OSError) as reason:
+            failures.append({"path": str(path), "reason": str(reason)})
+            continue
+        contents[image] = content
+    pending.close()
+    return replace(store.read(contents), failures=pd.DataFrame(failures, columns=["path", "reason"]))
+
+
+def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:
+    """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have one empty column."""
+    nothing = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
+    return collect(images, store, lambda pictures: [nothing] * len(pictures), tick, batch=1)
+
+
+def available_cores() -> int:
+    """Cores this process may use; ultralytics leaves one of them idle on a CPU."""
+    with suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_classes(detector_classes: Sequence[str], source_classes: Sequence[str], spec: str) -> None:
+    """Raise InputError with both lists when a source's class names are not the model's, in the model's order."""
+    if detector_classes and source_classes and tuple(source_classes) != tuple(detector_classes):
+        ours = ", ".join(f"{i}: {name}" for i, name in enumerate(detector_classes))
+        theirs = ", ".join(f"{i}: {name}" for i, name in enumerate(source_classes))
+        raise InputError(
+            f"{spec}: class names do not match the model; model has {{{ours}}}, source has {{{theirs}}}; rename or reorder 'names' in the data.yaml"
+        )
