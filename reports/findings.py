@@ -170,8 +170,9 @@ def find(
     own = statistics_of(home, imgsz)
     novelty = novelties(home, away) if embedded else {}
     everyone = [*scored, *([training] if training is not None and training.labelled.any() else [])]
-    headlines = {domain.name: headline(domain.table) for domain in everyone}
-    labelled_home = home.labelled.any() and len(home.boxes) > 0
+    # Below MIN_BOXES an AP is noise, and a domain without a usable AP has no gap.
+    headlines = {domain.name: headline(domain.table) for domain in everyone if len(domain.boxes) >= MIN_BOXES}
+    labelled_home = len(home.boxes) >= MIN_BOXES
     evidence = Evidence(
         home=home.name,
         away=focus.name if focus is not None and labelled_home else None,

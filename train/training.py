@@ -40,7 +40,7 @@ def road_world_recipe(seed: int) -> Recipe:
     """The demo's recipe: a small network, every step counted (no gradient accumulation), augmentations that cost little."""
     return Recipe(
         ARCHITECTURE,
-        epochs=20,
+        epochs=18,
         imgsz=256,
         batch=16,
         device="cpu",

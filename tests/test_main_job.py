@@ -1,0 +1,327 @@
+"""The main job end to end: `shiftscope report` without arguments, its report in a real browser, its dataset in FiftyOne."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import MainJob, run_script
+from tests.test_matching import oracle
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+KEYS = {
+    "schema_version", "created", "seed", "versions", "run", "protocol", "domains", "slices", "sweep", "transfer", "errors", "calibration",
+    "shift", "label_free", "verdict", "next", "gallery", "timings",
+}  # fmt: skip
+
+
+def slice_of(job: MainJob, domain: str, name: str = "all") -> dict:
+    return next(s for s in job.record["slices"] if (s["domain"], s["slice"]) == (domain, name))
+
+
+def test_it_finds_the_cause_that_was_built_in_and_no_other(main_job: MainJob) -> None:
+    home, away = slice_of(main_job, "dashcam"), slice_of(main_job, "drone")
+    assert home["ap50"] >= 0.70
+    assert away["ap50"] <= home["ap50"] - 0.25
+    verdict = main_job.record["verdict"]
+    assert verdict["primary"] == "domain_shift"
+    assert [h["code"] for h in verdict["hypotheses"] if h["status"] == "supported"] == ["domain_shift"]
+    assert next(h for h in verdict["hypotheses"] if h["code"] == "domain_shift")["kind"] == "viewpoint"
+
+
+def test_it_takes_minutes_and_then_seconds(main_job: MainJob) -> None:
+    assert main_job.outcome.seconds <= 300
+    again = run_script("report", "--json", "--out", str(main_job.cwd / "again"), cwd=main_job.cwd)
+    assert again.code == 0
+    assert again.seconds <= 60
+    second = json.loads(again.stdout)
+    for key in ("slices", "sweep", "errors", "shift", "verdict", "next"):
+        assert second[key] == main_job.record[key], key
+
+
+def test_it_shows_progress_on_stderr_and_keeps_stdout_for_data(main_job: MainJob) -> None:
+    assert main_job.outcome.stdout == ""
+    for words in ("Rendering dashcam", "epoch 1 of", "Looking at drone", "Report: "):
+        assert words in main_job.outcome.stderr
+    assert "Traceback" not in main_job.outcome.stderr
+
+
+def test_report_json_keeps_the_contract(main_job: MainJob) -> None:
+    record = main_job.record
+    assert set(record) >= KEYS
+    assert {d["role"] for d in record["domains"]} == {"in_domain", "real_world"}
+    assert all(
+        {"name", "role", "images", "labelled_images", "boxes", "groups", "skipped"} <= set(d)
+        for d in record["domains"]
+    )
+    names = {
+        "slice",
+        "domain",
+        "images",
+        "boxes",
+        "groups",
+        "ap",
+        "ap50",
+        "ap75",
+        "ap50_low",
+        "ap50_high",
+        "max_recall",
+        "note",
+    }
+    assert all(names <= set(s) for s in record["slices"])
+    for entry in record["sweep"]:
+        assert {"confidence", "precision", "recall", "f1", "false_positives_per_image"} <= set(
+            entry["points"][0]
+        )
+    assert all(
+        {"code", "name", "status", "score", "statement", "evidence", "missing"} <= set(h)
+        for h in record["verdict"]["hypotheses"]
+    )
+    assert all(h["status"] in ("supported", "rejected", "untested") for h in record["verdict"]["hypotheses"])
+    assert "NaN" not in (main_job.folder / "report.json").read_text()
+
+
+def test_the_video_is_a_domain_without_an_invented_ap(main_job: MainJob) -> None:
+    flight = slice_of(main_job, "flight")
+    assert flight["ap50"] is None
+    assert "no labels" in flight["note"]
+    free = next(entry for entry in main_job.record["label_free"] if entry["domain"] == "flight")
+    assert free["abstained"]
+    assert free["ap50"] is None
+
+
+def test_slices_equal_pycocotools(main_job: MainJob) -> None:
+    """The report's own tables, scored by somebody else."""
+    tables = {
+        name: pd.read_parquet(main_job.folder / "tables" / f"{name}.parquet")
+        for name in ("pictures", "boxes", "detections")
+    }
+    for domain in ("dashcam", "drone"):
+        part = {name: t[t["domain"] == domain] for name, t in tables.items()}
+        number = {image: i for i, image in enumerate(part["pictures"]["image"])}
+        boxes = [
+            (number[b.image], 0, [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1], (b.x2 - b.x1) * (b.y2 - b.y1), False)
+            for b in part["boxes"].itertuples()
+        ]
+        found = [
+            (number[d.image], 0, [d.x1, d.y1, d.x2 - d.x1, d.y2 - d.y1], d.confidence)
+            for d in part["detections"].itertuples()
+        ]
+        for name, only in [
+            ("all", None),
+            *((clip, [number[i] for i in g["image"]]) for clip, g in part["pictures"].groupby("group")),
+        ]:
+            entry = next(
+                (s for s in main_job.record["slices"] if (s["domain"], s["slice"]) == (domain, name)), None
+            )
+            if entry is None or entry["ap"] is None:
+                continue
+            expected = oracle((1, len(number), boxes, found), only)
+            np.testing.assert_allclose([entry["ap"], entry["ap50"], entry["ap75"]], expected[:3], atol=1e-9)
+
+
+def test_files_add_up(main_job: MainJob) -> None:
+    with (main_job.folder / "ledger.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert len({r["path"] for r in rows}) == len(rows)
+    assert sum(main_job.record["ledger"]["files"].values()) == len(rows)
+    rendered = main_job.cwd / "runs" / "demo"
+    on_disk = {str(p) for p in rendered.rglob("*") if p.is_file() and p.name != "world.json"}
+    assert on_disk == {r["path"] for r in rows}
+
+
+def test_markdown_says_the_same(main_job: MainJob) -> None:
+    text = (main_job.folder / "report.md").read_text()
+    assert text.startswith("# Domain shift (viewpoint)")
+    assert re.search(r"\| dashcam \| in-domain \|", text)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Browser:
+    assert CHROMIUM, "Chromium is missing: on Debian, apt-get install chromium"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+def opened(
+    browser: Browser, job: MainJob, *, width: int, height: int = 800, scheme: str = "light"
+) -> tuple[Page, list[str]]:
+    """The report from file://, with every request but its own file refused and all complaints collected."""
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    trouble: list[str] = []
+    page.on(
+        "console",
+        lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.route(
+        "**/*",
+        lambda route: (
+            route.continue_()
+            if route.request.url.startswith(("file:", "data:"))
+            else (trouble.append(route.request.url), route.abort())
+        ),
+    )
+    page.goto((job.folder / "report.html").as_uri())
+    return page, trouble
+
+
+def test_the_page_opens_offline_and_answers_first(browser: Browser, main_job: MainJob) -> None:
+    page, trouble = opened(browser, main_job, width=1280)
+    assert trouble == []
+    assert page.title().startswith("Shiftscope: Domain shift (viewpoint)")
+    verdict = page.locator("[data-test=verdict]")
+    box = verdict.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 800, "the answer does not fit the first screen"
+    shown = verdict.locator("[data-test=ap50]").all_inner_texts()
+    assert shown == [f"{slice_of(main_job, d)['ap50']:.2f}"[1:] for d in ("dashcam", "drone")]
+    assert page.locator("[data-test=suspect]").count() == 9
+    statuses = {
+        e.get_attribute("data-code"): e.get_attribute("data-status")
+        for e in page.locator("[data-test=suspect]").all()
+    }
+    assert statuses == {h["code"]: h["status"] for h in main_job.record["verdict"]["hypotheses"]}
+
+
+def test_the_slider_moves_numbers_and_cards(browser: Browser, main_job: MainJob) -> None:
+    page, _ = opened(browser, main_job, width=1280)
+    page.locator("#confidence").fill("0.5")
+    for entry in main_job.record["sweep"]:
+        point = min(entry["points"], key=lambda p: abs(p["confidence"] - 0.5))
+        cells = page.locator(f"[data-sweep={entry['domain']}] [data-column]").all_inner_texts()
+        expected = [point[k] for k in ("precision", "recall", "f1", "false_positives_per_image")]
+        assert cells == ["–" if v is None else f"{v:.2f}".removeprefix("0") for v in expected]
+    faded = page.locator(".card.below").count()
+    low = sum(
+        1
+        for card in main_job.record["gallery"]
+        if card["confidence"] is not None and card["confidence"] < 0.5
+    )
+    assert faded == low
+    page.locator("#confidence").fill("0.01")
+    assert page.locator(".card.below").count() == 0
+
+
+def test_every_card_is_there_and_every_picture_loads(browser: Browser, main_job: MainJob) -> None:
+    page, _ = opened(browser, main_job, width=1280)
+    assert page.locator("[data-test=card]").count() == len(main_job.record["gallery"])
+    assert page.locator("[data-test=pick]").count() == len(main_job.record["next"])
+    page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
+    page.wait_for_function("Array.from(document.images).every(i => i.complete)")
+    assert (
+        page.evaluate("Array.from(document.images).filter(i => i.naturalWidth === 0 || !i.alt).length") == 0
+    )
+    assert (main_job.folder / "report.html").stat().st_size < 15_000_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_width_has_no_sideways_scrolling(browser: Browser, main_job: MainJob, scheme: str) -> None:
+    page, trouble = opened(browser, main_job, width=390, height=844, scheme=scheme)
+    assert trouble == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_dark_text_is_light(browser: Browser, main_job: MainJob) -> None:
+    page, _ = opened(browser, main_job, width=1000, scheme="dark")
+    ink, paper = (
+        page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor")
+    )
+    assert min(map(int, re.findall(r"\d+", ink))) > 200
+    assert max(map(int, re.findall(r"\d+", paper))) < 60
+    assert page.evaluate("getComputedStyle(document.querySelector('svg text')).fill") == ink
+
+
+def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
+    from reports import workbench
+
+    name = main_job.record["fiftyone"]["dataset"]
+    with workbench.database() as fo:
+        dataset = fo.load_dataset(name)
+        assert dataset.persistent
+        assert len(dataset) == sum(d["images"] for d in main_job.record["domains"])
+        assert set(dataset.list_saved_views()) == {"false positives", "misses", "both domains", "label next"}
+        assert set(dataset.list_evaluations()) == {"eval_dashcam", "eval_drone"}
+        assert dataset.list_brain_runs() == ["embedding_map"]
+        detections = pd.read_parquet(main_job.folder / "tables" / "detections.parquet")
+        mine = detections[
+            (detections["domain"] == "drone") & (detections["confidence"] >= workbench.SHOWN_FLOOR)
+        ]
+        wrong = mine[mine["outcome"].notna() & (mine["outcome"] != "hit")]
+        view = dataset.load_saved_view("false positives")
+        assert view.count("predictions.detections") == len(wrong)
+        assert set(view.distinct("domain")) == {"drone"}
+        confidences = [max(c) for c in view.values("predictions.detections.confidence")]
+        assert confidences == sorted(confidences, reverse=True)
+        assert dataset.load_saved_view("label next").values("label_next") == [
+            p["rank"] for p in main_job.record["next"]
+        ]
+        results = dataset.load_evaluation_results("eval_drone")
+        assert results.mAP() == pytest.approx(slice_of(main_job, "drone")["ap"], abs=1e-9)
+        assert int((results.ypred == results.ytrue).sum()) == int((mine["outcome"] == "hit").sum())
+        card = main_job.record["gallery"][0]
+        assert dataset[card["app_url"].split("id=")[1]]["image_id"] == card["image"]
+
+
+def test_a_report_works_without_a_database(main_job: MainJob) -> None:
+    """An address where nothing answers: the report is written, and says that there is no dataset."""
+    outcome = run_script(
+        "report",
+        "--json",
+        "--out",
+        str(main_job.cwd / "bare"),
+        cwd=main_job.cwd,
+        FIFTYONE_DATABASE_URI="mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=1500",
+    )
+    assert outcome.code == 0, outcome.stderr
+    record = json.loads(outcome.stdout)
+    assert record["fiftyone"]["dataset"] is None
+    assert "does not start" in record["fiftyone"]["note"]
+    assert record["verdict"] == main_job.record["verdict"]
+
+
+def test_hostile_names_stay_text(browser: Browser, main_job: MainJob, tmp_path: Path) -> None:
+    """A folder, a picture and a class named like attacks: shown as text, and a spreadsheet sees no formula."""
+    source = next((main_job.cwd / "runs" / "demo").glob("drone-*"))
+    hostile = tmp_path / "x<img src=q onerror=alert(1)>"
+    (hostile / "images").mkdir(parents=True)
+    (hostile / "labels").mkdir()
+    for i, picture in enumerate(sorted((source / "images" / "val").glob("*.jpg"))[:30]):
+        stem = f"=cmd|'<script>alert(1)<script>$\\frac{i}"
+        shutil.copy(picture, hostile / "images" / f"{stem}.jpg")
+        shutil.copy(source / "labels" / "val" / f"{picture.stem}.txt", hostile / "labels" / f"{stem}.txt")
+    run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
+    outcome = run_script(
+        "report",
+        "--run",
+        str(run),
+        "--in-domain",
+        str(next((main_job.cwd / "runs" / "demo").glob("dashcam-*"))),
+        "--real-world",
+        f"_bad $\\frac$={hostile}",
+        "--no-fiftyone",
+        "--out",
+        str(tmp_path / "out"),
+        cwd=main_job.cwd,
+    )
+    assert outcome.code == 0, outcome.stderr
+    job = MainJob(main_job.cwd, tmp_path / "out", outcome, {})
+    page, trouble = opened(browser, job, width=1000)
+    assert trouble == []
+    assert page.locator("text=<script>").count() > 0
+    assert page.evaluate("document.querySelectorAll('main script:not([type])').length") == 0
+    assert page.evaluate("document.querySelectorAll('img[src=q]').length") == 0
