@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import coco, groups, video, yolo
+from datasets import coco, groups, kaggle, video, yolo
 from datasets.errors import InputError
 from datasets.pixels import SUFFIXES
 from datasets.tables import Source
 
-KINDS = "a data.yaml, a folder of pictures, a video or a COCO json"
+KINDS = "a data.yaml, a folder of pictures, a video, a COCO json or kaggle:owner/dataset"
 
 
 def open_source(
@@ -38,11 +38,11 @@ def open_source(
 
 
 def locate(spec: str) -> Path:
-    """The file or folder that spec names, absolute. Raises InputError when there is none; quick, so that typing errors show at once."""
-    if spec.startswith("kaggle:"):
-        raise InputError(
-            f"{spec}: Kaggle handles are not opened directly yet; download it with kagglehub and give the folder"
-        )
+    """The file or folder that spec names, absolute. Raises InputError when there is none; quick but for a Kaggle handle
+    seen for the first time, so that typing errors show at once.
+    """
+    if spec.startswith(kaggle.PREFIX):
+        return kaggle.fetch(spec)
     path = Path(spec).expanduser()
     if not path.exists():
         raise InputError(f"{spec}: no such file or folder; give {KINDS}")

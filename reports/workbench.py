@@ -66,6 +66,8 @@ def database() -> Iterator[Any]:
 
                 fo.config.show_progress_bars = False
                 logging.getLogger("fiftyone").setLevel(logging.WARNING)
+                # Its notice that MongoDB 6 is the oldest supported version is expected: make setup installs that one where no other is to be had.
+                logging.getLogger("fiftyone.core.odm.database").setLevel(logging.ERROR)
                 fo.list_datasets()
         except Exception as error:  # its start-up raises many kinds, some of them bare
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 DOORS = {
     "ultralytics": {"train/forward.py", "train/training.py"},
     "fiftyone": {"reports/workbench.py"},
-    "kagglehub": set(),
+    "kagglehub": {"datasets/kaggle.py"},
     "av": {"datasets/video.py", "datasets/world/build.py"},
     "jinja2": {"reports/page.py"},
     "matplotlib": {"reports/figures.py"},
