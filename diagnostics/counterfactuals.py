@@ -21,7 +21,8 @@ MIN_SUPPORT = 0.5
 class Recovery:
     """AP50 of a domain before and after one change, and the share of the gap to home that the change closes.
 
-    low, high: interval of the share by clip; None below MIN_GROUPS. images: pictures it was measured on.
+    low, high: interval of the share by clip; None below MIN_GROUPS. images: pictures it was measured on. size_factor: how much larger
+    the change shows the objects to the network.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Recovery:
     low: float | None
     high: float | None
     images: int
+    size_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def ap50(domain: Domain) -> float:
     return mean(accumulate(domain.table)[0][:, domain.table.bit(0.5)])
 
 
-def recovery(name: str, before: Domain, after: Domain, home_ap50: float, *, seed: int) -> Recovery:
+def recovery(
+    name: str, before: Domain, after: Domain, home_ap50: float, *, size_factor: float = 1.0, seed: int
+) -> Recovery:
     """Share of the gap that showing the same pictures differently closes; the same clips are drawn for both."""
     first, second = (
         ApBootstrap(before.table, before.group_numbers),
@@ -81,7 +85,9 @@ def recovery(name: str, before: Domain, after: Domain, home_ap50: float, *, seed
     if count >= MIN_GROUPS:
         weights = draws(np.random.default_rng(seed), count)
         low, high = (float(q) / gap for q in np.nanquantile(second(weights) - first(weights), [0.025, 0.975]))
-    return Recovery(name, start, end, (end - start) / gap, low, high, len(before.labelled_pictures))
+    return Recovery(
+        name, start, end, (end - start) / gap, low, high, len(before.labelled_pictures), size_factor
+    )
 
 
 def found_objects(domain: Domain, confidence: float) -> Bools:

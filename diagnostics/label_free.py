@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diagnostics.domain import Domain
+from diagnostics.wording import percent
 
 # The confidence at which people look at a detector's output by default.
 SHOWN = 0.25
@@ -49,7 +50,7 @@ def estimate(home: Domain, away: Domain) -> LabelFree:
     home_share = speak(home)[0]
     alarm = ""
     if share < SILENT_SHARE * home_share:
-        alarm = f"detections on {share:.0%} of the pictures against {home_share:.0%} at home: no objects there, or a detector gone silent; say yes or no for 20 pictures to tell which"
+        alarm = f"detections on {percent(share)} of the pictures against {percent(home_share)} at home: no objects there, or a detector gone silent; say yes or no for 20 pictures to tell which"
     reason = "no labels, and confidence alone does not estimate AP under a shift it was not fitted on; label 25 to 50 frames from at least 5 clips"
     return LabelFree(
         away.name, None, None, None, True, reason, share, home_share, per_image, confidence, alarm

@@ -358,7 +358,9 @@ def second_looks(
             embeddings=seen.embeddings,
             objects=seen.objects,
         )
-        found[name] = recovery(name, before, after, home_ap50, seed=seed)
+        found[name] = recovery(
+            name, before, after, home_ap50, size_factor=changed.imgsz / settings.imgsz, seed=seed
+        )
     return found
 
 

@@ -26,8 +26,8 @@ RISEN = pd.DataFrame(
 RISING = pd.DataFrame({"epoch": range(1, 7), "ap50": [0.02, 0.05, 0.09, 0.13, 0.17, 0.21]})
 TURNED = RISEN.assign(val_box_loss=np.r_[np.linspace(3, 1, 6), np.linspace(1.1, 2.5, 14)])
 NO_HELP = {
-    name: Recovery(name, 0.3, 0.3, 0.0, -0.05, 0.05, 60)
-    for name in ("imgsz 1280", "imgsz 320", "photometric match")
+    name: Recovery(name, 0.3, 0.3, 0.0, -0.05, 0.05, 60, factor)
+    for name, factor in (("imgsz 1280", 2.0), ("imgsz 320", 0.5), ("photometric match", 1.0))
 }
 
 
@@ -95,12 +95,23 @@ def test_threshold() -> None:
     assert verdict.primary == "threshold"
 
 
+HELPED = NO_HELP | {"imgsz 1280": Recovery("imgsz 1280", 0.2, 0.65, 0.85, 0.7, 0.95, 60, 2.0)}
+
+
 def test_scale_by_experiment() -> None:
-    small = away(hit_rate=0.2, sides=(20, 60))
-    helped = NO_HELP | {"imgsz 1280": Recovery("imgsz 1280", 0.2, 0.65, 0.85, 0.7, 0.95, 60)}
-    verdict = diagnose(home(), [small], training=training_like(), recoveries=helped)
+    small = away(hit_rate=0.2, sides=(7, 24))
+    verdict = diagnose(home(), [small], training=training_like(), recoveries=HELPED)
     assert verdict.primary == "scale"
     assert status(verdict)["domain_shift"] != "supported"
+
+
+def test_enlarging_what_is_not_small_is_no_evidence_for_size() -> None:
+    alike = away(hit_rate=0.2, sides=(20, 60), embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    verdict = diagnose(home(), [alike], training=training_like(), recoveries=HELPED)
+    assert verdict.primary == "domain_shift"
+    scale = verdict.named("scale")
+    assert scale.status == "rejected"
+    assert any("further from the sizes at home" in clue.text for clue in scale.clues)
 
 
 def test_labels_drawn_by_another_rule() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -185,4 +187,6 @@ def run_ultralytics(
     }
     if resume:
         arguments["resume"] = True
-    model.train(**arguments)
+    # Its own bars go to stdout whatever its settings say; ours have told already how far it is.
+    with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
+        model.train(**arguments)

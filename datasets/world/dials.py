@@ -15,7 +15,7 @@ EXPOSURE_GAIN = (1.0, 0.82, 0.66, 0.52, 0.40, 0.30)
 BLUR_SIGMA_PX = (0.0, 0.6, 1.0, 1.5, 2.2, 3.2)
 # Share of the road surface that is bare earth instead of asphalt.
 SOIL_SHARE = (0.0, 0.25, 0.45, 0.65, 0.85, 1.0)
-HOLES_PER_100_SQUARE_METRES = (5.0, 8.0, 12.0, 18.0, 26.0, 36.0)
+HOLES_PER_100_SQUARE_METRES = (8.0, 11.0, 15.0, 21.0, 29.0, 40.0)
 # Multiplies the number of puddles, patches, manholes and vehicles.
 DISTRACTOR_FACTOR = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 # Share of potholes that a vehicle is parked over.

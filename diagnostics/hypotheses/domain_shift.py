@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diagnostics.evidence import NO_LABELS, Clue, Evidence, Hypothesis, clip, judge
 from diagnostics.factors import NOTABLE_EFFECT
+from diagnostics.hypotheses.scale import towards_home
 from diagnostics.shift import Shift
 from diagnostics.wording import fraction, percent, points
 
@@ -174,7 +175,11 @@ def explained_elsewhere(evidence: Evidence) -> float:
         shares.append(evidence.learning.gain / gap)
     if evidence.size is not None and evidence.size.share is not None:
         shares.append(evidence.size.share)
-    shares += [found.share for name, found in evidence.recoveries.items() if name.startswith("imgsz")]
+    shares += [
+        found.share
+        for found in evidence.recoveries.values()
+        if found.size_factor != 1 and towards_home(evidence, found)
+    ]
     if evidence.redrawn is not None:
         shares.append((evidence.redrawn.after - evidence.redrawn.before) / gap)
     if evidence.leak is not None and evidence.leak.clean_ap50 is not None:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
+from diagnostics.counterfactuals import Recovery
 from diagnostics.evidence import NO_LABELS, Clue, Evidence, Hypothesis, clip, judge
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.wording import fraction, percent
 
 CODE, NAME = "scale", "Object size"
+
+
+def towards_home(evidence: Evidence, found: Recovery) -> bool:
+    """Whether a second look brings the real world's median object size closer to home's.
+
+    Enlarging objects that are no smaller than home's may help for another reason (more detail for an unfamiliar view); as evidence for
+    size it counts only where size is what differs.
+    """
+    factors = evidence.factors.get(evidence.away or "")
+    row = factors[factors["name"] == "size_px"] if factors is not None else None
+    if row is None or not len(row):
+        return True
+    ratio = float(row["away"].iloc[0]) / max(float(row["home"].iloc[0]), 1e-9)
+    return abs(math.log(max(ratio, 1e-9) * found.size_factor)) < abs(math.log(max(ratio, 1e-9)))
 
 
 def test(evidence: Evidence) -> Hypothesis:
@@ -54,12 +71,20 @@ def test(evidence: Evidence) -> Hypothesis:
             )
         )
     for name, found in evidence.recoveries.items():
-        if name.startswith("imgsz"):
+        if found.size_factor == 1:
+            continue
+        shown = (
+            f"Shown at {name.removeprefix('imgsz ')} px, AP50 on {found.images} of its pictures goes from "
+            f"{fraction(found.before)} to {fraction(found.after)}: {percent(clip(found.share))} of the gap"
+        )
+        if towards_home(evidence, found):
             readings.append((found.share, found.low, found.high))
+            clues.append(Clue(found.share >= 0.5, f"{shown}."))
+        else:
             clues.append(
                 Clue(
-                    found.share >= 0.5,
-                    f"Shown at {name.removeprefix('imgsz ')} px, AP50 on {found.images} of its pictures goes from {fraction(found.before)} to {fraction(found.after)}: {percent(clip(found.share))} of the gap.",
+                    None,
+                    f"{shown}; but that takes its objects further from the sizes at home, so size is not what it mends.",
                 )
             )
     if not readings:
