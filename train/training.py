@@ -39,7 +39,7 @@ class Recipe:
 
 
 def road_world_recipe(seed: int) -> Recipe:
-    """The demo's recipe: a small network, every step counted (no gradient accumulation), augmentations that cost little."""
+    """The demo's recipe: a small network, every step counted (no accumulation, no warm-up, which would take a quarter of them), cheap augmentations."""
     return Recipe(
         ARCHITECTURE,
         epochs=18,
@@ -50,10 +50,10 @@ def road_world_recipe(seed: int) -> Recipe:
         extra={
             "nbs": 16,
             "optimizer": "AdamW",
-            "lr0": 0.005,
+            "lr0": 0.003,
             "lrf": 0.02,
             "cos_lr": True,
-            "warmup_epochs": 1.0,
+            "warmup_epochs": 0.0,
             "mosaic": 0.0,
             "scale": 0.3,
             "erasing": 0.0,
