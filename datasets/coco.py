@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,9 @@ def open_coco(spec: str, path: Path) -> Source:
     collector = Collector(path.parent.resolve(), [str(category["name"]) for category in categories])
     collector.note(path, "used", "annotations")
     names: dict[Any, str] = {}
-    for entry in content["images"]:
+    for position, entry in enumerate(content["images"]):
+        if not isinstance(entry, dict) or not {"id", "file_name"} <= set(entry):
+            raise InputError(f"{path}: image {position} lacks an id or a file_name; repair the json")
         file = find_picture(path.parent.resolve(), str(entry["file_name"]))
         if file is None:
             collector.note(
@@ -59,18 +63,19 @@ def open_coco(spec: str, path: Path) -> Source:
             names[entry["id"]] = str(collector.images[-1]["image"])
     for position, annotation in enumerate(content["annotations"]):
         take_annotation(collector, path, position, annotation, names, index)
-    return collector.source(spec, "coco")
+    return replace(collector.source(spec, "coco"), image_ids=names, category_ids=index)
 
 
 def find_picture(folder: Path, name: str) -> Path | None:
-    """A picture named by a json, below its folder only."""
+    """A picture named by a json, below the json's folder only: a name that leads out of it is not followed."""
     for candidate in (
         folder / name,
         folder / "images" / name,
         folder / Path(name).name,
         folder / "images" / Path(name).name,
     ):
-        if candidate.is_file():
+        inside = Path(os.path.normpath(candidate)).is_relative_to(folder)
+        if inside and candidate.is_file():
             return candidate
     return None
 
@@ -120,21 +125,28 @@ def take_annotation(
     )
 
 
-def read_results(path: Path, images: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFrame:
     """A COCO results file -> detections: image, label, x1, y1, x2, y2, confidence.
 
-    image_id is a picture's id here, its file name, its stem, or the number its stem spells. category_id counts from 0 or from 1: from 1
-    where the number of classes itself occurs. Raises InputError naming what does not fit.
+    Ids are those of the source's own json where it is one. Else image_id is a picture's id here, its file name, its stem or the number its
+    stem spells (where only one picture has it), and category_id counts from 0 or from 1: from 1 where the number of classes itself
+    occurs. Raises InputError naming what does not fit.
     """
     content = load_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: a COCO results file is a list of detections; found {_describe(content)}")
     known: dict[Any, str] = {}
-    for image in images["image"]:
+    shared: set[Any] = set()
+    for image in source.images["image"]:
         stem = Path(image).stem
-        known.update({image: image, Path(image).name: image, stem: image})
-        if stem.isdigit():
-            known[int(stem)] = image
+        for key in {image, Path(image).name, stem, *([int(stem)] if stem.isdigit() else [])}:
+            if known.setdefault(key, image) != image:
+                shared.add(key)
+    known = (
+        {key: image for key, image in known.items() if key not in shared}
+        if not source.image_ids
+        else dict(source.image_ids)
+    )
     records, unknown = [], []
     for position, entry in enumerate(content):
         try:
@@ -145,8 +157,20 @@ def read_results(path: Path, images: pd.DataFrame, classes: Sequence[str]) -> pd
             raise InputError(
                 f"{path}: detection {position} lacks a usable image_id, category_id, bbox or score ({error})"
             ) from None
+        if not np.isfinite([x, y, width, height, confidence]).all():
+            raise InputError(f"{path}: detection {position} has a coordinate or score that is not finite")
         if key in known:
-            records.append((known[key], category, x, y, x + width, y + height, confidence))
+            records.append(
+                (
+                    known[key],
+                    source.category_ids.get(category, category),
+                    x,
+                    y,
+                    x + width,
+                    y + height,
+                    confidence,
+                )
+            )
         else:
             unknown.append(key)
     if unknown:
@@ -154,7 +178,12 @@ def read_results(path: Path, images: pd.DataFrame, classes: Sequence[str]) -> pd
             f"{path}: {len(unknown)} detections are for pictures not in this domain, first ids {unknown[:5]}; use file names or stems as image_id"
         )
     found = pd.DataFrame(records, columns=["image", "label", *CORNERS, "confidence"])
-    if len(found) and found["label"].max() == len(classes) and found["label"].min() >= 1:
+    if (
+        not source.category_ids
+        and len(found)
+        and found["label"].max() == len(classes)
+        and found["label"].min() >= 1
+    ):
         found["label"] -= 1
     if len(found) and not found["label"].between(0, len(classes) - 1).all():
         raise InputError(

@@ -10,7 +10,8 @@ rows: one row a label row that was not taken as written. path, line, action ("re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
@@ -47,7 +48,7 @@ def frame(records: Iterable[Mapping[str, object]], columns: Mapping[str, str]) -
 class Source:
     """One opened source. classes is empty where nothing names them (a folder of pictures, a video).
 
-    grouping says in words where the groups come from.
+    grouping says in words where the groups come from. image_ids, category_ids: a COCO json's own ids -> image and class index.
     """
 
     spec: str
@@ -58,6 +59,8 @@ class Source:
     ledger: pd.DataFrame
     rows: pd.DataFrame
     grouping: str = ""
+    image_ids: Mapping[Any, str] = field(default_factory=dict)
+    category_ids: Mapping[Any, int] = field(default_factory=dict)
 
     def keep(self, mask: pd.Series) -> Source:
         """The same source with only the pictures where mask (aligned with images) is true; the ledger stays whole."""

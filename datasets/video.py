@@ -112,7 +112,11 @@ def extract(path: Path, folder: Path) -> None:
                     name = f"{len(frames):05d}.jpg"
                     cv2.imwrite(str(draft / name), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
                     frames.append({"file": name, "seconds": round(seconds, 3)})
-                    due += step
+                    while due <= seconds + 1e-6:
+                        due += step
+                    if len(frames) == MAX_FRAMES and decoded < (stream.frames or decoded + 1):
+                        note = f"stopped after {MAX_FRAMES} frames, at {seconds:.0f} s"
+                        break
             except av.error.FFmpegError as error:
                 note = f"decoding stopped after {decoded} frames ({error.strerror})"
     except (av.error.FFmpegError, OSError) as error:

@@ -41,7 +41,7 @@ class Collector:
 
     def note(self, path: Path, bucket: str, reason: str = "") -> None:
         """Put a file into its bucket."""
-        self.ledger[str(path)] = {"path": str(path), "bucket": bucket, "reason": reason}
+        self.ledger[str(path)] = {"path": printable(path), "bucket": bucket, "reason": reason}
 
     def identify(self, path: Path) -> str:
         """Id of a picture: its path below the root, with forward slashes."""
@@ -58,6 +58,9 @@ class Collector:
             width, height = probe(path)
         except UnreadablePicture as reason:
             self.note(path, "failed", str(reason))
+            return
+        if printable(path) != str(path):
+            self.note(path, "failed", "file name is not valid UTF-8; rename it")
             return
         image = self.identify(path)
         labelled = False
@@ -118,6 +121,11 @@ class Collector:
             ledger=frame(self.ledger.values(), LEDGER_COLUMNS),
             rows=frame(self.rows, ROW_COLUMNS),
         )
+
+
+def printable(path: Path) -> str:
+    """A path as text that can be written anywhere; undecodable bytes become escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from diagnostics.matching import Floats, Ints
+from diagnostics.matching import Floats
 from diagnostics.shift import Strings, pooled_components, thin
 
 # Frozen first and never picked: this share of the clips, at least MIN_TEST_CLIPS where there are twice as many.
@@ -13,6 +13,8 @@ TEST_SHARE = 0.2
 MIN_TEST_CLIPS = 5
 # Training pictures the coverage starts from; more only refine what is already covered.
 MAX_TRAINING = 2000
+# Pictures that coverage is averaged over.
+MAX_TARGET = 2000
 COLUMNS = ("rank", "domain", "image", "path", "group", "score", "covered", "novelty", "shown", "reason")
 
 
@@ -30,24 +32,24 @@ def similarity(points: Floats, others: Floats, bandwidth: float) -> Floats:
     return np.exp(-np.maximum(squared, 0) / bandwidth)
 
 
-def herd(target: Floats, have: Floats, candidates: Ints, budget: int) -> list[tuple[int, float]]:
+def herd(target: Floats, have: Floats, pool: Floats, budget: int) -> list[tuple[int, float]]:
     """Greedy MaxHerding (Bae et al., ECCV 2024): each pick adds most to the mean, over the target, of the similarity to its nearest pick.
 
-    target: (n, D), the real world. have: (m, D), training. candidates: indices into target. Returns (index, gain) in order.
+    target: (n, D), the real world. have: (m, D), training. pool: (k, D), what may be picked. Returns (index into pool, gain) in order.
     """
-    squared = ((target[:, None, :16] - target[None, : min(len(target), 200), :16]) ** 2).sum(-1)
+    sample = target[:300]
+    squared = ((sample[:, None] - sample[None]) ** 2).sum(-1)
     bandwidth = float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0
-    among = similarity(target, target, bandwidth)
+    among = similarity(target, pool, bandwidth)
     covered = similarity(target, have, bandwidth).max(1) if len(have) else np.zeros(len(target))
-    open_candidates = candidates.copy()
+    left = np.ones(len(pool), bool)
     picks: list[tuple[int, float]] = []
-    while len(picks) < budget and len(open_candidates):
-        gains = np.maximum(among[:, open_candidates] - covered[:, None], 0).mean(0)
-        place = int(gains.argmax())
-        index, gain = int(open_candidates[place]), float(gains[place])
-        picks.append((index, gain))
+    while len(picks) < budget and left.any():
+        gains = np.where(left, np.maximum(among - covered[:, None], 0).mean(0), -1)
+        index = int(gains.argmax())
+        picks.append((index, float(gains[index])))
         covered = np.maximum(covered, among[:, index])
-        open_candidates = np.delete(open_candidates, place)
+        left[index] = False
     return picks
 
 
@@ -65,7 +67,9 @@ def rank(
     groups = pictures["group"].to_numpy(str)
     frozen = reserve(rng, groups)
     candidates = np.flatnonzero(~np.isin(groups, frozen))
-    picks = herd(target, have, candidates, budget)
+    # Coverage is measured on a sample of a large pool; what may be picked is all of it.
+    sample = target[rng.permutation(len(target))[:MAX_TARGET]]
+    picks = [(int(candidates[index]), gain) for index, gain in herd(sample, have, target[candidates], budget)]
     total = sum(gain for _, gain in picks) or 1.0
     rows = []
     running = 0.0

@@ -15,6 +15,7 @@ from diagnostics.precision import accumulate, mean
 MIN_BIN = 10
 # Below this home support of the real world's sizes, sizes cannot be matched.
 MIN_SUPPORT = 0.5
+SMALLEST_GAP = 0.05
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def recovery(
     count = len(first.groups)
     whole = np.ones((1, count))
     start, end = float(first(whole)[0]), float(second(whole)[0])
-    gap = max(home_ap50 - start, 1e-9)
+    # On the pictures looked at twice the gap may be smaller than on all; below this, shares of it mean nothing.
+    gap = max(home_ap50 - start, SMALLEST_GAP)
     low = high = None
     if count >= MIN_GROUPS:
         weights = draws(np.random.default_rng(seed), count)
@@ -120,7 +122,7 @@ def size_match(home: Domain, away: Domain, confidence: float) -> SizeMatch:
         else float("nan")
     )
     gap = home_recall - away_recall
-    share = (home_recall - matched) / gap if support >= MIN_SUPPORT and gap > 0 else None
+    share = (home_recall - matched) / gap if support >= MIN_SUPPORT and gap >= SMALLEST_GAP else None
     return SizeMatch(home_recall, matched, away_recall, support, share)
 
 

@@ -85,6 +85,8 @@ def decompose(table: MatchTable, found: pd.DataFrame, *, confidence: float) -> p
     drops it; and takes missed objects out of the count. delta_ap50 is NaN where AP50 is below MIN_AP_FOR_DELTAS.
     """
     a = table.areas.index("all")
+    # Mending a class moves a detection to another class: rank all of them by confidence, not class by class.
+    found = found.sort_values("confidence", ascending=False, kind="stable")
     counted = ~table.object_ignored[:, a]
     positives = np.bincount(table.object_label[counted], minlength=table.n_classes)
     hit = (found["outcome"] == "hit").to_numpy()

@@ -51,8 +51,10 @@ def samples(pictures: pd.DataFrame, objects: pd.DataFrame) -> dict[str, pd.DataF
         for name in PICTURE_FACTORS
         if name in pictures
     }
-    density = pictures[["image", "group"]].assign(
-        value=pictures["image"].map(objects["image"].value_counts()).fillna(0.0)
+    # Unlabelled frames of a partly labelled domain are not empty.
+    counted = pictures[pictures["labelled"]] if pictures["labelled"].any() else pictures
+    density = counted[["image", "group"]].assign(
+        value=counted["image"].map(objects["image"].value_counts()).fillna(0.0)
     )
     result["density"] = density[["group", "value"]]
     grouped = objects.merge(pictures[["image", "group"]], on="image", how="inner")
@@ -71,7 +73,9 @@ def compare(home: dict[str, pd.DataFrame], away: dict[str, pd.DataFrame]) -> pd.
         first, second = home.get(name), away.get(name)
         if first is None or second is None or min(len(first), len(second)) < MIN_OBJECTS:
             continue
-        spread = float(first["value"].std()) or 1e-9
+        spread = float(first["value"].std()) or float(pd.concat([first["value"], second["value"]]).std())
+        if spread == 0:
+            continue
         p = float("nan")
         medians = [part.groupby("group")["value"].median().to_numpy() for part in (first, second)]
         if min(map(len, medians)) >= MIN_GROUPS:

@@ -83,7 +83,7 @@ class Nearest:
 
     def to_object(self, vector: Floats, count: int = 2) -> list[dict[str, object]]:
         """Training pictures with the most similar detection: image and its box, at most one a picture."""
-        if self.training is None or not len(self.rows):
+        if self.training is None or not len(self.rows) or len(vector) != self.objects.shape[1]:
             return []
         result: list[dict[str, object]] = []
         for place in np.argsort(-(self.objects @ _unit(vector[None])[0])):

@@ -20,7 +20,7 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class Leak:
-    """train, val: pictures compared. duplicates: val pictures with a near-duplicate in training. shared_groups: val pictures whose
+    """train, val: pictures compared; train_total: training pictures there are. duplicates: val pictures with a near-duplicate in training. shared_groups: val pictures whose
     recording also stands in training. clean_ap50: AP50 on the others; None below MIN_BOXES objects. pairs: (val image, train image).
     """
 
@@ -30,6 +30,7 @@ class Leak:
     shared_groups: int
     clean_ap50: float | None
     pairs: tuple[tuple[str, str], ...]
+    train_total: int
 
 
 def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
@@ -54,10 +55,11 @@ def nearest_fingerprint(
     return np.concatenate(index), np.concatenate(distance)
 
 
-def find_leaks(training: Domain, home: Domain) -> Leak:
-    """Compare the validation pictures with the training pictures."""
+def find_leaks(training: Domain, home: Domain, total: int | None = None) -> Leak:
+    """Compare the validation pictures with the training pictures; total: how many there are, if training is a sample."""
+    total = total or len(training.pictures)
     if training.pictures.empty or home.pictures.empty:
-        return Leak(len(training.pictures), len(home.pictures), 0, 0, None, ())
+        return Leak(len(training.pictures), len(home.pictures), 0, 0, None, (), total)
     at, bits = nearest_fingerprint(
         unpack(home.pictures["fingerprint"].tolist()), unpack(training.pictures["fingerprint"].tolist())
     )
@@ -74,5 +76,11 @@ def find_leaks(training: Domain, home: Domain) -> Leak:
         (str(image), str(names[at[i]])) for i, image in enumerate(home.pictures["image"]) if duplicate[i]
     )
     return Leak(
-        len(training.pictures), len(home.pictures), int(duplicate.sum()), int(shared.sum()), clean, pairs
+        len(training.pictures),
+        len(home.pictures),
+        int(duplicate.sum()),
+        int(shared.sum()),
+        clean,
+        pairs,
+        total,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ PERMUTATIONS = 999
 HALVES = 100
 # Enough for any shift worth acting on; keeps the kernel matrix small.
 MAX_SAMPLES = 1200
+MIN_LABELLINGS = 20
 # Fewer than this on a side and no test here has power worth naming.
 MIN_SAMPLES = 10
 # Quantile of home distances beyond which a point counts as outside what home has seen.
@@ -156,7 +158,10 @@ def as_groups(groups: Strings) -> Strings:
 def neighbour_distance(
     reference: Floats, reference_groups: Strings, points: Floats, point_groups: Strings | None = None
 ) -> Floats:
-    """Distance of each point to its 5th nearest reference, (n,); with point_groups, references of the point's own group do not count."""
+    """Distance of each point to its 5th nearest reference, (n,); with point_groups, references of the point's own group do not count.
+
+    NaN where fewer than 5 are left.
+    """
     own = (
         max((np.count_nonzero(reference_groups == g) for g in np.unique(reference_groups)), default=0)
         if point_groups is not None
@@ -169,15 +174,26 @@ def neighbour_distance(
     foreign = reference_groups[index] != point_groups[:, None]
     place = np.argmax(np.cumsum(foreign, axis=1) >= NEIGHBOURS, axis=1)
     enough = foreign.sum(1) >= NEIGHBOURS
-    return np.where(enough, distance[np.arange(len(points)), place], distance[:, -1])
+    return np.where(enough, distance[np.arange(len(points)), place], np.nan)
+
+
+def outer_distance(home: Floats, home_groups: Strings) -> float:
+    """The 95 % quantile of home's distances to its own other groups; NaN where home has too few of them."""
+    own = neighbour_distance(home, home_groups, home, home_groups)
+    return float(np.nanquantile(own, OUTSIDE_QUANTILE)) if np.isfinite(own).any() else float("nan")
 
 
 def novelty(home: Floats, home_groups: Strings, away: Floats) -> Floats:
     """How far outside home each away point lies: its neighbour distance over home's 95 % quantile, (m,). Above 1 is outside."""
     if len(home) <= NEIGHBOURS or not len(away):
         return np.full(len(away), np.nan)
-    limit = np.quantile(neighbour_distance(home, home_groups, home, home_groups), OUTSIDE_QUANTILE)
+    limit = outer_distance(home, home_groups)
     return np.asarray(neighbour_distance(home, home_groups, away) / max(float(limit), 1e-12))
+
+
+def share_outside(values: Floats) -> float | None:
+    """Share of novelty values above 1; None where they could not be measured."""
+    return float((values > 1).mean()) if len(values) and np.isfinite(values).all() else None
 
 
 def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strings, *, seed: int) -> Shift:
@@ -206,10 +222,12 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
     value = float(sums.mmd(observed)[0])
     permuted = sums.mmd(labellings(rng, len(names), n_away, PERMUTATIONS))
     permuted = permuted[np.isfinite(permuted)]
+    # With fewer labellings than this no permutation test can reach 5 %.
+    enough_labellings = comb(len(names), n_away) >= MIN_LABELLINGS
     # Groups are exchangeable only if there are several on each side; a single clip can be far away without its likes being so.
     p = (
         float((1 + np.count_nonzero(permuted >= value)) / (len(permuted) + 1))
-        if min(n_home, n_away) > 1 and len(permuted) > PERMUTATIONS / 2
+        if min(n_home, n_away) > 1 and enough_labellings and len(permuted) > PERMUTATIONS / 2
         else None
     )
     mmd_null = auc_null = None
@@ -233,7 +251,7 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
         p=p,
         auc=domain_auc(first, second, as_groups(home_groups), as_groups(away_groups)),
         auc_null=auc_null,
-        outside=float((novelty(first, home_groups, second) > 1).mean()) if len(first) > NEIGHBOURS else None,
+        outside=share_outside(novelty(first, home_groups, second)),
         outside_null=1 - OUTSIDE_QUANTILE,
         note=note,
     )

@@ -35,7 +35,7 @@ def make_report(request: Request, folder: Path, reporter: Reporter, *, fiftyone:
         result = run_report(request, reporter)
         with reporter.stage("fiftyone", "FiftyOne dataset") if fiftyone else contextlib.nullcontext():
             published = (
-                publish(result, folder.name, reporter) if fiftyone else Published(None, {}, "not asked for")
+                publish(result, folder, reporter) if fiftyone else Published(None, {}, "not asked for")
             )
         with reporter.stage("write", "Writing the report"):
             record = build_record(result, reporter.timings, published.app_urls)
@@ -65,16 +65,16 @@ def one_writer(folder: Path) -> Any:
         lock.release()
 
 
-def publish(result: Result, name: str, reporter: Reporter) -> Published:
+def publish(result: Result, folder: Path, reporter: Reporter) -> Published:
     """Write the FiftyOne dataset; without a database the report is written all the same, and says so."""
     info = {
-        "report": name,
+        "report": folder.name,
         "weights_sha256": result.run.sha256 if result.run else None,
         "seed": result.request.seed,
         "primary": result.findings.verdict.primary,
     }
     try:
-        made = workbench.publish(result.findings, name, info, reporter)
+        made = workbench.publish(result.findings, folder, info, reporter)
     except EnvironmentProblem as problem:
         reporter.say(f"  no FiftyOne dataset: {problem}")
         return Published(None, {}, str(problem))

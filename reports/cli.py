@@ -211,6 +211,10 @@ def train(
             raise InputError(
                 f"{resume}: {'is already finished' if is_finished(folder) else 'holds no weights/last.pt to continue from'}"
             )
+        if resume:
+            # The epochs it was started with, not this command's default.
+            planned = parse_yaml(folder / "args.yaml").get("epochs")
+            epochs = planned if isinstance(planned, int) else epochs
         recipe = Recipe(
             model or ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=batch, device=device, seed=seed
         )
@@ -382,7 +386,12 @@ def main() -> None:
     except EnvironmentProblem as error:
         code = complain(error, ENVIRONMENT, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
-        code = complain("interrupted; run the same command again to continue", INTERRUPTED, debug=False)
+        again = (
+            "add --resume RUN to continue"
+            if arguments[:1] == ["train"]
+            else "run the same command again to continue"
+        )
+        code = complain(f"interrupted; {again}", INTERRUPTED, debug=False)
     except (
         Exception
     ) as error:  # the last line of defence: usage errors of the command line, full disks, and our own bugs

@@ -10,8 +10,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from diagnostics.domain import Domain
-from diagnostics.evidence import Hypothesis
+from diagnostics.evidence import REJECTED_SHARE, Hypothesis
 from diagnostics.factors import FACTORS
+from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points
 from reports import figures, pictures
 from reports.findings import Findings, statistics_of
@@ -22,7 +23,7 @@ ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real world", "training": 
 KIND_WORDS = {
     "false_positive": (
         "Confident false positives",
-        "Detections on no labelled object, most confident first, grouped by what they look like.",
+        "Detections that hit no object of their own (nothing there, or found already), most confident first, grouped by what they look like.",
     ),
     "missed": (
         "Misses",
@@ -152,7 +153,14 @@ def build_context(
 def headline(findings: Findings) -> dict[str, Any]:
     """The first screen: the cause, how sure, two numbers, a pair of pictures, the next step."""
     evidence, verdict = findings.evidence, findings.verdict
-    spared = [words for code, words in SPARED.items() if verdict.named(code).status == "rejected"]
+    helped = any(
+        found.size_factor != 1 and found.share >= REJECTED_SHARE for found in evidence.recoveries.values()
+    )
+    spared = [
+        words
+        for code, words in SPARED.items()
+        if verdict.named(code).status == "rejected" and not (code == "scale" and helped)
+    ]
     open_suspects = [h.name for h in verdict.hypotheses if h.status == "untested"]
     if verdict.primary is None:
         tested = next((h for h in verdict.hypotheses if h.status == "untested" and h.missing), None)
@@ -228,10 +236,19 @@ def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
     return {
         "name": domain.name,
         "role": "" if domain.name == ROLE_WORDS[domain.role] else ROLE_WORDS[domain.role],
-        "value": number(value) if value is not None else "no labels",
-        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else "AP cannot be measured",
+        "value": number(value) if value is not None else ("–" if domain.labelled.any() else "no labels"),
+        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else few_objects(domain),
         "size": f"{count(len(domain.pictures), 'picture')}, {count(int(domain.pictures['group'].nunique()), 'clip')}",
     }
+
+
+def few_objects(domain: Domain) -> str:
+    """Why a domain has no AP."""
+    return (
+        f"only {count(len(domain.boxes), 'labelled object')}, {MIN_BOXES} are needed"
+        if domain.labelled.any()
+        else "AP cannot be measured"
+    )
 
 
 def pair(findings: Findings) -> list[dict[str, str | None]]:

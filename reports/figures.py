@@ -105,8 +105,9 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
     for domain, part in curves.groupby("domain", sort=False):
         name = str(domain)
         left.plot(part["confidence"], part["f1"], color=palette[name], label=legend_label(name), linewidth=2)
-        top = part.loc[part["f1"].idxmax()]
-        left.plot(top["confidence"], top["f1"], "o", color=palette[name])
+        if part["f1"].notna().any():
+            top = part.loc[part["f1"].idxmax()]
+            left.plot(top["confidence"], top["f1"], "o", color=palette[name])
         right.plot(
             part["confidence"],
             part["precision"],

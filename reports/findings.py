@@ -76,6 +76,8 @@ def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
 
 def object_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
     """Shift between detections at or above OBJECT_CONFIDENCE."""
+    if home.objects.shape[1] != away.objects.shape[1] or not home.objects.shape[1]:
+        return shift.Shift(0, 0, 0, 0, note="not measured: detections from elsewhere have no embeddings")
     sides = []
     for domain in (home, away):
         rows = np.flatnonzero(domain.detections["confidence"].to_numpy() >= OBJECT_CONFIDENCE)
@@ -141,6 +143,7 @@ def find(
     recoveries: dict[str, Recovery],
     *,
     conf: float | None,
+    training_total: int | None = None,
     seed: int,
 ) -> Findings:
     """Run every measurement and question every suspect. conf: the threshold in use, None for the one that is best at home."""
@@ -181,7 +184,9 @@ def find(
         max_recall={name: numbers["max_recall"] for name, numbers in headlines.items()},
         loose={domain.name: loose_ap(domain, 0.1) for domain in scored},
         intervals={
-            domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed) for domain in scored
+            domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed)
+            for domain in scored
+            if domain.name in headlines
         },
         gap_interval=gap_interval(home, focus, seed=seed) if focus is not None and labelled_home else None,
         learning=read_curve(history),
@@ -193,7 +198,7 @@ def find(
         else None,
         recoveries=recoveries,
         redrawn=redraw(focus, seed=seed) if focus is not None else None,
-        leak=find_leaks(training, home) if training is not None else None,
+        leak=find_leaks(training, home, training_total) if training is not None else None,
         shift_image=pictures_shift,
         shift_object=objects_shift,
         factors={domain.name: factors.compare(own, statistics_of(domain, imgsz)) for domain in away},

@@ -96,6 +96,8 @@ def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -
     name, spec = in_domain_of(request, run)
     source = open_source(spec, cache=cache, classes=classes, group_by=request.group_by)
     check_classes(classes, source.classes, spec)
+    # Without a model, the in-domain source says what the classes are and in which order.
+    classes = classes or source.classes
     taken = {"training"}
     home_name = unique(name or "in-domain", taken)
     opened = []
@@ -167,16 +169,10 @@ def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 
 def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]) -> Predictions:
-    """Replace detections by those of a COCO results file; without weights there are no embeddings of its boxes."""
-    images = opened.source.images
-    found = read_results(path, images, classes)
+    """Replace detections by those of a COCO results file; its boxes have no embeddings."""
+    found = read_results(path, opened.source, classes)
     found = found[found["image"].isin(predictions.pictures["image"])].reset_index(drop=True)
-    return replace(
-        predictions,
-        detections=found,
-        objects=np.zeros((len(found), 0), np.float32),
-        embeddings=np.zeros((len(predictions.pictures), 0), np.float32),
-    )
+    return replace(predictions, detections=found, objects=np.zeros((len(found), 0), np.float32))
 
 
 @dataclass(frozen=True)
@@ -250,7 +246,7 @@ def look_at_everything(request: Request, reporter: Reporter) -> Seen:
     for o in opened:
         images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
         with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
-            if detector is not None and run is not None and o.name not in supplied:
+            if detector is not None and run is not None:
                 found = detector.predict(
                     images, settings, Store(predict_folder(settings, run.sha256)), tick=tick
                 )
@@ -294,6 +290,7 @@ def run_report(request: Request, reporter: Reporter) -> Result:
             history,
             recoveries,
             conf=request.conf,
+            training_total=next((len(o.source.images) for o in seen.opened if o.role == "training"), None),
             seed=request.seed,
         )
     return Result(

@@ -15,6 +15,7 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,13 @@ def database() -> Iterator[Any]:
         yield fo
 
 
-def dataset_name(report: str) -> str:
-    """Name of a report's dataset: prefixed, and with a hash because FiftyOne's slugs collide ("x y" and "x-y")."""
-    slug = re.sub(r"[^a-z0-9]+", "-", report.lower()).strip("-") or "report"
-    return f"shiftscope-{slug}-{hashlib.sha256(report.encode()).hexdigest()[:6]}"
+def dataset_name(report: Path) -> str:
+    """Name of a report folder's dataset: prefixed, with a hash of the whole path because names repeat and FiftyOne's slugs collide."""
+    slug = re.sub(r"[^a-z0-9]+", "-", report.name.lower()).strip("-") or "report"
+    return f"shiftscope-{slug}-{hashlib.sha256(os.fsencode(report)).hexdigest()[:6]}"
 
 
-def publish(findings: Findings, report: str, info: dict[str, Any], reporter: Reporter) -> Workbench:
+def publish(findings: Findings, report: Path, info: dict[str, Any], reporter: Reporter) -> Workbench:
     """Write the dataset anew from the findings. Raises EnvironmentProblem when the database does not answer."""
     with database() as fo:
         name = dataset_name(report)

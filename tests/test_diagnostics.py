@@ -88,6 +88,16 @@ def test_error_types_of_a_picture_drawn_by_hand() -> None:
     assert table.loc["background", "delta_ap50"] == 0
 
 
+def test_mending_a_class_ranks_by_confidence() -> None:
+    """A sure crack that is a pothole outranks the potholes that were called so: mended, it comes first."""
+    truth = [[0, 0, 100, 100], [200, 0, 300, 100]]
+    found = [([0, 0, 100, 100], 0.95, 1), ([400, 200, 450, 250], 0.9, 0), ([200, 0, 300, 100], 0.5, 0)]
+    domain = make_domain(pictures=[(truth, found)], classes=("pothole", "crack"))
+    table = decompose(domain.table, domain.outcomes, confidence=0).set_index("type")
+    # Before: 1 of 2 found, behind a false one: 51 points at 1/2. After: 51 points at 1, 50 at 2/3.
+    assert table.loc["class", "delta_ap50"] == pytest.approx((51 + 50 * 2 / 3 - 51 / 2) / 101)
+
+
 def test_wrong_class_is_a_class_error() -> None:
     domain = make_domain(
         pictures=[([[0, 0, 100, 100]], [([0, 0, 100, 100], 0.9, 1)])], classes=("pothole", "crack")

@@ -237,3 +237,22 @@ def test_run_folders(tmp_path: Path, weights: Path) -> None:
         run.data_path()
     with pytest.raises(InputError, match="no such checkpoint"):
         open_weights(tmp_path / "x.pt", None)
+
+
+def test_two_racing_runs_do_not_double_the_boxes(
+    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+) -> None:
+    """Each had not seen the other's shards when it began, and both stored the first picture."""
+    detector = Detector(weights)
+    first, second = Store(tmp_path), Store(tmp_path)
+    detector.predict(images.head(2), SETTINGS, first)
+    detector.predict(images.head(3), SETTINGS, second)
+    found = detector.predict(images, SETTINGS, Store(tmp_path))
+    pd.testing.assert_frame_equal(found.detections, seen.detections)
+    np.testing.assert_array_equal(found.embeddings, seen.embeddings)
+
+
+def test_reading_nothing_gives_empty_tables(tmp_path: Path) -> None:
+    found = Store(tmp_path).read({})
+    assert found.pictures.empty
+    assert found.detections.empty

@@ -197,6 +197,82 @@ def test_without_embeddings_shift_stays_open() -> None:
     assert verdict.named("domain_shift").missing == "give the weights"
 
 
+def test_too_few_clips_for_a_null_is_open_and_not_cleared() -> None:
+    verdict = diagnose(
+        home(clips=2, frames=20), [away(clips=1, frames=30, hit_rate=0.2, embedding_shift=8.0)]
+    )
+    shift = verdict.named("domain_shift")
+    assert shift.status == "untested"
+    assert "too few clips" in shift.statement
+
+
+def test_a_silent_detector_does_not_hide_that_embeddings_are_at_hand() -> None:
+    silent = away(hit_rate=0.0, false_rate=0.0)
+    assert (
+        "not at hand"
+        not in diagnose(home(), [silent], training=training_like()).named("domain_shift").statement
+    )
+
+
+def test_a_few_labels_are_few_labels() -> None:
+    findings = find(home(), [away(clips=1, frames=6)], training_like(), RISEN, {}, conf=None, seed=0)
+    assert findings.evidence.away is None
+    assert "overhead" not in findings.evidence.intervals
+    assert "fewer than 30 labelled objects" in findings.verdict.named("none").missing
+
+
+def test_names_alone_convict_nobody_of_leakage() -> None:
+    """pothole1.jpg in training and pothole2.jpg in validation share a name, which may be all they share."""
+    training = training_like()
+    assert (
+        status(diagnose(home(clip_names="t"), [away(hit_rate=0.2)], training=training))["leakage"]
+        == "untested"
+    )
+
+
+def test_copies_of_training_pictures_not_looked_at_are_counted_in() -> None:
+    training, mine = training_like(), home()
+    pictures = mine.pictures.copy()
+    pictures.loc[:0, "fingerprint"] = training.pictures["fingerprint"].iloc[:1].to_numpy()
+    one_copy = replace(mine, pictures=pictures)
+    seen = find(one_copy, [away()], training, RISEN, {}, conf=None, seed=0).verdict
+    sampled = find(one_copy, [away()], training, RISEN, {}, conf=None, seed=0, training_total=3000).verdict
+    assert seen.named("leakage").status == "rejected"
+    assert sampled.named("leakage").status != "rejected"
+
+
+def test_predictions_from_elsewhere_beside_a_run() -> None:
+    """Pictures have embeddings, boxes of the other detector have none."""
+    foreign = away(hit_rate=0.2, embedding_shift=6.0)
+    foreign = replace(foreign, objects=np.zeros((len(foreign.detections), 0)))
+    findings = find(home(), [foreign], training_like(), RISEN, NO_HELP, conf=None, seed=0)
+    assert findings.verdict.primary == "domain_shift"
+    assert findings.evidence.shift_object["overhead"].mmd is None
+
+
+def test_partly_labelled_footage_is_not_half_empty() -> None:
+    part = away(clips=10)
+    labelled = part.pictures["group"].isin(["w0", "w1", "w2", "w3", "w4", "w5"])
+    boxes = part.boxes[part.boxes["image"].isin(part.pictures.loc[labelled, "image"])].reset_index(drop=True)
+    part = replace(part, pictures=part.pictures.assign(labelled=labelled), boxes=boxes)
+    table = (
+        find(home(), [part], None, RISEN, {}, conf=None, seed=0)
+        .evidence.factors["overhead"]
+        .set_index("name")
+    )
+    assert table.loc["density", "effect"] < 0.5
+
+
+def test_background_only_domain_still_makes_figures() -> None:
+    from reports.figures import sweep as draw
+
+    empty = away()
+    empty = replace(empty, boxes=empty.boxes.head(0))
+    findings = find(home(), [empty], None, RISEN, {}, conf=None, seed=0)
+    curves = pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()])
+    assert draw("alt", curves, {"home": "#000000", "overhead": "#ff0000"}).startswith("<svg")
+
+
 def published(**ap50: float) -> Evidence:
     """What a blog post gives: a learning curve and two numbers."""
     base = find(home(), [], None, RISEN, {}, conf=None, seed=0).evidence

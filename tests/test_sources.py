@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets import EnvironmentProblem, InputError, open_source
+from datasets.coco import read_results
 from datasets.groups import recording
 from datasets.labels import parse_row, read_labels
 from datasets.pixels import UnreadablePicture, decode, difference_hash, probe
@@ -424,3 +426,53 @@ def test_a_kaggle_handle_opens_like_a_folder(tmp_path: Path, monkeypatch: pytest
     assert len(source.images) == 5
     with pytest.raises(InputError, match="expected kaggle:owner/dataset"):
         open_source("kaggle:holes", cache=tmp_path)
+
+
+def test_a_json_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
+    secret = picture(tmp_path / "secret.jpg")
+    (tmp_path / "d").mkdir()
+    for name in (str(secret), "../secret.jpg"):
+        content = {
+            "images": [{"id": 1, "file_name": name}],
+            "annotations": [],
+            "categories": [{"id": 1, "name": "a"}],
+        }
+        (tmp_path / "d" / "gt.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="no usable picture"):
+            opened(tmp_path / "d" / "gt.json")
+
+
+def test_results_use_the_ids_of_their_own_json(tmp_path: Path) -> None:
+    """Picture 12 has id 5 and picture 5 has id 12; categories are numbered 7 and 3."""
+    for number in (5, 12):
+        picture(tmp_path / "images" / f"{number}.jpg", seed=number)
+    images = [{"id": 5, "file_name": "12.jpg"}, {"id": 12, "file_name": "5.jpg"}]
+    content = {
+        "images": images,
+        "annotations": [],
+        "categories": [{"id": 7, "name": "b"}, {"id": 3, "name": "a"}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    source = opened(tmp_path / "gt.json")
+    (tmp_path / "dt.json").write_text(
+        json.dumps([{"image_id": 5, "category_id": 7, "bbox": [0, 0, 5, 5], "score": 0.5}])
+    )
+    found = read_results(tmp_path / "dt.json", source, source.classes)
+    assert found[["image", "label"]].to_numpy().tolist() == [["images/12.jpg", 1]]
+    (tmp_path / "dt.json").write_text(
+        '[{"image_id": 5, "category_id": 7, "bbox": [0, 0, 5, 5], "score": NaN}]'
+    )
+    with pytest.raises(InputError, match="not finite"):
+        read_results(tmp_path / "dt.json", source, source.classes)
+
+
+def test_a_name_that_is_no_utf8_fails_alone(tmp_path: Path) -> None:
+    picture(tmp_path / "f" / "good.png")
+    bad = os.fsencode(tmp_path / "f") + b"/bad\xff.png"
+    with open(bad, "wb") as handle:
+        handle.write((tmp_path / "f" / "good.png").read_bytes())
+    source = opened(tmp_path / "f")
+    assert source.images["image"].tolist() == ["good.png"]
+    assert source.ledger.loc[source.ledger["bucket"] == "failed", "reason"].tolist() == [
+        "file name is not valid UTF-8; rename it"
+    ]

@@ -6,6 +6,7 @@ can run code), report usage and write settings into the user's home.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -29,4 +30,6 @@ def harden() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    # A read-only place is for `doctor` and for the first write to complain about.
+    with contextlib.suppress(OSError):
+        Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)

@@ -116,8 +116,8 @@ def collect(
 
 
 def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:
-    """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have one empty column."""
-    nothing = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
+    """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have no columns."""
+    nothing = (np.zeros((0, 6), np.float32), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
     return collect(images, store, lambda pictures: [nothing] * len(pictures), tick, batch=1)
 
 

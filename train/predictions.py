@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.tables import CORNERS
@@ -96,49 +98,51 @@ class Store:
         return content in self._known
 
     def add(self, passes: Sequence[Pass]) -> None:
-        """Append a shard."""
+        """Append a shard. Two processes may store the same pictures; each writes beside, and the first to rename wins."""
         name = hashlib.sha256("".join(p.content for p in passes).encode()).hexdigest()[:12]
         shard = self.folder / f"shard-{name}"
         if not shard.exists():
-            draft = shard.with_name(shard.name + ".partial")
+            draft = self.folder / f"shard-{name}-{os.getpid()}.partial"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
             pq.write_table(pictures_table(passes), draft / "pictures.parquet")
             pq.write_table(detections_table(passes), draft / "detections.parquet")
-            draft.rename(shard)
+            try:
+                draft.rename(shard)
+            except OSError:
+                if not shard.exists():
+                    raise
+                shutil.rmtree(draft, ignore_errors=True)
         self._known.update({p.content: shard for p in passes})
 
     def read(self, contents: dict[str, str]) -> Predictions:
-        """Results of the pictures image -> content, in that order. Two images of equal content share one pass."""
-        order = pd.DataFrame({"image": list(contents), "content": list(contents.values())})
+        """Results of the pictures image -> content, in that order. Two images of equal content share one pass.
+
+        A content that stands in two shards (two runs raced) is read from one of them, boxes included.
+        """
+        order = pd.DataFrame({"image": list(contents), "content": list(contents.values())}, dtype="str")
         shards = sorted({self._known[content] for content in order["content"]})
-        pictures = (
-            pa.concat_tables([pq.read_table(shard / "pictures.parquet") for shard in shards])
-            if shards
-            else pictures_table([])
-        )
-        detections = (
-            pa.concat_tables([pq.read_table(shard / "detections.parquet") for shard in shards])
-            if shards
-            else detections_table([])
-        )
-        row_of = pd.Series(np.arange(pictures.num_rows), index=pictures["content"].to_pylist())
-        # A content may stand in two shards when two runs raced; the first is as good as the second.
-        row_of = row_of[~row_of.index.duplicated()]
-        rows = row_of[order["content"]].to_numpy()
-        chosen = pictures.take(rows)
+        pictures: list[pa.Table] = []
+        detections: list[pa.Table] = []
+        for shard in shards:
+            mine = pa.array([content for content, home in self._known.items() if home == shard])
+            for tables, name in ((pictures, "pictures"), (detections, "detections")):
+                table = pq.read_table(shard / f"{name}.parquet")
+                tables.append(table.filter(pc.is_in(table["content"], mine)))
+        seen = pa.concat_tables(pictures) if pictures else pictures_table([])
+        boxes = pa.concat_tables(detections) if detections else detections_table([])
+        row_of = pd.Series(np.arange(seen.num_rows), index=seen["content"].to_pylist(), dtype="int64")
+        chosen = seen.take(row_of.reindex(order["content"]).to_numpy(dtype=np.int64))
         table = chosen.drop_columns(["embedding", "content"]).to_pandas()
         table.insert(0, "image", order["image"])
-        flat = detections.drop_columns(["embedding"]).to_pandas()
+        flat = boxes.drop_columns(["embedding"]).to_pandas().astype({"content": "str"})
         flat["row"] = np.arange(len(flat))
-        flat["seat"] = flat.groupby("content").cumcount()
-        flat = flat.drop_duplicates(["content", "seat"])
         joined = order.merge(flat, on="content", how="inner")
         return Predictions(
             pictures=table,
             embeddings=matrix(chosen["embedding"]),
             detections=joined[["image", "label", *CORNERS, "confidence"]].reset_index(drop=True),
-            objects=matrix(detections["embedding"])[joined["row"].to_numpy(dtype=int)],
+            objects=matrix(boxes["embedding"])[joined["row"].to_numpy(dtype=np.int64)],
             failures=pd.DataFrame(columns=["path", "reason"]),
         )
 
@@ -159,7 +163,7 @@ def vectors(rows: Sequence[Floats], width: int, kind: pa.DataType) -> pa.Array:
 def pictures_table(passes: Sequence[Pass]) -> pa.Table:
     """One row a picture."""
     width = len(passes[0].embedding) if passes else 1
-    columns: dict[str, object] = {"content": [p.content for p in passes]}
+    columns: dict[str, object] = {"content": pa.array([p.content for p in passes], pa.string())}
     for name in passes[0].statistics if passes else ():
         columns[name] = [p.statistics[name] for p in passes]
     columns["fingerprint"] = pa.array([p.fingerprint for p in passes], pa.binary())
@@ -172,7 +176,7 @@ def detections_table(passes: Sequence[Pass]) -> pa.Table:
     width = passes[0].objects.shape[1] if passes else 1
     boxes = np.concatenate([p.boxes for p in passes]) if passes else np.zeros((0, 6), np.float32)
     columns: dict[str, object] = {
-        "content": np.repeat([p.content for p in passes], [len(p.boxes) for p in passes]).astype(str)
+        "content": pa.array([p.content for p in passes for _ in range(len(p.boxes))], pa.string())
     }
     columns["label"] = boxes[:, 5].astype(np.int64)
     columns.update({name: boxes[:, i].astype(np.float64) for i, name in enumerate([*CORNERS, "confidence"])})

@@ -82,6 +82,17 @@ def test(evidence: Evidence) -> Hypothesis:
                 f"AP50 falls by {points(own_gap)} from training to held-out pictures and the validation loss turned up.",
                 tuple(clues),
             )
+        if own_gap > 2 * NORMAL_GAP:
+            statement = f"AP50 falls by {points(own_gap)} from training to held-out pictures, and the validation loss does not say that it turned up."
+            return Hypothesis(
+                CODE,
+                NAME,
+                "untested",
+                None,
+                statement,
+                tuple(clues),
+                missing="train with fewer epochs and compare",
+            )
         return Hypothesis(
             CODE,
             NAME,

@@ -6,6 +6,8 @@ from diagnostics.evidence import NO_LABELS, Clue, Evidence, Hypothesis, clip, ju
 from diagnostics.wording import fraction, percent
 
 CODE, NAME = "threshold", "Wrong confidence threshold"
+# Choosing and measuring on a few dozen pictures moves F1 by this much by itself.
+HARMLESS_LOSS = 0.05
 
 
 def test(evidence: Evidence) -> Hypothesis:
@@ -21,28 +23,26 @@ def test(evidence: Evidence) -> Hypothesis:
             missing=NO_LABELS,
         )
     lost = found.home - found.carried
-    if not evidence.gap_is_real and lost <= 0.05:
+    if lost <= HARMLESS_LOSS:
         return Hypothesis(
             CODE,
             NAME,
             "rejected",
             0.0,
-            f"The in-domain threshold {fraction(found.confidence)} serves {evidence.away} as well: F1 {fraction(found.carried)} against {fraction(found.home)} at home.",
+            f"The threshold {fraction(found.confidence)} serves {evidence.away} as well: F1 {fraction(found.carried)} against {fraction(found.home)} at home.",
         )
     mended = found.crossfitted if found.crossfitted is not None else found.away
-    share = max(0.0, mended - found.carried) / max(lost, 1e-9)
+    share = max(0.0, mended - found.carried) / lost
     statement = (
-        f"At the in-domain best threshold {fraction(found.confidence)}, F1 is {fraction(found.home)} at home and {fraction(found.carried)} on {evidence.away}; "
+        f"At the threshold {fraction(found.confidence)}, best at home unless you chose it, F1 is {fraction(found.home)} at home and {fraction(found.carried)} on {evidence.away}; "
         f"the best threshold out there ({fraction(found.away_confidence)}) lifts it to {fraction(found.away)}, {percent(clip(share))} of what is lost."
     )
     recall = evidence.max_recall.get(evidence.away or "", float("nan"))
     home_recall = evidence.max_recall.get(evidence.home, float("nan"))
-    clues = [
-        Clue(
-            share >= 0.5,
-            f"F1 with a threshold fitted on half of the clips and measured on the other half: {fraction(mended)}.",
-        )
-    ]
+    clues = []
+    if found.crossfitted is not None:
+        fitted = f"F1 with a threshold fitted on half of the clips and measured on the other half: {fraction(mended)}."
+        clues.append(Clue(share >= 0.5, fitted))
     if recall == recall:
         clues.append(
             Clue(

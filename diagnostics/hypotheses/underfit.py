@@ -24,10 +24,10 @@ def test(evidence: Evidence) -> Hypothesis:
                 f"Validation AP50 {'still rises' if rising else 'has levelled off'}: {learning.slope:+.4f} an epoch at the end of {count(learning.epochs, 'epoch')}.",
             )
         )
-    elif learning.epochs:
+    elif 0 < learning.epochs <= MIN_TAIL:
         clues.append(Clue(True, f"{count(learning.epochs, 'epoch')}: too few to call anything trained."))
     else:
-        clues.append(Clue(None, "No learning curve (results.csv) is available."))
+        clues.append(Clue(None, "No learning curve with validation AP50 is available."))
     level = train if train == train else home
     if level == level:
         clues.append(
