@@ -202,6 +202,7 @@ def train(
     reporter = Reporter()
     with data_on_stdout_only():
         from datasets import open_source
+        from datasets.yolo import parse_yaml
         from train.training import ARCHITECTURE, Recipe, is_finished, new_run_folder
         from train.training import train as fit
 

@@ -117,8 +117,10 @@ def collect(
 
 def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:
     """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have no columns."""
-    nothing = (np.zeros((0, 6), np.float32), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
-    return collect(images, store, lambda pictures: [nothing] * len(pictures), tick, batch=1)
+    nothing = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
+    found = collect(images, store, lambda pictures: [nothing] * len(pictures), tick, batch=1)
+    # The store holds one empty column, since Parquet has no vectors of length 0.
+    return replace(found, embeddings=found.embeddings[:, :0], objects=found.objects[:, :0])
 
 
 def available_cores() -> int:

@@ -34,8 +34,12 @@ def test(evidence: Evidence) -> Hypothesis:
     compared = count(leak.train, "training picture")
     if leak.train < leak.train_total:
         compared = f"{leak.train:,} of {count(leak.train_total, 'training picture')}"
-    # Copies of training pictures that were not compared go unseen: scale up before calling the score honest.
-    if max(copies * leak.train_total / leak.train, shared) <= TOLERATED:
+    if max(copies, shared) <= TOLERATED:
+        # Copies of training pictures that were not compared go unseen: scale up before calling the score honest.
+        if copies * leak.train_total / leak.train > TOLERATED:
+            statement = f"Copies are few among the pictures compared, but not all were: {found}, compared with {compared}."
+            missing = "look for copies of the validation pictures in all of the training pictures"
+            return Hypothesis(CODE, NAME, "untested", None, statement, tuple(clues), missing=missing)
         statement = f"The in-domain score is honest: {found}, compared with {compared}."
         return Hypothesis(CODE, NAME, "rejected", 0.0, statement, tuple(clues))
     if leak.clean_ap50 is None:
