@@ -29,7 +29,7 @@ class Threshold:
     """confidence: the threshold in use (home's best unless given). home, carried: F1 at it, at home and in the real world.
 
     away, away_confidence: best F1 in the real world and its threshold.
-    crossfitted: F1 that a threshold chosen on half of the real world's clips earns on the other half.
+    crossfitted: F1 that a threshold chosen on half of the real world's clips earns on the other half. given: by the user.
     """
 
     confidence: float
@@ -38,6 +38,7 @@ class Threshold:
     away: float
     carried: float
     crossfitted: float | None
+    given: bool = False
 
 
 @dataclass(frozen=True)

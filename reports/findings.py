@@ -93,14 +93,14 @@ def object_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
 
 
 def threshold_of(
-    home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], in_use: float | None, *, seed: int
+    home: Domain, away: Domain, sweeps: dict[str, pd.DataFrame], conf: float | None, *, seed: int
 ) -> Threshold | None:
-    """What carrying the threshold in use out into the real world costs; None without labels on both sides."""
+    """What carrying a threshold (the given one, or home's best) out into the real world costs; None without labels on both sides."""
     best_home, confidence = sweeping.best(sweeps[home.name])
     best_away, away_confidence = sweeping.best(sweeps[away.name])
     if best_home is None or confidence is None or best_away is None or away_confidence is None:
         return None
-    carried = confidence if in_use is None else in_use
+    carried = confidence if conf is None else conf
     return Threshold(
         confidence=carried,
         away_confidence=away_confidence,
@@ -108,6 +108,7 @@ def threshold_of(
         away=best_away,
         carried=sweeping.f1_at(sweeps[away.name], carried),
         crossfitted=sweeping.crossfitted_best_f1(away.table, away.group_numbers, seed=seed),
+        given=conf is not None,
     )
 
 
@@ -190,7 +191,7 @@ def find(
         },
         gap_interval=gap_interval(home, focus, seed=seed) if focus is not None and labelled_home else None,
         learning=read_curve(history),
-        threshold=threshold_of(home, focus, sweeps, in_use, seed=seed)
+        threshold=threshold_of(home, focus, sweeps, conf, seed=seed)
         if focus is not None and labelled_home
         else None,
         size=size_match(home, focus, in_use)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,6 +24,8 @@ from train.staging import stage
 
 ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
 LINEAGE = "shiftscope.json"
+# Our copy of last.pt. Ultralytics writes its own in place, and a kill in that moment leaves half a file.
+CHECKPOINT = "resume.pt"
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,11 @@ def train(
     """
     if is_finished(folder):
         return folder
-    last = folder / "weights" / "last.pt"
+    last = folder / "weights" / CHECKPOINT
     resume = last.is_file()
+    if not resume:
+        # Nothing whole to continue from: what a run killed in its first epoch left behind is of no use.
+        shutil.rmtree(folder, ignore_errors=True)
     if not (resume and finished_epochs(folder) >= recipe.epochs):
         card = folder.parent / ".staged" / folder.name / "data.yaml"
         if not (resume and card.is_file()):
@@ -109,6 +115,7 @@ def train(
             on_batch=on_batch,
             on_epoch=on_epoch,
         )
+    (folder / "weights" / CHECKPOINT).unlink(missing_ok=True)
     lineage = {
         "source": source.spec,
         "model": recipe.model.name,
@@ -164,7 +171,13 @@ def run_ultralytics(
             + (f": validation AP50 {ap50:.3f}" if ap50 is not None else "")
         )
 
+    def keep_whole(trainer: Any) -> None:
+        draft = trainer.last.with_name(CHECKPOINT + ".partial")
+        shutil.copyfile(trainer.last, draft)
+        draft.replace(trainer.last.with_name(CHECKPOINT))
+
     model.add_callback("on_train_start", started)
+    model.add_callback("on_model_save", keep_whole)
     model.add_callback("on_train_batch_end", lambda trainer: on_batch())
     model.add_callback("on_fit_epoch_end", epoch_done)
     arguments: dict[str, Any] = {

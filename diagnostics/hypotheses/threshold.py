@@ -23,18 +23,19 @@ def test(evidence: Evidence) -> Hypothesis:
             missing=NO_LABELS,
         )
     lost = found.home - found.carried
+    whose = "your" if found.given else "the in-domain best"
     if lost <= HARMLESS_LOSS:
         return Hypothesis(
             CODE,
             NAME,
             "rejected",
             0.0,
-            f"The threshold {fraction(found.confidence)} serves {evidence.away} as well: F1 {fraction(found.carried)} against {fraction(found.home)} at home.",
+            f"{whose[0].upper()}{whose[1:]} threshold {fraction(found.confidence)} serves {evidence.away} as well: F1 {fraction(found.carried)} against {fraction(found.home)} at home.",
         )
     mended = found.crossfitted if found.crossfitted is not None else found.away
     share = max(0.0, mended - found.carried) / lost
     statement = (
-        f"At the threshold {fraction(found.confidence)}, best at home unless you chose it, F1 is {fraction(found.home)} at home and {fraction(found.carried)} on {evidence.away}; "
+        f"At {whose} threshold {fraction(found.confidence)}, F1 is {fraction(found.home)} at home and {fraction(found.carried)} on {evidence.away}; "
         f"the best threshold out there ({fraction(found.away_confidence)}) lifts it to {fraction(found.away)}, {percent(clip(share))} of what is lost."
     )
     recall = evidence.max_recall.get(evidence.away or "", float("nan"))
