@@ -310,7 +310,7 @@ def summary(opened: Opened) -> str:
     images = opened.source.images
     labelled = int(images["labelled"].sum())
     skipped = int((opened.source.ledger["bucket"] != "used").sum())
-    words = f"{len(images)} pictures, {labelled} labelled, {len(opened.source.boxes)} objects, {images['group'].nunique()} groups"
+    words = f"{len(images)} pictures, {labelled} labelled, {len(opened.source.boxes)} objects, {images['group'].nunique()} clips"
     return words + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
 
 

