@@ -481,7 +481,6 @@ def learning(result: Result) -> dict[str, Any] | None:
         return None
     history = result.run.history
     statements = [result.findings.verdict.named(code).statement for code in ("underfit", "overfit")]
-    last = history.tail(1).to_dict("records")[0]
     return {
         "figure": Markup(figures.learning("Losses and validation AP by epoch", history)),
         "statements": statements,
@@ -490,7 +489,6 @@ def learning(result: Result) -> dict[str, Any] | None:
             [f"{v:.0f}" if c == "epoch" else f"{v:.3f}" for c, v in row.items()]
             for row in history.to_dict("records")
         ],
-        "last": {k: f"{v:.3f}" for k, v in last.items()},
     }
 
 

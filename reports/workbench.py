@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
 
 from datasets import EnvironmentProblem
@@ -424,11 +423,3 @@ def exists(name: str) -> bool:
     """Whether the database holds a dataset of this name."""
     with database() as fo:
         return name in fo.list_datasets()
-
-
-def frame_of(name: str) -> pd.DataFrame:
-    """A dataset's pictures as a frame: image_id, domain, false_positives, misses, tags. For tests and for reading people's work back."""
-    with database() as fo:
-        dataset = fo.load_dataset(name)
-        fields = ["image_id", "domain", "false_positives", "misses", "tags"]
-        return pd.DataFrame(dict(zip(fields, dataset.values(fields), strict=True)))
