@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,19 +12,10 @@ import numpy as np
 import pandas as pd
 
 from datasets.errors import InputError
+from datasets.results import describe, load_json
+from datasets.results import read_results as read_columns
 from datasets.tables import CORNERS, Source
 from datasets.yolo import Collector
-
-
-def load_json(path: Path) -> Any:
-    """Parsed json. Raises InputError with line and column."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        where = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{path}{where}: not valid JSON ({error})") from None
 
 
 def open_coco(spec: str, path: Path) -> Source:
@@ -38,7 +28,7 @@ def open_coco(spec: str, path: Path) -> Source:
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
         raise InputError(
-            f"{path}: a COCO ground truth has the lists images, annotations and categories; found {_describe(content)}"
+            f"{path}: a COCO ground truth has the lists images, annotations and categories; found {describe(content)}"
         )
     categories = sorted(content["categories"], key=lambda category: category["id"])
     index = {category["id"]: i for i, category in enumerate(categories)}
@@ -132,9 +122,7 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     stem spells (where only one picture has it), and category_id counts from 0 or from 1: from 1 where the number of classes itself
     occurs. Raises InputError naming what does not fit.
     """
-    content = load_json(path)
-    if not isinstance(content, list):
-        raise InputError(f"{path}: a COCO results file is a list of detections; found {_describe(content)}")
+    results = read_columns(path)
     known: dict[Any, str] = {}
     shared: set[Any] = set()
     for image in source.images["image"]:
@@ -147,37 +135,25 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         if not source.image_ids
         else dict(source.image_ids)
     )
-    records, unknown = [], []
-    for position, entry in enumerate(content):
-        try:
-            key, category = entry["image_id"], int(entry["category_id"])
-            x, y, width, height = (float(v) for v in entry["bbox"])
-            confidence = float(entry["score"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}: detection {position} lacks a usable image_id, category_id, bbox or score ({error})"
-            ) from None
-        if not np.isfinite([x, y, width, height, confidence]).all():
-            raise InputError(f"{path}: detection {position} has a coordinate or score that is not finite")
-        if key in known:
-            records.append(
-                (
-                    known[key],
-                    source.category_ids.get(category, category),
-                    x,
-                    y,
-                    x + width,
-                    y + height,
-                    confidence,
-                )
-            )
-        else:
-            unknown.append(key)
-    if unknown:
+    places, names = pd.factorize(results.image_id)
+    unknown = np.array([name not in known for name in names.tolist()], bool)
+    if unknown.any():
         raise InputError(
-            f"{path}: {len(unknown)} detections are for pictures not in this domain, first ids {unknown[:5]}; use file names or stems as image_id"
+            f"{path}: {unknown[places].sum()} detections are for pictures not in this domain, first ids {names[unknown].tolist()[:5]}; use file names or stems as image_id"
         )
-    found = pd.DataFrame(records, columns=["image", "label", *CORNERS, "confidence"])
+    corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
+    found = pd.DataFrame(corners, columns=CORNERS)
+    found.insert(
+        0,
+        "image",
+        pd.Series([known[name] for name in names.tolist()], dtype="str").reindex(places).to_numpy(),
+    )
+    found.insert(
+        1,
+        "label",
+        pd.Series(results.category_id).map(lambda c: source.category_ids.get(c, c)).astype("int64"),
+    )
+    found["confidence"] = results.score
     if (
         not source.category_ids
         and len(found)
@@ -190,9 +166,3 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
             f"{path}: category ids {sorted(set(found['label']))[:5]} do not fit the {len(classes)} classes {list(classes)}"
         )
     return found
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, dict):
-        return f"an object with {', '.join(sorted(map(str, content))[:6]) or 'no keys'}"
-    return f"a {type(content).__name__}"

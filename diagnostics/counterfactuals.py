@@ -79,7 +79,7 @@ def recovery(
         ApBootstrap(after.table, after.group_numbers),
     )
     count = len(first.groups)
-    whole = np.ones((1, count))
+    whole = np.ones((1, count), np.int32)
     start, end = float(first(whole)[0]), float(second(whole)[0])
     # On the pictures looked at twice the gap may be smaller than on all; below this, shares of it mean nothing.
     gap = max(home_ap50 - start, SMALLEST_GAP)

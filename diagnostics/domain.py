@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from datasets.tables import CORNERS
 from diagnostics.error_types import outcomes
 from diagnostics.matching import (
     AREAS,
@@ -18,9 +19,7 @@ from diagnostics.matching import (
     Ints,
     MatchTable,
     Objects,
-    detections_of,
     match,
-    objects_of,
 )
 
 # Sides of square objects in network pixels: a stride-8 head has one cell below 8, and AP falls fast below 16.
@@ -159,3 +158,38 @@ class Domain:
             self.imgsz,
             self.classes,
         )
+
+
+def objects_of(boxes: pd.DataFrame, images: pd.Series) -> Objects:
+    """A boxes table as arrays; pictures are numbered as in images."""
+    corners = boxes[CORNERS].to_numpy(float)
+    xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+    return Objects(
+        _numbers(boxes["image"], images),
+        boxes["label"].to_numpy(np.int64),
+        xywh,
+        xywh[:, 2] * xywh[:, 3],
+        boxes["crowd"].to_numpy(bool),
+    )
+
+
+def detections_of(detections: pd.DataFrame, images: pd.Series) -> Detections:
+    """A detections table as arrays; pictures are numbered as in images."""
+    corners = detections[CORNERS].to_numpy(float)
+    xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+    return Detections(
+        _numbers(detections["image"], images),
+        detections["label"].to_numpy(np.int64),
+        xywh,
+        detections["confidence"].to_numpy(float),
+    )
+
+
+def _numbers(names: pd.Series, images: pd.Series) -> Ints:
+    index = pd.Series(np.arange(len(images)), index=images.to_numpy())
+    found = index.reindex(names.to_numpy())
+    if found.isna().any():
+        raise ValueError(
+            f"boxes of a picture that is not in the images table: {names.to_numpy()[found.isna().to_numpy()][0]}"
+        )
+    return found.to_numpy(np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from diagnostics.matching import Bools, Detections, Floats, Ints, MatchTable, Objects, box_iou, pair_up
-from diagnostics.precision import bits_of, interpolated
+from diagnostics.precision import interpolated
 
 # TIDE's bands: at least this IoU is a match, at most this is background.
 FOREGROUND = 0.5
@@ -22,10 +22,10 @@ def outcomes(table: MatchTable, objects: Objects, detections: Detections) -> pd.
     outcome: "hit" or one of TYPES but "missed". partner: row of the object it hits or comes nearest to, -1 for background.
     nearest_iou: IoU with that object.
     """
-    a, bit = table.areas.index("all"), table.bit(FOREGROUND)
-    counted = ~bits_of(table.ignored[:, a], len(table.ious))[:, bit]
-    rows = table.row[counted]
-    hit = bits_of(table.hit[:, a], len(table.ious))[counted, bit]
+    hit, counted = table.flags(FOREGROUND)
+    partners = np.full(len(table.row), -1)
+    partners[table.claim] = table.partner
+    rows, hit = table.row[counted].astype(np.int64), hit[counted]
     same, same_row, other, other_row = nearest(detections, objects, rows)
     outcome = np.where(np.maximum(same, other) > BACKGROUND, "both", "background").astype(object)
     outcome[same >= FOREGROUND] = "duplicate"
@@ -35,7 +35,7 @@ def outcomes(table: MatchTable, objects: Objects, detections: Detections) -> pd.
     use_other = np.isin(outcome, ["class"]) | ((outcome == "both") & (other > same))
     partner = np.where(use_other, other_row, same_row)
     partner = np.where(outcome == "background", -1, partner)
-    partner[hit] = table.partner[counted][hit]
+    partner[hit] = partners[counted][hit]
     return pd.DataFrame(
         {
             "row": rows.astype(np.int64),

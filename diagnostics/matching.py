@@ -13,11 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from datasets.tables import CORNERS
-
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.integer[Any]]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -25,6 +22,8 @@ COCO_IOUS = tuple(float(t) for t in np.linspace(0.5, 0.95, 10))
 # Square pixels of the picture, as in COCO.
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 MAX_DETECTIONS = 100
+# Pairs of boxes whose overlap is computed together: some 30 MB of intermediate results.
+PAIRS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -50,31 +49,37 @@ class Detections:
 
 @dataclass(frozen=True)
 class MatchTable:
-    """The result of matching. Detections are ordered by class, then falling confidence, ties by picture.
+    """The result of matching, at most 24 bytes a detection where one in eight or fewer matches an object (a full COCO run: one in 15).
+
+    Detections stand in lines ordered by class, then falling confidence, ties by picture. A line either matches an object at some IoU, then it
+    is a claim, or it is a false positive in every area range that holds it.
 
     ious: thresholds (T,). areas: names of area ranges (A,). n_images, n_classes: extents.
-    row: which detection (or object) of the input a line is. rank: place of a detection within its picture and class.
-    hit, ignored: (n, A) uint16, bit t set where the detection is matched / not counted at ious[t].
-    partner: (n,) row of the object matched at the lowest IoU over all areas, -1 where none.
-    object_ignored: (m, A), objects not counted in an area range. object_found: (m, A) uint16, bit t set where matched at ious[t].
+    row: (n,) which detection of the input a line is. image, label, confidence: (n,) of that detection. rank: (n,) its place within its
+    picture and class. in_range: (n,) bit a set where the detection's own area lies in areas[a].
+    claim: (c,) lines of the claims, rising. hit: (c, A), bit t set where the claim matches a counted object at ious[t]. void: (c, A), bit t
+    set where it matches one that is not counted (a crowd, or out of the range). partner: (c,) object matched at the lowest IoU over all
+    areas, -1 where none.
+    object_image, object_label: (m,). object_ignored: (m, A), objects not counted in an area range.
     """
 
     ious: tuple[float, ...]
     areas: tuple[str, ...]
     n_images: int
     n_classes: int
-    row: Ints
+    row: npt.NDArray[np.int32]
     image: npt.NDArray[np.int32]
     label: npt.NDArray[np.int16]
     confidence: Floats
-    rank: npt.NDArray[np.int16]
+    rank: npt.NDArray[np.unsignedinteger[Any]]
+    in_range: npt.NDArray[np.uint8]
+    claim: npt.NDArray[np.int32]
     hit: npt.NDArray[np.uint16]
-    ignored: npt.NDArray[np.uint16]
+    void: npt.NDArray[np.uint16]
     partner: npt.NDArray[np.int32]
     object_image: npt.NDArray[np.int32]
     object_label: npt.NDArray[np.int16]
     object_ignored: Bools
-    object_found: npt.NDArray[np.uint16]
 
     def bit(self, iou: float) -> int:
         """Index of an IoU threshold. Raises ValueError when it was not matched."""
@@ -83,40 +88,21 @@ class MatchTable:
             raise ValueError(f"IoU {iou} was not matched; the table has {self.ious}")
         return int(near[0])
 
+    def flags(self, iou: float, area: str = "all") -> tuple[Bools, Bools]:
+        """For every line at one IoU: is it a hit, and is it counted at all; (n,) each."""
+        a, bit = self.areas.index(area), np.uint16(1 << self.bit(iou))
+        hit = np.zeros(len(self.row), bool)
+        counted = (self.in_range >> a) & 1 == 1
+        hit[self.claim] = self.hit[:, a] & bit > 0
+        counted[self.claim] &= self.void[:, a] & bit == 0
+        return hit, counted | hit
 
-def objects_of(boxes: pd.DataFrame, images: pd.Series) -> Objects:
-    """A boxes table as arrays; pictures are numbered as in images."""
-    corners = boxes[CORNERS].to_numpy(float)
-    xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    return Objects(
-        _numbers(boxes["image"], images),
-        boxes["label"].to_numpy(np.int64),
-        xywh,
-        xywh[:, 2] * xywh[:, 3],
-        boxes["crowd"].to_numpy(bool),
-    )
-
-
-def detections_of(detections: pd.DataFrame, images: pd.Series) -> Detections:
-    """A detections table as arrays; pictures are numbered as in images."""
-    corners = detections[CORNERS].to_numpy(float)
-    xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    return Detections(
-        _numbers(detections["image"], images),
-        detections["label"].to_numpy(np.int64),
-        xywh,
-        detections["confidence"].to_numpy(float),
-    )
-
-
-def _numbers(names: pd.Series, images: pd.Series) -> Ints:
-    index = pd.Series(np.arange(len(images)), index=images.to_numpy())
-    found = index.reindex(names.to_numpy())
-    if found.isna().any():
-        raise ValueError(
-            f"boxes of a picture that is not in the images table: {names.to_numpy()[found.isna().to_numpy()][0]}"
-        )
-    return found.to_numpy(np.int64)
+    @property
+    def bytes_per_detection(self) -> float:
+        """Memory of everything about detections, a detection."""
+        arrays = (self.row, self.image, self.label, self.confidence, self.rank, self.in_range)
+        claims = (self.claim, self.hit, self.void, self.partner)
+        return sum(array.nbytes for array in (*arrays, *claims)) / max(len(self.row), 1)
 
 
 def box_iou(a: Floats, b: Floats, crowd: Bools) -> Floats:
@@ -157,79 +143,108 @@ def match(
     """
     if not 0 < len(ious) <= 16 or list(ious) != sorted(ious):
         raise ValueError(f"expected 1 to 16 rising IoU thresholds, got {ious}")
-    cell = detections.label * n_images + detections.image
-    order = np.lexsort((-detections.confidence, cell))
-    cell = cell[order]
-    rank = np.arange(len(cell)) - np.searchsorted(cell, cell, "left")
-    order, cell, rank = (values[rank < max_detections] for values in (order, cell, rank))
-    object_cell = objects.label * n_images + objects.image
-    object_order = np.argsort(object_cell, kind="stable")
-    crowd = objects.crowd[object_order]
-    object_area = objects.area[object_order]
-    boxes = detections.xywh[order]
-    own_area = boxes[:, 2] * boxes[:, 3] if detection_area is None else detection_area[order]
-
-    left, right = pair_up(cell, object_cell[object_order])
-    overlap = box_iou(boxes[left], objects.xywh[object_order][right], crowd[right])
-    # pycocotools lowers each threshold by nothing but caps it below 1, so that perfect overlap counts at IoU 1.
-    thresholds = np.minimum(np.array(ious), 1 - 1e-10)
-    near = overlap >= thresholds[0]
-    left, right, overlap = left[near], right[near], overlap[near]
-    turn = rounds_of(left, cell)
-
+    if not 0 < len(areas) <= 8:
+        raise ValueError(f"expected 1 to 8 area ranges, got {len(areas)}")
+    line, cell, rank = _lines(detections, n_images, max_detections)
+    by_cell = np.argsort(cell, kind="stable")
+    objects_by_cell = np.argsort(objects.label * n_images + objects.image, kind="stable")
+    object_cell = (objects.label * n_images + objects.image)[objects_by_cell]
+    left, right = pair_up(cell[by_cell], object_cell)
+    left, right, overlap = _near(
+        detections.xywh, objects.xywh, objects.crowd, line[by_cell], left, objects_by_cell[right], ious[0]
+    )
+    # From here on only detections with an object near enough, numbered from 0 in the order of their cells.
+    bearing, left = np.unique(left, return_inverse=True)
+    turn = rounds_of(left, cell[by_cell][bearing])
+    own_area = (
+        detections.xywh[line, 2] * detections.xywh[line, 3]
+        if detection_area is None
+        else detection_area[line]
+    )
+    in_range = np.zeros(len(line), np.uint8)
     bits = (1 << np.arange(len(ious))).astype(np.uint16)
-    hit = np.zeros((len(order), len(areas)), np.uint16)
-    ignored = np.zeros((len(order), len(areas)), np.uint16)
-    found = np.zeros((len(object_order), len(areas)), np.uint16)
-    object_ignored = np.zeros((len(object_order), len(areas)), bool)
-    partner = np.full(len(order), -1, np.int64)
+    hit = np.zeros((len(bearing), len(areas)), np.uint16)
+    void = np.zeros((len(bearing), len(areas)), np.uint16)
+    object_ignored = np.zeros((len(objects.image), len(areas)), bool)
+    partner = np.full(len(bearing), -1, np.int32)
+    # pycocotools caps each threshold just below 1, so that perfect overlap counts at IoU 1.
+    thresholds = np.minimum(np.array(ious), 1 - 1e-10)
     for index, (name, (low, high)) in enumerate(areas.items()):
-        skip = crowd | (object_area < low) | (object_area > high)
+        in_range |= (((own_area >= low) & (own_area <= high)) << index).astype(np.uint8)
+        skip = objects.crowd | (objects.area < low) | (objects.area > high)
         object_ignored[:, index] = skip
-        chosen = greedy(left, right, overlap, turn, skip, crowd, thresholds, len(order))
+        if not len(bearing):
+            continue
+        chosen = greedy(left, right, overlap, turn, skip, objects.crowd, thresholds, len(bearing))
         matched = chosen >= 0
-        hit[:, index] = matched @ bits
-        counted_out = np.where(
-            matched,
-            skip[np.maximum(chosen, 0)] if len(skip) else False,
-            ((own_area < low) | (own_area > high))[:, None],
-        )
-        ignored[:, index] = counted_out @ bits
-        if len(found):
-            np.bitwise_or.at(found[:, index], chosen[matched], np.broadcast_to(bits, chosen.shape)[matched])
+        ignored = matched & skip[np.maximum(chosen, 0)]
+        hit[:, index], void[:, index] = (matched & ~ignored) @ bits, ignored @ bits
         if name == "all":
-            partner = np.where(
-                chosen[:, 0] >= 0, object_order[np.maximum(chosen[:, 0], 0)] if len(object_order) else -1, -1
-            )
+            partner = chosen[:, 0].astype(np.int32)
 
-    line = np.lexsort((-detections.confidence[order], detections.label[order]))
-    restore = np.argsort(object_order)
+    place = by_cell[bearing]
+    kept = np.argsort(place)
+    kept = kept[(hit[kept] | void[kept]).any(axis=1)]
     return MatchTable(
         ious=tuple(ious),
         areas=tuple(areas),
         n_images=n_images,
         n_classes=n_classes,
-        row=order[line].astype(np.int64),
-        image=detections.image[order][line].astype(np.int32),
-        label=detections.label[order][line].astype(np.int16),
-        confidence=detections.confidence[order][line],
-        rank=rank[line].astype(np.int16),
-        hit=hit[line],
-        ignored=ignored[line],
-        partner=partner[line].astype(np.int32),
+        row=line.astype(np.int32),
+        image=detections.image[line].astype(np.int32),
+        label=detections.label[line].astype(np.int16),
+        confidence=detections.confidence[line],
+        rank=rank,
+        in_range=in_range,
+        claim=place[kept].astype(np.int32),
+        hit=hit[kept],
+        void=void[kept],
+        partner=partner[kept],
         object_image=objects.image.astype(np.int32),
         object_label=objects.label.astype(np.int16),
-        object_ignored=object_ignored[restore],
-        object_found=found[restore],
+        object_ignored=object_ignored,
     )
 
 
+def _lines(
+    detections: Detections, n_images: int, max_detections: int
+) -> tuple[Ints, Ints, npt.NDArray[np.unsignedinteger[Any]]]:
+    """Detections by class, falling confidence and picture, without those beyond the limit of their (picture, class) cell: row, cell and rank."""
+    cell = detections.label * n_images + detections.image
+    line = np.argsort(cell, kind="stable")
+    line = line[np.argsort(-detections.confidence[line], kind="stable")]
+    line = line[np.argsort(detections.label[line].astype(np.int16), kind="stable")]
+    cell = cell[line]
+    by_cell = np.argsort(cell, kind="stable")
+    in_order = cell[by_cell]
+    rank = np.empty(len(cell), np.int64)
+    rank[by_cell] = np.arange(len(cell)) - np.searchsorted(in_order, in_order, "left")
+    keep = rank < max_detections
+    return line[keep], cell[keep], rank[keep].astype(np.min_scalar_type(max(max_detections - 1, 0)))
+
+
+def _near(
+    boxes: Floats, objects: Floats, crowd: Bools, line: Ints, left: Ints, right: Ints, iou: float
+) -> tuple[Ints, Ints, Floats]:
+    """The pairs (index into line, object) that overlap by at least iou, and their overlaps; looked at in parts to bound memory."""
+    parts = []
+    for begin in range(0, len(left), PAIRS_AT_ONCE):
+        a, b = left[begin : begin + PAIRS_AT_ONCE], right[begin : begin + PAIRS_AT_ONCE]
+        overlap = box_iou(boxes[line[a]], objects[b], crowd[b])
+        near = overlap >= min(iou, 1 - 1e-10)
+        parts.append((a[near], b[near], overlap[near]))
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
 def rounds_of(left: Ints, cell: Ints) -> Ints:
-    """For each candidate pair, which candidate-bearing detection of its cell it belongs to: 0 for the most confident, and so on."""
-    bearing = np.unique(left)
-    cells = cell[bearing]
-    turn = np.arange(len(bearing)) - np.searchsorted(cells, cells, "left")
-    return np.asarray(turn[np.searchsorted(bearing, left)], dtype=np.int64)
+    """For each candidate pair, which candidate-bearing detection of its cell it belongs to: 0 for the most confident, and so on.
+
+    left: bearing detection of each pair. cell: of each bearing detection, sorted.
+    """
+    turn = np.arange(len(cell)) - np.searchsorted(cell, cell, "left")
+    return np.asarray(turn[left], dtype=np.int64)
 
 
 def greedy(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
-import pandas as pd
+from scipy.sparse import csr_array
 
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
-from diagnostics.precision import bits_of
 
 # Even steps, plus the low end where a failing detector's hits hide.
 GRID: Floats = np.concatenate([[0.001, 0.002, 0.005], np.arange(1, 100) / 100])
 FOLDS = 2
+# Every second alarm right, four in five, nineteen in twenty: the recall that is left at each is what an operator chooses from.
+PRECISIONS = (0.5, 0.8, 0.95)
+# Columns of a curve by name: a dict of arrays or a frame.
+Points = Mapping[str, Any]
 
 
 def counts(table: MatchTable, *, iou: float = 0.5, images: Bools | None = None) -> tuple[Floats, Bools, int]:
@@ -19,59 +25,99 @@ def counts(table: MatchTable, *, iou: float = 0.5, images: Bools | None = None) 
     Greedy matching runs in falling confidence, so dropping detections below a threshold changes no match above it: one table serves
     every threshold.
     """
-    a, bit = table.areas.index("all"), table.bit(iou)
-    keep = np.ones(len(table.row), bool) if images is None else images[table.image]
-    ignored = bits_of(table.ignored[:, a], len(table.ious))[:, bit]
-    keep &= ~ignored
-    objects = ~table.object_ignored[:, a]
+    hit, counted = table.flags(iou)
+    objects = ~table.object_ignored[:, table.areas.index("all")]
     if images is not None:
+        counted &= images[table.image]
         objects &= images[table.object_image]
-    return table.confidence[keep], bits_of(table.hit[:, a], len(table.ious))[keep, bit], int(objects.sum())
+    return table.confidence[counted], hit[counted], int(objects.sum())
 
 
-def curve(confidence: Floats, hit: Bools, objects: int, n_images: int, grid: Floats = GRID) -> pd.DataFrame:
-    """Precision, recall, F1 and false positives per picture at each threshold of the grid.
+def sweep(table: MatchTable, *, images: Bools | None = None) -> Points:
+    """The curve of a slice at IoU .5, all classes pooled."""
+    weights = np.ones((1, table.n_images), bool) if images is None else images[None]
+    return {
+        name: values[0, 0] if values.ndim > 1 else values for name, values in sweeps(table, weights).items()
+    }
 
-    Precision without a detection, and recall without an object, are NaN; F1 counts them as no success.
+
+def sweeps(
+    table: MatchTable, weights: Ints | Bools, *, iou: float = 0.5, by_class: bool = False, grid: Floats = GRID
+) -> Points:
+    """The curves of many slices at once, (R, C, B) each for weightings (R, n_images), C classes (1 where pooled) and B thresholds.
+
+    Exactly those of re-evaluating the detections at or above each threshold. confidence: (B,).
     """
-    order = np.argsort(confidence)
-    above = len(confidence) - np.searchsorted(confidence[order], grid, "left")
-    hits_above = np.concatenate([np.cumsum(hit[order][::-1])[::-1], [0]])
-    true = hits_above[len(confidence) - above].astype(float)
-    false = above - true
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(above > 0, true / above, np.nan)
-        recall = np.where(objects > 0, true / max(objects, 1), np.nan)
-    f1 = 2 * true / np.maximum(above + objects, 1) if objects else np.full(len(grid), np.nan)
-    return pd.DataFrame(
-        {
-            "confidence": grid,
-            "precision": precision,
-            "recall": recall,
-            "f1": f1,
-            "false_positives_per_image": false / max(n_images, 1),
-        }
-    )
+    hit, counted = table.flags(iou)
+    step = np.searchsorted(grid, table.confidence, "right") - 1
+    counted &= step >= 0
+    counted_objects = ~table.object_ignored[:, table.areas.index("all")]
+    classes = table.n_classes if by_class else 1
+
+    def above(lines: Bools) -> Floats:
+        label = table.label[lines].astype(np.int64) if by_class else 0
+        row = label * len(grid) + step[lines]
+        total = _sums(row, table.image[lines], classes * len(grid), weights).reshape(
+            len(weights), classes, -1
+        )
+        return np.cumsum(total[..., ::-1], axis=-1)[..., ::-1]
+
+    true, shown = above(counted & hit), above(counted)
+    label = table.object_label[counted_objects] if by_class else np.zeros(counted_objects.sum(), np.int64)
+    objects = _sums(label, table.object_image[counted_objects], classes, weights)[..., None]
+    pictures = weights.sum(1)[:, None, None]
+    return _curve(true, shown, objects, pictures, grid)
 
 
-def sweep(table: MatchTable, *, images: Bools | None = None) -> pd.DataFrame:
-    """The curve of a slice at IoU .5."""
-    n_images = table.n_images if images is None else int(images.sum())
-    return curve(*counts(table, images=images), n_images)
+def _sums(row: Ints, image: Ints, rows: int, weights: Ints | Bools) -> Floats:
+    """How often each row occurs in the weighted pictures: (R, rows)."""
+    counts = csr_array((np.ones(len(row)), (row, image)), shape=(rows, weights.shape[1]))
+    return (counts @ weights.T.astype(float)).T
 
 
-def best(points: pd.DataFrame) -> tuple[float | None, float | None]:
-    """Best F1 and its threshold; on a plateau the middle of it. (None, None) without labels."""
-    if points["f1"].isna().all():
+def _curve(true: Floats, shown: Floats, objects: Floats, pictures: Floats, grid: Floats) -> Points:
+    """Precision without a detection, and recall without an object, are NaN; F1 counts them as no success."""
+    labelled = objects > 0
+    nothing = np.full(true.shape, np.nan)
+    return {
+        "confidence": grid,
+        "precision": np.divide(true, shown, out=nothing.copy(), where=shown > 0),
+        "recall": np.divide(true, objects, out=nothing.copy(), where=labelled),
+        "f1": np.divide(2 * true, np.maximum(shown + objects, 1), out=nothing, where=labelled),
+        "false_positives_per_image": (shown - true) / np.maximum(pictures, 1),
+    }
+
+
+def f_beta(points: Points, beta: float) -> Floats:
+    """F-beta at each threshold (van Rijsbergen 1979): beta 2 weighs recall over precision, .5 precision over recall."""
+    precision, recall = np.nan_to_num(points["precision"]), points["recall"]
+    below = beta**2 * precision + recall
+    return np.divide((1 + beta**2) * precision * recall, below, out=np.zeros_like(below), where=below > 0)
+
+
+def best(points: Points, *, beta: float = 1.0) -> tuple[float | None, float | None]:
+    """Best F-beta and its threshold; on a plateau the middle of it. (None, None) without labels."""
+    scores = np.asarray(points["f1"]) if beta == 1 else f_beta(points, beta)
+    if np.isnan(points["recall"]).all():
         return None, None
-    top = float(points["f1"].max())
-    level = points.loc[points["f1"] >= top - 1e-12, "confidence"]
-    return top, float(level.iloc[len(level) // 2])
+    top = float(np.nanmax(scores))
+    level = np.asarray(points["confidence"])[scores >= top - 1e-12]
+    return top, float(level[len(level) // 2])
 
 
-def f1_at(points: pd.DataFrame, confidence: float) -> float:
+def recall_at_precision(points: Points, precision: float) -> tuple[float | None, float | None]:
+    """Highest recall of the thresholds that keep at least this precision, and the threshold; (None, None) where none does."""
+    kept = np.asarray(points["precision"]) >= precision
+    if not kept.any() or np.isnan(points["recall"]).all():
+        return None, None
+    # Recall falls with the threshold: the lowest that keeps the precision.
+    lowest = int(np.argmax(kept))
+    return float(np.asarray(points["recall"])[lowest]), float(np.asarray(points["confidence"])[lowest])
+
+
+def f1_at(points: Points, confidence: float) -> float:
     """F1 at the grid point nearest to a threshold."""
-    return float(points["f1"].iloc[int((points["confidence"] - confidence).abs().argmin())])
+    return float(np.asarray(points["f1"])[np.abs(np.asarray(points["confidence"]) - confidence).argmin()])
 
 
 def crossfitted_best_f1(table: MatchTable, group: Ints, *, seed: int) -> float | None:
@@ -93,3 +139,19 @@ def crossfitted_best_f1(table: MatchTable, group: Ints, *, seed: int) -> float |
         above = confidence >= chosen
         true, detected, objects = true + hit[above].sum(), detected + above.sum(), objects + count
     return float(2 * true / max(detected + objects, 1))
+
+
+def summary(points: Points) -> dict[str, Any]:
+    """What one reads off a curve: the best thresholds for F1, F.5 and F2, and the recall at fixed precisions with its threshold."""
+    result: dict[str, Any] = {}
+    for name, beta in (("f1", 1.0), ("f0.5", 0.5), ("f2", 2.0)):
+        top, confidence = best(points, beta=beta)
+        suffix = "" if name == "f1" else f"_{name}"
+        result[f"best_{name}"], result[f"best_confidence{suffix}"] = top, confidence
+    result["recall_at_precision"] = []
+    for precision in PRECISIONS:
+        recall, confidence = recall_at_precision(points, precision)
+        result["recall_at_precision"].append(
+            {"precision": precision, "recall": recall, "confidence": confidence}
+        )
+    return result

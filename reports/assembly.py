@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from datasets import EnvironmentProblem
+from datasets.errors import EnvironmentProblem
 from reports import workbench
 from reports.context import build_context
 from reports.page import write_report

@@ -201,7 +201,7 @@ def train(
     """Train a detector into a new run folder, which is printed on stdout."""
     reporter = Reporter()
     with data_on_stdout_only():
-        from datasets import open_source
+        from datasets.source import open_source
         from datasets.yolo import parse_yaml
         from train.training import ARCHITECTURE, Recipe, is_finished, new_run_folder
         from train.training import train as fit
@@ -282,15 +282,27 @@ def score(
     groups: Annotated[
         Path | None, typer.Option(help="CSV with image_id,group: the units of the bootstrap.")
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="COCO results of another detector on the same pictures, to compare with."),
+    ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates; 0 for no interval.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write; default: stdout.")] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Score predictions: COCO json in, numbers out (equal to pycocotools)."""
-    from reports.page import write_text
+    from reports.atomic import write_text
     from reports.scoring import score as compute
 
-    result = compute(ground_truth, predictions, slices=slices, groups=groups, bootstrap=bootstrap, seed=seed)
+    result = compute(
+        ground_truth,
+        predictions,
+        slices=slices,
+        groups=groups,
+        baseline=baseline,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
     if out is None:
         emit(result)
     else:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from datasets import open_source
+from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Clip, Plan, build_world, write_flight
 from reports.pipeline import Request
 from reports.progress import Reporter

@@ -152,7 +152,7 @@ def find(
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
     cuts = slices.edges(home)
     table = pd.concat([slices.score(domain, cuts, seed=seed) for domain in (home, *away)], ignore_index=True)
-    sweeps = {domain.name: sweeping.sweep(domain.table) for domain in scored}
+    sweeps = {domain.name: pd.DataFrame(sweeping.sweep(domain.table)) for domain in scored}
     in_use = (
         conf if conf is not None else sweeping.best(sweeps[home.name])[1] if home.name in sweeps else None
     )

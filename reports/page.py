@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from reports.atomic import write_text
 from reports.findings import Findings
 
 # A cell that starts so is a formula to a spreadsheet.
@@ -27,16 +27,6 @@ def environment(*, escape: bool) -> Environment:
     )
     made.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     return made
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside the target and rename: nobody ever reads half a file."""
-    draft = path.with_name(path.name + ".partial")
-    with draft.open("w", encoding="utf-8", errors="backslashreplace") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    draft.replace(path)
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from datasets import InputError, Source, locate, open_source
 from datasets.coco import read_results
-from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, concatenate
+from datasets.errors import InputError
+from datasets.source import locate, open_source
+from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
 from diagnostics.counterfactuals import Recovery, ap50, recovery
 from diagnostics.domain import Domain
 from reports.findings import Findings, find, focus_of

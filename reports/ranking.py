@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets import InputError
+from datasets.errors import InputError
+from reports.atomic import write_text
 from reports.findings import next_pictures, novelties
-from reports.page import inert, write_parquet, write_text
+from reports.page import inert, write_parquet
 from reports.pipeline import Request, look_at_everything
 from reports.progress import Reporter
 from reports.record import plain

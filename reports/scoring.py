@@ -5,154 +5,130 @@ from __future__ import annotations
 import csv
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasets import InputError
-from datasets.coco import load_json
-from diagnostics.intervals import ap_interval
-from diagnostics.matching import Bools, Detections, Ints, Objects, match
-from diagnostics.precision import twelve
-from diagnostics.sweep import sweep
-from reports.record import plain
-
-SWEEP_COLUMNS = ["confidence", "precision", "recall", "f1", "false_positives_per_image"]
+from datasets.errors import InputError
+from datasets.results import load_json, read_results
+from diagnostics import sweep as sweeping
+from diagnostics.comparison import Comparison, compare
+from diagnostics.intervals import Interval, ap_and_ap50_intervals
+from diagnostics.matching import Bools, Detections, Floats, Ints, MatchTable, Objects, match
+from diagnostics.precision import twelve_of
 
 
-def read_truth(path: Path) -> tuple[Objects, dict[Any, int], dict[Any, int]]:
-    """COCO ground truth -> objects, image id -> number, category id -> number. Ids are numbered in rising order, as pycocotools sorts them."""
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth as arrays. images, categories: id -> number, in rising order of the ids, as pycocotools sorts them."""
+
+    objects: Objects
+    images: dict[Any, int]
+    categories: dict[Any, int]
+
+
+def read_truth(path: Path) -> Truth:
+    """A COCO ground truth. Raises InputError naming what is missing."""
     content = load_json(path)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(k), list) for k in ("images", "annotations", "categories")
     ):
         raise InputError(f"{path}: a COCO ground truth has the lists images, annotations and categories")
-    images = {image_id: i for i, image_id in enumerate(sorted({entry["id"] for entry in content["images"]}))}
-    categories = {
-        category_id: i
-        for i, category_id in enumerate(sorted({entry["id"] for entry in content["categories"]}))
-    }
+    try:
+        images = {key: i for i, key in enumerate(sorted({entry["id"] for entry in content["images"]}))}
+        categories = {
+            key: i for i, key in enumerate(sorted({entry["id"] for entry in content["categories"]}))
+        }
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: every image and category needs an id, and all of one kind ({type(error).__name__}: {error})"
+        ) from None
     rows = []
     for position, entry in enumerate(content["annotations"]):
         try:
-            box = [float(v) for v in entry["bbox"]]
+            x, y, width, height = (float(v) for v in entry["bbox"])
+            area = float(entry.get("area", width * height))
+            row = (images[entry["image_id"]], categories[entry["category_id"]], x, y, width, height, area)
             crowd = bool(entry.get("iscrowd", 0))
-            rows.append(
-                (
-                    images[entry["image_id"]],
-                    categories[entry["category_id"]],
-                    box,
-                    float(entry.get("area", box[2] * box[3])),
-                    crowd,
-                )
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{path}: annotation {position} lacks a usable image_id, category_id or bbox ({error})"
+                f"{path}: annotation {position} lacks a usable image_id, category_id or bbox ({type(error).__name__}: {error})"
             ) from None
-    image, label, boxes, area, crowd_flags = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+        if not all(map(math.isfinite, row)):
+            raise InputError(f"{path}: annotation {position} has a coordinate or area that is not finite")
+        rows.append((*row, crowd))
+    table = np.array(rows, float).reshape(-1, 8)
     objects = Objects(
-        np.array(image, np.int64),
-        np.array(label, np.int64),
-        np.array(boxes, float).reshape(-1, 4),
-        np.array(area, float),
-        np.array(crowd_flags, bool),
+        table[:, 0].astype(np.int64),
+        table[:, 1].astype(np.int64),
+        table[:, 2:6],
+        table[:, 6],
+        table[:, 7] > 0,
     )
-    return objects, images, categories
+    return Truth(objects, images, categories)
 
 
-def read_detections(path: Path, images: dict[Any, int], categories: dict[Any, int]) -> Detections:
+def read_detections(path: Path, truth: Truth) -> Detections:
     """COCO results -> detections. Raises InputError naming the first ids that the ground truth does not know."""
-    content = load_json(path)
-    if not isinstance(content, list):
-        raise InputError(f"{path}: a COCO results file is a list of detections")
-    unknown = [
-        entry.get("image_id")
-        for entry in content
-        if isinstance(entry, dict) and entry.get("image_id") not in images
-    ]
-    if unknown:
+    results = read_results(path)
+    image = numbers(results.image_id, truth.images)
+    if (image < 0).any():
         raise InputError(
-            f"{path}: {len(unknown)} detections are for images that the ground truth does not list, first ids {unknown[:5]}"
+            f"{path}: {(image < 0).sum()} detections are for images that the ground truth does not list, first ids {results.image_id[image < 0][:5].tolist()}"
         )
-    try:
-        # pycocotools ignores categories it does not know.
-        known = [entry for entry in content if entry["category_id"] in categories]
-        boxes = np.array([entry["bbox"] for entry in known], float).reshape(-1, 4)
-        confidence = np.array([entry["score"] for entry in known], float)
-        image = np.array([images[entry["image_id"]] for entry in known], np.int64)
-        label = np.array([categories[entry["category_id"]] for entry in known], np.int64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: a detection lacks a usable category_id, bbox or score ({error})") from None
-    finite = np.isfinite(boxes).all(1) & np.isfinite(confidence)
-    return Detections(image[finite], label[finite], boxes[finite], confidence[finite])
+    label = numbers(results.category_id, truth.categories)
+    # pycocotools ignores categories it does not know.
+    known = label >= 0
+    return Detections(image[known], label[known], results.xywh[known], results.score[known])
+
+
+def numbers(ids: np.ndarray[Any, Any], known: dict[Any, int]) -> Ints:
+    """Number of each id, -1 where unknown."""
+    if ids.dtype == object:
+        return np.array([known.get(key, -1) for key in ids.tolist()], np.int64).reshape(-1)
+    names, places = np.unique(ids, return_inverse=True)
+    return np.array([known.get(key, -1) for key in names.tolist()], np.int64).reshape(-1)[places]
 
 
 def read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[int, str]]:
     """A CSV with image_id and one more column -> (image number, value)."""
     by_text = {str(key): number for key, number in images.items()}
     pairs = []
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle)
-        if not {"image_id", column} <= set(reader.fieldnames or ()):
-            raise InputError(
-                f"{path}: needs the columns image_id and {column}; found {', '.join(reader.fieldnames or ())}"
-            )
-        for row in reader:
-            number = by_text.get((row["image_id"] or "").strip())
-            if number is None:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.reader(handle)
+            header = [name.strip() for name in next(reader, [])]
+            if not {"image_id", column} <= set(header):
                 raise InputError(
-                    f"{path}:{reader.line_num}: image_id {row['image_id']!r} is not in the ground truth"
+                    f"{path}: needs the columns image_id and {column}; found {', '.join(header)}"
                 )
-            pairs.append((number, str(row[column])))
+            key, value = header.index("image_id"), header.index(column)
+            for row in reader:
+                if not row:
+                    continue
+                number = by_text.get(row[key].strip()) if len(row) > max(key, value) else None
+                if number is None:
+                    raise InputError(
+                        f"{path}:{reader.line_num}: image_id {row[key] if len(row) > key else ''!r} is not in the ground truth"
+                    )
+                pairs.append((number, row[value]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV ({error})") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     return pairs
 
 
-def counts(objects: Objects, mask: Bools) -> dict[str, int]:
-    """Pictures and counted objects of a slice."""
-    return {"images": int(mask.sum()), "boxes": int((mask[objects.image] & ~objects.crowd).sum())}
-
-
-def score(
-    ground_truth: Path,
-    predictions: Path,
-    *,
-    slices: Path | None,
-    groups: Path | None,
-    bootstrap: int,
-    seed: int,
-) -> dict[str, Any]:
-    """The contract's result: overall, slices, sweep, bootstrap, timings. Raises InputError."""
-    begin = time.perf_counter()
-    objects, images, categories = read_truth(ground_truth)
-    detections = read_detections(predictions, images, categories)
-    named = read_pairs(slices, "slice", images) if slices else []
-    read = time.perf_counter()
-    table = match(objects, detections, n_images=len(images), n_classes=len(categories))
-    matched = time.perf_counter()
-    masks: dict[str, Bools] = {}
-    for number, name in named:
-        masks.setdefault(name, np.zeros(len(images), bool))[number] = True
-    result: dict[str, Any] = {
-        "overall": plain(twelve(table)),
-        "slices": [
-            {"slice": name, **counts(objects, mask), **plain(twelve(table, mask))}
-            for name, mask in masks.items()
-        ],
-        "sweep": {"points": plain(sweep(table)[SWEEP_COLUMNS])},
-    }
-    scored = time.perf_counter()
-    if bootstrap:
-        result["bootstrap"] = resample(table, read_groups(groups, images), bootstrap, seed)
-    end = time.perf_counter()
-    result["timings"] = {
-        "read": read - begin,
-        "match": matched - read,
-        "score": scored - matched,
-        "bootstrap": end - scored,
-    }
-    return result
+def read_slices(path: Path | None, images: dict[Any, int]) -> tuple[list[str], Bools]:
+    """Names of slices in the order of the file, and their pictures (S, n_images)."""
+    pairs = read_pairs(path, "slice", images) if path else []
+    names = list(dict.fromkeys(name for _, name in pairs))
+    place = {name: i for i, name in enumerate(names)}
+    masks = np.zeros((len(names), len(images)), bool)
+    masks[[place[name] for _, name in pairs], [number for number, _ in pairs]] = True
+    return names, masks
 
 
 def read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
@@ -168,12 +144,121 @@ def read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
     return np.unique([named[i] for i in range(len(images))], return_inverse=True)[1].astype(np.int64)
 
 
-def resample(table: Any, group: Ints, replicates: int, seed: int) -> dict[str, Any]:
-    """Intervals of AP50 and AP by group."""
-    half = ap_interval(table, group, seed=seed, replicates=replicates)
-    whole = ap_interval(table, group, seed=seed, iou=None, replicates=replicates)
+def score(
+    ground_truth: Path,
+    predictions: Path,
+    *,
+    slices: Path | None = None,
+    groups: Path | None = None,
+    baseline: Path | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The contract's result: overall, slices, sweep, bootstrap, timings; and baseline where other predictions are given. Raises InputError."""
+    begin = time.perf_counter()
+    truth = read_truth(ground_truth)
+    detections = read_detections(predictions, truth)
+    other = read_detections(baseline, truth) if baseline else None
+    names, masks = read_slices(slices, truth.images)
+    group = read_groups(groups, truth.images)
+    read = time.perf_counter()
+    table = match(truth.objects, detections, n_images=len(truth.images), n_classes=len(truth.categories))
+    matched = time.perf_counter()
+    numbers_of = twelve_of(table, np.concatenate([np.ones((1, len(truth.images)), bool), masks]))
+    result: dict[str, Any] = {
+        "overall": {name: json_number(values[0]) for name, values in numbers_of.items()},
+        "slices": slice_records(table, truth, names, masks, {k: v[1:] for k, v in numbers_of.items()}),
+        "sweep": sweep_record(table, truth),
+    }
+    scored = time.perf_counter()
+    if bootstrap:
+        whole, half = ap_and_ap50_intervals(table, group, seed=seed, replicates=bootstrap)
+        result["bootstrap"] = {"ap": interval_record(whole), "ap50": interval_record(half)}
+    if other is not None:
+        result["baseline"] = comparison_record(
+            compare(
+                truth.objects,
+                detections,
+                other,
+                group,
+                n_classes=len(truth.categories),
+                seed=seed,
+                replicates=bootstrap or None,
+            )
+        )
+    end = time.perf_counter()
+    result["timings"] = {
+        "read": read - begin,
+        "match": matched - read,
+        "score": scored - matched,
+        "bootstrap": end - scored,
+    }
+    return result
+
+
+def json_number(value: float) -> float | None:
+    """NaN has no place in JSON."""
+    return float(value) if math.isfinite(value) else None
+
+
+def slice_records(
+    table: MatchTable, truth: Truth, names: list[str], masks: Bools, values: dict[str, Floats]
+) -> list[dict[str, Any]]:
+    """The twelve numbers of each slice, its counts and its own best threshold."""
+    if not names:
+        return []
+    boxes = (masks[:, truth.objects.image] & ~truth.objects.crowd).sum(1)
+    curves = sweeping.sweeps(table, masks)
+    records = []
+    for i, name in enumerate(names):
+        top, confidence = sweeping.best(one_curve(curves, i, 0))
+        records.append(
+            {
+                "slice": name,
+                "images": int(masks[i].sum()),
+                "boxes": int(boxes[i]),
+                **{key: json_number(column[i]) for key, column in values.items()},
+                "best_f1": top,
+                "best_confidence": confidence,
+            }
+        )
+    return records
+
+
+def one_curve(curves: sweeping.Points, weighting: int, label: int) -> dict[str, Floats]:
+    """The curve of one weighting and class."""
+    return {name: values if values.ndim == 1 else values[weighting, label] for name, values in curves.items()}
+
+
+def sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
+    """The pooled curve with its best thresholds, and those of every class."""
+    everything = np.ones((1, table.n_images), bool)
+    points = sweeping.sweep(table)
+    by_class = sweeping.sweeps(table, everything, by_class=True)
+    rows = zip(*(values.tolist() for values in points.values()), strict=True)
     return {
-        name: {"low": i.low, "high": i.high, "units": i.groups, **({"note": i.note} if i.note else {})}
-        for name, i in (("ap", whole), ("ap50", half))
-        if i.low is None or not math.isnan(i.low)
+        "points": [
+            {name: json_number(value) for name, value in zip(points, row, strict=True)} for row in rows
+        ],
+        **sweeping.summary(points),
+        "classes": [
+            {"category_id": key, **sweeping.summary(one_curve(by_class, 0, number))}
+            for key, number in truth.categories.items()
+        ],
+    }
+
+
+def interval_record(interval: Interval) -> dict[str, Any]:
+    """low, high, units, and a note where there is something to know."""
+    record: dict[str, Any] = {"low": interval.low, "high": interval.high, "units": interval.groups}
+    return {**record, "note": interval.note} if interval.note else record
+
+
+def comparison_record(found: Comparison) -> dict[str, Any]:
+    """The paired difference to the baseline."""
+    return {
+        "ap50": json_number(found.second),
+        "difference": json_number(found.difference),
+        **interval_record(found.interval),
+        "p": found.p,
     }

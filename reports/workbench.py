@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from datasets import EnvironmentProblem
+from datasets.errors import EnvironmentProblem
 from diagnostics import slices
 from diagnostics.domain import Domain
 from diagnostics.error_types import missed_objects

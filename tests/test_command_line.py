@@ -151,7 +151,7 @@ def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
 
 def test_a_report_from_predictions_alone(place: Path) -> None:
     """Any detector's output: perfect at home, blind out there; no weights anywhere."""
-    from datasets import open_source
+    from datasets.source import open_source
 
     for name, keep in (("home", 1.0), ("away", 0.0)):
         source = open_source(str(place / name), cache=place)

@@ -19,14 +19,14 @@ from tests.worlds import make_domain
 def test_sweep_equals_scoring_filtered_detections() -> None:
     domain = make_domain(clips=6, seed=1)
     arrays = domain.detection_arrays
-    table = sweep.sweep(domain.table)
+    table = pd.DataFrame(sweep.sweep(domain.table))
     for confidence in (0.05, 0.3, 0.62, 0.9):
         keep = arrays.confidence >= confidence
         filtered = Detections(
             arrays.image[keep], arrays.label[keep], arrays.xywh[keep], arrays.confidence[keep]
         )
         again = match(domain.object_arrays, filtered, n_images=len(domain.pictures), n_classes=1)
-        hits = int((again.hit[:, 0] & 1).sum())
+        hits = int(again.flags(0.5)[0].sum())
         row = table.iloc[(table["confidence"] - confidence).abs().argmin()]
         assert row["precision"] == pytest.approx(hits / keep.sum())
         assert row["recall"] == pytest.approx(hits / len(domain.boxes))

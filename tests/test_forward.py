@@ -11,7 +11,8 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from datasets import InputError, open_source
+from datasets.errors import InputError
+from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
 from train.forward import Detector
 from train.passes import Photometric, check_classes, describe

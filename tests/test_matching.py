@@ -191,3 +191,4 @@ def test_area_ranges_may_be_given_in_another_unit() -> None:
     table = table_of(problem, areas={"all": AREAS["all"], "tiny": (0.0, 9.0)}, detection_area=np.array([4.0]))
     assert not table.object_ignored[0, 1]
     assert table.hit[0, 1] == 2**10 - 1
+    assert not table.void.any()

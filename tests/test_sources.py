@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets import EnvironmentProblem, InputError, open_source
 from datasets.coco import read_results
+from datasets.errors import EnvironmentProblem, InputError
 from datasets.groups import recording
 from datasets.labels import parse_row, read_labels
 from datasets.pixels import UnreadablePicture, decode, difference_hash, probe
+from datasets.source import open_source
 
 CLASSES = ["pothole", "crack"]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasets import InputError, open_source
+from datasets.errors import InputError
+from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
 from tests.conftest import SCRIPT, run_script
 from train.history import read_history

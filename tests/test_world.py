@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import open_source
+from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Camera, Clip, Dials, Plan, build_world, write_flight
 from datasets.world.dials import HEIGHT_METRES
 from datasets.world.ground import LENGTH, build_strip

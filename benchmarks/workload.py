@@ -1,0 +1,140 @@
+"""Detection problems of a known shape, as arrays and as COCO json files: what the measuring core is timed on.
+
+The scores follow the overlaps as a working detector's do; the numbers of boxes, classes, crowds and sizes are those of COCO val 2017
+("coco") and of a road-damage set ("pothole").
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diagnostics.matching import Detections, Objects
+
+
+@dataclass(frozen=True)
+class Shape:
+    """images; objects and detections a picture on average; classes; share of crowds."""
+
+    images: int
+    objects: float
+    detections: float
+    classes: int
+    crowd: float
+
+
+SHAPES = {
+    "coco": Shape(5000, 7.5, 100.0, 80, 0.01),
+    "pothole": Shape(2700, 3.05, 30.0, 1, 0.0),
+}
+WIDTH, HEIGHT = 640.0, 480.0
+SLICES = 100
+
+
+@dataclass(frozen=True)
+class Problem:
+    """n_images pictures with objects and detections; slices: (SLICES, n_images) masks, ten attributes of ten values."""
+
+    shape: Shape
+    n_images: int
+    objects: Objects
+    detections: Detections
+    slices: np.ndarray
+
+
+def make(name: str, *, times: int = 1, seed: int = 0) -> Problem:
+    """A workload with `times` as many pictures."""
+    shape = SHAPES[name]
+    rng = np.random.default_rng(seed)
+    n = shape.images * times
+    image = np.repeat(np.arange(n), rng.poisson(shape.objects, n))
+    # Classes come in bunches and some are far more common than others, as in COCO.
+    weight = 1 / np.arange(1, shape.classes + 1) ** 0.7
+    theme = rng.choice(shape.classes, size=(n, 2), p=weight / weight.sum())
+    label = np.where(
+        rng.random(len(image)) < 0.7,
+        theme[image, rng.integers(0, 2, len(image))],
+        rng.choice(shape.classes, size=len(image), p=weight / weight.sum()),
+    )
+    side = np.exp(rng.normal(3.9, 0.95, len(image)))[:, None] * np.exp(rng.normal(0, 0.3, (len(image), 2)))
+    side = np.clip(side, 4, [WIDTH, HEIGHT])
+    corner = rng.random((len(image), 2)) * ([WIDTH, HEIGHT] - side)
+    crowd = rng.random(len(image)) < shape.crowd
+    xywh = np.round(np.column_stack([corner, side]), 2)
+    area = xywh[:, 2] * xywh[:, 3] * rng.choice([1.0, 0.6], len(image))
+    objects = Objects(image, label, xywh, area, crowd)
+
+    # Found objects carry two detections on average, the rest of each picture is filled with false ones.
+    copies = np.where(rng.random(len(image)) < 0.9, rng.poisson(1.6, len(image)), 0)
+    owner = np.repeat(np.arange(len(image)), copies)
+    jitter = np.abs(rng.normal(0, 0.14, len(owner)))[:, None]
+    moved = xywh[owner] + rng.normal(0, 1, (len(owner), 4)) * jitter * xywh[owner][:, [2, 3, 2, 3]]
+    moved[:, 2:] = np.maximum(moved[:, 2:], 2)
+    found_label = np.where(
+        rng.random(len(owner)) < 0.9, label[owner], rng.integers(0, shape.classes, len(owner))
+    )
+    found_score = np.clip(rng.beta(4, 2, len(owner)) - 1.2 * jitter[:, 0], 0.001, 1)
+    filler = max(0, int(n * shape.detections) - len(owner))
+    other = rng.integers(0, n, filler)
+    other_side = np.clip(np.exp(rng.normal(3.9, 0.95, (filler, 2))), 4, [WIDTH, HEIGHT])
+    other_box = np.column_stack([rng.random((filler, 2)) * ([WIDTH, HEIGHT] - other_side), other_side])
+    other_label = theme[other, rng.integers(0, 2, filler)]
+    other_label = np.where(rng.random(filler) < 0.4, other_label, rng.integers(0, shape.classes, filler))
+    order = rng.permutation(len(owner) + filler)
+    detections = Detections(
+        np.concatenate([image[owner], other])[order],
+        np.concatenate([found_label, other_label])[order],
+        np.round(np.concatenate([moved, other_box])[order], 2),
+        np.round(np.concatenate([found_score, rng.beta(1, 8, filler)])[order], 5),
+    )
+    values = rng.integers(0, 10, (SLICES // 10, n))
+    slices = (values[:, None, :] == np.arange(10)[None, :, None]).reshape(SLICES, n)
+    return Problem(shape, n, objects, detections, slices)
+
+
+def write(problem: Problem, folder: Path) -> tuple[Path, Path, Path]:
+    """The problem as COCO ground truth, COCO results and a slices csv, in folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    truth, results, slices = folder / "truth.json", folder / "results.json", folder / "slices.csv"
+    objects, found = problem.objects, problem.detections
+    annotations = [
+        {"id": n + 1, "image_id": i, "category_id": k + 1, "bbox": b, "area": a, "iscrowd": int(c)}
+        for n, (i, k, b, a, c) in enumerate(
+            zip(
+                objects.image.tolist(),
+                objects.label.tolist(),
+                objects.xywh.tolist(),
+                objects.area.tolist(),
+                objects.crowd.tolist(),
+                strict=True,
+            )
+        )
+    ]
+    pictures = [
+        {"id": i, "file_name": f"{i:012}.jpg", "width": int(WIDTH), "height": int(HEIGHT)}
+        for i in range(problem.n_images)
+    ]
+    categories = [{"id": k + 1, "name": f"class {k}"} for k in range(problem.shape.classes)]
+    truth.write_text(json.dumps({"images": pictures, "annotations": annotations, "categories": categories}))
+    results.write_text(
+        json.dumps(
+            [
+                {"image_id": i, "category_id": k + 1, "bbox": b, "score": s}
+                for i, k, b, s in zip(
+                    found.image.tolist(),
+                    found.label.tolist(),
+                    found.xywh.tolist(),
+                    found.confidence.tolist(),
+                    strict=True,
+                )
+            ]
+        )
+    )
+    with slices.open("w", encoding="utf-8") as handle:
+        handle.write("image_id,slice\n")
+        for number, mask in enumerate(problem.slices):
+            handle.writelines(f"{i},slice {number:02}\n" for i in np.flatnonzero(mask))
+    return truth, results, slices
