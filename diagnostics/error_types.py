@@ -27,12 +27,13 @@ def outcomes(table: MatchTable, objects: Objects, detections: Detections) -> pd.
     partners[table.claim] = table.partner
     rows, hit = table.row[counted].astype(np.int64), hit[counted]
     same, same_row, other, other_row = nearest(detections, objects, rows)
+    # In TIDE's order: a box that would do if it lay better, then the class, then a second box on a taken object, then nothing at all.
     outcome = np.where(np.maximum(same, other) > BACKGROUND, "both", "background").astype(object)
     outcome[same >= FOREGROUND] = "duplicate"
-    outcome[(other >= FOREGROUND) & (same < FOREGROUND)] = "class"
-    outcome[(same > BACKGROUND) & (same < FOREGROUND)] = "location"
+    outcome[other >= FOREGROUND] = "class"
+    outcome[(same >= BACKGROUND) & (same <= FOREGROUND)] = "location"
     outcome[hit] = "hit"
-    use_other = np.isin(outcome, ["class"]) | ((outcome == "both") & (other > same))
+    use_other = (outcome == "class") | ((outcome == "both") & (other > same))
     partner = np.where(use_other, other_row, same_row)
     partner = np.where(outcome == "background", -1, partner)
     partner[hit] = partners[counted][hit]
@@ -52,6 +53,7 @@ def outcomes(table: MatchTable, objects: Objects, detections: Detections) -> pd.
 def nearest(detections: Detections, objects: Objects, rows: Ints) -> tuple[Floats, Ints, Floats, Ints]:
     """For each detection: highest IoU with an object of its class, that object's row, and the same over other classes (0 and -1: none)."""
     order = np.argsort(objects.image, kind="stable")
+    order = order[~objects.crowd[order]]
     left, right = pair_up(detections.image[rows], objects.image[order])
     right = order[right]
     overlap = box_iou(detections.xywh[rows][left], objects.xywh[right], objects.crowd[right])
@@ -63,7 +65,8 @@ def nearest(detections: Detections, objects: Objects, rows: Ints) -> tuple[Float
         np.maximum.at(best, left[wanted], overlap[wanted])
         at = np.full(len(rows), -1, np.int64)
         is_best = wanted & (overlap == best[left]) & (overlap > 0)
-        at[left[is_best]] = right[is_best]
+        # Assigned backwards, so that the first of several equal ones stays.
+        at[left[is_best][::-1]] = right[is_best][::-1]
         overlaps.append(best)
         nearest_rows.append(at)
     return overlaps[0], nearest_rows[0], overlaps[1], nearest_rows[1]
@@ -78,67 +81,70 @@ def missed_objects(table: MatchTable, found: pd.DataFrame, *, confidence: float 
     return np.flatnonzero(missing).astype(np.int64)
 
 
-def decompose(table: MatchTable, found: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
-    """Errors by type: count at or above a confidence, and what AP50 would gain if the whole type were mended (delta_ap50).
+def decompose(
+    table: MatchTable, found: pd.DataFrame, *, confidence: float, images: Bools | None = None
+) -> pd.DataFrame:
+    """Errors by type: count at or above a confidence (missed: objects with neither a hit nor a near thing), and what AP50 would gain if the whole type were mended (delta_ap50).
 
-    Mending drops backgrounds and duplicates; turns a misplaced or misclassified detection into a hit if its object is still free, else
-    drops it; and takes missed objects out of the count. delta_ap50 is NaN where AP50 is below MIN_AP_FOR_DELTAS.
+    Mending drops backgrounds, duplicates and what is wrong in both ways; turns the most confident of the detections that only miss an
+    object's place or class into its hit and drops the others; and takes objects that no detection came near out of the count. Equal to
+    tidecv (`TIDERun.fix_main_errors`) but for two things: detections within crowds are no errors here, and classes without an object
+    have no AP, as in COCO. delta_ap50 is NaN where AP50 is below MIN_AP_FOR_DELTAS. images: mask of a slice.
     """
-    a = table.areas.index("all")
+    counted = ~table.object_ignored[:, table.areas.index("all")]
+    if images is not None:
+        found = found[images[found["image"].to_numpy(np.int64)]]
+        counted = counted & images[table.object_image]
     # Mending a class moves a detection to another class: rank all of them by confidence, not class by class.
     found = found.sort_values("confidence", ascending=False, kind="stable")
-    counted = ~table.object_ignored[:, a]
     positives = np.bincount(table.object_label[counted], minlength=table.n_classes)
-    hit = (found["outcome"] == "hit").to_numpy()
-    labels, outcome, partner = (
-        found["label"].to_numpy(),
-        found["outcome"].to_numpy(),
-        found["partner"].to_numpy(),
-    )
-    base = _ap50(hit, ~hit, labels, positives)
-    taken = set(partner[hit].tolist())
-    missed = missed_objects(table, found)
-    # An object that a misplaced or misclassified detection would have found is that detection's error, not a miss.
-    reachable = set(partner[np.isin(outcome, ["location", "class"])].tolist())
-    never = np.array([row for row in missed if row not in reachable], np.int64)
-    at_confidence = missed_objects(table, found, confidence=confidence)
+    labels, outcome, partner = (found[name].to_numpy() for name in ("label", "outcome", "partner"))
+    hit = outcome == "hit"
+    base = _ap50(hit, ~hit, labels, positives, positives > 0)
+    enough = base >= MIN_AP_FOR_DELTAS
+    free = counted.copy()
+    free[partner[hit]] = False
+    nearly = np.isin(outcome, ["location", "class"])
+    # One detection mends an object, whichever way it errs, as in TIDE.
+    fixable = first_of_each(nearly & np.append(free, False)[partner], partner)
+    never = free.copy()
+    never[partner[nearly]] = False
+    shown = found["confidence"].to_numpy() >= confidence
+    unseen = counted.copy()
+    unseen[partner[(hit | nearly) & shown]] = False
     records = []
     for kind in TYPES:
         if kind == "missed":
-            fewer = positives - np.bincount(table.object_label[never], minlength=table.n_classes)
-            mended, count = _ap50(hit, ~hit, labels, fewer), len(at_confidence)
+            left = positives - np.bincount(table.object_label[never], minlength=table.n_classes)
+            mended, count = _ap50(hit, ~hit, labels, left, positives > 0), int(unseen.sum())
         else:
             of_kind = outcome == kind
-            fixed = (
-                first_of_each(of_kind, partner, taken)
-                if kind in ("location", "class")
-                else np.zeros(len(hit), bool)
-            )
+            fixed = fixable & of_kind
             new_labels = labels.copy()
             new_labels[fixed] = table.object_label[partner[fixed]]
-            mended, count = (
-                _ap50(hit | fixed, ~hit & ~of_kind, new_labels, positives),
-                int((of_kind & (found["confidence"].to_numpy() >= confidence)).sum()),
-            )
-        delta = max(0.0, mended - base) if base >= MIN_AP_FOR_DELTAS else float("nan")
-        records.append({"type": kind, "count": int(count), "delta_ap50": delta})
+            mended = _ap50(hit | fixed, ~hit & ~of_kind, new_labels, positives, positives > 0)
+            count = int((of_kind & shown).sum())
+        delta = max(0.0, mended - base) if enough else float("nan")
+        records.append({"type": kind, "count": count, "delta_ap50": delta})
     return pd.DataFrame(records)
 
 
-def first_of_each(of_kind: Bools, partner: Ints, taken: set[int]) -> Bools:
-    """The most confident detection of a kind for each object that nothing has hit yet."""
-    chosen = np.zeros(len(of_kind), bool)
-    seen = set(taken)
-    for index in np.flatnonzero(of_kind):
-        if int(partner[index]) not in seen:
-            seen.add(int(partner[index]))
-            chosen[index] = True
+def first_of_each(wanted: Bools, partner: Ints) -> Bools:
+    """The first wanted detection for each object it came near to."""
+    rows = np.flatnonzero(wanted)
+    _, first = np.unique(partner[rows], return_index=True)
+    chosen = np.zeros(len(wanted), bool)
+    chosen[rows[first]] = True
     return chosen
 
 
-def _ap50(hit: Bools, miss: Bools, labels: Ints, positives: Ints) -> float:
+def _ap50(hit: Bools, miss: Bools, labels: Ints, positives: Ints, classes: Bools) -> float:
+    """Mean over the classes; one whose objects were all taken out counts 0 as long as it has detections."""
     values = []
-    for label in np.flatnonzero(positives > 0):
+    for label in np.flatnonzero(classes):
         mine = labels == label
-        values.append(interpolated(hit[mine, None], miss[mine, None], int(positives[label]))[0][0])
+        if positives[label] > 0:
+            values.append(interpolated(hit[mine, None], miss[mine, None], int(positives[label]))[0][0])
+        elif (hit | miss)[mine].any():
+            values.append(0.0)
     return float(np.mean(values)) if values else float("nan")

@@ -15,8 +15,8 @@ from diagnostics.precision import Averager, mean_of_classes
 REPLICATES = 1000
 NORMAL = NormalDist()
 LEVEL = 0.95
-# Below five groups a bootstrap interval covers about three times in four what it claims to; from five to nine it is still too narrow
-# (coverage of 95 % intervals by simulation: 3 groups .72, 5 .77, 10 .90, 20 .93).
+# Measured coverage of these 95 % intervals on 600 simulated worlds each, at two spreads between clips: 5 groups .91 and .94, 10 .94, 20 .95,
+# 40 .94 and .95 (without the expansion in `bca`: .84 to .87, .90, .92, .93 and .95). Three groups cannot be mended.
 MIN_GROUPS = 5
 ENOUGH_GROUPS = 10
 # The acceleration from 100 blocks has a standard error of sqrt(6 / 100) / (6 * sqrt(100)) = .004, which moves an interval by nothing.
@@ -166,7 +166,7 @@ def note_for(groups: int) -> str:
 
 
 def difference_interval(first: ApBootstrap, second: ApBootstrap, *, seed: int) -> Interval:
-    """Interval of AP(first) - AP(second) for two independent domains: basic bootstrap, 2 * point - quantiles."""
+    """Interval of AP(first) - AP(second) for two independent domains, whose groups are drawn apart."""
     fewest = min(len(first.groups), len(second.groups))
     if fewest < MIN_GROUPS:
         return Interval(
@@ -176,13 +176,19 @@ def difference_interval(first: ApBootstrap, second: ApBootstrap, *, seed: int) -
             f"no interval: the smaller domain has {fewest} independent clips, {MIN_GROUPS} are needed",
         )
     rng = np.random.default_rng(seed)
-    point = float(
-        first(np.ones((1, len(first.groups)), np.int32))[0]
-        - second(np.ones((1, len(second.groups)), np.int32))[0]
-    )
-    deltas = first(draws(rng, len(first.groups))) - second(draws(rng, len(second.groups)))
-    low, high = np.nanquantile(deltas, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(2 * point - float(high), 2 * point - float(low), fewest, note_for(fewest))
+    counts = len(first.groups), len(second.groups)
+    points = [
+        float(side(np.ones((1, n), np.int32))[0]) for side, n in zip((first, second), counts, strict=True)
+    ]
+    deltas = first(draws(rng, counts[0])) - second(draws(rng, counts[1]))
+    # What leaving out one group does, on the scale of its side, so that both sides' skewness counts.
+    influence = [
+        (side(left_out(n, seed)) - value) * (n - 1)
+        for side, value, n in zip((first, second), points, counts, strict=True)
+    ]
+    difference = points[0] - points[1]
+    low, high = bca(deltas, difference, np.concatenate([influence[0], -influence[1]]), fewest)
+    return Interval(low, high, fewest, note_for(fewest))
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

@@ -242,8 +242,8 @@ def recall_within(table: MatchTable, limit: int, weights: Ints | Bools) -> Float
     """Final recall (K, T, R) when only the first `limit` detections of each picture and class count. weights: (R, n_images)."""
     a, count = table.areas.index("all"), len(table.ious)
     early = table.rank[table.claim] < limit
-    line, column = np.nonzero((table.hit[early, a, None] >> np.arange(count, dtype=np.uint16)) & 1)
-    line = table.claim[early][line]
+    place, column = np.nonzero((table.hit[early, a, None] >> np.arange(count, dtype=np.uint16)) & 1)
+    line = table.claim[early][place]
     counted = ~table.object_ignored[:, a]
 
     def summed(row: Ints, image: Ints, rows: int) -> npt.NDArray[Any]:

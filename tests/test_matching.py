@@ -2,105 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+from pathlib import Path
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from diagnostics.matching import AREAS, Detections, Objects, match
-from diagnostics.precision import TWELVE, curves, mean, twelve
-
-Problem = tuple[int, int, list, list]
-
-
-def random_problem(rng: np.random.Generator) -> Problem:
-    """Classes, pictures, objects and detections with crowds, odd areas, tied scores, empty pictures and duplicated hits."""
-    classes, images = int(rng.integers(1, 6)), int(rng.integers(1, 13))
-    objects, detections = [], []
-    for image in range(images):
-        for _ in range(int(rng.integers(0, 7))):
-            side = np.round(rng.choice([8, 20, 60, 150]) * rng.uniform(0.5, 1.5, 2))
-            corner = np.round(rng.uniform(0, 300, 2))
-            area = float(side.prod() * rng.choice([1, 0.7]))
-            objects.append(
-                (image, int(rng.integers(classes)), [*corner, *side], area, bool(rng.random() < 0.1))
-            )
-    for image, label, box, _, _ in objects:
-        for _ in range(int(rng.integers(0, 4))):
-            moved = np.array(box) + np.round(rng.normal(0, 0.12, 4) * box[2])
-            moved[2:] = np.maximum(moved[2:], 1)
-            other = label if rng.random() < 0.8 else int(rng.integers(classes))
-            detections.append((image, other, moved.tolist(), round(float(rng.random()), 1)))
-    for _ in range(int(rng.integers(0, 20))):
-        box = np.round(rng.uniform(5, 80, 4)).tolist()
-        detections.append(
-            (int(rng.integers(images)), int(rng.integers(classes)), box, round(float(rng.random()), 1))
-        )
-    return classes, images, objects, detections
-
-
-def oracle(problem: Problem, only: list[int] | None = None) -> np.ndarray:
-    classes, images, objects, detections = problem
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
-        frame = {
-            "images": [{"id": i} for i in range(images)],
-            "categories": [{"id": k, "name": str(k)} for k in range(classes)],
-        }
-        truth.dataset = frame | {
-            "annotations": [
-                {"id": n, "image_id": i, "category_id": k, "bbox": b, "area": a, "iscrowd": int(c)}
-                for n, (i, k, b, a, c) in enumerate(objects, 1)
-            ]
-        }
-        found.dataset = frame | {
-            "annotations": [
-                {
-                    "id": n,
-                    "image_id": i,
-                    "category_id": k,
-                    "bbox": b,
-                    "area": b[2] * b[3],
-                    "score": s,
-                    "iscrowd": 0,
-                }
-                for n, (i, k, b, s) in enumerate(detections, 1)
-            ]
-        }
-        truth.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
-        if only is not None:
-            evaluation.params.imgIds = only
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation.stats
-
-
-def table_of(problem: Problem, **options):
-    classes, images, objects, detections = problem
-    return match(
-        Objects(
-            np.array([o[0] for o in objects], int),
-            np.array([o[1] for o in objects], int),
-            np.array([o[2] for o in objects], float).reshape(-1, 4),
-            np.array([o[3] for o in objects], float),
-            np.array([o[4] for o in objects], bool),
-        ),
-        Detections(
-            np.array([d[0] for d in detections], int),
-            np.array([d[1] for d in detections], int),
-            np.array([d[2] for d in detections], float).reshape(-1, 4),
-            np.array([d[3] for d in detections], float),
-        ),
-        n_images=images,
-        n_classes=classes,
-        **options,
-    )
+from benchmarks.workload import make, write
+from diagnostics.matching import AREAS, match
+from diagnostics.precision import (
+    RECALL_POINTS,
+    TWELVE,
+    Averager,
+    curves,
+    mean,
+    points_reached,
+    twelve,
+    twelve_of,
+)
+from tests.oracles import Problem, hotcoco_twelve, pycocotools_twelve, random_problem, table_of
 
 
 def ours(problem: Problem, mask: np.ndarray | None = None) -> np.ndarray:
@@ -111,11 +30,11 @@ def ours(problem: Problem, mask: np.ndarray | None = None) -> np.ndarray:
 def test_twelve_numbers_equal_pycocotools(seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng)
-    np.testing.assert_allclose(ours(problem), oracle(problem), atol=1e-9)
+    np.testing.assert_allclose(ours(problem), pycocotools_twelve(problem), atol=1e-9)
     mask = rng.random(problem[1]) < 0.5
     if mask.any():
         np.testing.assert_allclose(
-            ours(problem, mask), oracle(problem, np.flatnonzero(mask).tolist()), atol=1e-9
+            ours(problem, mask), pycocotools_twelve(problem, np.flatnonzero(mask).tolist()), atol=1e-9
         )
 
 
@@ -128,7 +47,7 @@ def test_more_than_a_hundred_detections_in_a_picture() -> None:
         for _ in range(6)
     ]
     problem = (1, 1, objects, detections)
-    np.testing.assert_allclose(ours(problem), oracle(problem), atol=1e-9)
+    np.testing.assert_allclose(ours(problem), pycocotools_twelve(problem), atol=1e-9)
 
 
 @pytest.mark.parametrize("missing", ["objects", "detections", "both"])
@@ -192,3 +111,57 @@ def test_area_ranges_may_be_given_in_another_unit() -> None:
     assert not table.object_ignored[0, 1]
     assert table.hit[0, 1] == 2**10 - 1
     assert not table.void.any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_many_weightings_equal_one_at_a_time_and_doubled_pictures(seed: int) -> None:
+    rng = np.random.default_rng(1000 + seed)
+    classes, images, objects, detections = random_problem(rng, decimals=6)
+    table = table_of((classes, images, objects, detections))
+    masks = rng.random((140, images)) < 0.5
+    together = twelve_of(table, masks)
+    for row in (0, 70, 139):
+        np.testing.assert_allclose(
+            [together[name][row] for name in TWELVE], list(twelve(table, masks[row]).values()), atol=1e-12
+        )
+    # A weight of two is the same picture twice, up to the order of the tied scores within the pair.
+    weights = rng.integers(0, 3, (1, images))
+    copies = [(i, copy) for i in range(images) for copy in range(weights[0, i])]
+    number = {pair: n for n, pair in enumerate(copies)}
+    again = (
+        classes,
+        len(copies),
+        [(number[i, c], *o[1:]) for o in objects for i, c in copies if o[0] == i],
+        [(number[i, c], *d[1:3], d[3] - 1e-9 * c) for d in detections for i, c in copies if d[0] == i],
+    )
+    if copies:
+        weighted, weighted_recall = Averager(table)(weights)
+        doubled, doubled_recall = Averager(table_of(again))(np.ones((1, len(copies)), bool))
+        np.testing.assert_allclose(weighted_recall, doubled_recall, atol=1e-12)
+        np.testing.assert_allclose(weighted, doubled, atol=0.06)
+
+
+def test_points_reached_equal_the_search_pycocotools_does() -> None:
+    rng = np.random.default_rng(0)
+    total = np.concatenate([np.arange(1, 1201), rng.integers(1200, 10**6, 200)]).astype(np.int32)
+    true = (rng.random((len(total), 300)) * (total[:, None] + 1)).astype(np.int32)
+    expected = np.searchsorted(RECALL_POINTS, true / total[:, None], "right")
+    np.testing.assert_array_equal(points_reached(true, total), expected)
+
+
+def test_a_detection_costs_at_most_24_bytes() -> None:
+    workload = make("coco", times=1)
+    table = match(workload.objects, workload.detections, n_images=workload.n_images, n_classes=80)
+    assert len(table.row) > 400_000
+    assert table.bytes_per_detection <= 24
+
+
+def test_hotcoco_agrees_on_a_whole_workload_and_its_slices(tmp_path: Path) -> None:
+    workload = make("pothole")
+    truth, results, _ = write(workload, tmp_path)
+    table = match(workload.objects, workload.detections, n_images=workload.n_images, n_classes=1)
+    masks = np.concatenate([np.ones((1, workload.n_images), bool), workload.slices[:10]])
+    found = twelve_of(table, masks)
+    for row, mask in enumerate(masks):
+        oracle = hotcoco_twelve(truth, results, np.flatnonzero(mask).tolist())
+        np.testing.assert_allclose([found[name][row] for name in TWELVE], oracle, atol=1e-9)
