@@ -36,6 +36,8 @@ BOX_COLUMNS = {
 }
 LEDGER_COLUMNS = {"path": "str", "bucket": "str", "reason": "str"}
 ROW_COLUMNS = {"path": "str", "line": "int64", "action": "str", "reason": "str"}
+# Columns of an images table that a person added (weather, road, camera ...) carry this before their name.
+OWN = "own:"
 CORNERS = ["x1", "y1", "x2", "y2"]
 
 

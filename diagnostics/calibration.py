@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from diagnostics.intervals import wilson
+from diagnostics.matching import Floats
 
 # Kueppers et al. 2020 (D-ECE) use 20 bins over confidence alone; Kuzucu et al. 2024 (LaECE) use 25.
 D_ECE_BINS = 20
@@ -14,20 +18,37 @@ LA_ECE_BINS = 25
 LOWEST = 0.05
 # A bin's hit rate from fewer detections has a standard error over .1 (sqrt(.25 / 25)) and is not drawn.
 MIN_PER_BIN = 25
+# "What does .5 mean here": detections that claim within .1 of it.
+HALF = (0.4, 0.6)
+
+
+@dataclass(frozen=True)
+class AtHalf:
+    """Of `count` detections with a confidence around .5, the share that is right, with its 95 % Wilson interval."""
+
+    count: int
+    precision: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """d_ece, la_ece: expected calibration errors in [0, 1], None without detections. curve: confidence, precision, count by tenth."""
+    """d_ece, la_ece: expected calibration errors in [0, 1], None without detections. at_half: None below MIN_PER_BIN detections.
+
+    curve: confidence, precision, count by tenth.
+    """
 
     d_ece: float | None
     la_ece: float | None
+    at_half: AtHalf | None
     curve: pd.DataFrame
 
 
-def expected_error(claimed: np.ndarray, true: np.ndarray, bins: int) -> float:
+def expected_error(claimed: Floats, true: Floats, bins: int) -> float:
     """Mean absolute difference of claim and truth over equal-width bins, weighted by count; both arrays (n,) in [0, 1]."""
-    place = np.minimum((claimed * bins).astype(int), bins - 1)
+    # A claim on an edge belongs to the bin below it, as in netcal: (0, 1/bins], (1/bins, 2/bins] ...
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], claimed, "left")
     count = np.bincount(place, minlength=bins)
     difference = np.bincount(place, claimed - true, minlength=bins)
     return float(np.abs(difference[count > 0]).sum() / max(count.sum(), 1))
@@ -36,15 +57,16 @@ def expected_error(claimed: np.ndarray, true: np.ndarray, bins: int) -> float:
 def calibrate(outcomes: pd.DataFrame) -> Calibration:
     """Calibration of detections at or above LOWEST (see `error_types.outcomes`); a hit is a match at IoU .5.
 
-    LaECE compares confidence with IoU, counting 0 for a false positive.
+    D-ECE pools the classes. LaECE compares confidence with IoU, 0 for a false positive, class by class, and averages.
     """
     shown = outcomes[outcomes["confidence"] >= LOWEST]
     columns = ["confidence", "precision", "count"]
     if shown.empty:
-        return Calibration(None, None, pd.DataFrame(columns=columns))
+        return Calibration(None, None, None, pd.DataFrame(columns=columns))
     confidence = shown["confidence"].to_numpy(float)
     hit = (shown["outcome"] == "hit").to_numpy()
     overlap = np.where(hit, shown["nearest_iou"].to_numpy(float), 0.0)
+    label = shown["label"].to_numpy()
     tenth = np.minimum((confidence * 10).astype(int), 9)
     frame = pd.DataFrame({"tenth": tenth, "confidence": confidence, "hit": hit.astype(float)})
     curve = (
@@ -52,8 +74,22 @@ def calibrate(outcomes: pd.DataFrame) -> Calibration:
         .agg(confidence=("confidence", "mean"), precision=("hit", "mean"), count=("hit", "size"))
         .reset_index(drop=True)
     )
+    by_class = [
+        expected_error(confidence[label == k], overlap[label == k], LA_ECE_BINS) for k in np.unique(label)
+    ]
     return Calibration(
         expected_error(confidence, hit.astype(float), D_ECE_BINS),
-        expected_error(confidence, overlap, LA_ECE_BINS),
+        float(np.mean(by_class)),
+        at_half(confidence, hit),
         curve[curve["count"] >= MIN_PER_BIN].reset_index(drop=True),
     )
+
+
+def at_half(confidence: Floats, hit: np.ndarray[Any, Any]) -> AtHalf | None:
+    """What a confidence of .5 stands for; None from fewer than MIN_PER_BIN detections."""
+    around = (confidence >= HALF[0]) & (confidence <= HALF[1])
+    count = int(around.sum())
+    if count < MIN_PER_BIN:
+        return None
+    right = int(hit[around].sum())
+    return AtHalf(count, right / count, *wilson(right, count))

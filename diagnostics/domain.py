@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from datasets.tables import CORNERS
 from diagnostics.error_types import outcomes
 from diagnostics.matching import (
     AREAS,
-    COCO_IOUS,
     Bools,
     Detections,
     Floats,
@@ -25,6 +26,17 @@ from diagnostics.matching import (
 # Sides of square objects in network pixels: a stride-8 head has one cell below 8, and AP falls fast below 16.
 SIZE_EDGES = (0.0, 8.0, 16.0, 32.0, 96.0, 1e5)
 SIZE_NAMES = ("under 8 px", "8 to 16 px", "16 to 32 px", "32 to 96 px", "over 96 px")
+# TIDE's bands of width to height.
+SHAPE_EDGES = (0.0, 0.75, 4 / 3, 1e5)
+SHAPE_NAMES = ("tall", "about square", "wide")
+PLACE_EDGES = (0.0, 1 / 3, 2 / 3, 1.0)
+PLACE_NAMES = ("upper third", "middle third", "lower third")
+# Attributes of single objects: edges, and the names of the ranges between them.
+OBJECT_ATTRIBUTES = {
+    "size": (SIZE_EDGES, SIZE_NAMES),
+    "shape": (SHAPE_EDGES, SHAPE_NAMES),
+    "place": (PLACE_EDGES, PLACE_NAMES),
+}
 # The loose thresholds tell "sees it but draws another box" from "does not see it".
 LOOSE_IOUS = (0.1, 0.3, 0.5)
 
@@ -111,32 +123,47 @@ class Domain:
     @cached_property
     def network_sides(self) -> Floats:
         """Square root of each annotated object's area in network pixels."""
-        return np.asarray(
-            np.sqrt(np.maximum(self.object_arrays.area, 0)) * self.gain[self.object_arrays.image]
-        )
+        return self.measure("size", self.object_arrays)
+
+    def measure(self, attribute: str, boxes: Objects | Detections) -> Floats:
+        """One of OBJECT_ATTRIBUTES for each box: side in network pixels, width to height, or height of its centre within the picture."""
+        _, y, width, height = boxes.xywh.T
+        if attribute == "size":
+            area = boxes.area if isinstance(boxes, Objects) else width * height
+            return np.asarray(np.sqrt(np.maximum(area, 0)) * self.gain[boxes.image])
+        if attribute == "shape":
+            return np.asarray(width / np.maximum(height, 1e-9))
+        return np.asarray((y + height / 2) / self.labelled_pictures["height"].to_numpy(float)[boxes.image])
+
+    def parts(self, attribute: str, boxes: Objects | Detections) -> npt.NDArray[np.str_]:
+        """The name of each box's range of an attribute."""
+        edges, names = OBJECT_ATTRIBUTES[attribute]
+        return np.array(names)[np.searchsorted(edges[1:-1], self.measure(attribute, boxes), "right")]
+
+    def object_table(self, attribute: str) -> MatchTable:
+        """Matching with the ranges of an attribute in the place of COCO's areas."""
+        if attribute not in self._object_tables:
+            edges, names = OBJECT_ATTRIBUTES[attribute]
+            objects, found = self.object_arrays, self.detection_arrays
+            measured = Objects(
+                objects.image, objects.label, objects.xywh, self.measure(attribute, objects), objects.crowd
+            )
+            self._object_tables[attribute] = match(
+                measured,
+                found,
+                n_images=len(self.labelled_pictures),
+                n_classes=len(self.classes),
+                areas={
+                    "all": AREAS["all"],
+                    **dict(zip(names, pairwise(edges), strict=True)),
+                },
+                detection_area=self.measure(attribute, found),
+            )
+        return self._object_tables[attribute]
 
     @cached_property
-    def size_table(self) -> MatchTable:
-        """Matching with area ranges by side in network pixels instead of COCO's."""
-        objects, found = self.object_arrays, self.detection_arrays
-        sized = Objects(objects.image, objects.label, objects.xywh, self.network_sides**2, objects.crowd)
-        ranges = dict(
-            zip(
-                SIZE_NAMES,
-                zip(np.square(SIZE_EDGES[:-1]), np.square(SIZE_EDGES[1:]), strict=True),
-                strict=True,
-            )
-        )
-        area = found.xywh[:, 2] * found.xywh[:, 3] * self.gain[found.image] ** 2
-        return match(
-            sized,
-            found,
-            n_images=len(self.labelled_pictures),
-            n_classes=len(self.classes),
-            ious=COCO_IOUS,
-            areas={"all": AREAS["all"], **ranges},
-            detection_area=area,
-        )
+    def _object_tables(self) -> dict[str, MatchTable]:
+        return {}
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from diagnostics.intervals import MIN_GROUPS
-from diagnostics.matching import Floats
+from diagnostics.significance import holm
 
 # Factor -> which kind of shift it speaks for, and its name in words.
 FACTORS = {
@@ -94,14 +94,3 @@ def compare(home: dict[str, pd.DataFrame], away: dict[str, pd.DataFrame]) -> pd.
     table = pd.DataFrame(records, columns=["name", "kind", "words", "home", "away", "effect", "p"])
     table["p"] = holm(table["p"].to_numpy(float))
     return table.sort_values("effect", ascending=False, ignore_index=True)
-
-
-def holm(p: Floats) -> Floats:
-    """Holm's step-down adjustment (Holm 1979); NaN entries are not tests and stay NaN."""
-    adjusted = p.copy()
-    known = np.flatnonzero(np.isfinite(p))
-    running = 0.0
-    for place, index in enumerate(known[np.argsort(p[known])]):
-        running = max(running, min(1.0, p[index] * (len(known) - place)))
-        adjusted[index] = running
-    return adjusted

@@ -1,16 +1,29 @@
-"""Where it fails: the same AP for every part of a domain, each with its count and interval."""
+"""Where it fails: the same AP for every part of a domain, each with its count and interval, and with how sure it differs from the whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtr
 
-from diagnostics.domain import SIZE_NAMES, Domain
-from diagnostics.intervals import MIN_BOXES, Interval, ap_interval
-from diagnostics.matching import Bools, Floats
-from diagnostics.precision import accumulate, headline, mean
+from datasets.tables import OWN
+from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
+from diagnostics.intervals import (
+    MIN_BOXES,
+    MIN_GROUPS,
+    ApBootstrap,
+    Interval,
+    bca,
+    draws,
+    left_out,
+    note_for,
+)
+from diagnostics.matching import Bools, Floats, Ints, MatchTable
+from diagnostics.precision import Averager, mean_of_classes
+from diagnostics.significance import benjamini_hochberg
+from diagnostics.sweep import best, sweep
 
 COLUMNS = (
     "slice",
@@ -25,13 +38,25 @@ COLUMNS = (
     "ap50_low",
     "ap50_high",
     "max_recall",
+    "best_f1",
+    "best_confidence",
+    "difference",
+    "p",
+    "q",
+    "recoverable",
     "note",
 )
+NUMBERS = COLUMNS[6:18]
 # Picture attributes that are cut into thirds, with what their ends are called.
 THIRDS = {
     "brightness": ("dark", "middling light", "bright"),
+    "contrast": ("flat", "middling contrast", "contrasty"),
+    "saturation": ("pale", "middling colour", "colourful"),
     "sharpness": ("blurred", "middling sharp", "sharp"),
 }
+OWN_THIRDS = ("low", "middle", "high")
+# A column of numbers with more values than this is cut into thirds, with fewer each value is a slice.
+MAX_VALUES = 8
 DENSITIES = (
     (0, 1, "at most 1 object"),
     (2, 3, "2 or 3 objects"),
@@ -40,56 +65,76 @@ DENSITIES = (
 )
 # The largest clips are listed one by one; more would fill the page without adding a pattern.
 MAX_CLIPS = 12
+# Objects' worth of the whole that a slice's AP is drawn towards before slices are ranked: an AP from 30 objects is half noise.
+SHRINKAGE = 30
 
 
 def edges(home: Domain) -> dict[str, Floats]:
     """Thirds of the home domain's pictures, used for every domain so that a slice means the same everywhere."""
+    pictures = home.pictures
+    own = [
+        name
+        for name in pictures
+        if name.startswith(OWN)
+        and pd.api.types.is_numeric_dtype(pictures[name])
+        and pictures[name].nunique() > MAX_VALUES
+    ]
     return {
-        name: np.quantile(home.pictures[name], [1 / 3, 2 / 3]) for name in THIRDS if name in home.pictures
+        name: np.nanquantile(pictures[name], [1 / 3, 2 / 3])
+        for name in (*THIRDS, *own)
+        if name in pictures and pictures[name].notna().any()
     }
 
 
 def attributes(domain: Domain, cuts: dict[str, Floats]) -> pd.DataFrame:
-    """One row a labelled picture, one column an attribute; the cell is the slice's name."""
+    """One row a labelled picture, one column an attribute; the cell is the slice's name, empty where unknown."""
     pictures = domain.labelled_pictures
     table = pd.DataFrame({"image": pictures["image"]})
     for name, limits in cuts.items():
-        table[name] = np.array(THIRDS[name])[np.searchsorted(limits, pictures[name].to_numpy(float))]
+        values = pictures[name].to_numpy(float) if name in pictures else np.full(len(pictures), np.nan)
+        words = np.array(THIRDS.get(name, OWN_THIRDS))[np.searchsorted(limits, values)]
+        table[name] = np.where(np.isfinite(values), words, "")
+    for name in pictures:
+        if name.startswith(OWN) and name not in cuts:
+            table[name] = pictures[name].astype("str").where(pictures[name].notna(), "")
     count = pictures["image"].map(domain.boxes["image"].value_counts()).fillna(0).to_numpy()
     table["density"] = ""
-    for low, high, words in DENSITIES:
-        table.loc[(count >= low) & (count <= high), "density"] = words
+    for low, high, name in DENSITIES:
+        table.loc[(count >= low) & (count <= high), "density"] = name
     table["clip"] = pictures["group"]
     return table
 
 
-def masks(domain: Domain, cuts: dict[str, Floats]) -> Iterator[tuple[str, str, Bools]]:
-    """(attribute, slice, mask over labelled pictures) of every picture slice."""
-    yield "all", "all", np.ones(len(domain.labelled_pictures), bool)
+def masks(domain: Domain, cuts: dict[str, Floats]) -> list[tuple[str, str, Bools]]:
+    """(attribute, slice, mask over labelled pictures) of every picture slice; the whole domain first."""
+    found = [("all", "all", np.ones(len(domain.labelled_pictures), bool))]
     table = attributes(domain, cuts)
-    boxes = domain.labelled_pictures["image"].map(domain.boxes["image"].value_counts()).fillna(0).to_numpy()
     splits = sorted(domain.labelled_pictures["split"].unique())
     if len(splits) > 1:
-        for split in splits:
-            yield "split", str(split), (domain.labelled_pictures["split"] == split).to_numpy()
-    names = {**THIRDS, "density": tuple(words for _, _, words in DENSITIES)}
-    for attribute in (*cuts, "density"):
-        for name in names[attribute]:
-            mask = (table[attribute] == name).to_numpy()
-            if mask.any():
-                yield attribute, name, mask
-    weight = pd.Series(boxes).groupby(table["clip"]).sum().sort_values(ascending=False)
+        found += [
+            ("split", split, (domain.labelled_pictures["split"] == split).to_numpy()) for split in splits
+        ]
+    order = {**THIRDS, "density": tuple(words for _, _, words in DENSITIES)}
+    for attribute in table.columns.drop(["image", "clip"]):
+        common = table[attribute].value_counts().drop("", errors="ignore").index[:MAX_CLIPS]
+        names = order.get(attribute, OWN_THIRDS if attribute in cuts else sorted(common))
+        found += [(attribute, name, (table[attribute] == name).to_numpy()) for name in names]
+    boxes = domain.labelled_pictures["image"].map(domain.boxes["image"].value_counts()).fillna(0)
+    weight = boxes.groupby(table["clip"].to_numpy()).sum().sort_values(ascending=False)
     for clip in weight[weight >= MIN_BOXES].index[:MAX_CLIPS]:
-        yield "clip", str(clip), (table["clip"] == clip).to_numpy()
+        found.append(("clip", str(clip), (table["clip"] == clip).to_numpy()))
+    return [entry for entry in found if entry[2].any()]
 
 
 def score(domain: Domain, cuts: dict[str, Floats], *, seed: int) -> pd.DataFrame:
-    """AP, AP50, AP75, maximum recall and the AP50 interval of every slice of a domain: COLUMNS.
+    """Every slice of a domain: COLUMNS.
 
-    A slice below MIN_BOXES objects has no AP (NaN and a note). A domain without labels has one row, without AP.
+    ap, ap50, ap75, max_recall and the interval ap50_low, ap50_high; best_f1 and the threshold that reaches it. difference is AP50 minus that
+    of the whole domain, p and q (Benjamini-Hochberg over the domain's slices) say how sure it is; recoverable is the AP50 that the
+    domain would gain, by share of objects, if the slice were as good as the whole, drawn towards it for small slices. A slice below
+    MIN_BOXES objects has no AP (NaN and a note). A domain without labels has one row, without AP.
     """
     if not domain.labelled.any():
-        blank = dict.fromkeys(("ap", "ap50", "ap75", "ap50_low", "ap50_high", "max_recall"), float("nan"))
         row = {
             "slice": "all",
             "attribute": "all",
@@ -97,16 +142,124 @@ def score(domain: Domain, cuts: dict[str, Floats], *, seed: int) -> pd.DataFrame
             "images": 0,
             "boxes": 0,
             "groups": 0,
-            **blank,
-            "note": "no labels: AP cannot be measured",
         }
+        row |= dict.fromkeys(NUMBERS, float("nan")) | {"note": "no labels: AP cannot be measured"}
         return pd.DataFrame([row], columns=list(COLUMNS))
-    records = [
-        picture_slice(domain, attribute, name, mask, seed=seed)
-        for attribute, name, mask in masks(domain, cuts)
-    ]
-    records += [size_slice(domain, name, seed=seed) for name in SIZE_NAMES]
-    return pd.DataFrame([r for r in records if r["attribute"] != "size" or r["boxes"]], columns=list(COLUMNS))
+    resampled = Resampled(domain, seed)
+    pictures = masks(domain, cuts)
+    records = picture_slices(domain, pictures, resampled)
+    for attribute, (_, names) in OBJECT_ATTRIBUTES.items():
+        records += object_slices(domain, attribute, names, resampled)
+    table = pd.DataFrame(records, columns=list(COLUMNS))
+    whole = table.loc[0, "ap50"]
+    boxes = table["boxes"].to_numpy(float)
+    shrunk = (boxes * table["ap50"] + SHRINKAGE * whole) / (boxes + SHRINKAGE)
+    table["recoverable"] = (boxes / max(boxes[0], 1)) * np.maximum(0, whole - shrunk)
+    table["q"] = benjamini_hochberg(table["p"].to_numpy(float))
+    return table
+
+
+class Resampled:
+    """One set of draws of a domain's groups, shared by all its slices, so that a slice can be compared with the whole draw by draw."""
+
+    def __init__(self, domain: Domain, seed: int) -> None:
+        self.group: Ints = domain.group_numbers
+        count = int(self.group.max(initial=-1)) + 1
+        self.count = count
+        self.drawn = draws(np.random.default_rng(seed), count)
+        self.jackknife = left_out(count, seed)
+        self.ones = np.ones((1, count), np.int32)
+        curve = ApBootstrap(domain.table, self.group)
+        self.whole_point = float(curve(self.ones)[0])
+        self.whole = curve(self.drawn) if count >= MIN_GROUPS else np.zeros(0)
+
+    def judge(self, curve: ApBootstrap) -> tuple[Interval, float]:
+        """The interval of a slice's AP50, and the p of its difference to the whole (NaN where there are too few groups)."""
+        count = len(curve.groups)
+        if count < MIN_GROUPS:
+            words = "clip" if count == 1 else "clips"
+            note = f"no interval: {count} independent {words}, {MIN_GROUPS} are needed"
+            return Interval(None, None, count, note), float("nan")
+        point = float(curve(self.ones[:, curve.groups])[0])
+        values = curve(self.drawn[:, curve.groups])
+        interval = Interval(
+            *bca(values, point, curve(self.jackknife[:, curve.groups]), count), count, note_for(count)
+        )
+        difference = point - self.whole_point
+        spread = float(np.nanstd(values - self.whole)) * (count / (count - 1)) ** 0.5
+        # Student's t with the slice's own groups: a bootstrap from few groups is too narrow (see `intervals.bca`).
+        p = 2 * float(stdtr(count - 1, -abs(difference) / spread)) if spread > 0 else float("nan")
+        return interval, p
+
+
+def picture_slices(
+    domain: Domain, slices: Sequence[tuple[str, str, Bools]], resampled: Resampled
+) -> list[dict[str, object]]:
+    """Slices made of whole pictures."""
+    table = domain.table
+    chosen = np.stack([mask for _, _, mask in slices])
+    numbers = headlines(table, "all", chosen)
+    counted = ~table.object_ignored[:, table.areas.index("all")]
+    boxes = chosen[:, table.object_image[counted]].sum(1)
+    records = []
+    for i, (attribute, name, mask) in enumerate(slices):
+        groups = len(np.unique(domain.group_numbers[mask]))
+        interval, p = Interval(None, None, groups), float("nan")
+        if boxes[i] >= MIN_BOXES:
+            interval, p = resampled.judge(ApBootstrap(table, resampled.group, images=mask))
+        top, confidence = best(sweep(table, images=mask))
+        values = {key: float(column[i]) for key, column in numbers.items()}
+        values |= {"best_f1": none_to_nan(top), "best_confidence": none_to_nan(confidence)}
+        values |= {
+            "difference": values["ap50"] - resampled.whole_point,
+            "p": p if attribute != "all" else float("nan"),
+        }
+        records.append(
+            record(domain, attribute, name, int(mask.sum()), int(boxes[i]), groups, values, interval)
+        )
+    return records
+
+
+def object_slices(
+    domain: Domain, attribute: str, names: Sequence[str], resampled: Resampled
+) -> list[dict[str, object]]:
+    """Slices made of the objects in a range; detections outside it that match nothing are left out, as in COCO's area ranges."""
+    table = domain.object_table(attribute)
+    records = []
+    for name in names:
+        counted = ~table.object_ignored[:, table.areas.index(name)]
+        boxes, owners = int(counted.sum()), np.unique(table.object_image[counted])
+        if not boxes:
+            continue
+        groups = len(np.unique(domain.group_numbers[owners]))
+        interval, p = Interval(None, None, groups), float("nan")
+        if boxes >= MIN_BOXES:
+            curve = ApBootstrap(table, resampled.group, area=name)
+            interval, p = resampled.judge(curve)
+        numbers = headlines(table, name, np.ones((1, table.n_images), bool))
+        values = {key: float(column[0]) for key, column in numbers.items()}
+        # A threshold for objects of one size cannot be set: which size a false positive belongs to is unknown.
+        values |= {"best_f1": float("nan"), "best_confidence": float("nan")}
+        values |= {"difference": values["ap50"] - resampled.whole_point, "p": p}
+        records.append(record(domain, attribute, name, len(owners), boxes, groups, values, interval))
+    return records
+
+
+def headlines(table: MatchTable, area: str, chosen: Bools) -> dict[str, Floats]:
+    """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU .5, (S,) each, of slices (S, n_images)."""
+    average, recall = Averager(table, area=area)(chosen)
+    half, strict = table.bit(0.5), table.bit(0.75)
+    return {
+        "ap": mean_of_classes(average),
+        "ap50": mean_of_classes(average[:, half : half + 1]),
+        "ap75": mean_of_classes(average[:, strict : strict + 1]),
+        "max_recall": mean_of_classes(recall[:, half : half + 1]),
+    }
+
+
+def none_to_nan(value: float | None) -> float:
+    """A frame's column of numbers holds NaN where there is none."""
+    return float("nan") if value is None else value
 
 
 def record(
@@ -119,11 +272,10 @@ def record(
     numbers: dict[str, float],
     interval: Interval,
 ) -> dict[str, object]:
-    """One line of the slice table."""
+    """One line of the slice table, without the columns that need all lines."""
     few = boxes < MIN_BOXES
-    shown = {key: float("nan") if few else value for key, value in numbers.items()}
-    low = float("nan") if few or interval.low is None else interval.low
-    high = float("nan") if few or interval.high is None else interval.high
+    bounds = {"ap50_low": none_to_nan(interval.low), "ap50_high": none_to_nan(interval.high)}
+    shown = {key: float("nan") if few else value for key, value in {**numbers, **bounds}.items()}
     note = f"only {boxes} labelled objects, {MIN_BOXES} are needed" if few else interval.note
     return {
         "slice": name,
@@ -133,44 +285,7 @@ def record(
         "boxes": boxes,
         "groups": groups,
         **shown,
-        "ap50_low": low,
-        "ap50_high": high,
+        "q": float("nan"),
+        "recoverable": float("nan"),
         "note": note,
     }
-
-
-def picture_slice(domain: Domain, attribute: str, name: str, mask: Bools, *, seed: int) -> dict[str, object]:
-    """A slice made of whole pictures."""
-    boxes = int(mask[domain.table.object_image][~domain.table.object_ignored[:, 0]].sum())
-    groups = len(np.unique(domain.group_numbers[mask]))
-    interval = (
-        ap_interval(domain.table, domain.group_numbers, seed=seed, images=mask)
-        if boxes >= MIN_BOXES
-        else Interval(None, None, groups)
-    )
-    return record(
-        domain, attribute, name, int(mask.sum()), boxes, groups, headline(domain.table, mask), interval
-    )
-
-
-def size_slice(domain: Domain, name: str, *, seed: int) -> dict[str, object]:
-    """A slice made of the objects in a range of sizes; detections outside the range that match nothing are left out, as in COCO."""
-    table = domain.size_table
-    counted = ~table.object_ignored[:, table.areas.index(name)]
-    boxes = int(counted.sum())
-    owners = np.unique(table.object_image[counted])
-    groups = len(np.unique(domain.group_numbers[owners]))
-    average, recall = accumulate(table, area=name)
-    half = table.bit(0.5)
-    numbers = {
-        "ap": mean(average),
-        "ap50": mean(average[:, half]),
-        "ap75": mean(average[:, table.bit(0.75)]),
-        "max_recall": mean(recall[:, half]),
-    }
-    interval = (
-        ap_interval(table, domain.group_numbers, seed=seed, area=name)
-        if boxes >= MIN_BOXES
-        else Interval(None, None, groups)
-    )
-    return record(domain, "size", name, len(owners), boxes, groups, numbers, interval)

@@ -57,19 +57,17 @@ def sweeps(
     def above(lines: Bools) -> Floats:
         label = table.label[lines].astype(np.int64) if by_class else 0
         row = label * len(grid) + step[lines]
-        total = _sums(row, table.image[lines], classes * len(grid), weights).reshape(
-            len(weights), classes, -1
-        )
+        total = sums(row, table.image[lines], classes * len(grid), weights).reshape(len(weights), classes, -1)
         return np.cumsum(total[..., ::-1], axis=-1)[..., ::-1]
 
     true, shown = above(counted & hit), above(counted)
     label = table.object_label[counted_objects] if by_class else np.zeros(counted_objects.sum(), np.int64)
-    objects = _sums(label, table.object_image[counted_objects], classes, weights)[..., None]
+    objects = sums(label, table.object_image[counted_objects], classes, weights)[..., None]
     pictures = weights.sum(1)[:, None, None]
     return _curve(true, shown, objects, pictures, grid)
 
 
-def _sums(row: Ints, image: Ints, rows: int, weights: Ints | Bools) -> Floats:
+def sums(row: Ints, image: Ints, rows: int, weights: Ints | Bools) -> Floats:
     """How often each row occurs in the weighted pictures: (R, rows)."""
     counts = csr_array((np.ones(len(row)), (row, image)), shape=(rows, weights.shape[1]))
     return (counts @ weights.T.astype(float)).T

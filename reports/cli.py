@@ -115,6 +115,12 @@ def report(
             help="NAME=FILE: COCO results of a domain, instead of looking at its pictures. Repeatable."
         ),
     ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Attributes to slice by: a CSV (a column 'image', every other one an attribute; or image_id,slice), or fiftyone:DATASET for its tags and fields. Repeatable."
+        ),
+    ] = None,
     history: Annotated[Path | None, typer.Option(help="A results.csv; default: the run's.")] = None,
     group_by: GroupByOption = None,
     conf: Annotated[
@@ -148,6 +154,7 @@ def report(
                 in_domain=named(in_domain) if in_domain else None,
                 real_world=several(real_world),
                 predictions=predictions_of(predictions),
+                slices=tuple(slices or ()),
                 history=history,
                 group_by=group_by,
                 imgsz=imgsz,

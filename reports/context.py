@@ -14,7 +14,7 @@ from diagnostics.evidence import REJECTED_SHARE, Hypothesis
 from diagnostics.factors import FACTORS
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points
-from reports import figures, pictures
+from reports import figures, pictures, where
 from reports.findings import Findings, statistics_of
 from reports.pipeline import Result
 
@@ -131,8 +131,10 @@ def build_context(
         "suspects": [suspect(h, h.code == findings.verdict.primary) for h in findings.verdict.hypotheses],
         "domains": [domain_row(findings, d, palette) for d in findings.domains],
         "ledger": ledger(result),
-        "slices": slice_rows(findings),
-        "slice_figure": slice_figure(findings, palette),
+        "slices": where.slice_rows(findings),
+        "slice_figure": where.slice_figure(findings, palette),
+        "worst": where.worst(findings),
+        "combinations": where.combinations(findings),
         "errors": error_rows(findings),
         "error_figure": error_figure(findings, palette),
         "sweep": sweep(findings, palette),
@@ -368,56 +370,6 @@ def short(path: str) -> str:
     return "/".join(str(path).replace("\\", "/").rsplit("/", 2)[-2:])
 
 
-def slice_label(row: Any) -> str:
-    """A slice as a reader sees it."""
-    if row["attribute"] == "all":
-        return "all pictures"
-    return {
-        "size": f"objects {row['slice']}",
-        "clip": f"clip {row['slice']}",
-        "split": f"split {row['slice']}",
-        "density": row["slice"],
-    }.get(row["attribute"], f"{row['attribute']}: {row['slice']}")
-
-
-def slice_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The slice table; slices of one domain by the AP50 they would win back if they were as good as all of home."""
-    best = findings.evidence.home_ap50
-    rows = []
-    for row in findings.slices.to_dict("records"):
-        loss = (best - row["ap50"]) * row["boxes"] if row["ap50"] == row["ap50"] and best == best else -1.0
-        rows.append(
-            {
-                "domain": row["domain"],
-                "label": slice_label(row),
-                "images": f"{row['images']:,}",
-                "boxes": f"{row['boxes']:,}",
-                "groups": row["groups"],
-                "ap50": number(row["ap50"]),
-                "low": number(row["ap50_low"]),
-                "high": number(row["ap50_high"]),
-                "ap": number(row["ap"]),
-                "ap75": number(row["ap75"]),
-                "max_recall": number(row["max_recall"]),
-                "note": row["note"],
-                "small": row["ap50"] != row["ap50"],
-                "loss": loss,
-                "first": row["attribute"] == "all",
-            }
-        )
-    order = {name: i for i, name in enumerate(dict.fromkeys(findings.slices["domain"]))}
-    return sorted(rows, key=lambda r: (order[r["domain"]], not r["first"], -r["loss"]))
-
-
-def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
-    """Dots and intervals of the slices that both kinds of domain have."""
-    table = findings.slices[(findings.slices["attribute"] != "clip") & findings.slices["ap50"].notna()].copy()
-    if table.empty:
-        return None
-    table["label"] = [slice_label(row) for row in table.to_dict("records")]
-    return Markup(figures.slices("AP50 of each slice with its 95 % interval, by domain", table, palette))
-
-
 def error_rows(findings: Findings) -> list[dict[str, Any]]:
     """Errors by type, all domains side by side."""
     return [
@@ -574,7 +526,14 @@ def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] |
     """Reliability curves and errors."""
     curves = [c.curve.assign(domain=name) for name, c in findings.calibration.items() if len(c.curve)]
     rows = [
-        {"domain": name, "d_ece": number(c.d_ece), "la_ece": number(c.la_ece)}
+        {
+            "domain": name,
+            "d_ece": number(c.d_ece),
+            "la_ece": number(c.la_ece),
+            "half": f"{percent(c.at_half.precision)} ({percent(c.at_half.low)} to {percent(c.at_half.high)}) of {c.at_half.count:,}"
+            if c.at_half
+            else "too few detections",
+        }
         for name, c in findings.calibration.items()
     ]
     if not rows:
@@ -590,7 +549,19 @@ def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] |
         if curves
         else None
     )
-    return {"rows": rows, "figure": figure}
+    promises = [
+        {
+            "domain": name,
+            "risk": percent(found.risk),
+            "confidence": number(found.confidence),
+            "missed": "–" if found.missed is None else percent(found.missed),
+            "groups": found.groups,
+            "note": found.note,
+        }
+        for name, controls in findings.risk.items()
+        for found in controls
+    ]
+    return {"rows": rows, "figure": figure, "promises": promises}
 
 
 def label_free_row(entry: Any) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from diagnostics import acquisition, calibration, factors, gallery, label_free, shift, slices
+from diagnostics import acquisition, calibration, discovery, factors, gallery, label_free, risk, shift, slices
 from diagnostics import sweep as sweeping
 from diagnostics.counterfactuals import Recovery, ap50, loose_ap, redraw, size_match
 from diagnostics.domain import Domain
@@ -32,7 +33,7 @@ BUDGET = 50
 class Findings:
     """home is the in-domain validation domain, away the real-world ones; training may be missing.
 
-    slices, errors, calibration: one table over all domains. sweeps, embedding_maps: by domain. next: ranked pictures. reserved: clips set
+    slices, discovered, errors, slice_errors: one table over all domains each. risk: thresholds with a promise. sweeps, calibration, embedding_maps: by domain. next: ranked pictures. reserved: clips set
     aside for testing.
     """
 
@@ -42,8 +43,12 @@ class Findings:
     evidence: Evidence
     verdict: Verdict
     slices: pd.DataFrame
+    discovered: pd.DataFrame
     sweeps: dict[str, pd.DataFrame]
+    class_sweeps: dict[str, dict[str, dict[str, Any]]]
+    risk: dict[str, list[risk.RiskControl]]
     errors: pd.DataFrame
+    slice_errors: pd.DataFrame
     calibration: dict[str, calibration.Calibration]
     label_free: tuple[label_free.LabelFree, ...]
     novelty: dict[str, Floats]
@@ -219,8 +224,15 @@ def find(
         evidence=evidence,
         verdict=question(evidence),
         slices=table,
+        discovered=discovered(scored, cuts, sweeps, seed=seed),
         sweeps=sweeps,
+        class_sweeps={domain.name: class_sweeps(domain) for domain in scored},
+        risk={
+            domain.name: [risk.control(domain.table, domain.group_numbers, share) for share in risk.RISKS]
+            for domain in scored
+        },
         errors=errors,
+        slice_errors=slice_errors(scored, cuts, in_use if in_use is not None else label_free.SHOWN),
         calibration={domain.name: calibration.calibrate(domain.outcomes) for domain in scored},
         label_free=tuple(label_free.estimate(home, domain) for domain in away if not domain.labelled.any()),
         novelty=novelty,
@@ -244,6 +256,42 @@ def error_table(scored: Sequence[Domain], confidence: float) -> pd.DataFrame:
         if parts
         else pd.DataFrame(columns=["domain", "type", "count", "delta_ap50", "per_image"])
     )
+
+
+def discovered(
+    scored: Sequence[Domain], cuts: dict[str, Floats], sweeps: dict[str, pd.DataFrame], *, seed: int
+) -> pd.DataFrame:
+    """Combinations of attributes that fail most, at each domain's own best threshold: where it fails, not whether the threshold is off."""
+    parts = []
+    for domain in scored:
+        _, confidence = sweeping.best(sweeps[domain.name])
+        if confidence is not None:
+            parts.append(discovery.discover(domain, cuts, confidence, seed=seed))
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(discovery.COLUMNS))
+
+
+def class_sweeps(domain: Domain) -> dict[str, dict[str, Any]]:
+    """What is read off the threshold curve of each class."""
+    curves = sweeping.sweeps(domain.table, np.ones((1, domain.table.n_images), bool), by_class=True)
+    return {
+        name: sweeping.summary({key: v if v.ndim == 1 else v[0, k] for key, v in curves.items()})
+        for k, name in enumerate(domain.classes)
+    }
+
+
+def slice_errors(scored: Sequence[Domain], cuts: dict[str, Floats], confidence: float) -> pd.DataFrame:
+    """Error types of every slice of whole pictures that has enough objects: domain, attribute, slice, type, count, per_image, delta_ap50."""
+    parts = []
+    for domain in scored:
+        counted = domain.table.object_image[~domain.table.object_ignored[:, 0]]
+        for attribute, name, mask in slices.masks(domain, cuts):
+            if attribute != "all" and mask[counted].sum() >= MIN_BOXES:
+                part = decompose(domain.table, domain.outcomes, confidence=confidence, images=mask)
+                part["per_image"] = part["count"] / max(int(mask.sum()), 1)
+                parts.append(part.assign(domain=domain.name, attribute=attribute, slice=name))
+    columns = ["domain", "attribute", "slice", "type", "count", "per_image", "delta_ap50"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def gap_interval(home: Domain, away: Domain, *, seed: int) -> Interval:

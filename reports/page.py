@@ -46,6 +46,8 @@ def write_tables(folder: Path, findings: Findings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pd.DataFrame] = {
         "slices": findings.slices,
+        "slice_errors": findings.slice_errors,
+        "discovered": findings.discovered,
         "errors": findings.errors,
         "next": findings.next,
         "embedding_map": findings.map,

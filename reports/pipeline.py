@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from datasets.attributes import join, read_attributes
 from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.source import locate, open_source
@@ -40,7 +41,8 @@ DEFAULT_IMGSZ = 640
 class Request:
     """What `shiftscope report` was asked for. in_domain and real_world: (name or None, source). predictions: domain name -> COCO results.
 
-    conf: the confidence threshold in use, None for the one that is best in-domain.
+    slices: attributes of pictures, each a CSV or fiftyone:DATASET. conf: the confidence threshold in use, None for the one that is best
+    in-domain.
     """
 
     run: Path | None = None
@@ -48,6 +50,7 @@ class Request:
     in_domain: tuple[str | None, str] | None = None
     real_world: tuple[tuple[str | None, str], ...] = ()
     predictions: tuple[tuple[str, Path], ...] = ()
+    slices: tuple[str, ...] = ()
     history: Path | None = None
     group_by: str | None = None
     imgsz: int | None = None
@@ -197,6 +200,30 @@ def load_run(request: Request) -> Run | None:
     return open_weights(request.weights, request.history) if request.weights is not None else None
 
 
+def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
+    """Join what people know about their pictures. Raises InputError when a file names no picture of any domain."""
+    for spec in specs:
+        kind, _, rest = spec.partition(":")
+        if kind == "fiftyone":
+            from reports.workbench import attributes_of
+
+            attributes = attributes_of(rest)
+        else:
+            attributes = read_attributes(Path(spec))
+        joined, total = [], 0
+        for o in opened:
+            images, count = join(o.source.images, attributes)
+            joined.append(replace(o, source=replace(o.source, images=images)))
+            total += count
+        if not total:
+            raise InputError(
+                f"{spec}: names no picture of any domain, first {attributes.table['key'].head(3).tolist()}; use file names, stems or paths"
+            )
+        reporter.say(f"  {spec}: attributes of {total} pictures")
+        opened = joined
+    return opened
+
+
 def check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_needed: bool) -> None:
     """Raise InputError for predictions of an unknown domain, and for a domain without any where there are no weights."""
     names = [o.name for o in opened if o.role != "training"]
@@ -231,6 +258,7 @@ def look_at_everything(request: Request, reporter: Reporter) -> Seen:
     with reporter.stage("open", "Opening weights and sources"):
         detector = load_detector(run.weights, request) if run is not None else None
         opened = open_everything(request, run, detector.classes if detector else ())
+    opened = with_attributes(opened, request.slices, reporter)
     check_supplied(opened, supplied, all_needed=detector is None)
     classes = (
         detector.classes if detector else next((o.source.classes for o in opened if o.source.classes), ())

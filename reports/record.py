@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
-from diagnostics.sweep import best, f1_at
+from diagnostics.sweep import best, f1_at, summary
 from reports.findings import Findings
 from reports.pipeline import Result
 
@@ -72,11 +72,23 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         },
         "domains": [domain_record(result, name) for name in (d.name for d in findings.domains)],
         "slices": plain(findings.slices),
+        "discovered": plain(findings.discovered),
         "sweep": sweep_record(findings),
+        "risk_control": [
+            {"domain": name, **plain(found)} for name, controls in findings.risk.items() for found in controls
+        ],
         "transfer": transfer_record(findings),
         "errors": plain(findings.errors),
+        "error_differences": error_differences(findings),
+        "slice_errors": plain(findings.slice_errors),
         "calibration": [
-            {"domain": name, "d_ece": plain(c.d_ece), "la_ece": plain(c.la_ece), "curve": plain(c.curve)}
+            {
+                "domain": name,
+                "d_ece": plain(c.d_ece),
+                "la_ece": plain(c.la_ece),
+                "at_half": plain(c.at_half),
+                "curve": plain(c.curve),
+            }
             for name, c in findings.calibration.items()
         ],
         "shift": {
@@ -161,11 +173,33 @@ def sweep_record(findings: Findings) -> list[dict[str, Any]]:
     """One entry a labelled domain."""
     entries = []
     for name, points in findings.sweeps.items():
-        top, confidence = best(points)
         entries.append(
-            {"domain": name, "points": plain(points), "best_f1": top, "best_confidence": confidence}
+            {
+                "domain": name,
+                "points": plain(points),
+                **summary(points),
+                "classes": [{"name": key, **found} for key, found in findings.class_sweeps[name].items()],
+            }
         )
     return entries
+
+
+def error_differences(findings: Findings) -> list[dict[str, Any]]:
+    """How many more errors of each type a picture of each real-world domain has than one of home."""
+    table = findings.errors.set_index(["domain", "type"])
+    home = findings.home.name
+    if home not in table.index.get_level_values("domain"):
+        return []
+    return [
+        {
+            "domain": name,
+            "type": kind,
+            "per_image": plain(row["per_image"] - table.loc[(home, kind), "per_image"]),
+            "delta_ap50": plain(row["delta_ap50"] - table.loc[(home, kind), "delta_ap50"]),
+        }
+        for (name, kind), row in table.iterrows()
+        if name != home
+    ]
 
 
 def transfer_record(findings: Findings) -> dict[str, Any]:

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock
 
-from datasets.errors import EnvironmentProblem
+from datasets.attributes import Attributes
+from datasets.errors import EnvironmentProblem, InputError
+from datasets.tables import OWN
 from diagnostics import slices
 from diagnostics.domain import Domain
 from diagnostics.error_types import missed_objects
@@ -164,10 +167,37 @@ def build_samples(
             sample[f"{key}_fp"] = sum(box["outcome"] != "hit" for box in boxes)
             sample[f"{key}_fn"] = sum(o[key] == "fn" for o in objects)
             if attributes is not None:
-                for attribute in (*cuts, "density"):
-                    sample[f"slice_{attribute}"] = str(attributes.loc[image, attribute])
+                for attribute in attributes.columns.drop("clip"):
+                    field = "slice_" + re.sub(r"\W+", "_", attribute.removeprefix(OWN)).strip("_").lower()
+                    if attributes.loc[image, attribute]:
+                        sample[field] = str(attributes.loc[image, attribute])
         result[image] = sample
     return result
+
+
+def attributes_of(name: str) -> Attributes:
+    """Tags and plain fields of a FiftyOne dataset's samples, by path. Raises InputError when there is no such dataset or nothing in it."""
+    with database() as fo:
+        if name not in fo.list_datasets():
+            known = ", ".join(fo.list_datasets()) or "none"
+            raise InputError(f"fiftyone:{name}: no such dataset; there are: {known}")
+        dataset = fo.load_dataset(name)
+        plain = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
+        fields = [
+            field
+            for field, kind in dataset.get_field_schema().items()
+            if isinstance(kind, plain) and field not in ("filepath", "image_id", "domain", "group", "split")
+        ]
+        columns = dataset.values(["filepath", "tags", *fields])
+        table = pd.DataFrame({"key": columns[0]})
+        for tag in sorted({tag for tags in columns[1] for tag in tags or ()}):
+            table[f"{OWN}tag {tag}"] = ["yes" if tag in (tags or ()) else None for tags in columns[1]]
+        for field, values in zip(fields, columns[2:], strict=True):
+            if any(value is not None for value in values):
+                table[OWN + field] = [str(v) if isinstance(v, bool) else v for v in values]
+    if len(table.columns) == 1:
+        raise InputError(f"fiftyone:{name}: its samples have no tags and no plain fields to slice by")
+    return Attributes(f"fiftyone:{name}", table.drop_duplicates("key", ignore_index=True))
 
 
 def evaluation_key(domain: Domain) -> str:

@@ -15,6 +15,7 @@ from diagnostics import (
     leakage,
     precision,
     shift,
+    significance,
     slices,
     sweep,
 )
@@ -277,7 +278,9 @@ def test_too_few_samples_are_not_measured() -> None:
 
 
 def test_holm_by_hand() -> None:
-    np.testing.assert_allclose(factors.holm(np.array([0.01, 0.04, 0.03, np.nan])), [0.03, 0.06, 0.06, np.nan])
+    np.testing.assert_allclose(
+        significance.holm(np.array([0.01, 0.04, 0.03, np.nan])), [0.03, 0.06, 0.06, np.nan]
+    )
 
 
 def test_the_factor_that_was_changed_comes_first() -> None:

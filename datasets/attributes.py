@@ -1,0 +1,81 @@
+"""What people know about their pictures beyond the pictures: weather, road, camera, lane ... from a CSV, joined to an images table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.errors import InputError
+from datasets.tables import OWN
+
+# Names of the column that says which picture a row is about.
+KEYS = ("image", "image_id", "path", "filepath", "filename", "file_name")
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """One row a picture: key (id, path, file name or stem), and columns named OWN + attribute. origin names the file in messages."""
+
+    origin: str
+    table: pd.DataFrame
+
+
+def read_attributes(path: Path) -> Attributes:
+    """A CSV: one column that names the picture, every other one an attribute; or two, `image_id,slice`, a picture in as many as it likes.
+
+    Raises InputError naming what is wrong.
+    """
+    try:
+        raw = pd.read_csv(path, dtype="str", encoding="utf-8-sig", keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not a readable CSV ({error})") from None
+    raw.columns = [str(name).strip() for name in raw.columns]
+    key = next((name for name in KEYS if name in raw), None)
+    others = [name for name in raw.columns if name != key]
+    if key is None or not others:
+        raise InputError(
+            f"{path}: needs a column that names the picture ({', '.join(KEYS[:3])}) and at least one attribute; found {', '.join(raw.columns) or 'nothing'}"
+        )
+    if raw[key].isna().any():
+        raise InputError(f"{path}:{int(raw[key].isna().to_numpy().argmax()) + 2}: the row names no picture")
+    if others == ["slice"]:
+        raw = raw.dropna().assign(member="yes").drop_duplicates()
+        raw = raw.pivot_table(index=key, columns="slice", values="member", aggfunc="first").reset_index()
+        others = [name for name in raw.columns if name != key]
+    twice = raw[key].duplicated()
+    if twice.any():
+        raise InputError(
+            f"{path}:{int(twice.to_numpy().argmax()) + 2}: {raw[key][twice].iloc[0]!r} has more than one row"
+        )
+    table = pd.DataFrame({"key": raw[key].str.strip()})
+    for name in others:
+        numbers = pd.to_numeric(raw[name], errors="coerce")
+        table[OWN + str(name)] = numbers if (numbers.notna() | raw[name].isna()).all() else raw[name]
+    return Attributes(str(path), table)
+
+
+def join(images: pd.DataFrame, attributes: Attributes) -> tuple[pd.DataFrame, int]:
+    """Images with the attributes' columns, missing where no row names the picture, and the number of pictures that have any.
+
+    A row names a picture by its id, its path, its file name or its stem, tried in this order, where only one picture has it.
+    """
+    names = {
+        "id": images["image"],
+        "path": images["path"],
+        "name": images["path"].map(lambda path: Path(path).name),
+        "stem": images["path"].map(lambda path: Path(path).stem),
+    }
+    rows = pd.Series(range(len(attributes.table)), index=attributes.table["key"].to_numpy())
+    place = pd.Series(float("nan"), index=images.index)
+    for column in names.values():
+        unique = ~column.duplicated(keep=False)
+        place = place.fillna(column.where(unique).map(rows))
+    found = place.notna()
+    values = (
+        attributes.table.drop(columns="key").reindex(place.fillna(-1).astype(int)).set_index(images.index)
+    )
+    return images.assign(**{str(name): values[name] for name in values}), int(found.sum())

@@ -1,0 +1,69 @@
+"""A confidence threshold with a promise: conformal risk control of the share of objects missed, with clips as units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.matching import Ints, MatchTable
+from diagnostics.sweep import GRID, sums
+
+# Shares of missed objects that one may ask to stay below.
+RISKS = (0.1, 0.2, 0.3)
+
+
+@dataclass(frozen=True)
+class RiskControl:
+    """The highest threshold at which at most `risk` of a new clip's objects are missed, on average; None, and why, where there is none.
+
+    missed: mean share missed at that threshold, or at the lowest one where none serves. groups: clips with objects.
+    """
+
+    risk: float
+    confidence: float | None
+    missed: float | None
+    groups: int
+    note: str
+
+
+def control(table: MatchTable, group: Ints, risk: float) -> RiskControl:
+    """Conformal risk control (Angelopoulos et al. 2022): the largest t with n / (n + 1) * mean missed(t) + 1 / (n + 1) <= risk.
+
+    The mean runs over n clips with objects, missed(t) is a clip's share of objects without a hit at or above t, which only grows with t. It
+    promises mean missed <= risk for clips of the same kind: nothing carries over to another domain.
+    """
+    number = np.unique(group, return_inverse=True)[1]
+    missed = missed_by_group(table, number)
+    n = len(missed)
+    if n < 1 / risk - 1:
+        needed = int(np.ceil(1 / risk - 1 - 1e-9))
+        return RiskControl(
+            risk, None, None, n, f"not attainable from {n} clips with objects: {needed} are needed"
+        )
+    bound = n / (n + 1) * missed.mean(0) + 1 / (n + 1)
+    fits = np.flatnonzero(bound <= risk + 1e-12)
+    lowest = float(missed[:, 0].mean())
+    if not len(fits):
+        return RiskControl(
+            risk,
+            None,
+            lowest,
+            n,
+            f"infeasible: even at {GRID[0]:g} {lowest:.0%} of a clip's objects are missed",
+        )
+    return RiskControl(risk, float(GRID[fits[-1]]), float(missed[:, fits[-1]].mean()), n, "")
+
+
+def missed_by_group(table: MatchTable, number: Ints) -> np.ndarray:
+    """Share of missed objects of each group with objects at each threshold of GRID: (n, B), rising."""
+    hit, _ = table.flags(0.5)
+    groups = int(number.max(initial=-1)) + 1
+    member = (number[None, :] == np.arange(groups)[:, None])[:, :]
+    step = np.searchsorted(GRID, table.confidence, "right") - 1
+    lines = hit & (step >= 0)
+    found = sums(step[lines], table.image[lines], len(GRID), member)
+    counted = ~table.object_ignored[:, table.areas.index("all")]
+    objects = np.bincount(number[table.object_image[counted]], minlength=groups)
+    above = np.cumsum(found[:, ::-1], axis=1)[:, ::-1]
+    return 1 - above[objects > 0] / objects[objects > 0, None]
