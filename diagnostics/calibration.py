@@ -47,8 +47,7 @@ class Calibration:
 
 def expected_error(claimed: Floats, true: Floats, bins: int) -> float:
     """Mean absolute difference of claim and truth over equal-width bins, weighted by count; both arrays (n,) in [0, 1]."""
-    # A claim on an edge belongs to the bin below it, as in netcal: (0, 1/bins], (1/bins, 2/bins] ...
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], claimed, "left")
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], claimed, "right")
     count = np.bincount(place, minlength=bins)
     difference = np.bincount(place, claimed - true, minlength=bins)
     return float(np.abs(difference[count > 0]).sum() / max(count.sum(), 1))

@@ -1,10 +1,11 @@
 """Combinations of two attributes in which a detector fails most: searched for on one half of the clips, believed only on the other.
 
-The search is SliceLine's (Sagadeeva and Boehm, SIGMOD 2021) for at most two attributes, where all pairs can be counted outright.
+The search is in the manner of SliceLine (Sagadeeva and Boehm, SIGMOD 2021), for at most two attributes, where all pairs can be counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -32,12 +33,13 @@ COLUMNS = (
     "q",
     "confirmed",
 )
-# SliceLine's weight of error against size, and its smallest slice.
-ERROR_WEIGHT = 0.95
+# SliceLine's smallest slice.
 MIN_SIZE = 32
 MIN_SHARE = 0.01
 # Candidates taken into the confirming half: each costs some of its power.
 CANDIDATES = 5
+# z below which a candidate is not worth the power that testing it takes from the others.
+PROMISING = 1.5
 # Two candidates that share this much (intersection over union) of their rows are one finding.
 SAME = 0.8
 # False discovery rate that is accepted, and the smallest difference worth a person's time: every tenth object.
@@ -49,7 +51,7 @@ def discover(domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed
     """Slices by one or two attributes with more objects missed, or more false positives, than the rest of the domain: COLUMNS.
 
     An object is missed when nothing at or above the confidence hits it; a detection at or above it that hits nothing is false. count, groups,
-    rate (in the slice), rest (outside it) and p are of the confirming half alone. confirmed: q at most RATE and MIN_EFFECT more errors.
+    rate (in the slice), rest (outside it; for two attributes, in the worse of them without the other) and p are of the confirming half alone. confirmed: q at most RATE and MIN_EFFECT more errors.
     Empty below 2 * MIN_GROUPS clips: each half needs MIN_GROUPS.
     """
     if not domain.labelled.any() or int(domain.group_numbers.max(initial=-1)) + 1 < 2 * MIN_GROUPS:
@@ -118,64 +120,103 @@ def search(
     later = ~searched[owner]
     records = []
     for which in chosen:
-        inside = members[list(which)].all(axis=0)
         records.append(
             {
                 "kind": kind,
                 "slice": [names[i][1] for i in which],
                 "attributes": [names[i][0] for i in which],
-                **tested(inside[later], wrong[later], owner[later]),
+                **confirm([members[i, later] for i in which], wrong[later], owner[later]),
             }
         )
     return pd.DataFrame(records, columns=["kind", "slice", "attributes", *COLUMNS[4:10]])
 
 
 def candidates(names: list[tuple[str, str]], members: Any, wrong: Bools) -> list[tuple[int, ...]]:
-    """The best slices of the searched half: predicates by index, one or two of different attributes. members: (predicates, rows)."""
+    """The most promising slices of the searched half: predicates by index, one or two of different attributes. members: (predicates, rows).
+
+    All singles and pairs are counted by one product of matrices. They are ranked by the z of their error rate against the rest (for a pair,
+    against each of its attributes without the other, the weaker counting), because that is what the other half will test. SliceLine's
+    own score, relative error minus 5 % of relative smallness, turns down a slice of 5 % in which twice as much is missed.
+    """
     rows = len(wrong)
     if not rows or not wrong.any() or wrong.all():
         return []
-    ones = members.astype(np.float32)
+    ones = members.astype(np.float64)
     size, errors = ones @ ones.T, (ones * wrong) @ ones.T
-    average = wrong.mean()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        score = ERROR_WEIGHT * (errors / size / average - 1) - (1 - ERROR_WEIGHT) * (rows / size - 1)
-    score[size < max(MIN_SIZE, MIN_SHARE * rows)] = -np.inf
-    alone = np.diag(score)
-    ranked: list[tuple[float, tuple[int, ...]]] = [(float(s), (i,)) for i, s in enumerate(alone) if s > 0]
-    for i, j in combinations(range(len(names)), 2):
-        # A pair must say more than each of its two attributes alone.
-        if names[i][0] != names[j][0] and score[i, j] > max(alone[i], alone[j], 0):
-            ranked.append((float(score[i, j]), (i, j)))
+    alone_size, alone_errors = np.diag(size), np.diag(errors)
+    alone = _z(alone_size, alone_errors, rows - alone_size, wrong.sum() - alone_errors)
+    first = _z(size, errors, alone_size[:, None] - size, alone_errors[:, None] - errors)
+    together = np.minimum(first, first.T)
+    smallest = max(MIN_SIZE, MIN_SHARE * rows)
+    ranked: list[tuple[float, tuple[int, ...]]] = [
+        (float(alone[i]), (i,)) for i in range(len(names)) if alone_size[i] >= smallest
+    ]
+    ranked += [
+        (float(together[i, j]), (i, j))
+        for i, j in combinations(range(len(names)), 2)
+        if names[i][0] != names[j][0] and size[i, j] >= smallest
+    ]
     kept: list[tuple[int, ...]] = []
-    for _, which in sorted(ranked, reverse=True):
+    for z, which in sorted(ranked, reverse=True):
         inside = members[list(which)].all(axis=0)
-        if all(_alike(inside, members[list(other)].all(axis=0)) < SAME for other in kept):
+        if z > PROMISING and all(_alike(inside, members[list(other)].all(axis=0)) < SAME for other in kept):
             kept.append(which)
         if len(kept) == CANDIDATES:
             break
     return kept
 
 
+def _z(size: Floats, errors: Floats, other_size: Floats, other_errors: Floats) -> Floats:
+    """Z of the difference of two error rates, as if rows were independent; -inf where a side is empty."""
+    total = np.maximum(size + other_size, 1)
+    pooled = (errors + other_errors) / total
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(pooled * (1 - pooled) * (1 / size + 1 / other_size))
+        z = (errors / size - other_errors / other_size) / spread
+    return np.where((size > 0) & (other_size > 0) & (spread > 0), z, -np.inf)
+
+
 def _alike(first: Bools, second: Bools) -> float:
     return float((first & second).sum() / max((first | second).sum(), 1))
 
 
-def tested(inside: Bools, wrong: Bools, owner: Ints) -> dict[str, object]:
-    """Is the error rate inside higher than outside? One-sided, with groups as units (linearised difference of ratios, Student's t)."""
-    groups = np.unique(owner[inside])
-    count = int(inside.sum())
-    rate, rest = _mean(wrong[inside]), _mean(wrong[~inside])
-    result: dict[str, object] = {"count": count, "groups": len(groups), "rate": rate, "rest": rest}
-    result["share_of_errors"] = max(0.0, (rate - rest) * count / max(int(wrong.sum()), 1)) if count else 0.0
-    if len(groups) < MIN_GROUPS or count < MIN_SIZE or count == len(inside):
-        return result | {"p": float("nan")}
-    pull = np.where(inside, (wrong - rate) / count, -(wrong - rest) / (len(inside) - count))
-    by_group = np.bincount(owner, pull)
-    total = len(np.unique(owner))
-    spread = float(np.sqrt((by_group**2).sum() * total / (total - 1)))
-    p = float(stdtr(len(groups) - 1, -(rate - rest) / spread)) if spread > 0 else float(rate <= rest)
-    return result | {"p": p}
+def confirm(parts: Sequence[Bools], wrong: Bools, owner: Ints) -> dict[str, object]:
+    """Test a slice, given by the rows of its one or two attributes, against what is left of the domain, or, for two, of each of them alone.
+
+    Two attributes that each do harm make a bad pair without any interaction: it counts as found only where it is worse than either.
+    """
+    inside = np.logical_and.reduce(parts)
+    against = [~inside] if len(parts) == 1 else [part & ~inside for part in parts]
+    results = [harm(inside, other, wrong, owner) for other in against]
+    # The weaker of two comparisons decides.
+    rest, p = max(rest for rest, _ in results), max(p for _, p in results)
+    count, rate = int(inside.sum()), _mean(wrong[inside])
+    return {
+        "count": count,
+        "groups": len(np.unique(owner[inside])),
+        "rate": rate,
+        "rest": rest,
+        "share_of_errors": max(0.0, (rate - rest) * count / max(int(wrong.sum()), 1)) if count else 0.0,
+        "p": p,
+    }
+
+
+def harm(inside: Bools, other: Bools, wrong: Bools, owner: Ints) -> tuple[float, float]:
+    """Error rate of the others, and p that the rate inside is no higher: one-sided, groups as units (linearised difference of ratios, t).
+
+    p is NaN, which is no finding, below MIN_GROUPS groups or MIN_SIZE rows on a side.
+    """
+    rate, rest = _mean(wrong[inside]), _mean(wrong[other])
+    sides = [(len(np.unique(owner[side])), int(side.sum())) for side in (inside, other)]
+    if any(groups < MIN_GROUPS or rows < MIN_SIZE for groups, rows in sides):
+        return rest, float("nan")
+    pull = np.where(inside, (wrong - rate) / sides[0][1], 0.0) - np.where(
+        other, (wrong - rest) / sides[1][1], 0.0
+    )
+    total = len(np.unique(owner[inside | other]))
+    spread = float(np.sqrt((np.bincount(owner, pull) ** 2).sum() * total / (total - 1)))
+    freedom = min(groups for groups, _ in sides) - 1
+    return rest, float(stdtr(freedom, -(rate - rest) / spread)) if spread > 0 else float(rate <= rest)
 
 
 def _mean(values: Bools) -> float:

@@ -190,6 +190,7 @@ def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -
         return pd.DataFrame(
             {
                 "confidence": confidence,
+                "label": 0,
                 "outcome": np.where(hit, "hit", "background"),
                 "nearest_iou": np.where(hit, 0.8, 0.0),
             }
@@ -200,6 +201,43 @@ def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -
         0.19, abs=0.02
     )
     assert calibration.calibrate(outcomes(confidence).head(0)).d_ece is None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("decimals", [2, 6])
+def test_calibration_errors_equal_netcal_and_the_written_out_sum(decimals: int) -> None:
+    from netcal.metrics import ECE
+
+    rng = np.random.default_rng(decimals)
+    confidence = np.round(rng.uniform(0.05, 1, 3000), decimals)
+    hit = rng.random(3000) < confidence**1.5
+    label, overlap = rng.integers(0, 4, 3000), np.where(hit, rng.uniform(0.5, 1, 3000), 0.3)
+    found = calibration.calibrate(
+        pd.DataFrame(
+            {
+                "confidence": confidence,
+                "label": label,
+                "outcome": np.where(hit, "hit", "location"),
+                "nearest_iou": overlap,
+            }
+        )
+    )
+    assert found.d_ece == pytest.approx(
+        ECE(bins=20, detection=True).measure(confidence, hit.astype(int)), abs=1e-4
+    )
+    by_class = []
+    for k in range(4):
+        total = 0.0
+        for b in range(25):
+            inside = (label == k) & (confidence >= b / 25) & (confidence < (b + 1) / 25 if b < 24 else True)
+            if inside.any():
+                claimed, true = confidence[inside].mean(), np.where(hit, overlap, 0)[inside].mean()
+                total += inside.sum() / (label == k).sum() * abs(claimed - true)
+        by_class.append(total)
+    assert found.la_ece == pytest.approx(np.mean(by_class), abs=2e-3)
+    around = (confidence >= 0.4) & (confidence <= 0.6)
+    assert found.at_half.count == around.sum()
+    assert found.at_half.low < hit[around].mean() < found.at_half.high
 
 
 def naive_mmd(x: np.ndarray, y: np.ndarray, bandwidth: float) -> float:

@@ -1,0 +1,241 @@
+"""Slices: their differences, what one's own attributes add, and the search for combinations, on worlds whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import false_discovery_control
+
+from datasets.attributes import join, read_attributes
+from datasets.errors import InputError
+from datasets.tables import OWN
+from diagnostics import discovery, slices
+from diagnostics.comparison import compare
+from diagnostics.domain import Domain
+from diagnostics.matching import Detections
+from diagnostics.precision import accumulate, mean
+from diagnostics.risk import control
+from diagnostics.significance import benjamini_hochberg
+from tests.slice_worlds import PLANTED, planted_world
+from tests.worlds import make_domain
+
+
+def own_attributes(found: pd.DataFrame) -> list[set[tuple[str, str]]]:
+    """The parts of each confirmed finding that name an attribute of ours that is not the detector's doing."""
+    confirmed = found[found["confirmed"].astype(bool)] if len(found) else found
+    return [
+        {pair for pair in zip(row["attributes"], row["slice"], strict=True) if pair[0].startswith(OWN)}
+        for row in confirmed.to_dict("records")
+    ]
+
+
+def search(seed: int, *, planted: bool) -> list[set[tuple[str, str]]]:
+    domain, _ = planted_world(seed, planted=planted)
+    return own_attributes(discovery.discover(domain, slices.edges(domain), 0.05, seed=seed))
+
+
+def test_nothing_is_discovered_where_nothing_was_planted() -> None:
+    worlds = [any(search(seed, planted=False)) for seed in range(200, 220)]
+    # Asked for: none in 90 % of such worlds. Five or more of 20 would be a one-in-23 accident.
+    assert sum(worlds) <= 4
+
+
+def test_a_planted_combination_is_found_and_little_else() -> None:
+    findings = [search(seed, planted=True) for seed in range(200, 216)]
+    exact = sum(PLANTED in found for found in findings)
+    named = [part for found in findings for part in found if part]
+    wrong = sum(not part <= PLANTED for part in named)
+    assert exact >= 8
+    assert wrong <= 0.15 * len(named)
+
+
+def test_harm_of_one_attribute_is_not_blamed_on_a_pair() -> None:
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(30), 40)
+    harmful, idle = rng.random(1200) < 0.5, rng.random(1200) < 0.5
+    wrong = rng.random(1200) < np.where(harmful, 0.6, 0.2)
+    assert discovery.confirm([harmful], wrong, owner)["p"] < 1e-6
+    assert discovery.confirm([harmful, idle], wrong, owner)["p"] > 0.01
+
+
+def test_too_few_clips_are_not_searched() -> None:
+    domain = make_domain(clips=9, frames=20)
+    assert discovery.discover(domain, slices.edges(domain), 0.25, seed=0).empty
+
+
+def test_differences_of_slices_are_seldom_believed_without_reason() -> None:
+    believed, planted = 0, 0
+    for seed in range(12):
+        domain = make_domain(clips=20, frames=10, seed=seed, hit_rate=0.7)
+        rng = np.random.default_rng(seed)
+        coin = rng.choice(["heads", "tails", "edge"], len(domain.pictures))
+        worse = rng.choice(["open", "tunnel"], len(domain.pictures), p=[0.75, 0.25])
+        dark = set(domain.pictures["image"][worse == "tunnel"])
+        kept = ~(
+            domain.detections["image"].isin(dark).to_numpy() & (rng.random(len(domain.detections)) < 0.6)
+        )
+        domain = replace(
+            domain,
+            pictures=domain.pictures.assign(**{OWN + "coin": coin, OWN + "light": worse}),
+            detections=domain.detections[kept].reset_index(drop=True),
+            objects=domain.objects[kept],
+        )
+        table = slices.score(domain, slices.edges(domain), seed=seed)
+        sure = table["q"] <= 0.1
+        believed += bool((sure & (table["attribute"] == OWN + "coin")).any())
+        tunnel = table[table["slice"] == "tunnel"].iloc[0]
+        planted += bool(tunnel["q"] <= 0.1 and tunnel["difference"] < 0)
+        assert tunnel["recoverable"] == table["recoverable"].loc[table["attribute"] == OWN + "light"].max()
+    assert believed <= 2
+    assert planted >= 11
+
+
+def test_slice_numbers_equal_scoring_the_slice_alone() -> None:
+    domain = make_domain(clips=12, frames=10, seed=3)
+    cuts = slices.edges(domain)
+    table = slices.score(domain, cuts, seed=0)
+    for attribute, name, mask in slices.masks(domain, cuts):
+        row = table[(table["attribute"] == attribute) & (table["slice"] == name)].iloc[0]
+        alone = domain.subset(domain.labelled_pictures["image"][mask])
+        if row["boxes"] >= 30:
+            assert row["ap50"] == pytest.approx(mean(accumulate(alone.table)[0][:, 0]), abs=1e-12)
+        else:
+            assert np.isnan(row["ap50"])
+
+
+def test_benjamini_hochberg_equals_scipy() -> None:
+    p = np.random.default_rng(0).random(40) ** 2
+    np.testing.assert_allclose(benjamini_hochberg(p), false_discovery_control(p), atol=1e-12)
+    with_gap = np.insert(p, 3, np.nan)
+    found = benjamini_hochberg(with_gap)
+    assert np.isnan(found[3])
+    np.testing.assert_allclose(np.delete(found, 3), false_discovery_control(p), atol=1e-12)
+
+
+def two_detectors(seed: int, *, better: float) -> tuple[Domain, Detections, Detections]:
+    """A domain, a detector, and another of the same kind that finds `better` more of the objects."""
+    domain = make_domain(clips=20, frames=6, seed=seed, hit_rate=0.7)
+    rng = np.random.default_rng(seed + 500)
+    objects = domain.object_arrays
+
+    def detector(rate: float) -> Detections:
+        found = rng.random(len(objects.image)) < rate
+        return Detections(
+            objects.image[found],
+            objects.label[found],
+            objects.xywh[found] + rng.normal(0, 1, (found.sum(), 4)),
+            rng.beta(5, 2, found.sum()),
+        )
+
+    return domain, detector(0.7), detector(0.7 + better)
+
+
+def test_equal_detectors_are_seldom_told_apart_and_a_better_one_is() -> None:
+    false, found, covered = 0, 0, 0
+    for seed in range(60):
+        domain, alike, same = two_detectors(seed, better=0.0)
+        result = compare(
+            domain.object_arrays, alike, same, domain.group_numbers, n_classes=1, seed=seed, replicates=300
+        )
+        false += result.p <= 0.05
+        covered += result.interval.low <= 0 <= result.interval.high
+    for seed in range(8):
+        domain, alike, better = two_detectors(seed, better=0.2)
+        result = compare(
+            domain.object_arrays, better, alike, domain.group_numbers, n_classes=1, seed=seed, replicates=300
+        )
+        found += result.p <= 0.05 and result.difference > 0
+        assert result.difference == pytest.approx(result.first - result.second)
+    # 5 % of 60 is 3; 9 or more would be a one-in-300 accident.
+    assert false <= 8
+    assert covered >= 51
+    assert found >= 7
+
+
+def test_a_detector_compared_with_itself_differs_by_nothing() -> None:
+    domain = make_domain(clips=8, seed=1)
+    same = domain.detection_arrays
+    result = compare(domain.object_arrays, same, same, domain.group_numbers, n_classes=1, seed=0)
+    assert result.difference == pytest.approx(0, abs=1e-12)
+    assert result.p == 1
+
+
+def test_few_clips_are_not_compared() -> None:
+    domain = make_domain(clips=3, seed=1)
+    same = domain.detection_arrays
+    result = compare(domain.object_arrays, same, same, domain.group_numbers, n_classes=1, seed=0)
+    assert result.p is None
+    assert "3 independent clips" in result.note
+
+
+def test_a_promised_threshold_keeps_its_promise_on_new_clips() -> None:
+    risk, missed = 0.3, []
+    for seed in range(100):
+        domain = make_domain(clips=25, frames=4, seed=seed, hit_rate=0.85)
+        found = control(domain.table, domain.group_numbers, risk)
+        assert found.confidence is not None
+        fresh = make_domain(clips=10, frames=4, seed=seed + 10_000, hit_rate=0.85)
+        hit, _ = fresh.table.flags(0.5)
+        kept = hit & (fresh.table.confidence >= found.confidence)
+        by_clip = np.bincount(fresh.group_numbers[fresh.table.image[kept]], minlength=10)
+        objects = np.bincount(fresh.group_numbers[fresh.table.object_image], minlength=10)
+        missed.append(float(np.mean(1 - by_clip / objects)))
+    assert np.mean(missed) <= risk + 0.01
+    # And it is no empty promise: a threshold of nothing would miss far less.
+    assert np.mean(missed) >= risk - 0.1
+
+
+def test_a_promise_that_cannot_be_kept_is_not_made() -> None:
+    blind = make_domain(clips=25, hit_rate=0.5)
+    found = control(blind.table, blind.group_numbers, 0.1)
+    assert found.confidence is None
+    assert found.note.startswith("infeasible: even at 0.001")
+    few = make_domain(clips=6, hit_rate=0.95)
+    assert (
+        control(few.table, few.group_numbers, 0.1).note
+        == "not attainable from 6 clips with objects: 9 are needed"
+    )
+
+
+def images_table(names: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"image": names, "path": [f"/data/{name}" for name in names]})
+
+
+def test_attributes_are_joined_by_id_path_name_or_stem(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("weather,image,speed\nrain,a/1.jpg,30\nsun,/data/b/2.jpg,\nfog,3,70\nsnow,nobody,1\n")
+    images, count = join(images_table(["a/1.jpg", "b/2.jpg", "c/3.png", "d/1.jpg"]), read_attributes(file))
+    assert count == 3
+    assert images[OWN + "weather"].tolist()[:3] == ["rain", "sun", "fog"]
+    assert images[OWN + "speed"].tolist()[0] == 30
+    assert images[OWN + "weather"].isna().tolist() == [False, False, False, True]
+
+
+def test_a_picture_may_be_in_many_slices(tmp_path: Path) -> None:
+    file = tmp_path / "s.csv"
+    file.write_text("image_id,slice\n1.jpg,night\n1.jpg,rain\n2.jpg,rain\n")
+    images, count = join(images_table(["1.jpg", "2.jpg"]), read_attributes(file))
+    assert count == 2
+    assert images[OWN + "rain"].tolist() == ["yes", "yes"]
+    assert images[OWN + "night"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("weather\nrain\n", "needs a column that names the picture"),
+        ("image\na.jpg\n", "at least one attribute"),
+        ("image,weather\na.jpg,rain\na.jpg,sun\n", "s.csv:3: 'a.jpg' has more than one row"),
+        ("image,weather\na.jpg,rain\n,sun\n", "s.csv:3: the row names no picture"),
+        ("", "not a readable CSV"),
+    ],
+)
+def test_bad_attribute_files_are_named(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "s.csv"
+    file.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_attributes(file)
