@@ -42,6 +42,10 @@ test: $(READY) ## Lint, type-check and test everything
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -m pytest $(ARGS)
 
+.PHONY: bench
+bench: $(READY) ## Time the measuring core against other evaluators; writes docs/benchmark.md
+	@$(PYTHON) -m benchmarks.core $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## Resolve requirements.lock anew
 	@sh tools/lock.sh

@@ -12,8 +12,10 @@ from scipy.sparse import csr_array
 
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 
-# Weightings computed together: rows of 64 numbers keep numpy's loops long and a class's arrays within the cache.
-WEIGHTINGS_AT_ONCE = 128
+# Weightings computed together: as many as keep the arrays of an average class (weightings x claims, 8 bytes) within a cache of 1 MB, but
+# enough for numpy's loops to be long beside the calls.
+CACHED_NUMBERS = 1 << 17
+FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 128
 RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 # Points that, computed as k times .01, came out a rounding error above k / 100: a recall of exactly k / 100 does not reach them. It can
 # occur only where the number of objects is a multiple of this (10).
@@ -118,17 +120,20 @@ class Averager:
         following = np.searchsorted(claim, false)
         # False positives after the last claim of their class change nothing.
         before = following < self._limits[table.label[false] + 1]
+        # Claims that count are among the detections up to themselves.
+        counted = np.flatnonzero(self._base)
+        row = np.concatenate([following[before], counted])
+        column = np.concatenate([unit[table.image[false[before]]], self._owner[counted]])
         self._between = csr_array(
-            (np.ones(before.sum(), np.int32), (following[before], unit[table.image[false[before]]])),
-            shape=(len(claim), self.units),
+            (np.ones(len(row), np.int32), (row, column)), shape=(len(claim), self.units)
         )
         self._between.sum_duplicates()
         self._known: dict[tuple[int, int], Steps] = {}
-        counted = ~table.object_ignored[:, a] & (unit[table.object_image] >= 0)
+        objects = np.flatnonzero(~table.object_ignored[:, a] & (unit[table.object_image] >= 0))
         self._positives = csr_array(
             (
-                np.ones(counted.sum(), np.int32),
-                (table.object_label[counted], unit[table.object_image[counted]]),
+                np.ones(len(objects), np.int32),
+                (table.object_label[objects], unit[table.object_image[objects]]),
             ),
             shape=(table.n_classes, self.units),
         )
@@ -138,16 +143,21 @@ class Averager:
         hit, void = ((bits >> column) & 1 == 1 for bits in (self._hit, self._void))
         return hit | (self._in_range & ~void)
 
-    def __call__(self, weights: Ints | Bools) -> tuple[Floats, Floats]:
-        """Average precision and final recall, (K, T, R) each, for whole, not negative weights (R, units); NaN for a class without an object."""
+    def __call__(self, weights: Ints | Bools, *, single: bool = False) -> tuple[Floats, Floats]:
+        """Average precision and final recall, (K, T, R) each, for whole, not negative weights (R, units); NaN for a class without an object.
+
+        single: reckon in single precision, which is faster and right to the width of a recall point (some 1e-4) instead of to 1e-12.
+        """
         shape = (self.classes, len(self.columns), len(weights))
         average, recall = np.full(shape, np.nan), np.full(shape, np.nan)
-        for begin in range(0, len(weights), WEIGHTINGS_AT_ONCE):
-            part = slice(begin, begin + WEIGHTINGS_AT_ONCE)
-            self._fill(weights[part].astype(np.int32), average[..., part], recall[..., part])
+        claims = max(1, len(self._owner) // max(1, int((np.diff(self._limits) > 0).sum())))
+        at_once = min(max(CACHED_NUMBERS // claims, FEWEST_AT_ONCE), MOST_AT_ONCE)
+        for begin in range(0, len(weights), at_once):
+            part = slice(begin, begin + at_once)
+            self._fill(weights[part].astype(np.int32), average[..., part], recall[..., part], single)
         return average, recall
 
-    def _fill(self, weights: Whole, average: Floats, recall: Floats) -> None:
+    def _fill(self, weights: Whole, average: Floats, recall: Floats, single: bool) -> None:
         columns = np.ascontiguousarray(weights.T)
         positives, between = self._positives @ columns, self._between @ columns
         for label in range(self.classes):
@@ -156,10 +166,11 @@ class Averager:
                 continue
             mine = slice(*self._limits[label : label + 2])
             own = _columns(weights, self._owner[mine])
-            seen = np.cumsum(between[mine].T + own * self._base[mine], axis=1, dtype=np.int32)
+            seen = np.cumsum(np.ascontiguousarray(between[mine].T), axis=1, dtype=np.int32)
             total = np.where(present, positives[label], 1)
             for t, column in enumerate(self.columns):
-                average[label, t], recall[label, t] = _average(own, seen, self._steps(label, column), total)
+                steps = self._steps(label, column)
+                average[label, t], recall[label, t] = _average(own, seen, steps, total, single)
             average[label][:, ~present] = recall[label][:, ~present] = np.nan
 
     def _steps(self, label: int, column: int) -> Steps:
@@ -186,7 +197,7 @@ class Steps:
     before: Ints
 
 
-def _average(own: Whole, seen: Whole, steps: Steps, total: Whole) -> tuple[Floats, Floats]:
+def _average(own: Whole, seen: Whole, steps: Steps, total: Whole, single: bool) -> tuple[Floats, Floats]:
     """Average precision and final recall, (R,) each. own: (R, c) weights of claims. seen: (R, c) weight of the detections up to each."""
     if not len(steps.rows):
         return np.zeros(len(own)), np.zeros(len(own))
@@ -196,9 +207,10 @@ def _average(own: Whole, seen: Whole, steps: Steps, total: Whole) -> tuple[Float
         change = np.zeros((len(own), len(steps.changed) + 1), np.int32)
         np.cumsum(_columns(own, steps.changed) * steps.sign, axis=1, out=change[:, 1:])
         counted += _columns(change, steps.before)
-    precision = true / np.maximum(counted, 1, out=counted)
+    np.maximum(counted, 1, out=counted)
+    precision: Floats = np.divide(true, counted, dtype=np.float32) if single else true / counted
     np.maximum.accumulate(precision[:, ::-1], axis=1, out=precision[:, ::-1])
-    reached = points_reached(true, total)
+    reached = points_reached_single(true, total) if single else points_reached(true, total)
     points = precision[:, 0] * reached[:, 0] + np.vecdot(precision[:, 1:], reached[:, 1:] - reached[:, :-1])
     return points / len(RECALL_POINTS), true[:, -1] / total
 
@@ -226,6 +238,14 @@ def points_reached(true: Whole, total: Whole) -> Floats:
             RECALL_POINTS[some.astype(np.intp) - 1] > true[touchy] / total[touchy, None]
         )
     return reached
+
+
+def points_reached_single(true: Whole, total: Whole) -> Floats:
+    """The same in single precision, where a recall of exactly k hundredths always reaches its point. Right for totals up to 10^6."""
+    scale = ((len(RECALL_POINTS) - 1) / total).astype(np.float32)
+    reached: Floats = np.multiply(true, scale[:, None], dtype=np.float32)
+    reached += np.float32(1 + 2e-5)
+    return np.floor(reached, out=reached)
 
 
 def accumulate(table: MatchTable, *, area: str = "all", images: Bools | None = None) -> tuple[Floats, Floats]:

@@ -81,6 +81,8 @@ def read_detections(path: Path, truth: Truth) -> Detections:
     label = numbers(results.category_id, truth.categories)
     # pycocotools ignores categories it does not know.
     known = label >= 0
+    if known.all():
+        return Detections(image, label, results.xywh, results.score)
     return Detections(image[known], label[known], results.xywh[known], results.score[known])
 
 

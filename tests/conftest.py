@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports ultralytics or fiftyone: see train/environment.py.
 _SANDBOX = Path(tempfile.mkdtemp(prefix="shiftscope-tests-"))
@@ -25,6 +26,9 @@ os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
 
 import train  # noqa: E402, F401
 
+# A busy machine is slow: that is no failure of what is tested.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 SCRIPT = str(Path(sys.executable).with_name("shiftscope"))
 
 
@@ -89,6 +93,14 @@ def run_script(*arguments: str, cwd: Path, timeout: float = 600, **environment: 
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
+
+
+def complaint(outcome: Outcome) -> str:
+    """The one line that a refused command leaves behind."""
+    assert "Traceback" not in outcome.stderr
+    lines = [line for line in outcome.stderr.splitlines() if line.startswith("shiftscope: ")]
+    assert len(lines) == 1, outcome.stderr
+    return lines[0]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from datasets.world import DASHCAM, DRONE, Plan, build_world
-from tests.conftest import SCRIPT, run_script
-from tests.test_matching import TWELVE, oracle, random_problem
+from tests.conftest import SCRIPT, complaint, run_script
 from train.training import ARCHITECTURE
 
 
@@ -38,14 +37,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save(str(folder / "run" / "weights" / "best.pt"))
     (folder / "run" / "args.yaml").write_text(f"imgsz: 256\ndata: {folder / 'home' / 'data.yaml'}\n")
     return folder
-
-
-def complaint(outcome) -> str:
-    """The one line that a refused command leaves behind."""
-    assert "Traceback" not in outcome.stderr
-    lines = [line for line in outcome.stderr.splitlines() if line.startswith("shiftscope: ")]
-    assert len(lines) == 1, outcome.stderr
-    return lines[0]
 
 
 @pytest.mark.parametrize(
@@ -204,63 +195,6 @@ def test_next_ranks_a_pool(place: Path) -> None:
     assert [p["rank"] for p in result["next"]] == [1, 2, 3, 4, 5]
     with (place / "picks" / "next.csv").open() as handle:
         assert len(list(csv.DictReader(handle))) == 5
-
-
-def test_score_equals_pycocotools_whole_and_by_slice(tmp_path: Path) -> None:
-    problem = random_problem(np.random.default_rng(42))
-    classes, images, objects, detections = problem
-    truth = {
-        "images": [{"id": 10 * i} for i in range(images)],
-        "categories": [{"id": k + 1} for k in range(classes)],
-        "annotations": [
-            {"id": n, "image_id": 10 * i, "category_id": k + 1, "bbox": b, "area": a, "iscrowd": int(c)}
-            for n, (i, k, b, a, c) in enumerate(objects)
-        ],
-    }
-    found = [{"image_id": 10 * i, "category_id": k + 1, "bbox": b, "score": s} for i, k, b, s in detections]
-    (tmp_path / "gt.json").write_text(json.dumps(truth, default=float))
-    (tmp_path / "dt.json").write_text(json.dumps(found, default=float))
-    half = list(range(0, images, 2))
-    (tmp_path / "s.csv").write_text("image_id,slice\n" + "".join(f"{10 * i},even\n" for i in half))
-    (tmp_path / "g.csv").write_text("image_id,group\n" + "".join(f"{10 * i},g{i}\n" for i in range(images)))
-    outcome = run_script(
-        "score",
-        "--ground-truth",
-        "gt.json",
-        "--predictions",
-        "dt.json",
-        "--slices",
-        "s.csv",
-        "--groups",
-        "g.csv",
-        "--bootstrap",
-        "200",
-        cwd=tmp_path,
-    )
-    assert outcome.code == 0, outcome.stderr
-    result = json.loads(outcome.stdout)
-
-    def numbers(entry: dict) -> list[float]:
-        return [-1 if entry[name] is None else entry[name] for name in TWELVE]
-
-    np.testing.assert_allclose(numbers(result["overall"]), oracle(problem), atol=1e-9)
-    np.testing.assert_allclose(numbers(result["slices"][0]), oracle(problem, half), atol=1e-9)
-    assert result["slices"][0]["images"] == len(half)
-    assert (
-        result["bootstrap"]["ap50"]["low"] <= result["overall"]["ap50"] <= result["bootstrap"]["ap50"]["high"]
-    )
-
-
-def test_score_names_what_it_does_not_know(tmp_path: Path) -> None:
-    (tmp_path / "gt.json").write_text(
-        json.dumps({"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": []})
-    )
-    (tmp_path / "dt.json").write_text(
-        json.dumps([{"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}])
-    )
-    outcome = run_script("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
-    assert outcome.code == 2
-    assert "first ids [7]" in complaint(outcome)
 
 
 def test_world_renders_what_its_dials_say(tmp_path: Path) -> None:

@@ -149,6 +149,18 @@ def test_points_reached_equal_the_search_pycocotools_does() -> None:
     np.testing.assert_array_equal(points_reached(true, total), expected)
 
 
+def test_single_precision_is_right_to_a_recall_point() -> None:
+    rng, close = np.random.default_rng(4), []
+    for _ in range(20):
+        problem = random_problem(rng, decimals=6)
+        averager, weights = Averager(table_of(problem)), rng.integers(0, 4, (30, problem[1]))
+        double, single = averager(weights)[0], averager(weights, single=True)[0]
+        np.testing.assert_allclose(single, double, atol=0.02)
+        close += (np.abs(single - double) < 1e-6)[np.isfinite(double)].tolist()
+    # The two part only where a recall lands on one of the ten points that rounding lifts.
+    assert np.mean(close) > 0.9
+
+
 def test_a_detection_costs_at_most_24_bytes() -> None:
     workload = make("coco", times=1)
     table = match(workload.objects, workload.detections, n_images=workload.n_images, n_classes=80)

@@ -1,0 +1,233 @@
+"""`shiftscope score` and the reader of COCO results: equal to pycocotools, the same by the fast and the slow way, and clear about bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from datasets import results as reader
+from datasets.errors import InputError
+from diagnostics.precision import TWELVE
+from reports.scoring import score
+from tests.conftest import complaint, run_script
+from tests.oracles import Problem, coco_json, pycocotools_twelve, random_problem
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "coco_oracle"
+
+
+def write_problem(problem: Problem, folder: Path) -> tuple[Path, Path]:
+    """The problem's two files; picture and category ids are not their numbers."""
+    truth, found = coco_json(problem)
+    for entry in (*truth["annotations"], *found):
+        entry["image_id"], entry["category_id"] = 10 * entry["image_id"], entry["category_id"] + 1
+    truth["images"] = [{"id": 10 * entry["id"]} for entry in truth["images"]]
+    truth["categories"] = [{"id": entry["id"] + 1, "name": "c"} for entry in truth["categories"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gt.json").write_text(json.dumps(truth, default=float))
+    (folder / "dt.json").write_text(json.dumps(found, default=float))
+    return folder / "gt.json", folder / "dt.json"
+
+
+def numbers(entry: dict) -> list[float]:
+    return [-1 if entry[name] is None else entry[name] for name in TWELVE]
+
+
+def test_the_command_equals_pycocotools_whole_and_by_slice(tmp_path: Path) -> None:
+    problem = random_problem(np.random.default_rng(42))
+    images = problem[1]
+    write_problem(problem, tmp_path)
+    half = list(range(0, images, 2))
+    (tmp_path / "s.csv").write_text("image_id,slice\n" + "".join(f"{10 * i},even\n" for i in half))
+    (tmp_path / "g.csv").write_text("image_id,group\n" + "".join(f"{10 * i},g{i}\n" for i in range(images)))
+    files = [
+        "--ground-truth",
+        "gt.json",
+        "--predictions",
+        "dt.json",
+        "--slices",
+        "s.csv",
+        "--groups",
+        "g.csv",
+    ]
+    outcome = run_script("score", *files, "--bootstrap", "200", cwd=tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    result = json.loads(outcome.stdout)
+    np.testing.assert_allclose(numbers(result["overall"]), pycocotools_twelve(problem), atol=1e-9)
+    np.testing.assert_allclose(numbers(result["slices"][0]), pycocotools_twelve(problem, half), atol=1e-9)
+    assert result["slices"][0]["images"] == len(half)
+    bounds = result["bootstrap"]["ap50"]
+    assert bounds["low"] <= result["overall"]["ap50"] <= bounds["high"]
+    assert [entry["category_id"] for entry in result["sweep"]["classes"]] == list(range(1, problem[0] + 1))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the official example is not at hand")
+def test_the_official_example_gives_the_official_numbers() -> None:
+    result = score(
+        SHARED / "instances_val2014_100.json", SHARED / "instances_val2014_fakebbox100_results.json"
+    )
+    official = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564]
+    np.testing.assert_allclose(numbers(result["overall"]), official, atol=5.1e-4)
+
+
+def test_a_baseline_is_compared_pair_by_pair(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    objects = [(i, 0, [20.0, 20.0, 50.0, 50.0], 2500.0, False) for i in range(40)]
+    worse = [(i, 0, o[2], float(rng.random())) for i, o in enumerate(objects) if i % 2]
+    better = [(i, 0, o[2], float(rng.random())) for i, o in enumerate(objects)]
+    gt, dt = write_problem((1, 40, objects, better), tmp_path)
+    _, other = write_problem((1, 40, objects, worse), tmp_path / "other")
+    groups = tmp_path / "g.csv"
+    groups.write_text("image_id,group\n" + "".join(f"{10 * i},clip {i // 4}\n" for i in range(40)))
+    result = score(gt, dt, baseline=other, groups=groups, bootstrap=300)
+    found = result["baseline"]
+    assert found["difference"] == pytest.approx(result["overall"]["ap50"] - found["ap50"])
+    assert found["low"] > 0.3
+    # Ten clips: the smallest p a swap can give is about 2 in 1,024.
+    assert found["p"] < 0.02
+    assert found["units"] == 10
+
+
+@pytest.mark.parametrize(
+    ("ground_truth", "predictions", "message"),
+    [
+        ({}, [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "first ids [7]"),
+        (
+            {},
+            [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1], "score": 1}],
+            "detection 0 lacks a usable",
+        ),
+        ({}, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}], "detection 0 lacks a usable"),
+        ({}, {"a": 1}, "is a list of detections; found an object with a"),
+        ({"images": [{}]}, [], "every image and category needs an id"),
+        ({"images": [{"id": 1}, {"id": "x"}]}, [], "all of one kind"),
+        (
+            {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1]}]},
+            [],
+            "annotation 0 lacks a usable",
+        ),
+        ({"annotations": [None]}, [], "annotation 0 lacks a usable"),
+        ({"annotations": 3}, [], "has the lists images, annotations and categories"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, ground_truth: dict, predictions: object, message: str) -> None:
+    whole = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": [], **ground_truth}
+    (tmp_path / "gt.json").write_text(json.dumps(whole))
+    (tmp_path / "dt.json").write_text(json.dumps(predictions))
+    with pytest.raises(InputError, match=r"gt\.json|dt\.json") as caught:
+        score(tmp_path / "gt.json", tmp_path / "dt.json")
+    assert message in str(caught.value)
+
+
+def test_the_command_ends_with_code_2(tmp_path: Path) -> None:
+    (tmp_path / "gt.json").write_text('{"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": []}')
+    (tmp_path / "dt.json").write_text(
+        '[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, NaN], "score": 1}]'
+    )
+    outcome = run_script("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
+    assert outcome.code == 2
+    assert "detection 0 has a coordinate or score that is not finite" in complaint(outcome)
+
+
+@pytest.mark.parametrize(
+    ("csv", "message"),
+    [
+        ("image_id,clip\n1,a\n", "needs the columns image_id and slice"),
+        ("image_id,slice\n9,a\n", "s.csv:2: image_id '9' is not in the ground truth"),
+        ("image_id,slice\n1\n", "s.csv:2: image_id '1' is not in the ground truth"),
+        ("", "needs the columns"),
+    ],
+)
+def test_bad_slices_are_named(tmp_path: Path, csv: str, message: str) -> None:
+    (tmp_path / "gt.json").write_text('{"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": []}')
+    (tmp_path / "dt.json").write_text("[]")
+    (tmp_path / "s.csv").write_text(csv)
+    with pytest.raises(InputError) as caught:
+        score(tmp_path / "gt.json", tmp_path / "dt.json", slices=tmp_path / "s.csv")
+    assert message in str(caught.value)
+
+
+def entries(ids: SearchStrategy) -> SearchStrategy:
+    finite = st.floats(-1e6, 1e6, allow_nan=False)
+    return st.lists(
+        st.fixed_dictionaries(
+            {
+                "image_id": ids,
+                "category_id": st.integers(0, 90),
+                "bbox": st.lists(finite, min_size=4, max_size=4),
+                "score": st.floats(0, 1),
+            },
+            optional={
+                "segmentation": st.just({"size": [1, 2], "counts": "abc"}),
+                "note": st.text(max_size=5),
+            },
+        ),
+        min_size=1,
+        max_size=6,
+    )
+
+
+@given(
+    found=entries(st.integers(-(2**40), 2**40))
+    | entries(st.text(max_size=6) | st.sampled_from(["a},{b", '"}, {"', "ü.jpg"])),
+    style=st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 1}, {"ensure_ascii": False}]),
+)
+def test_both_ways_of_reading_agree(found: list, style: dict) -> None:
+    content = json.dumps(found, **style).encode("utf-8", "surrogatepass")
+    slow = reader._slow(Path("x.json"), json.loads(content))
+    fast = reader._fast(content)
+    if fast is not None:
+        assert fast.image_id.tolist() == slow.image_id.tolist()
+        assert fast.category_id.tolist() == slow.category_id.tolist()
+        np.testing.assert_array_equal(fast.xywh, slow.xywh)
+        np.testing.assert_array_equal(fast.score, slow.score)
+
+
+def test_the_usual_ways_of_writing_are_read_the_fast_way() -> None:
+    found = [{"image_id": 3, "category_id": 1, "bbox": [1, 2, 3.5, 4], "score": 0.25}] * 3
+    for style in ({}, {"separators": (",", ":")}):
+        assert reader._fast(json.dumps(found, **style).encode()) is not None
+    named = [{**entry, "image_id": "a.jpg"} for entry in found]
+    assert reader._fast(json.dumps(named).encode()) is not None
+
+
+anything: SearchStrategy = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["image_id", "category_id", "bbox", "score", "x"]), inner, max_size=5
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    content=st.binary(max_size=60) | anything.map(lambda value: json.dumps(value).encode("utf-8", "ignore"))
+)
+def test_whatever_is_in_the_file_only_input_errors_come_out(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "dt.json"
+    path.write_bytes(content)
+    try:
+        found = reader.read_results(path)
+    except InputError as error:
+        named = "dt.json" in str(error)
+    else:
+        named = len(found.image_id) == len(found.score) == len(found.xywh) == len(found.category_id)
+    assert named
+
+
+def test_scoring_does_not_wait_for_pandas() -> None:
+    code = "import reports.cli, reports.scoring, sys; print([m for m in ('pandas', 'torch', 'fiftyone') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
