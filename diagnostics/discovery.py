@@ -73,6 +73,8 @@ def discover(domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed
         name: domain.parts(name, domain.detection_arrays)[domain.table.row[shown]]
         for name in OBJECT_ATTRIBUTES
     }
+    # Where there is less to find, more of what is found is false: the number of objects explains nothing.
+    false_pictures = pictures.drop(columns="density")
     parts = [
         search(
             "missed",
@@ -85,7 +87,7 @@ def discover(domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed
         ),
         search(
             "false positive",
-            pictures,
+            false_pictures,
             box_parts,
             domain.table.image[shown],
             ~hit[shown],

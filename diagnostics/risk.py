@@ -8,6 +8,7 @@ import numpy as np
 
 from diagnostics.matching import Ints, MatchTable
 from diagnostics.sweep import GRID, sums
+from diagnostics.wording import fraction, percent
 
 # Shares of missed objects that one may ask to stay below.
 RISKS = (0.1, 0.2, 0.3)
@@ -50,7 +51,7 @@ def control(table: MatchTable, group: Ints, risk: float) -> RiskControl:
             None,
             lowest,
             n,
-            f"infeasible: even at {GRID[0]:g} {lowest:.0%} of a clip's objects are missed",
+            f"infeasible: even at {fraction(float(GRID[0]))} {percent(lowest)} of a clip's objects are missed",
         )
     return RiskControl(risk, float(GRID[fits[-1]]), float(missed[:, fits[-1]].mean()), n, "")
 

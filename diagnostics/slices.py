@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ DENSITIES = (
 )
 # The largest clips are listed one by one; more would fill the page without adding a pattern.
 MAX_CLIPS = 12
-# Objects' worth of the whole that a slice's AP is drawn towards before slices are ranked: an AP from 30 objects is half noise.
+# Objects' worth of "no different" that a slice's difference is drawn towards before slices are ranked: from 30 objects it is half noise.
 SHRINKAGE = 30
 
 
@@ -130,9 +131,9 @@ def score(domain: Domain, cuts: dict[str, Floats], *, seed: int) -> pd.DataFrame
     """Every slice of a domain: COLUMNS.
 
     ap, ap50, ap75, max_recall and the interval ap50_low, ap50_high; best_f1 and the threshold that reaches it. difference is AP50 minus that
-    of the whole domain, p and q (Benjamini-Hochberg over the domain's slices) say how sure it is; recoverable is the AP50 that the
-    domain would gain, by share of objects, if the slice were as good as the whole, drawn towards it for small slices. A slice below
-    MIN_BOXES objects has no AP (NaN and a note). A domain without labels has one row, without AP.
+    of the whole domain (of the mean over ranges, for slices of objects), p and q (Benjamini-Hochberg over the domain's slices) say how
+    sure it is; recoverable is what the domain would gain, by share of objects, if the slice were no worse, drawn towards none for small
+    slices. A slice below MIN_BOXES objects has no AP (NaN and a note). A domain without labels has one row, without AP.
     """
     if not domain.labelled.any():
         row = {
@@ -146,15 +147,14 @@ def score(domain: Domain, cuts: dict[str, Floats], *, seed: int) -> pd.DataFrame
         row |= dict.fromkeys(NUMBERS, float("nan")) | {"note": "no labels: AP cannot be measured"}
         return pd.DataFrame([row], columns=list(COLUMNS))
     resampled = Resampled(domain, seed)
-    pictures = masks(domain, cuts)
-    records = picture_slices(domain, pictures, resampled)
+    records = picture_slices(domain, masks(domain, cuts), resampled)
     for attribute, (_, names) in OBJECT_ATTRIBUTES.items():
         records += object_slices(domain, attribute, names, resampled)
     table = pd.DataFrame(records, columns=list(COLUMNS))
-    whole = table.loc[0, "ap50"]
     boxes = table["boxes"].to_numpy(float)
-    shrunk = (boxes * table["ap50"] + SHRINKAGE * whole) / (boxes + SHRINKAGE)
-    table["recoverable"] = (boxes / max(boxes[0], 1)) * np.maximum(0, whole - shrunk)
+    # The difference of a small slice is drawn towards none before it is weighed by the slice's share of the objects.
+    shrunk = table["difference"] * boxes / (boxes + SHRINKAGE)
+    table["recoverable"] = (boxes / max(boxes[0], 1)) * np.maximum(0, -shrunk)
     table["q"] = benjamini_hochberg(table["p"].to_numpy(float))
     return table
 
@@ -169,27 +169,44 @@ class Resampled:
         self.drawn = draws(np.random.default_rng(seed), count)
         self.jackknife = left_out(count, seed)
         self.ones = np.ones((1, count), np.int32)
-        curve = ApBootstrap(domain.table, self.group)
-        self.whole_point = float(curve(self.ones)[0])
-        self.whole = curve(self.drawn) if count >= MIN_GROUPS else np.zeros(0)
+        self.whole = self.resample(ApBootstrap(domain.table, self.group))
 
-    def judge(self, curve: ApBootstrap) -> tuple[Interval, float]:
-        """The interval of a slice's AP50, and the p of its difference to the whole (NaN where there are too few groups)."""
-        count = len(curve.groups)
-        if count < MIN_GROUPS:
-            words = "clip" if count == 1 else "clips"
-            note = f"no interval: {count} independent {words}, {MIN_GROUPS} are needed"
-            return Interval(None, None, count, note), float("nan")
-        point = float(curve(self.ones[:, curve.groups])[0])
-        values = curve(self.drawn[:, curve.groups])
-        interval = Interval(
-            *bca(values, point, curve(self.jackknife[:, curve.groups]), count), count, note_for(count)
-        )
-        difference = point - self.whole_point
-        spread = float(np.nanstd(values - self.whole)) * (count / (count - 1)) ** 0.5
+    def resample(self, curve: ApBootstrap) -> Sample:
+        """AP50 of a slice as it is, in every draw, and in every jackknife."""
+        groups = curve.groups
+        point = float(curve(self.ones[:, groups])[0]) if len(groups) else float("nan")
+        if len(groups) < MIN_GROUPS:
+            return Sample(len(groups), point, np.full(len(self.drawn), np.nan), np.zeros(0))
+        return Sample(len(groups), point, curve(self.drawn[:, groups]), curve(self.jackknife[:, groups]))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """AP50 of a slice: its point, draws (R,) and jackknife (J,); the draws are NaN and the jackknife empty below MIN_GROUPS groups."""
+
+    groups: int
+    point: float
+    drawn: Floats
+    jackknife: Floats
+
+    def interval(self) -> Interval:
+        """The 95 % interval of AP50, or why there is none."""
+        if not len(self.jackknife):
+            words = "clip" if self.groups == 1 else "clips"
+            note = f"no interval: {self.groups} independent {words}, {MIN_GROUPS} are needed"
+            return Interval(None, None, self.groups, note)
+        low, high = bca(self.drawn, self.point, self.jackknife, self.groups)
+        return Interval(low, high, self.groups, note_for(self.groups))
+
+    def against(self, reference: Sample) -> tuple[float, float]:
+        """Difference to a reference drawn together with it, and its p (NaN below MIN_GROUPS groups)."""
+        difference = self.point - reference.point
+        if not len(self.jackknife):
+            return difference, float("nan")
+        spread = float(np.nanstd(self.drawn - reference.drawn)) * (self.groups / (self.groups - 1)) ** 0.5
         # Student's t with the slice's own groups: a bootstrap from few groups is too narrow (see `intervals.bca`).
-        p = 2 * float(stdtr(count - 1, -abs(difference) / spread)) if spread > 0 else float("nan")
-        return interval, p
+        p = 2 * float(stdtr(self.groups - 1, -abs(difference) / spread)) if spread > 0 else float("nan")
+        return difference, p
 
 
 def picture_slices(
@@ -204,18 +221,16 @@ def picture_slices(
     records = []
     for i, (attribute, name, mask) in enumerate(slices):
         groups = len(np.unique(domain.group_numbers[mask]))
-        interval, p = Interval(None, None, groups), float("nan")
+        sample = Sample(groups, float(numbers["ap50"][i]), np.full(1, np.nan), np.zeros(0))
         if boxes[i] >= MIN_BOXES:
-            interval, p = resampled.judge(ApBootstrap(table, resampled.group, images=mask))
+            sample = resampled.resample(ApBootstrap(table, resampled.group, images=mask))
+        difference, p = sample.against(resampled.whole)
         top, confidence = best(sweep(table, images=mask))
         values = {key: float(column[i]) for key, column in numbers.items()}
         values |= {"best_f1": none_to_nan(top), "best_confidence": none_to_nan(confidence)}
-        values |= {
-            "difference": values["ap50"] - resampled.whole_point,
-            "p": p if attribute != "all" else float("nan"),
-        }
+        values |= {"difference": difference, "p": p if attribute != "all" else float("nan")}
         records.append(
-            record(domain, attribute, name, int(mask.sum()), int(boxes[i]), groups, values, interval)
+            record(domain, attribute, name, int(mask.sum()), int(boxes[i]), groups, values, sample.interval())
         )
     return records
 
@@ -223,26 +238,49 @@ def picture_slices(
 def object_slices(
     domain: Domain, attribute: str, names: Sequence[str], resampled: Resampled
 ) -> list[dict[str, object]]:
-    """Slices made of the objects in a range; detections outside it that match nothing are left out, as in COCO's area ranges."""
+    """Slices made of the objects in a range; detections outside it that match nothing are left out, as in COCO's area ranges.
+
+    With them goes most of what is false, so a range is compared not with the whole domain but with the mean of the ranges, by objects.
+    """
     table = domain.object_table(attribute)
+    everything = np.ones((1, table.n_images), bool)
+    counted = {name: ~table.object_ignored[:, table.areas.index(name)] for name in names}
+    weight = {name: int(mask.sum()) for name, mask in counted.items() if mask.sum() >= MIN_BOXES}
+    samples = {name: resampled.resample(ApBootstrap(table, resampled.group, area=name)) for name in weight}
+    reference = mean_of(list(samples.values()), list(weight.values()))
     records = []
-    for name in names:
-        counted = ~table.object_ignored[:, table.areas.index(name)]
-        boxes, owners = int(counted.sum()), np.unique(table.object_image[counted])
-        if not boxes:
+    for name, mask in counted.items():
+        owners = np.unique(table.object_image[mask])
+        if not len(owners):
             continue
         groups = len(np.unique(domain.group_numbers[owners]))
-        interval, p = Interval(None, None, groups), float("nan")
-        if boxes >= MIN_BOXES:
-            curve = ApBootstrap(table, resampled.group, area=name)
-            interval, p = resampled.judge(curve)
-        numbers = headlines(table, name, np.ones((1, table.n_images), bool))
+        numbers = headlines(table, name, everything)
         values = {key: float(column[0]) for key, column in numbers.items()}
         # A threshold for objects of one size cannot be set: which size a false positive belongs to is unknown.
         values |= {"best_f1": float("nan"), "best_confidence": float("nan")}
-        values |= {"difference": values["ap50"] - resampled.whole_point, "p": p}
-        records.append(record(domain, attribute, name, len(owners), boxes, groups, values, interval))
+        interval, difference, p = Interval(None, None, groups), float("nan"), float("nan")
+        if name in samples:
+            interval = samples[name].interval()
+            if len(samples) > 1:
+                difference, p = samples[name].against(reference)
+        values |= {"difference": difference, "p": p}
+        records.append(
+            record(domain, attribute, name, len(owners), int(mask.sum()), groups, values, interval)
+        )
     return records
+
+
+def mean_of(samples: Sequence[Sample], weights: Sequence[int]) -> Sample:
+    """The weighted mean of slices drawn together; those without draws have no say."""
+    used = [
+        (sample, weight) for sample, weight in zip(samples, weights, strict=True) if len(sample.jackknife)
+    ]
+    if not used:
+        return Sample(0, float("nan"), np.full(1, np.nan), np.zeros(0))
+    share = np.array([weight for _, weight in used], float) / sum(weight for _, weight in used)
+    point = float(sum(s * sample.point for s, (sample, _) in zip(share, used, strict=True)))
+    drawn = sum(s * sample.drawn for s, (sample, _) in zip(share, used, strict=True))
+    return Sample(0, point, np.asarray(drawn), np.zeros(0))
 
 
 def headlines(table: MatchTable, area: str, chosen: Bools) -> dict[str, Floats]:

@@ -84,6 +84,16 @@ def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
     if table.empty:
         return None
     table["label"] = [label(row["attribute"], row["slice"]) for row in table.to_dict("records")]
+    # Slices of one attribute stay together, also those that one domain lacks.
+    order = {
+        key: i
+        for i, key in enumerate(
+            dict.fromkeys(zip(findings.slices["attribute"], findings.slices["slice"], strict=True))
+        )
+    }
+    first = {attribute: i for i, (attribute, _) in reversed(list(enumerate(order)))}
+    rank = [(first[a], order[a, n]) for a, n in zip(table["attribute"], table["slice"], strict=True)]
+    table = table.iloc[sorted(range(len(table)), key=lambda i: rank[i])]
     return Markup(figures.slices("AP50 of each slice with its 95 % interval, by domain", table, palette))
 
 
@@ -124,6 +134,8 @@ def combinations(findings: Findings) -> dict[str, Any]:
 def combination(row: dict[Any, Any]) -> str:
     """One confirmed combination as a sentence."""
     names = " and ".join(label(a, v) for a, v in zip(row["attributes"], row["slice"], strict=True))
+    if row["kind"] != "missed":
+        names = names.replace("objects", "detections")
     what, done = ("objects", "missed") if row["kind"] == "missed" else ("detections", "false")
     return (
         f"{row['domain']}, {names}: {percent(row['rate'])} of {row['count']:,} {what} are {done}, {percent(row['rest'])} elsewhere "
