@@ -16,6 +16,9 @@ MIN_BIN = 10
 # Below this home support of the real world's sizes, sizes cannot be matched.
 MIN_SUPPORT = 0.5
 SMALLEST_GAP = 0.05
+# Sizes within a quarter of each other are the same; pictures shown more than four times as large cost sixteen times as much to look at.
+SAME_SIZE = 1.25
+MAX_FACTOR = 4.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,18 @@ def recovery(
     return Recovery(
         name, start, end, (end - start) / gap, low, high, len(before.labelled_pictures), size_factor
     )
+
+
+def size_factors(home: Domain, away: Domain) -> tuple[float, float]:
+    """How much larger and how much smaller to show the real world's pictures, so that one of the two looks has the sizes of home.
+
+    The factor that brings the median object to home's, at most MAX_FACTOR, on its side; 2 or 1/2 on the other, as the control.
+    """
+    sides = [np.median(domain.network_sides) if len(domain.network_sides) else 1.0 for domain in (home, away)]
+    wanted = float(np.clip(sides[0] / max(sides[1], 1e-9), 1 / MAX_FACTOR, MAX_FACTOR))
+    larger = wanted if wanted > SAME_SIZE else 2.0
+    smaller = wanted if wanted < 1 / SAME_SIZE else 0.5
+    return larger, smaller
 
 
 def found_objects(domain: Domain, confidence: float) -> Bools:

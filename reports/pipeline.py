@@ -15,7 +15,7 @@ from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.source import locate, open_source
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
-from diagnostics.counterfactuals import Recovery, ap50, recovery
+from diagnostics.counterfactuals import Recovery, ap50, recovery, size_factors
 from diagnostics.domain import Domain
 from reports.findings import Findings, find, focus_of
 from reports.progress import Reporter
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAX_TRAINING = 1000
 # Pictures each second look is taken at.
 MAX_SECOND_LOOK = 100
+MIN_SECOND_LOOK = 30
 STRIDE = 32
 # Ultralytics' default, for predictions that come without weights.
 DEFAULT_IMGSZ = 640
@@ -354,13 +355,16 @@ def second_looks(
     seed: int,
 ) -> dict[str, Recovery]:
     """Interventions: the same real-world pictures shown larger, smaller, and with home's colours."""
-    chosen = evenly(focus.labelled_pictures, MAX_SECOND_LOOK)
+    larger, smaller = (
+        max(STRIDE, round(settings.imgsz * factor / STRIDE) * STRIDE) for factor in size_factors(home, focus)
+    )
+    # Four times the size costs sixteen times the time: fewer pictures, so that no look costs more than twice the side does.
+    affordable = max(MIN_SECOND_LOOK, int(MAX_SECOND_LOOK * min(1.0, (2 * settings.imgsz / larger) ** 2)))
+    chosen = evenly(focus.labelled_pictures, affordable)
     before = focus.subset(chosen["image"])
     images = before.pictures
     home_ap50 = ap50(home)
     tone = Photometric.of(home.pictures)
-    larger = max(STRIDE, round(settings.imgsz * 2 / STRIDE) * STRIDE)
-    smaller = max(STRIDE, round(settings.imgsz / 2 / STRIDE) * STRIDE)
     looks: list[tuple[str, Settings, Photometric | None]] = [
         (f"imgsz {larger}", replace(settings, imgsz=larger), None),
         (f"imgsz {smaller}", replace(settings, imgsz=smaller), None),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.simulated import make_domain
 from datasets.tables import OWN
 from diagnostics.domain import Domain
-from tests.worlds import make_domain
 
 WEATHER = ("sun", "rain", "fog", "dusk")
 ROAD = ("asphalt", "gravel", "concrete", "paving", "tracks")

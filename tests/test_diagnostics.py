@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from benchmarks.simulated import make_domain
 from diagnostics import (
     acquisition,
     calibration,
@@ -25,7 +26,6 @@ from diagnostics.learning import read_curve
 from diagnostics.matching import Detections, match
 from diagnostics.wording import count, fraction, interval, percent, points
 from tests.oracles import arrays_of, random_problem, table_of, tide
-from tests.worlds import make_domain
 
 
 def test_sweep_equals_scoring_filtered_detections() -> None:

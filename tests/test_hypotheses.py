@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.simulated import make_domain
 from diagnostics.counterfactuals import Recovery
 from diagnostics.evidence import Evidence
 from diagnostics.hypotheses import SUSPECTS, Verdict, question
 from diagnostics.matching import Detections
 from reports.findings import find
-from tests.worlds import make_domain
 
 RISEN = pd.DataFrame(
     {

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control
 
+from benchmarks.simulated import make_domain
 from datasets.attributes import join, read_attributes
 from datasets.errors import InputError
 from datasets.tables import OWN
@@ -21,7 +22,6 @@ from diagnostics.precision import accumulate, mean
 from diagnostics.risk import control
 from diagnostics.significance import benjamini_hochberg
 from tests.slice_worlds import PLANTED, planted_world
-from tests.worlds import make_domain
 
 
 def own_attributes(found: pd.DataFrame) -> list[set[tuple[str, str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagnostics.evidence import Evidence, Hypothesis
 from diagnostics.hypotheses import (
@@ -37,10 +37,36 @@ class Verdict:
         raise KeyError(code)
 
 
+def acquit(answers: list[Hypothesis]) -> list[Hypothesis]:
+    """The all-clear cannot stand beside a supported cause: a detector may do as well out there as at home, and yet be wrong at home."""
+    others = [h.name for h in answers if h.status == "supported" and h.code != none.CODE]
+    if not others:
+        return answers
+    return [
+        replace(
+            h,
+            status="rejected",
+            score=0.0,
+            statement=f"Home and the real world score alike, but that is no all-clear: {', '.join(others)} is supported.",
+        )
+        if h.code == none.CODE and h.status == "supported"
+        else h
+        for h in answers
+    ]
+
+
+def balance(hypothesis: Hypothesis) -> int:
+    """Clues for a suspect minus clues against it."""
+    return sum(1 if clue.favours else -1 for clue in hypothesis.clues if clue.favours is not None)
+
+
 def question(evidence: Evidence) -> Verdict:
-    """Ask every suspect; supported ones come first, by score, then what is open, then what is cleared."""
-    answers = [suspect.test(evidence) for suspect in SUSPECTS]
+    """Ask every suspect; supported ones come first, by score, then what is open, then what is cleared.
+
+    Among the open ones, which have no score, those with more clues for them than against them come first.
+    """
+    answers = acquit([suspect.test(evidence) for suspect in SUSPECTS])
     place = {"supported": 0, "untested": 1, "rejected": 2}
-    ordered = sorted(answers, key=lambda h: (place[h.status], -(h.score or 0.0)))
+    ordered = sorted(answers, key=lambda h: (place[h.status], -(h.score or 0.0), -balance(h)))
     primary = ordered[0].code if ordered[0].status == "supported" else None
     return Verdict(primary, tuple(ordered))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from diagnostics.evidence import NO_LABELS, Clue, Evidence, Hypothesis, clip, judge
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.scale import towards_home
+from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.shift import Shift
 from diagnostics.wording import fraction, percent, points
 
@@ -144,6 +145,10 @@ def test(evidence: Evidence) -> Hypothesis:
         )
     left = 1 - explained_elsewhere(evidence)
     status = judge(left)
+    if status != "rejected" and unlearned(evidence):
+        statement = f"{domain} differs from training, but a detector that has not learned its own data says little about what that costs."
+        missing = "train until it has learned its own data, then compare again"
+        return Hypothesis(CODE, name, "untested", None, statement, tuple(clues), missing=missing, kind=kind)
     if status == "rejected":
         statement = (
             f"{domain} differs from training, but other suspects explain {percent(1 - left)} of the fall."
@@ -167,11 +172,12 @@ def test(evidence: Evidence) -> Hypothesis:
 
 
 def explained_elsewhere(evidence: Evidence) -> float:
-    """Largest share of the gap that another measured suspect explains. The largest, not the sum: their shares overlap."""
+    """Largest share of the gap that another measured suspect explains. The largest, not the sum: their shares overlap.
+
+    What more epochs would add at home is not among them: nothing says that it would be added out there.
+    """
     gap = evidence.gap or 1e-9
     shares = [0.0]
-    if evidence.learning.gain is not None:
-        shares.append(evidence.learning.gain / gap)
     if evidence.size is not None and evidence.size.share is not None:
         shares.append(evidence.size.share)
     shares += [

@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
-from diagnostics.evidence import NO_LABELS, Clue, Evidence, Hypothesis
-from diagnostics.wording import count, percent
+from diagnostics.evidence import NO_LABELS, Clue, Evidence, Hypothesis, clip, judge
+from diagnostics.factors import NOTABLE_EFFECT
+from diagnostics.hypotheses.domain_shift import ALPHA, explained_elsewhere
+from diagnostics.intervals import ENOUGH_GROUPS
+from diagnostics.shift import Shift
+from diagnostics.wording import count, fraction, percent, points
 
 CODE, NAME = "label_error", "Wrong labels"
+AUDIT = "look at 50 confident false positives and 50 misses in the App (views 'false positives' and 'misses'); 10 wrong labels or more would matter"
+# A classifier that does no better than this on clips it has not seen tells two sets of pictures apart about as badly as chance does on a
+# few hundred pictures.
+ALIKE_AUC = 0.65
+
+
+def alike(shift: Shift | None) -> bool:
+    """Whether two sets are shown to be alike: tests with enough clips on both sides to have found a difference found none."""
+    if shift is None or shift.p is None or shift.auc is None:
+        return False
+    enough = min(shift.groups_home, shift.groups_away) >= ENOUGH_GROUPS
+    return enough and shift.p > ALPHA and shift.auc <= ALIKE_AUC and (shift.mmd_ratio or 0.0) <= 1
+
+
+def same_pictures(evidence: Evidence) -> bool:
+    """Whether pictures, objects and readable factors of the real world are those of home.
+
+    Factors of annotated boxes other than their size do not count: wrong labels change those themselves.
+    """
+    away = evidence.away or ""
+    factors = evidence.factors.get(away)
+    if factors is None or not (
+        alike(evidence.shift_image.get(away)) and alike(evidence.shift_object.get(away))
+    ):
+        return False
+    telling = factors[
+        (factors["kind"] == "appearance") | factors["name"].isin(["top_light", "texture_gradient", "size_px"])
+    ]
+    return bool((telling["effect"] < NOTABLE_EFFECT).all())
 
 
 def test(evidence: Evidence) -> Hypothesis:
-    """Cannot be settled by the detector that is on trial: an audit by eye decides. Says how many errors there are to look at."""
+    """Supported by elimination: where the same pictures of the same objects score worse, what differs is what they are compared with.
+
+    If P(picture) is unchanged and the score is not, P(label | picture) has changed: careless labels, or another idea of what counts as an
+    object. Where pictures differ too, the detector that is on trial cannot tell, and an audit by eye decides.
+    """
     if evidence.away is None or evidence.errors.empty:
         return Hypothesis(
             CODE,
@@ -19,23 +56,43 @@ def test(evidence: Evidence) -> Hypothesis:
             "There are no real-world labels that could be wrong.",
             missing=NO_LABELS,
         )
-    if not evidence.gap_is_real:
+    if not evidence.gap_is_real or evidence.gap is None:
         return Hypothesis(
             CODE, NAME, "rejected", 0.0, f"There is no gap for wrong labels to explain on {evidence.away}."
         )
     mine = evidence.errors[evidence.errors["domain"] == evidence.away].set_index("type")["count"]
     background, missed = int(mine.get("background", 0)), int(mine.get("missed", 0))
     share = background / max(int(mine.sum()), 1)
-    clue = Clue(
-        None,
-        f"Of the errors out there, {count(background, 'detection')} lie on no labelled object ({percent(share)}) and {count(missed, 'object')} are missed.",
+    clues = [
+        Clue(
+            None,
+            f"Of the errors out there, {count(background, 'detection')} lie on no labelled object ({percent(share)}) and {count(missed, 'object')} are missed.",
+        )
+    ]
+    if not same_pictures(evidence):
+        statement = (
+            "A detector cannot testify about its own judge: whether labels are wrong is for eyes to decide."
+        )
+        return Hypothesis(CODE, NAME, "untested", None, statement, tuple(clues), missing=AUDIT)
+    image = evidence.shift_image[evidence.away]
+    clues.append(
+        Clue(
+            True,
+            f"The pictures are those of home as far as anything here can tell: a classifier tells them apart with AUC {fraction(image.auc)} (p {fraction(image.p)}), and light, sharpness, viewpoint and object size are alike.",
+        )
+    )
+    left = 1 - explained_elsewhere(evidence)
+    status = judge(left)
+    statement = (
+        f"{evidence.away} shows the same kind of pictures as home and scores {points(evidence.gap)} less: "
+        f"{percent(clip(left))} of that is left to its labels, or to another idea of what counts as an object."
     )
     return Hypothesis(
         CODE,
         NAME,
-        "untested",
-        None,
-        "A detector cannot testify about its own judge: whether labels are wrong is for eyes to decide.",
-        (clue,),
-        missing="look at 50 confident false positives and 50 misses in the App (views 'false positives' and 'misses'); 10 wrong labels or more would matter",
+        status,
+        clip(left) if status != "untested" else None,
+        statement,
+        tuple(clues),
+        missing=AUDIT,
     )

@@ -11,6 +11,13 @@ CODE, NAME = "underfit", "Undertrained"
 LEARNED_AP50 = 0.5
 
 
+def unlearned(evidence: Evidence) -> bool:
+    """Whether AP50 on its own training pictures, or on held-out ones where those are not at hand, is below LEARNED_AP50."""
+    train = evidence.ap50.get("training", float("nan"))
+    level = train if train == train else evidence.home_ap50
+    return level < LEARNED_AP50
+
+
 def test(evidence: Evidence) -> Hypothesis:
     """Supported when it fails on what it was trained on, or when the rise still under way would close half of the gap."""
     learning, home = evidence.learning, evidence.home_ap50

@@ -1,0 +1,208 @@
+"""Worlds with a planted cause: simulated detectors whose failure is known, with everything a report would have measured about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.simulated import make_domain
+from diagnostics.counterfactuals import Recovery, ap50, recovery, size_factors
+from diagnostics.domain import Domain
+
+SEVERITIES = (1, 2, 3)
+CLIPS, FRAMES = 20, 8
+IMGSZ = 640
+GOOD = {"hit_rate": 0.85, "false_rate": 0.4, "size_matters": True}
+
+
+def levelled(last: float) -> pd.DataFrame:
+    """A learning curve that has levelled off, with losses that fell to the end."""
+    epochs = np.arange(1, 31)
+    curve = last * (1 - np.exp(-epochs / 4))
+    return pd.DataFrame({"epoch": epochs, "ap50": curve, "val_box_loss": 1 + 2 * np.exp(-epochs / 6)})
+
+
+def rising(last: float) -> pd.DataFrame:
+    """Six epochs of a curve in its steep part."""
+    return pd.DataFrame(
+        {"epoch": range(1, 7), "ap50": np.linspace(0.02, last, 6), "val_box_loss": np.linspace(3, 2, 6)}
+    )
+
+
+def turned(last: float) -> pd.DataFrame:
+    """A curve whose validation loss was lowest at a third and rose since."""
+    epochs = np.arange(1, 41)
+    loss = 1 + np.abs(epochs - 13) / 13
+    return pd.DataFrame({"epoch": epochs, "ap50": last * (1 - np.exp(-epochs / 4)), "val_box_loss": loss})
+
+
+@dataclass(frozen=True)
+class World:
+    """What a report starts from. causes: codes of what was planted, () where nothing harmful was."""
+
+    causes: tuple[str, ...]
+    home: Domain
+    away: Domain
+    training: Domain | None
+    history: pd.DataFrame
+    recoveries: dict[str, Recovery]
+
+
+Plant = Callable[[dict[str, dict], int], None]
+
+
+def plant_nothing(world: dict[str, dict], severity: int) -> None:
+    """Not even another look."""
+
+
+def plant_harmless_hue(world: dict[str, dict], severity: int) -> None:
+    """Pictures and embeddings differ, results do not."""
+    world["away"] |= {"embedding_shift": 1.5 * severity, "statistics": {"saturation": 0.3 + 0.1 * severity}}
+
+
+def plant_underfit(world: dict[str, dict], severity: int) -> None:
+    """It has not learned its own training pictures."""
+    rate = (0.45, 0.35, 0.2)[severity - 1]
+    for name in ("home", "away", "training"):
+        world[name]["hit_rate"] = rate
+    world["history"] = {"make": rising}
+
+
+def plant_overfit(world: dict[str, dict], severity: int) -> None:
+    """It knows its training pictures by heart and nothing else."""
+    world["training"]["hit_rate"] = 1.0
+    for name in ("home", "away"):
+        world[name]["hit_rate"] = (0.72, 0.6, 0.45)[severity - 1]
+    world["history"] = {"make": turned}
+
+
+def plant_threshold(world: dict[str, dict], severity: int) -> None:
+    """It ranks as well out there, but states lower confidences."""
+    world["away"]["confidence_shift"] = -(0.32, 0.4, 0.48)[severity - 1]
+
+
+def plant_scale(world: dict[str, dict], severity: int) -> None:
+    """Objects are smaller out there, and nothing else is different."""
+    factor = (0.55, 0.4, 0.28)[severity - 1]
+    world["away"]["sides"] = (20 * factor, 60 * factor)
+
+
+def plant_label_protocol(world: dict[str, dict], severity: int) -> None:
+    """Annotators out there draw larger boxes around the same objects."""
+    world["away"]["label_margin"] = (1.5, 1.7, 2.0)[severity - 1]
+
+
+def plant_label_error(world: dict[str, dict], severity: int) -> None:
+    """Annotators out there leave objects out and box things that are none."""
+    share = (0.3, 0.4, 0.55)[severity - 1]
+    world["away"] |= {"label_drop": share, "label_extra": share / 2}
+
+
+def plant_leakage(world: dict[str, dict], severity: int) -> None:
+    """Most validation pictures also stand in training; on new ones it is as weak at home as out there."""
+    world["home"]["copied"] = (0.6, 0.75, 0.9)[severity - 1]
+    world["away"]["hit_rate"] = world["home"]["clean_rate"] = (0.5, 0.4, 0.25)[severity - 1]
+
+
+def plant_viewpoint(world: dict[str, dict], severity: int) -> None:
+    """Another viewpoint that it has never seen."""
+    world["away"]["hit_rate"] = world["away"].get("hit_rate", 0.85) * (0.65, 0.45, 0.25)[severity - 1]
+    world["away"]["embedding_shift"] = 2.0 * severity
+    world["away"].setdefault("statistics", {})["texture_gradient"] = 0.5 - (0.3, 0.6, 1.0)[severity - 1]
+
+
+def plant_appearance(world: dict[str, dict], severity: int) -> None:
+    """Darker pictures; matching their tone to home wins back a third of what is lost."""
+    lost = (0.65, 0.45, 0.25)[severity - 1]
+    before = world["away"].get("hit_rate", 0.85)
+    world["away"]["hit_rate"] = before * lost
+    world["toned"] = {"hit_rate": before * (lost + (1 - lost) / 3)}
+    world["away"]["embedding_shift"] = 2.0 * severity
+    world["away"].setdefault("statistics", {})["brightness"] = 0.5 - (0.1, 0.2, 0.3)[severity - 1]
+
+
+PLANTS: dict[str, Plant] = {
+    "none": plant_nothing,
+    "harmless": plant_harmless_hue,
+    "underfit": plant_underfit,
+    "overfit": plant_overfit,
+    "threshold": plant_threshold,
+    "scale": plant_scale,
+    "label_protocol": plant_label_protocol,
+    "label_error": plant_label_error,
+    "leakage": plant_leakage,
+    "viewpoint": plant_viewpoint,
+    "appearance": plant_appearance,
+}
+# What a report should name. A harmless difference is no failure; a shift is one suspect, whatever its kind.
+CODE = {name: name for name in PLANTS} | {
+    "harmless": "none",
+    "viewpoint": "domain_shift",
+    "appearance": "domain_shift",
+}
+MIXED = (
+    ("scale", "viewpoint"),
+    ("threshold", "viewpoint"),
+    ("label_protocol", "viewpoint"),
+    ("underfit", "viewpoint"),
+    ("leakage", "viewpoint"),
+    ("scale", "threshold"),
+)
+
+
+def build(plants: tuple[str, ...], severity: int, seed: int, *, clips: int = CLIPS) -> World:
+    """A world with these plants at one severity, and the second looks that a report would take."""
+    spec: dict[str, dict] = {name: dict(GOOD) for name in ("home", "away", "training")}
+    spec["history"] = {"make": levelled}
+    for name in plants:
+        PLANTS[name](spec, severity)
+    copied, clean = spec["home"].pop("copied", 0.0), spec["home"].pop("clean_rate", None)
+    shape = {"clips": clips, "frames": FRAMES}
+    seeds = np.random.SeedSequence(seed).generate_state(4)
+    training = make_domain(
+        "training", role="training", clip_names="t", seed=int(seeds[0]), **shape, **spec["training"]
+    )
+    home = make_domain("home", seed=int(seeds[1]), **shape, **spec["home"])
+    if copied:
+        home = with_copies(home, training, copied, clean, int(seeds[3]))
+
+    def away(**changes: object) -> Domain:
+        return make_domain(
+            "overhead",
+            role="real_world",
+            clip_names="w",
+            seed=int(seeds[2]),
+            **shape,
+            **(spec["away"] | changes),
+        )
+
+    real, home_ap50 = away(), ap50(home)
+    looks = {
+        f"imgsz {round(IMGSZ * factor)}": (away(zoom=factor), factor) for factor in size_factors(home, real)
+    } | {"photometric match": (away(**spec.get("toned", {})), 1.0)}
+    recoveries = {
+        name: recovery(name, real, seen, home_ap50, size_factor=factor, seed=seed)
+        for name, (seen, factor) in looks.items()
+    }
+    history = spec["history"]["make"](home_ap50)
+    causes = tuple(dict.fromkeys(CODE[name] for name in plants if CODE[name] != "none"))
+    return World(causes, home, real, training, history, recoveries)
+
+
+def with_copies(home: Domain, training: Domain, share: float, clean_rate: float | None, seed: int) -> Domain:
+    """Home with a share of its pictures copied from training; on the others hits are thinned to clean_rate."""
+    pictures = home.pictures.copy()
+    count = int(len(pictures) * share)
+    pictures.loc[: count - 1, "fingerprint"] = training.pictures["fingerprint"].iloc[:count].to_numpy()
+    rest = home.detections["image"].isin(set(pictures["image"].iloc[count:])).to_numpy()
+    keep = np.random.default_rng(seed).random(len(rest)) < (clean_rate or 1.0) / GOOD["hit_rate"]
+    kept = ~rest | keep
+    return replace(
+        home,
+        pictures=pictures,
+        detections=home.detections[kept].reset_index(drop=True),
+        objects=home.objects[kept],
+    )
