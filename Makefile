@@ -46,6 +46,10 @@ test: $(READY) ## Lint, type-check and test everything
 bench: $(READY) ## Time the measuring core against other evaluators; writes docs/benchmark.md
 	@$(PYTHON) -m benchmarks.core $(ARGS)
 
+.PHONY: prove
+prove: $(READY) ## Measure how often the diagnosis is right; writes docs/proof.md
+	@$(PYTHON) -m benchmarks.prove $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## Resolve requirements.lock anew
 	@sh tools/lock.sh

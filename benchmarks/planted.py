@@ -75,48 +75,48 @@ def plant_overfit(world: dict[str, dict], severity: int) -> None:
     """It knows its training pictures by heart and nothing else."""
     world["training"]["hit_rate"] = 1.0
     for name in ("home", "away"):
-        world[name]["hit_rate"] = (0.72, 0.6, 0.45)[severity - 1]
+        world[name]["hit_rate"] = (0.78, 0.6, 0.45)[severity - 1]
     world["history"] = {"make": turned}
 
 
 def plant_threshold(world: dict[str, dict], severity: int) -> None:
     """It ranks as well out there, but states lower confidences."""
-    world["away"]["confidence_shift"] = -(0.32, 0.4, 0.48)[severity - 1]
+    world["away"]["confidence_shift"] = -(0.27, 0.36, 0.46)[severity - 1]
 
 
 def plant_scale(world: dict[str, dict], severity: int) -> None:
     """Objects are smaller out there, and nothing else is different."""
-    factor = (0.55, 0.4, 0.28)[severity - 1]
+    factor = (0.65, 0.45, 0.28)[severity - 1]
     world["away"]["sides"] = (20 * factor, 60 * factor)
 
 
 def plant_label_protocol(world: dict[str, dict], severity: int) -> None:
     """Annotators out there draw larger boxes around the same objects."""
-    world["away"]["label_margin"] = (1.5, 1.7, 2.0)[severity - 1]
+    world["away"]["label_margin"] = (1.45, 1.7, 2.0)[severity - 1]
 
 
 def plant_label_error(world: dict[str, dict], severity: int) -> None:
     """Annotators out there leave objects out and box things that are none."""
-    share = (0.3, 0.4, 0.55)[severity - 1]
+    share = (0.15, 0.3, 0.5)[severity - 1]
     world["away"] |= {"label_drop": share, "label_extra": share / 2}
 
 
 def plant_leakage(world: dict[str, dict], severity: int) -> None:
     """Most validation pictures also stand in training; on new ones it is as weak at home as out there."""
-    world["home"]["copied"] = (0.6, 0.75, 0.9)[severity - 1]
-    world["away"]["hit_rate"] = world["home"]["clean_rate"] = (0.5, 0.4, 0.25)[severity - 1]
+    world["home"]["copied"] = (0.5, 0.7, 0.9)[severity - 1]
+    world["away"]["hit_rate"] = world["home"]["clean_rate"] = (0.65, 0.45, 0.25)[severity - 1]
 
 
 def plant_viewpoint(world: dict[str, dict], severity: int) -> None:
     """Another viewpoint that it has never seen."""
-    world["away"]["hit_rate"] = world["away"].get("hit_rate", 0.85) * (0.65, 0.45, 0.25)[severity - 1]
+    world["away"]["hit_rate"] = world["away"].get("hit_rate", 0.85) * (0.8, 0.55, 0.25)[severity - 1]
     world["away"]["embedding_shift"] = 2.0 * severity
     world["away"].setdefault("statistics", {})["texture_gradient"] = 0.5 - (0.3, 0.6, 1.0)[severity - 1]
 
 
 def plant_appearance(world: dict[str, dict], severity: int) -> None:
     """Darker pictures; matching their tone to home wins back a third of what is lost."""
-    lost = (0.65, 0.45, 0.25)[severity - 1]
+    lost = (0.8, 0.55, 0.25)[severity - 1]
     before = world["away"].get("hit_rate", 0.85)
     world["away"]["hit_rate"] = before * lost
     world["toned"] = {"hit_rate": before * (lost + (1 - lost) / 3)}

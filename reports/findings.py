@@ -141,6 +141,68 @@ def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
     return frame.assign(x=points[:, 0], y=points[:, 1] if points.shape[1] > 1 else 0.0)
 
 
+def gather(
+    home: Domain,
+    away: Sequence[Domain],
+    training: Domain | None,
+    history: pd.DataFrame,
+    recoveries: dict[str, Recovery],
+    *,
+    conf: float | None,
+    training_total: int | None = None,
+    seed: int,
+) -> Evidence:
+    """Everything the suspects are questioned with. conf: the threshold in use, None for the one that is best at home."""
+    focus = focus_of(away)
+    scored = [domain for domain in (home, *away) if domain.labelled.any()]
+    labelled_home = len(home.boxes) >= MIN_BOXES
+    judged = focus if labelled_home else None
+    sweeps = {domain.name: pd.DataFrame(sweeping.sweep(domain.table)) for domain in scored}
+    in_use = threshold_in_use(home, sweeps, conf)
+    embedded = home.embeddings.shape[1] > 0
+    own = statistics_of(home, home.imgsz)
+    everyone = [*scored, *([training] if training is not None and training.labelled.any() else [])]
+    # Below MIN_BOXES an AP is noise, and a domain without a usable AP has no gap.
+    headlines = {domain.name: headline(domain.table) for domain in everyone if len(domain.boxes) >= MIN_BOXES}
+    return Evidence(
+        home=home.name,
+        away=judged.name if judged is not None else None,
+        unlabelled=tuple(domain.name for domain in away if not domain.labelled.any()),
+        ap50={name: numbers["ap50"] for name, numbers in headlines.items()},
+        max_recall={name: numbers["max_recall"] for name, numbers in headlines.items()},
+        loose={domain.name: loose_ap(domain, 0.1) for domain in scored},
+        intervals={
+            domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed)
+            for domain in scored
+            if domain.name in headlines
+        },
+        gap_interval=gap_interval(home, judged, seed=seed) if judged is not None else None,
+        learning=read_curve(history),
+        threshold=threshold_of(home, judged, sweeps, conf, seed=seed) if judged is not None else None,
+        size=size_match(home, judged, in_use) if judged is not None and in_use is not None else None,
+        recoveries=recoveries,
+        redrawn=redraw(focus, seed=seed) if focus is not None else None,
+        leak=find_leaks(training, home, training_total) if training is not None else None,
+        shift_image={domain.name: picture_shift(home, domain, seed=seed) for domain in away if embedded},
+        shift_object={domain.name: object_shift(home, domain, seed=seed) for domain in away if embedded},
+        factors={domain.name: factors.compare(own, statistics_of(domain, home.imgsz)) for domain in away},
+        errors=error_table(scored, in_use if in_use is not None else label_free.SHOWN),
+    )
+
+
+def threshold_in_use(home: Domain, sweeps: dict[str, pd.DataFrame], conf: float | None) -> float | None:
+    """The given threshold, or home's best; None where neither is known."""
+    if conf is not None or home.name not in sweeps:
+        return conf
+    return sweeping.best(sweeps[home.name])[1]
+
+
+def picture_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
+    """Shift between all pictures."""
+    groups = home.pictures["group"].to_numpy(str), away.pictures["group"].to_numpy(str)
+    return shift.measure(home.embeddings, away.embeddings, *groups, seed=seed)
+
+
 def find(
     home: Domain,
     away: Sequence[Domain],
@@ -153,65 +215,16 @@ def find(
     seed: int,
 ) -> Findings:
     """Run every measurement and question every suspect. conf: the threshold in use, None for the one that is best at home."""
-    focus = focus_of(away)
+    evidence = gather(
+        home, away, training, history, recoveries, conf=conf, training_total=training_total, seed=seed
+    )
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
     cuts = slices.edges(home)
-    table = pd.concat([slices.score(domain, cuts, seed=seed) for domain in (home, *away)], ignore_index=True)
     sweeps = {domain.name: pd.DataFrame(sweeping.sweep(domain.table)) for domain in scored}
-    in_use = (
-        conf if conf is not None else sweeping.best(sweeps[home.name])[1] if home.name in sweeps else None
-    )
-    errors = error_table(scored, in_use if in_use is not None else label_free.SHOWN)
+    in_use = threshold_in_use(home, sweeps, conf)
     embedded = home.embeddings.shape[1] > 0
-    pictures_shift = {
-        domain.name: shift.measure(
-            home.embeddings,
-            domain.embeddings,
-            home.pictures["group"].to_numpy(str),
-            domain.pictures["group"].to_numpy(str),
-            seed=seed,
-        )
-        for domain in away
-        if embedded
-    }
-    objects_shift = {domain.name: object_shift(home, domain, seed=seed) for domain in away if embedded}
-    imgsz = home.imgsz
-    own = statistics_of(home, imgsz)
     novelty = novelties(home, away) if embedded else {}
-    everyone = [*scored, *([training] if training is not None and training.labelled.any() else [])]
-    # Below MIN_BOXES an AP is noise, and a domain without a usable AP has no gap.
-    headlines = {domain.name: headline(domain.table) for domain in everyone if len(domain.boxes) >= MIN_BOXES}
-    labelled_home = len(home.boxes) >= MIN_BOXES
-    evidence = Evidence(
-        home=home.name,
-        away=focus.name if focus is not None and labelled_home else None,
-        unlabelled=tuple(domain.name for domain in away if not domain.labelled.any()),
-        ap50={name: numbers["ap50"] for name, numbers in headlines.items()},
-        max_recall={name: numbers["max_recall"] for name, numbers in headlines.items()},
-        loose={domain.name: loose_ap(domain, 0.1) for domain in scored},
-        intervals={
-            domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed)
-            for domain in scored
-            if domain.name in headlines
-        },
-        gap_interval=gap_interval(home, focus, seed=seed) if focus is not None and labelled_home else None,
-        learning=read_curve(history),
-        threshold=threshold_of(home, focus, sweeps, conf, seed=seed)
-        if focus is not None and labelled_home
-        else None,
-        size=size_match(home, focus, in_use)
-        if focus is not None and labelled_home and in_use is not None
-        else None,
-        recoveries=recoveries,
-        redrawn=redraw(focus, seed=seed) if focus is not None else None,
-        leak=find_leaks(training, home, training_total) if training is not None else None,
-        shift_image=pictures_shift,
-        shift_object=objects_shift,
-        factors={domain.name: factors.compare(own, statistics_of(domain, imgsz)) for domain in away},
-        errors=errors,
-    )
     nearest = gallery.Nearest(training if training is not None and embedded else None)
-    cards = [gallery.choose(domain, nearest, seed=seed) for domain in (*away, home)]
     picks, reserved = (
         next_pictures(away, training or home, novelty, seed=seed)
         if embedded and away
@@ -223,7 +236,9 @@ def find(
         training=training,
         evidence=evidence,
         verdict=question(evidence),
-        slices=table,
+        slices=pd.concat(
+            [slices.score(domain, cuts, seed=seed) for domain in (home, *away)], ignore_index=True
+        ),
         discovered=discovered(scored, cuts, sweeps, seed=seed),
         sweeps=sweeps,
         class_sweeps={domain.name: class_sweeps(domain) for domain in scored},
@@ -231,13 +246,15 @@ def find(
             domain.name: [risk.control(domain.table, domain.group_numbers, share) for share in risk.RISKS]
             for domain in scored
         },
-        errors=errors,
+        errors=evidence.errors,
         slice_errors=slice_errors(scored, cuts, in_use if in_use is not None else label_free.SHOWN),
         calibration={domain.name: calibration.calibrate(domain.outcomes) for domain in scored},
         label_free=tuple(label_free.estimate(home, domain) for domain in away if not domain.labelled.any()),
         novelty=novelty,
         map=embedding_map([d for d in (training, home, *away) if d is not None], seed),
-        cards=pd.concat(cards, ignore_index=True),
+        cards=pd.concat(
+            [gallery.choose(domain, nearest, seed=seed) for domain in (*away, home)], ignore_index=True
+        ),
         next=picks,
         reserved=tuple(str(group) for group in reserved),
     )
