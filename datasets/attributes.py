@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from datasets.errors import InputError
 from datasets.tables import OWN
 
 # Names of the column that says which picture a row is about.
+MISSING = ["", "nan", "NaN", "NA", "N/A", "null"]
 KEYS = ("image", "image_id", "path", "filepath", "filename", "file_name")
 
 
@@ -28,12 +32,24 @@ def read_attributes(path: Path) -> Attributes:
     Raises InputError naming what is wrong.
     """
     try:
-        raw = pd.read_csv(path, dtype="str", encoding="utf-8-sig", keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raw = pd.read_csv(
+            path,
+            dtype="str",
+            encoding="utf-8-sig",
+            index_col=False,
+            keep_default_na=False,
+            na_values=MISSING,
+            skipinitialspace=True,
+            on_bad_lines="error",
+        )
+    except pd.errors.ParserWarning as error:
+        raise InputError(f"{path}: a row has more fields than the header ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a CSV") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable CSV ({error})") from None
     raw.columns = [str(name).strip() for name in raw.columns]
+    raw = raw.apply(lambda column: column.str.strip())
     key = next((name for name in KEYS if name in raw), None)
     others = [name for name in raw.columns if name != key]
     if key is None or not others:
@@ -51,31 +67,40 @@ def read_attributes(path: Path) -> Attributes:
         raise InputError(
             f"{path}:{int(twice.to_numpy().argmax()) + 2}: {raw[key][twice].iloc[0]!r} has more than one row"
         )
-    table = pd.DataFrame({"key": raw[key].str.strip()})
+    table = pd.DataFrame({"key": raw[key]})
     for name in others:
-        numbers = pd.to_numeric(raw[name], errors="coerce")
+        numbers = pd.to_numeric(raw[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
         table[OWN + str(name)] = numbers if (numbers.notna() | raw[name].isna()).all() else raw[name]
     return Attributes(str(path), table)
 
 
-def join(images: pd.DataFrame, attributes: Attributes) -> tuple[pd.DataFrame, int]:
+def join(
+    images: pd.DataFrame, attributes: Attributes, ids: Mapping[Any, str] | None = None
+) -> tuple[pd.DataFrame, int]:
     """Images with the attributes' columns, missing where no row names the picture, and the number of pictures that have any.
 
-    A row names a picture by its id, its path, its file name or its stem, tried in this order, where only one picture has it.
+    A row names a picture by its id, its path, its file name or its stem, or by the number it has in a COCO json (ids), tried in this order,
+    where only one picture has it. A picture that an earlier file gave the same attribute keeps it where this one is silent.
     """
-    names = {
-        "id": images["image"],
-        "path": images["path"],
-        "name": images["path"].map(lambda path: Path(path).name),
-        "stem": images["path"].map(lambda path: Path(path).stem),
-    }
+    number = {image: str(key) for key, image in (ids or {}).items()}
+    names = (
+        images["image"],
+        images["path"],
+        images["path"].map(lambda path: Path(path).name),
+        images["path"].map(lambda path: Path(path).stem),
+        images["image"].map(number),
+    )
     rows = pd.Series(range(len(attributes.table)), index=attributes.table["key"].to_numpy())
     place = pd.Series(float("nan"), index=images.index)
-    for column in names.values():
-        unique = ~column.duplicated(keep=False)
+    for column in names:
+        unique = ~column.duplicated(keep=False) & column.notna()
         place = place.fillna(column.where(unique).map(rows))
     found = place.notna()
     values = (
         attributes.table.drop(columns="key").reindex(place.fillna(-1).astype(int)).set_index(images.index)
     )
-    return images.assign(**{str(name): values[name] for name in values}), int(found.sum())
+    merged = {
+        str(name): values[name].combine_first(images[name]) if name in images else values[name]
+        for name in values
+    }
+    return images.assign(**merged), int(found.sum())

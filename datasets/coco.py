@@ -118,7 +118,8 @@ def take_annotation(
 def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFrame:
     """A COCO results file -> detections: image, label, x1, y1, x2, y2, confidence.
 
-    Ids are those of the source's own json where it is one. Else image_id is a picture's id here, its file name, its stem or the number its
+    Ids are those of the source's own json where it is one, and detections of pictures that it lists but that are not on disk are passed
+    over. Else, or if not among them, image_id is a picture's id here, its file name, its stem or the number its
     stem spells (where only one picture has it), and category_id counts from 0 or from 1: from 1 where the number of classes itself
     occurs. Raises InputError naming what does not fit.
     """
@@ -130,11 +131,13 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         for key in {image, Path(image).name, stem, *([int(stem)] if stem.isdigit() else [])}:
             if known.setdefault(key, image) != image:
                 shared.add(key)
-    known = (
-        {key: image for key, image in known.items() if key not in shared}
-        if not source.image_ids
-        else dict(source.image_ids)
-    )
+    known = {key: image for key, image in known.items() if key not in shared} | dict(source.image_ids)
+    if source.category_ids:
+        foreign = sorted(set(results.category_id.tolist()) - set(source.category_ids))
+        if foreign:
+            raise InputError(
+                f"{path}: category ids {foreign[:5]} are not among the json's own {sorted(source.category_ids)[:10]}; write category_id as the ground truth has it"
+            )
     places, names = pd.factorize(results.image_id)
     unknown = np.array([name not in known for name in names.tolist()], bool)
     if unknown.any():

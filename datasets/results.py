@@ -49,14 +49,14 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; give the json file in it") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a json file") from None
 
 
 def _parse(path: Path, content: bytes) -> Any:
     try:
         return json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         where = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"{path}{where}: not valid JSON ({error})") from None
 
@@ -69,6 +69,7 @@ def _fast(content: bytes) -> Results | None:
     content = content.strip()
     if not (content.startswith(b"[{") and content.endswith(b"}]")):
         return None
+    commas = content.count(b"}, {") + content.count(b"},{")
     lines = pa.py_buffer(memoryview(content.replace(b"}, {", b"}\n{").replace(b"},{", b"}\n{"))[1:-1])
     for id_type in (pa.int64(), pa.string()):
         schema = pa.schema(
@@ -86,14 +87,21 @@ def _fast(content: bytes) -> Results | None:
             ).combine_chunks()
         except pa.ArrowInvalid:
             continue
+        if table.num_rows != commas + 1:
+            # Something else than commas stands between the objects.
+            return None
         box = table["bbox"].chunk(0)
         if any(column.null_count for column in table.columns) or box.flatten().null_count:
             return None
         if not (np.diff(_buffer(box.offsets, np.int32)) == 4).all():
             return None
         ids = table["image_id"].chunk(0)
+        try:
+            names = _buffer(ids, np.int64) if id_type == pa.int64() else np.array(ids.to_pylist(), object)
+        except UnicodeDecodeError:
+            return None
         return Results(
-            _buffer(ids, np.int64) if id_type == pa.int64() else np.array(ids.to_pylist(), object),
+            names,
             _buffer(table["category_id"].chunk(0), np.int64),
             _buffer(box.flatten(), np.float64).reshape(-1, 4),
             _buffer(table["score"].chunk(0), np.float64),

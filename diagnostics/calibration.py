@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
-from diagnostics.intervals import wilson
-from diagnostics.matching import Floats
+from diagnostics.intervals import LEVEL, MIN_GROUPS
+from diagnostics.matching import Floats, Ints
 
 # Kueppers et al. 2020 (D-ECE) use 20 bins over confidence alone; Kuzucu et al. 2024 (LaECE) use 25.
 D_ECE_BINS = 20
@@ -24,12 +25,12 @@ HALF = (0.4, 0.6)
 
 @dataclass(frozen=True)
 class AtHalf:
-    """Of `count` detections with a confidence around .5, the share that is right, with its 95 % Wilson interval."""
+    """Of `count` detections with a confidence around .5, the share that is right, with its 95 % interval by clip (None below MIN_GROUPS)."""
 
     count: int
     precision: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ def expected_error(claimed: Floats, true: Floats, bins: int) -> float:
     return float(np.abs(difference[count > 0]).sum() / max(count.sum(), 1))
 
 
-def calibrate(outcomes: pd.DataFrame) -> Calibration:
+def calibrate(outcomes: pd.DataFrame, group: Ints) -> Calibration:
     """Calibration of detections at or above LOWEST (see `error_types.outcomes`); a hit is a match at IoU .5.
 
-    D-ECE pools the classes. LaECE compares confidence with IoU, 0 for a false positive, class by class, and averages.
+    group: (n_images,) of the pictures that outcomes counts. D-ECE pools the classes. LaECE compares confidence with IoU, 0 for a false positive, class by class, and averages.
     """
     shown = outcomes[outcomes["confidence"] >= LOWEST]
     columns = ["confidence", "precision", "count"]
@@ -79,16 +80,24 @@ def calibrate(outcomes: pd.DataFrame) -> Calibration:
     return Calibration(
         expected_error(confidence, hit.astype(float), D_ECE_BINS),
         float(np.mean(by_class)),
-        at_half(confidence, hit),
+        at_half(confidence, hit, group[shown["image"].to_numpy(np.int64)]),
         curve[curve["count"] >= MIN_PER_BIN].reset_index(drop=True),
     )
 
 
-def at_half(confidence: Floats, hit: np.ndarray[Any, Any]) -> AtHalf | None:
-    """What a confidence of .5 stands for; None from fewer than MIN_PER_BIN detections."""
+def at_half(confidence: Floats, hit: np.ndarray[Any, Any], owner: Ints) -> AtHalf | None:
+    """What a confidence of .5 stands for; None from fewer than MIN_PER_BIN detections. owner: group of each.
+
+    The interval is that of a ratio over groups (linearised, Student's t): detections of one clip are right or wrong together.
+    """
     around = (confidence >= HALF[0]) & (confidence <= HALF[1])
     count = int(around.sum())
     if count < MIN_PER_BIN:
         return None
-    right = int(hit[around].sum())
-    return AtHalf(count, right / count, *wilson(right, count))
+    right, groups = hit[around], len(np.unique(owner[around]))
+    share = float(right.mean())
+    if groups < MIN_GROUPS:
+        return AtHalf(count, share, None, None)
+    pull = np.bincount(owner[around], right - share) / count
+    reach = float(stdtrit(groups - 1, (1 + LEVEL) / 2) * np.sqrt((pull**2).sum() * groups / (groups - 1)))
+    return AtHalf(count, share, max(0.0, share - reach), min(1.0, share + reach))

@@ -74,7 +74,10 @@ def compare(
     ones = np.ones((1, count), np.int32)
     point = float(difference(ones)[0])
     values = float(ap(ones, 0 * ones)[0]), float(ap(0 * ones, ones)[0])
-    if count < MIN_GROUPS or not np.isfinite(point):
+    if not np.isfinite(point):
+        note = "no comparison: no labelled object"
+        return Comparison(*values, point, Interval(None, None, count, note), None, note)
+    if count < MIN_GROUPS:
         note = (
             f"no interval: {count} independent {'clip' if count == 1 else 'clips'}, {MIN_GROUPS} are needed"
         )

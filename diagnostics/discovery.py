@@ -190,8 +190,8 @@ def confirm(parts: Sequence[Bools], wrong: Bools, owner: Ints) -> dict[str, obje
     inside = np.logical_and.reduce(parts)
     against = [~inside] if len(parts) == 1 else [part & ~inside for part in parts]
     results = [harm(inside, other, wrong, owner) for other in against]
-    # The weaker of two comparisons decides.
-    rest, p = max(rest for rest, _ in results), max(p for _, p in results)
+    # The weaker of two comparisons decides, and one that could not be made (NaN) leaves the pair unconfirmed.
+    rest, p = (float(value) for value in np.max(np.array(results, float), axis=0))
     count, rate = int(inside.sum()), _mean(wrong[inside])
     return {
         "count": count,

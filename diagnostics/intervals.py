@@ -143,6 +143,8 @@ def _intervals(curve: ApBootstrap, ious: Sequence[slice], *, seed: int, replicat
         return [Interval(None, None, count, note)] * len(ious)
     point = curve.by_iou(np.ones((1, count), np.int32))
     drawn = curve.by_iou(draws(np.random.default_rng(seed), count, replicates), single=True)
+    # Ties with the point decide the bias correction, so the point it is compared with is reckoned like the draws.
+    alike = curve.by_iou(np.ones((1, count), np.int32), single=True)
     jackknife = curve.by_iou(left_out(count, seed))
     found = []
     for chosen in ious:
@@ -150,8 +152,9 @@ def _intervals(curve: ApBootstrap, ious: Sequence[slice], *, seed: int, replicat
         if not np.isfinite(value):
             found.append(Interval(None, None, count, "no interval: no labelled object"))
             continue
+        reference = float(mean_of_classes(alike[:, chosen])[0])
         low, high = bca(
-            mean_of_classes(drawn[:, chosen]), value, mean_of_classes(jackknife[:, chosen]), count
+            mean_of_classes(drawn[:, chosen]), reference, mean_of_classes(jackknife[:, chosen]), count
         )
         found.append(Interval(low, high, count, note_for(count)))
     return found
@@ -178,13 +181,13 @@ def difference_interval(first: ApBootstrap, second: ApBootstrap, *, seed: int) -
         float(side(np.ones((1, n), np.int32))[0]) for side, n in zip((first, second), counts, strict=True)
     ]
     deltas = first(draws(rng, counts[0])) - second(draws(rng, counts[1]))
-    # What leaving out one group does, on the scale of its side, so that both sides' skewness counts.
-    influence = [
-        (side(left_out(n, seed)) - value) * (n - 1)
+    # What leaving out one group does: a small side's groups weigh more, and so does their skewness.
+    change = [
+        side(left_out(n, seed)) - value
         for side, value, n in zip((first, second), points, counts, strict=True)
     ]
     difference = points[0] - points[1]
-    low, high = bca(deltas, difference, np.concatenate([influence[0], -influence[1]]), fewest)
+    low, high = bca(deltas, difference, np.concatenate([change[0], -change[1]]), fewest)
     return Interval(low, high, fewest, note_for(fewest))
 
 

@@ -143,8 +143,10 @@ def match(
     """
     if not 0 < len(ious) <= 16 or list(ious) != sorted(ious):
         raise ValueError(f"expected 1 to 16 rising IoU thresholds, got {ious}")
-    if not 0 < len(areas) <= 8:
-        raise ValueError(f"expected 1 to 8 area ranges, got {len(areas)}")
+    if not 0 < len(areas) <= 8 or "all" not in areas:
+        raise ValueError(f"expected 1 to 8 area ranges, one of them 'all', got {list(areas)}")
+    if n_classes > np.iinfo(np.int16).max:
+        raise ValueError(f"expected at most {np.iinfo(np.int16).max} classes, got {n_classes}")
     line, cell, rank = _lines(detections, n_images, max_detections)
     by_cell = np.argsort(cell, kind="stable")
     objects_by_cell = np.argsort(objects.label * n_images + objects.image, kind="stable")

@@ -271,7 +271,9 @@ def recall_within(table: MatchTable, limit: int, weights: Ints | Bools) -> Float
         return csr_array((ones, (row, image)), shape=(rows, table.n_images)) @ weights.T.astype(np.int32)
 
     rows = table.label[line].astype(np.int64) * count + column
-    found = summed(rows, table.image[line], table.n_classes * count).reshape(table.n_classes, count, -1)
+    found = summed(rows, table.image[line], table.n_classes * count).reshape(
+        table.n_classes, count, len(weights)
+    )
     positives = summed(table.object_label[counted], table.object_image[counted], table.n_classes)
     recall = np.full(found.shape, np.nan)
     np.divide(found, positives[:, None], out=recall, where=positives[:, None] > 0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.matching import Ints, MatchTable
-from diagnostics.sweep import GRID, sums
+from diagnostics.matching import Floats, Ints, MatchTable
+from diagnostics.sweep import GRID
 from diagnostics.wording import fraction, percent
 
 # Shares of missed objects that one may ask to stay below.
@@ -28,16 +29,20 @@ class RiskControl:
     note: str
 
 
-def control(table: MatchTable, group: Ints, risk: float) -> RiskControl:
+def control(table: MatchTable, group: Ints, risks: Sequence[float] = RISKS) -> list[RiskControl]:
     """Conformal risk control (Angelopoulos et al. 2022): the largest t with n / (n + 1) * mean missed(t) + 1 / (n + 1) <= risk.
 
     The mean runs over n clips with objects, missed(t) is a clip's share of objects without a hit at or above t, which only grows with t. It
-    promises mean missed <= risk for clips of the same kind: nothing carries over to another domain.
+    promises mean missed <= risk for clips of the same kind: nothing carries over to another domain. group: (n_images,).
     """
-    number = np.unique(group, return_inverse=True)[1]
-    missed = missed_by_group(table, number)
+    missed = missed_by_group(table, np.unique(group, return_inverse=True)[1])
+    return [promise(missed, risk) for risk in risks]
+
+
+def promise(missed: Floats, risk: float) -> RiskControl:
+    """One threshold. missed: (n, B) share missed by each clip at each threshold of GRID."""
     n = len(missed)
-    if n < 1 / risk - 1:
+    if n < 1 / risk - 1 - 1e-9:
         needed = int(np.ceil(1 / risk - 1 - 1e-9))
         return RiskControl(
             risk, None, None, n, f"not attainable from {n} clips with objects: {needed} are needed"
@@ -46,25 +51,20 @@ def control(table: MatchTable, group: Ints, risk: float) -> RiskControl:
     fits = np.flatnonzero(bound <= risk + 1e-12)
     lowest = float(missed[:, 0].mean())
     if not len(fits):
-        return RiskControl(
-            risk,
-            None,
-            lowest,
-            n,
-            f"infeasible: even at {fraction(float(GRID[0]))} {percent(lowest)} of a clip's objects are missed",
-        )
+        floor = fraction(float(GRID[0]))
+        note = f"infeasible: even at {floor} {percent(lowest)} of a clip's objects are missed"
+        return RiskControl(risk, None, lowest, n, note)
     return RiskControl(risk, float(GRID[fits[-1]]), float(missed[:, fits[-1]].mean()), n, "")
 
 
-def missed_by_group(table: MatchTable, number: Ints) -> np.ndarray:
+def missed_by_group(table: MatchTable, number: Ints) -> Floats:
     """Share of missed objects of each group with objects at each threshold of GRID: (n, B), rising."""
     hit, _ = table.flags(0.5)
-    groups = int(number.max(initial=-1)) + 1
-    member = (number[None, :] == np.arange(groups)[:, None])[:, :]
+    groups, steps = int(number.max(initial=-1)) + 1, len(GRID)
     step = np.searchsorted(GRID, table.confidence, "right") - 1
     lines = hit & (step >= 0)
-    found = sums(step[lines], table.image[lines], len(GRID), member)
+    found = np.bincount(number[table.image[lines]] * steps + step[lines], minlength=groups * steps)
+    above = np.cumsum(found.reshape(groups, steps)[:, ::-1], axis=1)[:, ::-1]
     counted = ~table.object_ignored[:, table.areas.index("all")]
     objects = np.bincount(number[table.object_image[counted]], minlength=groups)
-    above = np.cumsum(found[:, ::-1], axis=1)[:, ::-1]
-    return 1 - above[objects > 0] / objects[objects > 0, None]
+    return np.asarray(1 - above[objects > 0] / objects[objects > 0, None])

@@ -70,21 +70,19 @@ MAX_CLIPS = 12
 SHRINKAGE = 30
 
 
-def edges(home: Domain) -> dict[str, Floats]:
-    """Thirds of the home domain's pictures, used for every domain so that a slice means the same everywhere."""
-    pictures = home.pictures
-    own = [
-        name
-        for name in pictures
-        if name.startswith(OWN)
-        and pd.api.types.is_numeric_dtype(pictures[name])
-        and pictures[name].nunique() > MAX_VALUES
-    ]
-    return {
-        name: np.nanquantile(pictures[name], [1 / 3, 2 / 3])
-        for name in (*THIRDS, *own)
-        if name in pictures and pictures[name].notna().any()
-    }
+def edges(domains: Sequence[Domain]) -> dict[str, Floats]:
+    """Thirds of the first domain (home) that knows a number, used for every domain so that a slice means the same everywhere."""
+    cuts: dict[str, Floats] = {}
+    for domain in domains:
+        for name, values in domain.pictures.items():
+            own = str(name).startswith(OWN) and pd.api.types.is_numeric_dtype(values)
+            if (
+                name not in cuts
+                and values.notna().any()
+                and (name in THIRDS or (own and values.nunique() > MAX_VALUES))
+            ):
+                cuts[str(name)] = np.nanquantile(values, [1 / 3, 2 / 3])
+    return cuts
 
 
 def attributes(domain: Domain, cuts: dict[str, Floats]) -> pd.DataFrame:
@@ -97,7 +95,9 @@ def attributes(domain: Domain, cuts: dict[str, Floats]) -> pd.DataFrame:
         table[name] = np.where(np.isfinite(values), words, "")
     for name in pictures:
         if name.startswith(OWN) and name not in cuts:
-            table[name] = pictures[name].astype("str").where(pictures[name].notna(), "")
+            # A whole number is written alike whether or not some pictures lack it.
+            words = pictures[name].map(lambda v: f"{v:g}" if isinstance(v, float) else str(v))
+            table[name] = words.where(pictures[name].notna(), "")
     count = pictures["image"].map(domain.boxes["image"].value_counts()).fillna(0).to_numpy()
     table["density"] = ""
     for low, high, name in DENSITIES:
@@ -228,7 +228,8 @@ def picture_slices(
         top, confidence = best(sweep(table, images=mask))
         values = {key: float(column[i]) for key, column in numbers.items()}
         values |= {"best_f1": none_to_nan(top), "best_confidence": none_to_nan(confidence)}
-        values |= {"difference": difference, "p": p if attribute != "all" else float("nan")}
+        # With as many false boxes a picture, AP is lower where there is less to find: that a density differs is no finding.
+        values |= {"difference": difference, "p": float("nan") if attribute in ("all", "density") else p}
         records.append(
             record(domain, attribute, name, int(mask.sum()), int(boxes[i]), groups, values, sample.interval())
         )

@@ -36,9 +36,7 @@ def counts(table: MatchTable, *, iou: float = 0.5, images: Bools | None = None) 
 def sweep(table: MatchTable, *, images: Bools | None = None) -> Points:
     """The curve of a slice at IoU .5, all classes pooled."""
     weights = np.ones((1, table.n_images), bool) if images is None else images[None]
-    return {
-        name: values[0, 0] if values.ndim > 1 else values for name, values in sweeps(table, weights).items()
-    }
+    return one_of(sweeps(table, weights), 0, 0)
 
 
 def sweeps(
@@ -57,7 +55,9 @@ def sweeps(
     def above(lines: Bools) -> Floats:
         label = table.label[lines].astype(np.int64) if by_class else 0
         row = label * len(grid) + step[lines]
-        total = sums(row, table.image[lines], classes * len(grid), weights).reshape(len(weights), classes, -1)
+        total = sums(row, table.image[lines], classes * len(grid), weights).reshape(
+            len(weights), classes, len(grid)
+        )
         return np.cumsum(total[..., ::-1], axis=-1)[..., ::-1]
 
     true, shown = above(counted & hit), above(counted)
@@ -84,6 +84,11 @@ def _curve(true: Floats, shown: Floats, objects: Floats, pictures: Floats, grid:
         "f1": np.divide(2 * true, np.maximum(shown + objects, 1), out=nothing, where=labelled),
         "false_positives_per_image": (shown - true) / np.maximum(pictures, 1),
     }
+
+
+def one_of(curves: Points, weighting: int, label: int) -> dict[str, Floats]:
+    """The curve of one weighting and class out of many."""
+    return {name: values if values.ndim == 1 else values[weighting, label] for name, values in curves.items()}
 
 
 def f_beta(points: Points, beta: float) -> Floats:
@@ -145,7 +150,8 @@ def summary(points: Points) -> dict[str, Any]:
     for name, beta in (("f1", 1.0), ("f0.5", 0.5), ("f2", 2.0)):
         top, confidence = best(points, beta=beta)
         suffix = "" if name == "f1" else f"_{name}"
-        result[f"best_{name}"], result[f"best_confidence{suffix}"] = top, confidence
+        # Where nothing is ever right, every threshold is as good.
+        result[f"best_{name}"], result[f"best_confidence{suffix}"] = top, confidence if top else None
     result["recall_at_precision"] = []
     for precision in PRECISIONS:
         recall, confidence = recall_at_precision(points, precision)

@@ -310,6 +310,10 @@ def score(
         bootstrap=bootstrap,
         seed=seed,
     )
+    if result["ignored_detections"]:
+        sys.stderr.write(
+            f"shiftscope: {predictions}: {result['ignored_detections']} detections of categories that the ground truth does not list were ignored\n"
+        )
     if out is None:
         emit(result)
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
+from diagnostics.calibration import AtHalf
 from diagnostics.domain import Domain
 from diagnostics.evidence import REJECTED_SHARE, Hypothesis
 from diagnostics.factors import FACTORS
@@ -99,15 +99,6 @@ LIMITS = (
     "One video is one sample, however many frames it has.",
     "A suspect is cleared or supported for the pictures given here; other footage may differ.",
 )
-
-
-def number(value: Any) -> str:
-    """A cell: fraction, or a dash for what cannot be measured."""
-    return (
-        "–"
-        if value is None or (isinstance(value, float) and not math.isfinite(value))
-        else fraction(float(value))
-    )
 
 
 def build_context(
@@ -238,7 +229,9 @@ def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
     return {
         "name": domain.name,
         "role": "" if domain.name == ROLE_WORDS[domain.role] else ROLE_WORDS[domain.role],
-        "value": number(value) if value is not None else ("–" if domain.labelled.any() else "no labels"),
+        "value": where.number(value)
+        if value is not None
+        else ("–" if domain.labelled.any() else "no labels"),
         "note": interval(bounds.low, bounds.high, bounds.note) if bounds else few_objects(domain),
         "size": f"{count(len(domain.pictures), 'picture')}, {count(int(domain.pictures['group'].nunique()), 'clip')}",
     }
@@ -325,13 +318,13 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "labelled": f"{int(domain.labelled.sum()):,}",
         "boxes": f"{len(domain.boxes):,}",
         "groups": f"{domain.pictures['group'].nunique():,}",
-        "ap50": number(whole["ap50"]),
+        "ap50": where.number(whole["ap50"]),
         "interval": interval(_or_none(whole["ap50_low"]), _or_none(whole["ap50_high"]), whole["note"])
         if domain.labelled.any()
         else whole["note"],
-        "ap": number(whole["ap"]),
-        "ap75": number(whole["ap75"]),
-        "max_recall": number(whole["max_recall"]),
+        "ap": where.number(whole["ap"]),
+        "ap75": where.number(whole["ap75"]),
+        "max_recall": where.number(whole["max_recall"]),
     }
 
 
@@ -378,7 +371,7 @@ def error_rows(findings: Findings) -> list[dict[str, Any]]:
             "type": r["type"],
             "count": f"{r['count']:,}",
             "per_image": f"{r['per_image']:.2f}",
-            "delta": number(r["delta_ap50"]),
+            "delta": where.number(r["delta_ap50"]),
         }
         for r in findings.errors.to_dict("records")
     ]
@@ -460,7 +453,7 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
                     "groups": f"{s.groups_home} / {s.groups_away}",
                     "mmd": "–" if s.mmd_ratio is None else f"{s.mmd_ratio:.1f} times",
                     "p": "–" if s.p is None else f"{s.p:.3f}",
-                    "auc": f"{number(s.auc)} ({number(s.auc_null)})",
+                    "auc": f"{where.number(s.auc)} ({where.number(s.auc_null)})",
                     "outside": f"{percent(s.outside)} ({percent(s.outside_null)})"
                     if s.outside is not None
                     else "–",
@@ -522,17 +515,23 @@ def histograms(findings: Findings, palette: dict[str, str]) -> Markup | None:
     )
 
 
+def half(found: AtHalf | None) -> str:
+    """How many of the detections that claim about .5 are right."""
+    if found is None:
+        return "too few detections"
+    between = "" if found.low is None else f" ({percent(found.low)} to {percent(found.high)})"
+    return f"{percent(found.precision)}{between} of {found.count:,}"
+
+
 def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
     """Reliability curves and errors."""
     curves = [c.curve.assign(domain=name) for name, c in findings.calibration.items() if len(c.curve)]
     rows = [
         {
             "domain": name,
-            "d_ece": number(c.d_ece),
-            "la_ece": number(c.la_ece),
-            "half": f"{percent(c.at_half.precision)} ({percent(c.at_half.low)} to {percent(c.at_half.high)}) of {c.at_half.count:,}"
-            if c.at_half
-            else "too few detections",
+            "d_ece": where.number(c.d_ece),
+            "la_ece": where.number(c.la_ece),
+            "half": half(c.at_half),
         }
         for name, c in findings.calibration.items()
     ]
@@ -553,7 +552,7 @@ def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] |
         {
             "domain": name,
             "risk": percent(found.risk),
-            "confidence": number(found.confidence),
+            "confidence": where.number(found.confidence),
             "missed": "–" if found.missed is None else percent(found.missed),
             "groups": found.groups,
             "note": found.note,
@@ -570,7 +569,7 @@ def label_free_row(entry: Any) -> dict[str, str]:
         "domain": entry.domain,
         "with_box": f"{percent(entry.with_box)} (in-domain {percent(entry.home_with_box)})",
         "per_image": f"{entry.boxes_per_image:.2f}",
-        "confidence": number(entry.mean_confidence),
+        "confidence": where.number(entry.mean_confidence),
         "reason": entry.reason,
         "alarm": entry.alarm,
     }

@@ -219,7 +219,7 @@ def find(
         home, away, training, history, recoveries, conf=conf, training_total=training_total, seed=seed
     )
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
-    cuts = slices.edges(home)
+    cuts = slices.edges((home, *away))
     sweeps = {domain.name: pd.DataFrame(sweeping.sweep(domain.table)) for domain in scored}
     in_use = threshold_in_use(home, sweeps, conf)
     embedded = home.embeddings.shape[1] > 0
@@ -242,13 +242,12 @@ def find(
         discovered=discovered(scored, cuts, sweeps, seed=seed),
         sweeps=sweeps,
         class_sweeps={domain.name: class_sweeps(domain) for domain in scored},
-        risk={
-            domain.name: [risk.control(domain.table, domain.group_numbers, share) for share in risk.RISKS]
-            for domain in scored
-        },
+        risk={domain.name: risk.control(domain.table, domain.group_numbers) for domain in scored},
         errors=evidence.errors,
         slice_errors=slice_errors(scored, cuts, in_use if in_use is not None else label_free.SHOWN),
-        calibration={domain.name: calibration.calibrate(domain.outcomes) for domain in scored},
+        calibration={
+            domain.name: calibration.calibrate(domain.outcomes, domain.group_numbers) for domain in scored
+        },
         label_free=tuple(label_free.estimate(home, domain) for domain in away if not domain.labelled.any()),
         novelty=novelty,
         map=embedding_map([d for d in (training, home, *away) if d is not None], seed),
@@ -291,10 +290,7 @@ def discovered(
 def class_sweeps(domain: Domain) -> dict[str, dict[str, Any]]:
     """What is read off the threshold curve of each class."""
     curves = sweeping.sweeps(domain.table, np.ones((1, domain.table.n_images), bool), by_class=True)
-    return {
-        name: sweeping.summary({key: v if v.ndim == 1 else v[0, k] for key, v in curves.items()})
-        for k, name in enumerate(domain.classes)
-    }
+    return {name: sweeping.summary(sweeping.one_of(curves, 0, k)) for k, name in enumerate(domain.classes)}
 
 
 def slice_errors(scored: Sequence[Domain], cuts: dict[str, Floats], confidence: float) -> pd.DataFrame:

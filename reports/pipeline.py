@@ -213,7 +213,7 @@ def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Report
             attributes = read_attributes(Path(spec))
         joined, total = [], 0
         for o in opened:
-            images, count = join(o.source.images, attributes)
+            images, count = join(o.source.images, attributes, o.source.image_ids)
             joined.append(replace(o, source=replace(o.source, images=images)))
             total += count
         if not total:

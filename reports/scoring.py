@@ -19,6 +19,9 @@ from diagnostics.intervals import Interval, ap_and_ap50_intervals
 from diagnostics.matching import Bools, Detections, Floats, Ints, MatchTable, Objects, match
 from diagnostics.precision import twelve_of
 
+# The 2.5 % tails of fewer replicates are one or two numbers.
+FEWEST_REPLICATES = 100
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -70,8 +73,11 @@ def read_truth(path: Path) -> Truth:
     return Truth(objects, images, categories)
 
 
-def read_detections(path: Path, truth: Truth) -> Detections:
-    """COCO results -> detections. Raises InputError naming the first ids that the ground truth does not know."""
+def read_detections(path: Path, truth: Truth) -> tuple[Detections, int]:
+    """COCO results -> detections, and how many are of categories that the ground truth does not know and pycocotools therefore ignores.
+
+    Raises InputError naming the first images that the ground truth does not know.
+    """
     results = read_results(path)
     image = numbers(results.image_id, truth.images)
     if (image < 0).any():
@@ -79,11 +85,11 @@ def read_detections(path: Path, truth: Truth) -> Detections:
             f"{path}: {(image < 0).sum()} detections are for images that the ground truth does not list, first ids {results.image_id[image < 0][:5].tolist()}"
         )
     label = numbers(results.category_id, truth.categories)
-    # pycocotools ignores categories it does not know.
     known = label >= 0
     if known.all():
-        return Detections(image, label, results.xywh, results.score)
-    return Detections(image[known], label[known], results.xywh[known], results.score[known])
+        return Detections(image, label, results.xywh, results.score), 0
+    kept = Detections(image[known], label[known], results.xywh[known], results.score[known])
+    return kept, int((~known).sum())
 
 
 def numbers(ids: np.ndarray[Any, Any], known: dict[Any, int]) -> Ints:
@@ -115,11 +121,13 @@ def read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[in
                     raise InputError(
                         f"{path}:{reader.line_num}: image_id {row[key] if len(row) > key else ''!r} is not in the ground truth"
                     )
-                pairs.append((number, row[value]))
+                if not row[value].strip():
+                    raise InputError(f"{path}:{reader.line_num}: the {column} has no name")
+                pairs.append((number, row[value].strip()))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV ({error})") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a CSV") from None
     return pairs
 
 
@@ -137,7 +145,13 @@ def read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
     """Group number of each picture; each its own without a file. Raises InputError when a picture has no group."""
     if path is None:
         return np.arange(len(images))
-    named = dict(read_pairs(path, "group", images))
+    named: dict[int, str] = {}
+    by_number = {number: key for key, number in images.items()}
+    for number, group in read_pairs(path, "group", images):
+        if named.setdefault(number, group) != group:
+            raise InputError(
+                f"{path}: image_id {by_number[number]} is in two groups, {named[number]!r} and {group!r}; a picture has one"
+            )
     if len(named) < len(images):
         missing = next(key for key, number in images.items() if number not in named)
         raise InputError(
@@ -157,10 +171,14 @@ def score(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The contract's result: overall, slices, sweep, bootstrap, timings; and baseline where other predictions are given. Raises InputError."""
+    if 0 < bootstrap < FEWEST_REPLICATES:
+        raise InputError(
+            f"--bootstrap {bootstrap}: at least {FEWEST_REPLICATES} replicates, or 0 for no interval"
+        )
     begin = time.perf_counter()
     truth = read_truth(ground_truth)
-    detections = read_detections(predictions, truth)
-    other = read_detections(baseline, truth) if baseline else None
+    detections, ignored = read_detections(predictions, truth)
+    other = read_detections(baseline, truth)[0] if baseline else None
     names, masks = read_slices(slices, truth.images)
     group = read_groups(groups, truth.images)
     read = time.perf_counter()
@@ -171,11 +189,14 @@ def score(
         "overall": {name: json_number(values[0]) for name, values in numbers_of.items()},
         "slices": slice_records(table, truth, names, masks, {k: v[1:] for k, v in numbers_of.items()}),
         "sweep": sweep_record(table, truth),
+        # pycocotools passes over them without a word.
+        "ignored_detections": ignored,
     }
     scored = time.perf_counter()
     if bootstrap:
         whole, half = ap_and_ap50_intervals(table, group, seed=seed, replicates=bootstrap)
         result["bootstrap"] = {"ap": interval_record(whole), "ap50": interval_record(half)}
+    drawn = time.perf_counter()
     if other is not None:
         result["baseline"] = comparison_record(
             compare(
@@ -193,7 +214,8 @@ def score(
         "read": read - begin,
         "match": matched - read,
         "score": scored - matched,
-        "bootstrap": end - scored,
+        "bootstrap": drawn - scored,
+        "baseline": end - drawn,
     }
     return result
 
@@ -213,7 +235,7 @@ def slice_records(
     curves = sweeping.sweeps(table, masks)
     records = []
     for i, name in enumerate(names):
-        top, confidence = sweeping.best(one_curve(curves, i, 0))
+        top, confidence = sweeping.best(sweeping.one_of(curves, i, 0))
         records.append(
             {
                 "slice": name,
@@ -227,15 +249,16 @@ def slice_records(
     return records
 
 
-def one_curve(curves: sweeping.Points, weighting: int, label: int) -> dict[str, Floats]:
-    """The curve of one weighting and class."""
-    return {name: values if values.ndim == 1 else values[weighting, label] for name, values in curves.items()}
-
-
 def sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
     """The pooled curve with its best thresholds, and those of every class."""
     everything = np.ones((1, table.n_images), bool)
     points = sweeping.sweep(table)
+    if len(table.confidence) and not (table.confidence.min() >= 0 and table.confidence.max() <= 1):
+        return {
+            "points": [],
+            "note": "scores are not between 0 and 1, so that no threshold can be swept",
+            "classes": [],
+        }
     by_class = sweeping.sweeps(table, everything, by_class=True)
     rows = zip(*(values.tolist() for values in points.values()), strict=True)
     return {
@@ -244,7 +267,7 @@ def sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
         ],
         **sweeping.summary(points),
         "classes": [
-            {"category_id": key, **sweeping.summary(one_curve(by_class, 0, number))}
+            {"category_id": key, **sweeping.summary(sweeping.one_of(by_class, 0, number))}
             for key, number in truth.categories.items()
         ],
     }
@@ -263,4 +286,5 @@ def comparison_record(found: Comparison) -> dict[str, Any]:
         "difference": json_number(found.difference),
         **interval_record(found.interval),
         "p": found.p,
+        **({"p_note": found.note} if found.note else {}),
     }

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from datasets.tables import OWN
 from diagnostics.discovery import MIN_EFFECT, RATE
+from diagnostics.domain import OBJECT_ATTRIBUTES
 from diagnostics.intervals import MIN_GROUPS
 from diagnostics.wording import count, fraction, percent, points
 from reports import figures
@@ -23,15 +24,15 @@ def number(value: Any) -> str:
     return "–" if value is None or value != value else fraction(float(value))
 
 
-def label(attribute: str, name: str) -> str:
-    """A slice's name as a reader meets it."""
+def label(attribute: str, name: str, noun: str = "objects") -> str:
+    """A slice's name as a reader meets it. noun: what slices of boxes are made of."""
     if attribute.startswith(OWN):
         return attribute.removeprefix(OWN) if name == "yes" else f"{attribute.removeprefix(OWN)}: {name}"
     return {
         "all": "all pictures",
-        "size": f"objects {name}",
-        "shape": f"{name} objects",
-        "place": f"objects in the {name}",
+        "size": f"{noun} {name}",
+        "shape": f"{name} {noun}",
+        "place": f"{noun} in the {name}",
         "clip": f"clip {name}",
         "split": f"split {name}",
         "density": name,
@@ -103,8 +104,9 @@ def worst(findings: Findings) -> list[str]:
     weak = table[(table["q"] <= RATE) & (table["difference"] <= -MIN_DIFFERENCE)]
     weak = weak.sort_values("recoverable", ascending=False).head(MAX_WORST)
     return [
-        f"{row['domain']}, {label(row['attribute'], row['slice'])}: AP50 {number(row['ap50'])}, {points(-row['difference'])} below all of it "
-        f"({count(row['boxes'], 'object')} in {count(row['groups'], 'clip')}, q {number(row['q'])})"
+        f"{row['domain']}, {label(row['attribute'], row['slice'])}: AP50 {number(row['ap50'])}, {points(-row['difference'])} below "
+        f"{'the mean of such groups of objects' if row['attribute'] in OBJECT_ATTRIBUTES else 'all of it'} "
+        f"({count(row['boxes'], 'object')} in {count(row['groups'], 'clip')}, q {'under .001' if row['q'] < 0.001 else number(row['q'])})"
         for row in weak.to_dict("records")
     ]
 
@@ -133,11 +135,11 @@ def combinations(findings: Findings) -> dict[str, Any]:
 
 def combination(row: dict[Any, Any]) -> str:
     """One confirmed combination as a sentence."""
-    names = " and ".join(label(a, v) for a, v in zip(row["attributes"], row["slice"], strict=True))
-    if row["kind"] != "missed":
-        names = names.replace("objects", "detections")
-    what, done = ("objects", "missed") if row["kind"] == "missed" else ("detections", "false")
+    missed = row["kind"] == "missed"
+    noun = "objects" if missed else "detections"
+    names = " and ".join(label(a, v, noun) for a, v in zip(row["attributes"], row["slice"], strict=True))
+    elsewhere = "elsewhere" if len(row["slice"]) == 1 else "where only one of the two holds"
     return (
-        f"{row['domain']}, {names}: {percent(row['rate'])} of {row['count']:,} {what} are {done}, {percent(row['rest'])} elsewhere "
-        f"({count(row['groups'], 'clip')}; {percent(row['share_of_errors'])} of all such errors would go if it were like the rest)"
+        f"{row['domain']}, {names}: {percent(row['rate'])} of {row['count']:,} {noun} are {'missed' if missed else 'false'}, "
+        f"{percent(row['rest'])} {elsewhere} ({count(row['groups'], 'clip')}; without the difference {percent(row['share_of_errors'])} of all such errors would go)"
     )

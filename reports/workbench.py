@@ -96,7 +96,7 @@ def publish(findings: Findings, report: Path, info: dict[str, Any], reporter: Re
         dataset.info = info
         dataset.default_classes = list(findings.home.classes)
         sample_of: dict[tuple[str, str], str] = {}
-        cuts = slices.edges(findings.home)
+        cuts = slices.edges(findings.domains)
         ranks = dict(
             zip(
                 zip(findings.next["domain"], findings.next["image"], strict=True),
@@ -175,26 +175,39 @@ def build_samples(
     return result
 
 
+def plain_fields(fo: Any, dataset: Any) -> list[str]:
+    """Fields of a sample with one value: text, numbers, yes or no, and the label of a classification."""
+    plain = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
+    fields = []
+    for field, kind in dataset.get_field_schema().items():
+        if isinstance(kind, plain) and field != "filepath":
+            fields.append(field)
+        elif isinstance(kind, fo.EmbeddedDocumentField) and kind.document_type is fo.Classification:
+            fields.append(f"{field}.label")
+    return fields
+
+
 def attributes_of(name: str) -> Attributes:
-    """Tags and plain fields of a FiftyOne dataset's samples, by path. Raises InputError when there is no such dataset or nothing in it."""
+    """Tags and plain fields of a FiftyOne dataset's samples, by path; of our own datasets only the tags that a person set, because the fields
+    are results, and slices by results explain nothing. Raises InputError when there is no such dataset or nothing in it.
+    """
     with database() as fo:
         if name not in fo.list_datasets():
             known = ", ".join(fo.list_datasets()) or "none"
             raise InputError(f"fiftyone:{name}: no such dataset; there are: {known}")
         dataset = fo.load_dataset(name)
-        plain = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
-        fields = [
-            field
-            for field, kind in dataset.get_field_schema().items()
-            if isinstance(kind, plain) and field not in ("filepath", "image_id", "domain", "group", "split")
-        ]
+        ours = name.startswith("shiftscope-")
+        fields = [] if ours else plain_fields(fo, dataset)
         columns = dataset.values(["filepath", "tags", *fields])
         table = pd.DataFrame({"key": columns[0]})
-        for tag in sorted({tag for tags in columns[1] for tag in tags or ()}):
+        written = {"in_domain", "real_world", "training", *(dataset.distinct("split") if ours else ())}
+        for tag in sorted({tag for tags in columns[1] for tag in tags or ()} - (written if ours else set())):
             table[f"{OWN}tag {tag}"] = ["yes" if tag in (tags or ()) else None for tags in columns[1]]
         for field, values in zip(fields, columns[2:], strict=True):
             if any(value is not None for value in values):
-                table[OWN + field] = [str(v) if isinstance(v, bool) else v for v in values]
+                table[OWN + field.removesuffix(".label")] = [
+                    str(v) if isinstance(v, bool) else v for v in values
+                ]
     if len(table.columns) == 1:
         raise InputError(f"fiftyone:{name}: its samples have no tags and no plain fields to slice by")
     return Attributes(f"fiftyone:{name}", table.drop_duplicates("key", ignore_index=True))

@@ -190,17 +190,18 @@ def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -
         return pd.DataFrame(
             {
                 "confidence": confidence,
+                "image": 0,
                 "label": 0,
                 "outcome": np.where(hit, "hit", "background"),
                 "nearest_iou": np.where(hit, 0.8, 0.0),
             }
         )
 
-    assert calibration.calibrate(outcomes(confidence)).d_ece < 0.015
-    assert calibration.calibrate(outcomes(np.maximum(confidence - 0.2, 0))).d_ece == pytest.approx(
-        0.19, abs=0.02
-    )
-    assert calibration.calibrate(outcomes(confidence).head(0)).d_ece is None
+    assert calibration.calibrate(outcomes(confidence), np.zeros(1, int)).d_ece < 0.015
+    assert calibration.calibrate(
+        outcomes(np.maximum(confidence - 0.2, 0)), np.zeros(1, int)
+    ).d_ece == pytest.approx(0.19, abs=0.02)
+    assert calibration.calibrate(outcomes(confidence).head(0), np.zeros(1, int)).d_ece is None
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -215,12 +216,14 @@ def test_calibration_errors_equal_netcal_and_the_written_out_sum(decimals: int) 
     found = calibration.calibrate(
         pd.DataFrame(
             {
+                "image": np.arange(3000) % 30,
                 "confidence": confidence,
                 "label": label,
                 "outcome": np.where(hit, "hit", "location"),
                 "nearest_iou": overlap,
             }
-        )
+        ),
+        np.arange(30),
     )
     assert found.d_ece == pytest.approx(
         ECE(bins=20, detection=True).measure(confidence, hit.astype(int)), abs=1e-4
@@ -352,7 +355,7 @@ def test_size_alone_explains_what_size_alone_does() -> None:
 
 def test_slices_below_thirty_objects_have_no_ap() -> None:
     domain = make_domain(clips=8, seed=4)
-    table = slices.score(domain, slices.edges(domain), seed=0)
+    table = slices.score(domain, slices.edges([domain]), seed=0)
     few = table["boxes"] < 30
     assert few.any()
     assert table.loc[few, "ap50"].isna().all()
@@ -362,7 +365,7 @@ def test_slices_below_thirty_objects_have_no_ap() -> None:
 
 def test_slices_of_one_attribute_make_up_the_whole() -> None:
     domain = make_domain(clips=8, seed=4)
-    table = slices.score(domain, slices.edges(domain), seed=0)
+    table = slices.score(domain, slices.edges([domain]), seed=0)
     for attribute in ("brightness", "density", "size"):
         assert table.loc[table["attribute"] == attribute, "boxes"].sum() == len(domain.boxes)
 

@@ -126,6 +126,43 @@ def test_bad_files_are_named(tmp_path: Path, ground_truth: dict, predictions: ob
     assert message in str(caught.value)
 
 
+def test_what_is_ignored_is_counted(tmp_path: Path) -> None:
+    gt, dt = write_problem(
+        (1, 2, [(0, 0, [1.0, 1.0, 9.0, 9.0], 81.0, False)], [(0, 4, [1.0, 1.0, 9.0, 9.0], 0.5)]), tmp_path
+    )
+    assert score(gt, dt)["ignored_detections"] == 1
+    outcome = run_script("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
+    assert "1 detections of categories that the ground truth does not list were ignored" in outcome.stderr
+
+
+@pytest.mark.parametrize("empty", ["images", "categories", "annotations"])
+def test_nothing_to_score_is_no_accident(tmp_path: Path, empty: str) -> None:
+    whole = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": [], empty: []}
+    (tmp_path / "gt.json").write_text(json.dumps(whole))
+    (tmp_path / "dt.json").write_text("[]")
+    result = score(tmp_path / "gt.json", tmp_path / "dt.json", bootstrap=100)
+    assert set(result["overall"].values()) == {None}
+
+
+def test_scores_beyond_one_are_not_swept(tmp_path: Path) -> None:
+    objects = [(0, 0, [1.0, 1.0, 9.0, 9.0], 81.0, False)]
+    gt, dt = write_problem((1, 1, objects, [(0, 0, [1.0, 1.0, 9.0, 9.0], 87.0)]), tmp_path)
+    result = score(gt, dt)
+    assert result["overall"]["ap50"] == pytest.approx(1)
+    assert result["sweep"]["points"] == []
+    assert "not between 0 and 1" in result["sweep"]["note"]
+
+
+def test_a_picture_has_one_group_and_replicates_are_enough(tmp_path: Path) -> None:
+    gt, dt = write_problem((1, 1, [], []), tmp_path)
+    groups = tmp_path / "g.csv"
+    groups.write_text("image_id,group\n0,a\n0,b\n")
+    with pytest.raises(InputError, match="image_id 0 is in two groups, 'a' and 'b'"):
+        score(gt, dt, groups=groups, bootstrap=100)
+    with pytest.raises(InputError, match="at least 100 replicates"):
+        score(gt, dt, bootstrap=5)
+
+
 def test_the_command_ends_with_code_2(tmp_path: Path) -> None:
     (tmp_path / "gt.json").write_text('{"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": []}')
     (tmp_path / "dt.json").write_text(
@@ -188,6 +225,21 @@ def test_both_ways_of_reading_agree(found: list, style: dict) -> None:
         assert fast.category_id.tolist() == slow.category_id.tolist()
         np.testing.assert_array_equal(fast.xywh, slow.xywh)
         np.testing.assert_array_equal(fast.score, slow.score)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"image_id": 1, "category_id": 1, "bbox": [0,0,1,1], "score": 1} {"image_id": 1, "category_id": 1, "bbox": [0,0,1,1], "score": 1}]',
+        b'[{"image_id": "\xff", "category_id": 1, "bbox": [0,0,1,1], "score": 1}]',
+        b'[{"image_id": ' + b"9" * 5000 + b', "category_id": 1, "bbox": [0,0,1,1], "score": 1}]',
+    ],
+    ids=["no comma", "no text", "a very long number"],
+)
+def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "dt.json").write_bytes(content)
+    with pytest.raises(InputError, match="not valid JSON"):
+        reader.read_results(tmp_path / "dt.json")
 
 
 def test_the_usual_ways_of_writing_are_read_the_fast_way() -> None:

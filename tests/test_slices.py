@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def own_attributes(found: pd.DataFrame) -> list[set[tuple[str, str]]]:
 
 def search(seed: int, *, planted: bool) -> list[set[tuple[str, str]]]:
     domain, _ = planted_world(seed, planted=planted)
-    return own_attributes(discovery.discover(domain, slices.edges(domain), 0.05, seed=seed))
+    return own_attributes(discovery.discover(domain, slices.edges([domain]), 0.05, seed=seed))
 
 
 def test_nothing_is_discovered_where_nothing_was_planted() -> None:
@@ -62,9 +63,45 @@ def test_harm_of_one_attribute_is_not_blamed_on_a_pair() -> None:
     assert discovery.confirm([harmful, idle], wrong, owner)["p"] > 0.01
 
 
+def test_a_pair_is_not_confirmed_by_one_comparison_alone() -> None:
+    """The second attribute lies within the first: without it, there is nothing of the second to compare with."""
+    rng = np.random.default_rng(1)
+    owner = np.repeat(np.arange(30), 40)
+    outer = rng.random(1200) < 0.6
+    inner = outer & (rng.random(1200) < 0.5)
+    wrong = rng.random(1200) < np.where(inner, 0.7, 0.2)
+    for parts in ([outer, inner], [inner, outer]):
+        assert np.isnan(discovery.confirm(parts, wrong, owner)["p"])
+
+
+def test_fewer_objects_alone_are_no_weak_spot() -> None:
+    table = slices.score(make_domain(clips=30, frames=8, seed=2, false_rate=0.9), {}, seed=0)
+    assert table.loc[table["attribute"] == "density", ["p", "q"]].isna().all(axis=None)
+
+
+def test_a_number_known_only_out_there_is_cut_all_the_same() -> None:
+    home, away = make_domain(clips=4), make_domain("away", clips=4, seed=1)
+    heights = np.linspace(5, 90, len(away.pictures))
+    away = replace(away, pictures=away.pictures.assign(**{OWN + "altitude": heights}))
+    cuts = slices.edges([home, away])
+    names = [name for attribute, name, _ in slices.masks(away, cuts) if attribute == OWN + "altitude"]
+    assert names == ["low", "middle", "high"]
+    lanes = np.where(np.arange(len(home.pictures)) % 5 == 0, np.nan, 2.0)
+    partly = replace(home, pictures=home.pictures.assign(**{OWN + "lane": lanes}))
+    assert {n for a, n, _ in slices.masks(partly, slices.edges([partly])) if a == OWN + "lane"} == {"2"}
+
+
+def test_risk_control_of_many_single_pictures_stays_small() -> None:
+    domain = make_domain(clips=300, frames=1, seed=3)
+    tracemalloc.start()
+    control(domain.table, np.arange(300))
+    assert tracemalloc.get_traced_memory()[1] < 8e6
+    tracemalloc.stop()
+
+
 def test_too_few_clips_are_not_searched() -> None:
     domain = make_domain(clips=9, frames=20)
-    assert discovery.discover(domain, slices.edges(domain), 0.25, seed=0).empty
+    assert discovery.discover(domain, slices.edges([domain]), 0.25, seed=0).empty
 
 
 def test_differences_of_slices_are_seldom_believed_without_reason() -> None:
@@ -84,7 +121,7 @@ def test_differences_of_slices_are_seldom_believed_without_reason() -> None:
             detections=domain.detections[kept].reset_index(drop=True),
             objects=domain.objects[kept],
         )
-        table = slices.score(domain, slices.edges(domain), seed=seed)
+        table = slices.score(domain, slices.edges([domain]), seed=seed)
         sure = table["q"] <= 0.1
         believed += bool((sure & (table["attribute"] == OWN + "coin")).any())
         tunnel = table[table["slice"] == "tunnel"].iloc[0]
@@ -96,7 +133,7 @@ def test_differences_of_slices_are_seldom_believed_without_reason() -> None:
 
 def test_slice_numbers_equal_scoring_the_slice_alone() -> None:
     domain = make_domain(clips=12, frames=10, seed=3)
-    cuts = slices.edges(domain)
+    cuts = slices.edges([domain])
     table = slices.score(domain, cuts, seed=0)
     for attribute, name, mask in slices.masks(domain, cuts):
         row = table[(table["attribute"] == attribute) & (table["slice"] == name)].iloc[0]
@@ -176,7 +213,7 @@ def test_a_promised_threshold_keeps_its_promise_on_new_clips() -> None:
     risk, missed = 0.3, []
     for seed in range(100):
         domain = make_domain(clips=25, frames=4, seed=seed, hit_rate=0.85)
-        found = control(domain.table, domain.group_numbers, risk)
+        found = control(domain.table, domain.group_numbers, [risk])[0]
         assert found.confidence is not None
         fresh = make_domain(clips=10, frames=4, seed=seed + 10_000, hit_rate=0.85)
         hit, _ = fresh.table.flags(0.5)
@@ -191,12 +228,12 @@ def test_a_promised_threshold_keeps_its_promise_on_new_clips() -> None:
 
 def test_a_promise_that_cannot_be_kept_is_not_made() -> None:
     blind = make_domain(clips=25, hit_rate=0.5)
-    found = control(blind.table, blind.group_numbers, 0.1)
+    found = control(blind.table, blind.group_numbers)[0]
     assert found.confidence is None
     assert found.note.startswith("infeasible: even at .001")
     few = make_domain(clips=6, hit_rate=0.95)
     assert (
-        control(few.table, few.group_numbers, 0.1).note
+        control(few.table, few.group_numbers)[0].note
         == "not attainable from 6 clips with objects: 9 are needed"
     )
 
@@ -224,6 +261,18 @@ def test_a_picture_may_be_in_many_slices(tmp_path: Path) -> None:
     assert images[OWN + "night"].isna().tolist() == [False, True]
 
 
+def test_rows_may_use_the_numbers_of_a_coco_json_and_files_add_up(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("image_id,weather\n139, rain\n")
+    second.write_text("image_id,weather\n285,sun\n")
+    images = images_table(["x/1.jpg", "x/2.jpg"])
+    ids = {139: "x/1.jpg", 285: "x/2.jpg"}
+    for file in (first, second):
+        images, count = join(images, read_attributes(file), ids)
+        assert count == 1
+    assert images[OWN + "weather"].tolist() == ["rain", "sun"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -232,6 +281,8 @@ def test_a_picture_may_be_in_many_slices(tmp_path: Path) -> None:
         ("image,weather\na.jpg,rain\na.jpg,sun\n", "s.csv:3: 'a.jpg' has more than one row"),
         ("image,weather\na.jpg,rain\n,sun\n", "s.csv:3: the row names no picture"),
         ("", "not a readable CSV"),
+        ("image,weather\na.jpg,rain\n a.jpg,sun\n", "has more than one row"),
+        ("image,weather\na.jpg,rain,7\n", "not a readable CSV|more fields than the header"),
     ],
 )
 def test_bad_attribute_files_are_named(tmp_path: Path, content: str, message: str) -> None:
