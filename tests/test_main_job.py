@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import MainJob, run_script
-from tests.test_matching import oracle
+from tests.oracles import pycocotools_twelve
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -127,7 +127,7 @@ def test_slices_equal_pycocotools(main_job: MainJob) -> None:
             )
             if entry is None or entry["ap"] is None:
                 continue
-            expected = oracle((1, len(number), boxes, found), only)
+            expected = pycocotools_twelve((1, len(number), boxes, found), only)
             np.testing.assert_allclose([entry["ap"], entry["ap50"], entry["ap75"]], expected[:3], atol=1e-9)
 
 
@@ -275,6 +275,58 @@ def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
         assert int((results.ypred == results.ytrue).sum()) == int((mine["outcome"] == "hit").sum())
         card = main_job.record["gallery"][0]
         assert dataset[card["app_url"].split("id=")[1]]["image_id"] == card["image"]
+
+
+def test_tags_set_in_the_app_can_be_sliced_by(main_job: MainJob) -> None:
+    from datasets.attributes import join
+    from datasets.tables import OWN
+    from reports import workbench
+
+    name = main_job.record["fiftyone"]["dataset"]
+    pictures = pd.read_parquet(main_job.folder / "tables" / "pictures.parquet")
+    drone = pictures[pictures["domain"] == "drone"].reset_index(drop=True)
+    with workbench.database() as fo:
+        dataset = fo.load_dataset(name)
+        view = dataset.match(fo.ViewField("domain") == "drone").limit(7)
+        view.tag_samples("shadow")
+        tagged = set(view.values("image_id"))
+        found = workbench.attributes_of(name)
+        view.untag_samples("shadow")
+        other = fo.Dataset("slices-of-anybody")
+        other.add_sample(
+            fo.Sample(filepath=drone.loc[0, "path"], weather=fo.Classification(label="fog"), speed=30)
+        )
+        foreign = workbench.attributes_of("slices-of-anybody")
+        other.delete()
+    # Of our own dataset, only what a person set: its fields are results.
+    assert set(found.table.columns) == {"key", OWN + "tag shadow"}
+    images, count = join(drone, found)
+    assert count == len(drone)
+    assert set(images.loc[images[OWN + "tag shadow"] == "yes", "image"]) == tagged
+    assert foreign.table[[OWN + "weather", OWN + "speed"]].to_numpy().tolist() == [["fog", 30]]
+
+
+def test_ones_own_attributes_become_slices(main_job: MainJob, tmp_path: Path) -> None:
+    pictures = pd.read_parquet(main_job.folder / "tables" / "pictures.parquet")
+    pictures = pictures[pictures["domain"].isin(["dashcam", "drone"])].reset_index(drop=True)
+    rows = pd.DataFrame({"image": pictures["path"], "half": np.where(pictures.index % 2, "odd", "even")})
+    rows.to_csv(tmp_path / "half.csv", index=False)
+    run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
+    drone = next((main_job.cwd / "runs" / "demo").glob("drone-*"))
+    outcome = run_script(
+        "report", "--run", str(run), "--real-world", f"drone={drone}", "--slices", str(tmp_path / "half.csv"),
+        "--no-fiftyone", "--json", "--out", str(tmp_path / "out"), cwd=main_job.cwd,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr[-2000:]
+    record = json.loads(outcome.stdout)
+    found = {(s["domain"], s["slice"]): s for s in record["slices"] if s["attribute"] == "own:half"}
+    assert set(found) == {(d, n) for d in ("in-domain", "drone") for n in ("odd", "even")}
+    assert "half: odd" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    refused = run_script(
+        "report", "--run", str(run), "--real-world", str(drone), "--slices", "nowhere.csv", cwd=main_job.cwd
+    )
+    assert refused.code == 2
+    assert "nowhere.csv: cannot be read" in refused.stderr
 
 
 def test_a_report_works_without_a_database(main_job: MainJob) -> None:
