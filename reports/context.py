@@ -453,6 +453,10 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
                     "groups": f"{s.groups_home} / {s.groups_away}",
                     "mmd": "–" if s.mmd_ratio is None else f"{s.mmd_ratio:.1f} times",
                     "p": "–" if s.p is None else f"{s.p:.3f}",
+                    "energy_p": "–" if s.energy_p is None else f"{s.energy_p:.3f}",
+                    "frechet": "–"
+                    if s.frechet is None or not s.frechet_null
+                    else f"{s.frechet / s.frechet_null:.1f} times",
                     "auc": f"{where.number(s.auc)} ({where.number(s.auc_null)})",
                     "outside": f"{percent(s.outside)} ({percent(s.outside_null)})"
                     if s.outside is not None

@@ -259,11 +259,57 @@ def test_mmd_equals_its_definition() -> None:
     both = np.concatenate([x, y])
     squared = ((both[:, None] - both[None]) ** 2).sum(-1)
     groups = np.array([f"h{i // 3}" for i in range(12)] + [f"a{i // 3}" for i in range(9)])
-    sums = shift.GroupSums(both, groups)
+    sums = shift.GroupSums(shift.gaussian(shift.squared_distances(both)), groups)
     away = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
     assert sums.mmd(away)[0] == pytest.approx(
         naive_mmd(x, y, float(np.median(squared[np.triu_indices(21, 1)]))), abs=1e-12
     )
+
+
+def test_energy_distance_equals_its_definition() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(12, 3)), rng.normal(0.5, 1, size=(9, 3))
+    groups = np.array([f"h{i // 3}" for i in range(12)] + [f"a{i // 3}" for i in range(9)])
+    matrix = -np.sqrt(shift.squared_distances(np.concatenate([x, y])))
+    away = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
+    across = np.mean([np.linalg.norm(a - b) for a in x for b in y])
+    within = [
+        np.mean([np.linalg.norm(a - b) for i, a in enumerate(side) for j, b in enumerate(side) if i != j])
+        for side in (x, y)
+    ]
+    assert shift.GroupSums(matrix, groups).mmd(away)[0] == pytest.approx(2 * across - sum(within), abs=1e-9)
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    rng = np.random.default_rng(2)
+    first = rng.normal(0, 1, (60_000, 3))
+    second = rng.normal([1, 0, 0], [1, 2, 1], (60_000, 3))
+    # Means lie 1 apart; one standard deviation differs by 1.
+    assert shift.frechet(first, second) == pytest.approx(2.0, abs=0.05)
+    from scipy.linalg import sqrtm
+
+    a, b = np.cov(first[:50], rowvar=False), np.cov(second[:70], rowvar=False)
+    plain = ((first[:50].mean(0) - second[:70].mean(0)) ** 2).sum() + np.trace(
+        a + b - 2 * np.real(sqrtm(a @ b))
+    )
+    assert shift.frechet(first[:50], second[:70]) == pytest.approx(plain, abs=1e-9)
+
+
+def test_frechet_stands_beside_halves_of_home_at_the_same_size() -> None:
+    rng = np.random.default_rng(3)
+    beyond = 0
+    for seed in range(12):
+        home, home_groups = clips(rng, 24, 10)
+        away, away_groups = clips(rng, 12, 10)
+        found = shift.measure(home, away, home_groups, away_groups, seed=seed)
+        assert found.frechet_size == 120
+        beyond += found.frechet > found.frechet_null
+    assert beyond <= 4
+    moved, moved_groups = clips(rng, 12, 10, offset=3.0)
+    far = shift.measure(home, moved, home_groups, moved_groups, seed=0)
+    assert far.frechet > 3 * far.frechet_null
+    assert far.energy_p == pytest.approx(0.001)
+    assert far.energy > 5 * abs(found.energy)
 
 
 def clips(
