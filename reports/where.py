@@ -99,13 +99,13 @@ def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
 
 
 def worst(findings: Findings) -> list[str]:
-    """The slices that are surely worse than the whole of their domain, the costliest first, as sentences."""
+    """The slices that are worse beyond chance than the rest of their domain, the costliest first, as sentences."""
     table = findings.slices
     weak = table[(table["q"] <= RATE) & (table["difference"] <= -MIN_DIFFERENCE)]
     weak = weak.sort_values("recoverable", ascending=False).head(MAX_WORST)
     return [
         f"{row['domain']}, {label(row['attribute'], row['slice'])}: AP50 {number(row['ap50'])}, {points(-row['difference'])} below "
-        f"{'the mean of such groups of objects' if row['attribute'] in OBJECT_ATTRIBUTES else 'all of it'} "
+        f"{'the mean over its ' + row['attribute'] + 's' if row['attribute'] in OBJECT_ATTRIBUTES else 'all of it'} "
         f"({count(row['boxes'], 'object')} in {count(row['groups'], 'clip')}, q {'under .001' if row['q'] < 0.001 else number(row['q'])})"
         for row in weak.to_dict("records")
     ]
