@@ -20,8 +20,6 @@ from reports.scoring import score
 from tests.conftest import complaint, run_script
 from tests.oracles import Problem, coco_json, pycocotools_twelve, random_problem
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "coco_oracle"
-
 
 def write_problem(problem: Problem, folder: Path) -> tuple[Path, Path]:
     """The problem's two files; picture and category ids are not their numbers."""
@@ -66,15 +64,6 @@ def test_the_command_equals_pycocotools_whole_and_by_slice(tmp_path: Path) -> No
     bounds = result["bootstrap"]["ap50"]
     assert bounds["low"] <= result["overall"]["ap50"] <= bounds["high"]
     assert [entry["category_id"] for entry in result["sweep"]["classes"]] == list(range(1, problem[0] + 1))
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the official example is not at hand")
-def test_the_official_example_gives_the_official_numbers() -> None:
-    result = score(
-        SHARED / "instances_val2014_100.json", SHARED / "instances_val2014_fakebbox100_results.json"
-    )
-    official = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564]
-    np.testing.assert_allclose(numbers(result["overall"]), official, atol=5.1e-4)
 
 
 def test_a_baseline_is_compared_pair_by_pair(tmp_path: Path) -> None:
