@@ -312,15 +312,17 @@ def test_ones_own_attributes_become_slices(main_job: MainJob, tmp_path: Path) ->
     rows = pd.DataFrame({"image": pictures["path"], "half": np.where(pictures.index % 2, "odd", "even")})
     rows.to_csv(tmp_path / "half.csv", index=False)
     run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
-    drone = next((main_job.cwd / "runs" / "demo").glob("drone-*"))
+    dashcam, drone = (
+        next((main_job.cwd / "runs" / "demo").glob(f"{name}-*")) for name in ("dashcam", "drone")
+    )
     outcome = run_script(
-        "report", "--run", str(run), "--real-world", f"drone={drone}", "--slices", str(tmp_path / "half.csv"),
+        "report", "--run", str(run), "--in-domain", f"dashcam={dashcam}", "--real-world", f"drone={drone}", "--slices", str(tmp_path / "half.csv"),
         "--no-fiftyone", "--json", "--out", str(tmp_path / "out"), cwd=main_job.cwd,
     )  # fmt: skip
     assert outcome.code == 0, outcome.stderr[-2000:]
     record = json.loads(outcome.stdout)
     found = {(s["domain"], s["slice"]): s for s in record["slices"] if s["attribute"] == "own:half"}
-    assert set(found) == {(d, n) for d in ("in-domain", "drone") for n in ("odd", "even")}
+    assert set(found) == {(d, n) for d in ("dashcam", "drone") for n in ("odd", "even")}
     assert "half: odd" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     refused = run_script(
         "report", "--run", str(run), "--real-world", str(drone), "--slices", "nowhere.csv", cwd=main_job.cwd
