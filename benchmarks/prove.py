@@ -288,7 +288,7 @@ rules and thresholds were written while looking at other seeds. A share stands w
 {matrix}
 
 - Right cause first, mean over the causes: **{top1:.2f}**; among the first two: **{top2:.2f}** ({severities}).
-- No failure planted and none named: **{kept}**. "harmless" worlds differ in pictures and embeddings, not in results.
+- No failure planted and none named ("cannot tell" names none): **{kept}**. "harmless" worlds differ in pictures and embeddings, not in results.
 
 ## Two planted causes
 
