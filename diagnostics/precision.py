@@ -211,7 +211,10 @@ def _average(own: Whole, seen: Whole, steps: Steps, total: Whole, single: bool) 
     precision: Floats = np.divide(true, counted, dtype=np.float32) if single else true / counted
     np.maximum.accumulate(precision[:, ::-1], axis=1, out=precision[:, ::-1])
     reached = points_reached_single(true, total) if single else points_reached(true, total)
-    points = precision[:, 0] * reached[:, 0] + np.vecdot(precision[:, 1:], reached[:, 1:] - reached[:, :-1])
+    # Not vecdot: for long rows it wakes a second BLAS thread that then spins.
+    points = precision[:, 0] * reached[:, 0] + np.einsum(
+        "rc,rc->r", precision[:, 1:], reached[:, 1:] - reached[:, :-1]
+    )
     return points / len(RECALL_POINTS), true[:, -1] / total
 
 
