@@ -12,8 +12,11 @@ SEED = 5_000_000
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_a_severe_cause_is_named_first(plant: str) -> None:
-    assert judge_world(((plant,), 3, SEED)).primary == CODE[plant]
+def test_a_severe_cause_stands_first_and_nobody_else_is_convicted(plant: str) -> None:
+    case = judge_world(((plant,), 3, SEED))
+    assert case.ranked[0] == CODE[plant]
+    # A world in which the numbers do not decide is left open; how often that happens is what `make prove` measures.
+    assert set(case.supported) <= {CODE[plant]}
 
 
 @pytest.mark.parametrize("name", WITHHELD)
