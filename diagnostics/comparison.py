@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.intervals import MIN_GROUPS, REPLICATES, Interval, bca, draws, left_out, note_for
+from diagnostics.intervals import MIN_GROUPS, REPLICATES, Interval, bca, draws, left_out, note_for, too_few
 from diagnostics.matching import Detections, Floats, Ints, Objects, match
 from diagnostics.precision import Averager, mean_of_classes
 
@@ -78,10 +78,8 @@ def compare(
         note = "no comparison: no labelled object"
         return Comparison(*values, point, Interval(None, None, count, note), None, note)
     if count < MIN_GROUPS:
-        note = (
-            f"no interval: {count} independent {'clip' if count == 1 else 'clips'}, {MIN_GROUPS} are needed"
-        )
-        return Comparison(*values, point, Interval(None, None, count, note), None, note)
+        nothing = too_few(count)
+        return Comparison(*values, point, nothing, None, nothing.note)
     rng = np.random.default_rng(seed)
     low, high = bca(
         difference(draws(rng, count, replicates)), point, difference(left_out(count, seed)), count

@@ -137,10 +137,7 @@ def _intervals(curve: ApBootstrap, ious: Sequence[slice], *, seed: int, replicat
     """The interval of the mean AP over each selection of the curve's IoUs."""
     count = len(curve.groups)
     if count < MIN_GROUPS:
-        note = (
-            f"no interval: {count} independent {'clip' if count == 1 else 'clips'}, {MIN_GROUPS} are needed"
-        )
-        return [Interval(None, None, count, note)] * len(ious)
+        return [too_few(count)] * len(ious)
     point = curve.by_iou(np.ones((1, count), np.int32))
     drawn = curve.by_iou(draws(np.random.default_rng(seed), count, replicates), single=True)
     # Ties with the point decide the bias correction, so the point it is compared with is reckoned like the draws.
@@ -158,6 +155,13 @@ def _intervals(curve: ApBootstrap, ious: Sequence[slice], *, seed: int, replicat
         )
         found.append(Interval(low, high, count, note_for(count)))
     return found
+
+
+def too_few(groups: int) -> Interval:
+    """No interval, and why: fewer than MIN_GROUPS groups."""
+    words = "clip" if groups == 1 else "clips"
+    note = f"no interval: {groups} independent {words}, {MIN_GROUPS} are needed"
+    return Interval(None, None, groups, note)
 
 
 def note_for(groups: int) -> str:

@@ -20,6 +20,7 @@ from diagnostics.intervals import (
     draws,
     left_out,
     note_for,
+    too_few,
 )
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 from diagnostics.precision import Averager, mean_of_classes
@@ -192,9 +193,7 @@ class Sample:
     def interval(self) -> Interval:
         """The 95 % interval of AP50, or why there is none."""
         if not len(self.jackknife):
-            words = "clip" if self.groups == 1 else "clips"
-            note = f"no interval: {self.groups} independent {words}, {MIN_GROUPS} are needed"
-            return Interval(None, None, self.groups, note)
+            return too_few(self.groups)
         low, high = bca(self.drawn, self.point, self.jackknife, self.groups)
         return Interval(low, high, self.groups, note_for(self.groups))
 
