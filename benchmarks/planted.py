@@ -182,7 +182,7 @@ def build(plants: tuple[str, ...], severity: int, seed: int, *, clips: int = CLI
     real, home_ap50 = away(), ap50(home)
     looks = {
         f"imgsz {round(IMGSZ * factor)}": (away(zoom=factor), factor) for factor in size_factors(home, real)
-    } | {"photometric match": (away(**spec.get("toned", {})), 1.0)}
+    } | {"colours": (away(**spec.get("toned", {})), 1.0)}
     recoveries = {
         name: recovery(name, real, seen, home_ap50, size_factor=factor, seed=seed)
         for name, (seen, factor) in looks.items()

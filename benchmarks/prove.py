@@ -29,7 +29,7 @@ from benchmarks.simulated import make_domain
 from diagnostics import shift
 from diagnostics.hypotheses import Verdict, question
 from diagnostics.intervals import wilson
-from reports.findings import gather
+from reports.findings import Experiments, gather
 
 # First seeds of the two sets of worlds.
 DEVELOPMENT, REPORTED = 0, 1_000_000
@@ -52,7 +52,13 @@ def verdict_of(world: World, seed: int) -> Verdict:
     """What a report would say."""
     return question(
         gather(
-            world.home, [world.away], world.training, world.history, world.recoveries, conf=None, seed=seed
+            world.home,
+            [world.away],
+            world.training,
+            world.history,
+            Experiments(recoveries=world.recoveries),
+            conf=None,
+            seed=seed,
         )
     )
 

@@ -130,6 +130,25 @@ def statistics(pixels: Pixels) -> dict[str, float]:
     }
 
 
+def descriptor(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """What a picture looks like without any learned model, (84,): colours on a grid of 4 by 4 (Lab, 48), edge directions by quarter (9 each, 36).
+
+    In units in which an ordinary picture's entries spread by about one: Lab over 32, the square root of each direction's share of the edge energy times 4.
+    A detector's own features can be blind to what it never needed; these are not.
+    """
+    small = cv2.resize(pixels, (128, 128), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB)
+    colours = cv2.resize(lab, (4, 4), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() / 32
+    grey = lab[..., 0].astype(np.float32)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    energy, direction = cv2.cartToPolar(across, down)
+    bins = np.minimum((direction % np.pi / np.pi * 9).astype(int), 8)
+    quarter = (np.arange(128)[:, None] // 64) * 2 + np.arange(128)[None] // 64
+    histogram = np.bincount((quarter * 9 + bins).ravel(), energy.ravel(), minlength=36).reshape(4, 9)
+    edges = 4 * np.sqrt(histogram / np.maximum(histogram.sum(1, keepdims=True), 1e-6))
+    return np.concatenate([colours, edges.ravel()]).astype(np.float32)
+
+
 def difference_hash(pixels: Pixels) -> bytes:
     """256-bit gradient hash (32 bytes): near-duplicates differ in few bits, unrelated pictures in about half."""
     small = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (17, 16), interpolation=cv2.INTER_AREA)

@@ -34,6 +34,8 @@ BOX_COLUMNS = {
     "y2": "float64",
     "crowd": "bool",
 }
+# Runs of consecutive frames of a video: which burst of it, and which frame within the burst.
+BURST_COLUMNS = {**IMAGE_COLUMNS, "burst": "int64", "frame": "int64"}
 LEDGER_COLUMNS = {"path": "str", "bucket": "str", "reason": "str"}
 ROW_COLUMNS = {"path": "str", "line": "int64", "action": "str", "reason": "str"}
 # Columns of an images table that a person added (weather, road, camera ...) carry this before their name.
@@ -50,7 +52,8 @@ def frame(records: Iterable[Mapping[str, object]], columns: Mapping[str, str]) -
 class Source:
     """One opened source. classes is empty where nothing names them (a folder of pictures, a video).
 
-    grouping says in words where the groups come from. image_ids, category_ids: a COCO json's own ids -> image and class index.
+    grouping says in words where the groups come from. image_ids, category_ids: a COCO json's own ids -> image and class index. bursts: short runs of
+    consecutive frames of videos, for telling whether detections last; they are no part of images.
     """
 
     spec: str
@@ -63,6 +66,7 @@ class Source:
     grouping: str = ""
     image_ids: Mapping[Any, str] = field(default_factory=dict)
     category_ids: Mapping[Any, int] = field(default_factory=dict)
+    bursts: pd.DataFrame = field(default_factory=lambda: frame([], BURST_COLUMNS))
 
     def keep(self, mask: pd.Series) -> Source:
         """The same source with only the pictures where mask (aligned with images) is true; the ledger stays whole."""

@@ -9,6 +9,8 @@ import pandas as pd
 
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.intervals import Interval
+from diagnostics.label_free import LabelFree
+from diagnostics.ladder import Ladder
 from diagnostics.leakage import Leak
 from diagnostics.learning import Learning
 from diagnostics.shift import Shift
@@ -45,7 +47,8 @@ class Threshold:
 class Evidence:
     """home, away: names of the in-domain and the labelled real-world domain in focus (None without labels out there).
 
-    ap50, max_recall, loose: by domain name ("training" included); loose is AP at IoU .1. interval, gap_interval: of AP50.
+    ap50, max_recall, loose: by domain name ("training" included); loose is AP at IoU .1. interval, gap_interval: of AP50. shift_look: of pictures by
+    a descriptor without a model. ladders: what corrections win back of AP50 and F1. label_free: AP50 read without labels, by domain name.
     """
 
     home: str
@@ -65,6 +68,9 @@ class Evidence:
     shift_image: dict[str, Shift]
     shift_object: dict[str, Shift]
     factors: dict[str, pd.DataFrame]
+    shift_look: dict[str, Shift] = field(default_factory=dict)
+    ladders: tuple[Ladder, ...] = ()
+    label_free: dict[str, LabelFree] = field(default_factory=dict)
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property

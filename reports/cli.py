@@ -127,6 +127,13 @@ def report(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Confidence threshold in use; default: the best in-domain."),
     ] = None,
+    label_free: Annotated[
+        bool | None,
+        typer.Option(
+            "--label-free/--no-label-free",
+            help="Show the detector changed in-domain pictures, to read AP50 without labels; default: where footage has none.",
+        ),
+    ] = None,
     imgsz: ImgszOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
@@ -161,6 +168,7 @@ def report(
                 device=device,
                 batch=batch,
                 conf=conf,
+                label_free=label_free,
                 seed=seed,
             )
         else:

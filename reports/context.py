@@ -14,7 +14,7 @@ from diagnostics.evidence import REJECTED_SHARE, Hypothesis
 from diagnostics.factors import FACTORS
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points
-from reports import figures, pictures, where
+from reports import experiments, figures, pictures, unlabelled, where
 from reports.findings import Findings, statistics_of
 from reports.pipeline import Result
 
@@ -132,7 +132,11 @@ def build_context(
         "learning": learning(result),
         "shift": shift(findings, palette),
         "calibration": calibration(findings, palette),
-        "label_free": [label_free_row(entry) for entry in findings.label_free],
+        "label_free": unlabelled.label_free(findings),
+        "few_labels": unlabelled.few_labels(findings),
+        "videos": unlabelled.videos(findings),
+        "ladders": experiments.ladders(result),
+        "not_run": experiments.not_run(result),
         "gallery": gallery(findings, app_urls),
         "next": next_rows(findings),
         "reserved": list(findings.reserved),
@@ -443,6 +447,7 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
     for what, measured in (
         ("pictures", findings.evidence.shift_image),
         ("objects", findings.evidence.shift_object),
+        ("light, colours, edges", findings.evidence.shift_look),
     ):
         for name, s in measured.items():
             rows.append(
@@ -565,18 +570,6 @@ def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] |
         for found in controls
     ]
     return {"rows": rows, "figure": figure, "promises": promises}
-
-
-def label_free_row(entry: Any) -> dict[str, str]:
-    """What is known about an unlabelled domain."""
-    return {
-        "domain": entry.domain,
-        "with_box": f"{percent(entry.with_box)} (in-domain {percent(entry.home_with_box)})",
-        "per_image": f"{entry.boxes_per_image:.2f}",
-        "confidence": where.number(entry.mean_confidence),
-        "reason": entry.reason,
-        "alarm": entry.alarm,
-    }
 
 
 def gallery(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:

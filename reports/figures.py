@@ -268,3 +268,56 @@ def tidy_legend(axes: Axes) -> None:
     """Put the legend above the axes, where it hides nothing, without the title that repeats the column's name."""
     if axes.get_legend() is not None:
         sns.move_legend(axes, "lower left", bbox_to_anchor=(0, 1), ncol=4, title=None, fontsize=8.5)
+
+
+@themed
+def ladder(rungs: pd.DataFrame, start: float, end: float, home: float) -> Figure:
+    """A waterfall from the value out there to the in-domain one; rungs has name and won, best first."""
+    figure, axes = plt.subplots(figsize=(7.2, 0.42 * (len(rungs) + 3) + 0.5))
+    names = ["out there", *rungs["name"], "left for new data", "in-domain"]
+    level, bars = start, [(0.0, start, AWAY[0])]
+    for won in rungs["won"]:
+        bars.append((level, float(won), AWAY[1] if won >= 0 else AWAY[2]))
+        level += float(won)
+    bars += [(end, home - end, TRAINING), (0.0, home, HOME)]
+    for place, (left, width, colour) in enumerate(bars):
+        axes.barh(place, width, left=left, color=colour, height=0.62)
+        text = f"{100 * width:+.0f}" if 0 < place < len(bars) - 1 else f"{width:.2f}".lstrip("0") or "0"
+        axes.annotate(text, (max(left, left + width), place), (4, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(min(0.0, *(left + width for left, width, _ in bars)), max(home, start, end) * 1.12 + 0.02)
+    return figure
+
+
+@themed
+def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
+    """For each clip two strips over its seconds: how unlike training (1 is the edge of what is known) and the highest confidence; dashed: scene cuts."""
+    figure, axes = plt.subplots(
+        2,
+        len(clips),
+        figsize=(max(4.6, 9.2 / 3 * len(clips)), 3.0),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+    )
+    for column, (name, frames) in enumerate(clips.items()):
+        upper, lower = axes[:, column]
+        upper.plot(frames["seconds"], frames["novelty"], color=AWAY[0], linewidth=1.6)
+        upper.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
+        lower.plot(frames["seconds"], frames["highest"], color=HOME, linewidth=1.6)
+        lower.set_ylim(0, 1)
+        for second in frames.loc[frames["cut"], "seconds"]:
+            for strip in (upper, lower):
+                strip.axvline(second, color=INK, linewidth=0.9, linestyle="--")
+        upper.set_title(shorten(name), fontsize=9.5)
+        lower.set_xlabel("seconds")
+    axes[0, 0].set_ylabel("unlike training")
+    axes[1, 0].set_ylabel("confidence")
+    return figure
+
+
+def shorten(name: str, limit: int = 26) -> str:
+    """A clip's name, its end kept, since names of one recording begin alike."""
+    return name if len(name) <= limit else "\u2026" + name[1 - limit :]

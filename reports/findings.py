@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from diagnostics import acquisition, calibration, discovery, factors, gallery, label_free, risk, shift, slices
+from diagnostics import (
+    acquisition,
+    calibration,
+    discovery,
+    factors,
+    gallery,
+    label_free,
+    risk,
+    shift,
+    slices,
+    timeline,
+)
 from diagnostics import sweep as sweeping
 from diagnostics.counterfactuals import Recovery, ap50, loose_ap, redraw, size_match
 from diagnostics.domain import Domain
 from diagnostics.error_types import decompose
 from diagnostics.evidence import Evidence, Threshold
+from diagnostics.few_labels import FewLabels, few_labels
 from diagnostics.hypotheses import Verdict, question
 from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval, difference_interval
+from diagnostics.ladder import Ladder, ladders
 from diagnostics.leakage import find_leaks
 from diagnostics.learning import read_curve
 from diagnostics.matching import Floats
@@ -30,11 +43,26 @@ BUDGET = 50
 
 
 @dataclass(frozen=True)
+class Experiments:
+    """What was seen by looking again; empty without weights.
+
+    recoveries: what single changes win back of the real world's AP50. looks, corrections: see `diagnostics.ladder`. graded: changed in-domain pictures, see
+    `diagnostics.label_free`. bursts: by domain, the frames and the detections in them, see `diagnostics.timeline`.
+    """
+
+    recoveries: dict[str, Recovery] = field(default_factory=dict)
+    looks: dict[frozenset[str], Domain] = field(default_factory=dict)
+    corrections: tuple[str, ...] = ()
+    graded: tuple[label_free.Graded, ...] = ()
+    bursts: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Findings:
     """home is the in-domain validation domain, away the real-world ones; training may be missing.
 
     slices, discovered, errors, slice_errors: one table over all domains each. risk: thresholds with a promise. sweeps, calibration, embedding_maps: by domain. next: ranked pictures. reserved: clips set
-    aside for testing.
+    aside for testing. few_labels: of partly labelled domains. timeline, steadiness: of videos.
     """
 
     home: Domain
@@ -50,7 +78,9 @@ class Findings:
     errors: pd.DataFrame
     slice_errors: pd.DataFrame
     calibration: dict[str, calibration.Calibration]
-    label_free: tuple[label_free.LabelFree, ...]
+    few_labels: tuple[FewLabels, ...]
+    timeline: pd.DataFrame
+    steadiness: tuple[timeline.Steadiness, ...]
     novelty: dict[str, Floats]
     map: pd.DataFrame
     cards: pd.DataFrame
@@ -146,7 +176,7 @@ def gather(
     away: Sequence[Domain],
     training: Domain | None,
     history: pd.DataFrame,
-    recoveries: dict[str, Recovery],
+    experiments: Experiments,
     *,
     conf: float | None,
     training_total: int | None = None,
@@ -180,14 +210,53 @@ def gather(
         learning=read_curve(history),
         threshold=threshold_of(home, judged, sweeps, conf, seed=seed) if judged is not None else None,
         size=size_match(home, judged, in_use) if judged is not None and in_use is not None else None,
-        recoveries=recoveries,
+        recoveries=experiments.recoveries,
         redrawn=redraw(focus, seed=seed) if focus is not None else None,
         leak=find_leaks(training, home, training_total) if training is not None else None,
         shift_image={domain.name: picture_shift(home, domain, seed=seed) for domain in away if embedded},
         shift_object={domain.name: object_shift(home, domain, seed=seed) for domain in away if embedded},
         factors={domain.name: factors.compare(own, statistics_of(domain, home.imgsz)) for domain in away},
+        shift_look={domain.name: look_shift(home, domain, seed=seed) for domain in away},
+        ladders=gap_ladders(experiments, headlines, sweeps, home, in_use, seed=seed)
+        if judged is not None
+        else (),
+        label_free=read_without_labels(home, away, experiments.graded),
         errors=error_table(scored, in_use if in_use is not None else label_free.SHOWN),
     )
+
+
+def gap_ladders(
+    experiments: Experiments,
+    headlines: dict[str, dict[str, float]],
+    sweeps: dict[str, pd.DataFrame],
+    home: Domain,
+    in_use: float | None,
+    *,
+    seed: int,
+) -> tuple[Ladder, ...]:
+    """What corrections win back; () where nothing was looked at again."""
+    if not experiments.looks or in_use is None or home.name not in headlines:
+        return ()
+    return ladders(
+        experiments.looks,
+        experiments.corrections,
+        home_ap50=headlines[home.name]["ap50"],
+        home_f1=sweeping.f1_at(sweeps[home.name], in_use),
+        confidence=in_use,
+        seed=seed,
+    )
+
+
+def read_without_labels(
+    home: Domain, away: Sequence[Domain], graded: Sequence[label_free.Graded]
+) -> dict[str, label_free.LabelFree]:
+    """Every unlabelled domain, and, once the changed pictures are at hand, the labelled ones too: there the reading can be held against the truth."""
+    estimator = label_free.fit(home, graded) if graded else None
+    return {
+        domain.name: label_free.estimate(home, domain, estimator)
+        for domain in away
+        if estimator is not None or not domain.labelled.any()
+    }
 
 
 def threshold_in_use(home: Domain, sweeps: dict[str, pd.DataFrame], conf: float | None) -> float | None:
@@ -203,12 +272,21 @@ def picture_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
     return shift.measure(home.embeddings, away.embeddings, *groups, seed=seed)
 
 
+def look_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
+    """Shift between all pictures by their light, colours and edges, without a model."""
+    if "descriptor" not in home.pictures or "descriptor" not in away.pictures:
+        return shift.Shift(0, 0, 0, 0, note="not measured: no descriptors")
+    sides = [np.stack(list(domain.pictures["descriptor"])).astype(float) for domain in (home, away)]
+    groups = home.pictures["group"].to_numpy(str), away.pictures["group"].to_numpy(str)
+    return shift.measure(sides[0], sides[1], *groups, seed=seed)
+
+
 def find(
     home: Domain,
     away: Sequence[Domain],
     training: Domain | None,
     history: pd.DataFrame,
-    recoveries: dict[str, Recovery],
+    experiments: Experiments,
     *,
     conf: float | None,
     training_total: int | None = None,
@@ -216,7 +294,7 @@ def find(
 ) -> Findings:
     """Run every measurement and question every suspect. conf: the threshold in use, None for the one that is best at home."""
     evidence = gather(
-        home, away, training, history, recoveries, conf=conf, training_total=training_total, seed=seed
+        home, away, training, history, experiments, conf=conf, training_total=training_total, seed=seed
     )
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
     cuts = slices.edges((home, *away))
@@ -248,7 +326,18 @@ def find(
         calibration={
             domain.name: calibration.calibrate(domain.outcomes, domain.group_numbers) for domain in scored
         },
-        label_free=tuple(label_free.estimate(home, domain) for domain in away if not domain.labelled.any()),
+        few_labels=tuple(
+            found
+            for domain in away
+            if (found := few_labels(domain, in_use if in_use is not None else label_free.SHOWN)) is not None
+        ),
+        timeline=pd.concat([timeline.timeline(d, novelty.get(d.name)).assign(domain=d.name) for d in away])
+        if away
+        else pd.DataFrame(columns=[*timeline.COLUMNS, "domain"]),
+        steadiness=tuple(
+            timeline.steadiness(name, frames, detections)
+            for name, (frames, detections) in experiments.bursts.items()
+        ),
         novelty=novelty,
         map=embedding_map([d for d in (training, home, *away) if d is not None], seed),
         cards=pd.concat(

@@ -15,13 +15,13 @@ from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.source import locate, open_source
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
-from diagnostics.counterfactuals import Recovery, ap50, recovery, size_factors
 from diagnostics.domain import Domain
-from reports.findings import Findings, find, focus_of
+from reports.findings import Experiments, Findings, find, focus_of
+from reports.looks import Eyes, evenly, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
 from train.environment import runs_folder
 from train.history import read_history
-from train.passes import Photometric, check_classes, describe
+from train.passes import check_classes, describe
 from train.predictions import Predictions, Settings, Store
 from train.run import Run, open_run, open_weights
 
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 # Training pictures looked at: enough for its AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
-# Pictures each second look is taken at.
-MAX_SECOND_LOOK = 100
-MIN_SECOND_LOOK = 30
-STRIDE = 32
 # Ultralytics' default, for predictions that come without weights.
 DEFAULT_IMGSZ = 640
 
@@ -42,7 +38,8 @@ DEFAULT_IMGSZ = 640
 class Request:
     """What `shiftscope report` was asked for. in_domain and real_world: (name or None, source). predictions: domain name -> COCO results.
 
-    slices: attributes of pictures, each a CSV or fiftyone:DATASET. conf: the confidence threshold in use, None for the one that is best
+    slices: attributes of pictures, each a CSV or fiftyone:DATASET. label_free: show the detector changed in-domain pictures, to read AP50 without labels; None
+    where a domain has none. conf: the confidence threshold in use, None for the one that is best
     in-domain.
     """
 
@@ -58,6 +55,7 @@ class Request:
     device: str | None = None
     batch: int | None = None
     conf: float | None = None
+    label_free: bool | None = None
     seed: int = 0
 
 
@@ -140,11 +138,6 @@ def unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def predict_folder(settings: Settings, weights_sha256: str) -> Path:
-    """Where results with these weights and settings are kept."""
-    return runs_folder() / "predictions" / settings.key(weights_sha256)
-
-
 def assemble(
     opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]
 ) -> Domain:
@@ -162,15 +155,6 @@ def assemble(
         imgsz=imgsz,
         classes=classes,
     )
-
-
-def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most limit pictures, taken from the groups in turn."""
-    if len(images) <= limit:
-        return images
-    turn = images.groupby("group").cumcount()
-    chosen = turn.sort_values(kind="stable").index[:limit]
-    return images.loc[sorted(chosen)].reset_index(drop=True)
 
 
 def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]) -> Predictions:
@@ -299,18 +283,7 @@ def run_report(request: Request, reporter: Reporter) -> Result:
     seen = look_at_everything(request, reporter)
     home = next(d for d in seen.domains.values() if d.role == "in_domain")
     away = [d for d in seen.domains.values() if d.role == "real_world"]
-    recoveries: dict[str, Recovery] = {}
-    focus = focus_of(away)
-    looked_at = (
-        focus is not None
-        and focus.name not in dict(request.predictions)
-        and home.labelled.any()
-        and len(home.boxes) > 0
-    )
-    if seen.detector is not None and seen.run is not None and focus is not None and looked_at:
-        recoveries = second_looks(
-            seen.detector, seen.run, seen.settings, home, focus, reporter, seed=request.seed
-        )
+    experiments = look_again(request, seen, home, away, reporter)
     with reporter.stage("diagnose", "Measuring, and questioning the suspects"):
         history = seen.run.history if seen.run else pd.DataFrame()
         findings = find(
@@ -318,7 +291,7 @@ def run_report(request: Request, reporter: Reporter) -> Result:
             away,
             seen.domains.get("training"),
             history,
-            recoveries,
+            experiments,
             conf=request.conf,
             training_total=next((len(o.source.images) for o in seen.opened if o.role == "training"), None),
             seed=request.seed,
@@ -335,6 +308,45 @@ def run_report(request: Request, reporter: Reporter) -> Result:
     )
 
 
+def look_again(
+    request: Request, seen: Seen, home: Domain, away: Sequence[Domain], reporter: Reporter
+) -> Experiments:
+    """Everything that takes further passes; nothing without weights, or for domains whose detections come from elsewhere."""
+    if seen.detector is None or seen.run is None:
+        return Experiments()
+    eyes = Eyes(seen.detector, seen.run, seen.settings, reporter)
+    supplied, focus = dict(request.predictions), focus_of(away)
+    scored = home.labelled.any() and len(home.boxes) > 0 and home.name not in supplied
+    found = Experiments(bursts=looks_at_bursts(eyes, [o for o in seen.opened if o.name not in supplied]))
+    if scored and focus is not None and focus.name not in supplied:
+        second = second_looks(eyes, home, focus, seed=request.seed)
+        found = replace(
+            found, recoveries=second.recoveries, looks=second.looks, corrections=second.corrections
+        )
+    wanted = request.label_free
+    if wanted is None:
+        wanted = any(not domain.labelled.any() for domain in away)
+    if scored and wanted:
+        found = replace(found, graded=tuple(graded_looks(eyes, home)))
+    return found
+
+
+def looks_at_bursts(eyes: Eyes, opened: Sequence[Opened]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """The bursts of every video, and the detections in them."""
+    found = {}
+    for o in opened:
+        frames = o.source.bursts
+        if len(frames):
+            title = f"Looking at neighbouring frames of {o.name}"
+            with eyes.reporter.stage("predict", title, len(frames)) as tick:
+                store = Store(predict_folder(eyes.settings, eyes.run.sha256))
+                found[o.name] = (
+                    frames,
+                    eyes.detector.predict(frames, eyes.settings, store, tick=tick).detections,
+                )
+    return found
+
+
 def summary(opened: Opened) -> str:
     """One line about a source before looking at its pictures."""
     images = opened.source.images
@@ -342,56 +354,6 @@ def summary(opened: Opened) -> str:
     skipped = int((opened.source.ledger["bucket"] != "used").sum())
     words = f"{len(images)} pictures, {labelled} labelled, {len(opened.source.boxes)} objects, {images['group'].nunique()} clips"
     return words + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
-
-
-def second_looks(
-    detector: Detector,
-    run: Run,
-    settings: Settings,
-    home: Domain,
-    focus: Domain,
-    reporter: Reporter,
-    *,
-    seed: int,
-) -> dict[str, Recovery]:
-    """Interventions: the same real-world pictures shown larger, smaller, and with home's colours."""
-    larger, smaller = (
-        max(STRIDE, round(settings.imgsz * factor / STRIDE) * STRIDE) for factor in size_factors(home, focus)
-    )
-    # Four times the size costs sixteen times the time: fewer pictures, so that no look costs more than twice the side does.
-    affordable = max(MIN_SECOND_LOOK, int(MAX_SECOND_LOOK * min(1.0, (2 * settings.imgsz / larger) ** 2)))
-    chosen = evenly(focus.labelled_pictures, affordable)
-    before = focus.subset(chosen["image"])
-    images = before.pictures
-    home_ap50 = ap50(home)
-    tone = Photometric.of(home.pictures)
-    looks: list[tuple[str, Settings, Photometric | None]] = [
-        (f"imgsz {larger}", replace(settings, imgsz=larger), None),
-        (f"imgsz {smaller}", replace(settings, imgsz=smaller), None),
-        ("photometric match", replace(settings, transform=tone.name), tone),
-    ]
-    found: dict[str, Recovery] = {}
-    for name, changed, transform in looks:
-        with reporter.stage("second looks", f"Second look at {focus.name}: {name}", len(images)) as tick:
-            seen = detector.predict(
-                images,
-                changed,
-                Store(predict_folder(changed, run.sha256)),
-                transform=transform,
-                tick=tick,
-            )
-        kept = images[images["image"].isin(seen.pictures["image"])]
-        after = replace(
-            before,
-            pictures=kept.reset_index(drop=True),
-            detections=seen.detections,
-            embeddings=seen.embeddings,
-            objects=seen.objects,
-        )
-        found[name] = recovery(
-            name, before, after, home_ap50, size_factor=changed.imgsz / settings.imgsz, seed=seed
-        )
-    return found
 
 
 def full_ledger(opened: Sequence[Opened], failures: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
 from diagnostics.sweep import best, f1_at, summary
+from reports.experiments import not_run
 from reports.findings import Findings
 from reports.pipeline import Result
 
@@ -94,13 +95,18 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "shift": {
             "image": plain(findings.evidence.shift_image),
             "object": plain(findings.evidence.shift_object),
+            "look": plain(findings.evidence.shift_look),
             "factors": [
                 {"domain": name, **row}
                 for name, table in findings.evidence.factors.items()
                 for row in plain(table)
             ],
         },
-        "label_free": plain(findings.label_free),
+        "label_free": plain(list(findings.evidence.label_free.values())),
+        "few_labels": plain(findings.few_labels),
+        "ladders": [{**plain(found), "left": found.left} for found in findings.evidence.ladders],
+        "videos": plain(findings.steadiness),
+        "not_run": not_run(result),
         "verdict": {
             "primary": findings.verdict.primary,
             "hypotheses": [hypothesis_record(h) for h in findings.verdict.hypotheses],

@@ -13,7 +13,7 @@ from diagnostics.counterfactuals import Recovery
 from diagnostics.evidence import Evidence
 from diagnostics.hypotheses import SUSPECTS, Verdict, question
 from diagnostics.matching import Detections
-from reports.findings import find
+from reports.findings import Experiments, find
 
 RISEN = pd.DataFrame(
     {
@@ -27,12 +27,13 @@ RISING = pd.DataFrame({"epoch": range(1, 7), "ap50": [0.02, 0.05, 0.09, 0.13, 0.
 TURNED = RISEN.assign(val_box_loss=np.r_[np.linspace(3, 1, 6), np.linspace(1.1, 2.5, 14)])
 NO_HELP = {
     name: Recovery(name, 0.3, 0.3, 0.0, -0.05, 0.05, 60, factor)
-    for name, factor in (("imgsz 1280", 2.0), ("imgsz 320", 0.5), ("photometric match", 1.0))
+    for name, factor in (("imgsz 1280", 2.0), ("imgsz 320", 0.5), ("colours", 1.0))
 }
 
 
 def diagnose(home, away, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
-    return find(home, away, training, history, recoveries or {}, conf=None, seed=seed).verdict
+    experiments = Experiments(recoveries=recoveries or {})
+    return find(home, away, training, history, experiments, conf=None, seed=seed).verdict
 
 
 def training_like(**options):
@@ -176,7 +177,7 @@ def test_one_labelled_video_gives_no_interval_and_says_so() -> None:
         [away(clips=1, frames=30, hit_rate=0.2, embedding_shift=6.0)],
         training_like(),
         RISEN,
-        {},
+        Experiments(),
         conf=None,
         seed=0,
     )
@@ -215,7 +216,9 @@ def test_a_silent_detector_does_not_hide_that_embeddings_are_at_hand() -> None:
 
 
 def test_a_few_labels_are_few_labels() -> None:
-    findings = find(home(), [away(clips=1, frames=6)], training_like(), RISEN, {}, conf=None, seed=0)
+    findings = find(
+        home(), [away(clips=1, frames=6)], training_like(), RISEN, Experiments(), conf=None, seed=0
+    )
     assert findings.evidence.away is None
     assert "overhead" not in findings.evidence.intervals
     assert "fewer than 30 labelled objects" in findings.verdict.named("none").missing
@@ -235,8 +238,10 @@ def test_copies_of_training_pictures_not_looked_at_are_counted_in() -> None:
     pictures = mine.pictures.copy()
     pictures.loc[:0, "fingerprint"] = training.pictures["fingerprint"].iloc[:1].to_numpy()
     one_copy = replace(mine, pictures=pictures)
-    seen = find(one_copy, [away()], training, RISEN, {}, conf=None, seed=0).verdict
-    sampled = find(one_copy, [away()], training, RISEN, {}, conf=None, seed=0, training_total=3000).verdict
+    seen = find(one_copy, [away()], training, RISEN, Experiments(), conf=None, seed=0).verdict
+    sampled = find(
+        one_copy, [away()], training, RISEN, Experiments(), conf=None, seed=0, training_total=3000
+    ).verdict
     assert seen.named("leakage").status == "rejected"
     assert sampled.named("leakage").status != "rejected"
 
@@ -245,7 +250,9 @@ def test_predictions_from_elsewhere_beside_a_run() -> None:
     """Pictures have embeddings, boxes of the other detector have none."""
     foreign = away(hit_rate=0.2, embedding_shift=6.0)
     foreign = replace(foreign, objects=np.zeros((len(foreign.detections), 0)))
-    findings = find(home(), [foreign], training_like(), RISEN, NO_HELP, conf=None, seed=0)
+    findings = find(
+        home(), [foreign], training_like(), RISEN, Experiments(recoveries=NO_HELP), conf=None, seed=0
+    )
     assert findings.verdict.primary == "domain_shift"
     assert findings.evidence.shift_object["overhead"].mmd is None
 
@@ -256,7 +263,7 @@ def test_partly_labelled_footage_is_not_half_empty() -> None:
     boxes = part.boxes[part.boxes["image"].isin(part.pictures.loc[labelled, "image"])].reset_index(drop=True)
     part = replace(part, pictures=part.pictures.assign(labelled=labelled), boxes=boxes)
     table = (
-        find(home(), [part], None, RISEN, {}, conf=None, seed=0)
+        find(home(), [part], None, RISEN, Experiments(), conf=None, seed=0)
         .evidence.factors["overhead"]
         .set_index("name")
     )
@@ -268,14 +275,14 @@ def test_background_only_domain_still_makes_figures() -> None:
 
     empty = away()
     empty = replace(empty, boxes=empty.boxes.head(0))
-    findings = find(home(), [empty], None, RISEN, {}, conf=None, seed=0)
+    findings = find(home(), [empty], None, RISEN, Experiments(), conf=None, seed=0)
     curves = pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()])
     assert draw("alt", curves, {"home": "#000000", "overhead": "#ff0000"}).startswith("<svg")
 
 
 def published(**ap50: float) -> Evidence:
     """What a blog post gives: a learning curve and two numbers."""
-    base = find(home(), [], None, RISEN, {}, conf=None, seed=0).evidence
+    base = find(home(), [], None, RISEN, Experiments(), conf=None, seed=0).evidence
     return replace(
         base,
         ap50=ap50,

@@ -16,7 +16,8 @@ from ultralytics import YOLO  # type: ignore[attr-defined]
 
 from datasets.errors import InputError
 from datasets.pixels import Pixels
-from train.passes import Photometric, Seen, available_cores, collect
+from train.changes import Change
+from train.passes import Seen, available_cores, collect
 from train.predictions import Floats, Predictions, Settings, Store
 
 # A GPU idles on single pictures; a CPU is fastest with them.
@@ -87,7 +88,7 @@ class Detector:
         settings: Settings,
         store: Store,
         *,
-        transform: Photometric | None = None,
+        change: Change | None = None,
         tick: Callable[[], None] = lambda: None,
     ) -> Predictions:
         """Results for every picture of the images table, computing only what the store does not hold yet.
@@ -96,7 +97,7 @@ class Detector:
         """
 
         def look(pictures: Sequence[Pixels]) -> list[Seen]:
-            return self.see([transform(pixels) for pixels in pictures] if transform else pictures, settings)
+            return self.see([change(pixels) for pixels in pictures] if change else pictures, settings)
 
         return collect(images, store, look, tick, batch=self.batch)
 

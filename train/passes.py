@@ -1,4 +1,4 @@
-"""From pictures to stored passes: decode, look, keep; and the colour match. Needs no model and no torch."""
+"""From pictures to stored passes: decode, look, keep. Needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from datasets.errors import InputError
-from datasets.pixels import Pixels, UnreadablePicture, decode, difference_hash, statistics
+from datasets.pixels import Pixels, UnreadablePicture, decode, descriptor, difference_hash, statistics
 from train.predictions import Floats, Pass, Predictions, Store
 
 # What is seen in one picture: boxes (N, 6), embedding (D,), object embeddings (N, E).
@@ -22,36 +22,6 @@ Look = Callable[[Sequence[Pixels]], list[Seen]]
 
 # Pictures a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
 SHARD = 64
-
-
-@dataclass(frozen=True)
-class Photometric:
-    """A change of colours only: each channel moved to a mean and spread (3,), BGR in [0, 255]."""
-
-    mean: tuple[float, float, float]
-    spread: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, pictures: pd.DataFrame) -> Photometric:
-        """The mean tone of a table of pictures with statistics."""
-        mean, spread = (
-            [float(pictures[f"{what}_{channel}"].mean()) for channel in "bgr"] for what in ("mean", "spread")
-        )
-        return cls((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2]))
-
-    @property
-    def name(self) -> str:
-        """What stands in the settings, and so in the key of the store."""
-        return "match " + " ".join(f"{value:.2f}" for value in (*self.mean, *self.spread))
-
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """(H, W, 3) uint8 -> the same with the channels' mean and spread matched."""
-        values = pixels.astype(np.float32)
-        own_mean, own_spread = values.mean((0, 1)), values.std((0, 1)) + 1e-3
-        matched = (values - own_mean) / own_spread * np.array(self.spread, np.float32) + np.array(
-            self.mean, np.float32
-        )
-        return np.asarray(np.clip(np.rint(matched), 0, 255), np.uint8)
 
 
 class Batch:
@@ -82,7 +52,13 @@ class Batch:
                 self.waiting.items(), self.look(list(self.waiting.values())), strict=True
             ):
                 self.done[content] = Pass(
-                    content, statistics(pixels), difference_hash(pixels), embedding, boxes, objects
+                    content,
+                    statistics(pixels),
+                    descriptor(pixels),
+                    difference_hash(pixels),
+                    embedding,
+                    boxes,
+                    objects,
                 )
             self.waiting.clear()
 

@@ -46,18 +46,19 @@ class Settings:
 
 
 # Raised whenever what is stored changes, so that older shards are not read.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One picture's result. statistics: see `datasets.pixels.statistics`. embedding: (D,). boxes: (N, 6) xyxy pixels, confidence, class.
+    """One picture's result. statistics, descriptor: see `datasets.pixels`. embedding: (D,). boxes: (N, 6) xyxy pixels, confidence, class.
 
     objects: (N, E), one row a box.
     """
 
     content: str
     statistics: dict[str, float]
+    descriptor: Floats
     fingerprint: bytes
     embedding: Floats
     boxes: Floats
@@ -68,7 +69,7 @@ class Pass:
 class Predictions:
     """A domain's results, aligned with its pictures.
 
-    pictures: one row a picture (image, statistics, fingerprint). embeddings: (n, D) float32 in the same order.
+    pictures: one row a picture (image, statistics, descriptor as an array, fingerprint). embeddings: (n, D) float32 in the same order.
     detections: image, label, x1, y1, x2, y2, confidence. objects: (m, E) float32, aligned with detections.
     failures: path, reason of pictures that could not be decoded; they are in no other table.
     """
@@ -166,6 +167,7 @@ def pictures_table(passes: Sequence[Pass]) -> pa.Table:
     columns: dict[str, object] = {"content": pa.array([p.content for p in passes], pa.string())}
     for name in passes[0].statistics if passes else ():
         columns[name] = [p.statistics[name] for p in passes]
+    columns["descriptor"] = vectors([p.descriptor for p in passes], 84, pa.float32())
     columns["fingerprint"] = pa.array([p.fingerprint for p in passes], pa.binary())
     columns["embedding"] = vectors([p.embedding for p in passes], width, pa.float32())
     return pa.table(columns)

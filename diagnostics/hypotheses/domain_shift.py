@@ -90,17 +90,24 @@ def test(evidence: Evidence) -> Hypothesis:
         for what, shift in (("Pictures", image), ("Objects", objects))
         if shift is not None and shift.mmd is not None
     ]
+    look = evidence.shift_look.get(domain)
+    if look is not None and look.mmd is not None:
+        # A descriptor without a model sees differences that no detector minds, so it decides nothing.
+        clues.append(Clue(None, describe("Light, colours and edges", look)))
     clues += factor_clues
     measured = [found for found in map(is_shifted, (image, objects)) if found is not None]
     shown = any(measured) if measured else None
     name = f"{NAME} ({kind})" if kind else NAME
     if evidence.gap is None:
         seen = "differs from training" if shown else "could not be told from training"
-        statement = (
-            f"{domain} {seen}"
-            + (f", mostly in {kind}" if kind and shown else "")
-            + "; what that costs cannot be measured without labels."
-        )
+        reading = evidence.label_free.get(domain)
+        cost = "what that costs cannot be measured without labels"
+        if reading is not None and reading.ap50 is not None:
+            cost += (
+                f"; read off what the detector says there, AP50 is about {fraction(reading.ap50)} (90 % interval {fraction(reading.low)} to "
+                f"{fraction(reading.high)}), in-domain {fraction(evidence.home_ap50)}"
+            )
+        statement = f"{domain} {seen}" + (f", mostly in {kind}" if kind and shown else "") + f"; {cost}."
         return Hypothesis(CODE, name, "untested", None, statement, tuple(clues), missing=NO_LABELS, kind=kind)
     if not evidence.gap_is_real:
         statement = (
@@ -109,14 +116,18 @@ def test(evidence: Evidence) -> Hypothesis:
             else f"{domain} shows no harmful difference."
         )
         return Hypothesis(CODE, name, "rejected", 0.0, statement, tuple(clues), kind=kind)
-    photometric = evidence.recoveries.get("photometric match")
-    if photometric is not None:
-        clues.append(
-            Clue(
-                photometric.share >= 0.5,
-                f"Matching brightness and colours to home takes AP50 on {photometric.images} pictures from {fraction(photometric.before)} to {fraction(photometric.after)}.",
+    for change, words in (
+        ("colours", "Matching brightness and colours to home"),
+        ("foreshortening", "Squeezing its objects to home's shapes"),
+    ):
+        found = evidence.recoveries.get(change)
+        if found is not None:
+            clues.append(
+                Clue(
+                    found.share >= 0.5,
+                    f"{words} takes AP50 on {found.images} pictures from {fraction(found.before)} to {fraction(found.after)}.",
+                )
             )
-        )
     recall, home_recall = (
         evidence.max_recall.get(domain, float("nan")),
         evidence.max_recall.get(evidence.home, float("nan")),

@@ -73,8 +73,9 @@ def test(evidence: Evidence) -> Hypothesis:
     for name, found in evidence.recoveries.items():
         if found.size_factor == 1:
             continue
+        how = "in tiles" if name == "tiles" else f"at {name.removeprefix('imgsz ')} px"
         shown = (
-            f"Shown at {name.removeprefix('imgsz ')} px, AP50 on {found.images} of its pictures goes from "
+            f"Shown {how}, AP50 on {found.images} of its pictures goes from "
             f"{fraction(found.before)} to {fraction(found.after)}: {percent(clip(found.share))} of the gap"
         )
         if towards_home(evidence, found):

@@ -1,0 +1,168 @@
+"""What each correction that needs no retraining wins back, alone and together: a fall taken apart by experiment.
+
+Every set of corrections is tried, and each is credited with what it adds on average over all orders of applying them (Shapley 1953), so that two
+corrections that mend the same thing share the credit and the credits add up to what all of them win. What no correction wins back needs data or labels from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+
+from diagnostics import sweep
+from diagnostics.domain import Domain
+from diagnostics.intervals import MIN_GROUPS, ApBootstrap, draws
+from diagnostics.matching import Floats, MatchTable
+
+# The correction that costs no second look: another confidence threshold. It can move F1 and never AP.
+CONFIDENCE = "confidence threshold"
+MAX_PLAYERS = 5
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What one correction wins back, in points of the measure as a fraction. alone: applied by itself. low, high: by clip, None below MIN_GROUPS."""
+
+    name: str
+    won: float
+    alone: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """measure: "AP50" or "F1". start: out there as it is; end: with every correction; home: in-domain. images: pictures it was tried on.
+
+    left: home - end, what no correction wins back.
+    """
+
+    measure: str
+    home: float
+    start: float
+    end: float
+    rungs: tuple[Rung, ...]
+    images: int
+
+    @property
+    def left(self) -> float:
+        """Home minus end."""
+        return self.home - self.end
+
+
+def shapley(values: Mapping[frozenset[str], Floats], players: Sequence[str]) -> dict[str, Floats]:
+    """Each player's mean gain over all orders; values: of every set of players, arrays of one shape."""
+    total = len(players)
+    credit = {}
+    for player in players:
+        others = [p for p in players if p != player]
+        credit[player] = sum(
+            (
+                factorial(size)
+                * factorial(total - size - 1)
+                / factorial(total)
+                * (values[frozenset(rest) | {player}] - values[frozenset(rest)])
+                for size in range(total)
+                for rest in combinations(others, size)
+            ),
+            start=np.zeros_like(next(iter(values.values()))),
+        )
+    return credit
+
+
+def climb(
+    measure: str, values: Mapping[frozenset[str], Floats], players: Sequence[str], home: float, images: int
+) -> Ladder:
+    """values: of every set of players, (1 + R,): first the value itself, then R draws of clips (none where clips are too few)."""
+    credit, nothing = shapley(values, players), values[frozenset()]
+    rungs = []
+    for player in players:
+        low, high = (
+            (float(q) for q in np.nanquantile(credit[player][1:], [0.025, 0.975]))
+            if len(nothing) > 1
+            else (None, None)
+        )
+        alone = float(values[frozenset({player})][0] - nothing[0])
+        rungs.append(Rung(player, float(credit[player][0]), alone, low, high))
+    rungs.sort(key=lambda rung: -rung.won)
+    return Ladder(
+        measure, home, float(nothing[0]), float(values[frozenset(players)][0]), tuple(rungs), images
+    )
+
+
+def f1_counts(table: MatchTable, threshold: Floats) -> Floats:
+    """Per picture twice its hits, and its detections plus objects, (2, n), at a threshold for each picture (n,): F1 is the ratio of their sums."""
+    hit, counted = table.flags(0.5)
+    shown = counted & (table.confidence >= threshold[table.image])
+    objects = table.object_image[~table.object_ignored[:, 0]]
+    count = table.n_images
+    hits, found, there = (
+        np.bincount(rows, minlength=count).astype(float)
+        for rows in (table.image[shown & hit], table.image[shown], objects)
+    )
+    return np.stack([2 * hits, found + there])
+
+
+def own_thresholds(domain: Domain, *, seed: int) -> Floats | None:
+    """For each picture the threshold that is best on the other half of the clips, (n,); None with a single clip."""
+    groups = np.unique(domain.group_numbers)
+    if len(groups) < sweep.FOLDS:
+        return None
+    first = np.isin(domain.group_numbers, np.random.default_rng(seed).permutation(groups)[::2])
+    chosen = np.zeros(len(first))
+    for fold in (first, ~first):
+        _, confidence = sweep.best(sweep.sweep(domain.table, images=~fold))
+        if confidence is None:
+            return None
+        chosen[fold] = confidence
+    return chosen
+
+
+def ladders(
+    looks: Mapping[frozenset[str], Domain],
+    players: Sequence[str],
+    *,
+    home_ap50: float,
+    home_f1: float,
+    confidence: float,
+    seed: int,
+) -> tuple[Ladder, ...]:
+    """The ladder of AP50, and that of F1 with the confidence threshold as one more correction.
+
+    looks: the same pictures under every set of corrections, the empty one included. confidence: the threshold in use. Raises ValueError
+    for more than MAX_PLAYERS corrections, or a missing set.
+    """
+    wanted = {frozenset(c) for size in range(len(players) + 1) for c in combinations(players, size)}
+    if len(players) >= MAX_PLAYERS or set(looks) != wanted:
+        raise ValueError(f"expected looks under all sets of at most {MAX_PLAYERS - 1} corrections")
+    base = looks[frozenset()]
+    groups, number = np.unique(base.group_numbers, return_inverse=True)
+    count, images = len(groups), len(base.labelled_pictures)
+    weights = np.ones((1, count), np.int32)
+    if count >= MIN_GROUPS:
+        weights = np.concatenate([weights, draws(np.random.default_rng(seed), count)])
+    found = []
+    if players:
+        values = {s: ApBootstrap(d.table, d.group_numbers)(weights) for s, d in looks.items()}
+        found.append(climb("AP50", values, players, home_ap50, images))
+
+    def f1(domain: Domain, threshold: Floats) -> Floats:
+        clips = np.stack(
+            [np.bincount(number, part, minlength=count) for part in f1_counts(domain.table, threshold)]
+        )
+        top, bottom = weights @ clips.T[:, 0], weights @ clips.T[:, 1]
+        return np.asarray(top / np.maximum(bottom, 1))
+
+    scores = {}
+    for chosen, domain in looks.items():
+        scores[chosen] = f1(domain, np.full(images, confidence))
+        own = own_thresholds(domain, seed=seed)
+        if own is None:
+            return tuple(found)
+        scores[chosen | {CONFIDENCE}] = f1(domain, own)
+    found.append(climb("F1", scores, [*players, CONFIDENCE], home_f1, images))
+    return tuple(found)

@@ -1,0 +1,100 @@
+"""Words and rows about what was tried: the ladder of corrections, and the tests that could not be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from diagnostics.ladder import Ladder
+from diagnostics.wording import count, fraction, points
+from reports import figures
+from reports.pipeline import Result
+
+# Ladders are told in this many words at most: smaller gains are noise of a hundred pictures.
+NOTABLE = 0.02
+
+
+def sentence(ladder: Ladder) -> str:
+    """What the corrections win back, and what is left."""
+    helped = [r for r in ladder.rungs if r.won >= NOTABLE]
+    fall = ladder.home - ladder.start
+    words = f"On {count(ladder.images, 'picture')}, {ladder.measure} is {fraction(ladder.start)} against {fraction(ladder.home)} in-domain. "
+    if helped:
+        parts = ", ".join(f"{r.name} {points(r.won)}" for r in helped)
+        words += f"Put right without retraining: {parts}. "
+    else:
+        words += "None of the corrections that need no retraining wins back two points. "
+    if fall <= 0 or ladder.left <= NOTABLE:
+        return words + "That leaves nothing for new data to mend."
+    return (
+        words
+        + f"{points(ladder.left)} are left that no setting wins back: they take labelled data from there."
+    )
+
+
+def ladders(result: Result) -> list[dict[str, Any]]:
+    """One entry a measure: sentence, rows, and the steps as a figure."""
+    entries = []
+    for ladder in result.findings.evidence.ladders:
+        frame = pd.DataFrame({"name": [r.name for r in ladder.rungs], "won": [r.won for r in ladder.rungs]})
+        alt = f"{ladder.measure} from out there to in-domain: what each correction wins back and what is left"
+        entries.append(
+            {
+                "measure": ladder.measure,
+                "sentence": sentence(ladder),
+                "rows": [
+                    {
+                        "name": r.name,
+                        "won": f"{100 * r.won:+.1f}",
+                        "interval": "–"
+                        if r.low is None or r.high is None
+                        else f"{100 * r.low:+.1f} to {100 * r.high:+.1f}",
+                        "alone": f"{100 * r.alone:+.1f}",
+                    }
+                    for r in ladder.rungs
+                ],
+                "figure": Markup(figures.ladder(alt, frame, ladder.start, ladder.end, ladder.home)),
+            }
+        )
+    return entries
+
+
+def not_run(result: Result) -> list[dict[str, str]]:
+    """Every test that this report could not run, with what it takes."""
+    findings = result.findings
+    evidence = findings.evidence
+    missing: list[tuple[str, str]] = []
+    if result.run is None:
+        missing += [
+            ("shift in the detector's own features", "give the weights"),
+            ("second looks (image size, tiles, colours, foreshortening)", "give the weights"),
+            (
+                "whether it has learned its training pictures, and leakage between training and held-out ones",
+                "give the weights and a data.yaml with training pictures",
+            ),
+            ("ranking what to add next", "give the weights"),
+        ]
+    elif findings.training is None:
+        missing.append(
+            (
+                "leakage, and what it does on its training pictures",
+                "name training pictures in the in-domain data.yaml",
+            )
+        )
+    if result.run is None or result.run.history.empty:
+        missing.append(("the learning curve", "give --run, or --history results.csv"))
+    if evidence.away is None and findings.away:
+        missing.append(
+            ("AP, thresholds and errors in the real world", "label 25 to 50 frames from at least 5 clips")
+        )
+    supplied = dict(result.request.predictions)
+    if result.run is not None and supplied:
+        missing.append(
+            (f"second looks at {', '.join(supplied)}", "leave out --predictions to let the weights look")
+        )
+    unread = [e.domain for e in evidence.label_free.values() if e.abstained]
+    if unread:
+        missing.append((f"AP50 without labels on {', '.join(unread)}", "see there for the reason"))
+    return [{"test": test, "missing": cure} for test, cure in missing]

@@ -1,0 +1,271 @@
+"""Ways to show a picture differently: with home's colours, in tiles, and the graded changes by which footage usually differs, with what becomes of the boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from datasets.pixels import Pixels
+from datasets.tables import CORNERS
+
+Matrix = npt.NDArray[np.float64]
+
+# What is beyond the border of a moved picture: the grey that Ultralytics letterboxes with.
+GREY = 114
+SEVERITIES = (1, 2, 3)
+# An object of which less than this is left inside the picture is no longer one to find; finding it is no error either.
+VISIBLE = 0.5
+
+
+class Change(Protocol):
+    """What is done to a picture before the detector sees it; the name stands in the settings, and so in the key of the store."""
+
+    @property
+    def name(self) -> str:
+        """Names the change and its strength."""
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 BGR -> the changed picture; pictures of one shape must stay of one shape."""
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """A change of colours only: each channel moved to a mean and spread (3,), BGR in [0, 255]."""
+
+    mean: tuple[float, float, float]
+    spread: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, pictures: pd.DataFrame) -> Photometric:
+        """The mean tone of a table of pictures with statistics."""
+        mean, spread = (
+            [float(pictures[f"{what}_{channel}"].mean()) for channel in "bgr"] for what in ("mean", "spread")
+        )
+        return cls((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2]))
+
+    @property
+    def name(self) -> str:
+        """Names the tone."""
+        return "match " + " ".join(f"{value:.2f}" for value in (*self.mean, *self.spread))
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 -> the same with the channels' mean and spread matched."""
+        values = pixels.astype(np.float32)
+        own_mean, own_spread = values.mean((0, 1)), values.std((0, 1)) + 1e-3
+        matched = (values - own_mean) / own_spread * np.array(self.spread, np.float32) + np.array(
+            self.mean, np.float32
+        )
+        return np.asarray(np.clip(np.rint(matched), 0, 255), np.uint8)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of each picture: side (share of width and height) of it, at column x and row y of a grid of `grid` by `grid` overlapping parts."""
+
+    x: int
+    y: int
+    grid: int = 2
+    side: float = 0.6
+
+    @property
+    def name(self) -> str:
+        """Names the part."""
+        return f"tile {self.x} {self.y} of {self.grid} at {self.side}"
+
+    def corner(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom in pixels of a picture."""
+        w, h = round(width * self.side), round(height * self.side)
+        left, top = (
+            round(place * (total - part) / (self.grid - 1))
+            for place, total, part in ((self.x, width, w), (self.y, height, h))
+        )
+        return left, top, left + w, top + h
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 -> the part."""
+        left, top, right, bottom = self.corner(pixels.shape[1], pixels.shape[0])
+        return np.ascontiguousarray(pixels[top:bottom, left:right])
+
+
+@dataclass(frozen=True)
+class Both:
+    """Two changes, one after the other."""
+
+    first: Change
+    second: Change
+
+    @property
+    def name(self) -> str:
+        """Names both."""
+        return f"{self.first.name}, then {self.second.name}"
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 -> changed twice."""
+        return self.second(self.first(pixels))
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """One family at one severity. matrix: (width, height) -> homography (3, 3) in pixels, None if nothing moves; tone: a change of colours."""
+
+    family: str
+    severity: int
+    matrix: Callable[[int, int], Matrix] | None = None
+    tone: Callable[[Pixels], Pixels] | None = None
+
+    @property
+    def name(self) -> str:
+        """Names family and severity."""
+        return f"{self.family} {self.severity}"
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 -> the same shape."""
+        if self.matrix is not None:
+            height, width = pixels.shape[:2]
+            pixels = cv2.warpPerspective(  # type: ignore[assignment]
+                pixels,
+                self.matrix(width, height),
+                (width, height),
+                flags=cv2.INTER_AREA if self.family == "smaller" else cv2.INTER_LINEAR,
+                borderValue=(GREY, GREY, GREY),
+            )
+        return self.tone(pixels) if self.tone is not None else pixels
+
+    def boxes(self, boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+        """The boxes table as it is after the change; images gives their width and height.
+
+        A box becomes the bounding box of its inscribed ellipse after the change, since that is nearer to what fills it than its corners are.
+        Objects less than half visible are marked as crowd, which matching ignores; objects out of the picture are gone.
+        """
+        if self.matrix is None or not len(boxes):
+            return boxes
+        sizes = images.set_index("image").loc[boxes["image"], ["width", "height"]].to_numpy()
+        corners = boxes[CORNERS].to_numpy(float)
+        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        centre, radius = (corners[:, :2] + corners[:, 2:]) / 2, (corners[:, 2:] - corners[:, :2]) / 2
+        rim = centre[:, None] + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+        moved = np.empty_like(corners)
+        for width, height in np.unique(sizes, axis=0):
+            mine = (sizes == (width, height)).all(1)
+            points = np.concatenate([rim[mine], np.ones((*rim[mine].shape[:2], 1))], 2)
+            points = points @ self.matrix(int(width), int(height)).T
+            points = points[..., :2] / points[..., 2:]
+            moved[mine] = np.concatenate([points.min(1), points.max(1)], 1)
+        inside = np.clip(moved, 0, np.tile(sizes, 2))
+        area = np.prod(moved[:, 2:] - moved[:, :2], 1)
+        visible = np.prod(inside[:, 2:] - inside[:, :2], 1) / np.maximum(area, 1e-9)
+        result = boxes.copy()
+        result[CORNERS] = inside
+        result["crowd"] = result["crowd"].to_numpy(bool) | (visible < VISIBLE)
+        return result[visible > 0].reset_index(drop=True)
+
+
+def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int], Matrix]:
+    """Scale by x and y and turn by degrees about the middle of the picture."""
+
+    def matrix(width: int, height: int) -> Matrix:
+        cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+        middle = np.array([[1, 0, width / 2], [0, 1, height / 2], [0, 0, 1.0]])
+        return np.asarray(
+            middle
+            @ np.array([[x * cos, -y * sin, 0], [x * sin, y * cos, 0], [0, 0, 1]])
+            @ np.linalg.inv(middle)
+        )
+
+    return matrix
+
+
+def tilt(pinch: float) -> Callable[[int, int], Matrix]:
+    """A camera that looks further down (pinch < 0: the far edge widens) or less far down (pinch > 0), on a flat ground.
+
+    pinch: share of the width by which each end of the upper edge moves inwards (the lower edge, outwards, for pinch < 0).
+    """
+
+    def matrix(width: int, height: int) -> Matrix:
+        inner, edge = abs(pinch) * width, width - abs(pinch) * width
+        square = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        upper = np.array([[inner, 0], [edge, 0], [width, height], [0, height]], np.float32)
+        lower = np.array([[0, 0], [width, 0], [edge, height], [inner, height]], np.float32)
+        return np.asarray(cv2.getPerspectiveTransform(square, upper if pinch > 0 else lower), float)
+
+    return matrix
+
+
+def levels(gain: float, haze: float = 0.0) -> Callable[[Pixels], Pixels]:
+    """Every value multiplied, then mixed with a light grey by the share haze; as a table of 256."""
+    values = (1 - haze) * gain * np.arange(256) + haze * 191
+    table = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return lambda pixels: np.asarray(cv2.LUT(pixels, table), np.uint8)
+
+
+def blur(share: float) -> Callable[[Pixels], Pixels]:
+    """Gaussian blur whose standard deviation is a share of the longer side, so that every picture size loses alike."""
+    return lambda pixels: np.asarray(
+        cv2.GaussianBlur(pixels, (0, 0), share * max(pixels.shape[:2])), np.uint8
+    )
+
+
+@lru_cache(maxsize=2)
+def grain(height: int, width: int) -> npt.NDArray[np.float32]:
+    """Standard normal noise (H, W, 3), always the same."""
+    return np.random.default_rng(0).standard_normal((height, width, 3), np.float32)
+
+
+def noise(deviation: float) -> Callable[[Pixels], Pixels]:
+    """Sensor noise of a standard deviation in [0, 255]; the same for every picture of one size."""
+    return lambda pixels: np.asarray(np.clip(pixels + deviation * grain(*pixels.shape[:2]), 0, 255), np.uint8)
+
+
+def compress(quality: int) -> Callable[[Pixels], Pixels]:
+    """JPEG at a low quality, as cheap cameras and messengers do."""
+
+    def change(pixels: Pixels) -> Pixels:
+        _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+
+    return change
+
+
+def cast(strength: float) -> Callable[[Pixels], Pixels]:
+    """Another ground and light: colours multiplied towards red earth, BGR."""
+    gain = 1 + strength * np.array([-0.5, -0.1, 0.4], np.float32)
+    return lambda pixels: np.asarray(np.clip(pixels * gain, 0, 255), np.uint8)
+
+
+def graded() -> tuple[Distortion, ...]:
+    """The pictures as they are, every family at every severity, and mixtures of a move and a change of colours, as real footage differs in more than one way."""
+    moves: dict[str, tuple[Callable[[int, int], Matrix], ...]] = {
+        "smaller": tuple(about_centre(s, s) for s in (0.7, 0.45, 0.25)),
+        "larger": tuple(about_centre(s, s) for s in (1.5, 2.2, 3.2)),
+        "flatter": tuple(about_centre(1, s) for s in (0.7, 0.5, 0.35)),
+        "narrower": tuple(about_centre(s, 1) for s in (0.7, 0.5, 0.35)),
+        "turned": tuple(about_centre(1, 1, turn=t) for t in (15, 40, 90)),
+        "seen from higher": tuple(tilt(-p) for p in (0.15, 0.27, 0.37)),
+        "seen from lower": tuple(tilt(p) for p in (0.15, 0.27, 0.37)),
+    }
+    tones: dict[str, tuple[Callable[[Pixels], Pixels], ...]] = {
+        "darker": tuple(levels(g) for g in (0.55, 0.3, 0.14)),
+        "brighter": tuple(levels(g) for g in (1.4, 1.9, 2.7)),
+        "hazier": tuple(levels(1.0, a) for a in (0.4, 0.65, 0.85)),
+        "blurred": tuple(blur(s) for s in (0.003, 0.007, 0.014)),
+        "noisy": tuple(noise(d) for d in (15, 35, 70)),
+        "compressed": tuple(compress(q) for q in (25, 10, 4)),
+        "coloured": tuple(cast(s) for s in (0.35, 0.7, 1.0)),
+    }
+    plain = [Distortion("as it is", 0)]
+    plain += [Distortion(family, s, matrix=m[s - 1]) for family, m in moves.items() for s in SEVERITIES]
+    plain += [Distortion(family, s, tone=t[s - 1]) for family, t in tones.items() for s in SEVERITIES]
+    pairs = zip(moves, tones, strict=True)
+    mixed = [
+        Distortion(f"{move} and {tone}", s, moves[move][s - 1], tones[tone][s - 1])
+        for move, tone in pairs
+        for s in (1, 2)
+    ]
+    return tuple(plain + mixed)
