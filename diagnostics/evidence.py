@@ -139,4 +139,4 @@ def clip(share: float) -> float:
     return min(1.0, max(0.0, share))
 
 
-NO_LABELS = "fewer than 30 labelled objects out there: label 25 to 50 frames from at least 5 clips and run the report again"
+NO_LABELS = "label 25 to 50 frames out there from at least 5 clips (fewer than 30 labelled objects are at hand) and run the report again"

@@ -328,6 +328,32 @@ def score(
         write_text(out, json.dumps(result, indent=1, allow_nan=False))
 
 
+Fraction = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="As a fraction, such as 0.036.")]
+
+
+@app.command()
+def triage(
+    history: Annotated[
+        Path | None, typer.Option(help="A results.csv, or a table of epochs as people publish it.")
+    ] = None,
+    in_domain_ap50: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Default: that of the history's last epoch.")
+    ] = None,
+    training_ap50: Fraction = None,
+    real_world_ap50: Fraction = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the numbers alone say: the line-up of suspects from a learning curve and a score or two, without any pictures."""
+    from reports.triage import lines, record
+    from reports.triage import triage as ask
+
+    verdict = ask(history, in_domain_ap50, training_ap50, real_world_ap50)
+    if as_json:
+        emit(record(verdict))
+    else:
+        sys.stdout.write("\n".join(lines(verdict)) + "\n")
+
+
 @app.command("app")
 def app_(
     dataset: Annotated[str | None, typer.Argument(help="Dataset of a report; default: the last one.")] = None,

@@ -55,7 +55,9 @@ def ladders(result: Result) -> list[dict[str, Any]]:
                     }
                     for r in ladder.rungs
                 ],
-                "figure": Markup(figures.ladder(alt, frame, ladder.start, ladder.end, ladder.home)),
+                "figure": Markup(
+                    figures.ladder(alt, ladder.measure, frame, ladder.start, ladder.end, ladder.home)
+                ),
             }
         )
     return entries

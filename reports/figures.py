@@ -271,7 +271,7 @@ def tidy_legend(axes: Axes) -> None:
 
 
 @themed
-def ladder(rungs: pd.DataFrame, start: float, end: float, home: float) -> Figure:
+def ladder(measure: str, rungs: pd.DataFrame, start: float, end: float, home: float) -> Figure:
     """A waterfall from the value out there to the in-domain one; rungs has name and won, best first."""
     figure, axes = plt.subplots(figsize=(7.2, 0.42 * (len(rungs) + 3) + 0.5))
     names = ["out there", *rungs["name"], "left for new data", "in-domain"]
@@ -286,6 +286,7 @@ def ladder(rungs: pd.DataFrame, start: float, end: float, home: float) -> Figure
         axes.annotate(text, (max(left, left + width), place), (4, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
+    axes.set_xlabel(measure)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(min(0.0, *(left + width for left, width, _ in bars)), max(home, start, end) * 1.12 + 0.02)
     return figure

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Pictures each second look is taken at.
 MAX_SECOND_LOOK = 100
-MIN_SECOND_LOOK = 30
+MIN_SECOND_LOOK = 60
 STRIDE = 32
 # A part of two by two that overlap by a third of their side: an object smaller than that lies whole in one of them.
 TILES = tuple(Tile(x, y) for y in (0, 1) for x in (0, 1))

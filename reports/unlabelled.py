@@ -31,13 +31,25 @@ def label_free_row(entry: LabelFree) -> dict[str, Any]:
     return {
         "domain": entry.domain,
         "reading": reading,
-        "truth": "" if entry.truth is None else f"by its labels {fraction(entry.truth)}",
+        "truth": truth_words(entry),
         "with_box": f"{percent(entry.with_box)} (in-domain {percent(entry.home_with_box)})",
         "per_image": f"{entry.boxes_per_image:.2f}",
         "confidence": where.number(entry.mean_confidence),
         "naive": ", ".join(f"{name} {fraction(value)}" for name, value in entry.naive.items()),
         "alarm": entry.alarm,
     }
+
+
+def truth_words(entry: LabelFree) -> str:
+    """What labels say beside the reading, where there are some."""
+    if entry.truth is None:
+        return ""
+    words = f"by its labels {fraction(entry.truth)}"
+    if entry.low is not None and entry.high is not None and not entry.low <= entry.truth <= entry.high:
+        high = entry.truth < entry.low
+        words += f", so the reading is too {'high' if high else 'low'} here"
+        words += ": it is sure of things that are not labelled there" if high else ""
+    return words
 
 
 def label_free(findings: Findings) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from datasets.errors import InputError
 
-# Names used by Ultralytics' results.csv, and by people who publish their numbers.
+# Names used by Ultralytics' results.csv, and by people who publish their numbers, in any case.
 ALIASES = {
     "epoch": ("epoch",),
     "ap50": ("metrics/mAP50(B)", "mAP50", "map50", "ap50"),
@@ -32,8 +32,9 @@ def read_history(path: Path) -> pd.DataFrame:
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable results.csv ({error})") from None
     raw.columns = [str(column).strip() for column in raw.columns]
+    spelled = {column.lower(): column for column in raw.columns}
     found = {
-        name: next((alias for alias in aliases if alias in raw.columns), None)
+        name: next((spelled[alias.lower()] for alias in aliases if alias.lower() in spelled), None)
         for name, aliases in ALIASES.items()
     }
     if found["epoch"] is None:

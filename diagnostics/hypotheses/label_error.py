@@ -53,7 +53,7 @@ def test(evidence: Evidence) -> Hypothesis:
             NAME,
             "untested",
             None,
-            "There are no real-world labels that could be wrong.",
+            "Real-world labels, which could be wrong, are not at hand.",
             missing=NO_LABELS,
         )
     if not evidence.gap_is_real or evidence.gap is None:

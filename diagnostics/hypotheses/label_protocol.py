@@ -30,6 +30,12 @@ def test(evidence: Evidence) -> Hypothesis:
         evidence.loose.get(evidence.away, float("nan")),
         evidence.loose.get(evidence.home, float("nan")),
     )
+    audit = "look at 20 misses and 20 false positives in the App: are they objects by this domain's rulebook?"
+    if loose != loose or loose_home != loose_home:
+        statement = "Without the boxes themselves, how they are drawn and what counts as an object stay open."
+        return Hypothesis(
+            CODE, NAME, "untested", None, statement, missing=f"give both sets of labels; then {audit}"
+        )
     bound = max(0.0, (loose - evidence.away_ap50) - max(0.0, loose_home - evidence.home_ap50)) / evidence.gap
     clues = [
         Clue(
@@ -37,7 +43,6 @@ def test(evidence: Evidence) -> Hypothesis:
             f"With a match at IoU .1 instead of .5, AP is {fraction(loose)} on {evidence.away} and {fraction(loose_home)} at home: other boxes around the same objects explain at most {percent(clip(bound))} of the gap.",
         )
     ]
-    audit = "look at 20 misses and 20 false positives in the App: are they objects by this domain's rulebook?"
     redrawn = evidence.redrawn
     if bound < 0.25:
         statement = f"Boxes drawn by another rule could explain at most {percent(clip(bound))} of the fall to {evidence.away}."

@@ -53,6 +53,15 @@ def test(evidence: Evidence) -> Hypothesis:
                 f"The validation loss never turned up and held-out in-domain AP50 is {fraction(home)}.",
                 tuple(clues),
             )
+        if evidence.gap is not None and evidence.gap_is_real:
+            # No detector scores over 1 on its training pictures.
+            most = max(0.0, 1 - home - NORMAL_GAP) / max(1 - evidence.away_ap50, 1e-9)
+            if judge(most) == "rejected":
+                statement = (
+                    f"Even if it knew its training pictures perfectly, held-out in-domain AP50 is {fraction(home)}: "
+                    f"memorising could account for at most {percent(most)} of the fall to {evidence.away}."
+                )
+                return Hypothesis(CODE, NAME, "rejected", clip(most), statement, tuple(clues))
         return Hypothesis(
             CODE,
             NAME,

@@ -94,7 +94,9 @@ def test(evidence: Evidence) -> Hypothesis:
             NAME,
             "untested",
             None,
-            "Sizes do not overlap and no second pass was possible.",
+            "Sizes do not overlap and no second pass was possible."
+            if size is not None
+            else "Neither the objects' sizes nor a second pass are at hand.",
             tuple(clues),
             missing="give the weights, so that the pictures can be shown larger",
         )

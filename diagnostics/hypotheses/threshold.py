@@ -13,6 +13,12 @@ HARMLESS_LOSS = 0.05
 def test(evidence: Evidence) -> Hypothesis:
     """Share of the F1 gap that the real world's own best threshold wins back, chosen and measured on different clips."""
     found = evidence.threshold
+    if found is None and evidence.gap_is_real and evidence.away_ap50 < 0.5 * evidence.home_ap50:
+        statement = (
+            f"AP50 does not depend on a threshold, and falls from {fraction(evidence.home_ap50)} to {fraction(evidence.away_ap50)}: "
+            "another threshold cannot bring back a ranking that is lost."
+        )
+        return Hypothesis(CODE, NAME, "rejected", 0.0, statement)
     if found is None:
         return Hypothesis(
             CODE,

@@ -1,0 +1,143 @@
+"""AP50 without labels: read off sets of known AP50, refused where it would be a guess, and never healthy for a silent detector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.simulated import make_domain
+from diagnostics import label_free
+from diagnostics.counterfactuals import ap50
+from diagnostics.domain import Domain
+from diagnostics.label_free import Estimator, Graded, Reference, estimate, fit
+
+FAMILIES = ("dark", "blurred", "small", "tilted", "noisy", "hazy", "turned", "pale")
+
+
+def shown(loss: float, seed: int, **options) -> Domain:
+    """A set on which a share of the hits is lost, and confidence and embeddings move along with it."""
+    moved = {"hit_rate": 0.9 * (1 - loss), "confidence_shift": -0.25 * loss, "embedding_shift": 2 * loss}
+    return make_domain("set", **{"clips": 10, "frames": 5, "seed": seed, **moved, **options})
+
+
+@pytest.fixture(scope="module")
+def home() -> Domain:
+    return make_domain("home", clips=20, frames=5, seed=1, hit_rate=0.9)
+
+
+@pytest.fixture(scope="module")
+def graded() -> list[Graded]:
+    sets = [Graded("as it is", 0, shown(0.0, 100))]
+    for number, family in enumerate(FAMILIES):
+        for severity in (1, 2, 3):
+            loss = severity * (0.15 + 0.02 * number)
+            sets.append(Graded(family, severity, shown(loss, 101 + 10 * number + severity)))
+    sets.append(Graded("dark and blurred", 1, shown(0.5, 999)))
+    return sets
+
+
+@pytest.fixture(scope="module")
+def estimator(home: Domain, graded: list[Graded]) -> Estimator:
+    found = fit(home, graded)
+    assert found is not None
+    return found
+
+
+def unlabelled(domain: Domain) -> Domain:
+    pictures = domain.pictures.assign(labelled=False)
+    return replace(domain, pictures=pictures, boxes=domain.boxes.head(0))
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.45, 0.75])
+def test_reads_what_labels_would_have_said(home: Domain, estimator: Estimator, loss: float) -> None:
+    domain = shown(loss, 5000, clips=20, clip_names="w")
+    found = estimate(home, unlabelled(domain), estimator)
+    assert not found.abstained
+    assert found.low <= ap50(domain) <= found.high
+    assert found.error < 0.5 * found.naive_error
+    assert set(found.naive) == {"as at home", "if confidences meant the same", "thresholded confidence"}
+    assert found.truth is None
+
+
+def test_labels_are_never_looked_at(home: Domain, estimator: Estimator) -> None:
+    domain = shown(0.4, 5000, clips=20)
+    with_labels = estimate(home, domain, estimator)
+    assert with_labels.truth == pytest.approx(ap50(domain))
+    assert with_labels.ap50 == pytest.approx(estimate(home, unlabelled(domain), estimator).ap50)
+
+
+def test_a_family_left_out_is_out_of_its_mixtures_too(estimator: Estimator) -> None:
+    kept = estimator.without("blurred")
+    names = {family for family, keep in zip(estimator.families, kept, strict=True) if keep}
+    assert "dark and blurred" not in names
+    assert "blurred" not in names
+    assert "dark" in names
+    assert set(estimator.errors["family"]) == set(FAMILIES)
+
+
+def test_intervals_hold_families_never_seen(estimator: Estimator) -> None:
+    found = estimator.coverage()
+    assert len(found) == 3 * len(FAMILIES)
+    # At 90 %, fewer than 17 of 24 would happen in 1 of 500.
+    assert found["covered"].sum() >= 17
+    assert found["half"].mean() < 0.3
+
+
+def test_a_silent_detector_is_never_healthy(home: Domain, estimator: Estimator) -> None:
+    silent = replace(
+        unlabelled(shown(0.0, 1, clip_names="w")),
+        detections=shown(0.0, 1).detections.head(0),
+        objects=np.zeros((0, 12)),
+    )
+    found = estimate(home, silent, estimator)
+    assert found.abstained or found.ap50 <= 0.05
+    assert "gone silent" in found.alarm
+
+
+def test_what_is_like_nothing_shown_is_refused(home: Domain, estimator: Estimator) -> None:
+    # Three hundred sure boxes a picture: no change of the in-domain pictures ever made it say that.
+    domain = unlabelled(shown(0.0, 7, clip_names="w"))
+    rows = pd.concat([domain.detections.assign(confidence=0.99)] * 60, ignore_index=True)
+    mad = replace(domain, detections=rows, objects=np.full((len(rows), 12), 40.0))
+    found = estimate(home, mad, estimator)
+    assert found.abstained
+    assert "unlike anything" in found.reason
+
+
+def test_a_handful_of_pictures_is_refused(home: Domain, estimator: Estimator) -> None:
+    found = estimate(home, unlabelled(shown(0.3, 3, clips=3, frames=5)), estimator)
+    assert found.abstained
+    assert "15 pictures" in found.reason
+
+
+def test_fewer_pictures_give_wider_intervals(home: Domain, estimator: Estimator) -> None:
+    domain = unlabelled(shown(0.4, 5000, clips=20))
+    some = domain.subset(domain.pictures["image"].head(20))
+    half = [f.high - f.ap50 for f in (estimate(home, d, estimator) for d in (domain, some))]
+    assert half[1] > 1.2 * half[0]
+
+
+def test_nothing_is_read_without_sets_or_objects(home: Domain, graded: list[Graded]) -> None:
+    assert estimate(home, unlabelled(shown(0.3, 3)), None).abstained
+    assert fit(home, graded[:4]) is None
+    assert fit(home.subset(home.pictures["image"].head(3)), graded) is None
+
+
+def test_detections_without_embeddings_still_give_a_reading(home: Domain, graded: list[Graded]) -> None:
+    blind = replace(home, objects=np.zeros((len(home.detections), 0)))
+    assert Reference(blind).resemblance(home) == 0.0
+
+
+def test_the_floor_applies_to_everything(home: Domain) -> None:
+    domain = shown(0.3, 3)
+    tail = domain.detections.head(40).assign(confidence=label_free.FLOOR / 2)
+    longer = replace(
+        domain,
+        detections=pd.concat([domain.detections, tail], ignore_index=True),
+        objects=np.concatenate([domain.objects, domain.objects[:40]]),
+    )
+    reference = Reference(home)
+    assert reference.signals(longer) == pytest.approx(reference.signals(domain))

@@ -1,0 +1,85 @@
+"""Videos as they run: linking under a moving camera, blinking counted by hand, cuts between scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.simulated import make_domain
+from diagnostics.timeline import link, steadiness, timeline
+
+
+def boxes(*corners: tuple[float, float]) -> np.ndarray:
+    return np.array([(x, y, x + 20, y + 20) for x, y in corners], float).reshape(-1, 4)
+
+
+def labels(count: int) -> np.ndarray:
+    return np.zeros(count, int)
+
+
+def test_a_moving_camera_loses_nothing() -> None:
+    first, second = boxes((100, 100), (200, 120), (300, 50)), boxes((318, 50), (118, 100), (218, 120))
+    assert link(first, second, labels(3), labels(3), limit=30).tolist() == [1, 2, 0]
+    # A camera does not move that far between neighbouring frames.
+    assert link(first, second, labels(3), labels(3), limit=10).tolist() == [-1, -1, -1]
+
+
+def test_other_classes_are_other_things() -> None:
+    assert link(boxes((0, 0)), boxes((0, 0)), labels(1), labels(1) + 1, limit=10).tolist() == [-1]
+
+
+def burst(shown: list[list[tuple[float, float]]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Frames of one burst with a detection of confidence .9 at each corner."""
+    frames = pd.DataFrame(
+        {
+            "image": [f"f{k}" for k in range(len(shown))],
+            "group": "v",
+            "width": 640,
+            "burst": 0,
+            "frame": range(len(shown)),
+        }
+    )
+    rows = [(f"f{k}", 0, *box, 0.9) for k, here in enumerate(shown) for box in boxes(*here)]
+    return frames, pd.DataFrame(rows, columns=["image", "label", "x1", "y1", "x2", "y2", "confidence"])
+
+
+def test_blinks_and_fragments_counted_by_hand() -> None:
+    steady, blinking = (50.0, 50.0), (300.0, 200.0)
+    # The second thing is gone in frame 2 and back in frame 3; both run over eight frames.
+    shown = [[steady] if k == 2 else [steady, blinking] for k in range(8)]
+    found = steadiness("v", *burst(shown))
+    assert found.shown == 13
+    assert found.gone is None
+    frames, detections = burst(shown)
+    twice = pd.concat([frames, frames.assign(image="g" + frames["image"], burst=1)], ignore_index=True)
+    both = pd.concat([detections, detections.assign(image="g" + detections["image"])], ignore_index=True)
+    found = steadiness("v", twice, both)
+    # Per burst: 8 - 1 steady boxes and 6 blinking ones before the last frame, of which one is gone in the next.
+    assert (found.pairs, found.shown) == (14, 26)
+    assert found.gone == pytest.approx(2 / 26)
+    assert found.blinked == pytest.approx(2 / 26)
+    assert found.fragments == pytest.approx(3 / 2)
+
+
+def test_a_cut_is_where_the_picture_is_another() -> None:
+    domain = make_domain("v", clips=1, frames=10, seed=0, labelled=False)
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 256, 32, np.uint8) for _ in range(2)]
+    prints = []
+    for k in range(10):
+        bits = scenes[k >= 6].copy()
+        # Within a scene an eighth of the bits change.
+        flips = rng.random(256) < 0.125
+        prints.append(np.bitwise_xor(bits, np.packbits(flips)).tobytes())
+    pictures = domain.pictures.assign(seconds=np.arange(10) * 0.5, fingerprint=prints)
+    frames = timeline(type(domain)(**{**vars(domain), "pictures": pictures}), np.linspace(0, 2, 10))
+    assert frames.loc[frames["cut"], "seconds"].tolist() == [3.0]
+    assert frames["novelty"].is_monotonic_increasing
+
+
+def test_pictures_without_time_have_no_timeline() -> None:
+    domain = make_domain(clips=1, frames=4)
+    assert timeline(
+        type(domain)(**{**vars(domain), "pictures": domain.pictures.assign(seconds=np.nan)}), None
+    ).empty
