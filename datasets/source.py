@@ -9,9 +9,9 @@ from pathlib import Path
 from datasets import coco, groups, kaggle, video, yolo
 from datasets.errors import InputError
 from datasets.pixels import SUFFIXES
-from datasets.tables import Source
+from datasets.tables import BURST_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, Source, concatenate, frame
 
-KINDS = "a data.yaml, a folder of pictures, a video, a COCO json or kaggle:owner/dataset"
+KINDS = "a data.yaml, a folder of pictures or videos, a video, a COCO json or kaggle:owner/dataset"
 
 
 def open_source(
@@ -22,7 +22,13 @@ def open_source(
     cache: where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`.
     Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
     """
-    source = dispatch(spec, locate(spec), cache, classes)
+    path = locate(spec)
+    source = dispatch(spec, path, cache, classes)
+    if len(source.images) and (source.kind != "video" or group_by is not None):
+        assigned, sentence = groups.assign(source.images["path"], group_by)
+        source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
+    if source.kind == "folder":
+        source = with_videos(spec, source, cache)
     if source.images.empty:
         failed = source.ledger[source.ledger["bucket"] == "failed"]
         why = (
@@ -31,10 +37,55 @@ def open_source(
             else ""
         )
         raise InputError(f"{spec}: no usable picture found{why}; give {KINDS}")
-    if source.kind != "video" or group_by is not None:
-        assigned, sentence = groups.assign(source.images["path"], group_by)
-        source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
     return source
+
+
+def with_videos(spec: str, folder: Source, cache: Path) -> Source:
+    """A folder's pictures and, each as one group, the videos that lie among them; a video that cannot be decoded stands in the ledger."""
+    found = [p for p in folder.ledger["path"] if Path(p).suffix.lower() in video.SUFFIXES]
+    if not found:
+        return folder
+    parts: dict[str, Source] = {}
+    notes = []
+    for path in found:
+        try:
+            part = video.open_video(spec, Path(path), cache)
+        except InputError as error:
+            notes.append({"path": path, "bucket": "failed", "reason": str(error).removeprefix(f"{path}: ")})
+            continue
+        home = str(Path(part.images["path"].iloc[0]).parent)
+        if home in parts:
+            reason = f"same content as {parts[home].ledger['path'].iloc[0]}"
+            notes.append({"path": path, "bucket": "skipped", "reason": reason})
+        else:
+            parts[home] = part
+    stems = [Path(part.ledger["path"].iloc[0]).name for part in parts.values()]
+    if len(set(stems)) < len(stems):
+        # Videos of one name in two folders are two clips: the folder of their frames tells them apart.
+        parts = {home: renamed(part, Path(home).name) for home, part in parts.items()}
+    rest = folder.ledger[~folder.ledger["path"].isin(found)]
+    words = [folder.grouping] * (len(folder.images) > 0) + [f"each of {len(parts)} videos is one group"]
+    return replace(
+        folder,
+        kind="video" if folder.images.empty else "folder",
+        images=concatenate([folder.images, *(part.images for part in parts.values())], IMAGE_COLUMNS),
+        ledger=concatenate(
+            [rest, *(part.ledger for part in parts.values()), frame(notes, LEDGER_COLUMNS)], LEDGER_COLUMNS
+        ),
+        grouping="; ".join(words),
+        bursts=concatenate([part.bursts for part in parts.values()], BURST_COLUMNS),
+    )
+
+
+def renamed(part: Source, group: str) -> Source:
+    """A video whose group and pictures carry another name."""
+    images, bursts = (
+        table.assign(group=group, image=group + "#" + table["image"].str.rsplit("#", n=1).str[-1]).astype(
+            {"group": "str", "image": "str"}
+        )
+        for table in (part.images, part.bursts)
+    )
+    return replace(part, images=images, bursts=bursts)
 
 
 def locate(spec: str) -> Path:

@@ -54,10 +54,11 @@ def timeline(domain: Domain, novelty: Floats | None) -> pd.DataFrame:
     frame["print"] = pictures["fingerprint"]
     frame = frame[frame["seconds"].notna()].sort_values(["group", "seconds"], kind="stable")
     before = frame.groupby("group")["print"].shift()
-    frame["cut"] = [
+    cuts = [
         isinstance(old, bytes) and bits_between(old, new) >= CUT_BITS
         for old, new in zip(before, frame["print"], strict=True)
     ]
+    frame["cut"] = np.array(cuts, bool)
     return frame[list(COLUMNS)].reset_index(drop=True)
 
 

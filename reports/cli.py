@@ -461,6 +461,8 @@ def main() -> None:
 
 def unexpected(error: Exception, *, debug: bool) -> int:
     """Usage errors carry their own message and code; a full or read-only disk is the environment's; the rest is a bug of ours."""
+    if debug:
+        raise error
     if hasattr(error, "format_message"):
         return complain(
             f"{error.format_message()}; see 'shiftscope {' '.join(sys.argv[1:2])} --help'",

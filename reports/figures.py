@@ -293,6 +293,28 @@ def ladder(measure: str, rungs: pd.DataFrame, start: float, end: float, home: fl
 
 
 @themed
+def readings(check: pd.DataFrame) -> Figure:
+    """True AP50 of each changed set against what was read by a regression that never saw its family; check has truth, reading, severity."""
+    figure, axes = plt.subplots(figsize=(4.2, 3.8))
+    axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
+    for severity, part in check.groupby("severity"):
+        axes.plot(
+            part["truth"],
+            part["reading"],
+            "o",
+            color=AWAY[int(str(severity)) % len(AWAY)],
+            markersize=4.5,
+            label=f"grade {severity}",
+        )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("AP50 by labels")
+    axes.set_ylabel("AP50 read without them")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@themed
 def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
     """For each clip two strips over its seconds: how unlike training (1 is the edge of what is known) and the highest confidence; dashed: scene cuts."""
     figure, axes = plt.subplots(

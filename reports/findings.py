@@ -46,14 +46,14 @@ BUDGET = 50
 class Experiments:
     """What was seen by looking again; empty without weights.
 
-    recoveries: what single changes win back of the real world's AP50. looks, corrections: see `diagnostics.ladder`. graded: changed in-domain pictures, see
-    `diagnostics.label_free`. bursts: by domain, the frames and the detections in them, see `diagnostics.timeline`.
+    recoveries: what single changes win back of the real world's AP50. looks, corrections: see `diagnostics.ladder`. estimator: fitted on changed in-domain
+    pictures, see `diagnostics.label_free`. bursts: by domain, the frames and the detections in them, see `diagnostics.timeline`.
     """
 
     recoveries: dict[str, Recovery] = field(default_factory=dict)
     looks: dict[frozenset[str], Domain] = field(default_factory=dict)
     corrections: tuple[str, ...] = ()
-    graded: tuple[label_free.Graded, ...] = ()
+    estimator: label_free.Estimator | None = None
     bursts: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
 
 
@@ -78,6 +78,7 @@ class Findings:
     errors: pd.DataFrame
     slice_errors: pd.DataFrame
     calibration: dict[str, calibration.Calibration]
+    estimator: label_free.Estimator | None
     few_labels: tuple[FewLabels, ...]
     timeline: pd.DataFrame
     steadiness: tuple[timeline.Steadiness, ...]
@@ -220,7 +221,7 @@ def gather(
         ladders=gap_ladders(experiments, headlines, sweeps, home, in_use, seed=seed)
         if judged is not None
         else (),
-        label_free=read_without_labels(home, away, experiments.graded),
+        label_free=read_without_labels(home, away, experiments.estimator),
         errors=error_table(scored, in_use if in_use is not None else label_free.SHOWN),
     )
 
@@ -248,10 +249,9 @@ def gap_ladders(
 
 
 def read_without_labels(
-    home: Domain, away: Sequence[Domain], graded: Sequence[label_free.Graded]
+    home: Domain, away: Sequence[Domain], estimator: label_free.Estimator | None
 ) -> dict[str, label_free.LabelFree]:
-    """Every unlabelled domain, and, once the changed pictures are at hand, the labelled ones too: there the reading can be held against the truth."""
-    estimator = label_free.fit(home, graded) if graded else None
+    """Every unlabelled domain, and, once there is an estimator, the labelled ones too: there the reading can be held against the truth."""
     return {
         domain.name: label_free.estimate(home, domain, estimator)
         for domain in away
@@ -326,6 +326,7 @@ def find(
         calibration={
             domain.name: calibration.calibrate(domain.outcomes, domain.group_numbers) for domain in scored
         },
+        estimator=experiments.estimator,
         few_labels=tuple(
             found
             for domain in away

@@ -16,6 +16,7 @@ from datasets.errors import InputError
 from datasets.source import locate, open_source
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
 from diagnostics.domain import Domain
+from diagnostics.label_free import fit
 from reports.findings import Experiments, Findings, find, focus_of
 from reports.looks import Eyes, evenly, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
@@ -327,7 +328,7 @@ def look_again(
     if wanted is None:
         wanted = any(not domain.labelled.any() for domain in away)
     if scored and wanted:
-        found = replace(found, graded=tuple(graded_looks(eyes, home)))
+        found = replace(found, estimator=fit(home, graded_looks(eyes, home)))
     return found
 
 

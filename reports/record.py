@@ -103,6 +103,9 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
             ],
         },
         "label_free": plain(list(findings.evidence.label_free.values())),
+        "label_free_check": []
+        if findings.estimator is None
+        else plain(findings.estimator.errors.drop(columns="row")),
         "few_labels": plain(findings.few_labels),
         "ladders": [{**plain(found), "left": found.left} for found in findings.evidence.ladders],
         "videos": plain(findings.steadiness),

@@ -65,7 +65,18 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
             f"fitted on, against {points(measured.naive_error)} for assuming the in-domain AP50. It supposes that there are objects to find, and that out "
             "there the same things count as objects."
         )
-    return {"rows": [label_free_row(entry) for entry in entries], "error": error}
+    check = findings.estimator.errors if findings.estimator is not None else pd.DataFrame()
+    return {
+        "rows": [label_free_row(entry) for entry in entries],
+        "error": error,
+        "figure": Markup(
+            figures.readings(
+                "AP50 read without labels against the true AP50 of changed in-domain pictures", check
+            )
+        )
+        if len(check)
+        else None,
+    }
 
 
 def few_labels(findings: Findings) -> list[dict[str, Any]]:

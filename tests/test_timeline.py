@@ -83,3 +83,14 @@ def test_pictures_without_time_have_no_timeline() -> None:
     assert timeline(
         type(domain)(**{**vars(domain), "pictures": domain.pictures.assign(seconds=np.nan)}), None
     ).empty
+
+
+def test_a_domain_without_time_beside_a_video_leaves_cuts_as_they_are() -> None:
+    still = make_domain(clips=1, frames=4)
+    still = type(still)(**{**vars(still), "pictures": still.pictures.assign(seconds=np.nan)})
+    moving = make_domain("v", clips=1, frames=4)
+    seconds = moving.pictures.assign(seconds=np.arange(4.0))
+    moving = type(moving)(**{**vars(moving), "pictures": seconds})
+    both = pd.concat([timeline(still, None), timeline(moving, None)], ignore_index=True)
+    assert len(both) == 4
+    assert both["cut"].dtype == bool
