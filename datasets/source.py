@@ -48,21 +48,22 @@ def with_videos(spec: str, folder: Source, cache: Path) -> Source:
     parts: dict[str, Source] = {}
     notes = []
     for path in found:
+        content = video.fingerprint(Path(path))
+        if content in parts:
+            reason = f"same content as {parts[content].ledger['path'].iloc[0]}"
+            notes.append({"path": path, "bucket": "skipped", "reason": reason})
+            continue
         try:
-            part = video.open_video(spec, Path(path), cache)
+            parts[content] = video.open_video(spec, Path(path), cache)
         except InputError as error:
             notes.append({"path": path, "bucket": "failed", "reason": str(error).removeprefix(f"{path}: ")})
-            continue
-        home = str(Path(part.images["path"].iloc[0]).parent)
-        if home in parts:
-            reason = f"same content as {parts[home].ledger['path'].iloc[0]}"
-            notes.append({"path": path, "bucket": "skipped", "reason": reason})
-        else:
-            parts[home] = part
     stems = [Path(part.ledger["path"].iloc[0]).name for part in parts.values()]
     if len(set(stems)) < len(stems):
-        # Videos of one name in two folders are two clips: the folder of their frames tells them apart.
-        parts = {home: renamed(part, Path(home).name) for home, part in parts.items()}
+        # Videos of one name in two folders are two clips; the folder's name tells them apart.
+        parts = {
+            content: renamed(part, "/".join(Path(part.ledger["path"].iloc[0]).with_suffix("").parts[-2:]))
+            for content, part in parts.items()
+        }
     rest = folder.ledger[~folder.ledger["path"].isin(found)]
     words = [folder.grouping] * (len(folder.images) > 0) + [f"each of {len(parts)} videos is one group"]
     return replace(

@@ -1,7 +1,8 @@
 """What each correction that needs no retraining wins back, alone and together: a fall taken apart by experiment.
 
-Every set of corrections is tried, and each is credited with what it adds on average over all orders of applying them (Shapley 1953), so that two
-corrections that mend the same thing share the credit and the credits add up to what all of them win. What no correction wins back needs data or labels from there.
+Every set of corrections is tried. In the best set each is credited with what it adds on average over all orders of applying them (Shapley 1953), so that two
+corrections that mend the same thing share the credit and the credits add up to what the set wins. A correction outside the best set helps nobody, and is credited
+with nothing: its effect by itself is told. What no set wins back needs data or labels from there.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ MAX_PLAYERS = 5
 
 @dataclass(frozen=True)
 class Rung:
-    """What one correction wins back, in points of the measure as a fraction. alone: applied by itself. low, high: by clip, None below MIN_GROUPS."""
+    """What one correction wins back, in points of the measure as a fraction. alone: applied by itself. applied: in the best set.
+
+    low, high: by clip, of won where it is applied, else of alone; None below MIN_GROUPS.
+    """
 
     name: str
     won: float
     alone: float
+    applied: bool
     low: float | None
     high: float | None
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """measure: "AP50" or "F1". start: out there as it is; end: with every correction; home: in-domain. images: pictures it was tried on.
+    """measure: "AP50" or "F1". start: out there as it is; end: with the best set of corrections; home: in-domain. images: pictures it was tried on.
 
     left: home - end, what no correction wins back.
     """
@@ -78,20 +83,22 @@ def climb(
     measure: str, values: Mapping[frozenset[str], Floats], players: Sequence[str], home: float, images: int
 ) -> Ladder:
     """values: of every set of players, (1 + R,): first the value itself, then R draws of clips (none where clips are too few)."""
-    credit, nothing = shapley(values, players), values[frozenset()]
+    nothing = values[frozenset()]
+    # Of two sets that do as well, the smaller.
+    best = max(values, key=lambda chosen: (float(values[chosen][0]), -len(chosen)))
+    applied = [player for player in players if player in best]
+    credit = shapley({chosen: v for chosen, v in values.items() if chosen <= best}, applied)
     rungs = []
     for player in players:
+        gain = credit[player] if player in best else values[frozenset({player})] - nothing
         low, high = (
-            (float(q) for q in np.nanquantile(credit[player][1:], [0.025, 0.975]))
-            if len(nothing) > 1
-            else (None, None)
+            (float(q) for q in np.nanquantile(gain[1:], [0.025, 0.975])) if len(nothing) > 1 else (None, None)
         )
+        won = float(gain[0]) if player in best else 0.0
         alone = float(values[frozenset({player})][0] - nothing[0])
-        rungs.append(Rung(player, float(credit[player][0]), alone, low, high))
-    rungs.sort(key=lambda rung: -rung.won)
-    return Ladder(
-        measure, home, float(nothing[0]), float(values[frozenset(players)][0]), tuple(rungs), images
-    )
+        rungs.append(Rung(player, won, alone, player in best, low, high))
+    rungs.sort(key=lambda rung: (not rung.applied, -rung.won, -rung.alone))
+    return Ladder(measure, home, float(nothing[0]), float(values[best][0]), tuple(rungs), images)
 
 
 def f1_counts(table: MatchTable, threshold: Floats) -> Floats:

@@ -19,7 +19,7 @@ from train.training import is_finished, road_world_recipe, train
 # AP50 over .7 in about two minutes of training on two cores.
 DASHCAM_SPLITS = {"train": (28, 12), "val": (12, 8)}
 DRONE_SPLITS = {"val": (14, 10)}
-FLIGHT_FRAMES = 80
+FLIGHT_FRAMES = 120
 
 
 def demo_plans(seed: int) -> dict[str, Plan]:
@@ -50,7 +50,7 @@ def render(name: str, plan: Plan, reporter: Reporter) -> Path:
 
 def render_flight(plan: Plan, reporter: Reporter) -> Path:
     """An unlabelled overhead video of a road of its own."""
-    path = runs_folder() / "demo" / f"overhead-flight-{key_of(plan)}.mp4"
+    path = runs_folder() / "demo" / f"overhead-flight-{FLIGHT_FRAMES}-{key_of(plan)}.mp4"
     if not path.exists():
         clip = Clip(
             (plan.seed, 10_000), DRONE, FLIGHT_FRAMES, metres_between_frames=0.5, seconds_between_frames=0.1

@@ -26,6 +26,9 @@ def sentence(ladder: Ladder) -> str:
         words += f"Put right without retraining: {parts}. "
     else:
         words += "None of the corrections that need no retraining wins back two points. "
+    hurt = [r for r in ladder.rungs if not r.applied and r.alone <= -NOTABLE]
+    if hurt:
+        words += f"Making it worse: {', '.join(f'{r.name} {points(-r.alone)}' for r in hurt)}. "
     if fall <= 0 or ladder.left <= NOTABLE:
         return words + "That leaves nothing for new data to mend."
     return (
@@ -38,7 +41,8 @@ def ladders(result: Result) -> list[dict[str, Any]]:
     """One entry a measure: sentence, rows, and the steps as a figure."""
     entries = []
     for ladder in result.findings.evidence.ladders:
-        frame = pd.DataFrame({"name": [r.name for r in ladder.rungs], "won": [r.won for r in ladder.rungs]})
+        applied = [r for r in ladder.rungs if r.applied]
+        frame = pd.DataFrame({"name": [r.name for r in applied], "won": [r.won for r in applied]})
         alt = f"{ladder.measure} from out there to in-domain: what each correction wins back and what is left"
         entries.append(
             {
@@ -47,7 +51,7 @@ def ladders(result: Result) -> list[dict[str, Any]]:
                 "rows": [
                     {
                         "name": r.name,
-                        "won": f"{100 * r.won:+.1f}",
+                        "won": f"{100 * r.won:+.1f}" if r.applied else "not applied",
                         "interval": "–"
                         if r.low is None or r.high is None
                         else f"{100 * r.low:+.1f} to {100 * r.high:+.1f}",

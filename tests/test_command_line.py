@@ -61,6 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["world", "w", "--dial", "pitch=9"], "a severity is a whole number from 0 to 5"),
         (["world", "w", "--dial", "tilt=1"], "NAME is one of pitch"),
         (["next", "--real-world", "away"], "give --run DIR or --weights FILE"),
+        (["triage", "--real-world-ap50", "0.1"], "no in-domain AP50"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
@@ -86,7 +87,7 @@ def test_debug_shows_where(place: Path) -> None:
 def test_help_names_every_command(place: Path) -> None:
     outcome = run_script("--help", cwd=place)
     assert outcome.code == 0
-    for command in ("report", "train", "next", "score", "app", "world", "doctor"):
+    for command in ("report", "train", "next", "score", "triage", "app", "world", "doctor"):
         assert command in outcome.stdout
         assert run_script(command, "--help", cwd=place).code == 0
 
@@ -180,10 +181,47 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
     assert scores["in-domain"] == pytest.approx(1.0)
     assert scores["away"] == pytest.approx(0.0)
     assert record["shift"]["image"] == {}
+    # Light, colours and edges need no model.
+    assert record["shift"]["look"]["away"]["mmd_ratio"] > 1
+    assert record["ladders"] == []
+    missing = {entry["test"]: entry["missing"] for entry in record["not_run"]}
+    assert any("second looks" in test for test in missing)
+    assert any("own features" in test for test in missing)
+    assert "the learning curve" in missing
+    assert "Tests that could not be run" in (place / "blind" / "report.html").read_text(encoding="utf-8")
     assert (
         next(h for h in record["verdict"]["hypotheses"] if h["code"] == "domain_shift")["missing"]
         == "give the weights"
     )
+
+
+# A learning curve as people publish it: rises fast, levels off near .75, under names of their own.
+PUBLISHED = "Epoch,box_loss,P,R,mAP50,mAP50-95\n" + "".join(
+    f"{e},{2 - 0.03 * e:.3f},0.7,0.6,{0.76 * (1 - 2.718 ** (-e / 4)):.4f},{0.3:.3f}\n" for e in range(1, 21)
+)
+
+
+@pytest.mark.parametrize("score", ["0.0361", "0.0042"])
+def test_numbers_alone_point_at_what_differs_out_there(place: Path, score: str) -> None:
+    (place / "published.csv").write_text(PUBLISHED)
+    outcome = run_script(
+        "triage", "--history", "published.csv", "--real-world-ap50", score, "--json", cwd=place
+    )
+    assert outcome.code == 0, outcome.stderr
+    record = json.loads(outcome.stdout)
+    status = {h["code"]: h["status"] for h in record["hypotheses"]}
+    assert record["primary"] is None
+    assert record["hypotheses"][0]["code"] == "domain_shift"
+    assert {c for c, s in status.items() if s == "rejected"} == {"none", "underfit", "overfit", "threshold"}
+    assert status["label_protocol"] == status["scale"] == "untested"
+
+
+def test_one_epoch_alone_says_undertrained(place: Path) -> None:
+    (place / "first.csv").write_text("\n".join(PUBLISHED.splitlines()[:2]).replace("0.1680", "0.0205") + "\n")
+    outcome = run_script("triage", "--history", "first.csv", cwd=place)
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout.startswith("Undertrained\n")
+    assert "after 1 epoch" in outcome.stdout
 
 
 def test_next_ranks_a_pool(place: Path) -> None:

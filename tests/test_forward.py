@@ -12,6 +12,7 @@ import torch
 from ultralytics import YOLO
 
 from datasets.errors import InputError
+from datasets.pixels import decode, descriptor
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
 from train.changes import Photometric
@@ -191,6 +192,22 @@ def test_without_a_detector_pictures_are_still_described(images: pd.DataFrame, t
     assert len(found.pictures) == len(images)
     assert found.detections.empty
     assert found.pictures["brightness"].between(0, 1).all()
+
+
+def test_the_descriptor_sees_light_and_direction(images: pd.DataFrame, tmp_path: Path) -> None:
+    found = describe(images.head(1), Store(tmp_path))
+    pixels = cv2.imread(images["path"].iloc[0])
+    own = descriptor(decode(Path(images["path"].iloc[0])))
+    assert own.shape == (84,)
+    np.testing.assert_array_equal(found.pictures["descriptor"].iloc[0], own)
+    # Half the light halves the lightness, a third of the 48 colour entries; edges keep their shares.
+    darker = descriptor(pixels // 2)
+    assert (darker[:48:3] < 0.7 * own[:48:3]).all()
+    np.testing.assert_allclose(darker[48:], own[48:], atol=0.25)
+    # Mirroring swaps left and right quarters and turns every direction about.
+    mirrored = descriptor(np.ascontiguousarray(pixels[:, ::-1]))
+    quarters, others = own[48:].reshape(4, 9), mirrored[48:].reshape(4, 9)
+    np.testing.assert_allclose(others[[1, 0, 3, 2], ::-1], quarters, atol=0.35)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])

@@ -92,13 +92,43 @@ def test_report_json_keeps_the_contract(main_job: MainJob) -> None:
     assert "NaN" not in (main_job.folder / "report.json").read_text()
 
 
-def test_the_video_is_a_domain_without_an_invented_ap(main_job: MainJob) -> None:
+def test_the_video_has_no_ap_but_a_reading_without_labels(main_job: MainJob) -> None:
     flight = slice_of(main_job, "flight")
     assert flight["ap50"] is None
     assert "no labels" in flight["note"]
-    free = next(entry for entry in main_job.record["label_free"] if entry["domain"] == "flight")
-    assert free["abstained"]
-    assert free["ap50"] is None
+    readings = {entry["domain"]: entry for entry in main_job.record["label_free"]}
+    assert set(readings) == {"drone", "flight"}
+    for reading in readings.values():
+        assert reading["abstained"] == (reading["ap50"] is None)
+        assert reading["error"] < 0.6 * reading["naive_error"]
+    # The drone has labels: the reading, which never saw them, is held against them.
+    drone = readings["drone"]
+    assert drone["truth"] == pytest.approx(slice_of(main_job, "drone")["ap50"])
+    home = slice_of(main_job, "dashcam")["ap50"]
+    assert abs(drone["ap50"] - drone["truth"]) < 0.5 * (home - drone["truth"])
+    assert len(main_job.record["label_free_check"]) == 42
+
+
+def test_corrections_are_tried_in_every_combination(main_job: MainJob) -> None:
+    record = main_job.record
+    by_measure = {ladder["measure"]: ladder for ladder in record["ladders"]}
+    assert set(by_measure) == {"AP50", "F1"}
+    for ladder in by_measure.values():
+        won = sum(rung["won"] for rung in ladder["rungs"])
+        assert won == pytest.approx(ladder["end"] - ladder["start"])
+        assert ladder["left"] == pytest.approx(ladder["home"] - ladder["end"])
+        assert ladder["end"] >= ladder["start"]
+    single = {rung["name"]: rung["alone"] for rung in by_measure["AP50"]["rungs"]}
+    looks = record["evidence"]["second_looks"]
+    assert single["colours"] == pytest.approx(looks["colours"]["after"] - looks["colours"]["before"])
+    assert "confidence threshold" in {rung["name"] for rung in by_measure["F1"]["rungs"]}
+
+
+def test_the_video_is_told_as_it_runs(main_job: MainJob) -> None:
+    (steady,) = main_job.record["videos"]
+    assert (steady["domain"], steady["pairs"]) == ("flight", 40)
+    page = (main_job.folder / "report.html").read_text(encoding="utf-8")
+    assert "As it runs: flight" in page
 
 
 def test_slices_equal_pycocotools(main_job: MainJob) -> None:

@@ -319,17 +319,68 @@ def test_a_broken_video_says_so(tmp_path: Path) -> None:
         opened(tmp_path / "v.mp4")
 
 
-def test_frames_are_keyed_by_time_and_written_once(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+def film(path: Path, frames: int = 31, *, step: int = 8) -> Path:
+    """A video at ten frames a second, each a little brighter than the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for i in range(31):
-            container.mux(
-                stream.encode(
-                    av.VideoFrame.from_ndarray(np.full((48, 64, 3), i * 8, np.uint8), format="rgb24")
-                )
-            )
+        for i in range(frames):
+            shade = np.full((48, 64, 3), i * step, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
         container.mux(stream.encode())
+    return path
+
+
+def test_bursts_are_neighbouring_frames_spread_over_the_video(tmp_path: Path) -> None:
+    source = opened(film(tmp_path / "v.mp4", 120, step=2))
+    bursts = source.bursts
+    assert bursts.groupby("burst")["frame"].apply(list).tolist() == [list(range(8))] * 6
+    # Twelve seconds in six parts; each burst begins in the middle of its part and runs on for .7 s.
+    starts = bursts.groupby("burst")["seconds"].min().to_numpy()
+    np.testing.assert_allclose(starts, 1 + 2 * np.arange(6), atol=0.11)
+    np.testing.assert_allclose(bursts.groupby("burst")["seconds"].max() - starts, 0.7, atol=1e-6)
+    shown = [decode(Path(p)).mean() for p in bursts["path"]]
+    np.testing.assert_allclose(shown, bursts["seconds"] * 20, atol=6)
+    assert len(source.images) == 24
+
+
+def test_a_folder_of_videos_is_a_group_each(tmp_path: Path) -> None:
+    film(tmp_path / "x" / "one.mp4")
+    film(tmp_path / "x" / "two.mp4", 21)
+    film(tmp_path / "x" / "copy.mp4")
+    (tmp_path / "x" / "broken.mp4").write_bytes(b"\x00" * 5000)
+    (tmp_path / "x" / "notes.txt").write_text("hello")
+    source = opened(tmp_path / "x")
+    assert source.kind == "video"
+    assert sorted(source.images["group"].unique()) == ["copy", "two"]
+    assert source.images["image"].is_unique
+    buckets = dict(
+        zip(source.ledger["path"].map(lambda p: Path(p).name), source.ledger["bucket"], strict=True)
+    )
+    assert buckets == {
+        "copy.mp4": "used",
+        "one.mp4": "skipped",
+        "two.mp4": "used",
+        "broken.mp4": "failed",
+        "notes.txt": "skipped",
+    }
+    assert set(source.bursts["group"]) == {"copy", "two"}
+
+
+def test_videos_of_one_name_and_pictures_beside_them(tmp_path: Path) -> None:
+    film(tmp_path / "x" / "monday" / "flight.mp4")
+    film(tmp_path / "x" / "tuesday" / "flight.mp4", 21)
+    picture(tmp_path / "x" / "a.jpg")
+    source = opened(tmp_path / "x")
+    assert source.kind == "folder"
+    assert source.images["group"].nunique() == 3
+    assert source.images["image"].is_unique
+    assert len(source.ledger) == 3
+
+
+def test_frames_are_keyed_by_time_and_written_once(tmp_path: Path) -> None:
+    film(tmp_path / "v.mp4")
     source = opened(tmp_path / "v.mp4")
     np.testing.assert_allclose(source.images["seconds"], np.arange(0, 3.1, 0.5), atol=1e-6)
     shown = [decode(Path(p)).mean() for p in source.images["path"]]
