@@ -317,7 +317,7 @@ def label_free_part(found: rendered.Rendered) -> str:
     worlds = found.readings[found.readings["truth"].notna()]
     read = worlds[worlds["reading"].notna()]
     lines = [
-        f"| {r.detector} | {r.world or 'as above'} | {r.home:.2f} | {fraction(r.truth)} "
+        f"| {r.detector} | {r.world} | {r.home:.2f} | {fraction(r.truth)} "
         + (
             f"| {fraction(r.reading)} ({fraction(r.low)} to {fraction(r.high)}) |"
             if r.reading == r.reading
@@ -327,6 +327,7 @@ def label_free_part(found: rendered.Rendered) -> str:
     ]
     inside = (read["low"] <= read["truth"]) & (read["truth"] <= read["high"])
     return LABEL_FREE.format(
+        ways=len(next(iter(found.estimators.values())).families) - 1,
         rows="\n".join(rows),
         error=root_mean_square(off),
         assumed=root_mean_square(pooled["truth"] - pooled["home"]),
@@ -464,7 +465,7 @@ times as many labels are the unlabelled pictures worth?
 LABEL_FREE = """
 ## AP50 without labels
 
-Each detector was shown 40 of its own held-out pictures changed in 56 ways; a regression from signals that need no labels reads AP50. Each of 14 families of
+Each detector was shown 40 of its own held-out pictures changed in {ways} ways; a regression from signals that need no labels reads AP50. Each of 14 families of
 changes in three grades was read by a regression that had seen neither it nor a mixture with it. Errors are root mean squares in AP50; intervals are 90 %.
 
 | detector | AP50 at home | error | assuming AP50 at home | less by | if confidences meant the same | thresholded confidence | interval held | half-width |
@@ -481,8 +482,8 @@ Changed pictures are not other footage. On the rendered worlds, which are no cha
 |---|---|---|---|---|
 {worlds}
 
-A reading supposes that there are objects to find, and that the same things count as objects. Where a detector is sure of what nobody labelled there,
-it reads too high: from street-level photographs to overhead ones labelled by another rulebook, .26 (.13 to .39) was read where labels say .04.
+A reading supposes that there are objects to find, and that the same things count as objects: worlds with other labels are not in this table. Where a
+detector is sure of what nobody labelled there, it reads too high.
 """
 
 if __name__ == "__main__":

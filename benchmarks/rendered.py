@@ -75,6 +75,11 @@ def detector(name: str, seed: int, reporter: Reporter) -> tuple[Path, Path]:
     return run, folder
 
 
+def relabelled(dials: Dials) -> bool:
+    """Whether a world's labels follow another rule, or are careless: what a reading without labels says nothing about."""
+    return dials.label_convention > 0 or dials.label_noise > 0
+
+
 @dataclass(frozen=True)
 class Rendered:
     """lines: a table row for each world; right: how many were named as they should be. readings: detector, world, home, truth, reading, low, high.
@@ -94,14 +99,14 @@ def measure(seed: int) -> Rendered:
     readings: list[dict[str, object]] = []
     estimators: dict[str, Estimator] = {}
 
-    def keep(which: str, world: str, findings: Findings) -> None:
+    def keep(which: str, findings: Findings, world: str | None = None) -> None:
         if findings.estimator is not None:
             estimators[which] = findings.estimator
         for found in findings.evidence.label_free.values():
             readings.append(
                 {
                     "detector": which,
-                    "world": world,
+                    "world": world or found.domain,
                     "home": findings.evidence.home_ap50,
                     "truth": found.truth,
                     "reading": found.ap50,
@@ -119,7 +124,8 @@ def measure(seed: int) -> Rendered:
             run=run, in_domain=("home", str(home)), real_world=((None, str(away)),), label_free=True, seed=0
         )
         found = run_report(request, reporter).findings
-        keep(which, world, found)
+        if not relabelled(dials):
+            keep(which, found, world)
         verdict, evidence = found.verdict, found.evidence
         harmless = evidence.gap is not None and evidence.gap <= HARMLESS_GAP and which == "good"
         wanted = ("none",) if harmless else planted
@@ -141,7 +147,7 @@ def measure(seed: int) -> Rendered:
         run, home = detector(which, seed, reporter)
         folders = [
             (
-                None,
+                world,
                 str(
                     render(
                         f"prove-world-{number}",
@@ -150,11 +156,11 @@ def measure(seed: int) -> Rendered:
                     )
                 ),
             )
-            for number, (_, looker, dials, _) in enumerate(WORLDS)
-            if looker == "good" and dials.label_convention == dials.label_noise == 0
+            for number, (world, looker, dials, _) in enumerate(WORLDS)
+            if looker == "good" and not relabelled(dials)
         ]
         request = Request(
             run=run, in_domain=("home", str(home)), real_world=tuple(folders), label_free=True, seed=0
         )
-        keep(which, "", run_report(request, reporter).findings)
+        keep(which, run_report(request, reporter).findings)
     return Rendered(lines, right, pd.DataFrame(readings), estimators)

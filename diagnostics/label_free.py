@@ -6,7 +6,8 @@ footage without labels. The idea of a meta-set is that of Deng and Zheng 2021 (A
 what overhead footage is. The error is measured by leaving out one whole family at a time, since what is at hand is none of them.
 
 Measured and left out, because family-left-out error stayed the same within half a point: agreement of boxes before non-maximum suppression (Yang et
-al. 2025, PCR), and of boxes with those of the mirrored picture, which costs a second pass of everything.
+al. 2025, PCR), and of boxes with those of the mirrored picture, which costs a second pass of everything. Whether detections last from frame to frame is told for
+videos (`diagnostics.timeline`), but still pictures cannot teach what it says about AP50.
 """
 
 from __future__ import annotations

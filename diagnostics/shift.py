@@ -48,7 +48,8 @@ class Shift:
     p: of the group permutation test. energy, energy_p: energy distance (Szekely and Rizzo 2013), which needs no bandwidth, tested alike.
     frechet: Frechet distance between Gaussians (Heusel et al. 2017) at a size of frechet_size on both sides; frechet_null: its 95 % quantile
     between halves of home at the same size, for it grows as samples shrink. auc: cross-fitted domain classifier. auc_null: the same between halves of home.
-    outside: share of away beyond the 95 % quantile of home's own neighbour distance, so .05 is its null.
+    outside: share of away beyond the 95 % quantile of home's own neighbour distance, so .05 is its null. coverage: share of home's points that have an away point
+    within their 5th neighbour's distance (Naeem et al. 2020): how much of what home knows the footage visits; coverage_null: the same between halves of home.
     """
 
     n_home: int
@@ -68,6 +69,8 @@ class Shift:
     auc_null: float | None = None
     outside: float | None = None
     outside_null: float | None = None
+    coverage: float | None = None
+    coverage_null: float | None = None
     note: str = ""
 
 
@@ -210,6 +213,28 @@ def novelty(home: Floats, home_groups: Strings, away: Floats) -> Floats:
     return np.asarray(neighbour_distance(home, home_groups, away) / max(float(limit), 1e-12))
 
 
+def coverage(home: Floats, home_groups: Strings, away: Floats) -> float | None:
+    """Share of home's points with an away point no further than their 5th neighbour of another group; None where home has too few."""
+    reach = neighbour_distance(home, home_groups, home, home_groups)
+    known = np.isfinite(reach)
+    if not known.any() or not len(away):
+        return None
+    nearest = NearestNeighbors(n_neighbors=1).fit(away).kneighbors(home[known])[0][:, 0]
+    return float((nearest <= reach[known]).mean())
+
+
+def half_coverage(rng: np.random.Generator, home: Floats, groups: Strings, size: int) -> float | None:
+    """Mean coverage between five random halves of home's groups, the visiting half thinned to at most size points."""
+    names = np.unique(groups)
+    values = []
+    for _ in range(5):
+        chosen: Bools = np.isin(groups, rng.permutation(names)[: len(names) // 2])
+        visiting = home[~chosen]
+        value = coverage(home[chosen], groups[chosen], visiting[thin(rng, len(visiting), size)])
+        values += [] if value is None else [value]
+    return float(np.mean(values)) if values else None
+
+
 def share_outside(values: Floats) -> float | None:
     """Share of novelty values above 1; None where they could not be measured."""
     return float((values > 1).mean()) if len(values) and np.isfinite(values).all() else None
@@ -274,6 +299,8 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
         auc_null=auc_null,
         outside=share_outside(novelty(first, home_groups, second)),
         outside_null=1 - OUTSIDE_QUANTILE,
+        coverage=coverage(first, home_groups, second),
+        coverage_null=half_coverage(rng, first, home_groups, len(second)) if n_home >= 4 else None,
         note=note,
     )
 

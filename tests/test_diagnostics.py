@@ -345,6 +345,18 @@ def test_shift_grows_with_the_offset_and_is_found() -> None:
     assert values[-1].mmd_ratio > 1 > values[0].mmd_ratio
     assert values[-1].auc > 0.95
     assert values[-1].outside > 0.9
+    assert values[-1].coverage < 0.05
+    assert values[0].coverage == pytest.approx(values[0].coverage_null, abs=0.2)
+
+
+def test_coverage_is_its_definition() -> None:
+    """Points on a line, each its own group, and one visitor."""
+    home, groups = np.arange(20.0)[:, None], np.array([f"g{i}" for i in range(20)])
+    # From the inside two neighbours lie one step away, two lie two, and the fifth lies three steps away; the ends reach further.
+    reach = np.array([5, 4, 3] + [3] * 14 + [3, 4, 5])
+    expected = (np.abs(np.arange(20) - 3) <= reach).mean()
+    assert shift.coverage(home, groups, np.array([[3.0]])) == pytest.approx(expected)
+    assert shift.coverage(home[:4], groups[:4], np.array([[3.0]])) is None
 
 
 def test_one_clip_is_one_sample() -> None:
@@ -428,11 +440,11 @@ def test_a_silent_detector_raises_the_alarm_and_gets_no_ap() -> None:
         make_domain(clips=4, seed=0),
         make_domain(clips=2, seed=1, labelled=False, hit_rate=0.0, false_rate=0.0),
     )
-    found = label_free.estimate(home, silent)
+    found = label_free.estimate(home, silent, None)
     assert found.ap50 is None
     assert found.abstained
     assert "gone silent" in found.alarm
-    assert label_free.estimate(home, make_domain(clips=2, seed=2, labelled=False)).alarm == ""
+    assert label_free.estimate(home, make_domain(clips=2, seed=2, labelled=False), None).alarm == ""
 
 
 def test_planted_copies_are_found_and_nothing_else() -> None:
