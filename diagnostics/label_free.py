@@ -50,8 +50,8 @@ MIN_FAMILIES = 6
 LEVEL = 0.9
 # On standardised signals: about the weight of ten of the fifty or so sets, so that seven correlated signals cannot fit their noise.
 PENALTY = 10.0
-# AP50 is regressed as a logit; these ends keep it finite, and are within what 40 pictures resolve.
-ENDS = (0.01, 0.99)
+# A detector that hardly finds its own objects has nothing to lose to a change, so there is nothing to learn from.
+LEAST_AP50 = 0.05
 CONFIDENCE_SIGNALS = ("highest", "expected", "stated", "speaking", "count")
 # The mean of both is better than either: what looks new is often, but not always, what it fails on.
 SIGNAL_SETS = (CONFIDENCE_SIGNALS, (*CONFIDENCE_SIGNALS, "novelty", "resemblance"))
@@ -92,15 +92,14 @@ class LabelFree:
     truth: float | None = None
 
 
-def logit(values: Floats | float) -> Floats:
-    """Log odds, kept finite by ENDS."""
-    clipped = np.clip(values, *ENDS)
-    return np.asarray(np.log(clipped / (1 - clipped)))
+def angle(share: Floats | float) -> Floats:
+    """Arc sine of the square root: the scale on which a share scatters alike wherever it lies (Bartlett 1947), with no infinite ends."""
+    return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))))
 
 
-def chance(values: Floats) -> Floats:
-    """The inverse of logit."""
-    return np.asarray(1 / (1 + np.exp(-values)))
+def share_of(angles: Floats) -> Floats:
+    """The inverse of angle; beyond its ends, 0 and 1."""
+    return np.asarray(np.sin(np.clip(angles, 0.0, np.pi / 2)) ** 2)
 
 
 def speak(domain: Domain) -> tuple[float, float, float | None]:
@@ -194,14 +193,14 @@ class Reference:
         return float(np.log(max(float(np.median(distance)), 1e-9) / limit))
 
     def signals(self, domain: Domain) -> dict[str, float]:
-        """Everything the regression reads, shares as log odds."""
+        """Everything the regression reads, shares as angles."""
         domain = above_floor(domain)
         share, per_picture, stated = speak(domain)
         return {
-            "highest": float(logit(highest(domain).mean())),
-            "expected": float(logit(self.expected(domain))),
-            "stated": float(logit(SHOWN if stated is None else stated)),
-            "speaking": float(logit(share)),
+            "highest": float(angle(highest(domain).mean())),
+            "expected": float(angle(self.expected(domain))),
+            "stated": float(angle(SHOWN if stated is None else stated)),
+            "speaking": float(angle(share)),
             "count": float(np.log1p(per_picture)),
             "novelty": self.novelty(domain),
             "resemblance": self.resemblance(domain),
@@ -247,14 +246,14 @@ class Estimator:
     def read(self, signals: pd.DataFrame, rows: Bools | None = None) -> Floats:
         """AP50 by the sets in rows (all of them by default), (n,)."""
         chosen = np.ones(len(self.truth), bool) if rows is None else rows
-        goal = logit(self.truth[chosen])
+        goal = angle(self.truth[chosen])
         readings = [
             make_pipeline(StandardScaler(), Ridge(PENALTY))
             .fit(self.signals.loc[chosen, list(names)], goal)
             .predict(signals[list(names)])
             for names in SIGNAL_SETS
         ]
-        return chance(np.mean(readings, axis=0))
+        return share_of(np.mean(readings, axis=0))
 
     def without(self, name: str) -> Bools:
         """Sets that do not involve a family."""
@@ -320,13 +319,9 @@ def spread(reading: Floats | float) -> Floats:
 
 
 def fit(home: Domain, graded: Sequence[Graded]) -> Estimator | None:
-    """The regression, or None where the in-domain pictures have too few objects or too few families were looked at."""
+    """The regression, or None where in-domain objects are too few, hardly any of them is found, or too few families were looked at."""
     families = {g.family for g in graded if " and " not in g.family}
-    if (
-        len(home.boxes) < MIN_BOXES
-        or len(families) < MIN_FAMILIES
-        or not home.outcomes["outcome"].eq("hit").any()
-    ):
+    if len(home.boxes) < MIN_BOXES or len(families) < MIN_FAMILIES or not ap50(home) >= LEAST_AP50:
         return None
     return Estimator(Reference(home), graded)
 
@@ -345,7 +340,7 @@ def estimate(home: Domain, away: Domain, estimator: Estimator | None) -> LabelFr
         said = replace(said, truth=ap50(away))
     label = "label 25 to 50 frames from at least 5 clips"
     if estimator is None:
-        why = "the detector was not shown changed in-domain pictures, and confidence alone does not estimate AP under a shift"
+        why = "reading AP50 takes the weights, 30 labelled in-domain objects, and a detector that finds some of them"
         return replace(said, reason=f"{why}; {label}")
     reference = estimator.reference
     signals = pd.DataFrame([reference.signals(away)])

@@ -21,7 +21,7 @@ CHUNK = 2048
 @dataclass(frozen=True)
 class Leak:
     """train, val: pictures compared; train_total: training pictures there are. duplicates: val pictures with a near-duplicate in training. shared_groups: val pictures whose
-    recording also stands in training. clean_ap50: AP50 on the others; None below MIN_BOXES objects. pairs: (val image, train image).
+    recording also stands in training. clean_ap50: AP50 on the others; None below MIN_BOXES objects. clips_known: whether anything says which pictures belong together. pairs: (val image, train image).
     """
 
     train: int
@@ -31,6 +31,7 @@ class Leak:
     clean_ap50: float | None
     pairs: tuple[tuple[str, str], ...]
     train_total: int
+    clips_known: bool = True
 
 
 def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
@@ -83,4 +84,5 @@ def find_leaks(training: Domain, home: Domain, total: int | None = None) -> Leak
         clean,
         pairs,
         total,
+        home.pictures["group"].nunique() < len(home.pictures),
     )

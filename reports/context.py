@@ -159,6 +159,8 @@ def headline(findings: Findings) -> dict[str, Any]:
         if verdict.named(code).status == "rejected" and not (code == "scale" and helped)
     ]
     open_suspects = [h.name for h in verdict.hypotheses if h.status == "untested"]
+    if evidence.gap_is_real and verdict.named("label_protocol").status == "rejected":
+        open_suspects.append("whether the same things count as objects")
     if verdict.primary is None:
         tested = next((h for h in verdict.hypotheses if h.status == "untested" and h.missing), None)
         cause, statement = "Cannot tell yet", verdict.named("domain_shift").statement
@@ -211,8 +213,13 @@ def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
     }.get(primary.kind, "pictures of that kind")
     picks = len(findings.next)
     clips = findings.next["group"].nunique()
+    to_label = sum(
+        labels_words(findings, r["domain"], r["image"]) == "to be labelled"
+        for r in findings.next.to_dict("records")
+    )
+    labels = f", {to_label} of them still to be labelled," if to_label else ", all labelled already,"
     return (
-        f"Add {what} to training: start with the {count(picks, 'picture')} from {count(clips, 'clip')} listed under \u201cWhat to add next\u201d."
+        f"Add {what} to training: start with the {count(picks, 'picture')} from {count(clips, 'clip')}{labels} listed under \u201cWhat to add next\u201d."
         if picks
         else f"Add {what} to training."
     )
@@ -302,11 +309,18 @@ def suspect(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
         "against": [c.text for c in hypothesis.clues if c.favours is False],
         "context": [c.text for c in hypothesis.clues if c.favours is None],
         "missing": hypothesis.missing,
-        "share": percent(hypothesis.score)
-        if hypothesis.score is not None and hypothesis.status == "supported"
-        else "",
+        "share": share_words(hypothesis),
         "primary": primary,
     }
+
+
+def share_words(hypothesis: Hypothesis) -> str:
+    """What a supported suspect's score means: a share measured, or, for a shift, what nothing else explains."""
+    if hypothesis.score is None or hypothesis.status != "supported" or hypothesis.code == "none":
+        return ""
+    if hypothesis.code == "domain_shift":
+        return f"{percent(hypothesis.score)} of the failure is explained by no other suspect that could be measured; a different idea of what counts as an object would hide in it too."
+    return f"Accounts for {percent(hypothesis.score)} of the failure."
 
 
 def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> dict[str, Any]:
@@ -319,7 +333,7 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "colour": palette[domain.name],
         "role": ROLE_WORDS[domain.role],
         "images": f"{len(domain.pictures):,}",
-        "labelled": f"{int(domain.labelled.sum()):,}",
+        "labelled": labelled_words(domain),
         "boxes": f"{len(domain.boxes):,}",
         "groups": f"{domain.pictures['group'].nunique():,}",
         "ap50": where.number(whole["ap50"]),
@@ -330,6 +344,12 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "ap75": where.number(whole["ap75"]),
         "max_recall": where.number(whole["max_recall"]),
     }
+
+
+def labelled_words(domain: Domain) -> str:
+    """How many pictures are labelled, and how many of those as holding no object."""
+    empty = int((~domain.labelled_pictures["image"].isin(domain.boxes["image"])).sum())
+    return f"{int(domain.labelled.sum()):,}" + (f" ({empty:,} without an object)" if empty else "")
 
 
 def _or_none(value: float) -> float | None:
@@ -375,7 +395,7 @@ def error_rows(findings: Findings) -> list[dict[str, Any]]:
             "type": r["type"],
             "count": f"{r['count']:,}",
             "per_image": f"{r['per_image']:.2f}",
-            "delta": where.number(r["delta_ap50"]),
+            "delta": "–" if r["delta_ap50"] != r["delta_ap50"] else f"+{where.number(r['delta_ap50'])}",
         }
         for r in findings.errors.to_dict("records")
     ]
@@ -477,7 +497,7 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
             "home": f"{r['home']:.2f}",
             "away": f"{r['away']:.2f}",
             "effect": f"{r['effect']:.1f}",
-            "p": "–" if r["p"] != r["p"] else f"{r['p']:.3f}",
+            "p": "–" if r["p"] != r["p"] else "under .001" if r["p"] < 0.0005 else f"{r['p']:.3f}",
         }
         for name, table in findings.evidence.factors.items()
         for r in table.to_dict("records")
@@ -641,11 +661,23 @@ def next_rows(findings: Findings) -> list[dict[str, Any]]:
             "image": short(r["image"]),
             "domain": r["domain"],
             "reason": r["reason"],
+            "labels": labels_words(findings, r["domain"], r["image"]),
             "covered": percent(r["covered"]),
             "src": pictures.crop(r["path"], None, "", side=pictures.SMALL_SIDE),
         }
         for r in findings.next.to_dict("records")
     ]
+
+
+def labels_words(findings: Findings, name: str, image: str) -> str:
+    """Whether a picture is labelled already, and with how many objects."""
+    domain = domain_of(findings, name)
+    if not domain.pictures.loc[domain.pictures["image"] == image, "labelled"].any():
+        return "to be labelled"
+    objects = int((domain.boxes["image"] == image).sum())
+    return (
+        f"labelled already, {count(objects, 'object')}" if objects else "labelled already, without an object"
+    )
 
 
 def protocol(result: Result) -> list[tuple[str, str]]:

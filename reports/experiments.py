@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from diagnostics.ladder import Ladder
+from diagnostics.ladder import Ladder, Rung
 from diagnostics.wording import count, fraction, points
 from reports import figures
 from reports.pipeline import Result
@@ -20,10 +20,10 @@ def sentence(ladder: Ladder) -> str:
     """What the corrections win back, and what is left."""
     helped = [r for r in ladder.rungs if r.won >= NOTABLE]
     fall = ladder.home - ladder.start
-    words = f"On {count(ladder.images, 'picture')}, {ladder.measure} is {fraction(ladder.start)} against {fraction(ladder.home)} in-domain. "
+    words = f"On {count(ladder.images, 'picture')} of it, {ladder.measure} is {fraction(ladder.start)} against {fraction(ladder.home)} in-domain. "
     if helped:
-        parts = ", ".join(f"{r.name} {points(r.won)}" for r in helped)
-        words += f"Put right without retraining: {parts}. "
+        together = " together" if len(helped) > 1 else ""
+        words += f"Won back without retraining{together}: {', '.join(gain_words(r) for r in helped)}. "
     else:
         words += "None of the corrections that need no retraining wins back two points. "
     hurt = [r for r in ladder.rungs if not r.applied and r.alone <= -NOTABLE]
@@ -33,8 +33,16 @@ def sentence(ladder: Ladder) -> str:
         return words + "That leaves nothing for new data to mend."
     return (
         words
-        + f"{points(ladder.left)} are left that no setting wins back: they take labelled data from there."
+        + f"{points(ladder.left)} are left that none of these wins back: that takes labelled data from there, or a look at the labels."
     )
+
+
+def gain_words(rung: Rung) -> str:
+    """A gain with its interval, or that it may be chance."""
+    if rung.low is None or rung.high is None:
+        return f"{rung.name} {points(rung.won)}"
+    sure = "" if rung.low > 0 else ", which may be chance"
+    return f"{rung.name} {points(rung.won)} (95 %: {100 * rung.low:.0f} to {100 * rung.high:.0f}{sure})"
 
 
 def ladders(result: Result) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
     left.set(xlabel="confidence threshold", ylabel="F1", ylim=(0, 1), xlim=(0, 1))
     right.set(xlabel="confidence threshold", ylabel="share", ylim=(0, 1.02), xlim=(0, 1))
     left.legend()
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2)
     return figure
 
 

@@ -21,13 +21,31 @@ MAX_CLIPS = 3
 MOMENTS, APART = 3, 2.0
 
 
-def label_free_row(entry: LabelFree) -> dict[str, Any]:
-    """What is known about a domain without its labels."""
+def missed(entry: LabelFree) -> bool:
+    """Whether labels show a reading's interval to be wrong."""
+    if entry.truth is None or entry.low is None or entry.high is None:
+        return False
+    return not entry.low <= entry.truth <= entry.high
+
+
+def label_free_row(entry: LabelFree, failed: LabelFree | None) -> dict[str, Any]:
+    """What is known about a domain without its labels. failed: a domain in the same report whose labels show its reading to be wrong."""
     reading = "not estimated: " + entry.reason
     if entry.ap50 is not None and entry.low is not None and entry.high is not None:
         reading = (
             f"about {fraction(entry.ap50)} (90 % interval {fraction(entry.low)} to {fraction(entry.high)})"
         )
+        if (
+            failed is not None
+            and entry.truth is None
+            and failed.ap50 is not None
+            and failed.truth is not None
+        ):
+            off = failed.ap50 - failed.truth
+            reading += (
+                f"; take it as a hint only: on {failed.domain}, whose labels tell, the same reading is "
+                f"{points(abs(off))} too {'high' if off > 0 else 'low'}"
+            )
     return {
         "domain": entry.domain,
         "reading": reading,
@@ -45,8 +63,8 @@ def truth_words(entry: LabelFree) -> str:
     if entry.truth is None:
         return ""
     words = f"by its labels {fraction(entry.truth)}"
-    if entry.low is not None and entry.high is not None and not entry.low <= entry.truth <= entry.high:
-        high = entry.truth < entry.low
+    if missed(entry) and entry.ap50 is not None:
+        high = entry.truth < entry.ap50
         words += f", so the reading is too {'high' if high else 'low'} here"
         words += ": it is sure of things that are not labelled there" if high else ""
     return words
@@ -67,7 +85,7 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
         )
     check = findings.estimator.errors if findings.estimator is not None else pd.DataFrame()
     return {
-        "rows": [label_free_row(entry) for entry in entries],
+        "rows": [label_free_row(entry, next(filter(missed, entries), None)) for entry in entries],
         "error": error,
         "figure": Markup(
             figures.readings(
@@ -151,7 +169,7 @@ def steady_words(found: Steadiness) -> str:
         return f"{count(found.shown, 'detection')} at .25 in neighbouring frames: whether they last takes {MIN_SHOWN}."
     return (
         f"Of {count(found.shown, 'detection')} at .25, {percent(found.gone)} are gone in the next frame and {percent(found.blinked)} are back soon after; "
-        f"a thing is broken into {found.fragments:.1f} tracks."
+        f"what it follows breaks into {found.fragments:.1f} pieces on average."
     )
 
 

@@ -136,7 +136,7 @@ def test(evidence: Evidence) -> Hypothesis:
         clues.append(
             Clue(
                 home_recall - recall > 0.15,
-                f"Recall at the lowest confidence falls from {fraction(home_recall)} to {fraction(recall)}: {'it does not see them at all' if recall < 0.5 * home_recall else 'it still sees most of them'}.",
+                f"Recall at the lowest confidence falls from {fraction(home_recall)} to {fraction(recall)}: {lost_words(recall, home_recall)}.",
             )
         )
     if not unlearned(evidence):
@@ -176,7 +176,7 @@ def test(evidence: Evidence) -> Hypothesis:
     statement = (
         f"AP50 falls from {fraction(evidence.home_ap50)} to {fraction(evidence.away_ap50)} on {domain}, whose pictures differ from training"
         + (f" above all in {kind}" if kind else "")
-        + f"; {percent(clip(left))} of the fall is left when every other measured suspect has had its share."
+        + f"; {percent(clip(left))} of the fall is explained by no other suspect that could be measured."
     )
     return Hypothesis(
         CODE,
@@ -188,6 +188,13 @@ def test(evidence: Evidence) -> Hypothesis:
         missing="" if status == "supported" else "label more clips, or add target pictures and train again",
         kind=kind,
     )
+
+
+def lost_words(recall: float, home_recall: float) -> str:
+    """What a recall at the lowest confidence means."""
+    if recall > 0.8 * home_recall:
+        return "it still sees most of them"
+    return f"{percent(1 - recall / max(home_recall, 1e-9))} of what it would find at home it finds at no threshold"
 
 
 def explained_elsewhere(evidence: Evidence) -> float:

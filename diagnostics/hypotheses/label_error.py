@@ -66,7 +66,7 @@ def test(evidence: Evidence) -> Hypothesis:
     clues = [
         Clue(
             None,
-            f"Of the errors out there, {count(background, 'detection')} lie on no labelled object ({percent(share)}) and {count(missed, 'object')} are missed.",
+            f"Of {count(int(mine.sum()), 'error')} out there, {background:,} ({percent(share)}) are detections on no labelled object and {missed:,} are missed objects.",
         )
     ]
     if not same_pictures(evidence):

@@ -45,7 +45,10 @@ def test(evidence: Evidence) -> Hypothesis:
     ]
     redrawn = evidence.redrawn
     if bound < 0.25:
-        statement = f"Boxes drawn by another rule could explain at most {percent(clip(bound))} of the fall to {evidence.away}."
+        statement = (
+            f"Boxes drawn by another rule could explain at most {percent(clip(bound))} of the fall to {evidence.away}. "
+            "Whether the same things count as objects there is another question, which no box can answer."
+        )
         return Hypothesis(
             CODE,
             NAME,

@@ -26,7 +26,7 @@ def test(evidence: Evidence) -> Hypothesis:
     clues = [
         Clue(
             None,
-            f"Difference {points(gap)} ({interval(bounds.low, bounds.high, bounds.note)})."
+            f"Difference {points(gap)} ({interval(bounds.low, bounds.high, bounds.note)}, as fractions)."
             if bounds
             else f"Difference {points(gap)}.",
         )

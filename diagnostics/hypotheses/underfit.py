@@ -95,7 +95,7 @@ def test(evidence: Evidence) -> Hypothesis:
         )
     share = learning.gain / evidence.gap
     statement = (
-        f"In-domain AP50 is {fraction(home)}; {AHEAD} more epochs at the final slope would add at most {points(learning.gain)} at home, "
+        f"In-domain AP50 is {fraction(home)}; {AHEAD} more epochs at the final slope would add about {points(learning.gain)} at home, "
         f"against a fall of {points(evidence.gap)} to {evidence.away}."
     )
     return Hypothesis(
