@@ -16,7 +16,8 @@ from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN, highest
 from diagnostics.matching import Floats, Ints
 
-# Of the 256 bits of a picture's fingerprint, unrelated pictures differ in 128 give or take 8; frames of one shot half a second apart in fewer than 64.
+# Of the 256 bits of a picture's fingerprint, unrelated pictures differ in 128 give or take 8. A cut is as much, and twice what is usual in the clip;
+# where half of that is usual already, the camera moves too fast between two samples for a cut to stand out.
 CUT_BITS = 96
 # Two boxes of neighbouring frames that overlap as much are the same thing.
 SAME = 0.3
@@ -26,7 +27,7 @@ MOVE = 0.05
 GAP = 2
 # Fewer shown detections in bursts than this say nothing about lasting.
 MIN_SHOWN = 20
-COLUMNS = ("image", "group", "seconds", "shown", "highest", "novelty", "cut")
+COLUMNS = ("image", "group", "seconds", "shown", "highest", "novelty", "change", "cut")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Steadiness:
 
 
 def timeline(domain: Domain, novelty: Floats | None) -> pd.DataFrame:
-    """One row a video frame in order: COLUMNS. novelty: (n,) of the domain's pictures. cut: a new scene begins here."""
+    """One row a video frame in order: COLUMNS. novelty: (n,) of the domain's pictures. change: bits in which its fingerprint differs from the frame
+    before, NaN for the first. cut: a new scene begins here.
+    """
     pictures = domain.pictures
     frame = pictures[["image", "group", "seconds"]].copy()
     shown = domain.detections[domain.detections["confidence"] >= SHOWN]["image"].value_counts()
@@ -54,11 +57,13 @@ def timeline(domain: Domain, novelty: Floats | None) -> pd.DataFrame:
     frame["print"] = pictures["fingerprint"]
     frame = frame[frame["seconds"].notna()].sort_values(["group", "seconds"], kind="stable")
     before = frame.groupby("group")["print"].shift()
-    cuts = [
-        isinstance(old, bytes) and bits_between(old, new) >= CUT_BITS
+    change = [
+        float(bits_between(old, new)) if isinstance(old, bytes) else np.nan
         for old, new in zip(before, frame["print"], strict=True)
     ]
-    frame["cut"] = np.array(cuts, bool)
+    frame["change"] = np.array(change, float)
+    usual = frame.groupby("group")["change"].transform("median")
+    frame["cut"] = (frame["change"] >= np.maximum(CUT_BITS, 2 * usual)).to_numpy(bool)
     return frame[list(COLUMNS)].reset_index(drop=True)
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from diagnostics.few_labels import FewLabels, Measure
 from diagnostics.label_free import LabelFree
-from diagnostics.timeline import MIN_SHOWN, Steadiness
+from diagnostics.timeline import CUT_BITS, MIN_SHOWN, Steadiness
 from diagnostics.wording import count, fraction, percent, points
 from reports import figures, where
 from reports.findings import Findings
@@ -147,7 +147,10 @@ def moments(clip: pd.DataFrame) -> list[float]:
 def clip_words(clip: pd.DataFrame) -> str:
     """One sentence about a clip."""
     cuts = clip.loc[clip["cut"], "seconds"]
-    words = "no scene cut" if cuts.empty else f"{count(len(cuts), 'scene cut')} ({seconds(cuts)})"
+    if clip["change"].median() > CUT_BITS / 2:
+        words = "the camera moves too far between two samples for scene cuts to stand out"
+    else:
+        words = "no scene cut" if cuts.empty else f"{count(len(cuts), 'scene cut')} ({seconds(cuts)})"
     unlike = moments(clip)
     if unlike:
         words += f"; most unlike training at {seconds(pd.Series(unlike))}"

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.timeline import link, steadiness, timeline
+from reports.unlabelled import clip_words
 
 
 def boxes(*corners: tuple[float, float]) -> np.ndarray:
@@ -76,6 +77,16 @@ def test_a_cut_is_where_the_picture_is_another() -> None:
     frames = timeline(type(domain)(**{**vars(domain), "pictures": pictures}), np.linspace(0, 2, 10))
     assert frames.loc[frames["cut"], "seconds"].tolist() == [3.0]
     assert frames["novelty"].is_monotonic_increasing
+
+
+def test_a_camera_that_moves_fast_is_no_series_of_cuts() -> None:
+    domain = make_domain("v", clips=1, frames=10, seed=0, labelled=False)
+    rng = np.random.default_rng(1)
+    prints = [rng.integers(0, 256, 32, np.uint8).tobytes() for _ in range(10)]
+    pictures = domain.pictures.assign(seconds=np.arange(10) * 0.5, fingerprint=prints)
+    frames = timeline(type(domain)(**{**vars(domain), "pictures": pictures}), None)
+    assert not frames["cut"].any()
+    assert "too far between two samples" in clip_words(frames)
 
 
 def test_pictures_without_time_have_no_timeline() -> None:
