@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,11 @@ def with_videos(spec: str, folder: Source, cache: Path) -> Source:
     parts: dict[str, Source] = {}
     notes = []
     for path in found:
-        content = video.fingerprint(Path(path))
+        try:
+            content = video.fingerprint(Path(path))
+        except OSError as error:
+            notes.append({"path": path, "bucket": "failed", "reason": f"cannot be read ({error.strerror})"})
+            continue
         if content in parts:
             reason = f"same content as {parts[content].ledger['path'].iloc[0]}"
             notes.append({"path": path, "bucket": "skipped", "reason": reason})
@@ -57,11 +62,12 @@ def with_videos(spec: str, folder: Source, cache: Path) -> Source:
             parts[content] = video.open_video(spec, Path(path), cache)
         except InputError as error:
             notes.append({"path": path, "bucket": "failed", "reason": str(error).removeprefix(f"{path}: ")})
-    stems = [Path(part.ledger["path"].iloc[0]).name for part in parts.values()]
-    if len(set(stems)) < len(stems):
-        # Videos of one name in two folders are two clips; the folder's name tells them apart.
+    paths = {content: Path(part.ledger["path"].iloc[0]) for content, part in parts.items()}
+    if len({path.stem for path in paths.values()}) < len(paths):
+        # Videos of one name are clips of their own: the path below what they have in common tells them apart.
+        common = os.path.commonpath([path.parent for path in paths.values()])
         parts = {
-            content: renamed(part, "/".join(Path(part.ledger["path"].iloc[0]).with_suffix("").parts[-2:]))
+            content: renamed(part, paths[content].relative_to(common).as_posix())
             for content, part in parts.items()
         }
     rest = folder.ledger[~folder.ledger["path"].isin(found)]

@@ -22,6 +22,8 @@ from diagnostics.matching import Bools, Floats, Ints
 MIN_LABELLED = 20
 # With more, labels speak for themselves; the jackknife's cost grows with their square.
 MAX_LABELLED = 500
+# AP50 of fewer labelled objects than this has no shape to take a jackknife of.
+MIN_OBJECTS = 10
 # What "to know it" means: five points either way, which is also what counts as harmless.
 WANTED = 0.05
 # Boxes below this are the tail kept for AP.
@@ -143,6 +145,8 @@ def few_labels(domain: Domain, confidence: float) -> FewLabels | None:
 
     if count < MIN_LABELLED:
         return nothing(f"{count} labelled pictures: {MIN_LABELLED} are needed")
+    if len(domain.boxes) < MIN_OBJECTS:
+        return nothing(f"{len(domain.boxes)} labelled objects: {MIN_OBJECTS} are needed")
     if count > MAX_LABELLED:
         return nothing(f"{count:,} labelled pictures are enough: the interval by clip stands")
     if unit == "clip" and units < MIN_GROUPS:
@@ -157,6 +161,9 @@ def few_labels(domain: Domain, confidence: float) -> FewLabels | None:
         slopes, residuals = regress(values, known[mask])
         moved = plain + float(slopes @ (known.mean(0) - known[mask].mean(0)))
         before, after = spread_of_mean(values, number), spread_of_mean(residuals, number)
+        if not np.isfinite(values).all() or before == 0:
+            # All in one picture, or every labelled picture alike: how they scatter cannot be told from these.
+            continue
         if after >= before:
             # The detector's word helps nothing here: the labels alone are the estimate.
             moved, after = plain, before
@@ -170,7 +177,7 @@ def few_labels(domain: Domain, confidence: float) -> FewLabels | None:
                 min(1.0, max(0.0, moved)),
                 *clipped(moved, half),
                 worth=float((before / max(after, 1e-9)) ** 2),
-                more=more_units(reach * after * np.sqrt(units), units, all_units),
+                more=more_units(reach * after * np.sqrt(units), units, all_units, drawn_whole=left < 1),
             )
         )
     note = f"taken as {count} pictures drawn at random from this footage" if unit == "picture" else ""
@@ -184,7 +191,10 @@ def clipped(value: float, half: float) -> tuple[float, float]:
     return min(1.0, max(0.0, value - half)), min(1.0, max(0.0, value + half))
 
 
-def more_units(spread: float, units: int, all_units: int) -> int | None:
-    """Units to label beyond those there are until the half-width, spread * sqrt((1 - n / N) / n), is WANTED."""
-    needed = ceil(spread**2 * all_units / (all_units * WANTED**2 + spread**2))
+def more_units(spread: float, units: int, all_units: int, *, drawn_whole: bool = True) -> int | None:
+    """Units to label beyond those there are until the half-width, spread * sqrt((1 - n / N) / n), is WANTED; without the finite N where units are
+    labelled in part only. None where there are too few units.
+    """
+    total = all_units if drawn_whole else np.inf
+    needed = ceil(spread**2 / (WANTED**2 + spread**2 / total))
     return max(0, needed - units) if needed <= all_units else None

@@ -47,6 +47,8 @@ GRADED_PICTURES = 40
 MIN_PICTURES = 20
 # Fewer families than this, and leaving one out says little about a family nobody thought of.
 MIN_FAMILIES = 6
+# AP50 of fewer objects than this is noise.
+MIN_LOOKED_FOR = 10
 LEVEL = 0.9
 # On standardised signals: about the weight of ten of the fifty or so sets, so that seven correlated signals cannot fit their noise.
 PENALTY = 10.0
@@ -186,7 +188,7 @@ class Reference:
     def novelty(self, domain: Domain) -> float:
         """Log of the median distance of pictures to home's, over the distance that one in twenty of home's own exceeds."""
         mean, spread, points, limit = self._pictures
-        if not np.isfinite(limit):
+        if not np.isfinite(limit) or limit <= 0:
             return 0.0
         groups = self.home.pictures["group"].to_numpy(str)
         distance = neighbour_distance(points, groups, (domain.embeddings - mean) / spread)
@@ -320,6 +322,8 @@ def spread(reading: Floats | float) -> Floats:
 
 def fit(home: Domain, graded: Sequence[Graded]) -> Estimator | None:
     """The regression, or None where in-domain objects are too few, hardly any of them is found, or too few families were looked at."""
+    # A change that left hardly an object in the pictures teaches nothing.
+    graded = [g for g in graded if (~g.domain.boxes["crowd"].to_numpy(bool)).sum() >= MIN_LOOKED_FOR]
     families = {g.family for g in graded if " and " not in g.family}
     if len(home.boxes) < MIN_BOXES or len(families) < MIN_FAMILIES or not ap50(home) >= LEAST_AP50:
         return None
@@ -339,7 +343,8 @@ def estimate(home: Domain, away: Domain, estimator: Estimator | None) -> LabelFr
     if len(away.boxes) >= MIN_BOXES:
         said = replace(said, truth=ap50(away))
     label = "label 25 to 50 frames from at least 5 clips"
-    if estimator is None:
+    if estimator is None or away.objects.shape[1] != home.objects.shape[1]:
+        # Detections from elsewhere carry no embeddings, and their confidences are not this detector's.
         why = "reading AP50 takes the weights, 30 labelled in-domain objects, and a detector that finds some of them"
         return replace(said, reason=f"{why}; {label}")
     reference = estimator.reference

@@ -147,6 +147,8 @@ def ladders(
     if len(players) >= MAX_PLAYERS or set(looks) != wanted:
         raise ValueError(f"expected looks under all sets of at most {MAX_PLAYERS - 1} corrections")
     base = looks[frozenset()]
+    if not len(base.object_arrays.image):
+        return ()
     groups, number = np.unique(base.group_numbers, return_inverse=True)
     count, images = len(groups), len(base.labelled_pictures)
     weights = np.ones((1, count), np.int32)

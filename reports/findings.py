@@ -255,7 +255,7 @@ def read_without_labels(
     return {
         domain.name: label_free.estimate(home, domain, estimator)
         for domain in away
-        if estimator is not None or not domain.labelled.any()
+        if estimator is not None or len(domain.boxes) < MIN_BOXES
     }
 
 

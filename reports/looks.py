@@ -125,6 +125,9 @@ def second_looks(eyes: Eyes, home: Domain, focus: Domain, *, seed: int) -> Secon
     # Four times the size costs sixteen times the time: fewer pictures, so that no look costs more than twice the side does.
     affordable = max(MIN_SECOND_LOOK, int(MAX_SECOND_LOOK * min(1.0, (2 * base / larger) ** 2)))
     before = focus.subset(evenly(focus.labelled_pictures, affordable)["image"])
+    if len(before.boxes) < factors.MIN_OBJECTS:
+        # Hardly an object among the pictures that could be looked at again: nothing could be won back visibly.
+        return SecondLooks({}, {}, ())
     ratio = float(np.median(home.network_sides) / max(float(np.median(focus.network_sides)), 1e-9))
     size = larger if ratio > SAME_SIZE else smaller if ratio < 1 / SAME_SIZE else None
     tone, shape = Photometric.of(home.pictures), squeeze(home, focus)
@@ -192,9 +195,9 @@ def once(detections: pd.DataFrame, limit: int) -> pd.DataFrame:
         boxes = part[CORNERS].to_numpy(float)
         boxes[:, 2:] -= boxes[:, :2]
         chosen = cv2.dnn.NMSBoxesBatched(
-            boxes.tolist(), part["confidence"].tolist(), part["label"].tolist(), 0.0, SAME_OBJECT, top_k=limit
+            boxes.tolist(), part["confidence"].tolist(), part["label"].tolist(), 0.0, SAME_OBJECT
         )
-        kept += rows[np.asarray(chosen, int)].tolist()
+        kept += rows[np.asarray(chosen, int)[:limit]].tolist()
     return detections.iloc[sorted(kept)].reset_index(drop=True)
 
 

@@ -15,8 +15,10 @@ from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.source import locate, open_source
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
+from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from diagnostics.label_free import fit
+from diagnostics.intervals import MIN_BOXES
+from diagnostics.label_free import LEAST_AP50, fit
 from reports.findings import Experiments, Findings, find, focus_of
 from reports.looks import Eyes, evenly, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
@@ -326,8 +328,9 @@ def look_again(
         )
     wanted = request.label_free
     if wanted is None:
-        wanted = any(not domain.labelled.any() for domain in away)
-    if scored and wanted:
+        wanted = any(len(domain.boxes) < MIN_BOXES for domain in away)
+    # Without enough objects, or hits among them, at home there is nothing to learn from: spare the passes.
+    if scored and wanted and len(home.boxes) >= MIN_BOXES and ap50(home) >= LEAST_AP50:
         found = replace(found, estimator=fit(home, graded_looks(eyes, home)))
     return found
 

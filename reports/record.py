@@ -107,7 +107,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         if findings.estimator is None
         else plain(findings.estimator.errors.drop(columns="row")),
         "few_labels": plain(findings.few_labels),
-        "ladders": [{**plain(found), "left": found.left} for found in findings.evidence.ladders],
+        "ladders": [{**plain(found), "left": plain(found.left)} for found in findings.evidence.ladders],
         "videos": plain(findings.steadiness),
         "not_run": not_run(result),
         "verdict": {

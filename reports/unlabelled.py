@@ -66,7 +66,6 @@ def truth_words(entry: LabelFree) -> str:
     if missed(entry) and entry.ap50 is not None:
         high = entry.truth < entry.ap50
         words += f", so the reading is too {'high' if high else 'low'} here"
-        words += ": it is sure of things that are not labelled there" if high else ""
     return words
 
 

@@ -84,3 +84,26 @@ def test_how_many_more() -> None:
     assert more_units(1.0, 100, 10**9) == 300
     assert more_units(1.0, 100, 500) == pytest.approx(400 * 500 / 900 - 100, abs=1)
     assert more_units(0.1, 100, 500) == 0
+
+
+def test_few_or_no_objects_are_no_crash() -> None:
+    whole = make_domain(clips=20, frames=10, seed=1)
+    some = random_part(whole, 30, 0)
+    none = few_labels(replace(some, boxes=some.boxes.head(0)), 0.3)
+    assert none.measures == ()
+    assert "0 labelled objects" in none.note
+    # All objects in one picture: without it there is no AP50, so nothing is said about how it scatters.
+    first = some.pictures["image"][some.labelled].iloc[0]
+    crowded = replace(some, boxes=some.boxes.assign(image=first))
+    assert "AP50" not in {m.name for m in few_labels(crowded, 0.3).measures}
+
+
+def test_a_detector_that_finds_nothing_is_not_known_well_enough() -> None:
+    whole = make_domain(clips=20, frames=10, seed=1, hit_rate=0.0)
+    found = few_labels(random_part(whole, 30, 0), 0.3)
+    assert all(m.low < m.high for m in found.measures)
+
+
+def test_clips_labelled_in_part_can_be_too_few() -> None:
+    assert more_units(10.0, 5, 6, drawn_whole=False) is None
+    assert more_units(0.1, 5, 600, drawn_whole=False) == 0

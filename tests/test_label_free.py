@@ -141,3 +141,16 @@ def test_the_floor_applies_to_everything(home: Domain) -> None:
     )
     reference = Reference(home)
     assert reference.signals(longer) == pytest.approx(reference.signals(domain))
+
+
+def test_a_change_that_empties_the_pictures_is_left_out(home: Domain, graded: list[Graded]) -> None:
+    empty = replace(graded[1].domain, boxes=graded[1].domain.boxes.assign(crowd=True))
+    found = fit(home, [*graded, Graded("larger", 3, empty)])
+    assert found is not None
+    assert "larger" not in found.families
+
+
+def test_another_detectors_boxes_are_not_read(home: Domain, estimator: Estimator) -> None:
+    domain = unlabelled(shown(0.3, 3, clips=20))
+    foreign = replace(domain, objects=np.zeros((len(domain.detections), 0)))
+    assert estimate(home, foreign, estimator).abstained

@@ -103,3 +103,8 @@ def test_a_missing_set_is_refused() -> None:
     looks.pop(frozenset({"size"}))
     with pytest.raises(ValueError, match="all sets"):
         ladders(looks, ("size", "colours"), home_ap50=0.8, home_f1=0.7, confidence=0.3, seed=0)
+
+
+def test_pictures_without_objects_have_no_ladder() -> None:
+    looks = {c: replace(d, boxes=d.boxes.head(0)) for c, d in looked_at(size=0.1).items()}
+    assert ladders(looks, ("size",), home_ap50=0.8, home_f1=0.7, confidence=0.3, seed=0) == ()

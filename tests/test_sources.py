@@ -369,14 +369,16 @@ def test_a_folder_of_videos_is_a_group_each(tmp_path: Path) -> None:
 
 
 def test_videos_of_one_name_and_pictures_beside_them(tmp_path: Path) -> None:
-    film(tmp_path / "x" / "monday" / "flight.mp4")
-    film(tmp_path / "x" / "tuesday" / "flight.mp4", 21)
+    film(tmp_path / "x" / "monday" / "cam" / "flight.mp4")
+    film(tmp_path / "x" / "tuesday" / "cam" / "flight.mp4", 21)
+    film(tmp_path / "x" / "tuesday" / "cam" / "flight.mov", 11)
     picture(tmp_path / "x" / "a.jpg")
     source = opened(tmp_path / "x")
     assert source.kind == "folder"
-    assert source.images["group"].nunique() == 3
+    assert source.images["group"].nunique() == 4
     assert source.images["image"].is_unique
-    assert len(source.ledger) == 3
+    assert source.bursts["group"].nunique() == 3
+    assert len(source.ledger) == 4
 
 
 def test_frames_are_keyed_by_time_and_written_once(tmp_path: Path) -> None:
