@@ -141,7 +141,7 @@ def ladders(
     """The ladder of AP50, and that of F1 with the confidence threshold as one more correction.
 
     looks: the same pictures under every set of corrections, the empty one included. confidence: the threshold in use. Raises ValueError
-    for more than MAX_PLAYERS corrections, or a missing set.
+    for more than MAX_PLAYERS corrections with the threshold among them, or a missing set.
     """
     wanted = {frozenset(c) for size in range(len(players) + 1) for c in combinations(players, size)}
     if len(players) >= MAX_PLAYERS or set(looks) != wanted:

@@ -11,10 +11,9 @@ from datasets.errors import InputError
 from diagnostics.evidence import Evidence
 from diagnostics.hypotheses import Verdict, question
 from diagnostics.learning import read_curve
+from reports.context import STATUS_WORDS
 from reports.record import hypothesis_record
 from train.history import read_history
-
-WORDS = {"supported": "supported", "rejected": "cleared", "untested": "open"}
 
 
 def triage(
@@ -74,7 +73,7 @@ def lines(verdict: Verdict) -> list[str]:
     head = first if verdict.primary else f"Cannot tell from numbers alone; first in line: {first}"
     result = [head, ""]
     for hypothesis in verdict.hypotheses:
-        result.append(f"{WORDS[hypothesis.status]:<10} {hypothesis.name}: {hypothesis.statement}")
+        result.append(f"{STATUS_WORDS[hypothesis.status]:<10} {hypothesis.name}: {hypothesis.statement}")
         if hypothesis.status == "untested" and hypothesis.missing:
             result.append(f"{'':<10} it would take: {hypothesis.missing}")
     return result
