@@ -21,7 +21,6 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import Ridge
-from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -29,7 +28,7 @@ from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.matching import Bools, Floats, Ints
-from diagnostics.shift import COMPONENTS, NEIGHBOURS, neighbour_distance, outer_distance
+from diagnostics.shift import COMPONENTS, Strings, neighbour_distance, outer_distance
 from diagnostics.wording import percent
 
 # The confidence at which people look at a detector's output by default.
@@ -138,8 +137,8 @@ class Reference:
         self._fit_looks(rows[hit & (confidence >= LOOKED_AT)], rows[wrong & (confidence >= LOOKED_AT / 3)])
 
     def _fit_looks(self, right: Ints, wrong: Ints) -> None:
-        """Nearest neighbours among the embeddings of hits and of false detections, in the components of both."""
-        self.looks: tuple[Callable[[Floats], Floats], NearestNeighbors, NearestNeighbors] | None = None
+        """The embeddings of hits and of false detections in the components of both, each with the groups they come from."""
+        self.looks: tuple[Callable[[Floats], Floats], tuple[tuple[Floats, Strings], ...]] | None = None
         if min(len(right), len(wrong)) < MIN_LOOKS or not self.home.objects.shape[1]:
             return
         both = self.home.objects[np.concatenate([right, wrong])].astype(float)
@@ -150,12 +149,9 @@ class Reference:
         def reduce(objects: Floats) -> Floats:
             return np.asarray(components.transform((objects.astype(float) - centre) / spread))
 
-        points = reduce(both)
-        near = [
-            NearestNeighbors(n_neighbors=NEIGHBOURS).fit(p)
-            for p in (points[: len(right)], points[len(right) :])
-        ]
-        self.looks = (reduce, near[0], near[1])
+        points, groups = reduce(both), groups_of(self.home)[np.concatenate([right, wrong])]
+        parts = slice(None, len(right)), slice(len(right), None)
+        self.looks = reduce, tuple((points[part], groups[part]) for part in parts)
 
     @cached_property
     def _pictures(self) -> tuple[Floats, Floats, Floats, float]:
@@ -175,27 +171,38 @@ class Reference:
         recall = np.minimum(hits / max(self.objects_per_picture * len(domain.pictures), 1e-9), 1.0)
         return float(np.trapezoid(np.r_[precision[0], precision], np.r_[0.0, recall]))
 
-    def resemblance(self, domain: Domain) -> float:
-        """Mean log ratio of how far detections lie from home's hits and from home's false detections; 0 where looks are unknown."""
+    def resemblance(self, domain: Domain, *, own: bool = False) -> float:
+        """Mean log ratio of how far detections lie from home's hits and from home's false detections; 0 where looks are unknown.
+
+        own: the pictures are home's, changed; what was detected in the same group is no company then, as footage has none at home.
+        """
         shown = (domain.detections["confidence"] >= LOOKED_AT).to_numpy()
         if self.looks is None or not shown.any() or not domain.objects.shape[1]:
             return 0.0
-        reduce, right, wrong = self.looks
+        reduce, known = self.looks
         points = reduce(domain.objects[shown])
-        to_right, to_wrong = (np.maximum(near.kneighbors(points)[0][:, -1], 1e-9) for near in (right, wrong))
-        return float(np.log(to_right / to_wrong).mean())
+        groups = groups_of(domain)[shown] if own else None
+        to_right, to_wrong = (np.maximum(neighbour_distance(*those, points, groups), 1e-9) for those in known)
+        ratio = np.log(to_right / to_wrong)
+        return float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
 
-    def novelty(self, domain: Domain) -> float:
-        """Log of the median distance of pictures to home's, over the distance that one in twenty of home's own exceeds."""
+    def novelty(self, domain: Domain, *, own: bool = False) -> float:
+        """Log of the median distance of pictures to home's, over the distance that one in twenty of home's own exceeds. own: see `resemblance`."""
         mean, spread, points, limit = self._pictures
         if not np.isfinite(limit) or limit <= 0:
             return 0.0
         groups = self.home.pictures["group"].to_numpy(str)
-        distance = neighbour_distance(points, groups, (domain.embeddings - mean) / spread)
-        return float(np.log(max(float(np.median(distance)), 1e-9) / limit))
+        distance = neighbour_distance(
+            points,
+            groups,
+            (domain.embeddings - mean) / spread,
+            domain.pictures["group"].to_numpy(str) if own else None,
+        )
+        known = distance[np.isfinite(distance)]
+        return float(np.log(max(float(np.median(known)), 1e-9) / limit)) if len(known) else 0.0
 
-    def signals(self, domain: Domain) -> dict[str, float]:
-        """Everything the regression reads, shares as angles."""
+    def signals(self, domain: Domain, *, own: bool = False) -> dict[str, float]:
+        """Everything the regression reads, shares as angles. own: see `resemblance`."""
         domain = above_floor(domain)
         share, per_picture, stated = speak(domain)
         return {
@@ -204,8 +211,8 @@ class Reference:
             "stated": float(angle(SHOWN if stated is None else stated)),
             "speaking": float(angle(share)),
             "count": float(np.log1p(per_picture)),
-            "novelty": self.novelty(domain),
-            "resemblance": self.resemblance(domain),
+            "novelty": self.novelty(domain, own=own),
+            "resemblance": self.resemblance(domain, own=own),
         }
 
     def naive(self, domain: Domain) -> dict[str, float]:
@@ -218,6 +225,12 @@ class Reference:
             "if confidences meant the same": self.expected(above_floor(domain)),
             "thresholded confidence": float((highest(domain) > over).mean()),
         }
+
+
+def groups_of(domain: Domain) -> Strings:
+    """The group of each detection's picture, (n_detections,)."""
+    named = domain.pictures.set_index("image")["group"]
+    return named.loc[domain.detections["image"]].to_numpy(str)
 
 
 def above_floor(domain: Domain) -> Domain:
@@ -240,7 +253,7 @@ class Estimator:
         self.reference = reference
         self.families = [g.family for g in graded]
         self.severities = [g.severity for g in graded]
-        self.signals = pd.DataFrame([reference.signals(g.domain) for g in graded])
+        self.signals = pd.DataFrame([reference.signals(g.domain, own=True) for g in graded])
         self.truth = np.array([ap50(g.domain) for g in graded])
         self.naive = pd.DataFrame([reference.naive(g.domain) for g in graded])
         self.names = [f for f in dict.fromkeys(self.families) if " and " not in f and f != "as it is"]

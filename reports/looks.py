@@ -19,7 +19,7 @@ from diagnostics.counterfactuals import SAME_SIZE, Recovery, ap50, recovery, siz
 from diagnostics.domain import Domain
 from diagnostics.label_free import FLOOR, GRADED_PICTURES, Graded
 from reports.progress import Reporter
-from train.changes import Both, Change, Distortion, Photometric, Tile, about_centre, graded
+from train.changes import MAX_SIDE, Both, Change, Distortion, Photometric, Tile, about_centre, graded
 from train.environment import runs_folder
 from train.predictions import Settings, Store
 from train.run import Run
@@ -43,12 +43,16 @@ MIN_SQUEEZE = 0.35
 
 
 def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most limit pictures, taken from the groups in turn."""
+    """At most limit pictures, the groups sharing alike and each giving pictures spread over its length."""
     if len(images) <= limit:
         return images
-    turn = images.groupby("group").cumcount()
-    chosen = turn.sort_values(kind="stable").index[:limit]
-    return images.loc[sorted(chosen)].reset_index(drop=True)
+    turn = images.groupby("group").cumcount().to_numpy()
+    shares = images["group"].iloc[np.argsort(turn, kind="stable")[:limit]].value_counts()
+    chosen: list[int] = []
+    for group, rows in images.groupby("group", sort=False).indices.items():
+        share = int(shares.get(group, 0))
+        chosen += rows[((np.arange(share) + 0.5) * len(rows) / max(share, 1)).astype(int)].tolist()
+    return images.iloc[sorted(chosen)].reset_index(drop=True)
 
 
 def predict_folder(settings: Settings, weights_sha256: str) -> Path:
@@ -124,7 +128,9 @@ def second_looks(eyes: Eyes, home: Domain, focus: Domain, *, seed: int) -> Secon
     )
     # Four times the size costs sixteen times the time: fewer pictures, so that no look costs more than twice the side does.
     affordable = max(MIN_SECOND_LOOK, int(MAX_SECOND_LOOK * min(1.0, (2 * base / larger) ** 2)))
-    before = focus.subset(evenly(focus.labelled_pictures, affordable)["image"])
+    there = focus.labelled_pictures
+    there = there[there[["width", "height"]].max(axis=1) <= MAX_SIDE]
+    before = focus.subset(evenly(there, affordable)["image"])
     if len(before.boxes) < factors.MIN_OBJECTS:
         # Hardly an object among the pictures that could be looked at again: nothing could be won back visibly.
         return SecondLooks({}, {}, ())
@@ -203,12 +209,21 @@ def once(detections: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 def graded_looks(eyes: Eyes, home: Domain) -> list[Graded]:
     """In-domain pictures under graded changes, for reading AP50 without labels. Needs nothing of the footage, so it is done once for a detector."""
-    chosen = home.subset(evenly(home.labelled_pictures, GRADED_PICTURES)["image"])
+    there = home.labelled_pictures
+    there = there[there[["width", "height"]].max(axis=1) <= MAX_SIDE]
+    chosen = home.subset(evenly(there, GRADED_PICTURES)["image"])
     changes, found = graded(), []
     title = f"Showing the detector {len(chosen.pictures)} in-domain pictures changed in {len(changes)} ways"
     with eyes.reporter.stage("graded looks", title, len(changes) * len(chosen.pictures)) as tick:
         for change in changes:
             seen = eyes.look(chosen, change, tick, conf=FLOOR)
             seen = replace(seen, boxes=change.boxes(seen.boxes, seen.pictures))
-            found.append(Graded(change.family, change.severity, seen))
+            found.append(Graded(change.family, change.severity, without_emptied(chosen, seen)))
     return found
+
+
+def without_emptied(before: Domain, after: Domain) -> Domain:
+    """Without the pictures that lost all their objects to a change: footage somebody asks about has objects as home has, and AP50 sees hardly anything of emptied pictures."""
+    had, has = (set(d.boxes.loc[~d.boxes["crowd"].astype(bool), "image"]) for d in (before, after))
+    images = after.pictures["image"]
+    return after.subset(images[~images.isin(had - has)])

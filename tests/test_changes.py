@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from train.changes import GREY, Tile, graded
+from reports.looks import evenly
+from train.changes import GREY, Distortion, Tile, about_centre, graded
 
 WIDTH, HEIGHT = 320, 240
 IMAGES = pd.DataFrame({"image": ["a"], "width": [WIDTH], "height": [HEIGHT]})
@@ -45,7 +46,7 @@ def test_every_change_keeps_the_shape_and_has_a_name_of_its_own() -> None:
 
 
 def test_half_hidden_objects_are_not_counted_and_lost_ones_are_gone() -> None:
-    twice = next(c for c in graded() if c.name == "larger 2")
+    twice = next(c for c in graded() if c.name == "larger 2.2")
     # About the middle (160, 120) times 2.2: one box stays, one is cut by the border, one leaves.
     moved = twice.boxes(table((150, 110, 170, 130), (78, 110, 92, 130), (0, 0, 20, 20)), IMAGES)
     assert moved["crowd"].tolist() == [False, True]
@@ -59,9 +60,37 @@ def test_tones_leave_boxes_alone() -> None:
 
 
 def test_beyond_the_border_is_the_grey_of_letterboxing() -> None:
-    smaller = next(c for c in graded() if c.name == "smaller 3")
+    smaller = next(c for c in graded() if c.name == "smaller 0.25")
     changed = smaller(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     assert (changed[:20] == GREY).all()
+
+
+@pytest.mark.parametrize("name", ["smaller 0.25", "flatter 0.35", "narrower 0.35"])
+def test_what_shrinks_is_averaged_and_not_picked(name: str) -> None:
+    change = next(c for c in graded() if c.name == name)
+    # Stripes of one pixel both ways: four pixels out of many would give black and white, the mean is grey.
+    yy, xx = np.mgrid[:HEIGHT, :WIDTH]
+    picture = (255 * ((yy + xx) % 2)).astype(np.uint8)[..., None] * np.ones(3, np.uint8)
+    middle = change(picture)[HEIGHT // 2 - 20 : HEIGHT // 2 + 20, WIDTH // 2 - 20 : WIDTH // 2 + 20]
+    assert middle.min() > 100
+    assert middle.max() < 155
+
+
+def test_results_at_another_strength_have_another_name() -> None:
+    moves = [about_centre(1, 0.5), about_centre(1, 0.6)]
+    changes = [Distortion("flatter", 2, f"{s:g}", matrix=m) for s, m in zip((0.5, 0.6), moves, strict=True)]
+    assert changes[0].name != changes[1].name
+
+
+def test_frames_of_a_clip_are_spread_over_it() -> None:
+    images = pd.DataFrame({"image": [f"{g}{i:03}" for g in "ab" for i in range(100)]})
+    images["group"] = images["image"].str[0]
+    chosen = evenly(images, 10)
+    assert chosen["group"].value_counts().to_dict() == {"a": 5, "b": 5}
+    assert chosen["image"].tolist() == [f"{g}{i:03}" for g in "ab" for i in (10, 30, 50, 70, 90)]
+    some = evenly(pd.concat([images, pd.DataFrame({"image": ["c000"], "group": ["c"]})]), 9)
+    assert some["group"].value_counts().to_dict() == {"a": 4, "b": 4, "c": 1}
+    assert evenly(images, 200) is images
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (333, 97)])

@@ -154,3 +154,18 @@ def test_another_detectors_boxes_are_not_read(home: Domain, estimator: Estimator
     domain = unlabelled(shown(0.3, 3, clips=20))
     foreign = replace(domain, objects=np.zeros((len(domain.detections), 0)))
     assert estimate(home, foreign, estimator).abstained
+
+
+def test_home_unchanged_is_no_nearer_than_home_is_to_itself(home: Domain) -> None:
+    reference = Reference(home)
+    own, foreign = reference.novelty(home, own=True), reference.novelty(home)
+    # A picture's own clip is no company: half of home lies nearer than nineteen in twenty of it do, so below 0, but not by its own frames.
+    assert foreign < own < 0
+    fresh = make_domain("set", clips=20, frames=5, seed=77, hit_rate=0.9, clip_names="w")
+    assert reference.novelty(fresh) == pytest.approx(own, abs=0.1)
+
+
+def test_a_clip_of_the_same_name_elsewhere_is_company(home: Domain) -> None:
+    reference, domain = Reference(home), shown(0.3, 5)
+    assert reference.signals(domain) == reference.signals(domain, own=False)
+    assert reference.resemblance(domain, own=True) != reference.resemblance(domain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 from typing import Protocol
 
 import cv2
@@ -20,6 +21,8 @@ Matrix = npt.NDArray[np.float64]
 # What is beyond the border of a moved picture: the grey that Ultralytics letterboxes with.
 GREY = 114
 SEVERITIES = (1, 2, 3)
+# OpenCV's remapping addresses pixels with 16 bits.
+MAX_SIDE = 32_766
 # An object of which less than this is left inside the picture is no longer one to find; finding it is no error either.
 VISIBLE = 0.5
 
@@ -113,29 +116,27 @@ class Both:
 
 @dataclass(frozen=True)
 class Distortion:
-    """One family at one severity. matrix: (width, height) -> homography (3, 3) in pixels, None if nothing moves; tone: a change of colours."""
+    """One family at one severity, and how strong that is. matrix: (width, height) -> homography (3, 3) in pixels, None if nothing moves; tone: a change of colours.
+
+    Sides of the pictures are at most MAX_SIDE.
+    """
 
     family: str
     severity: int
+    strength: str = ""
     matrix: Callable[[int, int], Matrix] | None = None
     tone: Callable[[Pixels], Pixels] | None = None
 
     @property
     def name(self) -> str:
-        """Names family and severity."""
-        return f"{self.family} {self.severity}"
+        """Names family and strength, so that results at another strength are not taken for these."""
+        return f"{self.family} {self.strength}".strip()
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """(H, W, 3) uint8 -> the same shape."""
         if self.matrix is not None:
             height, width = pixels.shape[:2]
-            pixels = cv2.warpPerspective(  # type: ignore[assignment]
-                pixels,
-                self.matrix(width, height),
-                (width, height),
-                flags=cv2.INTER_AREA if self.family == "smaller" else cv2.INTER_LINEAR,
-                borderValue=(GREY, GREY, GREY),
-            )
+            pixels = warp(pixels, self.matrix(width, height))
         return self.tone(pixels) if self.tone is not None else pixels
 
     def boxes(self, boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -167,6 +168,27 @@ class Distortion:
         return result[visible > 0].reset_index(drop=True)
 
 
+def warp(pixels: Pixels, matrix: Matrix) -> Pixels:
+    """(H, W, 3) uint8 moved by a homography (3, 3) into a picture of the same shape, without aliasing where it shrinks.
+
+    warpPerspective looks at four pixels however many fall on one, so what it would shrink is first averaged (INTER_AREA) by as much as the
+    homography shrinks each axis in the middle of the picture.
+    """
+    height, width = pixels.shape[:2]
+    x, y, w = matrix @ (width / 2, height / 2, 1)
+    across, down = np.hypot(*((matrix[:2, :2] - np.outer((x, y), matrix[2, :2]) / w) / w))
+    size = max(1, round(width * min(1, across))), max(1, round(height * min(1, down)))
+    if size != (width, height):
+        matrix = matrix @ np.diag([width / size[0], height / size[1], 1.0])
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    # OpenCV's coordinates are 0 in the middle of the first pixel; ours, as those of boxes, at its edge.
+    middle = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    moved = cv2.warpPerspective(
+        pixels, np.linalg.inv(middle) @ matrix @ middle, (width, height), borderValue=(GREY, GREY, GREY)
+    )
+    return np.asarray(moved, np.uint8)
+
+
 def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int], Matrix]:
     """Scale by x and y and turn by degrees about the middle of the picture."""
 
@@ -180,6 +202,11 @@ def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int
         )
 
     return matrix
+
+
+def shear(x: float) -> Callable[[int, int], Matrix]:
+    """Everything slanted about the middle of the picture: x is how far a point moves sideways for each pixel it lies lower."""
+    return lambda width, height: np.array([[1, x, -x * height / 2], [0, 1, 0], [0, 0, 1]])
 
 
 def tilt(pinch: float) -> Callable[[int, int], Matrix]:
@@ -223,11 +250,11 @@ def noise(deviation: float) -> Callable[[Pixels], Pixels]:
     return lambda pixels: np.asarray(np.clip(pixels + deviation * grain(*pixels.shape[:2]), 0, 255), np.uint8)
 
 
-def compress(quality: int) -> Callable[[Pixels], Pixels]:
+def compress(quality: float) -> Callable[[Pixels], Pixels]:
     """JPEG at a low quality, as cheap cameras and messengers do."""
 
     def change(pixels: Pixels) -> Pixels:
-        _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
         return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
 
     return change
@@ -239,33 +266,55 @@ def cast(strength: float) -> Callable[[Pixels], Pixels]:
     return lambda pixels: np.asarray(np.clip(pixels * gain, 0, 255), np.uint8)
 
 
+# What each family does at its three strengths. Moves are of the camera or the picture; those that change shapes come in more than one way, so that
+# what a misfit of shape costs can be learned from the others when one is left out.
+MOVES: dict[str, tuple[Callable[[float], Callable[[int, int], Matrix]], tuple[float, float, float]]] = {
+    "smaller": (lambda s: about_centre(s, s), (0.7, 0.45, 0.25)),
+    "larger": (lambda s: about_centre(s, s), (1.5, 2.2, 3.2)),
+    "flatter": (lambda s: about_centre(1, s), (0.7, 0.5, 0.35)),
+    "narrower": (lambda s: about_centre(s, 1), (0.7, 0.5, 0.35)),
+    "wider": (lambda s: about_centre(s, 1), (1.4, 2.0, 2.8)),
+    "taller": (lambda s: about_centre(1, s), (1.4, 2.0, 2.8)),
+    "slanted": (shear, (0.4, 0.8, 1.4)),
+    "turned": (lambda degrees: about_centre(1, 1, turn=degrees), (15, 40, 90)),
+    "seen from higher": (lambda pinch: tilt(-pinch), (0.15, 0.27, 0.37)),
+    "seen from lower": (tilt, (0.15, 0.27, 0.37)),
+}
+TONES: dict[str, tuple[Callable[[float], Callable[[Pixels], Pixels]], tuple[float, float, float]]] = {
+    "darker": (levels, (0.55, 0.3, 0.14)),
+    "brighter": (levels, (1.4, 1.9, 2.7)),
+    "hazier": (lambda share: levels(1.0, share), (0.4, 0.65, 0.85)),
+    "blurred": (blur, (0.003, 0.007, 0.014)),
+    "noisy": (noise, (15, 35, 70)),
+    "compressed": (compress, (25, 10, 4)),
+    "coloured": (cast, (0.35, 0.7, 1.0)),
+}
+
+
 def graded() -> tuple[Distortion, ...]:
     """The pictures as they are, every family at every severity, and mixtures of a move and a change of colours, as real footage differs in more than one way."""
-    moves: dict[str, tuple[Callable[[int, int], Matrix], ...]] = {
-        "smaller": tuple(about_centre(s, s) for s in (0.7, 0.45, 0.25)),
-        "larger": tuple(about_centre(s, s) for s in (1.5, 2.2, 3.2)),
-        "flatter": tuple(about_centre(1, s) for s in (0.7, 0.5, 0.35)),
-        "narrower": tuple(about_centre(s, 1) for s in (0.7, 0.5, 0.35)),
-        "turned": tuple(about_centre(1, 1, turn=t) for t in (15, 40, 90)),
-        "seen from higher": tuple(tilt(-p) for p in (0.15, 0.27, 0.37)),
-        "seen from lower": tuple(tilt(p) for p in (0.15, 0.27, 0.37)),
-    }
-    tones: dict[str, tuple[Callable[[Pixels], Pixels], ...]] = {
-        "darker": tuple(levels(g) for g in (0.55, 0.3, 0.14)),
-        "brighter": tuple(levels(g) for g in (1.4, 1.9, 2.7)),
-        "hazier": tuple(levels(1.0, a) for a in (0.4, 0.65, 0.85)),
-        "blurred": tuple(blur(s) for s in (0.003, 0.007, 0.014)),
-        "noisy": tuple(noise(d) for d in (15, 35, 70)),
-        "compressed": tuple(compress(q) for q in (25, 10, 4)),
-        "coloured": tuple(cast(s) for s in (0.35, 0.7, 1.0)),
-    }
+
+    def move(family: str, severity: int) -> Distortion:
+        make, strengths = MOVES[family]
+        strength = strengths[severity - 1]
+        return Distortion(family, severity, f"{strength:g}", matrix=make(strength))
+
+    def tone(family: str, severity: int) -> Distortion:
+        make, strengths = TONES[family]
+        strength = strengths[severity - 1]
+        return Distortion(family, severity, f"{strength:g}", tone=make(strength))
+
+    def mixture(first: Distortion, second: Distortion) -> Distortion:
+        return Distortion(
+            f"{first.family} and {second.family}",
+            first.severity,
+            f"{first.strength} {second.strength}",
+            first.matrix,
+            second.tone,
+        )
+
     plain = [Distortion("as it is", 0)]
-    plain += [Distortion(family, s, matrix=m[s - 1]) for family, m in moves.items() for s in SEVERITIES]
-    plain += [Distortion(family, s, tone=t[s - 1]) for family, t in tones.items() for s in SEVERITIES]
-    pairs = zip(moves, tones, strict=True)
-    mixed = [
-        Distortion(f"{move} and {tone}", s, moves[move][s - 1], tones[tone][s - 1])
-        for move, tone in pairs
-        for s in (1, 2)
-    ]
-    return tuple(plain + mixed)
+    plain += [move(family, severity) for family in MOVES for severity in SEVERITIES]
+    plain += [tone(family, severity) for family in TONES for severity in SEVERITIES]
+    pairs = zip(MOVES, cycle(TONES), strict=False)
+    return tuple(plain + [mixture(move(m, s), tone(t, s)) for m, t in pairs for s in (1, 2)])
