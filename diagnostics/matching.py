@@ -105,6 +105,16 @@ class MatchTable:
         return sum(array.nbytes for array in (*arrays, *claims)) / max(len(self.row), 1)
 
 
+def iou_table(first: Floats, second: Floats) -> Floats:
+    """IoU of every pair of boxes xyxy, (n, m)."""
+    sides = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(
+        first[:, None, :2], second[None, :, :2]
+    )
+    shared = np.clip(sides, 0, None).prod(2)
+    area = [np.prod(boxes[:, 2:] - boxes[:, :2], 1) for boxes in (first, second)]
+    return np.asarray(shared / np.maximum(area[0][:, None] + area[1][None] - shared, 1e-9))
+
+
 def box_iou(a: Floats, b: Floats, crowd: Bools) -> Floats:
     """IoU of boxes a and b, pair by pair, both (n, 4) xywh -> (n,); over a's own area where b is a crowd, as in COCO."""
     width = np.minimum(a[:, 0] + a[:, 2], b[:, 0] + b[:, 2]) - np.maximum(a[:, 0], b[:, 0])

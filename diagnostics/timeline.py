@@ -14,7 +14,7 @@ import pandas as pd
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN, highest
-from diagnostics.matching import Floats, Ints
+from diagnostics.matching import Floats, Ints, iou_table
 
 # Of the 256 bits of a picture's fingerprint, unrelated pictures differ in 128 give or take 8. A cut is as much, and twice what is usual in the clip;
 # where half of that is usual already, the camera moves too fast between two samples for a cut to stand out.
@@ -137,10 +137,7 @@ def link(first: Floats, second: Floats, first_label: Ints, second_label: Ints, l
     same_label = first_label[:, None] == second_label[None]
 
     def overlaps(move: Floats) -> Floats:
-        a, b = first + np.tile(move, 2), second
-        sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-        shared = np.clip(sides, 0, None).prod(2)
-        return np.where(same_label, shared / np.maximum(area[0][:, None] + area[1][None] - shared, 1e-9), 0.0)
+        return np.where(same_label, iou_table(first + np.tile(move, 2), second), 0.0)
 
     found = max(
         (overlaps(move) for move in candidates), key=lambda o: (o.max(1) >= SAME).sum() + o.max(1).sum() / 1e6

@@ -47,13 +47,14 @@ class Experiments:
     """What was seen by looking again; empty without weights.
 
     recoveries: what single changes win back of the real world's AP50. looks, corrections: see `diagnostics.ladder`. estimator: fitted on changed in-domain
-    pictures, see `diagnostics.label_free`. bursts: by domain, the frames and the detections in them, see `diagnostics.timeline`.
+    pictures, and squeezed: by domain, some pictures seen squeezed, see `diagnostics.label_free`. bursts: by domain, the frames and the detections in them, see `diagnostics.timeline`.
     """
 
     recoveries: dict[str, Recovery] = field(default_factory=dict)
     looks: dict[frozenset[str], Domain] = field(default_factory=dict)
     corrections: tuple[str, ...] = ()
     estimator: label_free.Estimator | None = None
+    squeezed: dict[str, Domain] = field(default_factory=dict)
     bursts: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
 
 
@@ -221,7 +222,7 @@ def gather(
         ladders=gap_ladders(experiments, headlines, sweeps, home, in_use, seed=seed)
         if judged is not None
         else (),
-        label_free=read_without_labels(home, away, experiments.estimator),
+        label_free=read_without_labels(home, away, experiments),
         errors=error_table(scored, in_use if in_use is not None else label_free.SHOWN),
     )
 
@@ -249,13 +250,15 @@ def gap_ladders(
 
 
 def read_without_labels(
-    home: Domain, away: Sequence[Domain], estimator: label_free.Estimator | None
+    home: Domain, away: Sequence[Domain], experiments: Experiments
 ) -> dict[str, label_free.LabelFree]:
     """Every unlabelled domain, and, once there is an estimator, the labelled ones too: there the reading can be held against the truth."""
     return {
-        domain.name: label_free.estimate(home, domain, estimator)
+        domain.name: label_free.estimate(
+            home, domain, experiments.estimator, experiments.squeezed.get(domain.name)
+        )
         for domain in away
-        if estimator is not None or len(domain.boxes) < MIN_BOXES
+        if experiments.estimator is not None or len(domain.boxes) < MIN_BOXES
     }
 
 

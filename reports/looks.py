@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import log2
@@ -19,7 +19,17 @@ from diagnostics.counterfactuals import SAME_SIZE, Recovery, ap50, recovery, siz
 from diagnostics.domain import Domain
 from diagnostics.label_free import FLOOR, GRADED_PICTURES, Graded
 from reports.progress import Reporter
-from train.changes import MAX_SIDE, Both, Change, Distortion, Photometric, Tile, about_centre, graded
+from train.changes import (
+    MAX_SIDE,
+    SQUEEZES,
+    Both,
+    Change,
+    Distortion,
+    Photometric,
+    Tile,
+    about_centre,
+    graded,
+)
 from train.environment import runs_folder
 from train.predictions import Settings, Store
 from train.run import Run
@@ -214,11 +224,36 @@ def graded_looks(eyes: Eyes, home: Domain) -> list[Graded]:
     chosen = home.subset(evenly(there, GRADED_PICTURES)["image"])
     changes, found = graded(), []
     title = f"Showing the detector {len(chosen.pictures)} in-domain pictures changed in {len(changes)} ways"
-    with eyes.reporter.stage("graded looks", title, len(changes) * len(chosen.pictures)) as tick:
+    with eyes.reporter.stage("graded looks", title, 2 * len(changes) * len(chosen.pictures)) as tick:
         for change in changes:
             seen = eyes.look(chosen, change, tick, conf=FLOOR)
             seen = replace(seen, boxes=change.boxes(seen.boxes, seen.pictures))
-            found.append(Graded(change.family, change.severity, without_emptied(chosen, seen)))
+            squeezed = squeezed_look(eyes, chosen, change, tick)
+            found.append(Graded(change.family, change.severity, without_emptied(chosen, seen), squeezed))
+    return found
+
+
+def squeezed_look(eyes: Eyes, domain: Domain, change: Change | None, tick: Callable[[], None]) -> Domain:
+    """The domain with the boxes found when every other picture is squeezed in width, and the rest in height, laid back into the picture as it was."""
+    parts = []
+    for turn, squeezing in enumerate(SQUEEZES):
+        part = domain.subset(domain.pictures["image"][turn :: len(SQUEEZES)])
+        seen = eyes.look(part, Both(change, squeezing) if change else squeezing, tick, conf=FLOOR)
+        parts.append(squeezing.undo(seen.detections, seen.pictures))
+    detections = pd.concat(parts, ignore_index=True)
+    return replace(domain, detections=detections, objects=np.zeros((len(detections), 0), np.float32))
+
+
+def footage_squeezed(eyes: Eyes, domains: Sequence[Domain]) -> dict[str, Domain]:
+    """Some pictures of each domain seen squeezed, by domain."""
+    found = {}
+    for domain in domains:
+        there = domain.pictures[domain.pictures[["width", "height"]].max(axis=1) <= MAX_SIDE]
+        part = domain.subset(evenly(there, MAX_SECOND_LOOK)["image"])
+        with eyes.reporter.stage(
+            "graded looks", f"Looking whether boxes in {domain.name} follow a squeeze", len(part.pictures)
+        ) as tick:
+            found[domain.name] = squeezed_look(eyes, part, None, tick)
     return found
 
 

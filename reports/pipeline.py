@@ -20,7 +20,7 @@ from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit
 from reports.findings import Experiments, Findings, find, focus_of
-from reports.looks import Eyes, evenly, graded_looks, predict_folder, second_looks
+from reports.looks import Eyes, evenly, footage_squeezed, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
 from train.environment import runs_folder
 from train.history import read_history
@@ -331,7 +331,12 @@ def look_again(
         wanted = any(len(domain.boxes) < MIN_BOXES for domain in away)
     # Without enough objects, or hits among them, at home there is nothing to learn from: spare the passes.
     if scored and wanted and len(home.boxes) >= MIN_BOXES and ap50(home) >= LEAST_AP50:
-        found = replace(found, estimator=fit(home, graded_looks(eyes, home)))
+        looked_at = [domain for domain in away if domain.name not in supplied]
+        found = replace(
+            found,
+            estimator=fit(home, graded_looks(eyes, home)),
+            squeezed=footage_squeezed(eyes, looked_at),
+        )
     return found
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from reports.looks import evenly
-from train.changes import GREY, Distortion, Tile, about_centre, graded
+from train.changes import GREY, SQUEEZES, Distortion, Tile, about_centre, graded
 
 WIDTH, HEIGHT = 320, 240
 IMAGES = pd.DataFrame({"image": ["a"], "width": [WIDTH], "height": [HEIGHT]})
@@ -103,3 +103,13 @@ def test_tiles_cover_the_picture_and_overlap(width: int, height: int) -> None:
         assert part.shape == (bottom - top, right - left, 3)
     assert covered.min() == 1
     assert covered.max() == 4
+
+
+@pytest.mark.parametrize("change", SQUEEZES, ids=lambda c: c.name)
+def test_boxes_found_in_a_squeezed_picture_lie_where_they_were(change) -> None:
+    boxes = table((130, 95, 190, 135), (20, 10, 60, 200))
+    middles = change.boxes(boxes, IMAGES)
+    assert change.undo(middles, IMAGES)[["x1", "y1", "x2", "y2"]].to_numpy() == pytest.approx(
+        boxes[["x1", "y1", "x2", "y2"]].to_numpy(), abs=1e-6
+    )
+    assert len(change.undo(boxes.head(0), IMAGES)) == 0

@@ -23,6 +23,25 @@ def shown(loss: float, seed: int, **options) -> Domain:
     return make_domain("set", **{"clips": 10, "frames": 5, "seed": seed, **moved, **options})
 
 
+def squeezed(domain: Domain, seed: int = 0, *, off: float = 0.05) -> Domain:
+    """The same boxes found again, each corner off by a share of the side."""
+    boxes = domain.detections
+    corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy(float)
+    sides = np.tile(corners[:, 2:] - corners[:, :2], 2)
+    corners = corners + off * sides * np.random.default_rng(seed).standard_normal(corners.shape)
+    return replace(
+        domain, detections=boxes.assign(**dict(zip(["x1", "y1", "x2", "y2"], corners.T, strict=True)))
+    )
+
+
+def seen(family: str, severity: int, domain: Domain) -> Graded:
+    return Graded(family, severity, domain, squeezed(domain))
+
+
+def read(home: Domain, domain: Domain, estimator: Estimator | None) -> label_free.LabelFree:
+    return estimate(home, domain, estimator, squeezed(domain))
+
+
 @pytest.fixture(scope="module")
 def home() -> Domain:
     return make_domain("home", clips=20, frames=5, seed=1, hit_rate=0.9)
@@ -30,12 +49,12 @@ def home() -> Domain:
 
 @pytest.fixture(scope="module")
 def graded() -> list[Graded]:
-    sets = [Graded("as it is", 0, shown(0.0, 100))]
+    sets = [seen("as it is", 0, shown(0.0, 100))]
     for number, family in enumerate(FAMILIES):
         for severity in (1, 2, 3):
             loss = severity * (0.15 + 0.02 * number)
-            sets.append(Graded(family, severity, shown(loss, 101 + 10 * number + severity)))
-    sets.append(Graded("dark and blurred", 1, shown(0.5, 999)))
+            sets.append(seen(family, severity, shown(loss, 101 + 10 * number + severity)))
+    sets.append(seen("dark and blurred", 1, shown(0.5, 999)))
     return sets
 
 
@@ -54,7 +73,7 @@ def unlabelled(domain: Domain) -> Domain:
 @pytest.mark.parametrize("loss", [0.1, 0.45, 0.75])
 def test_reads_what_labels_would_have_said(home: Domain, estimator: Estimator, loss: float) -> None:
     domain = shown(loss, 5000, clips=20, clip_names="w")
-    found = estimate(home, unlabelled(domain), estimator)
+    found = read(home, unlabelled(domain), estimator)
     assert not found.abstained
     assert found.low <= ap50(domain) <= found.high
     assert found.error < 0.5 * found.naive_error
@@ -64,9 +83,9 @@ def test_reads_what_labels_would_have_said(home: Domain, estimator: Estimator, l
 
 def test_labels_are_never_looked_at(home: Domain, estimator: Estimator) -> None:
     domain = shown(0.4, 5000, clips=20)
-    with_labels = estimate(home, domain, estimator)
+    with_labels = read(home, domain, estimator)
     assert with_labels.truth == pytest.approx(ap50(domain))
-    assert with_labels.ap50 == pytest.approx(estimate(home, unlabelled(domain), estimator).ap50)
+    assert with_labels.ap50 == pytest.approx(read(home, unlabelled(domain), estimator).ap50)
 
 
 def test_a_family_left_out_is_out_of_its_mixtures_too(estimator: Estimator) -> None:
@@ -92,7 +111,7 @@ def test_a_silent_detector_is_never_healthy(home: Domain, estimator: Estimator) 
         detections=shown(0.0, 1).detections.head(0),
         objects=np.zeros((0, 12)),
     )
-    found = estimate(home, silent, estimator)
+    found = read(home, silent, estimator)
     assert found.abstained or found.ap50 <= 0.05
     assert "gone silent" in found.alarm
 
@@ -102,13 +121,13 @@ def test_what_is_like_nothing_shown_is_refused(home: Domain, estimator: Estimato
     domain = unlabelled(shown(0.0, 7, clip_names="w"))
     rows = pd.concat([domain.detections.assign(confidence=0.99)] * 60, ignore_index=True)
     mad = replace(domain, detections=rows, objects=np.full((len(rows), 12), 40.0))
-    found = estimate(home, mad, estimator)
+    found = read(home, mad, estimator)
     assert found.abstained
     assert "unlike anything" in found.reason
 
 
 def test_a_handful_of_pictures_is_refused(home: Domain, estimator: Estimator) -> None:
-    found = estimate(home, unlabelled(shown(0.3, 3, clips=3, frames=5)), estimator)
+    found = read(home, unlabelled(shown(0.3, 3, clips=3, frames=5)), estimator)
     assert found.abstained
     assert "15 pictures" in found.reason
 
@@ -116,12 +135,12 @@ def test_a_handful_of_pictures_is_refused(home: Domain, estimator: Estimator) ->
 def test_fewer_pictures_give_wider_intervals(home: Domain, estimator: Estimator) -> None:
     domain = unlabelled(shown(0.4, 5000, clips=20))
     some = domain.subset(domain.pictures["image"].head(20))
-    half = [f.high - f.ap50 for f in (estimate(home, d, estimator) for d in (domain, some))]
+    half = [f.high - f.ap50 for f in (read(home, d, estimator) for d in (domain, some))]
     assert half[1] > 1.2 * half[0]
 
 
 def test_nothing_is_read_without_sets_or_objects(home: Domain, graded: list[Graded]) -> None:
-    assert estimate(home, unlabelled(shown(0.3, 3)), None).abstained
+    assert read(home, unlabelled(shown(0.3, 3)), None).abstained
     assert fit(home, graded[:4]) is None
     assert fit(home.subset(home.pictures["image"].head(3)), graded) is None
 
@@ -140,12 +159,14 @@ def test_the_floor_applies_to_everything(home: Domain) -> None:
         objects=np.concatenate([domain.objects, domain.objects[:40]]),
     )
     reference = Reference(home)
-    assert reference.signals(longer) == pytest.approx(reference.signals(domain))
+    assert reference.signals(longer, squeezed(domain)) == pytest.approx(
+        reference.signals(domain, squeezed(domain))
+    )
 
 
 def test_a_change_that_empties_the_pictures_is_left_out(home: Domain, graded: list[Graded]) -> None:
     empty = replace(graded[1].domain, boxes=graded[1].domain.boxes.assign(crowd=True))
-    found = fit(home, [*graded, Graded("larger", 3, empty)])
+    found = fit(home, [*graded, seen("larger", 3, empty)])
     assert found is not None
     assert "larger" not in found.families
 
@@ -153,7 +174,7 @@ def test_a_change_that_empties_the_pictures_is_left_out(home: Domain, graded: li
 def test_another_detectors_boxes_are_not_read(home: Domain, estimator: Estimator) -> None:
     domain = unlabelled(shown(0.3, 3, clips=20))
     foreign = replace(domain, objects=np.zeros((len(domain.detections), 0)))
-    assert estimate(home, foreign, estimator).abstained
+    assert read(home, foreign, estimator).abstained
 
 
 def test_home_unchanged_is_no_nearer_than_home_is_to_itself(home: Domain) -> None:
@@ -167,5 +188,25 @@ def test_home_unchanged_is_no_nearer_than_home_is_to_itself(home: Domain) -> Non
 
 def test_a_clip_of_the_same_name_elsewhere_is_company(home: Domain) -> None:
     reference, domain = Reference(home), shown(0.3, 5)
-    assert reference.signals(domain) == reference.signals(domain, own=False)
     assert reference.resemblance(domain, own=True) != reference.resemblance(domain)
+
+
+def test_boxes_that_follow_a_squeeze_are_steady(home: Domain) -> None:
+    assert label_free.steadiness(home, home) == pytest.approx(1.0)
+    near, far = (label_free.steadiness(home, squeezed(home, off=off)) for off in (0.05, 0.3))
+    assert 0.8 < near < 1
+    assert far < near - 0.2
+    nothing = replace(home, detections=home.detections.head(0), objects=home.objects[:0])
+    assert label_free.steadiness(home, nothing) == 0.0
+    assert np.isnan(label_free.steadiness(nothing, home))
+
+
+def test_only_the_pictures_looked_at_again_are_asked(home: Domain) -> None:
+    some = squeezed(home).subset(home.pictures["image"].iloc[::3])
+    assert label_free.steadiness(home, some) == pytest.approx(
+        label_free.steadiness(home.subset(some.pictures["image"]), some)
+    )
+
+
+def test_footage_that_was_not_looked_at_again_is_not_read(home: Domain, estimator: Estimator) -> None:
+    assert estimate(home, unlabelled(shown(0.3, 3, clips=20)), estimator).abstained

@@ -152,13 +152,7 @@ class Distortion:
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         centre, radius = (corners[:, :2] + corners[:, 2:]) / 2, (corners[:, 2:] - corners[:, :2]) / 2
         rim = centre[:, None] + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-        moved = np.empty_like(corners)
-        for width, height in np.unique(sizes, axis=0):
-            mine = (sizes == (width, height)).all(1)
-            points = np.concatenate([rim[mine], np.ones((*rim[mine].shape[:2], 1))], 2)
-            points = points @ self.matrix(int(width), int(height)).T
-            points = points[..., :2] / points[..., 2:]
-            moved[mine] = np.concatenate([points.min(1), points.max(1)], 1)
+        moved = around(rim, sizes, self.matrix)
         inside = np.clip(moved, 0, np.tile(sizes, 2))
         area = np.prod(moved[:, 2:] - moved[:, :2], 1)
         visible = np.prod(inside[:, 2:] - inside[:, :2], 1) / np.maximum(area, 1e-9)
@@ -166,6 +160,30 @@ class Distortion:
         result[CORNERS] = inside
         result["crowd"] = result["crowd"].to_numpy(bool) | (visible < VISIBLE)
         return result[visible > 0].reset_index(drop=True)
+
+    def undo(self, boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+        """Boxes found after the change, as they lie in the picture before it; exact where the change keeps the axes."""
+        matrix = self.matrix
+        if matrix is None or not len(boxes):
+            return boxes
+        sizes = images.set_index("image").loc[boxes["image"], ["width", "height"]].to_numpy()
+        corners = boxes[CORNERS].to_numpy(float).reshape(-1, 2, 2)
+        back = around(
+            corners, sizes, lambda width, height: np.asarray(np.linalg.inv(matrix(width, height)), float)
+        )
+        return boxes.assign(**dict(zip(CORNERS, back.T, strict=True)))
+
+
+def around(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
+    """Bounding boxes (n, 4) of points (n, k, 2) moved by the homographies of pictures of these sizes (n, 2)."""
+    boxes = np.empty((len(points), 4))
+    for width, height in np.unique(sizes, axis=0):
+        mine = (sizes == (width, height)).all(1)
+        moved = np.concatenate([points[mine], np.ones((*points[mine].shape[:2], 1))], 2)
+        moved = moved @ matrix(int(width), int(height)).T
+        moved = moved[..., :2] / moved[..., 2:]
+        boxes[mine] = np.concatenate([moved.min(1), moved.max(1)], 1)
+    return boxes
 
 
 def warp(pixels: Pixels, matrix: Matrix) -> Pixels:
@@ -289,6 +307,13 @@ TONES: dict[str, tuple[Callable[[float], Callable[[Pixels], Pixels]], tuple[floa
     "compressed": (compress, (25, 10, 4)),
     "coloured": (cast, (0.35, 0.7, 1.0)),
 }
+
+
+# What a steady detector follows: the picture squeezed a little, one way or the other.
+SQUEEZES = (
+    Distortion("squeezed in width", 1, "0.7", matrix=about_centre(0.7, 1)),
+    Distortion("squeezed in height", 1, "0.7", matrix=about_centre(1, 0.7)),
+)
 
 
 def graded() -> tuple[Distortion, ...]:
