@@ -82,7 +82,8 @@ class LabelFree:
 
     naive: what three simpler readings would say (see `Reference.naive`). error: family-left-out root mean square error in AP50; naive_error: that of
     assuming AP50 at home. with_box, home_with_box: share of pictures with a detection at or above SHOWN. alarm: the detector is silent where at home
-    it speaks ("nothing is a pothole" must never pass for healthy). truth: AP50 by labels where there are some.
+    it speaks ("nothing is a pothole" must never pass for healthy). truth: AP50 by labels where there are some, and unlabelled:
+    how many of the pictures read it says nothing about.
     """
 
     domain: str
@@ -100,6 +101,7 @@ class LabelFree:
     error: float | None = None
     naive_error: float | None = None
     truth: float | None = None
+    unlabelled: int = 0
 
 
 def angle(share: Floats | float) -> Floats:
@@ -389,7 +391,7 @@ def estimate(
         away.name, None, None, None, True, "", share, home_share, per_image, confidence, alarm, {}
     )
     if len(away.boxes) >= MIN_BOXES:
-        said = replace(said, truth=ap50(away))
+        said = replace(said, truth=ap50(away), unlabelled=int((~away.labelled).sum()))
     label = "label 25 to 50 frames from at least 5 clips"
     if estimator is None or squeezed is None or away.objects.shape[1] != home.objects.shape[1]:
         # Detections from elsewhere carry no embeddings, and their confidences are not this detector's.

@@ -48,6 +48,7 @@ class Experiments:
 
     recoveries: what single changes win back of the real world's AP50. looks, corrections: see `diagnostics.ladder`. estimator: fitted on changed in-domain
     pictures, and squeezed: by domain, some pictures seen squeezed, see `diagnostics.label_free`. bursts: by domain, the frames and the detections in them, see `diagnostics.timeline`.
+    declined: reading AP50 without labels was not wanted.
     """
 
     recoveries: dict[str, Recovery] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Experiments:
     estimator: label_free.Estimator | None = None
     squeezed: dict[str, Domain] = field(default_factory=dict)
     bursts: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
+    declined: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,13 +255,17 @@ def read_without_labels(
     home: Domain, away: Sequence[Domain], experiments: Experiments
 ) -> dict[str, label_free.LabelFree]:
     """Every unlabelled domain, and, once there is an estimator, the labelled ones too: there the reading can be held against the truth."""
-    return {
+    found = {
         domain.name: label_free.estimate(
             home, domain, experiments.estimator, experiments.squeezed.get(domain.name)
         )
         for domain in away
         if experiments.estimator is not None or len(domain.boxes) < MIN_BOXES
     }
+    if experiments.declined:
+        why = "turned off; run again with --label-free"
+        return {name: replace(entry, reason=why) for name, entry in found.items()}
+    return found
 
 
 def threshold_in_use(home: Domain, sweeps: dict[str, pd.DataFrame], conf: float | None) -> float | None:

@@ -320,7 +320,10 @@ def look_again(
     eyes = Eyes(seen.detector, seen.run, seen.settings, reporter)
     supplied, focus = dict(request.predictions), focus_of(away)
     scored = home.labelled.any() and len(home.boxes) > 0 and home.name not in supplied
-    found = Experiments(bursts=looks_at_bursts(eyes, [o for o in seen.opened if o.name not in supplied]))
+    found = Experiments(
+        bursts=looks_at_bursts(eyes, [o for o in seen.opened if o.name not in supplied]),
+        declined=request.label_free is False,
+    )
     if scored and focus is not None and focus.name not in supplied:
         second = second_looks(eyes, home, focus, seed=request.seed)
         found = replace(

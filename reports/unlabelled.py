@@ -22,8 +22,8 @@ MOMENTS, APART = 3, 2.0
 
 
 def missed(entry: LabelFree) -> bool:
-    """Whether labels show a reading's interval to be wrong."""
-    if entry.truth is None or entry.low is None or entry.high is None:
+    """Whether labels show a reading's interval to be wrong; those of some of its pictures do not."""
+    if entry.unlabelled or entry.truth is None or entry.low is None or entry.high is None:
         return False
     return not entry.low <= entry.truth <= entry.high
 
@@ -62,6 +62,8 @@ def truth_words(entry: LabelFree) -> str:
     """What labels say beside the reading, where there are some."""
     if entry.truth is None:
         return ""
+    if entry.unlabelled:
+        return f"the labels there are say {fraction(entry.truth)}, without a word about {count(entry.unlabelled, 'picture')}"
     words = f"by its labels {fraction(entry.truth)}"
     if missed(entry) and entry.ap50 is not None:
         high = entry.truth < entry.ap50

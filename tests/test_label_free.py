@@ -13,6 +13,7 @@ from diagnostics import label_free
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.label_free import Estimator, Graded, Reference, estimate, fit
+from reports.unlabelled import missed, truth_words
 
 FAMILIES = ("dark", "blurred", "small", "tilted", "noisy", "hazy", "turned", "pale")
 
@@ -210,3 +211,16 @@ def test_only_the_pictures_looked_at_again_are_asked(home: Domain) -> None:
 
 def test_footage_that_was_not_looked_at_again_is_not_read(home: Domain, estimator: Estimator) -> None:
     assert estimate(home, unlabelled(shown(0.3, 3, clips=20)), estimator).abstained
+
+
+def test_labels_of_some_pictures_refute_no_reading_of_all(home: Domain, estimator: Estimator) -> None:
+    domain = shown(0.45, 5000, clips=20, clip_names="w")
+    some = domain.pictures["image"].isin(domain.pictures["image"].iloc[::4])
+    boxes = domain.boxes[domain.boxes["image"].isin(domain.pictures["image"][some])]
+    part = replace(domain, pictures=domain.pictures.assign(labelled=some), boxes=boxes.reset_index(drop=True))
+    found = read(home, part, estimator)
+    assert found.unlabelled == (~some).sum()
+    wrong = replace(found, ap50=0.9, low=0.85, high=0.95)
+    assert not missed(wrong)
+    assert "without a word about 75 pictures" in truth_words(wrong)
+    assert missed(replace(wrong, unlabelled=0))

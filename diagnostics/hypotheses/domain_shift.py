@@ -81,7 +81,7 @@ def test(evidence: Evidence) -> Hypothesis:
             "untested",
             None,
             "There is no real-world domain to compare with.",
-            missing="give --real-world SOURCE",
+            missing="shiftscope report with --real-world SOURCE",
         )
     image, objects = evidence.shift_image.get(domain), evidence.shift_object.get(domain)
     kind, factor_clues = kinds(evidence, domain)
