@@ -58,6 +58,9 @@ LEVEL = 0.9
 PENALTY = 10.0
 # A detector that hardly finds its own objects has nothing to lose to a change, so there is nothing to learn from.
 LEAST_AP50 = 0.05
+# Boxes that a mean IoU must come from to count as much as the mean over all sets: IoUs of one set scatter by .25 or so and the means of sets by .04, and
+# (.25 / .04) squared is 40 (empirical Bayes, Efron and Morris 1973).
+PRIOR_BOXES = 40
 CONFIDENCE_SIGNALS = ("highest", "expected", "stated", "speaking", "count", "steady")
 # The mean of both is better than either: what looks new is often, but not always, what it fails on.
 SIGNAL_SETS = (CONFIDENCE_SIGNALS, (*CONFIDENCE_SIGNALS, "novelty", "resemblance"))
@@ -128,23 +131,23 @@ def highest(domain: Domain) -> Floats:
     return top.reindex(domain.pictures["image"]).fillna(0.0).to_numpy(float)
 
 
-def steadiness(domain: Domain, squeezed: Domain) -> float:
-    """How well boxes follow when pictures are squeezed: the mean IoU of each box with the nearest found then, weighted by confidence.
+def steadiness(domain: Domain, squeezed: Domain) -> tuple[float, int]:
+    """How well boxes follow when pictures are squeezed: the mean IoU of each box with the nearest found then, weighted by confidence; and of how many boxes.
 
-    squeezed: some or all of domain's pictures, with the boxes found in the squeezed picture laid back into the picture as it is. NaN where no box of these
-    pictures reaches LOOKED_AT.
+    squeezed: some or all of domain's pictures, with the boxes found in the squeezed picture laid back into the picture as it is. 0 of 0 boxes where none of these
+    pictures' boxes reaches LOOKED_AT.
     """
     asked = domain.subset(squeezed.pictures["image"]).detections
     asked = asked[asked["confidence"] >= LOOKED_AT]
     if not len(asked):
-        return float("nan")
+        return 0.0, 0
     again = squeezed.detections.groupby("image").indices
     boxes, others = asked[CORNERS].to_numpy(float), squeezed.detections[CORNERS].to_numpy(float)
     best = np.zeros(len(asked))
     for image, rows in asked.reset_index(drop=True).groupby("image").indices.items():
         if image in again:
             best[rows] = iou_table(boxes[rows], others[again[image]]).max(1)
-    return float(np.average(best, weights=asked["confidence"]))
+    return float(np.average(best, weights=asked["confidence"])), len(asked)
 
 
 class Reference:
@@ -232,8 +235,9 @@ class Reference:
         return float(np.log(max(float(np.median(known)), 1e-9) / limit)) if len(known) else 0.0
 
     def signals(self, domain: Domain, squeezed: Domain, *, own: bool = False) -> dict[str, float]:
-        """Everything the regression reads, shares as angles, NaN where there is nothing to see it in. squeezed: see `steadiness`. own: see `resemblance`."""
+        """Everything the regression reads, shares as angles; followed: boxes that steady is of. squeezed: see `steadiness`. own: see `resemblance`."""
         domain = above_floor(domain)
+        steady, followed = steadiness(domain, above_floor(squeezed))
         share, per_picture, stated = speak(domain)
         return {
             "highest": float(angle(highest(domain).mean())),
@@ -241,7 +245,8 @@ class Reference:
             "stated": float(angle(SHOWN if stated is None else stated)),
             "speaking": float(angle(share)),
             "count": float(np.log1p(per_picture)),
-            "steady": steadiness(domain, above_floor(squeezed)),
+            "steady": steady,
+            "followed": followed,
             "novelty": self.novelty(domain, own=own),
             "resemblance": self.resemblance(domain, own=own),
         }
@@ -285,16 +290,23 @@ class Estimator:
         self.families = [g.family for g in graded]
         self.severities = [g.severity for g in graded]
         signals = pd.DataFrame([reference.signals(g.domain, g.squeezed, own=True) for g in graded])
-        # Where a detector is silent, nothing can be steady or not: no word for or against.
-        self.usual = signals.mean().fillna(0.0)
-        self.signals = signals.fillna(self.usual)
+        weights = signals["followed"].to_numpy(float)
+        self.usual = float(np.average(signals["steady"], weights=weights)) if weights.any() else 0.0
+        self.most = float(weights.max())
+        self.signals = self.settle(signals)
         self.truth = np.array([ap50(g.domain) for g in graded])
         self.naive = pd.DataFrame([reference.naive(g.domain) for g in graded])
         self.names = [f for f in dict.fromkeys(self.families) if " and " not in f and f != "as it is"]
 
+    def settle(self, signals: pd.DataFrame) -> pd.DataFrame:
+        """Signals with steadiness drawn to the usual where few boxes speak, in the order of the last of SIGNAL_SETS; where a detector is silent, nothing speaks for or against it."""
+        # No more than the sets have, or long footage would be drawn less than anything the regression knows.
+        boxes = signals["followed"].clip(upper=self.most)
+        steady = (boxes * signals["steady"] + PRIOR_BOXES * self.usual) / (boxes + PRIOR_BOXES)
+        return signals.assign(steady=steady)[list(SIGNAL_SETS[-1])]
+
     def read(self, signals: pd.DataFrame, rows: Bools | None = None) -> Floats:
-        """AP50 by the sets in rows (all of them by default), (n,)."""
-        signals = signals.fillna(self.usual)
+        """AP50 by the sets in rows (all of them by default), (n,). signals: settled."""
         chosen = np.ones(len(self.truth), bool) if rows is None else rows
         goal = angle(self.truth[chosen])
         readings = [
@@ -360,7 +372,7 @@ class Estimator:
             float(leverage(self.signals[~self.without(name)], self.without(name)).max())
             for name in self.names
         )
-        return float(leverage(signals.fillna(self.usual), np.ones(len(self.truth), bool))[0]) > furthest
+        return float(leverage(signals, np.ones(len(self.truth), bool))[0]) > furthest
 
 
 def spread(reading: Floats | float) -> Floats:
@@ -398,7 +410,7 @@ def estimate(
         why = "reading AP50 takes the weights, 30 labelled in-domain objects, and a detector that finds some of them"
         return replace(said, reason=f"{why}; {label}")
     reference = estimator.reference
-    signals = pd.DataFrame([reference.signals(away, squeezed)])
+    signals = estimator.settle(pd.DataFrame([reference.signals(away, squeezed)]))
     reading = float(estimator.read(signals)[0])
     said = replace(
         said,

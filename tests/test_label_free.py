@@ -35,12 +35,17 @@ def squeezed(domain: Domain, seed: int = 0, *, off: float = 0.05) -> Domain:
     )
 
 
+def unsteady(domain: Domain) -> Domain:
+    """Boxes follow the worse, the less sure the detector is."""
+    return squeezed(domain, off=0.05 + 0.2 * (1 - float(domain.detections["confidence"].max())))
+
+
 def seen(family: str, severity: int, domain: Domain) -> Graded:
-    return Graded(family, severity, domain, squeezed(domain))
+    return Graded(family, severity, domain, unsteady(domain))
 
 
 def read(home: Domain, domain: Domain, estimator: Estimator | None) -> label_free.LabelFree:
-    return estimate(home, domain, estimator, squeezed(domain))
+    return estimate(home, domain, estimator, unsteady(domain))
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +198,24 @@ def test_a_clip_of_the_same_name_elsewhere_is_company(home: Domain) -> None:
 
 
 def test_boxes_that_follow_a_squeeze_are_steady(home: Domain) -> None:
-    assert label_free.steadiness(home, home) == pytest.approx(1.0)
-    near, far = (label_free.steadiness(home, squeezed(home, off=off)) for off in (0.05, 0.3))
+    sure = int((home.detections["confidence"] >= label_free.LOOKED_AT).sum())
+    assert label_free.steadiness(home, home) == (pytest.approx(1.0), sure)
+    (near, _), (far, _) = (label_free.steadiness(home, squeezed(home, off=off)) for off in (0.05, 0.3))
     assert 0.8 < near < 1
     assert far < near - 0.2
     nothing = replace(home, detections=home.detections.head(0), objects=home.objects[:0])
-    assert label_free.steadiness(home, nothing) == 0.0
-    assert np.isnan(label_free.steadiness(nothing, home))
+    assert label_free.steadiness(home, nothing) == (0.0, sure)
+    assert label_free.steadiness(nothing, home) == (0.0, 0)
+
+
+def test_a_few_boxes_say_little_about_steadiness(estimator: Estimator) -> None:
+    signals = estimator.signals.head(1).assign(steady=0.1)
+    none, few, many = (
+        float(estimator.settle(signals.assign(followed=n))["steady"].iloc[0]) for n in (0, 5, 5000)
+    )
+    assert none == pytest.approx(estimator.usual)
+    assert few > estimator.usual - 0.15
+    assert many < estimator.usual - 0.4
 
 
 def test_only_the_pictures_looked_at_again_are_asked(home: Domain) -> None:
