@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 
+from diagnostics.leakage import NEAR_DUPLICATE_BITS
 from diagnostics.matching import Floats
 from diagnostics.shift import Strings, pooled_components, thin
+
+# (index, index) -> whether two pictures of the pool show the same.
+Alike = Callable[[int, int], bool]
 
 # Frozen first and never picked: this share of the clips, at least MIN_TEST_CLIPS where there are twice as many.
 TEST_SHARE = 0.2
@@ -15,12 +21,14 @@ MIN_TEST_CLIPS = 5
 MAX_TRAINING = 2000
 # Pictures that coverage is averaged over.
 MAX_TARGET = 2000
+# Pool pictures compared with the target at a time, so that memory does not grow with the pool.
+BLOCK = 2000
 COLUMNS = ("rank", "domain", "image", "path", "group", "score", "covered", "novelty", "shown", "reason")
 
 
-def reserve(rng: np.random.Generator, groups: Strings) -> Strings:
+def reserve(groups: Strings, *, seed: int) -> Strings:
     """Clips kept aside as the frozen test set; none where there are too few to spare any."""
-    names = np.unique(groups)
+    rng, names = np.random.default_rng(seed), np.unique(groups)
     if len(names) < 2 * MIN_TEST_CLIPS:
         return names[:0]
     return np.sort(rng.choice(names, max(MIN_TEST_CLIPS, round(TEST_SHARE * len(names))), replace=False))
@@ -32,44 +40,95 @@ def similarity(points: Floats, others: Floats, bandwidth: float) -> Floats:
     return np.exp(-np.maximum(squared, 0) / bandwidth)
 
 
-def herd(target: Floats, have: Floats, pool: Floats, budget: int) -> list[tuple[int, float]]:
+def clip_weights(groups: Strings) -> Floats:
+    """A weight for each picture, (n,), summing to 1, with which every clip counts alike.
+
+    The next recording is one more clip, however long the ones at hand are: weighting by pictures would let one long clip decide what footage looks like.
+    """
+    _, number, size = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1.0 / (len(size) * size[number]))
+
+
+def herd(
+    target: Floats, weights: Floats, have: Floats, pool: Floats, budget: int, *, alike: Alike | None = None
+) -> list[tuple[int, float]]:
     """Greedy MaxHerding (Bae et al., ECCV 2024): each pick adds most to the mean, over the target, of the similarity to its nearest pick.
 
-    target: (n, D), the real world. have: (m, D), training. pool: (k, D), what may be picked. Returns (index into pool, gain) in order.
+    target: (n, D), the real world, with weights (n,). have: (m, D), training. pool: (k, D), what may be picked. alike: (pick, index) -> whether the picture
+    at index shows the same as a pick, so that it is passed over. Returns (index into pool, gain) in order. Gains only fall as more is picked
+    (submodularity), so a candidate is looked at again only when its last known gain leads (Minoux 1978).
     """
     sample = target[:300]
     squared = ((sample[:, None] - sample[None]) ** 2).sum(-1)
     bandwidth = float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0
-    among = similarity(target, pool, bandwidth)
-    covered = similarity(target, have, bandwidth).max(1) if len(have) else np.zeros(len(target))
+    covered = np.zeros(len(target))
+    for start in range(0, len(have), BLOCK):
+        covered = np.maximum(
+            covered, similarity(target, have[start : start + BLOCK], bandwidth).max(1, initial=0)
+        )
+
+    def gains(rows: slice | list[int]) -> Floats:
+        return np.asarray(
+            weights @ np.maximum(similarity(target, pool[rows], bandwidth) - covered[:, None], 0)
+        )
+
+    first = [gains(slice(start, start + BLOCK)) for start in range(0, len(pool), BLOCK)]
+    known = np.concatenate(first) if first else np.zeros(0)
+    # How many picks a gain takes into account.
+    fresh, picks = np.zeros(len(pool), int), list[tuple[int, float]]()
     left = np.ones(len(pool), bool)
-    picks: list[tuple[int, float]] = []
     while len(picks) < budget and left.any():
-        gains = np.where(left, np.maximum(among - covered[:, None], 0).mean(0), -1)
-        index = int(gains.argmax())
-        picks.append((index, float(gains[index])))
-        covered = np.maximum(covered, among[:, index])
+        index = int(np.where(left, known, -1.0).argmax())
+        if fresh[index] < len(picks):
+            known[index], fresh[index] = float(gains([index])[0]), len(picks)
+            continue
         left[index] = False
+        if alike is not None and any(alike(pick, index) for pick, _ in picks):
+            continue
+        picks.append((index, float(known[index])))
+        covered = np.maximum(covered, similarity(target, pool[[index]], bandwidth)[:, 0])
     return picks
 
 
-def rank(
-    pictures: pd.DataFrame, embeddings: Floats, training: Floats, *, budget: int, seed: int
-) -> tuple[pd.DataFrame, Strings]:
-    """Rank real-world pictures for labelling, and name the clips reserved for testing.
+def same_view(fingerprints: Sequence[bytes], groups: Strings) -> Alike:
+    """Whether two pictures of one clip show the same: fingerprints at most NEAR_DUPLICATE_BITS apart."""
+    bits = np.array([list(f) for f in fingerprints], np.uint8)
 
-    pictures: one row a picture with domain, image, path, group, novelty (above 1: outside what home covers) and shown (detections at
-    .25 or above), aligned with embeddings (n, D). training: (m, D). Returns COLUMNS, best first, at most budget rows.
+    def alike(first: int, second: int) -> bool:
+        return bool(
+            groups[first] == groups[second]
+            and int(np.bitwise_count(bits[first] ^ bits[second]).sum()) <= NEAR_DUPLICATE_BITS
+        )
+
+    return alike
+
+
+def rank(
+    pictures: pd.DataFrame,
+    embeddings: Floats,
+    training: Floats,
+    frozen: Strings,
+    *,
+    budget: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Rank real-world pictures for labelling, but for those of the frozen clips.
+
+    pictures: one row a picture with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
+    .25 or above) and, if known, fingerprint, aligned with embeddings (n, D). training: (m, D). Returns COLUMNS, best first, at most budget rows.
     """
     rng = np.random.default_rng(seed)
     kept = training[thin(rng, len(training), MAX_TRAINING)]
     have, target = pooled_components(kept, embeddings) if len(kept) else (kept, embeddings)
     groups = pictures["group"].to_numpy(str)
-    frozen = reserve(rng, groups)
     candidates = np.flatnonzero(~np.isin(groups, frozen))
     # Coverage is measured on a sample of a large pool; what may be picked is all of it.
-    sample = target[rng.permutation(len(target))[:MAX_TARGET]]
-    picks = [(int(candidates[index]), gain) for index, gain in herd(sample, have, target[candidates], budget)]
+    sample = rng.permutation(len(target))[:MAX_TARGET]
+    alike = None
+    if "fingerprint" in pictures:
+        alike = same_view(pictures["fingerprint"].iloc[candidates].tolist(), groups[candidates])
+    chosen = herd(target[sample], clip_weights(groups[sample]), have, target[candidates], budget, alike=alike)
+    picks = [(int(candidates[index]), gain) for index, gain in chosen]
     total = sum(gain for _, gain in picks) or 1.0
     rows = []
     running = 0.0
@@ -90,7 +149,7 @@ def rank(
                 "reason": reason(float(row["novelty"]), int(row["shown"]), str(row["group"]), place),
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS)), frozen
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def reason(novelty: float, shown: int, group: str, place: int) -> str:

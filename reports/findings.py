@@ -431,14 +431,17 @@ def next_pictures(
     pool = []
     for domain in away:
         shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
-        part = domain.pictures[["image", "path", "group"]].assign(
-            domain=domain.name, novelty=novelty[domain.name]
-        )
+        known = [c for c in ("image", "path", "group", "fingerprint") if c in domain.pictures]
+        part = domain.pictures[known].assign(domain=domain.name, novelty=novelty[domain.name])
         pool.append(part.assign(shown=part["image"].map(shown).fillna(0).astype(int)))
-    return acquisition.rank(
-        pd.concat(pool, ignore_index=True),
+    pictures = pd.concat(pool, ignore_index=True)
+    frozen = acquisition.reserve(pictures["group"].to_numpy(str), seed=seed)
+    table = acquisition.rank(
+        pictures,
         np.concatenate([d.embeddings for d in away]),
         training.embeddings,
+        frozen,
         budget=budget,
         seed=seed,
     )
+    return table, frozen

@@ -496,7 +496,8 @@ def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> Non
         }
     )
     training = centres[0] + rng.normal(0, 0.5, (50, 8))
-    table, frozen = acquisition.rank(pictures, target, training, budget=12, seed=0)
+    frozen = acquisition.reserve(pictures["group"].to_numpy(str), seed=0)
+    table = acquisition.rank(pictures, target, training, frozen, budget=12, seed=0)
     cluster = [int(name[1:]) // 30 for name in table["image"]]
     # Training covers the first cluster already: the first three picks are one of each other.
     assert sorted(cluster[:3]) == [1, 2, 3]

@@ -1,0 +1,176 @@
+"""Footage to choose from and footage to be judged on, for `make prove-next`, and the rules by which pictures are chosen.
+
+Overhead recordings of unequal length, as people have them: a few long ones and many short ones, under four conditions. New recordings, all of one
+length, say how well the detector does after it has learned from what was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.rendered import detector
+from datasets.source import open_source
+from datasets.tables import Source
+from datasets.world import DRONE, Clip, Dials, Plan
+from diagnostics import acquisition
+from diagnostics.domain import Domain
+from diagnostics.matching import Ints
+from diagnostics.shift import pooled_components
+from reports.demo import render
+from reports.looks import evenly
+from reports.progress import Reporter
+from train.environment import runs_folder
+
+# Conditions under which recordings are made; each recording is of one of them.
+CONDITIONS = (DRONE, replace(DRONE, light=4), replace(DRONE, soil=4), Dials(pitch=4, height=3, soil=2))
+# Frames of the recordings in the pool: the longest holds a third of all pictures, as a rank-size rule has it.
+LENGTHS = (80, 40, 27, 20, 16, 13, 11, 10, 9, 8, 7, 6, 6, 5, 5, 5)
+TEST_CLIPS, TEST_FRAMES = 24, 5
+# Training pictures that stay in the mix, so that what was learned is not forgotten.
+REPLAY = 48
+# Boxes less sure than this are the tail that any picture has.
+SURE_ENOUGH = 0.05
+
+
+@dataclass(frozen=True)
+class Recordings(Plan):
+    """A plan whose clips differ. recordings: (split, dials, frames) of each."""
+
+    recordings: tuple[tuple[str, Dials, int], ...] = ()
+
+    def clips(self) -> list[tuple[str, str, Clip]]:
+        """(split, name, clip) in order."""
+        return [
+            (
+                split,
+                f"{self.prefix}{number:03d}",
+                Clip((self.seed, number), dials, frames, self.width, self.height),
+            )
+            for number, (split, dials, frames) in enumerate(self.recordings)
+        ]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is chosen from, and what chooses. replay: training pictures that stay. seed: of everything random in it."""
+
+    name: str
+    weights: Path
+    imgsz: int
+    replay: Source
+    pool: Source
+    test: Source
+    seed: int
+
+
+def footage(seed: int) -> Recordings:
+    """The pool as split "train", what judges as "val"."""
+    rng = np.random.default_rng(seed)
+    pool = [("train", CONDITIONS[int(rng.integers(len(CONDITIONS)))], frames) for frames in LENGTHS]
+    test = [("val", CONDITIONS[number % len(CONDITIONS)], TEST_FRAMES) for number in range(TEST_CLIPS)]
+    splits = {"train": (len(pool), 0), "val": (len(test), TEST_FRAMES)}
+    return Recordings(DRONE, splits, seed=seed, prefix="r", recordings=(*pool, *test))
+
+
+def rendered_case(detectors: int, number: int, reporter: Reporter) -> Case:
+    """One world. detectors: the seed that the detectors of `benchmarks.rendered` come from; they take turns."""
+    which = ("good", "second", "third")[number % 3]
+    run, home = detector(which, detectors, reporter)
+    seed = detectors + 1000 + number
+    cache = runs_folder() / "frames"
+    source = open_source(str(render("prove-next", footage(seed), reporter)), cache=cache)
+    training = open_source(str(home), cache=cache)
+    training = training.keep(training.images["split"] == "train")
+    some = evenly(training.images, REPLAY)["image"]
+    return Case(
+        f"world-{seed}",
+        run / "weights" / "best.pt",
+        256,
+        training.keep(training.images["image"].isin(some)),
+        source.keep(source.images["split"] == "train"),
+        source.keep(source.images["split"] == "val"),
+        seed,
+    )
+
+
+def photographs(run: Path, training: str, pool: str, number: int) -> Case:
+    """Real pictures: a run, its training data, and a dataset whose "train" is chosen from and whose "val" judges."""
+    cache = runs_folder() / "frames"
+    away, home = open_source(pool, cache=cache), open_source(training, cache=cache)
+    home = home.keep(home.images["split"] == "train")
+    some = evenly(home.images, REPLAY)["image"]
+    return Case(
+        f"photographs-{number}",
+        run / "weights" / "best.pt",
+        320,
+        home.keep(home.images["image"].isin(some)),
+        away.keep(away.images["split"] == "train"),
+        away.keep(away.images["split"] == "val"),
+        number,
+    )
+
+
+# Pool and training pictures as the detector saw them, and a seed -> every pool picture, first choice first.
+Rule = Callable[[Domain, Domain, int], Ints]
+
+
+def at_random(pool: Domain, training: Domain, seed: int) -> Ints:
+    """Any picture as likely as any other."""
+    return np.random.default_rng(seed).permutation(len(pool.pictures))
+
+
+def by_clip(pool: Domain, training: Domain, seed: int) -> Ints:
+    """Recordings in turn, a random picture of each."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(pool.pictures))
+    groups = pool.pictures["group"].iloc[order]
+    turn = groups.groupby(groups).cumcount().to_numpy()
+    clips = {name: place for place, name in enumerate(rng.permutation(groups.unique()))}
+    return order[np.lexsort((groups.map(clips).to_numpy(), turn))]
+
+
+def k_center(pool: Domain, training: Domain, seed: int) -> Ints:
+    """The picture furthest from all that is in training or was chosen (core-set, Sener and Savarese 2018)."""
+    have, points = pooled_components(training.embeddings, pool.embeddings)
+    distance = np.sqrt(((points[:, None] - have[None]) ** 2).sum(-1)).min(1)
+    order = []
+    for _ in range(len(points)):
+        index = int(distance.argmax())
+        order.append(index)
+        distance = np.minimum(distance, np.sqrt(((points - points[index]) ** 2).sum(-1)))
+        distance[order] = -1
+    return np.array(order)
+
+
+def entropy(pool: Domain, training: Domain, seed: int) -> Ints:
+    """The picture whose boxes are least sure on average: mean binary entropy of their confidences."""
+    boxes = pool.detections[pool.detections["confidence"] >= SURE_ENOUGH]
+    p = np.clip(boxes["confidence"].to_numpy(float), 1e-6, 1 - 1e-6)
+    unsure = (-p * np.log(p) - (1 - p) * np.log(1 - p)).astype(float)
+    mean = boxes.assign(unsure=unsure).groupby("image")["unsure"].mean()
+    score = mean.reindex(pool.pictures["image"]).fillna(0.0).to_numpy(float)
+    return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
+
+
+def ours(pool: Domain, training: Domain, seed: int) -> Ints:
+    """`shiftscope next`, with nothing set aside because what judges is other footage; pictures it passes over come last."""
+    pictures = pool.pictures.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
+    table = acquisition.rank(
+        pictures, pool.embeddings, training.embeddings, np.array([], str), budget=len(pictures), seed=seed
+    )
+    chosen = np.array([pictures.index[pictures["image"] == image][0] for image in table["image"]], int)
+    rest = np.setdiff1d(np.arange(len(pictures)), chosen)
+    return np.concatenate([chosen, rest])
+
+
+RULES: dict[str, Rule] = {
+    "ours": ours,
+    "random": at_random,
+    "random by clip": by_clip,
+    "k-center": k_center,
+    "entropy": entropy,
+}
