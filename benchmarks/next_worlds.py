@@ -97,6 +97,34 @@ def rendered_case(detectors: int, number: int, reporter: Reporter) -> Case:
     )
 
 
+# Candidate sets for one target, by dials: the same footage, labelled or by another rule; half-way there; more of what there is; and what has nothing to do with
+# it (a lens so blurred in the dark that a road is a smear).
+CANDIDATES: dict[str, Dials] = {
+    "same footage": DRONE,
+    "same footage, other labels": replace(DRONE, label_convention=3),
+    "half-way": Dials(pitch=3, height=2),
+    "more of the same": Dials(),
+    "irrelevant": Dials(light=5, blur=5),
+}
+CANDIDATE_CLIPS, TARGET_CLIPS = (10, 6), (12, 6)
+
+
+def candidate_folders(seed: int, reporter: Reporter) -> tuple[str, dict[str, str]]:
+    """Unlabelled footage, and candidate sets by name; every one with roads of its own."""
+    target = render("prove-target", Plan(DRONE, {"val": TARGET_CLIPS}, seed=seed, prefix="t"), reporter)
+    folders = {
+        name: str(
+            render(
+                f"prove-candidate-{number}",
+                Plan(dials, {"train": CANDIDATE_CLIPS}, seed=seed + 1 + number, prefix="c"),
+                reporter,
+            )
+        )
+        for number, (name, dials) in enumerate(CANDIDATES.items())
+    }
+    return str(target), folders
+
+
 def photographs(run: Path, training: str, pool: str, number: int) -> Case:
     """Real pictures: a run, its training data, and a dataset whose "train" is chosen from and whose "val" judges."""
     cache = runs_folder() / "frames"

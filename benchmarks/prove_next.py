@@ -38,9 +38,9 @@ from train.predictions import Settings, Store
 from train.run import file_sha256
 from train.training import Recipe, is_finished, train
 
-BUDGETS = (8, 16, 32, 64)
+BUDGETS = (2, 4, 8, 16, 32)
 # Every detector takes as many steps, however few pictures it was given: what differs is what it sees, not how long.
-STEPS, BATCH = 100, 16
+STEPS, BATCH = 60, 16
 REPLICATES = 2000
 # Real trainings take minutes each.
 PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS = ["ours", "random", "random by clip"], (20, 40, 80)
@@ -329,7 +329,7 @@ def page(results: pd.DataFrame) -> str:
 TEXT = """# Whether the advice on what to add next is good
 
 Written by `make prove-next` on {date}. A detector trained on dashcam pictures goes on learning from overhead pictures that a rule has chosen out of a pool
-of 16 recordings (the longest of 80 pictures, the shortest of 5, four kinds of road and light), beside 48 of its old training pictures, for 100 steps of 16
+of 16 recordings (the longest of 80 pictures, the shortest of 5, four kinds of road and light), beside 48 of its old training pictures, for 60 steps of 16
 pictures each. It is judged on 24 recordings it has never seen. {worlds} worlds of their own, none of which the rule was chosen with; every rule starts from the same
 detector and seed in each. Labels are counted in boxes. Intervals are 95 %, over worlds.
 

@@ -249,6 +249,12 @@ def next_(
         list[str] | None,
         typer.Option(help="SOURCE to pick from; default: the real-world domains. Repeatable."),
     ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A dataset you could add, SOURCE or NAME=SOURCE; ranked by what it covers of the real world. Repeatable."
+        ),
+    ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Pictures to pick.")] = 50,
     group_by: GroupByOption = None,
     imgsz: ImgszOption = None,
@@ -258,13 +264,13 @@ def next_(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank which pictures to label and add next."""
+    """Rank which pictures to label and add next, and which datasets."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.pipeline import Request
-        from reports.ranking import rank_next
+        from reports.ranking import lines, rank_next
 
-        if any((run, weights, in_domain, real_world, pool)):
+        if any((run, weights, in_domain, real_world, pool, candidate)):
             request = Request(
                 run=run,
                 weights=weights,
@@ -281,8 +287,9 @@ def next_(
 
             request = prepare(seed, reporter)
         folder = (out or runs_folder() / "next" / report_name(request)).absolute()
-        result = rank_next(request, several(pool), budget, folder, reporter)
-    reporter.say(f"{len(result['next'])} of {result['pool']} pictures ranked: {folder / 'next.csv'}")
+        result = rank_next(request, several(pool), several(candidate), budget, folder, reporter)
+    for line in lines(result, folder):
+        reporter.say(line)
     if as_json:
         emit(result)
 

@@ -1,45 +1,127 @@
-"""`shiftscope next`: rank a pool of pictures by what they would add to training, and write the list."""
+"""`shiftscope next`: rank a pool of pictures, and datasets one might add, by what they would teach; write the lists and the hand-off."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from datasets.errors import InputError
+from diagnostics.candidates import Candidate, compare
+from diagnostics.domain import Domain
+from diagnostics.label_free import SHOWN
+from diagnostics.shift import Strings
 from reports.atomic import write_text
 from reports.findings import next_pictures, novelties
+from reports.handoff import write_handoff
+from reports.looks import evenly
 from reports.page import inert, write_parquet
-from reports.pipeline import Request, look_at_everything
+from reports.pipeline import Request, Seen, look_at_everything
 from reports.progress import Reporter
 from reports.record import plain
 
+# Of the clips set aside, this many pictures tell AP50 to within ten points or so (docs/proof.md, "A few labels").
+TEST_PICTURES = 50
+
 
 def rank_next(
-    request: Request, pool: tuple[tuple[str | None, str], ...], budget: int, out: Path, reporter: Reporter
+    request: Request,
+    pool: tuple[tuple[str | None, str], ...],
+    candidates: tuple[tuple[str | None, str], ...],
+    budget: int,
+    out: Path,
+    reporter: Reporter,
 ) -> dict[str, Any]:
-    """Rank pool (or, without one, the real-world pictures) and write next.csv, next.parquet and next.json into out. Raises InputError."""
+    """Rank pool (or, without one, the real-world pictures) and candidates; write next.csv, test.csv, candidates.csv and hand-off/ into out.
+
+    Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
+    """
     if request.run is None and request.weights is None:
         raise InputError("ranking compares what the detector sees: give --run DIR or --weights FILE")
-    request = replace(request, real_world=pool or request.real_world)
-    if not request.real_world:
+    if not pool and not request.real_world:
         raise InputError("nothing to rank: give --pool SOURCE or --real-world SOURCE")
-    seen = look_at_everything(request, reporter)
+    if candidates and not request.real_world:
+        raise InputError(
+            "candidate datasets are compared with the footage the detector is for: give --real-world SOURCE"
+        )
+    wanted = len(pool or request.real_world)
+    seen = look_at_everything(
+        replace(
+            request,
+            real_world=(*(pool or request.real_world), *(request.real_world if pool else ()), *candidates),
+        ),
+        reporter,
+    )
     home = next(d for d in seen.domains.values() if d.role == "in_domain")
-    away = [d for d in seen.domains.values() if d.role == "real_world"]
+    training = seen.domains.get("training", home)
+    everything = [d for d in seen.domains.values() if d.role == "real_world"]
+    chosen_from = everything[:wanted]
+    footage = everything[wanted : wanted + len(request.real_world)] if pool else chosen_from
+    offered = everything[len(everything) - len(candidates) :] if candidates else []
     with reporter.stage("rank", "Ranking what to add next"):
         table, reserved = next_pictures(
-            away, seen.domains.get("training", home), novelties(home, away), seed=request.seed, budget=budget
+            chosen_from, training, novelties(home, chosen_from), seed=request.seed, budget=budget
         )
+        compared = compare(offered, footage, training, home, seed=request.seed) if offered else []
+    test = test_pictures(chosen_from, reserved)
     result = {
         "next": plain(table),
         "reserved_test_clips": [str(g) for g in reserved],
+        "test": plain(test),
         "budget": budget,
-        "pool": sum(len(d.pictures) for d in away),
+        "pool": sum(len(d.pictures) for d in chosen_from),
+        "candidates": [asdict(candidate) | {"other_hand": candidate.other_hand} for candidate in compared],
     }
+    write_lists(out, table, test, compared, result)
+    with reporter.stage("write", "Copying the chosen pictures"):
+        result["hand_off"] = str(hand_off(out, table, chosen_from, seen))
+    return result
+
+
+def test_pictures(domains: Sequence[Domain], reserved: Strings) -> pd.DataFrame:
+    """Pictures of the clips set aside, spread over them: domain, image, path, group."""
+    pictures = pd.concat(
+        [d.pictures[["image", "path", "group"]].assign(domain=d.name) for d in domains], ignore_index=True
+    )
+    aside = pictures[pictures["group"].isin(reserved)].reset_index(drop=True)
+    return evenly(aside, TEST_PICTURES)[["domain", "image", "path", "group"]]
+
+
+def write_lists(
+    out: Path, table: pd.DataFrame, test: pd.DataFrame, compared: Sequence[Candidate], result: dict[str, Any]
+) -> None:
+    """The lists as CSV, Parquet and JSON."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "next.csv", table.map(inert).to_csv(index=False))
+    write_text(out / "test.csv", test.map(inert).to_csv(index=False))
+    if compared:
+        frame = pd.DataFrame([asdict(candidate) for candidate in compared])
+        write_text(out / "candidates.csv", frame.map(inert).to_csv(index=False))
     write_parquet(out / "next.parquet", table)
     write_text(out / "next.json", json.dumps(result, indent=1, allow_nan=False))
-    return result
+
+
+def hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], seen: Seen) -> Path:
+    """The chosen pictures with draft labels."""
+    return write_handoff(out / "hand-off", table, domains, seen.classes, SHOWN, seen.run)
+
+
+def lines(result: dict[str, Any], out: Path) -> list[str]:
+    """What to do with it, for people who stay on the terminal."""
+    said = [f"{len(result['next'])} of {result['pool']} pictures ranked: {out / 'next.csv'}"]
+    said += [f"  {c['rank']}. {c['name']}: {c['reason']}" for c in result["candidates"]]
+    aside = len(result["reserved_test_clips"])
+    if aside:
+        said.append(
+            f"First label the {len(result['test'])} pictures in {out / 'test.csv'}: they come from {aside} clips set aside at random, and tell whether "
+            "adding helped. Never train on those clips."
+        )
+    said.append(
+        f"Pictures with the detector's boxes as a draft: {Path(result['hand_off']).parent} (YOLO, coco.json, cvat.xml, label-studio.json). Mend the labels, then: "
+        f"shiftscope train {result['hand_off']} --model BEST.PT"
+    )
+    return said

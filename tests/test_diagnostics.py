@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 
 from benchmarks.simulated import make_domain
 from diagnostics import (
-    acquisition,
     calibration,
     factors,
     label_free,
@@ -479,32 +478,6 @@ def test_a_short_history_has_no_slope_and_a_turned_loss_is_seen() -> None:
     )
     assert turned.best_loss_epoch == pytest.approx(0.4)
     assert turned.loss_rise > 0.5
-
-
-def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(0, 20, (4, 8))
-    target = np.concatenate([c + rng.normal(0, 0.5, (30, 8)) for c in centres])
-    pictures = pd.DataFrame(
-        {
-            "domain": "d",
-            "image": [f"i{n}" for n in range(120)],
-            "path": "p",
-            "group": [f"clip{n % 12}" for n in range(120)],
-            "novelty": 3.0,
-            "shown": 0,
-        }
-    )
-    training = centres[0] + rng.normal(0, 0.5, (50, 8))
-    frozen = acquisition.reserve(pictures["group"].to_numpy(str), seed=0)
-    table = acquisition.rank(pictures, target, training, frozen, budget=12, seed=0)
-    cluster = [int(name[1:]) // 30 for name in table["image"]]
-    # Training covers the first cluster already: the first three picks are one of each other.
-    assert sorted(cluster[:3]) == [1, 2, 3]
-    assert len(frozen) == 5
-    assert not set(table["group"]) & set(frozen)
-    assert table["score"].is_monotonic_decreasing
-    assert table["reason"].str.contains("looks like nothing in training").all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,190 @@
+"""Which of several datasets to add: how much of the footage each would cover that training does not, and whether its labels mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diagnostics.acquisition import MAX_TARGET, MAX_TRAINING, clip_weights, similarity
+from diagnostics.domain import Domain
+from diagnostics.intervals import MIN_GROUPS
+from diagnostics.leakage import NEAR_DUPLICATE_BITS, nearest_fingerprint, unpack
+from diagnostics.matching import Floats, Ints
+from diagnostics.shift import pooled_components, thin
+from diagnostics.wording import percent
+
+# Every dataset is compared at one size, or the largest would win by its size: that of the smallest, within these.
+FEWEST, MOST = 10, 100
+# Random parts of that size, over which coverage is averaged.
+DRAWS = 20
+# Boxes drawn by this factor larger or smaller than at home overlap home's by an IoU of 1 / 1.2 squared, .69: not yet a miss at .5, no longer a match at .75.
+SAME_HAND = 1.2
+MIN_PAIRS = 20
+REPLICATES = 500
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One dataset. pictures, objects, groups: how large it is. covers: share of what the footage shows and training lacks that `compared` of its pictures
+    would cover, with a 95 % interval (over the footage's clips and the draws).
+
+    drawn: how many times as large its boxes are drawn around what the detector finds, against home's, with a 95 % interval; None where too few were found.
+    copies: pictures that are also among the held-out ones. rank: 1 is best. reason: why it stands there.
+    """
+
+    name: str
+    pictures: int
+    objects: int
+    groups: int
+    compared: int
+    covers: float
+    covers_low: float
+    covers_high: float
+    drawn: float | None = None
+    drawn_low: float | None = None
+    drawn_high: float | None = None
+    copies: int = 0
+    rank: int = 0
+    reason: str = ""
+
+    @property
+    def other_hand(self) -> bool:
+        """Whether its boxes are drawn by another rule: the whole interval lies beyond SAME_HAND."""
+        if self.drawn_low is None or self.drawn_high is None:
+            return False
+        return self.drawn_low > SAME_HAND or self.drawn_high < 1 / SAME_HAND
+
+
+def sides(domain: Domain) -> tuple[Floats, Ints]:
+    """Log of object side over detection side where a detection lies on an object, one an object, (n,), and the clip of each."""
+    near = domain.outcomes[
+        (domain.outcomes["nearest_iou"] > 0.1)
+        & (domain.outcomes["partner"] >= 0)
+        & domain.outcomes["outcome"].isin(["hit", "location"])
+    ]
+    near = near.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("partner")
+    own = np.prod(domain.object_arrays.xywh[near["partner"].to_numpy(int), 2:], 1)
+    seen = np.maximum(np.prod(domain.detection_arrays.xywh[near["row"].to_numpy(int), 2:], 1), 1e-9)
+    return np.log(own / seen) / 2, domain.group_numbers[near["image"].to_numpy(int)]
+
+
+def drawn(home: Domain, candidate: Domain, rng: np.random.Generator) -> tuple[float, float, float] | None:
+    """How many times as large boxes are drawn as at home, around what the detector finds, and a 95 % interval by clips; None with fewer than MIN_PAIRS pairs."""
+    medians, spreads = [], []
+    for domain in (candidate, home):
+        if not domain.labelled.any():
+            return None
+        values, clips = sides(domain)
+        names = np.unique(clips)
+        if len(values) < MIN_PAIRS or len(names) < MIN_GROUPS:
+            return None
+        by_clip = [values[clips == name] for name in names]
+        drawn_clips = rng.integers(0, len(names), (REPLICATES, len(names)))
+        medians.append(float(np.median(values)))
+        spreads.append(
+            np.array([np.median(np.concatenate([by_clip[i] for i in row])) for row in drawn_clips])
+        )
+    low, high = np.quantile(spreads[0] - spreads[1], [0.025, 0.975])
+    return float(np.exp(medians[0] - medians[1])), float(np.exp(low)), float(np.exp(high))
+
+
+def copies(candidate: Domain, held_out: Sequence[Domain]) -> int:
+    """Pictures of a candidate that are near-duplicates of held-out ones."""
+    known = [f for domain in held_out for f in domain.pictures["fingerprint"]]
+    if not known or not len(candidate.pictures):
+        return 0
+    _, bits = nearest_fingerprint(unpack(candidate.pictures["fingerprint"].tolist()), unpack(known))
+    return int((bits <= NEAR_DUPLICATE_BITS).sum())
+
+
+def compare(
+    candidates: Sequence[Domain],
+    target: Sequence[Domain],
+    training: Domain,
+    home: Domain,
+    *,
+    seed: int,
+) -> list[Candidate]:
+    """Rank datasets by what they would add, best first. target: the footage, labelled or not. training: what is there already. home: held-out in-domain pictures.
+
+    Datasets whose boxes are drawn by another rule stand behind those whose are not, however well they cover: added as they are, they teach
+    another task. Embeddings are the detector's own, so "covers" means: looks alike to it.
+    """
+    rng = np.random.default_rng(seed)
+    groups = np.concatenate([d.name + "/" + d.pictures["group"].to_numpy(str).astype(object) for d in target])
+    groups = groups.astype(str)
+    footage = np.concatenate([d.embeddings for d in target])
+    sample = np.sort(rng.permutation(len(footage))[:MAX_TARGET])
+    kept = training.embeddings[thin(rng, len(training.embeddings), MAX_TRAINING)]
+    parts = [kept, *(d.embeddings for d in candidates)]
+    others, points = pooled_components(np.concatenate(parts), footage[sample])
+    have, *own = np.split(others, np.cumsum([len(part) for part in parts])[:-1])
+    some = points[:300]
+    squared = ((some[:, None] - some[None]) ** 2).sum(-1)
+    bandwidth = float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0
+    weights, clips = clip_weights(groups[sample]), np.unique(groups[sample], return_inverse=True)[1]
+    covered = similarity(points, have, bandwidth).max(1, initial=0) if len(have) else np.zeros(len(points))
+    size = int(np.clip(min(len(d.pictures) for d in candidates), FEWEST, MOST))
+    found = []
+    for domain, mine in zip(candidates, own, strict=True):
+        near = similarity(points, mine, bandwidth)
+        count = min(size, len(mine))
+        gains = np.array(
+            [
+                np.maximum(near[:, chosen].max(1) - covered, 0)
+                for chosen in (rng.permutation(len(mine))[:count] for _ in range(DRAWS))
+            ]
+        )
+        share, low, high = shares(gains, 1 - covered, weights, clips, rng)
+        hand = drawn(home, domain, rng)
+        found.append(
+            Candidate(
+                domain.name,
+                len(domain.pictures),
+                len(domain.boxes),
+                domain.pictures["group"].nunique(),
+                count,
+                share,
+                low,
+                high,
+                copies=copies(domain, [home]),
+            )
+        )
+        if hand is not None:
+            found[-1] = replace(found[-1], drawn=hand[0], drawn_low=hand[1], drawn_high=hand[2])
+    order = sorted(found, key=lambda c: (c.other_hand, -c.covers, c.name))
+    return [replace(c, rank=place, reason=reason(c)) for place, c in enumerate(order, 1)]
+
+
+def shares(
+    gains: Floats, lacking: Floats, weights: Floats, clips: Ints, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Weighted share of what is lacking (n,) that gains (draws, n) make up, and its 95 % interval over clips and draws."""
+    names = np.unique(clips)
+    gained = np.array([(gains * weights)[:, clips == name].sum(1) for name in names])
+    missing = np.array([(lacking * weights)[clips == name].sum() for name in names])
+    whole = float(gained.mean(1).sum() / max(missing.sum(), 1e-9))
+    rows = rng.integers(0, len(names), (REPLICATES, len(names)))
+    columns = rng.integers(0, gains.shape[0], REPLICATES)
+    replicates = gained[rows, columns[:, None]].sum(1) / np.maximum(missing[rows].sum(1), 1e-9)
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    return whole, float(low), float(high)
+
+
+def reason(candidate: Candidate) -> str:
+    """Where it stands and why, for somebody who never heard of embeddings."""
+    words = (
+        f"{candidate.compared} of its pictures would cover {percent(candidate.covers)} of what the footage shows and training lacks "
+        f"({percent(candidate.covers_low)} to {percent(candidate.covers_high)})"
+    )
+    if candidate.other_hand and candidate.drawn is not None:
+        larger = candidate.drawn > 1
+        factor = candidate.drawn if larger else 1 / candidate.drawn
+        words += f"; its boxes are drawn {factor:.1f} times as {'large' if larger else 'small'} as at home around what the detector finds: redraw them before adding it"
+    elif candidate.drawn is None:
+        words += "; whether its labels mean the same could not be checked"
+    if candidate.copies:
+        words += f"; {candidate.copies} of its pictures are also among the held-out ones: leave those out"
+    return words

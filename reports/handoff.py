@@ -1,0 +1,203 @@
+"""Chosen pictures handed to whoever labels them: copies with the detector's boxes as a first draft, in the formats that annotation tools read.
+
+hand-off/ is a YOLO dataset as it stands: its data.yaml names the old training pictures too, so that training goes on with both once labels are mended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from datasets.errors import InputError
+from datasets.yolo import read_card
+from diagnostics.domain import Domain
+from reports.atomic import write_text
+from train.run import Run
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A chosen picture: its file in the hand-off, size in pixels, whether people labelled it already, and boxes (label, x1, y1, x2, y2, confidence)."""
+
+    file: str
+    width: int
+    height: int
+    labelled: bool
+    boxes: tuple[tuple[int, float, float, float, float, float], ...]
+
+
+def write_handoff(
+    folder: Path,
+    chosen: pd.DataFrame,
+    domains: Sequence[Domain],
+    classes: Sequence[str],
+    confidence: float,
+    run: Run | None,
+) -> Path:
+    """Write chosen pictures (rank, domain, image, path) into folder, replacing what an earlier call left, and return the data.yaml.
+
+    Pictures without labels get the detections at or above confidence as a draft. run: whose data.yaml the new one goes on from, if it is found.
+    """
+    draft = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    for kind in ("images", "labels"):
+        (draft / kind).mkdir(parents=True)
+    by_name = {domain.name: domain for domain in domains}
+    pictures = [drafted(draft, row, by_name[row["domain"]], confidence) for row in chosen.to_dict("records")]
+    write_text(draft / "coco.json", json.dumps(as_coco(pictures, classes), indent=1))
+    write_text(draft / "label-studio.json", json.dumps(as_label_studio(pictures, classes), indent=1))
+    write_text(draft / "label-studio.xml", label_studio_view(classes))
+    write_text(draft / "cvat.xml", as_cvat(pictures, classes))
+    write_text(draft / "data.yaml", yaml.safe_dump(card(folder, classes, run), sort_keys=False))
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+    return folder / "data.yaml"
+
+
+def drafted(folder: Path, row: dict[str, Any], domain: Domain, confidence: float) -> Drafted:
+    """Copy one picture and write its YOLO labels."""
+    picture = domain.pictures[domain.pictures["image"] == row["image"]].iloc[0]
+    original = Path(row["path"])
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", original.stem).strip("._")[:80] or "picture"
+    file = f"{row['rank']:04d}_{stem}{original.suffix.lower()}"
+    shutil.copyfile(original, folder / "images" / file)
+    labelled, width, height = bool(picture["labelled"]), int(picture["width"]), int(picture["height"])
+    table = domain.boxes.assign(confidence=1.0)
+    if not labelled:
+        table = domain.detections[domain.detections["confidence"] >= confidence]
+    mine = table[table["image"] == row["image"]]
+    boxes = tuple(
+        (int(row.label), float(row.x1), float(row.y1), float(row.x2), float(row.y2), float(row.confidence))
+        for row in mine.itertuples()
+    )
+    lines = [
+        f"{label} {(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}\n"
+        for label, x1, y1, x2, y2, _ in boxes
+    ]
+    (folder / "labels" / file).with_suffix(".txt").write_text("".join(lines), encoding="utf-8")
+    return Drafted(file, width, height, labelled, boxes)
+
+
+def card(folder: Path, classes: Sequence[str], run: Run | None) -> dict[str, Any]:
+    """A data.yaml: the run's own training pictures and the chosen ones; validation stays the run's. Without a run, the chosen ones alone."""
+    splits: dict[str, list[str]] = {"train": [], "val": []}
+    if run is not None:
+        try:
+            known = run.data_path()
+            if known.is_dir():
+                known = known / "data.yaml"
+            read = read_card(known).splits
+            splits = {split: [str(path) for path in read.get(split, [])] for split in ("train", "val")}
+        except (InputError, OSError):
+            # Weights alone, or data that has gone elsewhere: the chosen pictures stand for themselves.
+            pass
+    chosen = os.fspath((folder / "images").absolute())
+    content: dict[str, Any] = {"train": [*splits["train"], chosen]}
+    if splits["val"]:
+        content["val"] = splits["val"]
+    return {**content, "names": dict(enumerate(classes))}
+
+
+def as_coco(pictures: Sequence[Drafted], classes: Sequence[str]) -> dict[str, Any]:
+    """COCO json; drafts carry their score."""
+    annotations = [
+        {
+            "id": 0,
+            "image_id": number,
+            "category_id": label + 1,
+            "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "area": round((x2 - x1) * (y2 - y1), 2),
+            "iscrowd": 0,
+            **({} if picture.labelled else {"score": round(sure, 4)}),
+        }
+        for number, picture in enumerate(pictures, 1)
+        for label, x1, y1, x2, y2, sure in picture.boxes
+    ]
+    return {
+        "images": [
+            {"id": number, "file_name": f"images/{p.file}", "width": p.width, "height": p.height}
+            for number, p in enumerate(pictures, 1)
+        ],
+        "annotations": [{**a, "id": number} for number, a in enumerate(annotations, 1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
+    }
+
+
+def as_label_studio(pictures: Sequence[Drafted], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Label Studio tasks with predictions; pictures are served from local storage whose root is the hand-off folder."""
+    tasks = []
+    for picture in pictures:
+        result = [
+            {
+                "id": f"box{number}",
+                "type": "rectanglelabels",
+                "from_name": "label",
+                "to_name": "image",
+                "original_width": picture.width,
+                "original_height": picture.height,
+                "image_rotation": 0,
+                "score": round(sure, 4),
+                "value": {
+                    "x": 100 * x1 / picture.width,
+                    "y": 100 * y1 / picture.height,
+                    "width": 100 * (x2 - x1) / picture.width,
+                    "height": 100 * (y2 - y1) / picture.height,
+                    "rotation": 0,
+                    "rectanglelabels": [classes[label]],
+                },
+            }
+            for number, (label, x1, y1, x2, y2, sure) in enumerate(picture.boxes)
+        ]
+        tasks.append(
+            {
+                "data": {"image": f"/data/local-files/?d=images/{picture.file}"},
+                "predictions": [{"model_version": "shiftscope", "result": result}],
+            }
+        )
+    return tasks
+
+
+def label_studio_view(classes: Sequence[str]) -> str:
+    """The labelling interface that the tasks are written for."""
+    view = ET.Element("View")
+    ET.SubElement(view, "Image", name="image", value="$image")
+    labels = ET.SubElement(view, "RectangleLabels", name="label", toName="image")
+    for name in classes:
+        ET.SubElement(labels, "Label", value=name)
+    return ET.tostring(view, encoding="unicode")
+
+
+def as_cvat(pictures: Sequence[Drafted], classes: Sequence[str]) -> str:
+    """CVAT for images 1.1."""
+    root = ET.Element("annotations")
+    ET.SubElement(root, "version").text = "1.1"
+    for number, picture in enumerate(pictures):
+        image = ET.SubElement(
+            root,
+            "image",
+            id=str(number),
+            name=picture.file,
+            width=str(picture.width),
+            height=str(picture.height),
+        )
+        for label, x1, y1, x2, y2, _ in picture.boxes:
+            corners = {
+                key: f"{value:.2f}"
+                for key, value in zip(("xtl", "ytl", "xbr", "ybr"), (x1, y1, x2, y2), strict=True)
+            }
+            source = "manual" if picture.labelled else "auto"
+            ET.SubElement(
+                image, "box", {"label": classes[label], "source": source, "occluded": "0", **corners}
+            )
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode")

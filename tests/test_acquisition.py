@@ -1,0 +1,193 @@
+"""What to add next: choosing equals the greedy rule written out, clips count alike, copies are passed over, datasets stand in the right order."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.simulated import make_domain
+from diagnostics import acquisition
+from diagnostics.candidates import compare, drawn
+from diagnostics.domain import Domain
+
+
+def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 20, (4, 8))
+    target = np.concatenate([c + rng.normal(0, 0.5, (30, 8)) for c in centres])
+    pictures = pd.DataFrame(
+        {
+            "domain": "d",
+            "image": [f"i{n}" for n in range(120)],
+            "path": "p",
+            "group": [f"clip{n % 12}" for n in range(120)],
+            "novelty": 3.0,
+            "shown": 0,
+        }
+    )
+    training = centres[0] + rng.normal(0, 0.5, (50, 8))
+    frozen = acquisition.reserve(pictures["group"].to_numpy(str), seed=0)
+    table = acquisition.rank(pictures, target, training, frozen, budget=12, seed=0)
+    cluster = [int(name[1:]) // 30 for name in table["image"]]
+    # Training covers the first cluster already: the first three picks are one of each other.
+    assert sorted(cluster[:3]) == [1, 2, 3]
+    assert len(frozen) == 5
+    assert not set(table["group"]) & set(frozen)
+    assert table["score"].is_monotonic_decreasing
+    assert table["reason"].str.contains("looks like nothing in training").all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lazy_choice_is_the_greedy_choice(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target, have, pool = (rng.normal(0, 1, (n, 5)) for n in (60, 7, 45))
+    weights = rng.dirichlet(np.ones(60))
+    picks = acquisition.herd(target, weights, have, pool, 12)
+    squared = ((target[:, None] - target[None]) ** 2).sum(-1)
+    bandwidth = np.median(squared[squared > 0])
+
+    def near(points):
+        return np.exp(-((target[:, None] - points[None]) ** 2).sum(-1) / bandwidth)
+
+    covered, chosen = near(have).max(1), []
+    for _ in range(12):
+        gains = [
+            -1 if k in chosen else weights @ np.maximum(near(pool[[k]])[:, 0] - covered, 0) for k in range(45)
+        ]
+        chosen.append(int(np.argmax(gains)))
+        assert picks[len(chosen) - 1][1] == pytest.approx(max(gains))
+        covered = np.maximum(covered, near(pool[[chosen[-1]]])[:, 0])
+    assert [index for index, _ in picks] == chosen
+
+
+def test_every_clip_weighs_alike() -> None:
+    weights = acquisition.clip_weights(np.array(["a"] * 90 + ["b"] * 9 + ["c"]))
+    assert [weights[:90].sum(), weights[90:99].sum(), weights[99]] == pytest.approx([1 / 3] * 3)
+
+
+def table_of(groups: list[str], **more: object) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "domain": "d",
+            "image": [f"i{n}" for n in range(len(groups))],
+            "path": "p",
+            "group": groups,
+            "novelty": 3.0,
+            "shown": 0,
+            **more,
+        }
+    )
+
+
+def test_one_long_recording_does_not_take_everything() -> None:
+    rng = np.random.default_rng(0)
+    groups = ["long"] * 200 + [f"short{n}" for n in range(8) for _ in range(5)]
+    centres = {name: rng.normal(0, 5, 6) for name in dict.fromkeys(groups)}
+    points = np.array([centres[g] + rng.normal(0, 1, 6) for g in groups])
+    table = acquisition.rank(
+        table_of(groups), points, rng.normal(0, 1, (20, 6)), np.array([], str), budget=9, seed=0
+    )
+    assert table["group"].nunique() == 9
+
+
+def test_a_picture_that_shows_the_same_is_passed_over() -> None:
+    rng = np.random.default_rng(0)
+    views = [rng.bytes(32) for _ in range(4)]
+    # Each view three times in its clip, the noise of a sensor apart; and the first one in another clip.
+    prints = [v[:-1] + bytes([v[-1] ^ bit]) for v in views for bit in (0, 1, 2)] + [views[0]]
+    groups = [f"clip{n // 3 % 2}" for n in range(12)] + ["elsewhere"]
+    table = acquisition.rank(
+        table_of(groups, fingerprint=prints),
+        rng.normal(0, 1, (13, 4)),
+        np.zeros((0, 4)),
+        np.array([], str),
+        budget=13,
+        seed=0,
+    )
+    assert len(table) == 5
+    assert len({int(name[1:]) // 3 for name in table["image"]}) == 5
+
+
+def test_twenty_thousand_pictures_are_ranked_in_seconds() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 1, (20_000, 256)).astype(np.float32)
+    groups = [f"clip{n // 100}" for n in range(20_000)]
+    started = time.process_time()
+    table = acquisition.rank(
+        table_of(groups, fingerprint=[rng.bytes(32) for _ in groups]),
+        points,
+        rng.normal(0, 1, (2_000, 256)).astype(np.float32),
+        np.array([], str),
+        budget=50,
+        seed=0,
+    )
+    assert len(table) == 50
+    assert time.process_time() - started < 40
+
+
+@pytest.fixture(scope="module")
+def home() -> Domain:
+    return make_domain("home", clips=12, frames=6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def training() -> Domain:
+    return make_domain("training", role="training", clips=20, frames=6, seed=2, clip_names="t")
+
+
+def offered(name: str, seed: int, **look: object) -> Domain:
+    options = {"clips": 10, "frames": 6, "clip_names": name, "role": "real_world", **look}
+    return make_domain(name, seed=seed, **options)
+
+
+def test_datasets_stand_by_what_they_cover_and_other_labels_last(home: Domain, training: Domain) -> None:
+    footage = offered("footage", 3, embedding_shift=4.0, labelled=False)
+    found = compare(
+        [
+            offered("irrelevant", 4, embedding_shift=-30.0),
+            offered("other labels", 5, embedding_shift=4.0, label_margin=1.6),
+            offered("half-way", 6, embedding_shift=1.0, clips=40),
+            offered("same", 7, embedding_shift=4.0),
+        ],
+        [footage],
+        training,
+        home,
+        seed=0,
+    )
+    assert [c.name for c in found] == ["same", "half-way", "irrelevant", "other labels"]
+    assert [c.rank for c in found] == [1, 2, 3, 4]
+    same, half, irrelevant, other = found
+    assert same.covers_low > half.covers_high > irrelevant.covers_high
+    assert irrelevant.covers < 0.02
+    assert other.drawn == pytest.approx(1.6, abs=0.1)
+    assert "drawn 1.6 times as large as at home" in other.reason
+    assert not same.other_hand
+    # All are compared at one size, so the larger set does not win by it.
+    assert {c.compared for c in found} == {60}
+
+
+def test_pictures_that_are_held_out_already_are_counted(home: Domain, training: Domain) -> None:
+    mixed = offered("mixed", 8)
+    prints = mixed.pictures["fingerprint"].tolist()
+    prints[:7] = home.pictures["fingerprint"].tolist()[:7]
+    mixed = replace(mixed, pictures=mixed.pictures.assign(fingerprint=prints))
+    found = compare([mixed], [offered("footage", 3, embedding_shift=1.0)], training, home, seed=0)
+    assert found[0].copies == 7
+    assert "7 of its pictures are also among the held-out ones" in found[0].reason
+
+
+def test_labels_of_an_unlabelled_set_are_not_judged(home: Domain) -> None:
+    rng = np.random.default_rng(0)
+    assert drawn(home, offered("bare", 9, labelled=False), rng) is None
+    assert drawn(home, offered("blind", 9, hit_rate=0.0, false_rate=0.0), rng) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_same_hand_is_rarely_taken_for_another(home: Domain, seed: int) -> None:
+    found = drawn(home, offered("same", 100 + seed), np.random.default_rng(seed))
+    assert found is not None
+    assert 0.85 < found[0] < 1.15
