@@ -294,6 +294,22 @@ def next_(
         emit(result)
 
 
+@app.command("forecast")
+def forecast_(
+    curve: Annotated[Path, typer.Argument(help="CSV with the columns labels and ap50, one row a training.")],
+    goal: Annotated[float, typer.Option(min=0.0, max=1.0, help="AP50 to reach, as a fraction such as 0.6.")],
+    as_json: JsonOption = False,
+) -> None:
+    """How many labels an AP50 will take, from what a few sizes gave; a range, or a refusal."""
+    from reports.outlook import answer, line
+
+    found = answer(curve, goal)
+    if as_json:
+        emit(asdict(found))
+    else:
+        sys.stdout.write(line(found) + "\n")
+
+
 @app.command()
 def score(
     ground_truth: Annotated[Path, typer.Option(help="COCO ground truth.")],
