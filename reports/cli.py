@@ -134,6 +134,12 @@ def report(
             help="Show the detector changed in-domain pictures, to read AP50 without labels; default: where footage has none.",
         ),
     ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            help="An earlier run folder or checkpoint to compare with; default: the one this run was trained on from."
+        ),
+    ] = None,
     imgsz: ImgszOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
@@ -169,6 +175,7 @@ def report(
                 batch=batch,
                 conf=conf,
                 label_free=label_free,
+                before=before,
                 seed=seed,
             )
         else:

@@ -14,7 +14,7 @@ from diagnostics.evidence import REJECTED_SHARE, Hypothesis
 from diagnostics.factors import FACTORS
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points
-from reports import experiments, figures, pictures, unlabelled, where
+from reports import before, experiments, figures, pictures, unlabelled, where
 from reports.findings import Findings, statistics_of
 from reports.pipeline import Result
 
@@ -126,6 +126,7 @@ def build_context(
         "slice_figure": where.slice_figure(findings, palette),
         "worst": where.worst(findings),
         "combinations": where.combinations(findings),
+        "before": before.rows(result.changes),
         "errors": error_rows(findings),
         "error_figure": error_figure(findings, palette),
         "sweep": sweep(findings, palette),

@@ -19,6 +19,7 @@ from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit
+from reports.before import Change, changes, open_before
 from reports.findings import Experiments, Findings, find, focus_of
 from reports.looks import Eyes, evenly, footage_squeezed, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
@@ -26,7 +27,7 @@ from train.environment import runs_folder
 from train.history import read_history
 from train.passes import check_classes, describe
 from train.predictions import Predictions, Settings, Store
-from train.run import Run, open_run, open_weights
+from train.run import Run, open_run, open_weights, parent_of
 
 if TYPE_CHECKING:
     from train.forward import Detector
@@ -42,8 +43,8 @@ class Request:
     """What `shiftscope report` was asked for. in_domain and real_world: (name or None, source). predictions: domain name -> COCO results.
 
     slices: attributes of pictures, each a CSV or fiftyone:DATASET. label_free: show the detector changed in-domain pictures, to read AP50 without labels; None
-    where a domain has none. conf: the confidence threshold in use, None for the one that is best
-    in-domain.
+    where a domain has none. before: an earlier run to compare with, None for the one this run went on from, if its lineage names it. conf: the confidence
+    threshold in use, None for the one that is best in-domain.
     """
 
     run: Path | None = None
@@ -59,6 +60,7 @@ class Request:
     batch: int | None = None
     conf: float | None = None
     label_free: bool | None = None
+    before: Path | None = None
     seed: int = 0
 
 
@@ -73,7 +75,10 @@ class Opened:
 
 @dataclass(frozen=True)
 class Result:
-    """What the writers need. ledger: every file of every source, with its domain. rows: label rows not taken as written."""
+    """What the writers need. ledger: every file of every source, with its domain. rows: label rows not taken as written.
+
+    changes: what differs from the run before, by domain.
+    """
 
     request: Request
     run: Run | None
@@ -83,6 +88,7 @@ class Result:
     opened: tuple[Opened, ...]
     ledger: pd.DataFrame
     rows: pd.DataFrame
+    changes: tuple[Change, ...] = ()
 
 
 def in_domain_of(request: Request, run: Run | None) -> tuple[str | None, str]:
@@ -308,6 +314,30 @@ def run_report(request: Request, reporter: Reporter) -> Result:
         seen.opened,
         full_ledger(seen.opened, seen.failures),
         all_rows(seen.opened),
+        compare_with_before(request, seen, (home, *away), reporter),
+    )
+
+
+def compare_with_before(
+    request: Request, seen: Seen, domains: Sequence[Domain], reporter: Reporter
+) -> tuple[Change, ...]:
+    """What differs from the run before; nothing where there is none. Domains whose detections come from elsewhere are left out. Raises InputError."""
+    if seen.run is None:
+        return ()
+    before = open_before(request.before) if request.before is not None else parent_of(seen.run)
+    if before is None:
+        return ()
+    supplied = dict(request.predictions)
+    own = [domain for domain in domains if domain.name not in supplied]
+    return changes(
+        before,
+        seen.classes,
+        own,
+        seen.domains.get("training"),
+        request.imgsz,
+        lambda weights: load_detector(weights, request),
+        reporter,
+        seed=request.seed,
     )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
 from diagnostics.sweep import best, f1_at, summary
+from reports import before
 from reports.experiments import not_run
 from reports.findings import Findings
 from reports.pipeline import Result
@@ -129,6 +130,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
                 "leakage": findings.evidence.leak,
             }
         ),
+        "before": [before.values(change) for change in result.changes],
         "next": plain(findings.next),
         "reserved_test_clips": list(findings.reserved),
         "gallery": gallery_record(findings, app_urls),

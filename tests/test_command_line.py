@@ -87,7 +87,7 @@ def test_debug_shows_where(place: Path) -> None:
 def test_help_names_every_command(place: Path) -> None:
     outcome = run_script("--help", cwd=place)
     assert outcome.code == 0
-    for command in ("report", "train", "next", "score", "triage", "app", "world", "doctor"):
+    for command in ("report", "train", "next", "forecast", "score", "triage", "app", "world", "doctor"):
         assert command in outcome.stdout
         assert run_script(command, "--help", cwd=place).code == 0
 
@@ -224,15 +224,67 @@ def test_one_epoch_alone_says_undertrained(place: Path) -> None:
     assert "after 1 epoch" in outcome.stdout
 
 
-def test_next_ranks_a_pool(place: Path) -> None:
+def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     outcome = run_script(
-        "next", "--run", "run", "--pool", "away", "--budget", "5", "--json", "--out", "picks", cwd=place
+        "next",
+        *(
+            "--run",
+            "run",
+            "--pool",
+            "away",
+            "--real-world",
+            "away",
+            "--budget",
+            "5",
+            "--out",
+            "picks",
+            "--json",
+        ),
+        *("--candidate", "aerial=away", "--candidate", "ground=home/images/val"),
+        cwd=place,
     )
     assert outcome.code == 0, outcome.stderr
     result = json.loads(outcome.stdout)
     assert [p["rank"] for p in result["next"]] == [1, 2, 3, 4, 5]
-    with (place / "picks" / "next.csv").open() as handle:
-        assert len(list(csv.DictReader(handle))) == 5
+    assert [c["rank"] for c in result["candidates"]] == [1, 2]
+    for table, count in (("next.csv", 5), ("candidates.csv", 2)):
+        with (place / "picks" / table).open() as handle:
+            assert len(list(csv.DictReader(handle))) == count
+    assert "Mend the labels, then: shiftscope train" in outcome.stderr
+    # The old training pictures and the chosen ones; what validates stays what it was.
+    from datasets.source import open_source
+
+    mixed = open_source(result["hand_off"], cache=place / "cache")
+    assert mixed.images["split"].value_counts().to_dict() == {"val": 30, "train": 11}
+
+
+def test_candidates_need_footage_to_be_compared_with(place: Path) -> None:
+    outcome = run_script("next", "--run", "run", "--pool", "away", "--candidate", "home", cwd=place)
+    assert outcome.code == 2
+    assert "give --real-world SOURCE" in complaint(outcome)
+
+
+def test_a_report_compares_with_the_run_before(place: Path) -> None:
+    outcome = run_script(
+        *("report", "--run", "run", "--real-world", "away", "--before", "run"),
+        *("--no-fiftyone", "--no-label-free", "--json", "--out", "again"),
+        cwd=place,
+    )
+    assert outcome.code == 0, outcome.stderr
+    found = json.loads(outcome.stdout)["before"]
+    assert [entry["domain"] for entry in found] == ["in-domain", "away"]
+    assert all(entry["difference"] == 0 for entry in found)
+    assert "Against the run before" in (place / "again" / "report.html").read_text()
+
+
+def test_forecast_answers_or_refuses(place: Path) -> None:
+    rows = [f"{n},{0.7 - 1.2 * n**-0.5:.4f}" for n in (20, 40, 80, 160, 320)]
+    (place / "curve.csv").write_text("\n".join(["labels,ap50", *rows]))
+    reached = run_script("forecast", "curve.csv", "--goal", "0.5", cwd=place)
+    assert reached.stdout == "AP50 .50 was reached with 40 labels.\n"
+    wrong = run_script("forecast", "run/args.yaml", "--goal", "0.5", cwd=place)
+    assert wrong.code == 2
+    assert "lacks the columns labels, ap50" in complaint(wrong)
 
 
 def test_world_renders_what_its_dials_say(tmp_path: Path) -> None:

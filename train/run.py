@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from datasets.errors import InputError
 from datasets.yolo import parse_yaml
 from train.history import read_history
 
+# What our own training writes beside Ultralytics' files: where a run came from.
+LINEAGE = "shiftscope.json"
+
 
 @dataclass(frozen=True)
 class Run:
     """weights: checkpoint. sha256: of the checkpoint. imgsz: training size in pixels, None if unknown. data: the run's data.yaml as written.
 
-    history: see `read_history`; empty when the run has none.
+    history: see `read_history`; empty when the run has none. lineage: what `train.training` wrote about it; empty for other runs.
     """
 
     folder: Path | None
@@ -28,6 +32,7 @@ class Run:
     data: str | None
     history: pd.DataFrame
     arguments: dict[str, Any]
+    lineage: dict[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -101,7 +106,29 @@ def open_run(folder: Path) -> Run:
         str(data) if data else None,
         history,
         arguments,
+        read_lineage(folder / LINEAGE),
     )
+
+
+def read_lineage(path: Path) -> dict[str, Any]:
+    """What a run says of where it came from; empty where it says nothing that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def parent_of(run: Run) -> Run | None:
+    """The run that this one went on from, if it still lies where it was and holds the same weights."""
+    place = run.lineage.get("parent")
+    if not isinstance(place, str) or not Path(place).is_file():
+        return None
+    folder = Path(place).parent.parent
+    parent = open_weights(Path(place), None)
+    if parent.sha256 != run.lineage.get("model_sha256") or parent.sha256 == run.sha256:
+        return None
+    return open_run(folder) if (folder / "args.yaml").is_file() else parent
 
 
 def open_weights(weights: Path, history: Path | None) -> Run:

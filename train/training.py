@@ -19,11 +19,10 @@ from datasets.errors import InputError
 from datasets.tables import Source
 from train.history import read_history
 from train.passes import available_cores
-from train.run import file_sha256
+from train.run import LINEAGE, file_sha256
 from train.staging import stage
 
 ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
-LINEAGE = "shiftscope.json"
 # Our copy of last.pt. Ultralytics writes its own in place, and a kill in that moment leaves half a file.
 CHECKPOINT = "resume.pt"
 
@@ -119,6 +118,8 @@ def train(
     lineage = {
         "source": source.spec,
         "model": recipe.model.name,
+        # A checkpoint is the run before: reports compare with it.
+        "parent": str(recipe.model.absolute()) if recipe.model.suffix == ".pt" else None,
         "model_sha256": file_sha256(recipe.model),
         "seed": recipe.seed,
         "epochs": recipe.epochs,

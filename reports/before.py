@@ -1,0 +1,141 @@
+"""The run before on the same pictures: what did adding data change, and is it more than chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diagnostics.comparison import Comparison, compare
+from diagnostics.domain import Domain, detections_of
+from diagnostics.leakage import NEAR_DUPLICATE_BITS, nearest_fingerprint, unpack
+from diagnostics.wording import count, fraction, points
+from reports.looks import predict_folder
+from reports.progress import Reporter
+from train.passes import check_classes
+from train.predictions import Settings, Store
+from train.run import Run, open_run, open_weights
+
+if TYPE_CHECKING:
+    from train.forward import Detector
+
+# By how far AP50 must differ to be called a change: what people act on.
+WORTH_IT = 0.02
+
+
+@dataclass(frozen=True)
+class Change:
+    """AP50 of a domain now (first) and before (second). trained_on: its pictures that are left out because training shows them by now."""
+
+    domain: str
+    before: str
+    pictures: int
+    trained_on: int
+    comparison: Comparison
+
+
+def open_before(place: Path) -> Run:
+    """A run folder or a checkpoint. Raises InputError."""
+    return open_weights(place, None) if place.is_file() else open_run(place)
+
+
+def changes(
+    before: Run,
+    detector_classes: Sequence[str],
+    domains: Sequence[Domain],
+    training: Domain | None,
+    imgsz: int | None,
+    load: Callable[[Path], Detector],
+    reporter: Reporter,
+    *,
+    seed: int,
+) -> tuple[Change, ...]:
+    """Look at every labelled domain with the run before, at imgsz or else its own image size, and compare. load: weights -> detector.
+
+    Raises InputError when its classes differ.
+    """
+    earlier = load(before.weights)
+    check_classes(detector_classes, earlier.classes, str(before.weights))
+    own = Settings(imgsz=imgsz or before.imgsz or earlier.imgsz)
+    name = before.folder.name if before.folder else before.weights.name
+    found = []
+    for domain in domains:
+        if not domain.labelled.any():
+            continue
+        part, left_out = unseen(domain, training)
+        if not len(part.boxes):
+            continue
+        store = Store(predict_folder(own, before.sha256))
+        title = f"Looking at {domain.name} with {name}"
+        with reporter.stage("before", title, len(part.labelled_pictures)) as tick:
+            then = earlier.predict(part.labelled_pictures, own, store, tick=tick).detections
+        result = compare(
+            part.object_arrays,
+            part.detection_arrays,
+            detections_of(then, part.labelled_pictures["image"]),
+            part.group_numbers,
+            n_classes=len(part.classes),
+            seed=seed,
+        )
+        found.append(Change(domain.name, name, len(part.labelled_pictures), left_out, result))
+    return tuple(found)
+
+
+def unseen(domain: Domain, training: Domain | None) -> tuple[Domain, int]:
+    """The domain without pictures that training shows, and how many those are: on them the new run would be asked what it was told."""
+    if training is None or not len(training.pictures):
+        return domain, 0
+    known, asked = (unpack(d.pictures["fingerprint"].tolist()) for d in (training, domain))
+    _, bits = nearest_fingerprint(asked, known)
+    told = bits <= NEAR_DUPLICATE_BITS
+    return domain.subset(domain.pictures["image"][~told]), int(told.sum())
+
+
+def sentence(change: Change) -> str:
+    """What came of it, in one sentence."""
+    c = change.comparison
+    moved = f"AP50 {fraction(c.second)} before, {fraction(c.first)} now, {points(abs(c.difference))} {'more' if c.difference >= 0 else 'less'}"
+    low, high = c.interval.low, c.interval.high
+    if low is not None and high is not None:
+        moved += f" (95 % interval {100 * low:+.0f} to {100 * high:+.0f} points)"
+    if c.p is None or low is None or high is None:
+        verdict = f"whether that is chance cannot be told: {c.note or c.interval.note}"
+    elif c.p <= 0.05 and c.difference >= WORTH_IT:
+        verdict = "what was changed helped here"
+    elif c.p <= 0.05 and c.difference <= -WORTH_IT:
+        verdict = "what was changed did harm here"
+    elif high < WORTH_IT and low > -WORTH_IT:
+        verdict = "what was changed made no difference here"
+    else:
+        verdict = "chance would do as much: label more clips of it to tell"
+    left = (
+        f" {count(change.trained_on, 'picture')} of it that training shows by now {'is' if change.trained_on == 1 else 'are'} left out."
+        if change.trained_on
+        else ""
+    )
+    return f"{moved}; {verdict}.{left}"
+
+
+def rows(found: Sequence[Change]) -> list[dict[str, Any]]:
+    """For the page: domain and sentence."""
+    return [{"domain": change.domain, "before": change.before, "words": sentence(change)} for change in found]
+
+
+def values(change: Change) -> dict[str, Any]:
+    """For report.json."""
+    c = change.comparison
+    return {
+        "domain": change.domain,
+        "before": change.before,
+        "pictures": change.pictures,
+        "trained_on": change.trained_on,
+        "ap50": c.first,
+        "ap50_before": c.second,
+        "difference": c.difference if np.isfinite(c.difference) else None,
+        "interval": [c.interval.low, c.interval.high],
+        "p": c.p,
+        "note": c.note or c.interval.note,
+    }
