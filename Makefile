@@ -9,7 +9,7 @@ READY := .venv/.ready
 .PHONY: help
 help: ## Print what can be made
 	@printf 'Shiftscope: why a detector fails on real footage, and what to add next.\n\n'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@printf '\nExamples:\n  make report\n  make report RUN=runs/train/mine REAL=overhead/,flight.mp4\n  make app\n'
 
 .PHONY: setup
@@ -49,6 +49,10 @@ bench: $(READY) ## Time the measuring core against other evaluators; writes docs
 .PHONY: prove
 prove: $(READY) ## Measure how often the diagnosis is right; writes docs/proof.md
 	@$(PYTHON) -m benchmarks.prove $(ARGS)
+
+.PHONY: prove-next
+prove-next: $(READY) ## Measure by retraining whether the advice on what to add is good; writes docs/next.md
+	@$(PYTHON) -m benchmarks.prove_next $(ARGS)
 
 .PHONY: lock
 lock: $(READY) ## Resolve requirements.lock anew

@@ -23,10 +23,14 @@ import pandas as pd
 import typer
 
 from benchmarks import rendered
-from benchmarks.next_worlds import RULES, Case, photographs, rendered_case
+from benchmarks.next_worlds import RULES, Case, candidate_folders, photographs, rendered_case
+from datasets.source import open_source
 from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, Source, concatenate
+from diagnostics.candidates import compare
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
+from diagnostics.forecast import forecast
+from diagnostics.intervals import wilson
 from diagnostics.matching import Floats
 from reports.looks import predict_folder
 from reports.pipeline import Opened, assemble
@@ -242,8 +246,71 @@ def summary(results: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def candidate_ranks(detectors: int, count: int, reporter: Reporter) -> pd.DataFrame:
+    """world, rank, name, covers, drawn, other_hand: candidate sets ranked for unlabelled footage, in worlds of their own."""
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        base = rendered_case(detectors, number % 3, reporter)
+        _, home = rendered.detector(("good", "second", "third")[number % 3], detectors, reporter)
+        cache = runs_folder() / "frames"
+        source = open_source(str(home), cache=cache)
+        held_out = look(base, base.weights, source.keep(source.images["split"] == "val"), "in_domain")
+        training = look(base, base.weights, source.keep(source.images["split"] == "train"), "training")
+        target, folders = candidate_folders(detectors + 5000 + 20 * number, reporter)
+        footage = look(base, base.weights, open_source(target, cache=cache), "real_world")
+        offered = [
+            replace(look(base, base.weights, open_source(folder, cache=cache), "real_world"), name=name)
+            for name, folder in folders.items()
+        ]
+        for found in compare(offered, [footage], training, held_out, seed=number):
+            rows.append(
+                {
+                    "world": number,
+                    "rank": found.rank,
+                    "name": found.name,
+                    "covers": found.covers,
+                    "drawn": found.drawn,
+                    "other_hand": found.other_hand,
+                }
+            )
+        reporter.say(
+            f"  candidates, world {number + 1} of {count}: {', '.join(r['name'] for r in rows if r['world'] == number)}"
+        )
+    return pd.DataFrame(rows)
+
+
+def forecasts(results: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
+    """case, rule, needed, low, high, note: the last size's score as the goal, and how many boxes the sizes before it say that takes.
+
+    Curves whose last size is no better than an earlier one are left out: their goal stood there already.
+    """
+    rows = []
+    for case in sorted(results["case"].unique()):
+        for rule in rules:
+            mine = results[(results["case"] == case) & (results["rule"] == rule)].sort_values("pictures")
+            *before, last = mine.itertuples()
+            goal = float(last.ap50)
+            if goal <= max(float(row.ap50) for row in before):
+                continue
+            found = forecast(
+                np.array([row.boxes for row in before], float), np.array([row.ap50 for row in before]), goal
+            )
+            rows.append(
+                {
+                    "case": case,
+                    "rule": rule,
+                    "needed": int(last.boxes),
+                    "middle": found.middle,
+                    "low": found.low,
+                    "note": found.note,
+                }
+            )
+    return pd.DataFrame(rows, columns=["case", "rule", "needed", "middle", "low", "note"])
+
+
 def main(
     worlds: Annotated[int, typer.Option(help="Rendered worlds.")] = 6,
+    candidates: Annotated[int, typer.Option(help="Worlds in which datasets are ranked.")] = 10,
     *,
     development: Annotated[bool, typer.Option(help="Use the seeds the rules were chosen with.")] = False,
     run_folder: Annotated[
@@ -257,8 +324,9 @@ def main(
 ) -> None:
     """Retrain, judge, print and write the tables."""
     reporter, kept = Reporter(), runs_folder() / "prove-next" / "results.parquet"
+    ranked = kept.with_name("candidates.parquet")
     if tables:
-        results = pd.read_parquet(kept)
+        results, offers = pd.read_parquet(kept), pd.read_parquet(ranked)
     else:
         first = rendered.DEVELOPMENT if development else rendered.REPORTED
         cases = [rendered_case(first, number, reporter) for number in range(worlds)]
@@ -268,7 +336,9 @@ def main(
             results = pd.concat([results, run(real, PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS)], ignore_index=True)
         kept.parent.mkdir(parents=True, exist_ok=True)
         results.to_parquet(kept)
-    text = page(results)
+        offers = candidate_ranks(first, candidates, reporter)
+        offers.to_parquet(ranked)
+    text = page(results, offers)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
@@ -307,7 +377,58 @@ def curves_of(results: pd.DataFrame, rules: Sequence[str]) -> str:
     return "\n".join([head, "|---" * (len(budgets) + 2) + "|", *rows])
 
 
-def page(results: pd.DataFrame) -> str:
+def share(hits: int, total: int) -> str:
+    """A share with its Wilson interval."""
+    low, high = wilson(hits, total)
+    return f"{hits} of {total} ({low:.2f} to {high:.2f})"
+
+
+def candidates_part(offers: pd.DataFrame) -> str:
+    """The part about datasets."""
+    places = pd.crosstab(offers["name"], offers["rank"])
+    names = offers.groupby("name")["rank"].mean().sort_values().index
+    ranks = sorted(offers["rank"].unique())
+    lines = [
+        f"| {name} | "
+        + " | ".join(str(places.loc[name].get(rank, 0) or "") for rank in ranks)
+        + f" | {offers.loc[offers['name'] == name, 'covers'].median():.2f} | {offers.loc[offers['name'] == name, 'drawn'].median():.2f} |"
+        for name in names
+    ]
+    total = offers["world"].nunique()
+    first = offers[offers["rank"] == 1]["name"]
+    beside = int((offers.loc[offers["name"] == "irrelevant", "rank"] <= 2).sum())
+    flagged = offers.groupby("name")["other_hand"].sum()
+    return CANDIDATES_TEXT.format(
+        total=total,
+        right=share(int((first == "same footage").sum()), total),
+        beside=beside,
+        flagged=share(int(flagged["same footage, other labels"]), total),
+        falsely=share(int(flagged.drop("same footage, other labels").sum()), total * (len(flagged) - 1)),
+        head="| dataset | "
+        + " | ".join(f"place {rank}" for rank in ranks)
+        + " | covers (median) | boxes drawn (median) |",
+        line="|---" * (len(ranks) + 3) + "|",
+        rows="\n".join(lines),
+    )
+
+
+def forecast_part(results: pd.DataFrame) -> str:
+    """The part about how many labels."""
+    found = forecasts(results, list(RULES))
+    promised = found[found["middle"].notna()]
+    off = np.abs(np.log2(promised["middle"].to_numpy(float) / promised["needed"].to_numpy(float)))
+    open_ = found[found["middle"].isna() & found["low"].notna()]
+    return FORECAST_TEXT.format(
+        curves=len(found),
+        promised=len(promised),
+        within=share(int((off <= 1).sum()), len(promised)) if len(promised) else "none",
+        open=len(open_),
+        held=share(int((open_["low"] <= open_["needed"]).sum()), len(open_)) if len(open_) else "none",
+        refused=int((found["middle"].isna() & found["low"].isna()).sum()),
+    )
+
+
+def page(results: pd.DataFrame, offers: pd.DataFrame) -> str:
     """docs/next.md."""
     photo = results["case"].str.startswith("photographs")
     worlds = results[~photo]
@@ -323,7 +444,7 @@ def page(results: pd.DataFrame) -> str:
             table=table_of(results[photo], PHOTOGRAPH_RULES),
             curves=curves_of(results[photo], PHOTOGRAPH_RULES),
         )
-    return text
+    return text + candidates_part(offers) + forecast_part(worlds)
 
 
 TEXT = """# Whether the advice on what to add next is good
@@ -347,6 +468,23 @@ The same with real pictures: a detector trained on pictures from the ground goes
 {table}
 
 {curves}
+"""
+CANDIDATES_TEXT = """
+## Which dataset to add
+
+{total} worlds: unlabelled footage from a drone, and five datasets on roads of their own: the same kind of footage; the same, with boxes drawn half as large again and
+puddles labelled as potholes; from half-way up; more pictures from the car; and dark, smeared ones. The same footage stands first in **{right}**; the smeared
+pictures stand among the first two in **{beside}** of {total}. Other labels are noticed in {flagged}, and seen where there are none in {falsely} datasets.
+
+{head}
+{line}
+{rows}
+"""
+FORECAST_TEXT = """
+## How many labels
+
+Of every curve above, the sizes but the last say how many boxes the last one's AP50 would take. Of {curves} curves that still rose at the end, {promised} were answered with a
+range, whose middle is within a factor of two of the truth in **{within}**; {open} with a lower end only, which holds in {held}; {refused} were refused.
 """
 
 if __name__ == "__main__":

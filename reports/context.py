@@ -506,8 +506,10 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
     return {
         "map": Markup(
             figures.embedding(
-                "Embedding map: first two principal components of all pictures, coloured by domain",
-                findings.map,
+                "Embedding map: first two principal components of all pictures, coloured by domain; rings are the pictures to add next",
+                findings.map.merge(
+                    findings.next[["domain", "image", "rank"]], on=["domain", "image"], how="left"
+                ),
                 palette,
             )
         )
@@ -655,7 +657,9 @@ def card_context(
 
 
 def next_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The ranked list with small pictures."""
+    """The ranked list with small pictures, each beside the training picture most like it."""
+    known = findings.training or findings.home
+    path_of = dict(zip(known.pictures["image"], known.pictures["path"], strict=True))
     return [
         {
             "rank": r["rank"],
@@ -665,6 +669,10 @@ def next_rows(findings: Findings) -> list[dict[str, Any]]:
             "labels": labels_words(findings, r["domain"], r["image"]),
             "covered": percent(r["covered"]),
             "src": pictures.crop(r["path"], None, "", side=pictures.SMALL_SIDE),
+            "nearest": short(r["nearest"]),
+            "nearest_src": pictures.crop(path_of[r["nearest"]], None, "", side=pictures.SMALL_SIDE)
+            if r["nearest"] in path_of
+            else None,
         }
         for r in findings.next.to_dict("records")
     ]

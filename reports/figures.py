@@ -203,11 +203,22 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 @themed
 def embedding(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """First two principal components of the picture embeddings; columns x, y, domain."""
+    """First two principal components of the picture embeddings; columns x, y, domain, and rank where a picture is to be added next."""
     figure, axes = plt.subplots(figsize=(6.0, 3.9))
     sns.scatterplot(
         table, x="x", y="y", hue="domain", palette=palette, s=16, alpha=0.65, linewidth=0, ax=axes
     )
+    picks = table[table["rank"].notna()]
+    axes.scatter(
+        picks["x"],
+        picks["y"],
+        s=42,
+        facecolors="none",
+        edgecolors="#222222",
+        linewidths=0.8,
+        label="add next",
+    )
+    axes.legend()
     axes.set(xlabel="first component", ylabel="second component", xticks=[], yticks=[])
     tidy_legend(axes)
     return figure

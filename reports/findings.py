@@ -315,7 +315,7 @@ def find(
     picks, reserved = (
         next_pictures(away, training or home, novelty, seed=seed)
         if embedded and away
-        else (pd.DataFrame(columns=list(acquisition.COLUMNS)), np.array([], str))
+        else (pd.DataFrame(columns=[*acquisition.COLUMNS, "nearest"]), np.array([], str))
     )
     return Findings(
         home=home,
@@ -427,7 +427,7 @@ def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
 def next_pictures(
     away: Sequence[Domain], training: Domain, novelty: dict[str, Floats], *, seed: int, budget: int = BUDGET
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rank the real world's own pictures for labelling."""
+    """Rank the real world's own pictures for labelling, each with the training picture most like it (nearest), and name the clips set aside."""
     pool = []
     for domain in away:
         shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
@@ -444,4 +444,14 @@ def next_pictures(
         budget=budget,
         seed=seed,
     )
+    nearest = gallery.Nearest(training)
+    vectors = {
+        (domain.name, image): vector
+        for domain in away
+        for image, vector in zip(domain.pictures["image"], domain.embeddings, strict=True)
+    }
+    table["nearest"] = [
+        next((str(n["image"]) for n in nearest.to_picture(vectors[row.domain, row.image], count=1)), "")
+        for row in table.itertuples()
+    ]
     return table, frozen
