@@ -30,6 +30,7 @@ CONDITIONS = (DRONE, replace(DRONE, light=4), replace(DRONE, soil=4), Dials(pitc
 # Frames of the recordings in the pool: the longest holds a third of all pictures, as a rank-size rule has it.
 LENGTHS = (80, 40, 27, 20, 16, 13, 11, 10, 9, 8, 7, 6, 6, 5, 5, 5)
 TEST_CLIPS, TEST_FRAMES = 24, 5
+TARGET_OF_POOL = 12
 # Training pictures that stay in the mix, so that what was learned is not forgotten.
 REPLAY = 48
 # Boxes less sure than this are the tail that any picture has.
@@ -56,7 +57,9 @@ class Recordings(Plan):
 
 @dataclass(frozen=True)
 class Case:
-    """What is chosen from, and what chooses. replay: training pictures that stay. seed: of everything random in it."""
+    """What is chosen from, and what chooses. replay: training pictures that stay. target: unlabelled footage of the kind that judges, None where the pool is
+    that. seed: of everything random in it.
+    """
 
     name: str
     weights: Path
@@ -64,35 +67,43 @@ class Case:
     replay: Source
     pool: Source
     test: Source
+    target: Source | None
     seed: int
 
 
-def footage(seed: int) -> Recordings:
-    """The pool as split "train", what judges as "val"."""
+def footage(seed: int, *, mixed: bool) -> Recordings:
+    """The pool as split "train", what judges as "val", unlabelled footage as "test". mixed: every other recording of the pool is from a car, on average."""
     rng = np.random.default_rng(seed)
-    pool = [("train", CONDITIONS[int(rng.integers(len(CONDITIONS)))], frames) for frames in LENGTHS]
+    above = [CONDITIONS[int(rng.integers(len(CONDITIONS)))] for _ in LENGTHS]
+    from_car = rng.random(len(LENGTHS)) < 0.5
+    pool = [
+        ("train", replace(dials, pitch=0, height=0) if mixed and car else dials, frames)
+        for dials, car, frames in zip(above, from_car, LENGTHS, strict=True)
+    ]
     test = [("val", CONDITIONS[number % len(CONDITIONS)], TEST_FRAMES) for number in range(TEST_CLIPS)]
-    splits = {"train": (len(pool), 0), "val": (len(test), TEST_FRAMES)}
-    return Recordings(DRONE, splits, seed=seed, prefix="r", recordings=(*pool, *test))
+    target = [("test", CONDITIONS[number % len(CONDITIONS)], TEST_FRAMES) for number in range(TARGET_OF_POOL)]
+    splits = {"train": (len(pool), 0), "val": (len(test), TEST_FRAMES), "test": (len(target), TEST_FRAMES)}
+    return Recordings(DRONE, splits, seed=seed, prefix="r", recordings=(*pool, *test, *target))
 
 
-def rendered_case(detectors: int, number: int, reporter: Reporter) -> Case:
-    """One world. detectors: the seed that the detectors of `benchmarks.rendered` come from; they take turns."""
+def rendered_case(detectors: int, number: int, reporter: Reporter, *, mixed: bool) -> Case:
+    """One world. mixed: see `footage`; without it the pool is the footage. detectors: the seed that the detectors of `benchmarks.rendered` come from; they take turns."""
     which = ("good", "second", "third")[number % 3]
     run, home = detector(which, detectors, reporter)
     seed = detectors + 1000 + number
     cache = runs_folder() / "frames"
-    source = open_source(str(render("prove-next", footage(seed), reporter)), cache=cache)
+    source = open_source(str(render("prove-next", footage(seed, mixed=mixed), reporter)), cache=cache)
     training = open_source(str(home), cache=cache)
     training = training.keep(training.images["split"] == "train")
     some = evenly(training.images, REPLAY)["image"]
     return Case(
-        f"world-{seed}",
+        f"{'mixed' if mixed else 'footage'}-{seed}",
         run / "weights" / "best.pt",
         256,
         training.keep(training.images["image"].isin(some)),
         source.keep(source.images["split"] == "train"),
         source.keep(source.images["split"] == "val"),
+        source.keep(source.images["split"] == "test") if mixed else None,
         seed,
     )
 
@@ -138,20 +149,21 @@ def photographs(run: Path, training: str, pool: str, number: int) -> Case:
         home.keep(home.images["image"].isin(some)),
         away.keep(away.images["split"] == "train"),
         away.keep(away.images["split"] == "val"),
+        None,
         number,
     )
 
 
-# Pool and training pictures as the detector saw them, and a seed -> every pool picture, first choice first.
-Rule = Callable[[Domain, Domain, int], Ints]
+# Pool, training pictures and unlabelled footage (None: the pool is that) as the detector saw them, and a seed -> every pool picture, first choice first.
+Rule = Callable[[Domain, Domain, Domain | None, int], Ints]
 
 
-def at_random(pool: Domain, training: Domain, seed: int) -> Ints:
+def at_random(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
     """Any picture as likely as any other."""
     return np.random.default_rng(seed).permutation(len(pool.pictures))
 
 
-def by_clip(pool: Domain, training: Domain, seed: int) -> Ints:
+def by_clip(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
     """Recordings in turn, a random picture of each."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pool.pictures))
@@ -161,7 +173,7 @@ def by_clip(pool: Domain, training: Domain, seed: int) -> Ints:
     return order[np.lexsort((groups.map(clips).to_numpy(), turn))]
 
 
-def k_center(pool: Domain, training: Domain, seed: int) -> Ints:
+def k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
     """The picture furthest from all that is in training or was chosen (core-set, Sener and Savarese 2018)."""
     have, points = pooled_components(training.embeddings, pool.embeddings)
     distance = np.sqrt(((points[:, None] - have[None]) ** 2).sum(-1)).min(1)
@@ -174,7 +186,7 @@ def k_center(pool: Domain, training: Domain, seed: int) -> Ints:
     return np.array(order)
 
 
-def entropy(pool: Domain, training: Domain, seed: int) -> Ints:
+def entropy(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
     """The picture whose boxes are least sure on average: mean binary entropy of their confidences."""
     boxes = pool.detections[pool.detections["confidence"] >= SURE_ENOUGH]
     p = np.clip(boxes["confidence"].to_numpy(float), 1e-6, 1 - 1e-6)
@@ -184,11 +196,17 @@ def entropy(pool: Domain, training: Domain, seed: int) -> Ints:
     return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
 
 
-def ours(pool: Domain, training: Domain, seed: int) -> Ints:
+def ours(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
     """`shiftscope next`, with nothing set aside because what judges is other footage; pictures it passes over come last."""
     pictures = pool.pictures.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
     table = acquisition.rank(
-        pictures, pool.embeddings, training.embeddings, np.array([], str), budget=len(pictures), seed=seed
+        pictures,
+        pool.embeddings,
+        training.embeddings,
+        np.ones(len(pictures), bool),
+        target=None if target is None else acquisition.footage([target]),
+        budget=len(pictures),
+        seed=seed,
     )
     chosen = np.array([pictures.index[pictures["image"] == image][0] for image in table["image"]], int)
     rest = np.setdiff1d(np.arange(len(pictures)), chosen)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from diagnostics.domain import Domain
 from diagnostics.leakage import NEAR_DUPLICATE_BITS
-from diagnostics.matching import Floats
+from diagnostics.matching import Bools, Floats
 from diagnostics.shift import Strings, pooled_components, thin
 
 # (index, index) -> whether two pictures of the pool show the same.
@@ -38,6 +39,12 @@ def similarity(points: Floats, others: Floats, bandwidth: float) -> Floats:
     """Gaussian similarity (n, m) of two sets of points."""
     squared = (points**2).sum(1)[:, None] + (others**2).sum(1)[None, :] - 2 * points @ others.T
     return np.exp(-np.maximum(squared, 0) / bandwidth)
+
+
+def footage(domains: Sequence[Domain]) -> tuple[Floats, Strings]:
+    """Embeddings of all pictures, (n, D), and the clip of each, (n,); clips of different domains are different clips."""
+    groups = [f"{domain.name}/{group}" for domain in domains for group in domain.pictures["group"]]
+    return np.concatenate([domain.embeddings for domain in domains]), np.array(groups, str)
 
 
 def clip_weights(groups: Strings) -> Floats:
@@ -107,27 +114,35 @@ def rank(
     pictures: pd.DataFrame,
     embeddings: Floats,
     training: Floats,
-    frozen: Strings,
+    allowed: Bools,
     *,
+    target: tuple[Floats, Strings] | None = None,
     budget: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Rank real-world pictures for labelling, but for those of the frozen clips.
+    """Rank pictures for labelling, among those allowed (n,).
+
+    target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the pictures are that footage.
 
     pictures: one row a picture with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
     .25 or above) and, if known, fingerprint, aligned with embeddings (n, D). training: (m, D). Returns COLUMNS, best first, at most budget rows.
     """
     rng = np.random.default_rng(seed)
     kept = training[thin(rng, len(training), MAX_TRAINING)]
-    have, target = pooled_components(kept, embeddings) if len(kept) else (kept, embeddings)
     groups = pictures["group"].to_numpy(str)
-    candidates = np.flatnonzero(~np.isin(groups, frozen))
-    # Coverage is measured on a sample of a large pool; what may be picked is all of it.
-    sample = rng.permutation(len(target))[:MAX_TARGET]
+    wanted, wanted_groups = (embeddings, groups) if target is None else target
+    # Coverage is measured on a sample of a large target; what may be picked is all of the pool.
+    sample = rng.permutation(len(wanted))[:MAX_TARGET]
+    have, points = pooled_components(
+        np.concatenate([kept, wanted[sample]]) if len(kept) else wanted[sample], embeddings
+    )
+    have, goal = have[: len(kept)], have[len(kept) :]
+    candidates = np.flatnonzero(allowed)
     alike = None
     if "fingerprint" in pictures:
         alike = same_view(pictures["fingerprint"].iloc[candidates].tolist(), groups[candidates])
-    chosen = herd(target[sample], clip_weights(groups[sample]), have, target[candidates], budget, alike=alike)
+    weights = clip_weights(wanted_groups[sample])
+    chosen = herd(goal, weights, have, points[candidates], budget, alike=alike)
     picks = [(int(candidates[index]), gain) for index, gain in chosen]
     total = sum(gain for _, gain in picks) or 1.0
     rows = []

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diagnostics.acquisition import MAX_TARGET, MAX_TRAINING, clip_weights, similarity
+from diagnostics.acquisition import MAX_TARGET, MAX_TRAINING, clip_weights, footage, similarity
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_GROUPS
-from diagnostics.leakage import NEAR_DUPLICATE_BITS, nearest_fingerprint, unpack
+from diagnostics.leakage import copied
 from diagnostics.matching import Floats, Ints
 from diagnostics.shift import pooled_components, thin
 from diagnostics.wording import percent
@@ -93,10 +93,7 @@ def drawn(home: Domain, candidate: Domain, rng: np.random.Generator) -> tuple[fl
 def copies(candidate: Domain, held_out: Sequence[Domain]) -> int:
     """Pictures of a candidate that are near-duplicates of held-out ones."""
     known = [f for domain in held_out for f in domain.pictures["fingerprint"]]
-    if not known or not len(candidate.pictures):
-        return 0
-    _, bits = nearest_fingerprint(unpack(candidate.pictures["fingerprint"].tolist()), unpack(known))
-    return int((bits <= NEAR_DUPLICATE_BITS).sum())
+    return int(copied(candidate.pictures["fingerprint"].tolist(), known).sum())
 
 
 def compare(
@@ -113,13 +110,11 @@ def compare(
     another task. Embeddings are the detector's own, so "covers" means: looks alike to it.
     """
     rng = np.random.default_rng(seed)
-    groups = np.concatenate([d.name + "/" + d.pictures["group"].to_numpy(str).astype(object) for d in target])
-    groups = groups.astype(str)
-    footage = np.concatenate([d.embeddings for d in target])
-    sample = np.sort(rng.permutation(len(footage))[:MAX_TARGET])
+    wanted, groups = footage(target)
+    sample = np.sort(rng.permutation(len(wanted))[:MAX_TARGET])
     kept = training.embeddings[thin(rng, len(training.embeddings), MAX_TRAINING)]
     parts = [kept, *(d.embeddings for d in candidates)]
-    others, points = pooled_components(np.concatenate(parts), footage[sample])
+    others, points = pooled_components(np.concatenate(parts), wanted[sample])
     have, *own = np.split(others, np.cumsum([len(part) for part in parts])[:-1])
     some = points[:300]
     squared = ((some[:, None] - some[None]) ** 2).sum(-1)

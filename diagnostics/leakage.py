@@ -56,6 +56,14 @@ def nearest_fingerprint(
     return np.concatenate(index), np.concatenate(distance)
 
 
+def copied(fingerprints: Sequence[bytes], known: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+    """Which pictures are near-duplicates of known ones, (n,)."""
+    if not len(fingerprints) or not len(known):
+        return np.zeros(len(fingerprints), bool)
+    _, bits = nearest_fingerprint(unpack(fingerprints), unpack(known))
+    return bits <= NEAR_DUPLICATE_BITS
+
+
 def find_leaks(training: Domain, home: Domain, total: int | None = None) -> Leak:
     """Compare the validation pictures with the training pictures; total: how many there are, if training is a sample."""
     total = total or len(training.pictures)

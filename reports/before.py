@@ -11,7 +11,7 @@ import numpy as np
 
 from diagnostics.comparison import Comparison, compare
 from diagnostics.domain import Domain, detections_of
-from diagnostics.leakage import NEAR_DUPLICATE_BITS, nearest_fingerprint, unpack
+from diagnostics.leakage import copied
 from diagnostics.wording import count, fraction, points
 from reports.looks import predict_folder
 from reports.progress import Reporter
@@ -88,9 +88,7 @@ def unseen(domain: Domain, training: Domain | None) -> tuple[Domain, int]:
     """The domain without pictures that training shows, and how many those are: on them the new run would be asked what it was told."""
     if training is None or not len(training.pictures):
         return domain, 0
-    known, asked = (unpack(d.pictures["fingerprint"].tolist()) for d in (training, domain))
-    _, bits = nearest_fingerprint(asked, known)
-    told = bits <= NEAR_DUPLICATE_BITS
+    told = copied(*(d.pictures["fingerprint"].tolist() for d in (domain, training)))
     return domain.subset(domain.pictures["image"][~told]), int(told.sum())
 
 

@@ -30,7 +30,7 @@ from diagnostics.few_labels import FewLabels, few_labels
 from diagnostics.hypotheses import Verdict, question
 from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval, difference_interval
 from diagnostics.ladder import Ladder, ladders
-from diagnostics.leakage import find_leaks
+from diagnostics.leakage import copied, find_leaks
 from diagnostics.learning import read_curve
 from diagnostics.matching import Floats
 from diagnostics.precision import headline
@@ -425,9 +425,17 @@ def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
 
 
 def next_pictures(
-    away: Sequence[Domain], training: Domain, novelty: dict[str, Floats], *, seed: int, budget: int = BUDGET
+    away: Sequence[Domain],
+    training: Domain,
+    novelty: dict[str, Floats],
+    *,
+    target: Sequence[Domain] = (),
+    seed: int,
+    budget: int = BUDGET,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rank the real world's own pictures for labelling, each with the training picture most like it (nearest), and name the clips set aside."""
+    """Rank pictures for labelling by what they cover of target (or, without one, of each other), each with the training picture most like it (nearest), and name the
+    clips of the target set aside.
+    """
     pool = []
     for domain in away:
         shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
@@ -435,12 +443,20 @@ def next_pictures(
         part = domain.pictures[known].assign(domain=domain.name, novelty=novelty[domain.name])
         pool.append(part.assign(shown=part["image"].map(shown).fillna(0).astype(int)))
     pictures = pd.concat(pool, ignore_index=True)
-    frozen = acquisition.reserve(pictures["group"].to_numpy(str), seed=seed)
+    embeddings, clips = acquisition.footage(away)
+    wanted = acquisition.footage(target) if target else (embeddings, clips)
+    frozen = acquisition.reserve(wanted[1], seed=seed)
+    allowed = ~np.isin(clips, frozen)
+    if target:
+        # The pool may hold pictures of the footage itself: what is to test is not to be learned, whatever file it lies in.
+        prints = np.concatenate([d.pictures["fingerprint"].to_numpy() for d in target])
+        allowed &= ~copied(pictures["fingerprint"], prints[np.isin(wanted[1], frozen)].tolist())
     table = acquisition.rank(
         pictures,
-        np.concatenate([d.embeddings for d in away]),
+        embeddings,
         training.embeddings,
-        frozen,
+        allowed,
+        target=wanted if target else None,
         budget=budget,
         seed=seed,
     )
@@ -454,4 +470,5 @@ def next_pictures(
         next((str(n["image"]) for n in nearest.to_picture(vectors[row.domain, row.image], count=1)), "")
         for row in table.itertuples()
     ]
-    return table, frozen
+    plain = np.concatenate([domain.pictures["group"].to_numpy(str) for domain in target or away])
+    return table, np.unique(plain[np.isin(wanted[1], frozen)])

@@ -64,10 +64,15 @@ def rank_next(
     offered = everything[len(everything) - len(candidates) :] if candidates else []
     with reporter.stage("rank", "Ranking what to add next"):
         table, reserved = next_pictures(
-            chosen_from, training, novelties(home, chosen_from), seed=request.seed, budget=budget
+            chosen_from,
+            training,
+            novelties(home, chosen_from),
+            target=footage if pool else (),
+            seed=request.seed,
+            budget=budget,
         )
         compared = compare(offered, footage, training, home, seed=request.seed) if offered else []
-    test = test_pictures(chosen_from, reserved)
+    test = test_pictures(footage or chosen_from, reserved)
     result = {
         "next": plain(table),
         "reserved_test_clips": [str(g) for g in reserved],

@@ -13,6 +13,7 @@ from benchmarks.simulated import make_domain
 from diagnostics import acquisition
 from diagnostics.candidates import compare, drawn
 from diagnostics.domain import Domain
+from reports.findings import next_pictures
 
 
 def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> None:
@@ -31,7 +32,8 @@ def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> Non
     )
     training = centres[0] + rng.normal(0, 0.5, (50, 8))
     frozen = acquisition.reserve(pictures["group"].to_numpy(str), seed=0)
-    table = acquisition.rank(pictures, target, training, frozen, budget=12, seed=0)
+    allowed = ~pictures["group"].isin(frozen).to_numpy()
+    table = acquisition.rank(pictures, target, training, allowed, budget=12, seed=0)
     cluster = [int(name[1:]) // 30 for name in table["image"]]
     # Training covers the first cluster already: the first three picks are one of each other.
     assert sorted(cluster[:3]) == [1, 2, 3]
@@ -89,7 +91,7 @@ def test_one_long_recording_does_not_take_everything() -> None:
     centres = {name: rng.normal(0, 5, 6) for name in dict.fromkeys(groups)}
     points = np.array([centres[g] + rng.normal(0, 1, 6) for g in groups])
     table = acquisition.rank(
-        table_of(groups), points, rng.normal(0, 1, (20, 6)), np.array([], str), budget=9, seed=0
+        table_of(groups), points, rng.normal(0, 1, (20, 6)), np.ones(240, bool), budget=9, seed=0
     )
     assert table["group"].nunique() == 9
 
@@ -104,12 +106,46 @@ def test_a_picture_that_shows_the_same_is_passed_over() -> None:
         table_of(groups, fingerprint=prints),
         rng.normal(0, 1, (13, 4)),
         np.zeros((0, 4)),
-        np.array([], str),
+        np.ones(13, bool),
         budget=13,
         seed=0,
     )
     assert len(table) == 5
     assert len({int(name[1:]) // 3 for name in table["image"]}) == 5
+
+
+def test_a_pool_is_chosen_from_for_what_the_footage_shows() -> None:
+    rng = np.random.default_rng(0)
+    # The pool is mostly what training knows; the footage is elsewhere, and the pool has a little of it.
+    training, footage = rng.normal(0, 1, (50, 6)), rng.normal(0, 1, (60, 6)) + 8
+    pool = np.concatenate([rng.normal(0, 1, (90, 6)), rng.normal(0, 1, (10, 6)) + 8])
+    groups = [f"clip{n // 10}" for n in range(100)]
+    table = acquisition.rank(
+        table_of(groups),
+        pool,
+        training,
+        np.ones(100, bool),
+        target=(footage, np.array([f"f{n // 6}" for n in range(60)])),
+        budget=8,
+        seed=0,
+    )
+    assert {int(name[1:]) for name in table["image"]} <= set(range(90, 100))
+
+
+def test_what_is_set_aside_of_the_footage_is_not_chosen_from_a_pool_that_holds_it() -> None:
+    footage = make_domain("footage", role="real_world", clips=12, frames=5, seed=1, clip_names="f")
+    pool = replace(footage, name="pool")
+    table, frozen = next_pictures(
+        [pool],
+        make_domain("training", role="training", seed=2),
+        {"pool": np.full(60, np.nan)},
+        target=[footage],
+        seed=0,
+        budget=60,
+    )
+    assert len(frozen) == 5
+    assert not set(frozen) & set(table["group"])
+    assert len(table) > 20
 
 
 def test_twenty_thousand_pictures_are_ranked_in_seconds() -> None:
@@ -121,7 +157,7 @@ def test_twenty_thousand_pictures_are_ranked_in_seconds() -> None:
         table_of(groups, fingerprint=[rng.bytes(32) for _ in groups]),
         points,
         rng.normal(0, 1, (2_000, 256)).astype(np.float32),
-        np.array([], str),
+        np.ones(20_000, bool),
         budget=50,
         seed=0,
     )

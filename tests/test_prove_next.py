@@ -11,13 +11,13 @@ from benchmarks.prove_next import efficiency, forecasts, page, summary
 from benchmarks.simulated import make_domain
 
 
-def results_of(curves: dict[str, list[float]], cases: int = 3) -> pd.DataFrame:
+def results_of(curves: dict[str, list[float]], cases: int = 3, kind: str = "footage") -> pd.DataFrame:
     """Every rule with 10, 20, 40, 80 boxes in 2, 4, 8, 16 pictures."""
     rows = []
     for case in range(cases):
-        rows.append(("start", 0, 0, 0.1, f"world-{case}"))
+        rows.append(("start", 0, 0, 0.1, f"{kind}-{case}"))
         for rule, scores in curves.items():
-            rows += [(rule, 2 * 2**k, 10 * 2**k, score, f"world-{case}") for k, score in enumerate(scores)]
+            rows += [(rule, 2 * 2**k, 10 * 2**k, score, f"{kind}-{case}") for k, score in enumerate(scores)]
     return pd.DataFrame(rows, columns=["rule", "pictures", "boxes", "ap50", "case"])
 
 
@@ -27,9 +27,9 @@ FLAT = [0.2, 0.3, 0.4, 0.5]
 def test_a_rule_that_is_one_doubling_ahead_is_worth_twice_the_labels() -> None:
     results = results_of({"random": FLAT, "ahead": [0.3, 0.4, 0.5, 0.6], "behind": [0.1, 0.2, 0.3, 0.4]})
     # log2(1 + n) and not log2(n): 81 / 41.
-    assert efficiency(results, "world-0", "ahead") == pytest.approx(81 / 41, rel=0.01)
-    assert efficiency(results, "world-0", "behind") == pytest.approx(41 / 81, rel=0.05)
-    assert efficiency(results, "world-0", "random") == pytest.approx(1.0)
+    assert efficiency(results, "footage-0", "ahead") == pytest.approx(81 / 41, rel=0.01)
+    assert efficiency(results, "footage-0", "behind") == pytest.approx(41 / 81, rel=0.05)
+    assert efficiency(results, "footage-0", "random") == pytest.approx(1.0)
     found = summary(results, ["random", "ahead", "behind"]).set_index("rule")
     assert found.loc["ahead", "wins"] == 3
     assert found.loc["behind", "wins"] == 0
@@ -40,29 +40,33 @@ def test_a_rule_that_is_one_doubling_ahead_is_worth_twice_the_labels() -> None:
 
 def test_a_rule_that_never_gets_there_is_bounded() -> None:
     results = results_of({"random": FLAT, "flat": [0.2, 0.2, 0.2, 0.2]})
-    assert efficiency(results, "world-0", "flat") == 0.25
+    assert efficiency(results, "footage-0", "flat") == 0.25
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_chooses_each_picture_once(rule: str) -> None:
     pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
     training = make_domain("training", role="training", clips=5, frames=4, seed=2)
-    order = RULES[rule](pool, training, 3)
+    order = RULES[rule](pool, training, None, 3)
     assert sorted(order) == list(range(28))
-    assert (RULES[rule](pool, training, 3) == order).all()
+    assert (RULES[rule](pool, training, None, 3) == order).all()
 
 
 def test_taking_clips_in_turn_takes_each_once_first() -> None:
     pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
-    order = RULES["random by clip"](pool, pool, 3)
+    order = RULES["random by clip"](pool, pool, None, 3)
     assert pool.pictures["group"].iloc[order[:7]].nunique() == 7
 
 
 def test_recordings_are_as_long_as_they_say() -> None:
-    plan = footage(5)
+    plan = footage(5, mixed=False)
     assert [clip.frames for split, _, clip in plan.clips() if split == "train"] == list(LENGTHS)
     assert [clip.frames for split, _, clip in plan.clips() if split == "val"] == [TEST_FRAMES] * TEST_CLIPS
-    assert len({name for _, name, _ in plan.clips()}) == len(LENGTHS) + TEST_CLIPS
+    assert len({name for _, name, _ in plan.clips()}) == len(plan.recordings)
+    mixed = footage(5, mixed=True)
+    from_car = [clip.dials.pitch == 0 for split, _, clip in mixed.clips() if split == "train"]
+    assert 0 < sum(from_car) < len(LENGTHS)
+    assert all(clip.dials.pitch > 0 for split, _, clip in mixed.clips() if split != "train")
 
 
 def test_forecasts_are_asked_for_the_last_size_only_where_it_is_the_best() -> None:
@@ -73,7 +77,8 @@ def test_forecasts_are_asked_for_the_last_size_only_where_it_is_the_best() -> No
 
 
 def test_the_page_says_all_of_it() -> None:
-    results = results_of({rule: [0.2, 0.3, 0.38, 0.44, 0.49] for rule in RULES})
+    curves = {rule: [0.2, 0.3, 0.38, 0.44, 0.49] for rule in RULES}
+    results = pd.concat([results_of(curves), results_of(curves, kind="mixed")], ignore_index=True)
     names = ["same footage", "half-way", "irrelevant", "more of the same", "same footage, other labels"]
     offers = pd.DataFrame(
         {
