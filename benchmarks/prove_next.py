@@ -340,7 +340,8 @@ def main(
         ]
         if run_folder is not None:
             real = [photographs(run_folder, in_domain, pool, number) for number in range(seeds)]
-            results = pd.concat([results, run(real, PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS)], ignore_index=True)
+            parts.append(run(real, PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS))
+        results = pd.concat(parts, ignore_index=True)
         kept.parent.mkdir(parents=True, exist_ok=True)
         results.to_parquet(kept)
         offers = candidate_ranks(first, candidates, reporter)
