@@ -234,6 +234,9 @@ def main(
     real: Annotated[
         bool, typer.Option(help="Also train real detectors on rendered worlds (ten minutes).")
     ] = True,
+    own: Annotated[
+        Path | None, typer.Option("--run", help="A run of your own, whose readings are measured too.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the tables go.")] = Path("docs/proof.md"),
 ) -> None:
     """Measure, print and write the tables."""
@@ -261,7 +264,7 @@ def main(
         footages = progress("few labels", pool.map(few_labels_of, few, chunksize=8), len(few))
     text = report(cases, open_, pd.DataFrame(shifts, columns=["distance", "p", "mmd", "auc"]), worlds, first)
     text += few_labels_part(pd.DataFrame(footages, columns=["count", "ap50", "f1", "worth", "half"]))
-    text += real_detectors(rendered.DEVELOPMENT if development else rendered.REPORTED) if real else ""
+    text += real_detectors(rendered.DEVELOPMENT if development else rendered.REPORTED, own) if real else ""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
@@ -277,9 +280,9 @@ def few_labels_part(footages: pd.DataFrame) -> str:
     return FEW_TEXT.format(rows="\n".join(rows))
 
 
-def real_detectors(seed: int) -> str:
-    """The parts about rendered worlds and about AP50 without labels."""
-    found = rendered.measure(seed)
+def real_detectors(seed: int, own: Path | None) -> str:
+    """The parts about rendered worlds and about AP50 without labels. own: see `rendered.measure`."""
+    found = rendered.measure(seed, own)
     text = RENDERED.format(seed=seed, rows="\n".join(found.lines), right=found.right, total=len(found.lines))
     return text + label_free_part(found)
 

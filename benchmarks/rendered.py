@@ -93,8 +93,8 @@ class Rendered:
     estimators: dict[str, Estimator]
 
 
-def measure(seed: int) -> Rendered:
-    """Train, render and diagnose everything."""
+def measure(seed: int, own: Path | None = None) -> Rendered:
+    """Train, render and diagnose everything. own: a run of real photographs whose readings are measured too, on its own data."""
     reporter, lines, right = Reporter(), [], 0
     readings: list[dict[str, object]] = []
     estimators: dict[str, Estimator] = {}
@@ -163,4 +163,6 @@ def measure(seed: int) -> Rendered:
             run=run, in_domain=("home", str(home)), real_world=tuple(folders), label_free=True, seed=0
         )
         keep(which, run_report(request, reporter).findings)
+    if own is not None:
+        keep(own.name, run_report(Request(run=own, label_free=True, seed=0), reporter).findings)
     return Rendered(lines, right, pd.DataFrame(readings), estimators)
