@@ -213,7 +213,10 @@ def train(
         ),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
-    imgsz: Annotated[int, typer.Option(min=32)] = 640,
+    imgsz: Annotated[
+        int | None,
+        typer.Option(min=32, help="Network input size; default: that of the checkpoint's run, else 640."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1)] = 16,
     device: DeviceOption = None,
     name: Annotated[str, typer.Option(help="Name of the run; a taken name gets a number.")] = "train",
@@ -225,6 +228,7 @@ def train(
     with data_on_stdout_only():
         from datasets.source import open_source
         from datasets.yolo import parse_yaml
+        from train.run import trained_at
         from train.training import ARCHITECTURE, Recipe, is_finished, new_run_folder
         from train.training import train as fit
 
@@ -239,7 +243,12 @@ def train(
             planned = parse_yaml(folder / "args.yaml").get("epochs")
             epochs = planned if isinstance(planned, int) else epochs
         recipe = Recipe(
-            model or ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=batch, device=device, seed=seed
+            model or ARCHITECTURE,
+            epochs=epochs,
+            imgsz=imgsz or trained_at(model) or 640,
+            batch=batch,
+            device=device,
+            seed=seed,
         )
         with reporter.training(f"Training on {data}") as (on_start, on_batch, on_epoch):
             fit(source, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)

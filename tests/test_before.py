@@ -15,7 +15,7 @@ from diagnostics.domain import Domain
 from reports import before
 from reports.progress import Reporter
 from train.predictions import Settings
-from train.run import LINEAGE, Run, file_sha256, open_run, parent_of
+from train.run import LINEAGE, Run, file_sha256, open_run, parent_of, trained_at
 
 
 class Earlier:
@@ -117,3 +117,11 @@ def test_lineage_leads_to_the_run_before(tmp_path: Path) -> None:
     assert parent_of(open_run(folders[1])) is None
     (folders[1] / LINEAGE).write_text("{")
     assert parent_of(open_run(folders[1])) is None
+
+
+def test_training_goes_on_at_the_size_of_the_run_before(tmp_path: Path) -> None:
+    weights = tmp_path / "weights" / "best.pt"
+    assert trained_at(weights) is None
+    assert trained_at(None) is None
+    (tmp_path / "args.yaml").write_text("imgsz: 320\n")
+    assert trained_at(weights) == 320

@@ -110,6 +110,15 @@ def open_run(folder: Path) -> Run:
     )
 
 
+def trained_at(model: Path | None) -> int | None:
+    """Image size of the run that a checkpoint lies in, None where that is not known."""
+    card = model.parent.parent / "args.yaml" if model is not None else None
+    if card is None or not card.is_file():
+        return None
+    imgsz = parse_yaml(card).get("imgsz")
+    return imgsz if isinstance(imgsz, int) else None
+
+
 def read_lineage(path: Path) -> dict[str, Any]:
     """What a run says of where it came from; empty where it says nothing that can be read."""
     try:
