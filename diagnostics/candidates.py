@@ -10,6 +10,7 @@ import numpy as np
 from diagnostics.acquisition import MAX_TARGET, MAX_TRAINING, clip_weights, footage, similarity
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_GROUPS
+from diagnostics.label_free import SHOWN
 from diagnostics.leakage import copied
 from diagnostics.matching import Floats, Ints
 from diagnostics.shift import pooled_components, thin
@@ -22,6 +23,10 @@ DRAWS = 20
 # Boxes drawn by this factor larger or smaller than at home overlap home's by an IoU of 1 / 1.2 squared, .69: not yet a miss at .5, no longer a match at .75.
 SAME_HAND = 1.2
 MIN_PAIRS = 20
+# A detector that is lost in a dataset overlaps its objects by chance, with boxes of any size: at least this share of its sure detections must lie on objects.
+ON_OBJECTS = 0.5
+# Boxes drawn by another rule have to be drawn anew, which leaves the pictures and takes the labels: such a set counts half.
+WITHOUT_LABELS = 0.5
 REPLICATES = 500
 
 
@@ -58,12 +63,15 @@ class Candidate:
 
 
 def sides(domain: Domain) -> tuple[Floats, Ints]:
-    """Log of object side over detection side where a detection lies on an object, one an object, (n,), and the clip of each."""
-    near = domain.outcomes[
-        (domain.outcomes["nearest_iou"] > 0.1)
-        & (domain.outcomes["partner"] >= 0)
-        & domain.outcomes["outcome"].isin(["hit", "location"])
+    """Log of object side over detection side where a sure detection lies on an object, one an object, (n,), and the clip of each; none where most lie on no object."""
+    sure = domain.outcomes[domain.outcomes["confidence"] >= SHOWN]
+    near = sure[
+        (sure["nearest_iou"] > 0.1)
+        & (sure["partner"] >= 0)
+        & sure["outcome"].isin(["hit", "location", "duplicate"])
     ]
+    if len(near) < ON_OBJECTS * len(sure):
+        return np.zeros(0), np.zeros(0, np.int64)
     near = near.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("partner")
     own = np.prod(domain.object_arrays.xywh[near["partner"].to_numpy(int), 2:], 1)
     seen = np.maximum(np.prod(domain.detection_arrays.xywh[near["row"].to_numpy(int), 2:], 1), 1e-9)
@@ -106,8 +114,7 @@ def compare(
 ) -> list[Candidate]:
     """Rank datasets by what they would add, best first. target: the footage, labelled or not. training: what is there already. home: held-out in-domain pictures.
 
-    Datasets whose boxes are drawn by another rule stand behind those whose are not, however well they cover: added as they are, they teach
-    another task. Embeddings are the detector's own, so "covers" means: looks alike to it.
+    Datasets whose boxes are drawn by another rule count half (WITHOUT_LABELS). Embeddings are the detector's own, so "covers" means: looks alike to it.
     """
     rng = np.random.default_rng(seed)
     wanted, groups = footage(target)
@@ -149,7 +156,7 @@ def compare(
         )
         if hand is not None:
             found[-1] = replace(found[-1], drawn=hand[0], drawn_low=hand[1], drawn_high=hand[2])
-    order = sorted(found, key=lambda c: (c.other_hand, -c.covers, c.name))
+    order = sorted(found, key=lambda c: (-c.covers * (WITHOUT_LABELS if c.other_hand else 1.0), c.name))
     return [replace(c, rank=place, reason=reason(c)) for place, c in enumerate(order, 1)]
 
 
