@@ -1,20 +1,17 @@
-"""The FiftyOne dataset: a view of our tables that can be rebuilt from them at any time. The only file that imports fiftyone.
-
-Boxes below SHOWN_FLOOR stay in our tables: they matter for AP and to nobody's eyes, and the database slows down by their square.
-"""
+"""The FiftyOne dataset: a view of our tables that can be rebuilt from them at any time. The only file that imports fiftyone."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import logging
-import math
 import os
 import re
 import sys
 import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +22,16 @@ from filelock import FileLock
 from datasets.attributes import Attributes
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.tables import OWN
-from diagnostics import slices
-from diagnostics.domain import Domain
-from diagnostics.error_types import missed_objects
-from diagnostics.label_free import SHOWN
 from diagnostics.matching import COCO_IOUS
 from diagnostics.precision import RECALL_POINTS, curves
+from reports.documents import SHOWN_FLOOR, Boxes, boxes_of, evaluation_key, sample_id, samples_of, schema
 from reports.findings import Findings
 from reports.progress import Reporter
 from train.environment import runs_folder
 
-SHOWN_FLOOR = 0.05
+# Documents sent to the database at a time, and fields that people filter and sort by.
+CHUNK = 500
+INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
 ADDRESS = "127.0.0.1"
 PORT = 5151
 VIEWS = {
@@ -95,84 +91,42 @@ def publish(findings: Findings, report: Path, info: dict[str, Any], reporter: Re
         dataset = fo.Dataset(name)
         dataset.info = info
         dataset.default_classes = list(findings.home.classes)
-        sample_of: dict[tuple[str, str], str] = {}
-        cuts = slices.edges(findings.domains)
-        ranks = dict(
-            zip(
-                zip(findings.next["domain"], findings.next["image"], strict=True),
-                findings.next["rank"],
-                strict=True,
-            )
-        )
         with reporter.bar("Writing the FiftyOne dataset", None):
-            for domain in findings.domains:
-                samples = build_samples(fo, domain, findings, cuts, ranks)
-                dataset.add_samples(list(samples.values()), dynamic=True)
-                sample_of.update({(domain.name, image): sample.id for image, sample in samples.items()})
-            register(fo, dataset, findings)
+            drawn = {domain.name: boxes_of(domain) for domain in findings.domains}
+            write(fo, dataset, findings, drawn)
+            register(fo, dataset, findings, drawn)
             save_views(fo, dataset, findings)
         # Last, so that a run killed half-way leaves nothing that outlives it.
         dataset.persistent = True
         dataset.save()
-        links = {}
-        for number, card in enumerate(findings.cards[["domain", "image"]].itertuples(index=False)):
-            links[number] = (
-                f"http://{ADDRESS}:{PORT}/datasets/{name}?id={sample_of[(card.domain, card.image)]}"
-            )
-        return Workbench(name, links)
-
-
-def build_samples(
-    fo: Any, domain: Domain, findings: Findings, cuts: dict[str, Any], ranks: dict[tuple[str, str], int]
-) -> dict[str, Any]:
-    """One sample a picture, keyed by image."""
-    attributes = slices.attributes(domain, cuts).set_index("image") if domain.labelled.any() else None
-    truths = ground_truth(fo, domain)
-    predicted = predictions(fo, domain)
-    novelty = findings.novelty.get(domain.name, np.full(len(domain.pictures), np.nan))
-    key = evaluation_key(domain)
-    result = {}
-    for place, picture in enumerate(domain.pictures.to_dict("records")):
-        image = picture["image"]
-        boxes = predicted.get(image, [])
-        sample = fo.Sample(
-            filepath=picture["path"],
-            tags=[tag for tag in (domain.role, picture["split"]) if tag],
-            metadata=fo.ImageMetadata(width=picture["width"], height=picture["height"]),
-            image_id=image,
-            domain=domain.name,
-            group=picture["group"],
-            split=picture["split"] or None,
-            **{
-                name: float(picture[name])
-                for name in ("brightness", "contrast", "saturation", "sharpness")
-                if name in picture
+        address = f"http://{ADDRESS}:{PORT}/datasets/{name}?id="
+        return Workbench(
+            name,
+            {
+                number: f"{address}{sample_id(card.domain, card.image)}"
+                for number, card in enumerate(findings.cards[["domain", "image"]].itertuples(index=False))
             },
-            detections_shown=sum(box.confidence >= SHOWN for box in boxes),
-            predictions=fo.Detections(detections=boxes),
         )
-        if math.isfinite(picture["seconds"]):
-            sample["seconds"] = picture["seconds"]
-        if math.isfinite(novelty[place]):
-            sample["novelty"] = float(novelty[place])
-        if (domain.name, image) in ranks:
-            sample["label_next"] = int(ranks[(domain.name, image)])
-        if picture["labelled"]:
-            objects = truths.get(image, [])
-            sample["ground_truth"] = fo.Detections(detections=objects)
-            shown = [box for box in boxes if box.confidence >= SHOWN]
-            sample["false_positives"] = sum(box["outcome"] != "hit" for box in shown)
-            sample["misses"] = sum(o["outcome"] == "missed" for o in objects)
-            sample[f"{key}_tp"] = sum(box["outcome"] == "hit" for box in boxes)
-            sample[f"{key}_fp"] = sum(box["outcome"] != "hit" for box in boxes)
-            sample[f"{key}_fn"] = sum(o[key] == "fn" for o in objects)
-            if attributes is not None:
-                for attribute in attributes.columns.drop("clip"):
-                    field = "slice_" + re.sub(r"\W+", "_", attribute.removeprefix(OWN)).strip("_").lower()
-                    if attributes.loc[image, attribute]:
-                        sample[field] = str(attributes.loc[image, attribute])
-        result[image] = sample
-    return result
+
+
+def write(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) -> None:
+    """Declare the fields and insert the documents.
+
+    Straight into the collection: `add_samples` spends a hundred times as long on checking each box, and gives ids that change with every writing.
+    """
+    kinds = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField, "bool": fo.BooleanField}
+    for name, kind in schema(findings).items():
+        if kind == "detections":
+            dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+        else:
+            dataset.add_sample_field(name, kinds[kind])
+    dataset.media_type = "image"
+    for domain in findings.domains:
+        documents = samples_of(domain, drawn[domain.name], findings, dataset._doc.id)
+        while part := list(islice(documents, CHUNK)):
+            dataset._sample_collection.insert_many(part, ordered=False)
+    for name in INDEXED:
+        dataset.create_index(name)
 
 
 def plain_fields(fo: Any, dataset: Any) -> list[str]:
@@ -213,75 +167,7 @@ def attributes_of(name: str) -> Attributes:
     return Attributes(f"fiftyone:{name}", table.drop_duplicates("key", ignore_index=True))
 
 
-def evaluation_key(domain: Domain) -> str:
-    """A valid evaluation key for a domain."""
-    return "eval_" + (re.sub(r"\W+", "_", domain.name).strip("_").lower() or "domain")
-
-
-def relative(box: dict[str, Any], width: float, height: float) -> list[float]:
-    """FiftyOne's box: left, top, width, height as fractions."""
-    return [
-        box["x1"] / width,
-        box["y1"] / height,
-        (box["x2"] - box["x1"]) / width,
-        (box["y2"] - box["y1"]) / height,
-    ]
-
-
-def ground_truth(fo: Any, domain: Domain) -> dict[str, list[Any]]:
-    """Annotated objects by picture: outcome ("found" or "missed" at SHOWN), and their place in the evaluation."""
-    if not domain.labelled.any():
-        return {}
-    at_shown = set(missed_objects(domain.table, domain.outcomes, confidence=SHOWN).tolist())
-    at_floor = set(missed_objects(domain.table, domain.outcomes, confidence=SHOWN_FLOOR).tolist())
-    size = domain.pictures.set_index("image")[["width", "height"]]
-    key = evaluation_key(domain)
-    result: dict[str, list[Any]] = {}
-    for row, box in enumerate(domain.boxes.to_dict("records")):
-        width, height = size.loc[box["image"]]
-        detection = fo.Detection(
-            label=domain.classes[box["label"]],
-            bounding_box=relative(box, width, height),
-            iscrowd=bool(box["crowd"]),
-        )
-        detection["outcome"] = "missed" if row in at_shown else "found"
-        detection[key] = "fn" if row in at_floor else "tp"
-        detection["row"] = row
-        result.setdefault(box["image"], []).append(detection)
-    return result
-
-
-def predictions(fo: Any, domain: Domain) -> dict[str, list[Any]]:
-    """Detections at or above SHOWN_FLOOR by picture, with their outcome where the picture is labelled."""
-    size = domain.pictures.set_index("image")[["width", "height"]]
-    key = evaluation_key(domain)
-    outcome: dict[int, tuple[str, float]] = {}
-    if domain.labelled.any():
-        index = domain.scored_detections.index.to_numpy()
-        found = domain.outcomes
-        outcome = {
-            int(i): (o, float(v))
-            for i, o, v in zip(index[found["row"]], found["outcome"], found["nearest_iou"], strict=True)
-        }
-    result: dict[str, list[Any]] = {}
-    kept = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
-    for row, box in zip(kept.index, kept.to_dict("records"), strict=True):
-        width, height = size.loc[box["image"]]
-        detection = fo.Detection(
-            label=domain.classes[box["label"]],
-            bounding_box=relative(box, width, height),
-            confidence=box["confidence"],
-        )
-        if outcome:
-            # A detection the matching left out (beyond the limit a picture) counts as ignored, not as an error.
-            detection["outcome"], detection["iou"] = outcome.get(int(row), ("ignored", 0.0))
-            detection[key] = "tp" if detection["outcome"] == "hit" else "fp"
-        detection["row"] = int(row)
-        result.setdefault(box["image"], []).append(detection)
-    return result
-
-
-def register(fo: Any, dataset: Any, findings: Findings) -> None:
+def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) -> None:
     """Store our matching as evaluation runs that the Model Evaluation panel lists, and our embeddings as a brain run."""
     import fiftyone.brain as fob
     import fiftyone.utils.eval.coco as foec
@@ -303,12 +189,11 @@ def register(fo: Any, dataset: Any, findings: Findings) -> None:
         method = config.build()
         method.register_run(view, key)
         precision, recall = curves(domain.table)
-        matches = match_list(view, domain, key)
         results = foec.COCODetectionResults(
             view,
             config,
             key,
-            matches,
+            drawn[domain.name].matches,
             precision,
             RECALL_POINTS,
             list(COCO_IOUS),
@@ -322,57 +207,6 @@ def register(fo: Any, dataset: Any, findings: Findings) -> None:
         order = dataset.values(["domain", "image_id"])
         coordinates = np.array([points[pair] for pair in zip(*order, strict=True)])
         fob.compute_visualization(dataset, points=coordinates, brain_key="embedding_map", method="manual")
-
-
-def match_list(view: Any, domain: Domain, key: str) -> list[tuple[Any, ...]]:
-    """FiftyOne's list of matches (truth, prediction, IoU, confidence, ids) from our outcomes."""
-    truth_ids = dict(
-        zip(
-            flat(view.values("ground_truth.detections.row")),
-            flat(view.values("ground_truth.detections.id")),
-            strict=True,
-        )
-    )
-    found = domain.outcomes
-    partner = dict(
-        zip(
-            domain.scored_detections.index.to_numpy()[found["row"]].tolist(),
-            found["partner"].tolist(),
-            strict=True,
-        )
-    )
-    matches: list[tuple[Any, ...]] = []
-    used: set[int] = set()
-    names = ("row", "id", "label", "confidence", "outcome", "iou")
-    for row, label_id, label, confidence, outcome, iou in zip(
-        *(flat(view.values(f"predictions.detections.{n}")) for n in names), strict=True
-    ):
-        if outcome == "hit":
-            object_row = partner[row]
-            used.add(object_row)
-            matches.append(
-                (
-                    domain.classes[int(domain.boxes["label"].iloc[object_row])],
-                    label,
-                    iou,
-                    confidence,
-                    truth_ids[object_row],
-                    label_id,
-                )
-            )
-        elif outcome != "ignored":
-            matches.append((None, label, None, confidence, None, label_id))
-    matches += [
-        (domain.classes[int(domain.boxes["label"].iloc[row])], None, None, None, label_id, None)
-        for row, label_id in truth_ids.items()
-        if row not in used
-    ]
-    return matches
-
-
-def flat(nested: list[Any]) -> list[Any]:
-    """Values of a list field over samples, in one list."""
-    return [value for values in nested for value in (values or [])]
 
 
 def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:

@@ -1,0 +1,170 @@
+"""The FiftyOne dataset written as documents: FiftyOne reads it as its own, ids stay, evaluation agrees with FiftyOne's, and writing is fast."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.simulated import make_domain
+from diagnostics.domain import Domain
+from reports import workbench
+from reports.documents import SHOWN_FLOOR, boxes_of, evaluation_key
+from reports.findings import Experiments, Findings, find
+from reports.progress import Reporter
+
+
+def with_sizes(domain: Domain) -> Domain:
+    domain.pictures["width"], domain.pictures["height"] = 640, 480
+    return domain
+
+
+@pytest.fixture(scope="module")
+def findings() -> Findings:
+    home = with_sizes(make_domain("home", clips=8, frames=4, seed=1))
+    away = with_sizes(
+        make_domain(
+            "over head", role="real_world", clips=8, frames=4, seed=2, hit_rate=0.4, embedding_shift=3.0
+        )
+    )
+    bare = with_sizes(
+        make_domain("bare", role="real_world", clips=3, frames=4, seed=3, labelled=False, clip_names="b")
+    )
+    training = with_sizes(make_domain("training", role="training", clips=8, frames=4, seed=4, clip_names="t"))
+    return find(home, [away, bare], training, pd.DataFrame(), Experiments(), conf=None, seed=0)
+
+
+@pytest.fixture(scope="module")
+def published(
+    database: str, findings: Findings, tmp_path_factory: pytest.TempPathFactory
+) -> workbench.Workbench:
+    report = tmp_path_factory.mktemp("report")
+    return workbench.publish(findings, report, {"seed": 0}, Reporter())
+
+
+def test_fiftyone_reads_every_document_as_its_own(published: workbench.Workbench, findings: Findings) -> None:
+    with workbench.database() as fo:
+        dataset = fo.load_dataset(published.dataset)
+        assert len(dataset) == 32 + 32 + 12
+        assert dataset.media_type == "image"
+        boxes = 0
+        for sample in dataset:
+            assert sample.metadata.width == 640
+            assert sample.created_at is not None
+            for box in sample.predictions.detections:
+                assert isinstance(box, fo.Detection)
+                assert len(box.bounding_box) == 4
+                boxes += 1
+        expected = sum((d.detections["confidence"] >= SHOWN_FLOOR).sum() for d in findings.domains)
+        assert boxes == expected > 0
+        # Nothing undeclared: the schema that FiftyOne finds by reading is the one that was declared.
+        declared = set(dataset.get_field_schema(flat=True))
+        dataset.add_dynamic_sample_fields()
+        assert set(dataset.get_field_schema(flat=True)) == declared
+        assert dataset.distinct("domain") == ["bare", "home", "over head"]
+        assert set(dataset.list_indexes()) >= {"domain", "group", "label_next", "novelty"}
+
+
+def test_unlabelled_pictures_have_no_results(published: workbench.Workbench) -> None:
+    with workbench.database() as fo:
+        view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == "bare")
+        assert view.count("ground_truth.detections") == 0
+        assert set(view.values("misses")) == {None}
+        assert set(view.distinct("predictions.detections.outcome")) == set()
+
+
+def test_ids_stay_when_a_report_is_written_again(
+    published: workbench.Workbench, findings: Findings, tmp_path: Path
+) -> None:
+    with workbench.database() as fo:
+        before = fo.load_dataset(published.dataset).values(["id", "predictions.detections.id"])
+        again = workbench.publish(findings, tmp_path, {}, Reporter())
+        dataset = fo.load_dataset(again.dataset)
+        assert dataset.values(["id", "predictions.detections.id"]) == before
+        dataset.delete()
+    ends = [{url.split("id=")[1] for url in w.app_urls.values()} for w in (published, again)]
+    assert ends[0] == ends[1]
+
+
+def test_outcomes_agree_with_fiftyones_own_evaluation(
+    published: workbench.Workbench, findings: Findings
+) -> None:
+    away = findings.away[0]
+    key = evaluation_key(away)
+    with workbench.database() as fo:
+        copy = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == away.name).clone()
+        copy.evaluate_detections(
+            "predictions", gt_field="ground_truth", eval_key="theirs", iou=0.5, classwise=True, progress=False
+        )
+        for ours, theirs in zip(
+            copy.values([f"{key}_tp", f"{key}_fp", f"{key}_fn"]),
+            copy.values(["theirs_tp", "theirs_fp", "theirs_fn"]),
+            strict=True,
+        ):
+            assert ours == theirs
+        copy.delete()
+
+
+def test_the_matches_name_boxes_that_are_there(published: workbench.Workbench, findings: Findings) -> None:
+    away = findings.away[0]
+    with workbench.database() as fo:
+        view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == away.name)
+        truths, predictions = (
+            {i for ids in view.values(f"{field}.detections.id") for i in ids or ()}
+            for field in ("ground_truth", "predictions")
+        )
+    named = boxes_of(away).matches
+    assert {m[4] for m in named if m[4]} == truths
+    assert {m[5] for m in named if m[5]} <= predictions
+
+
+@pytest.mark.usefixtures("database")
+def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> None:
+    """CPU time a picture, with about a hundred boxes each."""
+    rng = np.random.default_rng(0)
+    domain = with_sizes(make_domain("many", role="real_world", clips=20, frames=25, seed=5))
+    many = pd.concat([domain.detections] * 40, ignore_index=True)
+    many[["x1", "x2"]] += rng.uniform(-20, 20, (len(many), 1))
+    many["confidence"] = rng.uniform(SHOWN_FLOOR, 1, len(many))
+    domain = replace(domain, detections=many, objects=np.tile(domain.objects, (40, 1)))
+    home = with_sizes(make_domain("home", clips=5, frames=2, seed=1))
+    findings = find(home, [domain], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    per_picture = (domain.detections["confidence"] >= SHOWN_FLOOR).sum() / len(domain.pictures)
+    assert per_picture > 60
+    started = time.process_time()
+    ours = workbench.publish(findings, tmp_path, {}, Reporter())
+    mine = (time.process_time() - started) / (len(domain.pictures) + len(home.pictures))
+    with workbench.database() as fo:
+        part = fo.load_dataset(ours.dataset).match(fo.ViewField("domain") == "many").limit(40)
+        started = time.process_time()
+        samples = [
+            fo.Sample(
+                filepath=sample.filepath,
+                ground_truth=fo.Detections(
+                    detections=[
+                        fo.Detection(label=b.label, bounding_box=b.bounding_box)
+                        for b in sample.ground_truth.detections
+                    ]
+                ),
+                predictions=fo.Detections(
+                    detections=[
+                        fo.Detection(label=b.label, bounding_box=b.bounding_box, confidence=b.confidence)
+                        for b in sample.predictions.detections
+                    ]
+                ),
+            )
+            for sample in part
+        ]
+        dataset = fo.Dataset()
+        dataset.add_samples(samples, progress=False)
+        dataset.evaluate_detections(
+            "predictions", gt_field="ground_truth", eval_key="theirs", compute_mAP=True, progress=False
+        )
+        theirs = (time.process_time() - started) / len(part)
+        dataset.delete()
+        fo.delete_dataset(ours.dataset)
+    assert mine < theirs / 20, f"{mine * 1e3:.2f} ms against {theirs * 1e3:.2f} ms a picture"
