@@ -378,6 +378,17 @@ def table_of(results: pd.DataFrame, rules: Sequence[str]) -> str:
     )
 
 
+def verdict(results: pd.DataFrame) -> str:
+    """What the table says about our rule, in one sentence."""
+    mine = next(r for r in summary(results, ["ours"]).itertuples())
+    worth = f"{mine.times:.1f} times the labels ({mine.times_low:.1f} to {mine.times_high:.1f})"
+    if mine.times_low > 1:
+        return f"Choosing by `shiftscope next` is worth **{worth}** that random choice takes."
+    if mine.times_high < 1:
+        return f"Choosing by `shiftscope next` does **harm** here: random choice is worth more, {worth}."
+    return f"Choosing by `shiftscope next` is **no better than random** here, as far as {mine.cases} tries can tell: worth {worth}."
+
+
 def curves_of(results: pd.DataFrame, rules: Sequence[str]) -> str:
     """Mean boxes and AP50 by pictures chosen, as Markdown."""
     start = results.loc[results["rule"] == "start", "ap50"].mean()
@@ -454,6 +465,8 @@ def page(results: pd.DataFrame, offers: pd.DataFrame) -> str:
     text = TEXT.format(
         date=datetime.now(UTC).strftime("%d %B %Y"),
         worlds=plain["case"].nunique(),
+        verdict=verdict(plain),
+        mixed_verdict=verdict(results[mixed]),
         table=table_of(plain, list(RULES)),
         curves=curves_of(plain, list(RULES)),
         mixed_table=table_of(results[mixed], MIXED_RULES),
@@ -462,6 +475,7 @@ def page(results: pd.DataFrame, offers: pd.DataFrame) -> str:
     if photo.any():
         text += PHOTOGRAPHS.format(
             seeds=results.loc[photo, "case"].nunique(),
+            verdict=verdict(results[photo]),
             table=table_of(results[photo], PHOTOGRAPH_RULES),
             curves=curves_of(results[photo], PHOTOGRAPH_RULES),
         )
@@ -477,7 +491,7 @@ from the same detector and seed. Labels are counted in boxes. Intervals are 95 %
 
 ## A pool that is the footage itself
 
-Every recording of the pool is from above, as what judges is.
+Every recording of the pool is from above, as what judges is. {verdict}
 
 {table}
 
@@ -488,6 +502,7 @@ Mean AP50 after so many pictures (boxes in them):
 ## A pool in which the footage has to be found
 
 Every other recording of the pool, on average, is from a car. The rules see 60 unlabelled pictures from above beside it, which are neither in the pool nor what judges.
+{mixed_verdict}
 
 {mixed_table}
 
@@ -496,7 +511,7 @@ Every other recording of the pool, on average, is from a car. The rules see 60 u
 PHOTOGRAPHS = """
 ## Photographs
 
-The same with real pictures: a detector trained on pictures from the ground goes on learning from pictures taken from above, {seeds} seeds.
+The same with real pictures: a detector trained on pictures from the ground goes on learning from pictures taken from above, {seeds} seeds. {verdict}
 
 {table}
 
