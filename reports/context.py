@@ -90,6 +90,30 @@ GLOSSARY = (
         "Mean difference between the confidence a detector states and the share of its detections that are right.",
     ),
     (
+        "LaECE",
+        "The same, with how well boxes fit counted too: a right detection counts as its IoU, not as 1.",
+    ),
+    (
+        "Frechet distance",
+        "Another distance between two sets of embeddings, of their means and spreads. It grows as samples shrink, so both sides are taken at one size.",
+    ),
+    (
+        "Null",
+        "What a number would be if nothing differed: here, what two halves of the home data give.",
+    ),
+    (
+        "Second look",
+        "The same footage shown to the detector in another way, larger or in other colours, say, to see what that wins back.",
+    ),
+    (
+        "Foreshortening",
+        "What lies flat on the ground looks squashed from a low camera, and does not from above.",
+    ),
+    (
+        "Home, in-domain",
+        "Both are the pictures the detector was validated on; the real world, out there, is the footage it is for.",
+    ),
+    (
         "Background picture",
         "A picture labelled as holding no object. A picture without a label file is unlabelled, which is something else.",
     ),
