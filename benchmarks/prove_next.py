@@ -1,15 +1,17 @@
 """`make prove-next`: does choosing by `shiftscope next` beat choosing at random? Answered by retraining, and written to docs/next.md.
 
-The same detector goes on learning from what each rule chose, the same number of steps each time, and is judged on recordings it has never seen. Runs
+The same detector goes on learning from what each rule chose, as long for every rule, and is judged on recordings it has never seen. Runs
 are kept: a killed call continues, and the tables are made anew from `results.parquet` by --tables.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import multiprocessing
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +34,7 @@ from diagnostics.domain import Domain
 from diagnostics.forecast import forecast
 from diagnostics.intervals import wilson
 from diagnostics.matching import Floats
+from reports.atomic import write_text
 from reports.looks import predict_folder
 from reports.pipeline import Opened, assemble
 from reports.progress import Reporter
@@ -40,10 +43,10 @@ from train.forward import Detector
 from train.passes import available_cores
 from train.predictions import Settings, Store
 from train.run import file_sha256
-from train.training import Recipe, is_finished, train
+from train.training import Recipe, train
 
 BUDGETS, MIXED_BUDGETS = (2, 4, 8, 16, 32), (4, 8, 16)
-# Every detector takes as many steps, however few pictures it was given: what differs is what it sees, not how long.
+# Whole epochs until every detector has taken so many steps at least; at one number of pictures all rules take as many.
 STEPS, BATCH = 60, 16
 REPLICATES = 2000
 # The other rules do not look at the footage: nothing in them could find it in a pool.
@@ -90,7 +93,7 @@ def mixture(case: Case, chosen: Sequence[str]) -> Source:
 
 
 def recipe(case: Case, pictures: int) -> Recipe:
-    """Fine-tuning at a tenth of the learning rate that a start from nothing takes, without warm-up, for STEPS steps."""
+    """Fine-tuning at a tenth of the learning rate that a start from nothing takes, without warm-up, for STEPS steps at least."""
     return Recipe(
         case.weights,
         epochs=max(1, math.ceil(STEPS * BATCH / pictures)),
@@ -121,32 +124,56 @@ def take_core(cores: Any) -> None:
         os.sched_setaffinity(0, {cores.get()})
 
 
+def key_of(job: Job) -> str:
+    """Twelve hex digits over everything a result depends on, so that one of other pictures, weights or settings is not taken for it."""
+    how = recipe(job.case, len(job.case.replay.images) + len(job.chosen))
+    told = [
+        file_sha256(job.case.weights),
+        job.chosen,
+        job.case.replay.images["image"].tolist(),
+        job.case.test.images["image"].tolist(),
+        job.case.test.spec,
+        (how.epochs, how.imgsz, how.batch, how.seed, how.extra),
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def kept(job: Job) -> float | None:
+    """A result that is there already, if it is of this job."""
+    try:
+        content = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return float(content["ap50"]) if content.get("key") == key_of(job) else None
+
+
 def retrain(job: Job) -> dict[str, Any]:
     """Train, judge, and keep the result; a result that is there already is read."""
-    result = job.folder / "result.json"
-    if not result.is_file():
+    value = kept(job)
+    if value is None:
+        # What was begun for other pictures, or was killed, starts anew: a training takes seconds.
+        shutil.rmtree(job.folder, ignore_errors=True)
         weights = job.case.weights
         if job.chosen:
             source = mixture(job.case, job.chosen)
-            if not is_finished(job.folder):
-                train(
-                    source,
-                    job.folder,
-                    recipe(job.case, int((source.images["split"] == "train").sum())),
-                    on_start=lambda batches: None,
-                    on_batch=lambda: None,
-                    on_epoch=lambda line: None,
-                )
+            train(
+                source,
+                job.folder,
+                recipe(job.case, int((source.images["split"] == "train").sum())),
+                on_start=lambda batches: None,
+                on_batch=lambda: None,
+                on_epoch=lambda line: None,
+            )
             weights = job.folder / "weights" / "last.pt"
         job.folder.mkdir(parents=True, exist_ok=True)
         value = ap50(look(job.case, weights, job.case.test, "test"))
-        result.write_text(json.dumps({"ap50": value}), encoding="utf-8")
+        write_text(job.folder / "result.json", json.dumps({"ap50": value, "key": key_of(job)}))
     return {
         "case": job.case.name,
         "rule": job.rule,
         "pictures": len(job.chosen),
         "boxes": job.boxes,
-        "ap50": json.loads(result.read_text(encoding="utf-8"))["ap50"],
+        "ap50": value,
     }
 
 
@@ -232,7 +259,7 @@ def summary(results: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     areas = {
         (case, rule): area(results, case, rule, ends.loc[case]["min"].max(), ends.loc[case]["max"].min())
         for case in cases
-        for rule in rules
+        for rule in {*rules, "random"}
     }
     for rule in rules:
         gained = np.array([areas[case, rule] - areas[case, "random"] for case in cases])
@@ -485,8 +512,8 @@ def page(results: pd.DataFrame, offers: pd.DataFrame) -> str:
 TEXT = """# Whether the advice on what to add next is good
 
 Written by `make prove-next` on {date}. A detector trained on dashcam pictures goes on learning from pictures that a rule has chosen out of a pool of 16
-recordings (the longest of 80 pictures, the shortest of 5, four kinds of road and light), beside 48 of its old training pictures, for 60 steps of 16 pictures
-each. It is judged on 24 recordings from above that it has never seen. {worlds} worlds of either kind, none of which a rule was chosen with; in each, every rule starts
+recordings (the longest of 80 pictures, the shortest of 5, four kinds of road and light), beside 48 of its old training pictures, for at least 60 steps of 16
+pictures (up to 80 with the fewest). It is judged on 24 recordings from above that it has never seen. {worlds} worlds of either kind, none of which a rule was chosen with; in each, every rule starts
 from the same detector and seed. Labels are counted in boxes. Intervals are 95 %, over worlds.
 
 ## A pool that is the footage itself

@@ -24,6 +24,8 @@ MAX_TRAINING = 2000
 MAX_TARGET = 2000
 # Pool pictures compared with the target at a time, so that memory does not grow with the pool.
 BLOCK = 2000
+# A picture that adds less than this to the mean similarity shows nothing that the footage shows and is not covered: the rest of the pool shows no more.
+NOTHING = 1e-4
 COLUMNS = ("rank", "domain", "image", "path", "group", "score", "covered", "novelty", "shown", "reason")
 
 
@@ -92,6 +94,8 @@ def herd(
         left[index] = False
         if alike is not None and any(alike(pick, index) for pick, _ in picks):
             continue
+        if known[index] < NOTHING:
+            break
         picks.append((index, float(known[index])))
         covered = np.maximum(covered, similarity(target, pool[[index]], bandwidth)[:, 0])
     return picks
@@ -172,9 +176,9 @@ def reason(novelty: float, shown: int, group: str, place: int) -> str:
     if novelty != novelty:
         looks = "stands for many pictures out there"
     elif novelty > 2:
-        looks = "looks like nothing in training, and like many pictures out there"
+        looks = "looks like nothing in training, and like pictures out there"
     elif novelty > 1:
-        looks = "unlike what training shows, and like many pictures out there"
+        looks = "unlike what training shows, and like pictures out there"
     else:
         looks = "resembles training, but stands for a part of the footage not picked yet"
     sees = (

@@ -25,7 +25,7 @@ SAME_HAND = 1.2
 MIN_PAIRS = 20
 # A detector that is lost in a dataset overlaps its objects by chance, with boxes of any size: at least this share of its sure detections must lie on objects.
 ON_OBJECTS = 0.5
-# Boxes drawn by another rule have to be drawn anew, which leaves the pictures and takes the labels: such a set counts half.
+# Where there are no labels, or boxes drawn by another rule that have to be drawn anew, a set brings pictures only: it counts half.
 WITHOUT_LABELS = 0.5
 REPLICATES = 500
 
@@ -51,6 +51,7 @@ class Candidate:
     drawn_low: float | None = None
     drawn_high: float | None = None
     copies: int = 0
+    labelled: bool = True
     rank: int = 0
     reason: str = ""
 
@@ -60,6 +61,11 @@ class Candidate:
         if self.drawn_low is None or self.drawn_high is None:
             return False
         return self.drawn_low > SAME_HAND or self.drawn_high < 1 / SAME_HAND
+
+    @property
+    def usable_labels(self) -> bool:
+        """Whether it has labels, drawn by the rule used at home as far as is known."""
+        return self.labelled and not self.other_hand
 
 
 def sides(domain: Domain) -> tuple[Floats, Ints]:
@@ -98,10 +104,9 @@ def drawn(home: Domain, candidate: Domain, rng: np.random.Generator) -> tuple[fl
     return float(np.exp(medians[0] - medians[1])), float(np.exp(low)), float(np.exp(high))
 
 
-def copies(candidate: Domain, held_out: Sequence[Domain]) -> int:
-    """Pictures of a candidate that are near-duplicates of held-out ones."""
-    known = [f for domain in held_out for f in domain.pictures["fingerprint"]]
-    return int(copied(candidate.pictures["fingerprint"].tolist(), known).sum())
+def copies(candidate: Domain, held_out: Sequence[bytes]) -> int:
+    """Pictures of a candidate that are near-duplicates of held-out ones, by fingerprint."""
+    return int(copied(candidate.pictures["fingerprint"].tolist(), held_out).sum())
 
 
 def compare(
@@ -110,13 +115,16 @@ def compare(
     training: Domain,
     home: Domain,
     *,
+    set_aside: Sequence[bytes] = (),
     seed: int,
 ) -> list[Candidate]:
     """Rank datasets by what they would add, best first. target: the footage, labelled or not. training: what is there already. home: held-out in-domain pictures.
+    set_aside: fingerprints of footage that is to test.
 
-    Datasets whose boxes are drawn by another rule count half (WITHOUT_LABELS). Embeddings are the detector's own, so "covers" means: looks alike to it.
+    Datasets without labels, or whose boxes are drawn by another rule, count half (WITHOUT_LABELS). Embeddings are the detector's own, so "covers" means: looks alike to it.
     """
     rng = np.random.default_rng(seed)
+    held_out = [*home.pictures["fingerprint"], *set_aside]
     wanted, groups = footage(target)
     sample = np.sort(rng.permutation(len(wanted))[:MAX_TARGET])
     kept = training.embeddings[thin(rng, len(training.embeddings), MAX_TRAINING)]
@@ -151,12 +159,13 @@ def compare(
                 share,
                 low,
                 high,
-                copies=copies(domain, [home]),
+                copies=copies(domain, held_out),
+                labelled=bool(domain.labelled.any()),
             )
         )
         if hand is not None:
             found[-1] = replace(found[-1], drawn=hand[0], drawn_low=hand[1], drawn_high=hand[2])
-    order = sorted(found, key=lambda c: (-c.covers * (WITHOUT_LABELS if c.other_hand else 1.0), c.name))
+    order = sorted(found, key=lambda c: (-c.covers * (1.0 if c.usable_labels else WITHOUT_LABELS), c.name))
     return [replace(c, rank=place, reason=reason(c)) for place, c in enumerate(order, 1)]
 
 
@@ -185,6 +194,8 @@ def reason(candidate: Candidate) -> str:
         larger = candidate.drawn > 1
         factor = candidate.drawn if larger else 1 / candidate.drawn
         words += f"; its boxes are drawn {factor:.1f} times as {'large' if larger else 'small'} as at home around what the detector finds: redraw them before adding it"
+    elif not candidate.labelled:
+        words += "; it has no labels"
     elif candidate.drawn is None:
         words += "; whether its labels mean the same could not be checked"
     if candidate.copies:

@@ -58,6 +58,8 @@ def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
         needed = ceil(float(distinct[np.argmax(by_size >= goal)]))
         return Forecast(goal, needed, needed, reached=True)
     found = [needed_by(family, sizes / largest, scores, goal) for family in FAMILIES]
+    if all(share is None for share in found):
+        return Forecast(goal, None, None, note="no curve could be fitted to these sizes")
     within = [share for share in found if share is not None and share <= FURTHEST]
     further = int(FURTHEST * largest)
     if not within:
@@ -86,7 +88,10 @@ def needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> float 
         parameters, _ = curve_fit(curve, sizes, scores, p0=start, bounds=(low, high), maxfev=5000)
     except RuntimeError:
         return None
-    end = 100 * FURTHEST
+    # More than was tried, or no forecast was needed.
+    start_at, end = 1.0, 100 * FURTHEST
+    if curve(np.array(start_at), *parameters) >= goal:
+        return start_at
     if curve(np.array(end), *parameters) < goal:
         return float("inf")
-    return float(brentq(lambda n: curve(np.array(n), *parameters) - goal, 1e-6, end))
+    return float(brentq(lambda n: curve(np.array(n), *parameters) - goal, start_at, end))

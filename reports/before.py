@@ -28,12 +28,15 @@ WORTH_IT = 0.02
 
 @dataclass(frozen=True)
 class Change:
-    """AP50 of a domain now (first) and before (second). trained_on: its pictures that are left out because training shows them by now."""
+    """AP50 of a domain now (first) and before (second). trained_on: its pictures that are left out because training shows their
+    clip by now. unchecked: training pictures that were not looked at for that.
+    """
 
     domain: str
     before: str
     pictures: int
     trained_on: int
+    unchecked: int
     comparison: Comparison
 
 
@@ -51,6 +54,7 @@ def changes(
     load: Callable[[Path], Detector],
     reporter: Reporter,
     *,
+    training_total: int,
     seed: int,
 ) -> tuple[Change, ...]:
     """Look at every labelled domain with the run before, at imgsz or else its own image size, and compare. load: weights -> detector.
@@ -80,15 +84,19 @@ def changes(
             n_classes=len(part.classes),
             seed=seed,
         )
-        found.append(Change(domain.name, name, len(part.labelled_pictures), left_out, result))
+        unchecked = training_total - len(training.pictures) if training is not None else 0
+        found.append(Change(domain.name, name, len(part.labelled_pictures), left_out, unchecked, result))
     return tuple(found)
 
 
 def unseen(domain: Domain, training: Domain | None) -> tuple[Domain, int]:
-    """The domain without pictures that training shows, and how many those are: on them the new run would be asked what it was told."""
+    """The domain without the clips that training shows, and how many pictures those have: on them the new run would be asked what it was told."""
     if training is None or not len(training.pictures):
         return domain, 0
     told = copied(*(d.pictures["fingerprint"].tolist() for d in (domain, training)))
+    # Its neighbours of the same clip are told nearly as much.
+    clips = domain.pictures["group"]
+    told = clips.isin(clips[told]).to_numpy()
     return domain.subset(domain.pictures["image"][~told]), int(told.sum())
 
 
@@ -110,10 +118,12 @@ def sentence(change: Change) -> str:
     else:
         verdict = "chance would do as much: label more clips of it to tell"
     left = (
-        f" {count(change.trained_on, 'picture')} of it that training shows by now {'is' if change.trained_on == 1 else 'are'} left out."
+        f" {count(change.trained_on, 'picture')} of clips that training shows by now {'is' if change.trained_on == 1 else 'are'} left out."
         if change.trained_on
         else ""
     )
+    if change.unchecked:
+        left += f" {count(change.unchecked, 'training picture')} {'was' if change.unchecked == 1 else 'were'} not looked at for that."
     return f"{moved}; {verdict}.{left}"
 
 
@@ -130,6 +140,7 @@ def values(change: Change) -> dict[str, Any]:
         "before": change.before,
         "pictures": change.pictures,
         "trained_on": change.trained_on,
+        "unchecked": change.unchecked,
         "ap50": c.first,
         "ap50_before": c.second,
         "difference": c.difference if np.isfinite(c.difference) else None,

@@ -228,8 +228,8 @@ def train(
     with data_on_stdout_only():
         from datasets.source import open_source
         from datasets.yolo import parse_yaml
-        from train.run import trained_at
-        from train.training import ARCHITECTURE, Recipe, is_finished, new_run_folder
+        from train.run import new_run_folder, trained_at
+        from train.training import ARCHITECTURE, Recipe, is_finished
         from train.training import train as fit
 
         source = open_source(data, cache=runs_folder() / "frames")

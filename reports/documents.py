@@ -149,7 +149,9 @@ def boxes_of(domain: Domain) -> Boxes:
         if labelled:
             # A detection the matching left out (beyond the limit a picture) counts as ignored, not as an error.
             what, iou, partner = outcome.get(row, ("ignored", 0.0, -1))
-            box |= {"outcome": what, "iou": iou, key: "tp" if what == "hit" else "fp"}
+            box |= {"outcome": what, "iou": iou}
+            if what != "ignored":
+                box[key] = "tp" if what == "hit" else "fp"
             if what == "hit":
                 used.add(partner)
                 truth = domain.classes[int(domain.boxes["label"].iat[partner])]
@@ -161,8 +163,12 @@ def boxes_of(domain: Domain) -> Boxes:
         predictions[image].append(box)
     matches += [
         (domain.classes[label], None, None, None, str(truth_ids[row]), None)
-        for row, label in enumerate(domain.boxes["label"].tolist() if labelled else ())
-        if row not in used
+        for row, (label, crowd) in enumerate(
+            zip(domain.boxes["label"].tolist(), domain.boxes["crowd"].tolist(), strict=True)
+            if labelled
+            else ()
+        )
+        if row not in used and not crowd
     ]
     return Boxes(truths, predictions, matches)
 
@@ -214,10 +220,10 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
             objects = boxes.truths.get(image, [])
             sample |= {
                 "ground_truth": {"_cls": "Detections", "detections": objects},
-                "false_positives": sum(box["outcome"] != "hit" for box in shown),
+                "false_positives": sum(box["outcome"] not in ("hit", "ignored") for box in shown),
                 "misses": sum(o["outcome"] == "missed" for o in objects),
                 f"{key}_tp": sum(box["outcome"] == "hit" for box in found),
-                f"{key}_fp": sum(box["outcome"] != "hit" for box in found),
+                f"{key}_fp": sum(box["outcome"] not in ("hit", "ignored") for box in found),
                 f"{key}_fn": sum(o[key] == "fn" for o in objects),
             }
         yield sample

@@ -32,7 +32,7 @@ from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval,
 from diagnostics.ladder import Ladder, ladders
 from diagnostics.leakage import copied, find_leaks
 from diagnostics.learning import read_curve
-from diagnostics.matching import Floats
+from diagnostics.matching import Floats, Ints
 from diagnostics.precision import headline
 
 # Detections below this are not objects to compare embeddings of.
@@ -312,10 +312,12 @@ def find(
     embedded = home.embeddings.shape[1] > 0
     novelty = novelties(home, away) if embedded else {}
     nearest = gallery.Nearest(training if training is not None and embedded else None)
-    picks, reserved = (
-        next_pictures(away, training or home, novelty, seed=seed)
+    advice = (
+        next_pictures(away, training or home, home, novelty, seed=seed)
         if embedded and away
-        else (pd.DataFrame(columns=[*acquisition.COLUMNS, "nearest"]), np.array([], str))
+        else Advice(
+            pd.DataFrame(columns=[*acquisition.COLUMNS, "nearest"]), pd.DataFrame(columns=["domain", "group"])
+        )
     )
     return Findings(
         home=home,
@@ -353,8 +355,8 @@ def find(
         cards=pd.concat(
             [gallery.choose(domain, nearest, seed=seed) for domain in (*away, home)], ignore_index=True
         ),
-        next=picks,
-        reserved=tuple(str(group) for group in reserved),
+        next=advice.picks,
+        reserved=advice.clips,
     )
 
 
@@ -424,38 +426,56 @@ def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
     return {domain.name: part for domain, part in zip(away, np.split(values, limits), strict=True)}
 
 
+@dataclass(frozen=True)
+class Advice:
+    """picks: ranked pictures, `acquisition.COLUMNS` and nearest, the training picture most like each. aside: every picture of the clips set aside as a test: domain, image,
+    path, group, fingerprint.
+    """
+
+    picks: pd.DataFrame
+    aside: pd.DataFrame
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """Names of the clips set aside; with their domain where more than one has any."""
+        several = len(set(self.aside["domain"])) > 1
+        pairs = self.aside[["domain", "group"]].drop_duplicates().itertuples(index=False)
+        return tuple(sorted(f"{pair.domain}: {pair.group}" if several else str(pair.group) for pair in pairs))
+
+
 def next_pictures(
     away: Sequence[Domain],
     training: Domain,
+    home: Domain,
     novelty: dict[str, Floats],
     *,
     target: Sequence[Domain] = (),
     seed: int,
     budget: int = BUDGET,
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rank pictures for labelling by what they cover of target (or, without one, of each other), each with the training picture most like it (nearest), and name the
-    clips of the target set aside.
+) -> Advice:
+    """Rank the pictures of away for labelling by what they cover of target (or, without one, of each other), and set clips of it aside.
+
+    A clip that shows a picture set aside, or one held out at home, is not chosen from, whatever file it lies in.
     """
-    pool = []
-    for domain in away:
-        shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
-        known = [c for c in ("image", "path", "group", "fingerprint") if c in domain.pictures]
-        part = domain.pictures[known].assign(domain=domain.name, novelty=novelty[domain.name])
-        pool.append(part.assign(shown=part["image"].map(shown).fillna(0).astype(int)))
-    pictures = pd.concat(pool, ignore_index=True)
+
+    def gathered(domains: Sequence[Domain]) -> pd.DataFrame:
+        columns = ["image", "path", "group", "fingerprint"]
+        return pd.concat([d.pictures[columns].assign(domain=d.name) for d in domains], ignore_index=True)
+
+    pictures = gathered(away)
+    pictures["novelty"] = np.concatenate([novelty[domain.name] for domain in away])
+    pictures["shown"] = np.concatenate([shown_boxes(domain) for domain in away])
     embeddings, clips = acquisition.footage(away)
     wanted = acquisition.footage(target) if target else (embeddings, clips)
     frozen = acquisition.reserve(wanted[1], seed=seed)
-    allowed = ~np.isin(clips, frozen)
-    if target:
-        # The pool may hold pictures of the footage itself: what is to test is not to be learned, whatever file it lies in.
-        prints = np.concatenate([d.pictures["fingerprint"].to_numpy() for d in target])
-        allowed &= ~copied(pictures["fingerprint"], prints[np.isin(wanted[1], frozen)].tolist())
-    table = acquisition.rank(
+    aside = gathered(target or away)[np.isin(wanted[1], frozen)].reset_index(drop=True)
+    held_out = [*home.pictures["fingerprint"], *aside["fingerprint"]]
+    known = copied(pictures["fingerprint"].tolist(), held_out)
+    picks = acquisition.rank(
         pictures,
         embeddings,
         training.embeddings,
-        allowed,
+        ~np.isin(clips, clips[known]),
         target=wanted if target else None,
         budget=budget,
         seed=seed,
@@ -466,9 +486,14 @@ def next_pictures(
         for domain in away
         for image, vector in zip(domain.pictures["image"], domain.embeddings, strict=True)
     }
-    table["nearest"] = [
+    picks["nearest"] = [
         next((str(n["image"]) for n in nearest.to_picture(vectors[row.domain, row.image], count=1)), "")
-        for row in table.itertuples()
+        for row in picks.itertuples()
     ]
-    plain = np.concatenate([domain.pictures["group"].to_numpy(str) for domain in target or away])
-    return table, np.unique(plain[np.isin(wanted[1], frozen)])
+    return Advice(picks, aside)
+
+
+def shown_boxes(domain: Domain) -> Ints:
+    """Detections at or above SHOWN in each picture, (n,)."""
+    shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
+    return domain.pictures["image"].map(shown).fillna(0).to_numpy(np.int64)

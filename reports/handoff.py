@@ -1,12 +1,11 @@
 """Chosen pictures handed to whoever labels them: copies with the detector's boxes as a first draft, in the formats that annotation tools read.
 
-hand-off/ is a YOLO dataset as it stands: its data.yaml names the old training pictures too, so that training goes on with both once labels are mended.
+The folder is a YOLO dataset as it stands: its data.yaml names the old training pictures too, so that training goes on with both once labels are mended.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -18,11 +17,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from datasets.errors import InputError
-from datasets.yolo import read_card
 from diagnostics.domain import Domain
 from reports.atomic import write_text
-from train.run import Run
 
 
 @dataclass(frozen=True)
@@ -42,12 +38,15 @@ def write_handoff(
     domains: Sequence[Domain],
     classes: Sequence[str],
     confidence: float,
-    run: Run | None,
+    old: pd.DataFrame | None,
 ) -> Path:
-    """Write chosen pictures (rank, domain, image, path) into folder, replacing what an earlier call left, and return the data.yaml.
+    """Write chosen pictures (rank, domain, group, image, path) into a new folder, and return its data.yaml.
 
-    Pictures without labels get the detections at or above confidence as a draft. run: whose data.yaml the new one goes on from, if it is found.
+    Pictures without labels get the detections at or above confidence as a draft. old: images table of the YOLO dataset that training goes on from, None where it is
+    not known. Raises FileExistsError where the folder is there: somebody may have mended labels in it.
     """
+    if folder.exists():
+        raise FileExistsError(folder)
     draft = folder.with_name(folder.name + ".partial")
     shutil.rmtree(draft, ignore_errors=True)
     for kind in ("images", "labels"):
@@ -58,8 +57,7 @@ def write_handoff(
     write_text(draft / "label-studio.json", json.dumps(as_label_studio(pictures, classes), indent=1))
     write_text(draft / "label-studio.xml", label_studio_view(classes))
     write_text(draft / "cvat.xml", as_cvat(pictures, classes))
-    write_text(draft / "data.yaml", yaml.safe_dump(card(folder, classes, run), sort_keys=False))
-    shutil.rmtree(folder, ignore_errors=True)
+    write_text(draft / "data.yaml", yaml.safe_dump(card(draft, folder, classes, old), sort_keys=False))
     draft.rename(folder)
     return folder / "data.yaml"
 
@@ -68,11 +66,13 @@ def drafted(folder: Path, row: dict[str, Any], domain: Domain, confidence: float
     """Copy one picture and write its YOLO labels."""
     picture = domain.pictures[domain.pictures["image"] == row["image"]].iloc[0]
     original = Path(row["path"])
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", original.stem).strip("._")[:80] or "picture"
-    file = f"{row['rank']:04d}_{stem}{original.suffix.lower()}"
+    # The clip first and a number last, which is how clips are told from file names.
+    clip = re.sub(r"[^A-Za-z0-9-]+", "-", f"{row['domain']}-{row['group']}").strip("-")[-80:] or "picture"
+    file = f"{clip}_{row['rank']:04d}{original.suffix.lower()}"
     shutil.copyfile(original, folder / "images" / file)
     labelled, width, height = bool(picture["labelled"]), int(picture["width"]), int(picture["height"])
-    table = domain.boxes.assign(confidence=1.0)
+    # A crowd is no object that a detector could be taught.
+    table = domain.boxes[~domain.boxes["crowd"].astype(bool)].assign(confidence=1.0)
     if not labelled:
         table = domain.detections[domain.detections["confidence"] >= confidence]
     mine = table[table["image"] == row["image"]]
@@ -88,23 +88,14 @@ def drafted(folder: Path, row: dict[str, Any], domain: Domain, confidence: float
     return Drafted(file, width, height, labelled, boxes)
 
 
-def card(folder: Path, classes: Sequence[str], run: Run | None) -> dict[str, Any]:
-    """A data.yaml: the run's own training pictures and the chosen ones; validation stays the run's. Without a run, the chosen ones alone."""
-    splits: dict[str, list[str]] = {"train": [], "val": []}
-    if run is not None:
-        try:
-            known = run.data_path()
-            if known.is_dir():
-                known = known / "data.yaml"
-            read = read_card(known).splits
-            splits = {split: [str(path) for path in read.get(split, [])] for split in ("train", "val")}
-        except (InputError, OSError):
-            # Weights alone, or data that has gone elsewhere: the chosen pictures stand for themselves.
-            pass
-    chosen = os.fspath((folder / "images").absolute())
-    content: dict[str, Any] = {"train": [*splits["train"], chosen]}
-    if splits["val"]:
-        content["val"] = splits["val"]
+def card(draft: Path, folder: Path, classes: Sequence[str], old: pd.DataFrame | None) -> dict[str, Any]:
+    """A data.yaml of the old training pictures and the chosen ones, whose validation stays what it was; the old ones are named one by one in lists beside it."""
+    content: dict[str, Any] = {"path": str(folder.absolute()), "train": ["images"]}
+    for split in ("train", "val"):
+        paths = [] if old is None else old.loc[old["split"] == split, "path"].tolist()
+        if paths:
+            write_text(draft / f"{split}.txt", "".join(f"{path}\n" for path in paths))
+            content[split] = [*content.get(split, []), f"{split}.txt"]
     return {**content, "names": dict(enumerate(classes))}
 
 

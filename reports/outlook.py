@@ -26,7 +26,9 @@ def read_sizes(path: Path) -> pd.DataFrame:
             f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; one row a training: labels it was given, and the AP50 it reached"
         )
     numbers = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
-    wrong = (numbers.isna().any(axis=1) | (numbers["labels"] < 0) | ~numbers["ap50"].between(0, 1)).to_numpy()
+    wrong = (
+        ~np.isfinite(numbers).all(axis=1) | (numbers["labels"] < 0) | ~numbers["ap50"].between(0, 1)
+    ).to_numpy()
     if wrong.any():
         line = int(np.flatnonzero(wrong)[0])
         raise InputError(

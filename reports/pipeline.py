@@ -249,6 +249,8 @@ def look_at_everything(request: Request, reporter: Reporter) -> Seen:
         )
     for _, spec in (in_domain_of(request, run), *request.real_world):
         locate(spec)
+    if request.before is not None:
+        open_before(request.before)
     with reporter.stage("open", "Opening weights and sources"):
         detector = load_detector(run.weights, request) if run is not None else None
         opened = open_everything(request, run, detector.classes if detector else ())
@@ -329,16 +331,24 @@ def compare_with_before(
         return ()
     supplied = dict(request.predictions)
     own = [domain for domain in domains if domain.name not in supplied]
-    return changes(
-        before,
-        seen.classes,
-        own,
-        seen.domains.get("training"),
-        request.imgsz,
-        lambda weights: load_detector(weights, request),
-        reporter,
-        seed=request.seed,
-    )
+    try:
+        return changes(
+            before,
+            seen.classes,
+            own,
+            seen.domains.get("training"),
+            request.imgsz,
+            lambda weights: load_detector(weights, request),
+            reporter,
+            training_total=sum(len(o.source.images) for o in seen.opened if o.role == "training"),
+            seed=request.seed,
+        )
+    except InputError as problem:
+        if request.before is not None:
+            raise
+        # What a run was trained on from is often a checkpoint of other classes: nothing to compare with, and nobody asked for it.
+        reporter.say(f"  not compared with what it was trained on from: {problem}")
+        return ()
 
 
 def look_again(

@@ -14,15 +14,15 @@ from datasets.errors import InputError
 from diagnostics.candidates import Candidate, compare
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
-from diagnostics.shift import Strings
 from reports.atomic import write_text
-from reports.findings import next_pictures, novelties
+from reports.findings import Advice, next_pictures, novelties
 from reports.handoff import write_handoff
 from reports.looks import evenly
 from reports.page import inert, write_parquet
 from reports.pipeline import Request, Seen, look_at_everything
 from reports.progress import Reporter
 from reports.record import plain
+from train.run import new_run_folder
 
 # Of the clips set aside, this many pictures tell AP50 to within ten points or so (docs/proof.md, "A few labels").
 TEST_PICTURES = 50
@@ -63,19 +63,31 @@ def rank_next(
     footage = everything[wanted : wanted + len(request.real_world)] if pool else chosen_from
     offered = everything[len(everything) - len(candidates) :] if candidates else []
     with reporter.stage("rank", "Ranking what to add next"):
-        table, reserved = next_pictures(
+        advice = next_pictures(
             chosen_from,
             training,
+            home,
             novelties(home, chosen_from),
             target=footage if pool else (),
             seed=request.seed,
             budget=budget,
         )
-        compared = compare(offered, footage, training, home, seed=request.seed) if offered else []
-    test = test_pictures(footage or chosen_from, reserved)
+        compared = (
+            compare(
+                offered,
+                footage,
+                training,
+                home,
+                set_aside=advice.aside["fingerprint"].tolist(),
+                seed=request.seed,
+            )
+            if offered
+            else []
+        )
+    table, test = advice.picks, test_pictures(advice)
     result = {
         "next": plain(table),
-        "reserved_test_clips": [str(g) for g in reserved],
+        "reserved_test_clips": list(advice.clips),
         "test": plain(test),
         "budget": budget,
         "pool": sum(len(d.pictures) for d in chosen_from),
@@ -84,16 +96,16 @@ def rank_next(
     write_lists(out, table, test, compared, result)
     with reporter.stage("write", "Copying the chosen pictures"):
         result["hand_off"] = str(hand_off(out, table, chosen_from, seen))
+        result["goes_on"] = (Path(result["hand_off"]).parent / "val.txt").is_file()
     return result
 
 
-def test_pictures(domains: Sequence[Domain], reserved: Strings) -> pd.DataFrame:
+def test_pictures(advice: Advice) -> pd.DataFrame:
     """Pictures of the clips set aside, spread over them: domain, image, path, group."""
-    pictures = pd.concat(
-        [d.pictures[["image", "path", "group"]].assign(domain=d.name) for d in domains], ignore_index=True
-    )
-    aside = pictures[pictures["group"].isin(reserved)].reset_index(drop=True)
-    return evenly(aside, TEST_PICTURES)[["domain", "image", "path", "group"]]
+    aside = advice.aside.assign(clip=advice.aside["domain"] + "/" + advice.aside["group"])
+    return evenly(aside.rename(columns={"group": "name", "clip": "group"}), TEST_PICTURES)[
+        ["domain", "image", "path", "name"]
+    ].rename(columns={"name": "group"})
 
 
 def write_lists(
@@ -103,6 +115,7 @@ def write_lists(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "next.csv", table.map(inert).to_csv(index=False))
     write_text(out / "test.csv", test.map(inert).to_csv(index=False))
+    (out / "candidates.csv").unlink(missing_ok=True)
     if compared:
         frame = pd.DataFrame([asdict(candidate) for candidate in compared])
         write_text(out / "candidates.csv", frame.map(inert).to_csv(index=False))
@@ -111,8 +124,10 @@ def write_lists(
 
 
 def hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], seen: Seen) -> Path:
-    """The chosen pictures with draft labels."""
-    return write_handoff(out / "hand-off", table, domains, seen.classes, SHOWN, seen.run)
+    """The chosen pictures with draft labels, in a folder of its own: labels that somebody mended in an earlier one stay. Returns its data.yaml."""
+    own = [o for o in seen.opened if o.role in ("training", "in_domain") and o.source.kind == "yolo"]
+    old = pd.concat([o.source.images for o in own], ignore_index=True) if own else None
+    return write_handoff(new_run_folder(out, "hand-off"), table, domains, seen.classes, SHOWN, old)
 
 
 def lines(result: dict[str, Any], out: Path) -> list[str]:
@@ -127,6 +142,10 @@ def lines(result: dict[str, Any], out: Path) -> list[str]:
         )
     said.append(
         f"Pictures with the detector's boxes as a draft: {Path(result['hand_off']).parent} (YOLO, coco.json, cvat.xml, label-studio.json). Mend the labels, then: "
-        f"shiftscope train {result['hand_off']} --model BEST.PT"
+        + (
+            f"shiftscope train {result['hand_off']} --model BEST.PT"
+            if result["goes_on"]
+            else "add them to your training pictures (where those are is not known here, or they are no YOLO dataset)"
+        )
     )
     return said

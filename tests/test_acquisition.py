@@ -14,6 +14,7 @@ from diagnostics import acquisition
 from diagnostics.candidates import compare, drawn
 from diagnostics.domain import Domain
 from reports.findings import next_pictures
+from reports.ranking import test_pictures as pictures_to_test
 
 
 def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> None:
@@ -135,17 +136,89 @@ def test_a_pool_is_chosen_from_for_what_the_footage_shows() -> None:
 def test_what_is_set_aside_of_the_footage_is_not_chosen_from_a_pool_that_holds_it() -> None:
     footage = make_domain("footage", role="real_world", clips=12, frames=5, seed=1, clip_names="f")
     pool = replace(footage, name="pool")
-    table, frozen = next_pictures(
+    advice = next_pictures(
         [pool],
         make_domain("training", role="training", seed=2),
+        make_domain("home", seed=3, clip_names="h"),
         {"pool": np.full(60, np.nan)},
         target=[footage],
         seed=0,
         budget=60,
     )
-    assert len(frozen) == 5
-    assert not set(frozen) & set(table["group"])
-    assert len(table) > 20
+    assert len(advice.clips) == 5
+    assert not set(advice.clips) & set(advice.picks["group"])
+    assert len(advice.picks) > 20
+
+
+def test_clips_of_one_name_in_two_domains_are_told_apart() -> None:
+    domains = [
+        make_domain(name, role="real_world", clips=12, frames=5, seed=seed, clip_names="c")
+        for name, seed in (("north", 1), ("south", 2))
+    ]
+    advice = next_pictures(
+        domains,
+        make_domain("training", role="training", seed=3, clip_names="t"),
+        make_domain("home", seed=4, clip_names="h"),
+        {d.name: np.full(60, np.nan) for d in domains},
+        seed=0,
+        budget=120,
+    )
+    aside = set(advice.aside[["domain", "image"]].itertuples(index=False, name=None))
+    picked = set(advice.picks[["domain", "image"]].itertuples(index=False, name=None))
+    assert len(aside) == 25
+    assert not aside & picked
+    test = pictures_to_test(advice)
+    assert set(test[["domain", "image"]].itertuples(index=False, name=None)) == aside
+    assert all(name.startswith(("north: c", "south: c")) for name in advice.clips)
+
+
+def test_what_is_held_out_at_home_is_not_chosen() -> None:
+    home = make_domain("home", clips=6, frames=5, seed=4)
+    pool = replace(make_domain("pool", role="real_world", clips=6, frames=5, seed=5))
+    prints = pool.pictures["fingerprint"].tolist()
+    prints[0] = home.pictures["fingerprint"].iloc[7]
+    pool = replace(pool, pictures=pool.pictures.assign(fingerprint=prints))
+    advice = next_pictures(
+        [pool],
+        make_domain("t", role="training", seed=6),
+        home,
+        {"pool": np.full(30, np.nan)},
+        seed=0,
+        budget=30,
+    )
+    assert pool.pictures["group"].iloc[0] not in set(advice.picks["group"])
+    assert advice.picks["group"].nunique() == 5
+
+
+def test_a_pool_with_nothing_of_the_footage_gives_nothing() -> None:
+    rng = np.random.default_rng(0)
+    table = acquisition.rank(
+        table_of([f"clip{n // 5}" for n in range(40)]),
+        rng.normal(0, 1, (40, 6)) - 60,
+        rng.normal(0, 1, (50, 6)),
+        np.ones(40, bool),
+        target=(rng.normal(0, 1, (60, 6)) + 8, np.array([f"f{n // 6}" for n in range(60)])),
+        budget=8,
+        seed=0,
+    )
+    assert table.empty
+
+
+def test_sets_without_labels_count_half(home: Domain, training: Domain) -> None:
+    footage = offered("footage", 3, embedding_shift=4.0, labelled=False)
+    found = compare(
+        [
+            offered("bare", 5, embedding_shift=4.0, labelled=False),
+            offered("labelled", 7, embedding_shift=4.0),
+        ],
+        [footage],
+        training,
+        home,
+        set_aside=footage.pictures["fingerprint"].tolist()[:3],
+        seed=0,
+    )
+    assert [c.name for c in found] == ["labelled", "bare"]
+    assert found[1].reason.endswith("; it has no labels")
 
 
 def test_twenty_thousand_pictures_are_ranked_in_seconds() -> None:

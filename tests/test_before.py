@@ -50,6 +50,7 @@ def compared(now: Domain, then: Domain, training: Domain | None = None) -> befor
         None,
         lambda weights: Earlier(then),
         Reporter(),
+        training_total=len(training.pictures) if training is not None else 0,
         seed=0,
     )
     return found
@@ -79,10 +80,13 @@ def test_the_same_detector_makes_no_difference() -> None:
 
 def test_pictures_that_training_shows_are_left_out() -> None:
     now = seen_with(0.8)
+    # Ten pictures of two clips of six: both clips are left out whole.
     training = now.subset(now.pictures["image"].head(10))
     change = compared(now, now, replace(training, role="training"))
-    assert (change.pictures, change.trained_on) == (len(now.pictures) - 10, 10)
-    assert "10 pictures of it that training shows by now are left out" in before.sentence(change)
+    assert (change.pictures, change.trained_on) == (len(now.pictures) - 12, 12)
+    assert "12 pictures of clips that training shows by now are left out" in before.sentence(change)
+    many = replace(change, unchecked=200)
+    assert before.sentence(many).endswith("200 training pictures were not looked at for that.")
 
 
 def test_five_clips_cannot_be_told_from_chance() -> None:

@@ -46,7 +46,7 @@ def test_every_change_keeps_the_shape_and_has_a_name_of_its_own() -> None:
 
 
 def test_half_hidden_objects_are_not_counted_and_lost_ones_are_gone() -> None:
-    twice = next(c for c in graded() if c.name == "larger 2.2")
+    twice = next(c for c in graded() if c.name == "larger at 2.2")
     # About the middle (160, 120) times 2.2: one box stays, one is cut by the border, one leaves.
     moved = twice.boxes(table((150, 110, 170, 130), (78, 110, 92, 130), (0, 0, 20, 20)), IMAGES)
     assert moved["crowd"].tolist() == [False, True]
@@ -60,12 +60,12 @@ def test_tones_leave_boxes_alone() -> None:
 
 
 def test_beyond_the_border_is_the_grey_of_letterboxing() -> None:
-    smaller = next(c for c in graded() if c.name == "smaller 0.25")
+    smaller = next(c for c in graded() if c.name == "smaller at 0.25")
     changed = smaller(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     assert (changed[:20] == GREY).all()
 
 
-@pytest.mark.parametrize("name", ["smaller 0.25", "flatter 0.35", "narrower 0.35"])
+@pytest.mark.parametrize("name", ["smaller at 0.25", "flatter at 0.35", "narrower at 0.35"])
 def test_what_shrinks_is_averaged_and_not_picked(name: str) -> None:
     change = next(c for c in graded() if c.name == name)
     # Stripes of one pixel both ways: four pixels out of many would give black and white, the mean is grey.

@@ -256,6 +256,14 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
 
     mixed = open_source(result["hand_off"], cache=place / "cache")
     assert mixed.images["split"].value_counts().to_dict() == {"val": 30, "train": 11}
+    # Labels that were mended in it stay: the next call writes beside it.
+    again = run_script(
+        "next", "--run", "run", "--real-world", "away", "--budget", "2", "--out", "picks", cwd=place
+    )
+    assert again.code == 0, again.stderr
+    assert Path(result["hand_off"]).is_file()
+    assert (place / "picks" / "hand-off-2" / "data.yaml").is_file()
+    assert not (place / "picks" / "candidates.csv").exists()
 
 
 def test_candidates_need_footage_to_be_compared_with(place: Path) -> None:

@@ -51,6 +51,14 @@ def test_too_few_sizes_and_too_far_a_goal_are_refused() -> None:
     assert "ask again" in flat.note
 
 
+def test_a_curve_that_falls_or_wobbles_is_never_answered_below_what_was_tried() -> None:
+    falling = forecast(np.array([10, 20, 40, 80.0]), np.array([0.5, 0.45, 0.4, 0.35]), 0.4)
+    assert falling.reached or falling.low is None or falling.low >= 80
+    wobbling = forecast(np.array([10, 20, 40, 80.0]), np.array([0.2, 0.3, 0.5, 0.48]), 0.49)
+    assert wobbling.low is not None
+    assert wobbling.low >= 80
+
+
 def test_families_rise_and_stay_below_one_within_their_bounds() -> None:
     n = np.geomspace(0.01, 400, 200)
     for name, (curve, low, high) in FAMILIES.items():
@@ -77,6 +85,7 @@ def test_a_csv_is_answered_in_a_sentence(tmp_path: Path) -> None:
         ("labels,ap50\n10,0.2\n20,abc", ":3: labels"),
         ("labels,ap50\n10,20", ":2: labels"),
         ("", "cannot be read as CSV"),
+        ("labels,ap50\ninf,0.2", ":2: labels"),
     ],
 )
 def test_a_wrong_csv_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:

@@ -19,7 +19,6 @@ from benchmarks.simulated import make_domain
 from datasets.source import open_source
 from diagnostics.domain import Domain
 from reports.handoff import write_handoff
-from train.run import Run
 
 CLASSES = ('pot"hole', "<crack & more>")
 
@@ -40,7 +39,11 @@ def domain(tmp_path: Path) -> Domain:
 
 
 def chosen(domain: Domain, count: int) -> pd.DataFrame:
-    return domain.pictures[["image", "path"]].head(count).assign(rank=range(1, count + 1), domain=domain.name)
+    return (
+        domain.pictures[["image", "path"]]
+        .head(count)
+        .assign(rank=range(1, count + 1), domain=domain.name, group=domain.pictures["group"].head(count))
+    )
 
 
 @pytest.fixture
@@ -103,7 +106,9 @@ def test_label_studio_gets_percentages_and_the_interface_that_knows_the_classes(
 
 def test_pictures_are_copies_and_the_originals_are_untouched(domain: Domain, folder: Path) -> None:
     copies = sorted((folder / "images").iterdir())
-    assert [c.name[:5] for c in copies] == [f"{n:04d}_" for n in range(1, 6)]
+    assert [c.name for c in copies] == [
+        f"away-{g}_{n:04d}.jpg" for n, g in enumerate(chosen(domain, 5)["group"], 1)
+    ]
     assert not any(c.is_symlink() for c in copies)
     assert copies[0].read_bytes() == Path(domain.pictures["path"].iloc[0]).read_bytes()
 
@@ -116,10 +121,31 @@ def test_training_goes_on_with_the_old_pictures(domain: Domain, tmp_path: Path) 
     (old / "data.yaml").write_text(
         yaml.safe_dump({"train": "images/train", "val": "images/val", "names": list(CLASSES)})
     )
-    run = Run(old, old / "best.pt", "", 320, str(old / "data.yaml"), pd.DataFrame(), {})
-    card = write_handoff(tmp_path / "hand-off", chosen(domain, 2), [domain], CLASSES, 0.25, run)
+    images = open_source(str(old / "data.yaml"), cache=tmp_path / "cache").images
+    card = write_handoff(tmp_path / "hand-off", chosen(domain, 2), [domain], CLASSES, 0.25, images)
     source = open_source(str(card), cache=tmp_path / "cache")
     assert source.images["split"].value_counts().to_dict() == {"train": 3, "val": 1}
+
+
+def test_frames_of_a_clip_stay_a_clip(folder: Path, domain: Domain, tmp_path: Path) -> None:
+    source = open_source(str(folder / "data.yaml"), cache=tmp_path / "cache")
+    assert source.images["group"].nunique() == chosen(domain, 5)["group"].nunique()
+
+
+def test_a_hand_off_in_which_labels_may_have_been_mended_is_never_written_over(
+    domain: Domain, folder: Path
+) -> None:
+    with pytest.raises(FileExistsError):
+        write_handoff(folder, chosen(domain, 2), [domain], CLASSES, 0.25, None)
+
+
+def test_crowds_are_no_objects_to_teach(domain: Domain, tmp_path: Path) -> None:
+    labelled = make_domain("away", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES)
+    labelled.pictures["path"] = domain.pictures["path"]
+    labelled.pictures[["width", "height"]] = 640, 480
+    labelled.boxes["crowd"] = True
+    card = write_handoff(tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None)
+    assert open_source(str(card), cache=tmp_path / "cache").boxes.empty
 
 
 def test_labels_that_people_made_are_kept(tmp_path: Path, domain: Domain) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, footage
-from benchmarks.prove_next import efficiency, forecasts, page, summary
+from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage
+from benchmarks.prove_next import Job, efficiency, forecasts, kept, key_of, page, summary, verdict
 from benchmarks.simulated import make_domain
+from datasets.tables import Source, frame
 
 
 def results_of(curves: dict[str, list[float]], cases: int = 3, kind: str = "footage") -> pd.DataFrame:
@@ -36,6 +41,10 @@ def test_a_rule_that_is_one_doubling_ahead_is_worth_twice_the_labels() -> None:
     assert found.loc["ahead", "gained"] == pytest.approx(0.1, abs=0.01)
     assert found.loc["random", "gained"] == 0
     assert found.loc["ahead", "times_low"] > 1
+    assert "worth **2.0 times the labels" in verdict(results.replace({"rule": {"ahead": "ours"}}))
+    assert "**harm**" in verdict(results.replace({"rule": {"behind": "ours"}}))
+    same = results[results["rule"] == "random"].assign(rule="ours")
+    assert "no better than random" in verdict(pd.concat([results, same]))
 
 
 def test_a_rule_that_never_gets_there_is_bounded() -> None:
@@ -94,3 +103,19 @@ def test_the_page_says_all_of_it() -> None:
     assert "| ours | " in text
     assert "stands first in **2 of 2" in text
     assert "among the first two in **0** of 2" in text
+
+
+def test_a_result_of_other_pictures_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"weights")
+    pictures = frame([{"image": name} for name in ("a", "b", "c")], {"image": "str"})
+    source = Source("s", "yolo", ("pothole",), pictures, *(pd.DataFrame() for _ in range(3)))
+    case = Case("footage-1", weights, 256, source, source, source, None, 1)
+    job = Job(case, "ours", ("a",), 3, tmp_path / "ours-1")
+    assert kept(job) is None
+    job.folder.mkdir()
+    (job.folder / "result.json").write_text(json.dumps({"ap50": 0.5, "key": key_of(job)}))
+    assert kept(job) == 0.5
+    assert kept(replace(job, chosen=("b",))) is None
+    weights.write_bytes(b"others")
+    assert kept(job) is None

@@ -130,7 +130,7 @@ class Distortion:
     @property
     def name(self) -> str:
         """Names family and strength, so that results at another strength are not taken for these."""
-        return f"{self.family} {self.strength}".strip()
+        return f"{self.family} at {self.strength}" if self.strength else self.family
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """(H, W, 3) uint8 -> the same shape."""

@@ -65,6 +65,14 @@ class Run:
         )
 
 
+def new_run_folder(parent: Path, name: str) -> Path:
+    """parent/name, or parent/name-2, -3, ...: a run never overwrites another."""
+    candidate, number = parent / name, 2
+    while candidate.exists():
+        candidate, number = parent / f"{name}-{number}", number + 1
+    return candidate
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     digest = hashlib.sha256()

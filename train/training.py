@@ -66,14 +66,6 @@ def road_world_recipe(seed: int) -> Recipe:
     )
 
 
-def new_run_folder(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2, -3, ...: a run never overwrites another."""
-    candidate, number = parent / name, 2
-    while candidate.exists():
-        candidate, number = parent / f"{name}-{number}", number + 1
-    return candidate
-
-
 def is_finished(folder: Path) -> bool:
     """Whether a run has been trained to its end by `train`."""
     return (folder / LINEAGE).is_file()
