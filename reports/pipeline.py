@@ -240,8 +240,8 @@ def load_detector(weights: Path, request: Request) -> Detector:
     return Detector(weights, device=request.device, batch=request.batch)
 
 
-def look_at_everything(request: Request, reporter: Reporter) -> Seen:
-    """Open all sources and look at every picture once. Raises InputError."""
+def look_at_everything(request: Request, reporter: Reporter, *, objects: bool = True) -> Seen:
+    """Open all sources and look at every picture once. objects: with the embeddings of boxes. Raises InputError."""
     run, supplied = load_run(request), dict(request.predictions)
     if run is None and not supplied:
         raise InputError(
@@ -273,7 +273,11 @@ def look_at_everything(request: Request, reporter: Reporter) -> Seen:
         with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
             if detector is not None and run is not None:
                 found = detector.predict(
-                    images, settings, Store(predict_folder(settings, run.sha256)), tick=tick
+                    images,
+                    settings,
+                    Store(predict_folder(settings, run.sha256)),
+                    tick=tick,
+                    objects=objects,
                 )
             else:
                 found = describe(images, Store(runs_folder() / "predictions" / "statistics"), tick=tick)

@@ -55,6 +55,8 @@ def rank_next(
             real_world=(*(pool or request.real_world), *(request.real_world if pool else ()), *candidates),
         ),
         reporter,
+        # Pictures are ranked as a whole; the embeddings of their boxes would fill the memory.
+        objects=False,
     )
     home = next(d for d in seen.domains.values() if d.role == "in_domain")
     training = seen.domains.get("training", home)

@@ -275,3 +275,12 @@ def test_reading_nothing_gives_empty_tables(tmp_path: Path) -> None:
     found = Store(tmp_path).read({})
     assert found.pictures.empty
     assert found.detections.empty
+
+
+def test_everything_but_the_embeddings_of_boxes_can_be_read_alone(
+    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+) -> None:
+    found = Detector(weights).predict(images, SETTINGS, Store(tmp_path), objects=False)
+    pd.testing.assert_frame_equal(found.detections, seen.detections)
+    np.testing.assert_array_equal(found.embeddings, seen.embeddings)
+    assert found.objects.shape == (len(seen.detections), 0)

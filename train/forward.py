@@ -90,16 +90,17 @@ class Detector:
         *,
         change: Change | None = None,
         tick: Callable[[], None] = lambda: None,
+        objects: bool = True,
     ) -> Predictions:
         """Results for every picture of the images table, computing only what the store does not hold yet.
 
-        Pictures that cannot be decoded are returned as failures. tick is called once a picture.
+        Pictures that cannot be decoded are returned as failures. tick is called once a picture. objects: see `Store.read`.
         """
 
         def look(pictures: Sequence[Pixels]) -> list[Seen]:
             return self.see([change(pixels) for pixels in pictures] if change else pictures, settings)
 
-        return collect(images, store, look, tick, batch=self.batch)
+        return collect(images, store, look, tick, batch=self.batch, objects=objects)
 
     def _prepare(self, settings: Settings) -> None:
         """Set the predictor up without running it, and listen at the head's input and the layer before it."""

@@ -71,9 +71,15 @@ class Batch:
 
 
 def collect(
-    images: pd.DataFrame, store: Store, look: Look, tick: Callable[[], None], *, batch: int
+    images: pd.DataFrame,
+    store: Store,
+    look: Look,
+    tick: Callable[[], None],
+    *,
+    batch: int,
+    objects: bool = True,
 ) -> Predictions:
-    """Pass every picture whose content the store does not know, then read them all back in the order of images."""
+    """Pass every picture whose content the store does not know, then read them all back in the order of images. objects: see `Store.read`."""
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
     pending = Batch(store, look, batch)
@@ -88,7 +94,9 @@ def collect(
             continue
         contents[image] = content
     pending.close()
-    return replace(store.read(contents), failures=pd.DataFrame(failures, columns=["path", "reason"]))
+    return replace(
+        store.read(contents, objects=objects), failures=pd.DataFrame(failures, columns=["path", "reason"])
+    )
 
 
 def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:

@@ -116,8 +116,10 @@ class Store:
                 shutil.rmtree(draft, ignore_errors=True)
         self._known.update({p.content: shard for p in passes})
 
-    def read(self, contents: dict[str, str]) -> Predictions:
+    def read(self, contents: dict[str, str], *, objects: bool = True) -> Predictions:
         """Results of the pictures image -> content, in that order. Two images of equal content share one pass.
+
+        objects: read the embeddings of boxes too, which are most of what is stored; without them they have no columns.
 
         A content that stands in two shards (two runs raced) is read from one of them, boxes included.
         """
@@ -128,22 +130,35 @@ class Store:
         for shard in shards:
             mine = pa.array([content for content, home in self._known.items() if home == shard])
             for tables, name in ((pictures, "pictures"), (detections, "detections")):
-                table = pq.read_table(shard / f"{name}.parquet")
+                path = shard / f"{name}.parquet"
+                columns = [
+                    c
+                    for c in pq.read_schema(path).names
+                    if objects or (name, c) != ("detections", "embedding")
+                ]
+                table = pq.read_table(path, columns=columns)
                 tables.append(table.filter(pc.is_in(table["content"], mine)))
         seen = pa.concat_tables(pictures) if pictures else pictures_table([])
         boxes = pa.concat_tables(detections) if detections else detections_table([])
+        of_boxes = (
+            matrix(boxes["embedding"])
+            if "embedding" in boxes.column_names
+            else np.zeros((len(boxes), 0), np.float32)
+        )
         row_of = pd.Series(np.arange(seen.num_rows), index=seen["content"].to_pylist(), dtype="int64")
         chosen = seen.take(row_of.reindex(order["content"]).to_numpy(dtype=np.int64))
         table = chosen.drop_columns(["embedding", "content"]).to_pandas()
         table.insert(0, "image", order["image"])
-        flat = boxes.drop_columns(["embedding"]).to_pandas().astype({"content": "str"})
+        flat = (
+            boxes.select(["content", "label", *CORNERS, "confidence"]).to_pandas().astype({"content": "str"})
+        )
         flat["row"] = np.arange(len(flat))
         joined = order.merge(flat, on="content", how="inner")
         return Predictions(
             pictures=table,
             embeddings=matrix(chosen["embedding"]),
             detections=joined[["image", "label", *CORNERS, "confidence"]].reset_index(drop=True),
-            objects=matrix(boxes["embedding"])[joined["row"].to_numpy(dtype=np.int64)],
+            objects=of_boxes[joined["row"].to_numpy(dtype=np.int64)],
             failures=pd.DataFrame(columns=["path", "reason"]),
         )
 
