@@ -15,6 +15,10 @@ from diagnostics.matching import Floats
 MIN_SIZES = 4
 # Beyond this many times the largest size seen, families part so far that their range says nothing (Mahmood et al. 2022).
 FURTHEST = 4.0
+# Differences of Akaike's criterion beyond which a model has considerably less support (Burnham and Anderson 2002, section 2.6).
+RIVAL = 4.0
+# AP50 is not known better than this, however well a curve fits.
+PRECISION = 0.002
 # name -> (curve, lower bounds, upper bounds); n is in units of the largest size seen, so bounds mean the same everywhere.
 Curve = Callable[..., Floats]
 FAMILIES: dict[str, tuple[Curve, tuple[float, ...], tuple[float, ...]]] = {
@@ -44,8 +48,8 @@ class Forecast:
 def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
     """How many labels a score of goal will take. sizes, scores: (k,) of trainings, several a size if there were; scores are fractions.
 
-    Families are those of Mahmood et al. 2022 ("How much more data do I need?"), fitted by least squares with bounds that keep them rising and below 1. Only
-    the families that reach the goal within FURTHEST times the largest size count; where one of them does not, the range is open and nothing is promised.
+    Families are those of Mahmood et al. 2022 ("How much more data do I need?"), fitted by least squares with bounds that keep them rising and below 1. Nothing
+    is promised unless every family reaches the goal within FURTHEST times the largest size.
     """
     keep = sizes > 0
     sizes, scores = sizes[keep].astype(float), scores[keep].astype(float)
@@ -57,10 +61,16 @@ def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
     if by_size[-1] >= goal:
         needed = ceil(float(distinct[np.argmax(by_size >= goal)]))
         return Forecast(goal, needed, needed, reached=True)
-    found = [needed_by(family, sizes / largest, scores, goal) for family in FAMILIES]
-    if all(share is None for share in found):
+    fits = [
+        fitted
+        for family in FAMILIES
+        if (fitted := needed_by(family, sizes / largest, scores, goal)) is not None
+    ]
+    if not fits:
         return Forecast(goal, None, None, note="no curve could be fitted to these sizes")
-    within = [share for share in found if share is not None and share <= FURTHEST]
+    # Curves that fit much worse than the best are no rivals of it.
+    found = [share for share, cost in fits if cost <= min(cost for _, cost in fits) + RIVAL]
+    within = [share for share in found if share <= FURTHEST]
     further = int(FURTHEST * largest)
     if not within:
         return Forecast(
@@ -69,29 +79,32 @@ def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
             None,
             note=f"more than {further:,} by every curve: too far to tell from {ceil(largest):,}; label up to {2 * ceil(largest):,}, and ask again",
         )
-    low = ceil(min(within) * largest)
-    if len(within) < sum(share is not None for share in found) or None in found:
+    if len(within) < len(found):
         return Forecast(
             goal,
-            low,
             None,
-            note=f"at least {low:,}; some curves level off before, so no upper end: label up to {2 * ceil(largest):,}, and ask again",
+            None,
+            note=f"curves that fit alike do not agree whether it is ever reached; label up to {2 * ceil(largest):,}, and ask again",
         )
-    return Forecast(goal, low, ceil(max(within) * largest))
+    return Forecast(goal, ceil(min(within) * largest), ceil(max(within) * largest))
 
 
-def needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> float | None:
-    """Where a family fitted to sizes (in units of the largest) and scores reaches the goal; infinity where it never does, None where it cannot be fitted."""
+def needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[float, float] | None:
+    """Where a family fitted to sizes (in units of the largest) and scores reaches the goal, infinity where it never does, and its Akaike information
+    criterion; None where it cannot be fitted.
+    """
     curve, low, high = FAMILIES[family]
     start = [min(max((a + b) / 2, 0.1), 1.0) for a, b in zip(low, high, strict=True)]
     try:
         parameters, _ = curve_fit(curve, sizes, scores, p0=start, bounds=(low, high), maxfev=5000)
     except RuntimeError:
         return None
+    off = max(float(((curve(sizes, *parameters) - scores) ** 2).mean()), PRECISION**2)
+    cost = len(sizes) * float(np.log(off)) + 2 * len(low)
     # More than was tried, or no forecast was needed.
     start_at, end = 1.0, 100 * FURTHEST
     if curve(np.array(start_at), *parameters) >= goal:
-        return start_at
+        return start_at, cost
     if curve(np.array(end), *parameters) < goal:
-        return float("inf")
-    return float(brentq(lambda n: curve(np.array(n), *parameters) - goal, start_at, end))
+        return float("inf"), cost
+    return float(brentq(lambda n: curve(np.array(n), *parameters) - goal, start_at, end)), cost

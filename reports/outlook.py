@@ -48,6 +48,6 @@ def line(found: Forecast) -> str:
     goal = f"AP50 {fraction(found.goal)}"
     if found.reached:
         return f"{goal} was reached with {found.low:,} labels."
-    if found.low is not None and found.high is not None:
+    if found.low is not None:
         return f"{goal} will take between {found.low:,} and {found.high:,} labels, if the curve goes on as it began."
     return f"{goal}: {found.note}."

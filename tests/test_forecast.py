@@ -25,8 +25,10 @@ SIZES = np.array([20, 40, 80, 160, 320.0])
 def test_a_curve_without_noise_is_continued(curve, needed: int) -> None:
     found = forecast(SIZES, curve(SIZES), float(curve(np.array(float(needed)))))
     assert found.low is not None
-    assert found.low <= needed * 1.02
-    assert found.high is None or found.high >= needed * 0.98
+    assert found.high is not None
+    assert found.low <= 1.02 * needed
+    assert found.high >= 0.98 * needed
+    assert found.middle <= 1.5 * needed
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -55,8 +57,7 @@ def test_a_curve_that_falls_or_wobbles_is_never_answered_below_what_was_tried() 
     falling = forecast(np.array([10, 20, 40, 80.0]), np.array([0.5, 0.45, 0.4, 0.35]), 0.4)
     assert falling.reached or falling.low is None or falling.low >= 80
     wobbling = forecast(np.array([10, 20, 40, 80.0]), np.array([0.2, 0.3, 0.5, 0.48]), 0.49)
-    assert wobbling.low is not None
-    assert wobbling.low >= 80
+    assert wobbling.low is None or wobbling.low >= 80
 
 
 def test_families_rise_and_stay_below_one_within_their_bounds() -> None:
@@ -72,10 +73,13 @@ def test_a_csv_is_answered_in_a_sentence(tmp_path: Path) -> None:
     path.write_text("\n".join(["labels,ap50", *rows]))
     # .7 - 1.2 / sqrt(40) is .51.
     assert line(answer(path, 0.5)) == "AP50 .50 was reached with 40 labels."
-    # .65 takes 576 by the true law.
-    found = answer(path, 0.65)
+    # .64 takes 400 by the true law.
+    found = answer(path, 0.64)
     assert found.low is not None
-    assert 320 < found.low <= 576
+    # The goal was written with four digits.
+    assert 320 <= found.low <= 405
+    assert found.high >= 395
+    assert line(found).startswith("AP50 .64")
 
 
 @pytest.mark.parametrize(
