@@ -75,6 +75,8 @@ def test_pycocotools_reads_the_same(domain: Domain, folder: Path) -> None:
         assert (folder / image["file_name"]).is_file()
 
 
+# Importing FiftyOne settles which database it talks to: the tests' own has to be there first.
+@pytest.mark.usefixtures("database")
 def test_fiftyones_cvat_reader_reads_the_same(domain: Domain, folder: Path) -> None:
     from fiftyone.utils.cvat import load_cvat_image_annotations
 
