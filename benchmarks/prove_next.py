@@ -43,7 +43,7 @@ from train.forward import Detector
 from train.passes import available_cores
 from train.predictions import Settings, Store
 from train.run import file_sha256
-from train.training import Recipe, train
+from train.training import Recipe, road_world_recipe, train
 
 BUDGETS, MIXED_BUDGETS = (2, 4, 8, 16, 32), (4, 8, 16)
 # Whole epochs until every detector has taken so many steps at least; at one number of pictures all rules take as many.
@@ -93,7 +93,7 @@ def mixture(case: Case, chosen: Sequence[str]) -> Source:
 
 
 def recipe(case: Case, pictures: int) -> Recipe:
-    """Fine-tuning at a tenth of the learning rate that a start from nothing takes, without warm-up, for STEPS steps at least."""
+    """Fine-tuning with the demo's settings at a third of its learning rate, for STEPS steps at least."""
     return Recipe(
         case.weights,
         epochs=max(1, math.ceil(STEPS * BATCH / pictures)),
@@ -102,17 +102,8 @@ def recipe(case: Case, pictures: int) -> Recipe:
         device="cpu",
         seed=case.seed % 1000,
         extra={
-            "nbs": BATCH,
-            "optimizer": "AdamW",
+            **{k: v for k, v in road_world_recipe(0).extra.items() if k != "pretrained"},
             "lr0": 0.001,
-            "lrf": 0.02,
-            "cos_lr": True,
-            "warmup_epochs": 0.0,
-            "mosaic": 0.0,
-            "scale": 0.3,
-            "erasing": 0.0,
-            "auto_augment": None,
-            "cache": "ram",
             "val": False,
         },
     )

@@ -95,10 +95,10 @@ def rank_next(
         "pool": sum(len(d.pictures) for d in chosen_from),
         "candidates": [asdict(candidate) | {"other_hand": candidate.other_hand} for candidate in compared],
     }
-    write_lists(out, table, test, compared, result)
     with reporter.stage("write", "Copying the chosen pictures"):
         result["hand_off"] = str(hand_off(out, table, chosen_from, seen))
         result["goes_on"] = (Path(result["hand_off"]).parent / "val.txt").is_file()
+    write_lists(out, table, test, compared, result)
     return result
 
 

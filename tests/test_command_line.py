@@ -247,6 +247,7 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     result = json.loads(outcome.stdout)
     assert [p["rank"] for p in result["next"]] == [1, 2, 3, 4, 5]
     assert [c["rank"] for c in result["candidates"]] == [1, 2]
+    assert json.loads((place / "picks" / "next.json").read_text()) == result
     for table, count in (("next.csv", 5), ("candidates.csv", 2)):
         with (place / "picks" / table).open() as handle:
             assert len(list(csv.DictReader(handle))) == count
