@@ -11,12 +11,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from datasets.errors import EnvironmentProblem
-from reports import workbench
 from reports.context import build_context
 from reports.page import write_report
 from reports.pipeline import Request, Result, run_report
 from reports.progress import Reporter
 from reports.record import build_record
+from reports.workbench.dataset import publish as publish_dataset
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def publish(result: Result, folder: Path, reporter: Reporter) -> Published:
         "primary": result.findings.verdict.primary,
     }
     try:
-        made = workbench.publish(result.findings, folder, info, reporter)
+        made = publish_dataset(result.findings, folder, info, reporter)
     except EnvironmentProblem as problem:
         reporter.say(f"  no FiftyOne dataset: {problem}")
         return Published(None, {}, str(problem))

@@ -399,7 +399,8 @@ def app_(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5151,
 ) -> None:
     """Open the FiftyOne App on a report's dataset, at the real-world false positives, on 127.0.0.1."""
-    from reports.workbench import exists, newest_dataset, open_app
+    from reports.workbench.app import open_app
+    from reports.workbench.dataset import exists, newest_dataset
 
     name = dataset or newest_dataset()
     if name is None or not exists(name):

@@ -199,7 +199,7 @@ def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Report
     for spec in specs:
         kind, _, rest = spec.partition(":")
         if kind == "fiftyone":
-            from reports.workbench import attributes_of
+            from reports.workbench.dataset import attributes_of
 
             attributes = attributes_of(rest)
         else:

@@ -17,7 +17,7 @@ MAY_IMPORT = {
 }
 DOORS = {
     "ultralytics": {"train/forward.py", "train/training.py"},
-    "fiftyone": {"reports/workbench.py"},
+    "fiftyone": {f"reports/workbench/{name}.py" for name in ("app", "connection")},
     "kagglehub": {"datasets/kaggle.py"},
     "av": {"datasets/video.py", "datasets/world/build.py"},
     "jinja2": {"reports/page.py"},

@@ -279,20 +279,29 @@ def test_dark_text_is_light(browser: Browser, main_job: MainJob) -> None:
 
 
 def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
-    from reports import workbench
+    from reports.workbench.connection import database
+    from reports.workbench.documents import SHOWN_FLOOR
 
     name = main_job.record["fiftyone"]["dataset"]
-    with workbench.database() as fo:
+    with database() as fo:
         dataset = fo.load_dataset(name)
         assert dataset.persistent
         assert len(dataset) == sum(d["images"] for d in main_job.record["domains"])
-        assert set(dataset.list_saved_views()) == {"false positives", "misses", "both domains", "label next"}
+        views = {
+            "false positives",
+            "misses",
+            "near misses",
+            "duplicates",
+            "both domains",
+            "label next",
+            "gallery",
+        }
+        assert views <= set(dataset.list_saved_views())
+        assert dataset.list_workspaces() == ["shift"]
         assert set(dataset.list_evaluations()) == {"eval_dashcam", "eval_drone"}
-        assert dataset.list_brain_runs() == ["embedding_map"]
+        assert dataset.list_brain_runs() == ["embedding_map", "similar_pictures"]
         detections = pd.read_parquet(main_job.folder / "tables" / "detections.parquet")
-        mine = detections[
-            (detections["domain"] == "drone") & (detections["confidence"] >= workbench.SHOWN_FLOOR)
-        ]
+        mine = detections[(detections["domain"] == "drone") & (detections["confidence"] >= SHOWN_FLOOR)]
         wrong = mine[mine["outcome"].notna() & (mine["outcome"] != "hit")]
         view = dataset.load_saved_view("false positives")
         assert view.count("predictions.detections") == len(wrong)
@@ -312,23 +321,24 @@ def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
 def test_tags_set_in_the_app_can_be_sliced_by(main_job: MainJob) -> None:
     from datasets.attributes import join
     from datasets.tables import OWN
-    from reports import workbench
+    from reports.workbench.connection import database
+    from reports.workbench.dataset import attributes_of
 
     name = main_job.record["fiftyone"]["dataset"]
     pictures = pd.read_parquet(main_job.folder / "tables" / "pictures.parquet")
     drone = pictures[pictures["domain"] == "drone"].reset_index(drop=True)
-    with workbench.database() as fo:
+    with database() as fo:
         dataset = fo.load_dataset(name)
         view = dataset.match(fo.ViewField("domain") == "drone").limit(7)
         view.tag_samples("shadow")
         tagged = set(view.values("image_id"))
-        found = workbench.attributes_of(name)
+        found = attributes_of(name)
         view.untag_samples("shadow")
         other = fo.Dataset("slices-of-anybody")
         other.add_sample(
             fo.Sample(filepath=drone.loc[0, "path"], weather=fo.Classification(label="fog"), speed=30)
         )
-        foreign = workbench.attributes_of("slices-of-anybody")
+        foreign = attributes_of("slices-of-anybody")
         other.delete()
     # Of our own dataset, only what a person set: its fields are results.
     assert set(found.table.columns) == {"key", OWN + "tag shadow"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.domain import Domain
-from reports import workbench
-from reports.documents import SHOWN_FLOOR, boxes_of, evaluation_key
 from reports.findings import Experiments, Findings, find
 from reports.progress import Reporter
+from reports.scoring import score
+from reports.workbench import dataset as workbench
+from reports.workbench.connection import database as connected
+from reports.workbench.documents import SHOWN_FLOOR, boxes_of, evaluation_key
 
 
 def with_sizes(domain: Domain) -> Domain:
@@ -47,7 +50,7 @@ def published(
 
 
 def test_fiftyone_reads_every_document_as_its_own(published: workbench.Workbench, findings: Findings) -> None:
-    with workbench.database() as fo:
+    with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
         assert len(dataset) == 32 + 32 + 12
         assert dataset.media_type == "image"
@@ -70,7 +73,7 @@ def test_fiftyone_reads_every_document_as_its_own(published: workbench.Workbench
 
 
 def test_unlabelled_pictures_have_no_results(published: workbench.Workbench) -> None:
-    with workbench.database() as fo:
+    with connected() as fo:
         view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == "bare")
         assert view.count("ground_truth.detections") == 0
         assert set(view.values("misses")) == {None}
@@ -80,7 +83,7 @@ def test_unlabelled_pictures_have_no_results(published: workbench.Workbench) -> 
 def test_ids_stay_when_a_report_is_written_again(
     published: workbench.Workbench, findings: Findings, tmp_path: Path
 ) -> None:
-    with workbench.database() as fo:
+    with connected() as fo:
         before = fo.load_dataset(published.dataset).values(["id", "predictions.detections.id"])
         again = workbench.publish(findings, tmp_path, {}, Reporter())
         dataset = fo.load_dataset(again.dataset)
@@ -95,7 +98,7 @@ def test_outcomes_agree_with_fiftyones_own_evaluation(
 ) -> None:
     away = findings.away[0]
     key = evaluation_key(away)
-    with workbench.database() as fo:
+    with connected() as fo:
         copy = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == away.name).clone()
         copy.evaluate_detections(
             "predictions", gt_field="ground_truth", eval_key="theirs", iou=0.5, classwise=True, progress=False
@@ -111,15 +114,98 @@ def test_outcomes_agree_with_fiftyones_own_evaluation(
 
 def test_the_matches_name_boxes_that_are_there(published: workbench.Workbench, findings: Findings) -> None:
     away = findings.away[0]
-    with workbench.database() as fo:
+    with connected() as fo:
         view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == away.name)
         truths, predictions = (
             {i for ids in view.values(f"{field}.detections.id") for i in ids or ()}
             for field in ("ground_truth", "predictions")
         )
-    named = boxes_of(away).matches
+    named = boxes_of(away, findings.cards).matches
     assert {m[4] for m in named if m[4]} == truths
     assert {m[5] for m in named if m[5]} <= predictions
+
+
+def scored(domain: Domain, slices: dict[str, list[str]], folder: Path) -> dict[str, dict]:
+    """What `shiftscope score` says of slices (name -> pictures), by name."""
+    number = {image: i for i, image in enumerate(domain.labelled_pictures["image"], start=1)}
+
+    def boxes(table: pd.DataFrame) -> list[dict]:
+        return [
+            {
+                "image_id": number[r.image],
+                "category_id": int(r.label) + 1,
+                "bbox": [r.x1, r.y1, r.x2 - r.x1, r.y2 - r.y1],
+                "area": (r.x2 - r.x1) * (r.y2 - r.y1),
+                "score": getattr(r, "confidence", 1.0),
+                "iscrowd": int(getattr(r, "crowd", 0)),
+                "id": i,
+            }
+            for i, r in enumerate(table.itertuples(), start=1)
+        ]
+
+    truth = {
+        "images": [{"id": i} for i in number.values()],
+        "categories": [{"id": i} for i in range(1, len(domain.classes) + 1)],
+        "annotations": boxes(domain.boxes),
+    }
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "found.json").write_text(json.dumps(boxes(domain.scored_detections)))
+    pairs = [f"{number[image]},{name}" for name, images in slices.items() for image in images]
+    (folder / "slices.csv").write_text("\n".join(["image_id,slice", *pairs]))
+    found = score(folder / "truth.json", folder / "found.json", slices=folder / "slices.csv")
+    return {entry["slice"]: entry for entry in found["slices"]}
+
+
+def test_map_of_a_slice_is_its_own_where_fiftyones_is_that_of_the_whole(
+    published: workbench.Workbench, findings: Findings, tmp_path: Path
+) -> None:
+    away = findings.away[0]
+    key = evaluation_key(away)
+    with connected() as fo:
+        dataset = fo.load_dataset(published.dataset)
+        view = dataset.match(fo.ViewField("domain") == away.name)
+        fields = [f for f in dataset.get_field_schema() if f.startswith("slice_")]
+        named = {
+            f"{field}={value}": (field, value, view.match(fo.ViewField(field) == value).values("image_id"))
+            for field in fields
+            for value in view.distinct(field)
+        }
+        assert len(named) >= 4
+        truth = scored(away, {name: images for name, (_, _, images) in named.items()}, tmp_path)
+        results = dataset.load_evaluation_results(key, cache=False)
+        whole = results.mAP()
+        for name, (field, value, _) in named.items():
+            with results.use_subset({"type": "field", "field": field, "value": value}):
+                assert results.mAP() == pytest.approx(truth[name]["ap"], abs=1e-9), name
+                assert results.mAR() == pytest.approx(truth[name]["ar_100"], abs=1e-9), name
+            assert results.mAP() == whole
+        assert len({round(entry["ap"], 6) for entry in truth.values()}) > 3
+        # FiftyOne's own evaluation of the same boxes: every slice has the value of the whole. When this fails, FiftyOne has mended it.
+        copy = view.clone()
+        theirs = copy.evaluate_detections(
+            "predictions", gt_field="ground_truth", eval_key="theirs", compute_mAP=True, progress=False
+        )
+        stuck = theirs.mAP()
+        for field, value, _ in named.values():
+            with theirs.use_subset({"type": "field", "field": field, "value": value}):
+                assert theirs.mAP() == stuck
+        copy.delete()
+
+
+def test_map_of_objects_of_one_size_is_that_of_the_report(
+    published: workbench.Workbench, findings: Findings
+) -> None:
+    away = findings.away[0]
+    with connected() as fo:
+        results = fo.load_dataset(published.dataset).load_evaluation_results(evaluation_key(away))
+        sizes = findings.slices[
+            (findings.slices["domain"] == away.name) & (findings.slices["attribute"] == "size")
+        ]
+        sizes = sizes[np.isfinite(sizes["ap"])]
+        assert len(sizes)
+        for row in sizes.itertuples():
+            with results.use_subset({"type": "attribute", "field": "size", "value": row.slice}):
+                assert results.mAP() == pytest.approx(row.ap, abs=1e-9)
 
 
 @pytest.mark.usefixtures("database")
@@ -138,7 +224,7 @@ def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> N
     started = time.process_time()
     ours = workbench.publish(findings, tmp_path, {}, Reporter())
     mine = (time.process_time() - started) / (len(domain.pictures) + len(home.pictures))
-    with workbench.database() as fo:
+    with connected() as fo:
         part = fo.load_dataset(ours.dataset).match(fo.ViewField("domain") == "many").limit(40)
         started = time.process_time()
         samples = [

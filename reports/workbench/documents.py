@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from bson import ObjectId
 
 from datasets.tables import CORNERS, OWN
 from diagnostics import gallery, slices
-from diagnostics.domain import Domain
+from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
 from diagnostics.error_types import missed_objects
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats
@@ -28,6 +29,9 @@ from reports.findings import Findings
 # Boxes below stay in our tables: they matter for AP and to nobody's eyes.
 SHOWN_FLOOR = 0.05
 LOOKS = ("brightness", "contrast", "saturation", "sharpness")
+# IoU thresholds beyond .5 at which a detection is told as right or wrong: what "strict" means in COCO's tables, and where sloppy boxes end.
+STRICT = (0.75, 0.9)
+TRAINING_SHOWN = 3
 Document = dict[str, Any]
 
 
@@ -55,10 +59,11 @@ def slice_field(attribute: str) -> str:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Documents by image, the ids of rows, and (truth label, predicted label, IoU, confidence, truth id, prediction id) of FiftyOne's evaluation."""
+    """Documents by image, the ids of a domain's boxes by row, and (truth label, predicted label, IoU, confidence, truth id, prediction id) of FiftyOne's evaluation."""
 
     truths: dict[str, list[Document]]
     predictions: dict[str, list[Document]]
+    truth_ids: list[ObjectId]
     matches: list[tuple[Any, ...]]
 
 
@@ -70,9 +75,62 @@ def fractions(corners: Floats, sizes: Floats) -> list[list[float]]:
     return result
 
 
-def boxes_of(domain: Domain) -> Boxes:
-    """Everything drawn into a domain's pictures."""
+def strict_key(key: str, iou: float) -> str:
+    """Field of a box that says whether it is right at a stricter IoU."""
+    return f"{key}_{100 * iou:.0f}"
+
+
+def strict_hits(domain: Domain) -> dict[float, set[int]]:
+    """Rows of detections that hit an object, for each IoU of STRICT."""
+    table = domain.table
+    rows = domain.scored_detections.index.to_numpy()
+    return {iou: set(rows[table.row[table.flags(iou)[0]]].tolist()) for iou in STRICT}
+
+
+def found_at(domain: Domain) -> dict[int, float]:
+    """Row of an object -> confidence of the detection that hits it."""
+    hits = domain.outcomes[domain.outcomes["outcome"] == "hit"]
+    return dict(zip(hits["partner"].tolist(), hits["confidence"].tolist(), strict=True))
+
+
+def gallery_places(cards: pd.DataFrame) -> pd.Series:
+    """Number of each card among those of its picture, from 1: a view of one number shows one box a picture."""
+    return cards.groupby(["domain", "image"], sort=False).cumcount() + 1
+
+
+def cards_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[int, int]]:
+    """Place in the gallery by row of detections, and by row of boxes. An object that a carded detection came near to goes with it."""
+    mine = cards.assign(place=gallery_places(cards))
+    mine = mine[mine["domain"] == domain.name]
+    detected = mine[mine["detection"] >= 0]
+    predictions = dict(zip(detected["detection"].tolist(), detected["place"].tolist(), strict=True))
+    if not len(domain.boxes):
+        return predictions, {}
+    where = {
+        (image, *corners): row
+        for row, (image, *corners) in enumerate(
+            domain.boxes[["image", *CORNERS]].itertuples(index=False, name=None)
+        )
+    }
+    missed = mine[mine["detection"] < 0]
+    truths = {
+        where[key]: place
+        for *key_, place in missed[["image", *CORNERS, "place"]].itertuples(index=False, name=None)
+        if (key := tuple(key_)) in where
+    }
+    if domain.labelled.any():
+        found = domain.outcomes
+        rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()]
+        for row, partner in zip(rows.tolist(), found["partner"].tolist(), strict=True):
+            if row in predictions and partner >= 0:
+                truths.setdefault(partner, predictions[row])
+    return predictions, truths
+
+
+def boxes_of(domain: Domain, cards: pd.DataFrame) -> Boxes:
+    """Everything drawn into a domain's pictures. cards: the gallery's."""
     key, labelled = evaluation_key(domain), bool(domain.labelled.any())
+    carded, carded_truths = cards_of(domain, cards)
     size = domain.pictures.set_index("image")[["width", "height"]]
     truths: dict[str, list[Document]] = defaultdict(list)
     predictions: dict[str, list[Document]] = defaultdict(list)
@@ -86,11 +144,16 @@ def boxes_of(domain: Domain) -> Boxes:
         places = fractions(
             domain.boxes[CORNERS].to_numpy(float), size.loc[domain.boxes["image"]].to_numpy(float)
         )
-        for row, (image, label, crowd) in enumerate(
+        at = found_at(domain)
+        parts = zip(
+            *(domain.parts(name, domain.object_arrays).tolist() for name in OBJECT_ATTRIBUTES), strict=True
+        )
+        for row, (image, label, crowd, part) in enumerate(
             zip(
                 domain.boxes["image"].tolist(),
                 domain.boxes["label"].tolist(),
                 domain.boxes["crowd"].tolist(),
+                parts,
                 strict=True,
             )
         ):
@@ -105,13 +168,29 @@ def boxes_of(domain: Domain) -> Boxes:
                     "bounding_box": places[row],
                     "iscrowd": bool(crowd),
                     "outcome": "missed" if row in missed else "found",
+                    "found_at": at.get(row),
                     key: "fn" if row in unfound else "tp",
                     "row": row,
+                    "card": carded_truths.get(row),
+                    **dict(zip(OBJECT_ATTRIBUTES, part, strict=True)),
                 }
             )
     outcome: dict[int, tuple[str, float, int]] = {}
+    sizes: dict[int, tuple[str, ...]] = {}
+    strict: dict[float, set[int]] = {}
     if labelled:
         found = domain.outcomes
+        strict = strict_hits(domain)
+        sizes = dict(
+            zip(
+                domain.scored_detections.index.tolist(),
+                zip(
+                    *(domain.parts(name, domain.detection_arrays).tolist() for name in OBJECT_ATTRIBUTES),
+                    strict=True,
+                ),
+                strict=True,
+            )
+        )
         rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()]
         outcome = dict(
             zip(
@@ -128,6 +207,7 @@ def boxes_of(domain: Domain) -> Boxes:
     kept = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
     places = fractions(kept[CORNERS].to_numpy(float), size.loc[kept["image"]].to_numpy(float))
     used: set[int] = set()
+    labels = domain.boxes["label"].tolist()
     for row, image, label, confidence, place in zip(
         kept.index.tolist(),
         kept["image"].tolist(),
@@ -145,16 +225,19 @@ def boxes_of(domain: Domain) -> Boxes:
             "bounding_box": place,
             "confidence": confidence,
             "row": row,
+            "card": carded.get(row),
         }
         if labelled:
             # A detection the matching left out (beyond the limit a picture) counts as ignored, not as an error.
             what, iou, partner = outcome.get(row, ("ignored", 0.0, -1))
             box |= {"outcome": what, "iou": iou}
+            box |= dict(zip(OBJECT_ATTRIBUTES, sizes.get(row, ()), strict=False))
             if what != "ignored":
                 box[key] = "tp" if what == "hit" else "fp"
+                box |= {strict_key(key, t): "tp" if row in rows_ else "fp" for t, rows_ in strict.items()}
             if what == "hit":
                 used.add(partner)
-                truth = domain.classes[int(domain.boxes["label"].iat[partner])]
+                truth = domain.classes[labels[partner]]
                 matches.append(
                     (truth, box["label"], iou, confidence, str(truth_ids[partner]), str(box["_id"]))
                 )
@@ -170,7 +253,7 @@ def boxes_of(domain: Domain) -> Boxes:
         )
         if row not in used and not crowd
     ]
-    return Boxes(truths, predictions, matches)
+    return Boxes(truths, predictions, truth_ids, matches)
 
 
 def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: ObjectId) -> Iterator[Document]:
@@ -179,6 +262,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
     attributes = attributes_by_image(domain, findings)
     novelty = findings.novelty.get(domain.name, np.full(len(domain.pictures), np.nan))
     like = nearest_training(domain, findings)
+    cards = findings.cards.loc[findings.cards["domain"] == domain.name, "image"].value_counts().to_dict()
     ranked = findings.next[findings.next["domain"] == domain.name]
     ranks = dict(zip(ranked["image"], ranked["rank"], strict=True))
     for place, picture in enumerate(domain.pictures.to_dict("records")):
@@ -211,6 +295,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
             "detections_shown": len(shown),
             "predictions": {"_cls": "Detections", "detections": found},
             "nearest_training": like[place] if like else None,
+            "cards": cards.get(image),
             "novelty": float(novelty[place]) if math.isfinite(novelty[place]) else None,
             "seconds": float(picture["seconds"]) if math.isfinite(picture["seconds"]) else None,
             "label_next": int(ranks[image]) if image in ranks else None,
@@ -222,11 +307,21 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
                 "ground_truth": {"_cls": "Detections", "detections": objects},
                 "false_positives": sum(box["outcome"] not in ("hit", "ignored") for box in shown),
                 "misses": sum(o["outcome"] == "missed" for o in objects),
+                "outcome": picture_outcome(shown, objects),
                 f"{key}_tp": sum(box["outcome"] == "hit" for box in found),
                 f"{key}_fp": sum(box["outcome"] not in ("hit", "ignored") for box in found),
                 f"{key}_fn": sum(o[key] == "fn" for o in objects),
             }
         yield sample
+
+
+def picture_outcome(shown: list[Document], objects: list[Document]) -> str:
+    """What goes wrong in a picture, in one word or three."""
+    wrong = any(box["outcome"] not in ("hit", "ignored") for box in shown)
+    missed = any(o["outcome"] == "missed" for o in objects)
+    return {(False, False): "right", (True, False): "false positives", (False, True): "misses"}.get(
+        (wrong, missed), "false positives and misses"
+    )
 
 
 def attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[str, str]]:
@@ -241,40 +336,51 @@ def attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[st
     }
 
 
-def nearest_training(domain: Domain, findings: Findings) -> list[str]:
-    """For each picture the training picture most like it; empty without training pictures."""
+def nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
+    """For each picture the training pictures most like it; empty without training pictures."""
     if findings.training is None or not domain.embeddings.shape[1]:
         return []
     nearest = gallery.Nearest(findings.training)
     return [
-        str(entry[0]["image"]) if (entry := nearest.to_picture(v, count=1)) else "" for v in domain.embeddings
+        [str(entry["image"]) for entry in nearest.to_picture(v, count=TRAINING_SHOWN)]
+        for v in domain.embeddings
     ]
 
 
 def schema(findings: Findings) -> dict[str, str]:
-    """Name -> type ("string", "int", "float", "bool", "detections") of every field, those of boxes by their whole path, in the order they are declared."""
+    """Name -> type ("string", "strings", "int", "float", "bool", "detections") of every field, those of boxes by their whole path, in the order they are declared."""
     fields = {
-        **dict.fromkeys(("image_id", "domain", "group", "split", "nearest_training"), "string"),
+        **dict.fromkeys(("image_id", "domain", "group", "split"), "string"),
+        "nearest_training": "strings",
         **dict.fromkeys((*LOOKS, "novelty", "seconds"), "float"),
-        **dict.fromkeys(("detections_shown", "label_next"), "int"),
+        **dict.fromkeys(("detections_shown", "label_next", "cards"), "int"),
         "predictions": "detections",
         "predictions.detections.row": "int",
+        "predictions.detections.card": "int",
     }
     scored = [domain for domain in findings.domains if domain.labelled.any()]
     if scored:
         fields |= {
             "predictions.detections.outcome": "string",
             "predictions.detections.iou": "float",
+            **dict.fromkeys((f"predictions.detections.{name}" for name in OBJECT_ATTRIBUTES), "string"),
             "ground_truth": "detections",
             "ground_truth.detections.iscrowd": "bool",
             "ground_truth.detections.outcome": "string",
+            "ground_truth.detections.found_at": "float",
             "ground_truth.detections.row": "int",
+            "ground_truth.detections.card": "int",
+            **dict.fromkeys((f"ground_truth.detections.{name}" for name in OBJECT_ATTRIBUTES), "string"),
+            "outcome": "string",
             "false_positives": "int",
             "misses": "int",
         }
     for domain in scored:
         key = evaluation_key(domain)
         fields |= dict.fromkeys((f"predictions.detections.{key}", f"ground_truth.detections.{key}"), "string")
+        fields |= dict.fromkeys(
+            (f"predictions.detections.{strict_key(key, iou)}" for iou in STRICT), "string"
+        )
         fields |= dict.fromkeys((f"{key}_tp", f"{key}_fp", f"{key}_fn"), "int")
         table = slices.attributes(domain, slices.edges(findings.domains))
         fields |= {slice_field(str(name)): "string" for name in table.columns.drop(["image", "clip"])}

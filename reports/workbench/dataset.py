@@ -1,0 +1,206 @@
+"""The FiftyOne dataset: a view of our tables that can be rebuilt from them at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.attributes import Attributes
+from datasets.errors import InputError
+from datasets.tables import OWN
+from reports.findings import Findings
+from reports.progress import Reporter
+from reports.workbench.connection import database
+from reports.workbench.documents import (
+    Boxes,
+    boxes_of,
+    evaluation_key,
+    gallery_places,
+    sample_id,
+    samples_of,
+    schema,
+)
+from reports.workbench.views import address, gallery_view, save_views, slug
+
+# Documents sent to the database at a time, and fields that people filter and sort by.
+CHUNK = 500
+INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
+EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_pictures"
+PREFIX = "shiftscope-"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Where the dataset is. app_urls: gallery card number -> link into a running App."""
+
+    dataset: str
+    app_urls: dict[int, str]
+
+
+def dataset_name(report: Path) -> str:
+    """Name of a report folder's dataset: prefixed, with a hash of the whole path because names repeat and FiftyOne's slugs collide."""
+    slug = re.sub(r"[^a-z0-9]+", "-", report.name.lower()).strip("-") or "report"
+    return f"{PREFIX}{slug}-{hashlib.sha256(os.fsencode(report)).hexdigest()[:6]}"
+
+
+def publish(findings: Findings, report: Path, info: dict[str, Any], reporter: Reporter) -> Workbench:
+    """Write the dataset anew from the findings. Raises EnvironmentProblem when the database does not answer."""
+    with database() as fo:
+        name = dataset_name(report)
+        if name in fo.list_datasets():
+            fo.delete_dataset(name)
+        dataset = fo.Dataset(name)
+        dataset.info = {**info, "folder": str(report)}
+        dataset.default_classes = list(findings.home.classes)
+        with reporter.bar("Writing the FiftyOne dataset", None):
+            drawn = {domain.name: boxes_of(domain, findings.cards) for domain in findings.domains}
+            write(fo, dataset, findings, drawn)
+            register(fo, dataset, findings, drawn)
+            save_views(fo, dataset, findings)
+        # Last, so that a run killed half-way leaves nothing that outlives it.
+        dataset.persistent = True
+        dataset.save()
+        return Workbench(name, card_links(name, findings))
+
+
+def card_links(name: str, findings: Findings) -> dict[int, str]:
+    """Gallery card number -> address of its picture in a running App, with its box and nothing else drawn."""
+    places = gallery_places(findings.cards)
+    return {
+        number: f"{address(name)}?view={slug(gallery_view(place))}&id={sample_id(domain, image)}"
+        for number, (place, domain, image) in enumerate(
+            zip(places, findings.cards["domain"], findings.cards["image"], strict=True)
+        )
+    }
+
+
+def write(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) -> None:
+    """Declare the fields and insert the documents.
+
+    Straight into the collection: `add_samples` spends a hundred times as long on checking each box, and gives ids that change with every writing.
+    """
+    kinds = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField, "bool": fo.BooleanField}
+    for name, kind in schema(findings).items():
+        if kind == "detections":
+            dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+        elif kind == "strings":
+            dataset.add_sample_field(name, fo.ListField, subfield=fo.StringField)
+        else:
+            dataset.add_sample_field(name, kinds[kind])
+    dataset.media_type = "image"
+    for domain in findings.domains:
+        documents = samples_of(domain, drawn[domain.name], findings, dataset._doc.id)
+        while part := list(islice(documents, CHUNK)):
+            dataset._sample_collection.insert_many(part, ordered=False)
+    for name in INDEXED:
+        dataset.create_index(name)
+
+
+def plain_fields(fo: Any, dataset: Any) -> list[str]:
+    """Fields of a sample with one value: text, numbers, yes or no, and the label of a classification."""
+    plain = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
+    fields = []
+    for field, kind in dataset.get_field_schema().items():
+        if isinstance(kind, plain) and field != "filepath":
+            fields.append(field)
+        elif isinstance(kind, fo.EmbeddedDocumentField) and kind.document_type is fo.Classification:
+            fields.append(f"{field}.label")
+    return fields
+
+
+def attributes_of(name: str) -> Attributes:
+    """Tags and plain fields of a FiftyOne dataset's samples, by path; of our own datasets only the tags that a person set, because the fields
+    are results, and slices by results explain nothing. Raises InputError when there is no such dataset or nothing in it.
+    """
+    with database() as fo:
+        if name not in fo.list_datasets():
+            known = ", ".join(fo.list_datasets()) or "none"
+            raise InputError(f"fiftyone:{name}: no such dataset; there are: {known}")
+        dataset = fo.load_dataset(name)
+        ours = name.startswith(PREFIX)
+        fields = [] if ours else plain_fields(fo, dataset)
+        columns = dataset.values(["filepath", "tags", *fields])
+        table = pd.DataFrame({"key": columns[0]})
+        written = {"in_domain", "real_world", "training", *(dataset.distinct("split") if ours else ())}
+        for tag in sorted({tag for tags in columns[1] for tag in tags or ()} - (written if ours else set())):
+            table[f"{OWN}tag {tag}"] = ["yes" if tag in (tags or ()) else None for tags in columns[1]]
+        for field, values in zip(fields, columns[2:], strict=True):
+            if any(value is not None for value in values):
+                table[OWN + field.removesuffix(".label")] = [
+                    str(v) if isinstance(v, bool) else v for v in values
+                ]
+    if len(table.columns) == 1:
+        raise InputError(f"fiftyone:{name}: its samples have no tags and no plain fields to slice by")
+    return Attributes(f"fiftyone:{name}", table.drop_duplicates("key", ignore_index=True))
+
+
+def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) -> None:
+    """Store our matching as evaluation runs that the Model Evaluation panel lists, and our embeddings as brain runs."""
+    import fiftyone.brain as fob
+    from fiftyone import ViewField as F
+
+    from reports.workbench.evaluation import inputs_of, results_of
+
+    for domain in findings.domains:
+        if not domain.labelled.any() or not len(domain.boxes):
+            continue
+        inputs = inputs_of(
+            domain,
+            [str(sample_id(domain.name, image)) for image in domain.labelled_pictures["image"]],
+            [str(found) for found in drawn[domain.name].truth_ids],
+        )
+        view = dataset.match(F("domain") == domain.name)
+        results_of(view, domain, evaluation_key(domain), drawn[domain.name].matches, inputs)
+    points = embedding_points(findings)
+    if points:
+        order = list(zip(*dataset.values(["domain", "image_id"]), strict=True))
+        coordinates = np.array([points[pair] for pair in order])
+        fob.compute_visualization(dataset, points=coordinates, brain_key=EMBEDDING_MAP, method="manual")
+        vectors = {
+            (domain.name, image): vector
+            for domain in findings.domains
+            for image, vector in zip(domain.pictures["image"], domain.embeddings, strict=True)
+        }
+        fob.compute_similarity(
+            dataset,
+            embeddings=np.array([vectors[pair] for pair in order]),
+            brain_key=SIMILARITY,
+            backend="sklearn",
+        )
+
+
+def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
+    """Two principal components of every picture, by domain and image."""
+    from diagnostics.shift import pooled_components
+
+    if not findings.home.embeddings.shape[1] or sum(len(d.pictures) for d in findings.domains) < 3:
+        return {}
+    points, _ = pooled_components(
+        np.concatenate([d.embeddings for d in findings.domains]),
+        np.zeros((0, findings.home.embeddings.shape[1]), np.float32),
+    )
+    names = [(d.name, image) for d in findings.domains for image in d.pictures["image"]]
+    return {
+        pair: [float(p[0]), float(p[1]) if len(p) > 1 else 0.0] for pair, p in zip(names, points, strict=True)
+    }
+
+
+def newest_dataset() -> str | None:
+    """Name of the dataset written last by a report, if any."""
+    with database() as fo:
+        made = [(fo.load_dataset(name).last_modified_at, name) for name in fo.list_datasets(f"{PREFIX}*")]
+    return max(made)[1] if made else None
+
+
+def exists(name: str) -> bool:
+    """Whether the database holds a dataset of this name."""
+    with database() as fo:
+        return name in fo.list_datasets()

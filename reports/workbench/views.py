@@ -1,0 +1,200 @@
+"""What the App shows first: saved views, a workspace, groups of the sidebar and colours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from diagnostics.domain import OBJECT_ATTRIBUTES
+from reports.findings import Findings
+from reports.workbench.documents import (
+    LOOKS,
+    SHOWN_FLOOR,
+    gallery_places,
+    slice_field,
+)
+
+ADDRESS = "127.0.0.1"
+PORT = 5151
+FALSE_POSITIVES, WORKSPACE = "false positives", "shift"
+PANEL = "shiftscope_shift"
+# Slices shown as views of their own.
+WORST_SLICES = 3
+
+# Colours of outcomes: tell apart for colour-blind eyes by lightness as well.
+COLOURS = {
+    "hit": "#2ca02c",
+    "found": "#2ca02c",
+    "background": "#d62728",
+    "missed": "#ffbb33",
+    "location": "#c77cff",
+    "duplicate": "#e69f00",
+    "class": "#56b4e9",
+    "both": "#f781bf",
+    "ignored": "#999999",
+}
+
+
+def address(name: str, port: int = PORT) -> str:
+    """Where the App shows a dataset."""
+    return f"http://{ADDRESS}:{port}/datasets/{name}"
+
+
+def slug(view: str) -> str:
+    """A saved view's name in an address, as FiftyOne makes it."""
+    return re.sub(r"[^a-z0-9]+", "-", view.lower()).strip("-")
+
+
+def gallery_view(place: int) -> str:
+    """Name of the view that shows the card of this number in each picture."""
+    return "gallery" if place == 1 else f"gallery {place}"
+
+
+def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
+    """Everything that the App offers by name, saved with the dataset."""
+    for name, (view, description) in views_of(dataset, findings).items():
+        dataset.save_view(name, view, description=description)
+    dataset.save_workspace(
+        WORKSPACE,
+        workspace(fo, dataset),
+        description="Pictures beside the shift panel, the map and the numbers",
+    )
+    dataset.app_config.sidebar_groups = sidebar(fo, dataset)
+    dataset.app_config.color_scheme = colours(fo)
+
+
+def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
+    """Name -> view, description."""
+    from fiftyone import ViewField as F
+
+    away = [domain.name for domain in findings.away]
+    labelled = [domain.name for domain in findings.away if domain.labelled.any()]
+    real = dataset.match(F("domain").is_in(labelled or away))
+    confidences = F("predictions.detections").map(F("confidence"))
+    wrong = ~F("outcome").is_in(["hit", "ignored"]) if labelled else F("confidence") >= SHOWN_FLOOR
+    made = {
+        FALSE_POSITIVES: (
+            real.filter_labels("predictions", wrong).sort_by(confidences.max(), reverse=True),
+            "Real-world detections that hit no object, most confident first"
+            if labelled
+            else "Everything detected in the real world, which has no labels, most confident first",
+        )
+    }
+    if labelled:
+        made["misses"] = (
+            real.filter_labels("ground_truth", F("outcome") == "missed").sort_by("misses", reverse=True),
+            "Real-world objects that no shown detection hits, pictures with most of them first",
+        )
+        for name, outcome, words in (
+            (
+                "near misses",
+                "location",
+                "Real-world detections on an object, but not well enough: IoU .1 to .5",
+            ),
+            ("duplicates", "duplicate", "Real-world detections of an object that a surer one has already"),
+        ):
+            made[name] = (
+                real.filter_labels("predictions", F("outcome") == outcome).sort_by(
+                    confidences.max(), reverse=True
+                ),
+                words,
+            )
+    for field, value, domain, ap50 in worst_slices(findings):
+        made[f"worst slice: {value}, {domain}"] = (
+            dataset.match((F("domain") == domain) & (F(field) == value)),
+            f"AP50 {ap50:.3f}, among the lowest of {domain}",
+        )
+    made["both domains"] = (dataset.sort_by("domain"), "In-domain and real-world pictures side by side")
+    if len(findings.next):
+        made["label next"] = (
+            dataset.exists("label_next").sort_by("label_next"),
+            "Pictures to label next, best first",
+        )
+    for place in range(1, int(gallery_places(findings.cards).max()) + 1 if len(findings.cards) else 1):
+        chosen = F("card") == place
+        view = dataset.match(F("cards") >= place).filter_labels("predictions", chosen, only_matches=False)
+        if dataset.has_field("ground_truth"):
+            view = view.filter_labels("ground_truth", chosen, only_matches=False)
+        made[gallery_view(place)] = (
+            view,
+            "The report's gallery: its links open pictures here, with the box that each is about",
+        )
+    return made
+
+
+def worst_slices(findings: Findings) -> list[tuple[str, str, str, float]]:
+    """Field, value, domain and AP50 of the real-world slices of whole pictures that are lowest, one of each attribute."""
+    table = findings.slices
+    names = [domain.name for domain in findings.away]
+    chosen = table[
+        table["domain"].isin(names)
+        & ~table["attribute"].isin(["all", *OBJECT_ATTRIBUTES])
+        & np.isfinite(table["ap50_high"].astype(float))
+    ].sort_values("ap50", kind="stable")
+    chosen = chosen.drop_duplicates(["domain", "attribute"]).head(WORST_SLICES)
+    return [
+        (slice_field(str(row.attribute)), str(row.slice), str(row.domain), float(row.ap50))
+        for row in chosen.itertuples()
+    ]
+
+
+def workspace(fo: Any, dataset: Any) -> Any:
+    """Pictures on the left; on the right the shift panel, the map, histograms and the evaluations."""
+    panels = [fo.Panel(type=PANEL)]
+    if "embedding_map" in dataset.list_brain_runs():
+        panels.append(
+            fo.Panel(type="Embeddings", state={"brainResult": "embedding_map", "colorByField": "domain"})
+        )
+    panels.append(fo.Panel(type="Histograms", state={"plot": "Other fields"}))
+    if dataset.list_evaluations():
+        panels.append(fo.Panel(type="model_evaluation_panel_builtin"))
+    return fo.Space(
+        children=[
+            fo.Space(children=[fo.Panel(type="Samples", pinned=True)]),
+            fo.Space(children=panels, active_child=panels[0].component_id),
+        ],
+        orientation="horizontal",
+        sizes=[0.55, 0.45],
+    )
+
+
+def sidebar(fo: Any, dataset: Any) -> list[Any]:
+    """Fields in the order in which people ask: where from, what went wrong, which slice, how it looks; the rest folded."""
+    fields = list(dataset.get_field_schema())
+    wanted = {
+        "tags": [],
+        "labels": ["predictions", "ground_truth", *[f for f in fields if f.startswith("predictions_")]],
+        "where from": ["domain", "group", "split", "seconds", "image_id"],
+        "what went wrong": ["outcome", "false_positives", "misses", "detections_shown", "disagreement"],
+        "what to do": ["label_next", "novelty", "nearest_training"],
+        "slices": [f for f in fields if f.startswith("slice_")],
+        "looks": list(LOOKS),
+    }
+    placed = {name for names in wanted.values() for name in names}
+    rest = [f for f in fields if f not in placed and f not in ("tags", "metadata")]
+    groups = [
+        fo.SidebarGroupDocument(
+            name=name, paths=[p for p in paths if p in fields], expanded=name not in ("looks",)
+        )
+        for name, paths in wanted.items()
+        if name == "tags" or any(p in fields for p in paths)
+    ]
+    return [
+        *groups,
+        fo.SidebarGroupDocument(name="counts of the evaluation", paths=rest, expanded=False),
+        fo.SidebarGroupDocument(name="metadata", paths=["metadata.width", "metadata.height"], expanded=False),
+    ]
+
+
+def colours(fo: Any) -> Any:
+    """Boxes by what became of them; pictures by domain and outcome in fixed colours of the App."""
+    values = [{"value": value, "color": colour} for value, colour in COLOURS.items()]
+    return fo.ColorScheme(
+        color_by="value",
+        fields=[
+            {"path": path, "colorByAttribute": "outcome", "valueColors": values}
+            for path in ("predictions", "ground_truth")
+        ],
+    )
