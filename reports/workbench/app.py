@@ -6,10 +6,37 @@ import contextlib
 import os
 import sys
 import webbrowser
+from pathlib import Path
+from typing import Any
 
 from reports.progress import Reporter
 from reports.workbench.connection import database
 from reports.workbench.views import ADDRESS, FALSE_POSITIVES, WORKSPACE, address, slug
+from train.environment import runs_folder
+
+
+def with_plugins(fo: Any) -> None:
+    """Point FiftyOne, and the server it starts, to a folder of ours with our plugin and links to all that the user has; the user's own folder stays as it is."""
+    folder = runs_folder() / ".fiftyone" / "plugins"
+    folder.mkdir(parents=True, exist_ok=True)
+    users = Path(fo.config.plugins_dir) if fo.config.plugins_dir else None
+    wanted = (
+        {p.name: p for p in users.iterdir() if p.is_dir()}
+        if users and users.is_dir() and users != folder
+        else {}
+    )
+    wanted["shiftscope"] = Path(__file__).parent / "plugin"
+    for link in folder.iterdir():
+        if link.is_symlink() and link.name not in wanted:
+            link.unlink()
+    for name, target in wanted.items():
+        link = folder / name
+        if link.is_symlink() and link.resolve() != target.resolve():
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(target, target_is_directory=True)
+    fo.config.plugins_dir = str(folder)
+    os.environ["FIFTYONE_PLUGINS_DIR"] = str(folder)
 
 
 def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
@@ -18,6 +45,7 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
     Bound to the loopback address, because the App has no login. Raises EnvironmentProblem when the database does not answer.
     """
     with database() as fo:
+        with_plugins(fo)
         dataset = fo.load_dataset(name)
         saved = dataset.list_saved_views()
         view = dataset.load_saved_view(FALSE_POSITIVES) if FALSE_POSITIVES in saved else dataset.view()

@@ -147,18 +147,13 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
     import fiftyone.brain as fob
     from fiftyone import ViewField as F
 
-    from reports.workbench.evaluation import inputs_of, results_of
+    from reports.workbench.evaluation import store_evaluation
 
     for domain in findings.domains:
         if not domain.labelled.any() or not len(domain.boxes):
             continue
-        inputs = inputs_of(
-            domain,
-            [str(sample_id(domain.name, image)) for image in domain.labelled_pictures["image"]],
-            [str(found) for found in drawn[domain.name].truth_ids],
-        )
         view = dataset.match(F("domain") == domain.name)
-        results_of(view, domain, evaluation_key(domain), drawn[domain.name].matches, inputs)
+        store_evaluation(view, domain, evaluation_key(domain), drawn[domain.name])
     points = embedding_points(findings)
     if points:
         order = list(zip(*dataset.values(["domain", "image_id"]), strict=True))

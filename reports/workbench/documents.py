@@ -47,14 +47,21 @@ def sample_id(domain: str, image: str) -> ObjectId:
     return object_id("sample", domain, image)
 
 
-def evaluation_key(domain: Domain) -> str:
-    """A valid evaluation key for a domain."""
-    return "eval_" + (re.sub(r"\W+", "_", domain.name).strip("_").lower() or "domain")
+def evaluation_key(domain: Domain, model: str = "") -> str:
+    """A valid evaluation key for a domain, and for another model than the report's."""
+    return "_".join(
+        part for part in ("eval", part_of_name(domain.name) or "domain", part_of_name(model)) if part
+    )
+
+
+def part_of_name(text: str) -> str:
+    """Text as a part of a field's name."""
+    return re.sub(r"\W+", "_", text).strip("_").lower()
 
 
 def slice_field(attribute: str) -> str:
     """A valid field name for an attribute."""
-    return "slice_" + re.sub(r"\W+", "_", attribute.removeprefix(OWN)).strip("_").lower()
+    return "slice_" + part_of_name(attribute.removeprefix(OWN))
 
 
 @dataclass(frozen=True)
@@ -127,9 +134,13 @@ def cards_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[
     return predictions, truths
 
 
-def boxes_of(domain: Domain, cards: pd.DataFrame) -> Boxes:
-    """Everything drawn into a domain's pictures. cards: the gallery's."""
-    key, labelled = evaluation_key(domain), bool(domain.labelled.any())
+def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
+    """Everything drawn into a domain's pictures. cards: the gallery's. model: whose detections they are, if not the report's own run's.
+
+    An object is named by its index in the domain's boxes.
+    """
+    key, labelled = evaluation_key(domain, model), bool(domain.labelled.any())
+    numbers = domain.boxes.index.tolist()
     carded, carded_truths = cards_of(domain, cards)
     size = domain.pictures.set_index("image")[["width", "height"]]
     truths: dict[str, list[Document]] = defaultdict(list)
@@ -157,7 +168,7 @@ def boxes_of(domain: Domain, cards: pd.DataFrame) -> Boxes:
                 strict=True,
             )
         ):
-            truth_ids.append(object_id("truth", domain.name, image, row))
+            truth_ids.append(object_id("truth", domain.name, image, numbers[row]))
             truths[image].append(
                 {
                     "_id": truth_ids[-1],
@@ -170,7 +181,7 @@ def boxes_of(domain: Domain, cards: pd.DataFrame) -> Boxes:
                     "outcome": "missed" if row in missed else "found",
                     "found_at": at.get(row),
                     key: "fn" if row in unfound else "tp",
-                    "row": row,
+                    "row": numbers[row],
                     "card": carded_truths.get(row),
                     **dict(zip(OBJECT_ATTRIBUTES, part, strict=True)),
                 }
@@ -217,7 +228,7 @@ def boxes_of(domain: Domain, cards: pd.DataFrame) -> Boxes:
         strict=True,
     ):
         box: Document = {
-            "_id": object_id("prediction", domain.name, image, row),
+            "_id": object_id("prediction", domain.name, image, row, *([model] if model else [])),
             "_cls": "Detection",
             "attributes": {},
             "tags": [],
@@ -355,33 +366,49 @@ def schema(findings: Findings) -> dict[str, str]:
         **dict.fromkeys((*LOOKS, "novelty", "seconds"), "float"),
         **dict.fromkeys(("detections_shown", "label_next", "cards"), "int"),
         "predictions": "detections",
-        "predictions.detections.row": "int",
-        "predictions.detections.card": "int",
+        **under(
+            "predictions",
+            box_fields([evaluation_key(domain) for domain in findings.domains if domain.labelled.any()]),
+        ),
     }
     scored = [domain for domain in findings.domains if domain.labelled.any()]
     if scored:
         fields |= {
-            "predictions.detections.outcome": "string",
-            "predictions.detections.iou": "float",
-            **dict.fromkeys((f"predictions.detections.{name}" for name in OBJECT_ATTRIBUTES), "string"),
             "ground_truth": "detections",
-            "ground_truth.detections.iscrowd": "bool",
-            "ground_truth.detections.outcome": "string",
-            "ground_truth.detections.found_at": "float",
-            "ground_truth.detections.row": "int",
-            "ground_truth.detections.card": "int",
-            **dict.fromkeys((f"ground_truth.detections.{name}" for name in OBJECT_ATTRIBUTES), "string"),
+            **under(
+                "ground_truth",
+                {
+                    "iscrowd": "bool",
+                    "outcome": "string",
+                    "found_at": "float",
+                    "row": "int",
+                    "card": "int",
+                    **dict.fromkeys(OBJECT_ATTRIBUTES, "string"),
+                    **{evaluation_key(domain): "string" for domain in scored},
+                },
+            ),
             "outcome": "string",
             "false_positives": "int",
             "misses": "int",
         }
     for domain in scored:
         key = evaluation_key(domain)
-        fields |= dict.fromkeys((f"predictions.detections.{key}", f"ground_truth.detections.{key}"), "string")
-        fields |= dict.fromkeys(
-            (f"predictions.detections.{strict_key(key, iou)}" for iou in STRICT), "string"
-        )
         fields |= dict.fromkeys((f"{key}_tp", f"{key}_fp", f"{key}_fn"), "int")
         table = slices.attributes(domain, slices.edges(findings.domains))
         fields |= {slice_field(str(name)): "string" for name in table.columns.drop(["image", "clip"])}
+    return fields
+
+
+def under(field: str, boxes: dict[str, str]) -> dict[str, str]:
+    """Fields of boxes by their whole path."""
+    return {f"{field}.detections.{name}": kind for name, kind in boxes.items()}
+
+
+def box_fields(keys: list[str]) -> dict[str, str]:
+    """Name -> type of the fields of detections. keys: evaluation keys of the labelled domains."""
+    fields = {"row": "int", "card": "int"}
+    if keys:
+        fields |= {"outcome": "string", "iou": "float", **dict.fromkeys(OBJECT_ATTRIBUTES, "string")}
+    for key in keys:
+        fields |= dict.fromkeys((key, *(strict_key(key, iou) for iou in STRICT)), "string")
     return fields

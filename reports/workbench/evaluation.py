@@ -19,6 +19,7 @@ import numpy.typing as npt
 from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
 from diagnostics.matching import COCO_IOUS, Bools, Detections, MatchTable, Objects, match
 from diagnostics.precision import RECALL_POINTS, curves
+from reports.workbench.documents import Boxes, sample_id
 
 # What FiftyOne's `use_subset` leaves as it was.
 NARROWED = ("precision", "recall_sweep", "_classwise_AP", "_classwise_AR")
@@ -106,11 +107,11 @@ class Inputs:
         )
 
 
-def inputs_of(domain: Domain, images: list[str], truths: list[str]) -> Inputs:
-    """What a domain matches. images, truths: ids of its labelled pictures and of its boxes, in their order."""
+def inputs_of(domain: Domain, truths: list[str]) -> Inputs:
+    """What a domain matches. truths: ids of its boxes, in their order."""
     objects, detections = domain.object_arrays, domain.detection_arrays
     return Inputs(
-        images,
+        [str(sample_id(domain.name, image)) for image in domain.labelled_pictures["image"]],
         truths,
         objects,
         detections,
@@ -172,10 +173,10 @@ class SliceResults(foec.COCODetectionResults):  # type: ignore[misc]
         self._whole = {}
 
 
-def results_of(view: Any, domain: Domain, key: str, matches: list[tuple[Any, ...]], inputs: Inputs) -> Any:
-    """The evaluation of a domain as the Model Evaluation panel reads it, registered and saved under key."""
+def store_evaluation(view: Any, domain: Domain, key: str, drawn: Boxes, field: str = "predictions") -> None:
+    """Store a domain's evaluation under key, as the Model Evaluation panel lists it. view: its pictures. field: where its detections are."""
     config = foec.COCOEvaluationConfig(
-        "predictions", "ground_truth", iou=0.5, classwise=True, compute_mAP=True, iou_threshs=list(COCO_IOUS)
+        field, "ground_truth", iou=0.5, classwise=True, compute_mAP=True, iou_threshs=list(COCO_IOUS)
     )
     method = config.build()
     method.register_run(view, key)
@@ -184,14 +185,13 @@ def results_of(view: Any, domain: Domain, key: str, matches: list[tuple[Any, ...
         view,
         config,
         key,
-        matches,
+        drawn.matches,
         precision,
         RECALL_POINTS,
         list(COCO_IOUS),
         list(domain.classes),
         recall_sweep=recall,
         backend=method,
-        inputs=inputs.pack(),
+        inputs=inputs_of(domain, [str(found) for found in drawn.truth_ids]).pack(),
     )
     method.save_run_results(view, key, results)
-    return results

@@ -142,21 +142,20 @@ def worst_slices(findings: Findings) -> list[tuple[str, str, str, float]]:
 
 def workspace(fo: Any, dataset: Any) -> Any:
     """Pictures on the left; on the right the shift panel, the map, histograms and the evaluations."""
-    panels = [fo.Panel(type=PANEL)]
+    samples, panels = fo.Panel(type="Samples", pinned=True), [fo.Panel(type=PANEL)]
     if "embedding_map" in dataset.list_brain_runs():
-        panels.append(
-            fo.Panel(type="Embeddings", state={"brainResult": "embedding_map", "colorByField": "domain"})
-        )
+        state = {"brainResult": "embedding_map", "colorByField": "domain"}
+        panels.append(fo.Panel(type="Embeddings", state=state))
     panels.append(fo.Panel(type="Histograms", state={"plot": "Other fields"}))
     if dataset.list_evaluations():
         panels.append(fo.Panel(type="model_evaluation_panel_builtin"))
     return fo.Space(
         children=[
-            fo.Space(children=[fo.Panel(type="Samples", pinned=True)]),
+            fo.Space(children=[samples], active_child=samples.component_id),
             fo.Space(children=panels, active_child=panels[0].component_id),
         ],
         orientation="horizontal",
-        sizes=[0.55, 0.45],
+        sizes=[0.47, 0.53],
     )
 
 

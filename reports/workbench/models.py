@@ -1,0 +1,159 @@
+"""Several runs in one dataset: another run's detections of the same pictures in a field of their own, and where the two disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pymongo import UpdateOne
+
+from datasets.errors import InputError
+from diagnostics.comparison import compare
+from diagnostics.domain import Domain
+from diagnostics.gallery import COLUMNS
+from diagnostics.wording import count, fraction, points
+from reports.workbench.documents import Boxes, box_fields, boxes_of, evaluation_key, part_of_name, sample_id
+from reports.workbench.evaluation import store_evaluation
+from reports.written import Written
+
+NO_CARDS = pd.DataFrame(columns=list(COLUMNS))
+
+
+def field_of(model: str) -> str:
+    """Name of another model's predictions field."""
+    return "predictions_" + (part_of_name(model) or "other")
+
+
+def seen_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Domain:
+    """Some of a domain's pictures with the detections of another run. Boxes keep their index, by which the dataset knows them."""
+    mine = domain.pictures["image"].isin(images).to_numpy()
+    found = detections[domain.detections.columns].reset_index(drop=True)
+    return replace(
+        domain,
+        pictures=domain.pictures[mine].reset_index(drop=True),
+        boxes=domain.boxes[domain.boxes["image"].isin(images)],
+        detections=found,
+        embeddings=domain.embeddings[mine],
+        objects=np.zeros((len(found), 0), np.float32),
+    )
+
+
+def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> str:
+    """Write another run's detections, with their outcomes and an evaluation for each domain, and save a view of the disagreements, whose name is returned.
+
+    domains: labelled ones with that run's detections; their pictures and boxes, row for row, are the dataset's.
+    """
+    from fiftyone import ViewField as F
+
+    field, outcome, name = (
+        field_of(model),
+        f"outcome_{part_of_name(model) or 'other'}",
+        f"disagreements with {model}",
+    )
+    declare(fo, dataset, field, outcome, domains, model)
+    for domain in domains:
+        drawn = boxes_of(domain, NO_CARDS, model)
+        writes = [update(domain, image, drawn, field, outcome) for image in domain.pictures["image"]]
+        dataset._sample_collection.bulk_write(writes, ordered=False)
+        key = evaluation_key(domain, model)
+        if key in dataset.list_evaluations():
+            dataset.delete_evaluation(key)
+        store_evaluation(dataset.match(F("domain") == domain.name).exists(field), domain, key, drawn, field)
+    dataset._sample_collection.update_many({}, [{"$set": {"disagreement": disagreement(outcome)}}])
+    dataset.reload()
+    view = (
+        dataset.match(F("disagreement") > 0)
+        .filter_labels("ground_truth", (F(outcome) != None) & (F("outcome") != F(outcome)))  # noqa: E711
+        .sort_by("disagreement", reverse=True)
+    )
+    words = f"Objects that one of the two runs finds and the other misses; boxes of {model} are in {field}"
+    dataset.save_view(name, view, description=words, overwrite=True)
+    return name
+
+
+def declare(fo: Any, dataset: Any, field: str, outcome: str, domains: Sequence[Domain], model: str) -> None:
+    """The fields that a further model brings."""
+    dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    kinds = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField}
+    for name, kind in box_fields([evaluation_key(domain, model) for domain in domains]).items():
+        dataset.add_sample_field(f"{field}.detections.{name}", kinds[kind])
+    dataset.add_sample_field(f"ground_truth.detections.{outcome}", fo.StringField)
+    dataset.add_sample_field("disagreement", fo.IntField)
+
+
+def update(domain: Domain, image: str, drawn: Boxes, field: str, outcome: str) -> UpdateOne:
+    """Set a picture's boxes, and on each of its objects, found by row, whether they find it. What a person changed meanwhile stays."""
+    values: dict[str, Any] = {field: {"_cls": "Detections", "detections": drawn.predictions.get(image, [])}}
+    filters: list[Mapping[str, Any]] = []
+    for kind in ("found", "missed"):
+        rows = [truth["row"] for truth in drawn.truths.get(image, []) if truth["outcome"] == kind]
+        if rows:
+            values[f"ground_truth.detections.$[{kind}].{outcome}"] = kind
+            filters.append({f"{kind}.row": {"$in": rows}})
+    return UpdateOne({"_id": sample_id(domain.name, image)}, {"$set": values}, array_filters=filters or None)
+
+
+def disagreement(outcome: str) -> dict[str, Any]:
+    """MongoDB's words for the number of objects that one run finds and the other misses."""
+    known = {"$ne": [{"$type": f"$$this.{outcome}"}, "missing"]}
+    differs = {"$ne": ["$$this.outcome", f"$$this.{outcome}"]}
+    objects = {"$ifNull": ["$ground_truth.detections", []]}
+    return {"$size": {"$filter": {"input": objects, "cond": {"$and": [known, differs]}}}}
+
+
+def compare_with(fo: Any, dataset: Any, here: Written, other: Written) -> tuple[list[str], str]:
+    """Bring another report's detections of the same pictures into a dataset. Returns what came of it in sentences, and the name of the view of the disagreements.
+
+    The labels are those of here. Raises InputError when the classes differ or no labelled picture is in both.
+    """
+    if here.record["run"]["classes"] != other.record["run"]["classes"]:
+        raise InputError(
+            f"the runs have different classes: {', '.join(here.record['run']['classes'])} here, {', '.join(other.record['run']['classes'])} in {other.folder.name}"
+        )
+    elsewhere = pd.concat([d.pictures.assign(domain=d.name) for d in other.domains], ignore_index=True)
+    elsewhere = elsewhere.drop_duplicates("path").set_index("path")
+    found = pd.concat([d.detections.assign(domain=d.name) for d in other.domains], ignore_index=True)
+    lines, both = [], []
+    for domain in here.domains:
+        shared = domain.labelled & domain.pictures["path"].isin(elsewhere.index).to_numpy()
+        if not shared.any() or not len(domain.boxes):
+            continue
+        mine = domain.pictures.loc[shared, ["image", "path"]]
+        names = elsewhere.loc[mine["path"], ["domain", "image"]].reset_index(drop=True)
+        names["here"] = mine["image"].to_numpy()
+        theirs = (
+            found.merge(names, on=["domain", "image"])
+            .drop(columns=["image", "domain"])
+            .rename(columns={"here": "image"})
+        )
+        then = seen_by(domain, mine["image"], theirs)
+        part = domain.subset(mine["image"])
+        result = compare(
+            part.object_arrays,
+            part.detection_arrays,
+            then.detection_arrays,
+            part.group_numbers,
+            n_classes=len(part.classes),
+            seed=0,
+        )
+        low, high = result.interval.low, result.interval.high
+        span = (
+            ""
+            if low is None or high is None
+            else f" (95 % interval {100 * low:+.0f} to {100 * high:+.0f} points)"
+        )
+        sure = "" if result.p is None else f", p {result.p:.3f}"
+        lines.append(
+            f"**{domain.name}** ({count(len(mine), 'picture')}): AP50 {fraction(result.first)} here, {fraction(result.second)} in {other.folder.name}, "
+            f"{points(abs(result.difference))} {'more' if result.difference >= 0 else 'less'}{span}{sure}."
+        )
+        both.append(then)
+    if not both:
+        raise InputError(
+            f"{other.folder.name} shows none of the labelled pictures of {here.folder.name}: nothing to compare"
+        )
+    view = add_model(fo, dataset, other.folder.name, both)
+    return lines, view

@@ -1,0 +1,14 @@
+"""What FiftyOne loads: the panel and the operators of `reports.workbench`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.workbench.operators import CompareRuns, HandOff, SendToLabelNext
+from reports.workbench.panel import ShiftPanel
+
+
+def register(plugin: Any) -> None:
+    """Called by FiftyOne when it loads the plugin."""
+    for part in (ShiftPanel, SendToLabelNext, CompareRuns, HandOff):
+        plugin.register(part)

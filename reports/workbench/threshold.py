@@ -1,0 +1,61 @@
+"""What a confidence threshold makes of the boxes in the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fiftyone import ViewField as F
+
+
+@dataclass(frozen=True)
+class Told:
+    """Counts of a domain's detections at or above a threshold. missed: objects that none of them hits."""
+
+    domain: str
+    hits: int
+    false_positives: int
+    missed: int
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the detections that hit; None without any."""
+        shown = self.hits + self.false_positives
+        return self.hits / shown if shown else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the objects that are hit; None without any."""
+        objects = self.hits + self.missed
+        return self.hits / objects if objects else None
+
+
+def tell(dataset: Any, domain: str, confidence: float) -> Told:
+    """Count anew at another threshold: greedy matching runs in falling confidence, so what is hit above it stays hit."""
+    view = dataset.match(F("domain") == domain)
+    shown = view.filter_labels("predictions", F("confidence") >= confidence).count_values(
+        "predictions.detections.outcome"
+    )
+    objects = view.filter_labels("ground_truth", F("iscrowd") == False).count("ground_truth.detections")  # noqa: E712
+    hits = shown.get("hit", 0)
+    wrong = sum(number for outcome, number in shown.items() if outcome not in ("hit", "ignored", None))
+    return Told(domain, hits, wrong, objects - hits)
+
+
+def at_threshold(dataset: Any, domains: list[str], confidence: float, errors: str) -> Any:
+    """The pictures as they look at a threshold, outcomes told anew. errors: "false positives", "misses" or "all"."""
+    found = F("found_at") >= confidence
+    view = dataset.match(F("domain").is_in(domains))
+    told = view.set_field("ground_truth.detections.outcome", found.if_else("found", "missed")).filter_labels(
+        "predictions", F("confidence") >= confidence, only_matches=False
+    )
+    if errors == "false positives":
+        return told.filter_labels("predictions", ~F("outcome").is_in(["hit", "ignored"])).sort_by(
+            F("predictions.detections").map(F("confidence")).max(), reverse=True
+        )
+    if errors == "misses":
+        missed = (F("iscrowd") == False) & (F("outcome") == "missed")  # noqa: E712
+        return told.filter_labels("ground_truth", missed).sort_by(
+            F("ground_truth.detections").length(), reverse=True
+        )
+    return told
