@@ -32,6 +32,8 @@ LOOKS = ("brightness", "contrast", "saturation", "sharpness")
 # IoU thresholds beyond .5 at which a detection is told as right or wrong: what "strict" means in COCO's tables, and where sloppy boxes end.
 STRICT = (0.75, 0.9)
 TRAINING_SHOWN = 3
+# Attributes to slice by that are fields of a picture anyway.
+PLAIN_FIELDS = {"clip": "group", "split": "split"}
 Document = dict[str, Any]
 
 
@@ -60,7 +62,9 @@ def part_of_name(text: str) -> str:
 
 
 def slice_field(attribute: str) -> str:
-    """A valid field name for an attribute."""
+    """The field of a picture in which an attribute stands."""
+    if attribute in PLAIN_FIELDS:
+        return PLAIN_FIELDS[attribute]
     return "slice_" + part_of_name(attribute.removeprefix(OWN))
 
 

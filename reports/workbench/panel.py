@@ -173,7 +173,6 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         table(
             panel,
             "domains",
-            "",
             {"domain": "Domain", "pictures": "Pictures", "clips": "Clips", "ap50": "AP50 (95 % interval)"},
         )
         panel.btn(
@@ -185,19 +184,18 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         )
         if state("labelled"):
             confidence = state("confidence") or SHOWN
+            panel.md(f"**At confidence {confidence:.2f} and above**", name="threshold_title")
             panel.float(
                 "confidence",
-                label=f"Confidence threshold {confidence:.2f}",
                 default=SHOWN,
                 min=SHOWN_FLOOR,
                 max=0.95,
-                view=types.SliderView(value_precision=2, label_position="top"),
+                view=types.SliderView(value_precision=2),
                 on_change=self.move,
             )
             table(
                 panel,
                 "told",
-                "",
                 {
                     "domain": "Domain",
                     "hits": "Hits",
@@ -219,18 +217,16 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
                     params={"errors": errors},
                 )
         if state("slices"):
-            view = table(
-                panel,
-                "slices",
-                "Real-world slices, lowest first",
-                {
-                    "slice": "Slice",
-                    "domain": "Domain",
-                    "pictures": "Pictures",
-                    "ap50": "AP50 (95 % interval)",
-                },
+            panel.md(
+                "**Real-world slices, lowest first.** A click shows a slice's pictures.", name="slices_title"
             )
-            view.add_row_action("show_slice", self.show_slice, label="Show its pictures", icon="visibility")
+            columns = {
+                "slice": "Slice",
+                "domain": "Domain",
+                "pictures": "Pictures",
+                "ap50": "AP50 (95 % interval)",
+            }
+            table(panel, "slices", columns, on_click_row=self.show_slice)
         actions = panel.h_stack("actions", gap=1)
         for operator, label in (
             ("send_to_label_next", "Send to label next"),
@@ -247,10 +243,9 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         return types.Property(panel, view=types.VStackView(gap=2))
 
 
-def table(panel: Any, name: str, label: str, columns: dict[str, str]) -> Any:
+def table(panel: Any, name: str, columns: dict[str, str], **actions: Any) -> None:
     """A table of rows that stand in the panel's state under name."""
-    view = types.TableView()
+    view = types.TableView(**actions)
     for key, title in columns.items():
         view.add_column(key, label=title)
-    panel.list(name, types.Object(), view=view, label=label or None)
-    return view
+    panel.list(name, types.Object(), view=view)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from datasets.tables import OWN
 from diagnostics.domain import OBJECT_ATTRIBUTES
 from reports.findings import Findings
 from reports.workbench.documents import (
     LOOKS,
     SHOWN_FLOOR,
     gallery_places,
+    object_id,
     slice_field,
 )
 
@@ -20,6 +22,7 @@ ADDRESS = "127.0.0.1"
 PORT = 5151
 FALSE_POSITIVES, WORKSPACE = "false positives", "shift"
 PANEL = "shiftscope_shift"
+EVALUATION_PANEL = "model_evaluation_panel_builtin"
 # Slices shown as views of their own.
 WORST_SLICES = 3
 
@@ -28,7 +31,7 @@ COLOURS = {
     "hit": "#2ca02c",
     "found": "#2ca02c",
     "background": "#d62728",
-    "missed": "#ffbb33",
+    "missed": "#ffee00",
     "location": "#c77cff",
     "duplicate": "#e69f00",
     "class": "#56b4e9",
@@ -61,6 +64,7 @@ def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
         workspace(fo, dataset),
         description="Pictures beside the shift panel, the map and the numbers",
     )
+    save_scenarios(dataset, findings)
     dataset.app_config.sidebar_groups = sidebar(fo, dataset)
     dataset.app_config.color_scheme = colours(fo)
 
@@ -144,11 +148,10 @@ def workspace(fo: Any, dataset: Any) -> Any:
     """Pictures on the left; on the right the shift panel, the map, histograms and the evaluations."""
     samples, panels = fo.Panel(type="Samples", pinned=True), [fo.Panel(type=PANEL)]
     if "embedding_map" in dataset.list_brain_runs():
-        state = {"brainResult": "embedding_map", "colorByField": "domain"}
-        panels.append(fo.Panel(type="Embeddings", state=state))
+        panels.append(fo.Panel(type="Embeddings"))
     panels.append(fo.Panel(type="Histograms", state={"plot": "Other fields"}))
     if dataset.list_evaluations():
-        panels.append(fo.Panel(type="model_evaluation_panel_builtin"))
+        panels.append(fo.Panel(type=EVALUATION_PANEL))
     return fo.Space(
         children=[
             fo.Space(children=[samples], active_child=samples.component_id),
@@ -157,6 +160,30 @@ def workspace(fo: Any, dataset: Any) -> Any:
         orientation="horizontal",
         sizes=[0.47, 0.53],
     )
+
+
+def save_scenarios(dataset: Any, findings: Findings) -> None:
+    """Our slices as scenarios of the Model Evaluation panel, which keeps them in a store of its own."""
+    from fiftyone.operators.store import ExecutionStore
+
+    chosen = [
+        (slice_field(str(attribute)), str(attribute), part)
+        for attribute, part in findings.slices.groupby("attribute", sort=False)
+        if attribute != "all"
+    ]
+    scenarios = {}
+    for field, attribute, part in chosen:
+        of_objects = attribute in OBJECT_ATTRIBUTES
+        key = str(object_id("scenario", field))
+        scenarios[key] = {
+            "id": key,
+            "name": attribute.removeprefix(OWN),
+            "type": "label_attribute" if of_objects else "sample_field",
+            "field": f"ground_truth.detections.{attribute}" if of_objects else field,
+            "subsets": list(dict.fromkeys(part["slice"].astype(str))),
+        }
+    if scenarios:
+        ExecutionStore.create(EVALUATION_PANEL, dataset._doc.id).set("scenarios", scenarios)
 
 
 def sidebar(fo: Any, dataset: Any) -> list[Any]:
