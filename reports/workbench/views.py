@@ -21,7 +21,7 @@ from reports.workbench.documents import (
 ADDRESS = "127.0.0.1"
 PORT = 5151
 FALSE_POSITIVES, WORKSPACE = "false positives", "shift"
-PANEL = "shiftscope_shift"
+PANEL, MAP_PANEL = "shiftscope_shift", "shiftscope_map"
 EVALUATION_PANEL = "model_evaluation_panel_builtin"
 # Slices shown as views of their own.
 WORST_SLICES = 3
@@ -148,7 +148,7 @@ def workspace(fo: Any, dataset: Any) -> Any:
     """Pictures on the left; on the right the shift panel, the map, histograms and the evaluations."""
     samples, panels = fo.Panel(type="Samples", pinned=True), [fo.Panel(type=PANEL)]
     if "embedding_map" in dataset.list_brain_runs():
-        panels.append(fo.Panel(type="Embeddings"))
+        panels.append(fo.Panel(type=MAP_PANEL))
     panels.append(fo.Panel(type="Histograms", state={"plot": "Other fields"}))
     if dataset.list_evaluations():
         panels.append(fo.Panel(type=EVALUATION_PANEL))
@@ -169,7 +169,7 @@ def save_scenarios(dataset: Any, findings: Findings) -> None:
     chosen = [
         (slice_field(str(attribute)), str(attribute), part)
         for attribute, part in findings.slices.groupby("attribute", sort=False)
-        if attribute != "all"
+        if attribute not in ("all", "clip", "split")
     ]
     scenarios = {}
     for field, attribute, part in chosen:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from reports.workbench.map_panel import MapPanel
 from reports.workbench.operators import CompareRuns, HandOff, SendToLabelNext
 from reports.workbench.panel import ShiftPanel
 
 
 def register(plugin: Any) -> None:
     """Called by FiftyOne when it loads the plugin."""
-    for part in (ShiftPanel, SendToLabelNext, CompareRuns, HandOff):
+    for part in (ShiftPanel, MapPanel, SendToLabelNext, CompareRuns, HandOff):
         plugin.register(part)
