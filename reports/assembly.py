@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from datasets.errors import EnvironmentProblem
+from diagnostics.domain import Domain
 from reports.context import build_context
 from reports.page import write_report
 from reports.pipeline import Request, Result, run_report
 from reports.progress import Reporter
 from reports.record import build_record
 from reports.workbench.dataset import publish as publish_dataset
+from reports.workbench.models import seen_by
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,22 @@ def publish(result: Result, folder: Path, reporter: Reporter) -> Published:
     """Write the FiftyOne dataset; without a database the report is written all the same, and says so."""
     info = {
         "report": folder.name,
+        "weights": str(result.run.weights) if result.run else None,
         "weights_sha256": result.run.sha256 if result.run else None,
+        "imgsz": result.settings.imgsz,
+        "sources": {o.name: o.source.spec for o in result.opened},
         "seed": result.request.seed,
         "primary": result.findings.verdict.primary,
+        "shiftscope": version("shiftscope"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    domains = {domain.name: domain for domain in result.findings.domains}
+    others: dict[str, list[Domain]] = {}
+    for change in result.changes:
+        seen = seen_by(domains[change.domain], change.images, change.detections)
+        others.setdefault(change.before, []).append(seen)
     try:
-        made = publish_dataset(result.findings, folder, info, reporter)
+        made = publish_dataset(result.findings, folder, info, reporter, others)
     except EnvironmentProblem as problem:
         reporter.say(f"  no FiftyOne dataset: {problem}")
         return Published(None, {}, str(problem))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from diagnostics.comparison import Comparison, compare
 from diagnostics.domain import Domain, detections_of
@@ -29,7 +30,7 @@ WORTH_IT = 0.02
 @dataclass(frozen=True)
 class Change:
     """AP50 of a domain now (first) and before (second). trained_on: its pictures that are left out because training shows their
-    clip by now. unchecked: training pictures that were not looked at for that.
+    clip by now. unchecked: training pictures that were not looked at for that. images: the pictures compared. detections: in them, by the run before.
     """
 
     domain: str
@@ -38,6 +39,8 @@ class Change:
     trained_on: int
     unchecked: int
     comparison: Comparison
+    images: pd.Series
+    detections: pd.DataFrame
 
 
 def open_before(place: Path) -> Run:
@@ -85,7 +88,8 @@ def changes(
             seed=seed,
         )
         unchecked = training_total - len(training.pictures) if training is not None else 0
-        found.append(Change(domain.name, name, len(part.labelled_pictures), left_out, unchecked, result))
+        pictures = part.labelled_pictures["image"]
+        found.append(Change(domain.name, name, len(pictures), left_out, unchecked, result, pictures, then))
     return tuple(found)
 
 

@@ -58,6 +58,10 @@ BatchOption = Annotated[
     int | None, typer.Option(help="Pictures a forward call; default: 1 on a CPU, 8 on a GPU.")
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Folder to write into.")]
+CorrectionsOption = Annotated[
+    bool,
+    typer.Option("--no-corrections", help="Leave out labels and tags read back by 'shiftscope app --pull'."),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -140,6 +144,7 @@ def report(
             help="An earlier run folder or checkpoint to compare with; default: the one this run was trained on from."
         ),
     ] = None,
+    no_corrections: CorrectionsOption = False,
     imgsz: ImgszOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
@@ -176,6 +181,7 @@ def report(
                 conf=conf,
                 label_free=label_free,
                 before=before,
+                corrections=not no_corrections,
                 seed=seed,
             )
         else:
@@ -273,6 +279,7 @@ def next_(
     ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Pictures to pick.")] = 50,
     group_by: GroupByOption = None,
+    no_corrections: CorrectionsOption = False,
     imgsz: ImgszOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
@@ -296,6 +303,7 @@ def next_(
                 imgsz=imgsz,
                 device=device,
                 batch=batch,
+                corrections=not no_corrections,
                 seed=seed,
             )
         else:
@@ -397,10 +405,20 @@ def triage(
 def app_(
     dataset: Annotated[str | None, typer.Argument(help="Dataset of a report; default: the last one.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5151,
+    pull: Annotated[
+        bool,
+        typer.Option(
+            "--pull",
+            help="Do not open the App: read tags and corrected labels made in it back, for the next report.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Open the FiftyOne App on a report's dataset, at the real-world false positives, on 127.0.0.1."""
     from reports.workbench.app import open_app
     from reports.workbench.dataset import exists, newest_dataset
+    from reports.workbench.pull import lines
+    from reports.workbench.pull import pull as read_back
 
     name = dataset or newest_dataset()
     if name is None or not exists(name):
@@ -409,7 +427,15 @@ def app_(
             if dataset is None
             else f"FiftyOne has no dataset {dataset!r}; run 'make report' first"
         )
-    open_app(name, Reporter(), port=port, wait=True)
+    if not pull:
+        open_app(name, Reporter(), port=port, wait=True)
+        return
+    with data_on_stdout_only():
+        found = read_back(name)
+    if as_json:
+        emit({"dataset": name, "pictures": found.pictures, "objects": found.objects, "tags": found.tags})
+    else:
+        sys.stdout.write("\n".join(lines(found)) + "\n")
 
 
 @app.command()

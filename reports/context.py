@@ -16,7 +16,7 @@ from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points
 from reports import before, experiments, figures, pictures, unlabelled, where
 from reports.findings import Findings, statistics_of
-from reports.pipeline import Result
+from reports.pipeline import Result, correction_lines
 
 STATUS_WORDS = {"supported": "supported", "rejected": "cleared", "untested": "open"}
 ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real world", "training": "training"}
@@ -404,6 +404,7 @@ def ledger(result: Result) -> dict[str, Any]:
             for r in notes.reset_index().to_dict("records")
         ],
         "grouping": [(o.name, o.source.grouping) for o in result.opened if o.role != "training"],
+        "corrected": [(o.name, line) for o in result.opened for line in correction_lines(o.corrected)],
     }
 
 

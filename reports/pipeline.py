@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from datasets.attributes import join, read_attributes
 from datasets.coco import read_results
+from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
 from datasets.source import locate, open_source
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
@@ -19,11 +20,12 @@ from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit
+from diagnostics.wording import count
 from reports.before import Change, changes, open_before
 from reports.findings import Experiments, Findings, find, focus_of
 from reports.looks import Eyes, evenly, footage_squeezed, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
-from train.environment import runs_folder
+from train.environment import corrections_path, runs_folder
 from train.history import read_history
 from train.passes import check_classes, describe
 from train.predictions import Predictions, Settings, Store
@@ -44,7 +46,7 @@ class Request:
 
     slices: attributes of pictures, each a CSV or fiftyone:DATASET. label_free: show the detector changed in-domain pictures, to read AP50 without labels; None
     where a domain has none. before: an earlier run to compare with, None for the one this run went on from, if its lineage names it. conf: the confidence
-    threshold in use, None for the one that is best in-domain.
+    threshold in use, None for the one that is best in-domain. corrections: use labels and tags read back from the App.
     """
 
     run: Path | None = None
@@ -61,6 +63,7 @@ class Request:
     conf: float | None = None
     label_free: bool | None = None
     before: Path | None = None
+    corrections: bool = True
     seed: int = 0
 
 
@@ -71,6 +74,7 @@ class Opened:
     name: str
     role: str
     source: Source
+    corrected: Applied = field(default_factory=Applied)
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,41 @@ def load_run(request: Request) -> Run | None:
     return open_weights(request.weights, request.history) if request.weights is not None else None
 
 
+def classes_of(detector: Detector | None, opened: Sequence[Opened]) -> tuple[str, ...]:
+    """The detector's classes; without one, those of the first source that names any."""
+    if detector is not None:
+        return tuple(detector.classes)
+    return tuple(next((o.source.classes for o in opened if o.source.classes), ()))
+
+
+def with_corrections(opened: Sequence[Opened], classes: Sequence[str], reporter: Reporter) -> list[Opened]:
+    """Put labels and tags that were read back from the App in the place of the sources' own. Raises InputError when their file is broken."""
+    corrections = read_corrections(corrections_path())
+    result = []
+    for o in opened:
+        source, done = apply(o.source, corrections, classes)
+        result.append(replace(o, source=source, corrected=done))
+        for line in correction_lines(done):
+            reporter.say(f"  {o.name}: {line}")
+    return result
+
+
+def correction_lines(done: Applied) -> list[str]:
+    """What became of corrections, in words."""
+    said = []
+    if done.labels:
+        said.append(f"labels of {count(done.labels, 'picture')} as corrected in the App")
+    if done.tagged:
+        said.append(f"{count(done.tagged, 'picture')} tagged in the App")
+    if done.stale:
+        said.append(
+            f"{count(done.stale, 'picture')} corrected in the App, whose labels have changed on disk since: as on disk"
+        )
+    if done.unknown:
+        said.append(f"corrected boxes of unknown classes are left out: {', '.join(done.unknown)}")
+    return said
+
+
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
     """Join what people know about their pictures. Raises InputError when a file names no picture of any domain."""
     for spec in specs:
@@ -254,11 +293,11 @@ def look_at_everything(request: Request, reporter: Reporter, *, objects: bool = 
     with reporter.stage("open", "Opening weights and sources"):
         detector = load_detector(run.weights, request) if run is not None else None
         opened = open_everything(request, run, detector.classes if detector else ())
+    if request.corrections:
+        opened = with_corrections(opened, classes_of(detector, opened), reporter)
     opened = with_attributes(opened, request.slices, reporter)
     check_supplied(opened, supplied, all_needed=detector is None)
-    classes = (
-        detector.classes if detector else next((o.source.classes for o in opened if o.source.classes), ())
-    )
+    classes = classes_of(detector, opened)
     if detector is None:
         opened = [o for o in opened if o.role != "training"]
     for o in opened:

@@ -177,6 +177,7 @@ def domain_record(result: Result, name: str) -> dict[str, Any]:
         "boxes": len(domain.boxes),
         "groups": int(domain.pictures["group"].nunique()),
         "skipped": int((mine["bucket"] != "used").sum()),
+        "corrected": plain(opened.corrected),
     }
 
 

@@ -26,6 +26,18 @@ def with_sizes(domain: Domain) -> Domain:
     return domain
 
 
+def with_seconds(domain: Domain) -> Domain:
+    """With second boxes where there is one already, and boxes that lie beside their object."""
+    again = domain.detections.iloc[:20].assign(confidence=lambda t: t["confidence"] * 0.9)
+    beside = domain.detections.iloc[20:40].assign(confidence=lambda t: t["confidence"] * 0.95)
+    beside[["x1", "x2"]] += 0.6 * (beside["x2"] - beside["x1"]).to_numpy()[:, None]
+    return replace(
+        domain,
+        detections=pd.concat([domain.detections, again, beside], ignore_index=True),
+        objects=np.vstack([domain.objects, domain.objects[:40]]),
+    )
+
+
 @pytest.fixture(scope="module")
 def findings() -> Findings:
     home = with_sizes(make_domain("home", clips=8, frames=4, seed=1))
@@ -34,6 +46,7 @@ def findings() -> Findings:
             "over head", role="real_world", clips=8, frames=4, seed=2, hit_rate=0.4, embedding_shift=3.0
         )
     )
+    away = with_seconds(away)
     bare = with_sizes(
         make_domain("bare", role="real_world", clips=3, frames=4, seed=3, labelled=False, clip_names="b")
     )
@@ -206,6 +219,146 @@ def test_map_of_objects_of_one_size_is_that_of_the_report(
         for row in sizes.itertuples():
             with results.use_subset({"type": "attribute", "field": "size", "value": row.slice}):
                 assert results.mAP() == pytest.approx(row.ap, abs=1e-9)
+
+
+def test_a_threshold_tells_what_the_sweep_of_the_report_tells(
+    published: workbench.Workbench, findings: Findings
+) -> None:
+    from reports.workbench.threshold import at_threshold, tell
+
+    with connected() as fo:
+        dataset = fo.load_dataset(published.dataset)
+        for domain in (findings.home, findings.away[0]):
+            points = findings.sweeps[domain.name].set_index("confidence")
+            for confidence in (0.05, 0.25, 0.5, 0.8):
+                told, row = tell(dataset, domain.name, confidence), points.loc[confidence]
+                assert told.recall == pytest.approx(row["recall"], abs=1e-12)
+                assert told.precision == pytest.approx(row["precision"], abs=1e-12)
+                assert told.hits + told.missed == len(domain.boxes)
+        away = findings.away[0].name
+        for confidence in (0.25, 0.6):
+            told = tell(dataset, away, confidence)
+            wrong = at_threshold(dataset, [away], confidence, "false positives")
+            assert wrong.count("predictions.detections") == told.false_positives
+            missed = at_threshold(dataset, [away], confidence, "misses")
+            assert missed.count("ground_truth.detections") == told.missed
+            everything = at_threshold(dataset, [away], confidence, "all")
+            outcomes = everything.count_values("ground_truth.detections.outcome")
+            assert outcomes.get("missed", 0) == told.missed
+            assert everything.count("predictions.detections") == told.hits + told.false_positives
+
+
+def test_views_hold_what_their_names_say(published: workbench.Workbench, findings: Findings) -> None:
+    away = findings.away[0]
+    with connected() as fo:
+        dataset = fo.load_dataset(published.dataset)
+
+        def outcomes(view: str, field: str) -> dict:
+            return dataset.load_saved_view(view).count_values(f"{field}.detections.outcome")
+
+        assert set(outcomes("near misses", "predictions")) == {"location"}
+        assert set(outcomes("duplicates", "predictions")) == {"duplicate"}
+        assert set(outcomes("misses", "ground_truth")) == {"missed"}
+        assert not set(outcomes("false positives", "predictions")) & {"hit", "ignored"}
+        worst = [name for name in dataset.list_saved_views() if name.startswith("worst slice")]
+        assert worst
+        for name in worst:
+            view = dataset.load_saved_view(name)
+            assert len(view)
+            assert view.distinct("domain") == [away.name]
+        assert dataset.has_workspace("shift")
+        groups = {g.name: g.paths for g in dataset.app_config.sidebar_groups}
+        assert "domain" in groups["where from"]
+        assert "outcome" in groups["what went wrong"]
+
+
+def test_a_gallery_link_shows_its_box_and_no_other(
+    published: workbench.Workbench, findings: Findings
+) -> None:
+    with connected() as fo:
+        dataset = fo.load_dataset(published.dataset)
+        slugs = {fo.core.utils.to_slug(name): name for name in dataset.list_saved_views()}
+        kinds = set()
+        for number, card in enumerate(findings.cards.to_dict("records")):
+            query = dict(part.split("=") for part in published.app_urls[number].split("?")[1].split("&"))
+            view = dataset.load_saved_view(slugs[query["view"]]).match(
+                fo.ViewField("image_id") == card["image"]
+            )
+            sample = view.match(fo.ViewField("domain") == card["domain"]).first()
+            assert sample.id == query["id"]
+            field = sample.predictions if card["detection"] >= 0 else sample.ground_truth
+            assert len(field.detections) == 1
+            left, top, width, height = field.detections[0].bounding_box
+            corners = [left * 640, top * 480, (left + width) * 640, (top + height) * 480]
+            assert corners == pytest.approx([card[c] for c in ("x1", "y1", "x2", "y2")], abs=1e-6)
+            kinds.add(card["kind"])
+        assert {"false_positive", "missed"} <= kinds
+
+
+def test_another_run_stands_beside_the_first(findings: Findings, tmp_path: Path) -> None:
+    """The same detector without every second detection: its evaluation, its boxes, and the objects that only one finds."""
+    from reports.workbench.models import seen_by
+
+    away = findings.away[0]
+    fewer = seen_by(away, away.pictures["image"], away.detections.iloc[::2])
+    made = workbench.publish(findings, tmp_path / "two runs", {}, Reporter(), {"last week": [fewer]})
+    key = evaluation_key(away, "last week")
+    with connected() as fo:
+        dataset = fo.load_dataset(made.dataset)
+        assert {"predictions", "predictions_last_week"} <= set(dataset.get_field_schema())
+        declared = set(dataset.get_field_schema(flat=True))
+        dataset.add_dynamic_sample_fields()
+        assert set(dataset.get_field_schema(flat=True)) == declared
+        results = dataset.load_evaluation_results(key)
+        assert results.mAP() == pytest.approx(accumulated(fewer), abs=1e-9)
+        assert results.mAP() != dataset.load_evaluation_results(evaluation_key(away)).mAP()
+        view = dataset.load_saved_view("disagreements with last week")
+        pairs = set(
+            zip(
+                view.values("ground_truth.detections.outcome", unwind=True),
+                view.values("ground_truth.detections.outcome_last_week", unwind=True),
+                strict=True,
+            )
+        )
+        assert ("found", "missed") in pairs
+        assert all(here != there for here, there in pairs)
+        assert sum(view.values("disagreement")) == view.count("ground_truth.detections")
+        # FiftyOne's own evaluation of those boxes.
+        copy = dataset.match(fo.ViewField("domain") == away.name).clone()
+        copy.evaluate_detections(
+            "predictions_last_week", gt_field="ground_truth", eval_key="theirs", iou=0.5, progress=False
+        )
+        theirs = copy.count_values("predictions_last_week.detections.theirs")
+        ours = copy.count_values(f"predictions_last_week.detections.{key}")
+        assert ours == theirs
+        copy.delete()
+        dataset.delete()
+
+
+def accumulated(domain: Domain) -> float:
+    from diagnostics.precision import headline
+
+    return headline(domain.table)["ap"]
+
+
+def test_what_people_made_stays_when_the_report_is_written_again(findings: Findings, tmp_path: Path) -> None:
+    report = tmp_path / "tagged"
+    made = workbench.publish(findings, report, {}, Reporter())
+    with connected() as fo:
+        dataset = fo.load_dataset(made.dataset)
+        away = dataset.match(fo.ViewField("domain") == findings.away[0].name)
+        away.limit(3).tag_samples("shadow")
+        away.limit(2).tag_labels("odd", "predictions")
+        boxes = dataset.count_label_tags("predictions")["odd"]
+        dataset.save_view("mine", away.limit(5))
+        written = set(dataset.list_saved_views()) - {"mine"}
+        workbench.publish(findings, report, {}, Reporter())
+        dataset = fo.load_dataset(made.dataset)
+        assert dataset.count_sample_tags()["shadow"] == 3
+        assert dataset.count_label_tags("predictions") == {"odd": boxes}
+        assert set(dataset.list_saved_views()) == written | {"mine"}
+        assert len(dataset.load_saved_view("mine")) == 5
+        dataset.delete()
 
 
 @pytest.mark.usefixtures("database")

@@ -16,6 +16,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("SHIFTSCOPE_RUNS", "runs")).absolute()
 
 
+def corrections_path() -> Path:
+    """Where labels and tags that people corrected by hand are kept, for every report."""
+    return runs_folder() / "corrections.json"
+
+
 def harden() -> None:
     """Set safe defaults; what the user has set already is left alone."""
     defaults = {

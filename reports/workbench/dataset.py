@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from bson import ObjectId
+from pymongo import UpdateOne
 
 from datasets.attributes import Attributes
 from datasets.errors import InputError
 from datasets.tables import OWN
+from diagnostics.domain import Domain
+from diagnostics.wording import count
 from reports.findings import Findings
 from reports.progress import Reporter
 from reports.workbench.connection import database
@@ -29,12 +35,15 @@ from reports.workbench.documents import (
     schema,
 )
 from reports.workbench.views import address, gallery_view, save_views, slug
+from reports.written import Written, read_report
 
 # Documents sent to the database at a time, and fields that people filter and sort by.
 CHUNK = 500
 INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
 EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_pictures"
 PREFIX = "shiftscope-"
+# Role and split of a picture: what `samples_of` tags it with.
+WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})
 
 
 @dataclass(frozen=True)
@@ -51,24 +60,108 @@ def dataset_name(report: Path) -> str:
     return f"{PREFIX}{slug}-{hashlib.sha256(os.fsencode(report)).hexdigest()[:6]}"
 
 
-def publish(findings: Findings, report: Path, info: dict[str, Any], reporter: Reporter) -> Workbench:
-    """Write the dataset anew from the findings. Raises EnvironmentProblem when the database does not answer."""
+def publish(
+    findings: Findings,
+    report: Path,
+    info: dict[str, Any],
+    reporter: Reporter,
+    others: Mapping[str, Sequence[Domain]] | None = None,
+) -> Workbench:
+    """Write the dataset anew from the findings; what people made by hand in the one before stays.
+
+    others: further runs by name, each the labelled domains with its detections. Raises EnvironmentProblem when the database does not answer.
+    """
     with database() as fo:
         name = dataset_name(report)
+        hand_made = HandMade()
         if name in fo.list_datasets():
+            hand_made = made_by_hand(fo.load_dataset(name), reporter)
             fo.delete_dataset(name)
         dataset = fo.Dataset(name)
         dataset.info = {**info, "folder": str(report)}
         dataset.default_classes = list(findings.home.classes)
+        from reports.workbench.models import add_model
+
         with reporter.bar("Writing the FiftyOne dataset", None):
             drawn = {domain.name: boxes_of(domain, findings.cards) for domain in findings.domains}
             write(fo, dataset, findings, drawn)
             register(fo, dataset, findings, drawn)
             save_views(fo, dataset, findings)
+            put_back(fo, dataset, hand_made)
+            for model, domains in (others or {}).items():
+                add_model(fo, dataset, model, domains)
         # Last, so that a run killed half-way leaves nothing that outlives it.
         dataset.persistent = True
         dataset.save()
         return Workbench(name, card_links(name, findings))
+
+
+@dataclass(frozen=True)
+class HandMade:
+    """What people made in a dataset: tags of pictures and of boxes by id, and views (stages, description) by name."""
+
+    tags: dict[ObjectId, list[str]] = field(default_factory=dict)
+    box_tags: dict[str, dict[ObjectId, list[str]]] = field(default_factory=dict)
+    views: dict[str, tuple[list[dict[str, Any]], str]] = field(default_factory=dict)
+
+
+def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
+    """Collect it before the dataset is written anew. Corrected labels go where `shiftscope app --pull` keeps them."""
+    from reports.workbench.pull import pull_from
+
+    try:
+        found = pull_from(dataset)
+        if found.pictures:
+            reporter.say(
+                f"  labels of {count(found.pictures, 'picture')} were corrected in the App: kept for the next report"
+            )
+    except InputError as problem:
+        reporter.say(f"  labels corrected in the App cannot be told from those written: {problem}")
+    documents = list(dataset._sample_collection.find({}, {"tags": 1, "predictions": 1, "ground_truth": 1}))
+    box_tags = {
+        name: {
+            box["_id"]: box["tags"]
+            for document in documents
+            for box in (document.get(name) or {}).get("detections") or []
+            if box.get("tags")
+        }
+        for name in ("predictions", "ground_truth")
+    }
+    ours = set((dataset.info or {}).get("views", ()))
+    return HandMade(
+        {d["_id"]: list(tags) for d in documents if (tags := own_tags(d.get("tags") or []))},
+        box_tags,
+        {
+            name: (
+                dataset.load_saved_view(name)._serialize(),
+                dataset.get_saved_view_info(name)["description"] or "",
+            )
+            for name in dataset.list_saved_views()
+            if name not in ours
+        },
+    )
+
+
+def put_back(fo: Any, dataset: Any, made: HandMade) -> None:
+    """What people made, in the dataset written anew; what it was about and is gone, goes."""
+    dataset.info["views"] = dataset.list_saved_views()
+    writes = [
+        UpdateOne({"_id": key}, {"$addToSet": {"tags": {"$each": tags}}}) for key, tags in made.tags.items()
+    ]
+    writes += [
+        UpdateOne(
+            {f"{name}.detections._id": key},
+            {"$addToSet": {f"{name}.detections.$.tags": {"$each": tags}}},
+        )
+        for name, boxes in made.box_tags.items()
+        for key, tags in boxes.items()
+    ]
+    if writes:
+        dataset._sample_collection.bulk_write(writes, ordered=False)
+    for name, (stages, description) in made.views.items():
+        # A view of fields that are no more is nobody's loss.
+        with contextlib.suppress(ValueError, KeyError):
+            dataset.save_view(name, fo.DatasetView._build(dataset, stages), description=description)
 
 
 def card_links(name: str, findings: Findings) -> dict[int, str]:
@@ -104,15 +197,30 @@ def write(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) ->
         dataset.create_index(name)
 
 
+def report_of(dataset: Any) -> Written:
+    """The report that a dataset shows. Raises InputError when the dataset is not of a report, or its folder is gone."""
+    folder = (dataset.info or {}).get("folder")
+    if not folder:
+        raise InputError(
+            f"{dataset.name} was not written by this version of Shiftscope; write its report again"
+        )
+    return read_report(Path(folder))
+
+
+def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags that a person set: not those that every report writes."""
+    return tuple(sorted(set(tags) - WRITTEN_TAGS))
+
+
 def plain_fields(fo: Any, dataset: Any) -> list[str]:
     """Fields of a sample with one value: text, numbers, yes or no, and the label of a classification."""
     plain = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
     fields = []
-    for field, kind in dataset.get_field_schema().items():
-        if isinstance(kind, plain) and field != "filepath":
-            fields.append(field)
+    for name, kind in dataset.get_field_schema().items():
+        if isinstance(kind, plain) and name != "filepath":
+            fields.append(name)
         elif isinstance(kind, fo.EmbeddedDocumentField) and kind.document_type is fo.Classification:
-            fields.append(f"{field}.label")
+            fields.append(f"{name}.label")
     return fields
 
 
@@ -129,8 +237,8 @@ def attributes_of(name: str) -> Attributes:
         fields = [] if ours else plain_fields(fo, dataset)
         columns = dataset.values(["filepath", "tags", *fields])
         table = pd.DataFrame({"key": columns[0]})
-        written = {"in_domain", "real_world", "training", *(dataset.distinct("split") if ours else ())}
-        for tag in sorted({tag for tags in columns[1] for tag in tags or ()} - (written if ours else set())):
+        tags_in_use = {tag for tags in columns[1] for tag in tags or ()}
+        for tag in own_tags(tags_in_use) if ours else sorted(tags_in_use):
             table[f"{OWN}tag {tag}"] = ["yes" if tag in (tags or ()) else None for tags in columns[1]]
         for field, values in zip(fields, columns[2:], strict=True):
             if any(value is not None for value in values):

@@ -14,9 +14,8 @@ from datasets.errors import InputError
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count
 from reports.handoff import write_handoff
-from reports.workbench.dataset import PREFIX
+from reports.workbench.dataset import PREFIX, report_of
 from reports.workbench.models import compare_with
-from reports.workbench.panel import report_of
 
 TAG = "label next"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,18 +11,10 @@ from fiftyone.operators import types
 from datasets.errors import InputError
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import fraction
+from reports.workbench.dataset import report_of
 from reports.workbench.documents import SHOWN_FLOOR, slice_field
 from reports.workbench.threshold import at_threshold, tell
 from reports.workbench.views import PANEL
-from reports.written import Written, read_report
-
-
-def report_of(dataset: Any) -> Written:
-    """The report that a dataset shows. Raises InputError when the dataset is not of a report, or its folder is gone."""
-    folder = (dataset.info or {}).get("folder")
-    if not folder:
-        raise InputError(f"{dataset.name} was not written by Shiftscope; open the dataset of a report")
-    return read_report(Path(folder))
 
 
 def interval(low: float | None, high: float | None) -> str:

@@ -99,6 +99,8 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
             ),
             ("duplicates", "duplicate", "Real-world detections of an object that a surer one has already"),
         ):
+            if not any((d.outcomes["outcome"] == outcome).any() for d in findings.away if d.labelled.any()):
+                continue
             made[name] = (
                 real.filter_labels("predictions", F("outcome") == outcome).sort_by(
                     confidences.max(), reverse=True

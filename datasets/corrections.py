@@ -1,0 +1,155 @@
+"""What people corrected in pictures by hand: labels and tags kept beside the sources, which stay as they are, and put in their place when a source is opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.errors import InputError
+from datasets.tables import BOX_COLUMNS, CORNERS, OWN, Source, concatenate, frame
+
+# Boxes written and read back differ by rounding; an edit worth making moves a corner further.
+SAME_CORNER = 0.5
+FORMAT = 1
+
+Box = tuple[str, float, float, float, float, bool]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One picture. was: its labels (class, x1, y1, x2, y2 in pixels, crowd) in the source at that time, None where it had none. now: the corrected
+    labels, None where labels are as they were. tags: set by hand.
+    """
+
+    was: tuple[Box, ...] | None
+    now: tuple[Box, ...] | None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Pictures of a source whose labels were replaced, whose labels have changed in the source since and were left, and that carry tags.
+
+    unknown: classes of corrected boxes that the source does not have; such boxes are left out.
+    """
+
+    labels: int = 0
+    stale: int = 0
+    tagged: int = 0
+    unknown: tuple[str, ...] = ()
+
+
+def read_corrections(path: Path) -> dict[str, Correction]:
+    """Corrections by the path of their picture; none where there is no file. Raises InputError when it is not one of ours."""
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}")
+        return {
+            name: Correction(
+                boxes_from(entry["was"]), boxes_from(entry["now"]), tuple(map(str, entry["tags"]))
+            )
+            for name, entry in content["pictures"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a file of corrections ({type(error).__name__}: {error}); move it away, or give --no-corrections"
+        ) from None
+
+
+def as_text(corrections: Mapping[str, Correction]) -> str:
+    """The file's content, for `read_corrections`."""
+    pictures = {
+        name: {"was": c.was, "now": c.now, "tags": list(c.tags)} for name, c in sorted(corrections.items())
+    }
+    return json.dumps({"format": FORMAT, "pictures": pictures}, indent=1)
+
+
+def boxes_from(rows: Sequence[Sequence[object]] | None) -> tuple[Box, ...] | None:
+    """Boxes from JSON's lists."""
+    if rows is None:
+        return None
+    return tuple(
+        (str(name), *(float(v) for v in corners), bool(crowd))  # type: ignore[arg-type,misc]
+        for name, *corners, crowd in rows
+    )
+
+
+def same_boxes(first: Sequence[Box], second: Sequence[Box]) -> bool:
+    """Whether two pictures' labels are the same up to rounding, whatever their order."""
+    left = list(second)
+    for name, *corners, crowd in first:
+        for place, (other, *theirs, other_crowd) in enumerate(left):
+            near = all(abs(float(a) - float(b)) <= SAME_CORNER for a, b in zip(corners, theirs, strict=True))
+            if name == other and crowd == other_crowd and near:
+                del left[place]
+                break
+        else:
+            return False
+    return not left
+
+
+def boxes_of(source: Source, image: str, classes: Sequence[str]) -> tuple[Box, ...]:
+    """A picture's labels as they stand in a source."""
+    mine = source.boxes[source.boxes["image"] == image]
+    return tuple(
+        (classes[int(label)], *map(float, corners), bool(crowd))  # type: ignore[misc]
+        for label, *corners, crowd in mine[["label", *CORNERS, "crowd"]].itertuples(index=False, name=None)
+    )
+
+
+def apply(
+    source: Source, corrections: Mapping[str, Correction], classes: Sequence[str]
+) -> tuple[Source, Applied]:
+    """The source with corrected labels and tags, and what was done. classes: the detector's, where the source names none."""
+    names = tuple(source.classes or classes)
+    mine = source.images[source.images["path"].isin(list(corrections))]
+    if mine.empty:
+        return source, Applied()
+    replaced: dict[str, tuple[Box, ...]] = {}
+    stale = tagged = 0
+    unknown: set[str] = set()
+    tags: dict[str, dict[str, str]] = {}
+    for image, path, labelled in mine[["image", "path", "labelled"]].itertuples(index=False, name=None):
+        found = corrections[path]
+        for tag in found.tags:
+            tags.setdefault(f"{OWN}tag {tag}", {})[image] = "yes"
+        tagged += bool(found.tags)
+        if found.now is None:
+            continue
+        current = boxes_of(source, image, names) if labelled else None
+        if current is not None and same_boxes(current, found.now):
+            continue
+        if (current is None) != (found.was is None) or (current and not same_boxes(current, found.was or ())):
+            stale += 1
+            continue
+        replaced[image] = found.now
+        unknown |= {box[0] for box in found.now} - set(names)
+    records = [
+        {
+            "image": image,
+            "label": names.index(name),
+            **dict(zip(CORNERS, corners, strict=True)),
+            "crowd": crowd,
+        }
+        for image, boxes in replaced.items()
+        for name, *corners, crowd in boxes
+        if name in names
+    ]
+    kept = source.boxes[~source.boxes["image"].isin(list(replaced))]
+    images = source.images.assign(
+        labelled=source.images["labelled"] | source.images["image"].isin(list(replaced)),
+        **{column: source.images["image"].map(values) for column, values in tags.items()},
+    )
+    boxes = concatenate([kept, frame(records, BOX_COLUMNS)], BOX_COLUMNS)
+    # In the order of pictures, as every reader has it.
+    order = pd.Series(range(len(images)), index=images["image"])
+    boxes = boxes.iloc[boxes["image"].map(order).argsort(kind="stable")].reset_index(drop=True)
+    done = Applied(len(replaced), stale, tagged, tuple(sorted(unknown)))
+    return replace(source, images=images, boxes=boxes, classes=source.classes), done

@@ -1,0 +1,120 @@
+"""Labels and tags made in the App: read back, merged with earlier ones, and used by whatever opens the source next, which itself stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from datasets.corrections import Correction, apply, as_text, read_corrections, same_boxes
+from datasets.errors import InputError
+from datasets.source import open_source
+from datasets.tables import OWN, Source
+from reports.workbench.pull import merge
+
+HOLE, OTHER = ("hole", 10.0, 10.0, 50.0, 40.0, False), ("hole", 60.0, 10.0, 90.0, 40.0, False)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """Two labelled pictures with one object, and one without a label file."""
+    import cv2
+    import numpy as np
+
+    for name in ("a", "b", "c"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        noise = np.random.default_rng(ord(name)).integers(0, 255, (100, 100, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), noise)
+        if name != "c":
+            (tmp_path / "labels" / f"{name}.txt").write_text("0 0.3 0.25 0.4 0.3\n")
+    (tmp_path / "data.yaml").write_text(f"path: {tmp_path}\nval: images\nnames: [hole]\n")
+    return open_source(str(tmp_path / "data.yaml"), cache=tmp_path / "cache")
+
+
+def path_of(source: Source, stem: str) -> str:
+    return next(p for p in source.images["path"] if Path(p).stem == stem)
+
+
+def test_corrected_labels_take_the_place_of_those_on_disk(source: Source) -> None:
+    before = source.boxes.copy()
+    found = {path_of(source, "a"): Correction((HOLE,), (HOLE, OTHER), ("shadow",))}
+    changed, done = apply(source, found, ())
+    assert (done.labels, done.stale, done.tagged, done.unknown) == (1, 0, 1, ())
+    assert len(changed.boxes) == len(before) + 1
+    assert changed.boxes["x2"].max() == 90
+    assert changed.boxes.dtypes.equals(before.dtypes)
+    assert changed.images[OWN + "tag shadow"].notna().sum() == 1
+    assert source.boxes.equals(before)
+
+
+def test_an_unlabelled_picture_becomes_a_labelled_one(source: Source) -> None:
+    bare = dataclasses.replace(
+        source, images=source.images.assign(labelled=lambda t: t["labelled"] & (t["image"].str[-5] != "c"))
+    )
+    changed, done = apply(bare, {path_of(source, "c"): Correction(None, (OTHER,))}, ())
+    assert done.labels == 1
+    assert changed.images["labelled"].sum() == bare.images["labelled"].sum() + 1
+    assert len(changed.boxes) == len(source.boxes) + 1
+
+
+def test_labels_that_changed_on_disk_since_win(source: Source) -> None:
+    moved = ("hole", 0.0, 0.0, 30.0, 30.0, False)
+    changed, done = apply(source, {path_of(source, "a"): Correction((moved,), (OTHER,))}, ())
+    assert (done.labels, done.stale) == (0, 1)
+    assert changed.boxes.equals(source.boxes)
+
+
+def test_taking_every_label_away_leaves_a_background_picture(source: Source) -> None:
+    changed, done = apply(source, {path_of(source, "a"): Correction((HOLE,), ())}, ())
+    assert done.labels == 1
+    assert len(changed.boxes) == len(source.boxes) - 1
+    assert changed.images["labelled"].sum() == source.images["labelled"].sum()
+
+
+def test_boxes_of_unknown_classes_are_named_and_left_out(source: Source) -> None:
+    dog = ("dog", *HOLE[1:])
+    changed, done = apply(source, {path_of(source, "a"): Correction((HOLE,), (HOLE, dog))}, ())
+    assert done.unknown == ("dog",)
+    assert len(changed.boxes) == len(source.boxes)
+
+
+def test_what_the_source_says_is_remembered_over_several_rounds() -> None:
+    first = merge(None, Correction((HOLE,), (OTHER,)))
+    assert first is not None
+    # The dataset of the next report was written with OTHER; there it was taken away.
+    second = merge(first, Correction((OTHER,), ()))
+    assert second == Correction((HOLE,), ())
+    # Nothing new: the earlier one stays. Back to what the source says: nothing is left.
+    assert merge(second, Correction((), None)) == second
+    assert merge(second, Correction((), (HOLE,))) is None
+    assert merge(None, Correction((HOLE,), None, ("shadow",))) == Correction((HOLE,), None, ("shadow",))
+
+
+def test_the_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.json"
+    assert read_corrections(path) == {}
+    content = {
+        "/a b.png": Correction((HOLE,), (HOLE, OTHER), ("x",)),
+        "/c.png": Correction(None, None, ("y",)),
+    }
+    path.write_text(as_text(content))
+    assert read_corrections(path) == content
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": 2, "pictures": {}}', '{"format": 1, "pictures": {"a": {"was": [[1]]}}}']
+)
+def test_another_file_in_its_place_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "corrections.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"corrections\.json: not a file of corrections"):
+        read_corrections(path)
+
+
+def test_order_and_rounding_make_no_difference() -> None:
+    near = ("hole", 10.2, 10.0, 50.0, 39.9, False)
+    assert same_boxes((HOLE, OTHER), (OTHER, near))
+    assert not same_boxes((HOLE, HOLE), (HOLE, OTHER))
+    assert not same_boxes((HOLE,), (HOLE, OTHER))
