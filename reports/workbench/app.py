@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import webbrowser
 from pathlib import Path
@@ -13,6 +14,18 @@ from reports.progress import Reporter
 from reports.workbench.connection import database
 from reports.workbench.views import ADDRESS, FALSE_POSITIVES, WORKSPACE, address, slug
 from train.environment import runs_folder
+
+
+def port_for(wanted: int, reporter: Reporter) -> int:
+    """The port wanted, or another where it is taken: FiftyOne would join whatever App answers there, and wait a minute for anything else."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, wanted))
+        except OSError:
+            probe.bind((ADDRESS, 0))
+            reporter.say(f"port {wanted} is taken; using another, which the links of a report do not lead to")
+        return int(probe.getsockname()[1])
 
 
 def with_plugins(fo: Any) -> None:
@@ -50,6 +63,7 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
         saved = dataset.list_saved_views()
         view = dataset.load_saved_view(FALSE_POSITIVES) if FALSE_POSITIVES in saved else dataset.view()
         spaces = dataset.load_workspace(WORKSPACE) if dataset.has_workspace(WORKSPACE) else None
+        port = port_for(port, reporter)
         session = fo.launch_app(view, spaces=spaces, address=ADDRESS, port=port, auto=False)
         url = f"{address(name, port)}?view={slug(FALSE_POSITIVES)}&workspace={WORKSPACE}"
         if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
