@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.progress import Reporter
-from reports.workbench.connection import database
+from reports.workbench.connection import database, of_user, stderr_to
 from reports.workbench.views import ADDRESS, FALSE_POSITIVES, WORKSPACE, address, slug
 from train.environment import runs_folder
 
@@ -58,18 +58,21 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
     Bound to the loopback address, because the App has no login. Raises EnvironmentProblem when the database does not answer.
     """
     with database() as fo:
+        import fiftyone.core.service as service
+
         with_plugins(fo)
-        dataset = fo.load_dataset(name)
-        saved = dataset.list_saved_views()
-        view = dataset.load_saved_view(FALSE_POSITIVES) if FALSE_POSITIVES in saved else dataset.view()
-        spaces = dataset.load_workspace(WORKSPACE) if dataset.has_workspace(WORKSPACE) else None
         port = port_for(port, reporter)
-        session = fo.launch_app(view, spaces=spaces, address=ADDRESS, port=port, auto=False)
         url = f"{address(name, port)}?view={slug(FALSE_POSITIVES)}&workspace={WORKSPACE}"
-        if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
-            webbrowser.open(url)
-        reporter.say(f"FiftyOne App: {url}  (Ctrl-C ends it)")
-        if wait:
-            with contextlib.suppress(KeyboardInterrupt):
-                session.wait(-1)
+        # Without a session: one would put its own view in the place of the one that an address names.
+        with stderr_to(of_user("-app.log")):
+            server = service.ServerService(port, address=ADDRESS, do_not_track=True)
+        try:
+            if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
+                webbrowser.open(url)
+            reporter.say(f"FiftyOne App: {url}  (Ctrl-C ends it)")
+            if wait:
+                with contextlib.suppress(KeyboardInterrupt):
+                    server.wait()
+        finally:
+            server.stop()
     return url
