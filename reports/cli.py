@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -187,7 +187,7 @@ def report(
         else:
             from reports.demo import prepare
 
-            request = prepare(seed, reporter)
+            request = replace(prepare(seed, reporter), corrections=not no_corrections)
         folder = out or runs_folder() / "report" / report_name(request)
         record = make_report(request, folder.absolute(), reporter, fiftyone=not no_fiftyone)
     if as_json:
@@ -309,7 +309,7 @@ def next_(
         else:
             from reports.demo import prepare
 
-            request = prepare(seed, reporter)
+            request = replace(prepare(seed, reporter), corrections=not no_corrections)
         folder = (out or runs_folder() / "next" / report_name(request)).absolute()
         result = rank_next(request, several(pool), several(candidate), budget, folder, reporter)
     for line in lines(result, folder):

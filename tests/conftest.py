@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
 # Before anything imports ultralytics or fiftyone: see train/environment.py.
 _SANDBOX = Path(tempfile.mkdtemp(prefix="shiftscope-tests-"))
@@ -29,6 +31,10 @@ import train  # noqa: E402, F401
 # A busy machine is slow: that is no failure of what is tested.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SCRIPT = str(Path(sys.executable).with_name("shiftscope"))
 
 
@@ -122,3 +128,12 @@ def main_job(database: str) -> MainJob:
     assert outcome.code == 0, outcome.stderr[-3000:]
     folder = next((cwd / "runs" / "report").iterdir())
     return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "Chromium is missing: on Debian, apt-get install chromium"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()

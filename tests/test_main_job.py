@@ -11,15 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.conftest import MainJob, run_script
 from tests.oracles import pycocotools_twelve
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 KEYS = {
     "schema_version", "created", "seed", "versions", "run", "protocol", "domains", "slices", "sweep", "transfer", "errors", "calibration",
     "shift", "label_free", "verdict", "next", "gallery", "timings",
@@ -177,15 +173,6 @@ def test_markdown_says_the_same(main_job: MainJob) -> None:
     text = (main_job.folder / "report.md").read_text()
     assert text.startswith("# Domain shift (viewpoint)")
     assert re.search(r"\| dashcam \| in-domain \|", text)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Browser:
-    assert CHROMIUM, "Chromium is missing: on Debian, apt-get install chromium"
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 def opened(

@@ -124,20 +124,34 @@ def written_boxes(domain: Domain) -> Iterator[tuple[str, dict[Any, dict[str, Any
 
 
 def differences(was: dict[Any, dict[str, Any]], drawn: list[dict[str, Any]]) -> Counter[str]:
-    """What became of a picture's objects."""
+    """What became of a picture's objects. A box with a new id that lies where one of the same label lay is that one: tools that write labels anew give new ids."""
     changes: Counter[str] = Counter()
-    now = {box["_id"]: box for box in drawn}
-    changes["added"] = len(now.keys() - was.keys())
-    changes["taken away"] = len(was.keys() - now.keys())
-    for key in was.keys() & now.keys():
-        before, after = was[key], now[key]
-        moved = any(
-            abs(a - b) > UNMOVED for a, b in zip(before["bounding_box"], after["bounding_box"], strict=True)
+    before = dict(was)
+    new = []
+    for box in drawn:
+        old = before.pop(box["_id"], None)
+        if old is None:
+            new.append(box)
+            continue
+        changes["moved"] += not lies_at(old, box)
+        changes["renamed"] += old["label"] != box["label"]
+        changes["marked as crowd or not"] += old["iscrowd"] != bool(box.get("iscrowd"))
+    for box in new:
+        same = next(
+            (key for key, old in before.items() if old["label"] == box["label"] and lies_at(old, box)), None
         )
-        changes["moved"] += moved
-        changes["renamed"] += before["label"] != after["label"]
-        changes["marked as crowd or not"] += before["iscrowd"] != bool(after.get("iscrowd"))
+        if same is None:
+            changes["added"] += 1
+        else:
+            del before[same]
+    changes["taken away"] = len(before)
     return +changes
+
+
+def lies_at(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether two boxes have the same edges."""
+    pairs = zip(first["bounding_box"], second["bounding_box"], strict=True)
+    return all(abs(a - b) <= UNMOVED for a, b in pairs)
 
 
 def pixels(box: dict[str, Any], width: float, height: float) -> Box:

@@ -1,0 +1,348 @@
+"""The FiftyOne App in a real browser, on the dataset of the main job: workspace, panel, links, what is done there and read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+from bson import ObjectId
+from playwright.sync_api import Browser, Page, expect
+
+from tests.conftest import SCRIPT, MainJob, free_port, run_script
+
+# Milliseconds; the App loads megabytes of script on whatever machine this is.
+PATIENCE = 60_000
+
+
+@dataclass(frozen=True)
+class App:
+    """A running App. url: as it was told on stderr."""
+
+    job: MainJob
+    dataset: str
+    port: int
+    url: str
+
+
+@pytest.fixture(scope="module")
+def app(main_job: MainJob) -> Iterator[App]:
+    """`shiftscope app` as people start it."""
+    port = free_port()
+    process = subprocess.Popen(
+        [SCRIPT, "app", main_job.record["fiftyone"]["dataset"], "--port", str(port)],
+        cwd=main_job.cwd,
+        env={**os.environ, "SHIFTSCOPE_RUNS": str(main_job.cwd / "runs")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    url = ""
+    for line in process.stderr:
+        if found := re.search(r"FiftyOne App: (\S+)", line):
+            url = found[1]
+            break
+    yield App(main_job, main_job.record["fiftyone"]["dataset"], port, url)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+
+
+@contextmanager
+def opened(browser: Browser, url: str) -> Iterator[tuple[Page, list[str]]]:
+    """A page of the App, and the pictures it asked for. The banner of FiftyOne's vendor is sent away."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1400})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    pictures: list[str] = []
+    page.on("request", lambda r: pictures.append(unquote(r.url)) if "media?filepath" in r.url else None)
+    page.add_locator_handler(
+        page.get_by_role("button", name="Dismiss").first,
+        lambda found: found.evaluate("e => e.click()"),
+        times=3,
+    )
+    page.goto(url)
+    yield page, pictures
+    context.close()
+
+
+@contextmanager
+def loaded(app: App) -> Iterator[Any]:
+    """The dataset as it is in the database now."""
+    from reports.workbench.connection import database
+
+    with database() as fo:
+        dataset = fo.load_dataset(app.dataset)
+        dataset.reload()
+        yield dataset
+
+
+def rows_of(page: Page, first_column: str) -> list[list[str]]:
+    """Cells of the table whose header holds a word."""
+    table = (
+        page.locator("table")
+        .filter(has=page.get_by_role("columnheader", name=first_column, exact=True))
+        .first
+    )
+    table.locator("tbody tr").first.wait_for()
+    return [row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()]
+
+
+def test_it_opens_on_the_false_positives_and_on_nobody_elses_address(app: App) -> None:
+    assert (
+        app.url == f"http://127.0.0.1:{app.port}/datasets/{app.dataset}?view=false-positives&workspace=shift"
+    )
+
+
+def test_the_workspace_shows_and_the_view_holds_our_false_positives(app: App, browser: Browser) -> None:
+    tables = app.job.folder / "tables"
+    detections = pd.read_parquet(tables / "detections.parquet")
+    wrong = detections[
+        (detections["domain"] == "drone")
+        & (detections["confidence"] >= 0.05)
+        & detections["outcome"].notna()
+        & (detections["outcome"] != "hit")
+    ]
+    with opened(browser, app.url) as (page, pictures):
+        for tab in ("Samples", "Shift", "Domain map", "Histograms", "Model Evaluation"):
+            expect(page.get_by_text(tab, exact=True).first).to_be_visible()
+        expect(page.locator("[data-cy=entry-counts]")).to_have_text(f"{wrong['image'].nunique()} samples")
+        page.wait_for_function("document.querySelectorAll('[data-cy=looker]').length > 3")
+        assert pictures
+        names = {
+            Path(p).name
+            for p in pd.read_parquet(tables / "pictures.parquet").query("domain == 'drone'")["path"]
+        }
+        assert {Path(p.split("filepath=")[1].split("&")[0]).name for p in pictures} <= names
+
+
+def test_the_panel_says_what_the_report_says(app: App, browser: Browser) -> None:
+    from diagnostics.wording import fraction
+
+    record = app.job.record
+    primary = next(h for h in record["verdict"]["hypotheses"] if h["code"] == record["verdict"]["primary"])
+    whole = {s["domain"]: s for s in record["slices"] if s["slice"] == "all"}
+    with opened(browser, app.url) as (page, _):
+        expect(page.get_by_text(primary["statement"])).to_be_visible()
+        shown = {row[0]: row for row in rows_of(page, "Clips")}
+        for entry in record["domains"]:
+            row = shown[entry["name"]]
+            assert row[1:3] == [f"{entry['images']:,}", f"{entry['groups']:,}"]
+            if whole.get(entry["name"], {}).get("ap50") is not None:
+                s = whole[entry["name"]]
+                assert (
+                    row[3]
+                    == f"{fraction(s['ap50'])} ({fraction(s['ap50_low'])} to {fraction(s['ap50_high'])})"
+                )
+        points = {entry["domain"]: {p["confidence"]: p for p in entry["points"]} for entry in record["sweep"]}
+        for name, *counts, precision, recall in rows_of(page, "Missed"):
+            point = points[name][0.25]
+            assert (precision, recall) == (fraction(point["precision"]), fraction(point["recall"]))
+            assert sum(map(int, (counts[0], counts[2]))) == next(
+                d["boxes"] for d in record["domains"] if d["name"] == name
+            )
+        # The threshold moved: everything is told anew.
+        slider = page.locator(".MuiSlider-root").last.bounding_box()
+        assert slider is not None
+        page.mouse.click(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+        expect(page.get_by_text("At confidence 0.50 and above")).to_be_visible()
+        page.wait_for_function(
+            "word => [...document.querySelectorAll('td')].some(e => e.innerText === word)",
+            arg=fraction(points["drone"][0.5]["recall"]),
+        )
+        for name, *_, precision, recall in rows_of(page, "Missed"):
+            point = points[name][0.5]
+            assert (precision, recall) == (fraction(point["precision"]), fraction(point["recall"]))
+        page.get_by_role("button", name="Show misses").click()
+        missed = next(row for row in rows_of(page, "Missed") if row[0] == "drone")[3]
+        with loaded(app) as dataset:
+            from reports.workbench.threshold import at_threshold
+
+            view = at_threshold(dataset, ["drone"], 0.5, "misses")
+            assert view.count("ground_truth.detections") == int(missed)
+            expect(page.locator("[data-cy=entry-counts]")).to_have_text(f"{len(view)} samples")
+
+
+def test_a_slice_is_one_click_from_its_pictures(app: App, browser: Browser) -> None:
+    with opened(browser, app.url) as (page, _):
+        name, domain, pictures, _ = rows_of(page, "Slice")[0]
+        page.get_by_role("cell", name=name, exact=True).first.click()
+        expect(page.locator("[data-cy=entry-counts]")).to_have_text(f"{pictures} samples")
+        assert domain == "drone"
+
+
+def test_the_model_evaluation_panel_gives_each_slice_its_own_map(app: App, browser: Browser) -> None:
+    own = {
+        s["slice"]: s["ap"]
+        for s in app.job.record["slices"]
+        if s["domain"] == "drone" and s["attribute"] == "brightness"
+    }
+    with loaded(app) as dataset:
+        results = dataset.load_evaluation_results("eval_drone", cache=False)
+        for name, ap in own.items():
+            with results.use_subset({"type": "field", "field": "slice_brightness", "value": name}):
+                assert results.mAP() == pytest.approx(ap, abs=1e-9) if ap is not None else True
+        whole = f"{results.mAP():.3f}"
+    with opened(browser, app.url) as (page, _):
+        page.get_by_text("Model Evaluation", exact=True).first.click()
+        page.get_by_text("eval_drone", exact=True).last.click()
+        row = page.get_by_role("row").filter(has=page.get_by_text("mAP", exact=True)).first
+        expect(row).to_contain_text(whole)
+        page.get_by_text("Scenario Analysis").click()
+        expect(page.get_by_text("Prediction Statistics")).to_be_visible()
+        expect(page.get_by_text("brightness", exact=True).first).to_be_visible()
+
+
+def test_pictures_sent_to_label_next_are_tagged_and_handed_off(app: App, browser: Browser) -> None:
+    with opened(browser, app.url) as (page, _):
+        page.wait_for_function("document.querySelectorAll('[data-cy=looker]').length > 3")
+        for place in (0, 1):
+            tile = page.locator("[data-cy=looker]").nth(place)
+            tile.hover()
+            tile.locator("[data-cy=looker-checkbox-]").click()
+        page.get_by_role("button", name="Send to label next").click()
+        expect(page.get_by_text("2 pictures selected.")).to_be_visible()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.get_by_text("2 pictures tagged “label next”")).to_be_visible()
+        page.get_by_role("button", name="Close").click()
+        with loaded(app) as dataset:
+            tagged = dataset.match_tags("label next")
+            chosen = set(tagged.values("filepath"))
+            assert len(chosen) == 2
+            assert set(tagged.distinct("domain")) == {"drone"}
+        page.get_by_role("button", name="Hand off for labelling").click()
+        expect(page.get_by_text("2 pictures tagged “label next”, with the detector's boxes")).to_be_visible()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.get_by_text("It is a YOLO dataset")).to_be_visible()
+    folder = app.job.folder / "hand-off"
+    assert len(list((folder / "images").iterdir())) == 2
+    assert {"coco.json", "cvat.xml", "label-studio.json", "data.yaml"} <= {p.name for p in folder.iterdir()}
+    with loaded(app) as dataset:
+        dataset.untag_samples("label next")
+
+
+def test_what_is_done_in_the_app_is_read_back_and_used(app: App) -> None:
+    """A box added, one taken away, one renamed is impossible with one class, one moved; tags; then the next report, with and without them."""
+    import fiftyone as fo
+
+    job = app.job
+    before = {d["name"]: d["boxes"] for d in job.record["domains"]}
+    corrections = job.cwd / "runs" / "corrections.json"
+    with loaded(app) as dataset:
+        view = dataset.match(fo.ViewField("domain") == "drone").match(
+            fo.ViewField("ground_truth.detections").length() > 1
+        )
+        first, second = view.limit(2)
+        ids = [ObjectId(sample.id) for sample in (first, second)]
+        originals = list(dataset._sample_collection.find({"_id": {"$in": ids}}))
+        first.ground_truth.detections.append(fo.Detection(label="pothole", bounding_box=[0.4, 0.4, 0.1, 0.1]))
+        first.tags.append("shadow")
+        first.save()
+        box = second.ground_truth.detections[0]
+        left, top, width, height = box.bounding_box
+        box.bounding_box = [left, top, width / 2, height]
+        del second.ground_truth.detections[1]
+        second.save()
+    try:
+        pulled = run_script("app", app.dataset, "--pull", cwd=job.cwd)
+        assert pulled.code == 0, pulled.stderr
+        assert "Labels of 2 pictures changed; objects: 1 added, 1 moved, 1 taken away." in pulled.stdout
+        assert "1 picture tagged “shadow”." in pulled.stdout
+        again = json.loads(run_script("app", app.dataset, "--pull", "--json", cwd=job.cwd).stdout)
+        assert again["objects"] == {"added": 1, "moved": 1, "taken away": 1}
+        known = json.loads(corrections.read_text())["pictures"]
+        assert len(known) == 2
+        report = ("report", "--json", "--no-fiftyone", "--out", str(job.cwd / "corrected"))
+        used = run_script(*report, cwd=job.cwd)
+        assert used.code == 0, used.stderr[-2000:]
+        assert "labels of 2 pictures as corrected in the App" in used.stderr
+        record = json.loads(used.stdout)
+        drone = next(d for d in record["domains"] if d["name"] == "drone")
+        assert drone["corrected"]["labels"] == 2
+        assert drone["boxes"] == before["drone"]
+        assert next(d for d in record["domains"] if d["name"] == "dashcam")["boxes"] == before["dashcam"]
+        assert any(s["attribute"] == "own:tag shadow" for s in record["slices"])
+        boxes = pd.read_parquet(job.cwd / "corrected" / "tables" / "boxes.parquet")
+        same = pd.read_parquet(job.folder / "tables" / "boxes.parquet")
+        changed = {first.image_id, second.image_id}
+        assert (
+            not boxes[boxes["image"].isin(changed)]
+            .reset_index(drop=True)
+            .equals(same[same["image"].isin(changed)].reset_index(drop=True))
+        )
+        others = [t[~t["image"].isin(changed)].reset_index(drop=True) for t in (boxes, same)]
+        assert others[0].equals(others[1])
+        page = (job.cwd / "corrected" / "report.html").read_text(encoding="utf-8")
+        assert "labels of 2 pictures as corrected in the App" in page
+        plain = run_script(*report, "--no-corrections", cwd=job.cwd)
+        assert json.loads(plain.stdout)["slices"] == job.record["slices"]
+    finally:
+        with loaded(app) as dataset:
+            for document in originals:
+                dataset._sample_collection.replace_one({"_id": document["_id"]}, document)
+        corrections.unlink(missing_ok=True)
+
+
+def test_two_runs_are_compared_in_one_dataset(app: App, browser: Browser) -> None:
+    """The demo's run against its own last epoch: the operator brings its boxes in and shows where they disagree."""
+    job = app.job
+    run = next((job.cwd / "runs" / "train").glob("demo-*"))
+    dashcam, drone = (next((job.cwd / "runs" / "demo").glob(f"{name}-*")) for name in ("dashcam", "drone"))
+    other = run_script(
+        "report", "--weights", str(run / "weights" / "last.pt"), "--in-domain", f"dashcam={dashcam}", "--real-world", f"drone={drone}",
+        "--no-label-free", "--json", "--out", str(job.cwd / "runs" / "report" / "last"), cwd=job.cwd,
+    )  # fmt: skip
+    assert other.code == 0, other.stderr[-2000:]
+    record = json.loads(other.stdout)
+    with opened(browser, app.url) as (page, _):
+        page.get_by_role("button", name="Compare runs").click()
+        page.get_by_role("combobox").last.click()
+        page.get_by_role("option", name=record["fiftyone"]["dataset"]).click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.get_by_text("in last,").first).to_be_visible()
+        said = page.locator("[role=dialog], [role=presentation]").last.inner_text()
+    from diagnostics.wording import fraction
+
+    here = next(s for s in job.record["slices"] if (s["domain"], s["slice"]) == ("drone", "all"))
+    there = next(s for s in record["slices"] if (s["domain"], s["slice"]) == ("drone", "all"))
+    assert f"AP50 {fraction(here['ap50'])} here, {fraction(there['ap50'])} in last" in said
+    with loaded(app) as dataset:
+        assert "predictions_last" in dataset.get_field_schema()
+        assert dataset.load_evaluation_results("eval_drone_last", cache=False).mAP() == pytest.approx(
+            there["ap"], abs=1e-9
+        )
+        view = dataset.load_saved_view("disagreements with last")
+        outcomes = zip(
+            view.values("ground_truth.detections.outcome", unwind=True),
+            view.values("ground_truth.detections.outcome_last", unwind=True),
+            strict=True,
+        )
+        assert all(a != b for a, b in outcomes)
+
+
+def test_a_gallery_link_lands_on_its_picture(app: App, browser: Browser) -> None:
+    # Last of this file: the server keeps the picture open for whoever comes next.
+    cards = {card["kind"]: card for card in reversed(app.job.record["gallery"]) if card["domain"] == "drone"}
+    paths = pd.read_parquet(app.job.folder / "tables" / "pictures.parquet").set_index(["domain", "image"])[
+        "path"
+    ]
+    for kind in ("false_positive", "missed"):
+        card = cards[kind]
+        url = card["app_url"].replace(":5151/", f":{app.port}/")
+        with opened(browser, url) as (page, pictures):
+            modal = page.locator("[data-cy=modal]")
+            expect(modal).to_be_visible()
+            expect(modal).to_contain_text(card["image"][:30])
+            wanted = Path(paths[("drone", card["image"])]).name
+            page.wait_for_function("() => document.querySelector('[data-cy=modal] canvas') !== null")
+            assert any(Path(p).name.startswith(wanted) for p in pictures)
