@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -359,6 +360,38 @@ def test_what_people_made_stays_when_the_report_is_written_again(findings: Findi
         assert set(dataset.list_saved_views()) == written | {"mine"}
         assert len(dataset.load_saved_view("mine")) == 5
         dataset.delete()
+
+
+def test_nothing_is_sent_anywhere_until_its_host_is_typed(
+    published: workbench.Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected() as fo:
+        import fiftyone.core.collections as foc
+
+        from reports.workbench.operators import SendToAnnotation, hosts
+
+        dataset = fo.load_dataset(published.dataset)
+        sent = []
+        monkeypatch.setattr(
+            foc.SampleCollection, "annotate", lambda view, key, **kw: sent.append((len(view), key, kw))
+        )
+        assert hosts()["cvat"] == "app.cvat.ai"
+        ctx = SimpleNamespace(
+            dataset=dataset, view=dataset.limit(5), selected=[], selected_labels=[], params={}
+        )
+        operator = SendToAnnotation()
+        for typed in ("", "cvat", "app.cvat.ai.example", None):
+            ctx.params = {"backend": "cvat", "key": "round_1", "host": typed}
+            assert operator.resolve_input(ctx).invalid
+            assert operator.execute(ctx)["words"].startswith("Nothing was sent")
+        assert sent == []
+        ctx.params["host"] = "app.cvat.ai"
+        assert not operator.resolve_input(ctx).invalid
+        assert "5 pictures sent to app.cvat.ai" in operator.execute(ctx)["words"]
+        ((pictures, key, options),) = sent
+        assert (pictures, key) == (5, "round_1")
+        assert options["backend"] == "cvat"
+        assert options["label_field"] == "ground_truth"
 
 
 @pytest.mark.usefixtures("database")

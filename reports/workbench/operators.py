@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -107,6 +108,14 @@ class CompareRuns(foo.Operator):  # type: ignore[misc]
         return told(types.Object(), ctx.results["words"])
 
 
+def marked(ctx: Any) -> tuple[Any, str]:
+    """The pictures tagged to be labelled next, or without any those chosen; and which of the two in words."""
+    tagged = ctx.dataset.match_tags(TAG)
+    if len(tagged):
+        return tagged, f"tagged “{TAG}”"
+    return chosen(ctx), "selected, or in the view"
+
+
 class HandOff(foo.Operator):  # type: ignore[misc]
     """Copies pictures and drafts of their labels into a folder that annotation tools read. Nothing leaves the machine."""
 
@@ -117,17 +126,12 @@ class HandOff(foo.Operator):  # type: ignore[misc]
             name="hand_off", label="Hand off for labelling", icon="drive_file_move", dynamic=True
         )
 
-    def pictures(self, ctx: Any) -> Any:
-        """Those tagged; without any, what is chosen."""
-        tagged = ctx.dataset.match_tags(TAG)
-        return tagged if len(tagged) else chosen(ctx)
-
     def resolve_input(self, ctx: Any) -> Any:
         """Say what and where to."""
         inputs = types.Object()
-        which = f"tagged “{TAG}”" if len(ctx.dataset.match_tags(TAG)) else "selected, or in the view"
+        view, which = marked(ctx)
         inputs.md(
-            f"{count(len(self.pictures(ctx)), 'picture')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Nothing leaves this machine.",
+            f"{count(len(view), 'picture')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Nothing leaves this machine.",
             name="which",
         )
         return types.Property(inputs)
@@ -136,7 +140,7 @@ class HandOff(foo.Operator):  # type: ignore[misc]
         """Write the folder."""
         try:
             written = report_of(ctx.dataset)
-            view = self.pictures(ctx)
+            view, _ = marked(ctx)
             names = ("domain", "group", "image_id", "filepath", "label_next")
             table = pd.DataFrame(
                 dict(
@@ -156,6 +160,97 @@ class HandOff(foo.Operator):  # type: ignore[misc]
     def resolve_output(self, ctx: Any) -> Any:
         """Where it is."""
         return told(types.Object(), ctx.results["words"])
+
+
+class SendToAnnotation(foo.Operator):  # type: ignore[misc]
+    """Sends pictures to an annotation server by FiftyOne's `annotate`. They leave the machine, so the host has to be typed."""
+
+    @property
+    def config(self) -> Any:
+        """How the App lists it."""
+        return foo.OperatorConfig(
+            name="send_to_annotation", label="Send to an annotation server", icon="cloud_upload", dynamic=True
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        """Ask which server, and for its name."""
+        inputs = types.Object()
+        inputs.enum("backend", sorted(hosts()), label="Server", required=True)
+        host = hosts().get(ctx.params.get("backend"))
+        if host is None:
+            return types.Property(inputs)
+        view, which = marked(ctx)
+        inputs.md(
+            f"{count(len(view), 'picture')} {which} would **leave this machine** and be uploaded to **{host}**, with their labels. Addresses and credentials are those of FiftyOne's annotation config.",
+            name="warning",
+        )
+        inputs.str("host", label=f"Type {host} to agree", required=True)
+        inputs.str("key", label="Name of this round of labelling", default="round_1", required=True)
+        if ctx.params.get("host") == host:
+            return types.Property(inputs)
+        return types.Property(inputs, invalid=True, error_message="Nothing is sent until the host is typed.")
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Upload, if the host was typed."""
+        host = hosts().get(ctx.params.get("backend"))
+        if host is None or ctx.params.get("host") != host:
+            return {"words": "Nothing was sent: the host was not typed."}
+        view, _ = marked(ctx)
+        view.annotate(
+            ctx.params["key"],
+            backend=ctx.params["backend"],
+            label_field="ground_truth",
+            label_type="detections",
+            classes=list(ctx.dataset.default_classes),
+            launch_editor=False,
+        )
+        return {
+            "words": f"{count(len(view), 'picture')} sent to {host}. When they are labelled, “Fetch annotations” brings the labels here, and `shiftscope app --pull` reads them back."
+        }
+
+    def resolve_output(self, ctx: Any) -> Any:
+        """What was sent."""
+        return told(types.Object(), ctx.results["words"])
+
+
+class FetchAnnotations(foo.Operator):  # type: ignore[misc]
+    """Brings labels back from an annotation server."""
+
+    @property
+    def config(self) -> Any:
+        """How the App lists it."""
+        return foo.OperatorConfig(name="fetch_annotations", label="Fetch annotations", icon="cloud_download")
+
+    def resolve_input(self, ctx: Any) -> Any:
+        """Ask which round."""
+        inputs = types.Object()
+        rounds = ctx.dataset.list_annotation_runs()
+        if not rounds:
+            inputs.view("none", types.Warning(label="Nothing was sent to an annotation server from here."))
+            return types.Property(inputs, invalid=True)
+        inputs.enum("key", rounds, label="Round of labelling", required=True)
+        return types.Property(inputs)
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Merge the labels."""
+        ctx.dataset.load_annotations(ctx.params["key"])
+        ctx.ops.reload_dataset()
+        return {
+            "words": f"Labels of {ctx.params['key']} are here; `shiftscope app --pull` reads them back for the next report."
+        }
+
+    def resolve_output(self, ctx: Any) -> Any:
+        """What came back."""
+        return told(types.Object(), ctx.results["words"])
+
+
+def hosts() -> dict[str, str]:
+    """Annotation servers that FiftyOne is set up for: name -> host."""
+    found = {
+        name: urlsplit(str(given.get("url", ""))).hostname
+        for name, given in (fo.annotation_config.backends or {}).items()
+    }
+    return {name: host for name, host in found.items() if host}
 
 
 def free_folder(report: Path) -> Path:
