@@ -16,6 +16,12 @@ from reports.workbench.documents import SHOWN_FLOOR, slice_field
 from reports.workbench.threshold import at_threshold, tell
 from reports.workbench.views import PANEL
 
+# Colours of `views.COLOURS`, in words.
+LEGEND = (
+    "Boxes: green hits and objects found, red on nothing, violet on an object but badly placed, orange a second one on the same object, "
+    "blue of another class, yellow objects missed."
+)
+
 
 def interval(low: float | None, high: float | None) -> str:
     """An interval beside its number in a table's cell."""
@@ -46,7 +52,7 @@ def domain_rows(record: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def slice_rows(record: dict[str, Any]) -> list[dict[str, str]]:
-    """One row a slice of whole real-world pictures with an AP50, lowest first. field and value find its pictures."""
+    """One row a slice of whole real-world pictures with an AP50, lowest first, those without an interval (too few clips) last. field finds its pictures."""
     away = {entry["name"] for entry in record["domains"] if entry["role"] == "real_world"}
     chosen = [
         s
@@ -63,7 +69,7 @@ def slice_rows(record: dict[str, Any]) -> list[dict[str, str]]:
             "ap50": fraction(s["ap50"]) + interval(s["ap50_low"], s["ap50_high"]),
             "field": slice_field(s["attribute"]),
         }
-        for s in sorted(chosen, key=lambda s: s["ap50"])
+        for s in sorted(chosen, key=lambda s: (s["ap50_low"] is None, s["ap50"]))
     ]
 
 
@@ -218,11 +224,13 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
                 "ap50": "AP50 (95 % interval)",
             }
             table(panel, "slices", columns, on_click_row=self.show_slice)
+        panel.md(LEGEND, name="legend")
         actions = panel.h_stack("actions", gap=1)
         for operator, label in (
             ("send_to_label_next", "Send to label next"),
             ("compare_runs", "Compare runs"),
             ("hand_off", "Hand off for labelling"),
+            ("send_to_annotation", "Send to a server"),
         ):
             actions.btn(
                 operator,
