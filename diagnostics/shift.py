@@ -145,7 +145,20 @@ def labellings(rng: np.random.Generator, groups: int, away: int, count: int) -> 
 
 
 def domain_auc(home: Floats, away: Floats, home_groups: Strings, away_groups: Strings) -> float | None:
-    """Cross-fitted AUC of a logistic classifier telling away from home; folds never split a group. None when a side has one group."""
+    """AUC of `domain_scores`. None when a side has one group."""
+    scores = domain_scores(home, away, home_groups, away_groups)
+    if scores is None:
+        return None
+    return float(roc_auc_score(np.repeat([0, 1], [len(home), len(away)]), np.concatenate(scores)))
+
+
+def domain_scores(
+    home: Floats, away: Floats, home_groups: Strings, away_groups: Strings
+) -> tuple[Floats, Floats] | None:
+    """What a logistic classifier that tells away from home says of each point of either side, (n,) and (m,): log odds of being away.
+
+    Cross-fitted, and folds never split a group: no point is judged by a classifier that has seen its clip. None when a side has one group.
+    """
     groups = np.concatenate([home_groups, away_groups])
     side = np.repeat([0, 1], [len(home), len(away)])
     fewest = min(len(np.unique(home_groups)), len(np.unique(away_groups)))
@@ -167,7 +180,7 @@ def domain_auc(home: Floats, away: Floats, home_groups: Strings, away_groups: St
         )
         model.fit(points[fold != number], side[fold != number])
         scores[fold == number] = model.decision_function(points[fold == number])
-    return float(roc_auc_score(side, scores))
+    return scores[: len(home)], scores[len(home) :]
 
 
 def as_groups(groups: Strings) -> Strings:

@@ -11,15 +11,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from datasets.errors import EnvironmentProblem
+from datasets.errors import EnvironmentProblem, InputError
 from diagnostics.domain import Domain
 from reports.context import build_context
 from reports.page import write_report
 from reports.pipeline import Request, Result, run_report
 from reports.progress import Reporter
 from reports.record import build_record
+from reports.workbench.dataset import dataset_name
 from reports.workbench.dataset import publish as publish_dataset
 from reports.workbench.models import seen_by
+from reports.written import read_report
+from train.environment import runs_folder
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,27 @@ def make_report(request: Request, folder: Path, reporter: Reporter, *, fiftyone:
             page = write_report(folder, result.findings, result.ledger, record, context)
     say_result(record, context, page, reporter)
     return record
+
+
+def rebuild(dataset: str | None, reporter: Reporter) -> str:
+    """Write a report's FiftyOne dataset anew by asking for the report again, from what earlier looks at its pictures left; returns the dataset's name.
+
+    dataset: its name; None for the report written last. Raises InputError when there is no such report here.
+    """
+    folders = [path.parent for path in (runs_folder() / "report").glob("*/report.json")]
+    if dataset is not None:
+        folders = [folder for folder in folders if dataset_name(folder) == dataset]
+    if not folders:
+        raise InputError(
+            f"no report in {runs_folder() / 'report'}{' has the dataset ' + dataset if dataset else ''}; write one with 'shiftscope report'"
+        )
+    folder = max(folders, key=lambda folder: (folder / "report.json").stat().st_mtime)
+    request = Request.from_record(read_report(folder).record.get("request", {}))
+    record = make_report(request, folder, reporter, fiftyone=True)
+    name = record["fiftyone"]["dataset"]
+    if name is None:
+        raise EnvironmentProblem(record["fiftyone"]["note"])
+    return str(name)
 
 
 @contextlib.contextmanager

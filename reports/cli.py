@@ -412,6 +412,10 @@ def app_(
             help="Do not open the App: read tags and corrected labels made in it back, for the next report.",
         ),
     ] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Write the dataset anew first, when FiftyOne's database has lost it."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Open the FiftyOne App on a report's dataset, at the real-world false positives, on 127.0.0.1."""
@@ -420,12 +424,17 @@ def app_(
     from reports.workbench.pull import lines
     from reports.workbench.pull import pull as read_back
 
+    if rebuild:
+        from reports.assembly import rebuild as write_anew
+
+        with data_on_stdout_only():
+            dataset = write_anew(dataset, Reporter())
     name = dataset or newest_dataset()
     if name is None or not exists(name):
         raise InputError(
-            "no report has been written to FiftyOne yet; run 'make report' first"
+            "FiftyOne holds no report; run 'make report', or 'shiftscope app --rebuild' where one was written before"
             if dataset is None
-            else f"FiftyOne has no dataset {dataset!r}; run 'make report' first"
+            else f"FiftyOne has no dataset {dataset!r}; run 'make report', or add --rebuild where its report was written before"
         )
     if not pull:
         open_app(name, Reporter(), port=port, wait=True)

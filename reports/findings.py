@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from diagnostics import (
     acquisition,
@@ -65,7 +66,7 @@ class Findings:
     """home is the in-domain validation domain, away the real-world ones; training may be missing.
 
     slices, discovered, errors, slice_errors: one table over all domains each. risk: thresholds with a promise. sweeps, calibration, embedding_maps: by domain. next: ranked pictures. reserved: clips set
-    aside for testing. few_labels: of partly labelled domains. timeline, steadiness: of videos.
+    aside for testing. few_labels: of partly labelled domains. timeline, steadiness: of videos. novelty, shift_scores: of pictures, by domain; see `novelties` and `shift_scores`.
     """
 
     home: Domain
@@ -86,6 +87,7 @@ class Findings:
     timeline: pd.DataFrame
     steadiness: tuple[timeline.Steadiness, ...]
     novelty: dict[str, Floats]
+    shift_scores: dict[str, Floats]
     map: pd.DataFrame
     cards: pd.DataFrame
     next: pd.DataFrame
@@ -351,6 +353,7 @@ def find(
             for name, (frames, detections) in experiments.bursts.items()
         ),
         novelty=novelty,
+        shift_scores=shift_scores(home, away) if embedded else {},
         map=embedding_map([d for d in (training, home, *away) if d is not None], seed),
         cards=pd.concat(
             [gallery.choose(domain, nearest, seed=seed) for domain in (*away, home)], ignore_index=True
@@ -424,6 +427,29 @@ def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
     values = shift.novelty(own, home.pictures["group"].to_numpy(str), others)
     limits = np.cumsum([len(domain.pictures) for domain in away])[:-1]
     return {domain.name: part for domain, part in zip(away, np.split(values, limits), strict=True)}
+
+
+def shift_scores(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
+    """By domain, the chance of each picture to be of the real world, from a classifier that has not seen its clip (see `shift.domain_scores`).
+
+    Home's pictures get the mean over the real-world domains: the high ones are what home has of them already. NaN where it could not be learnt.
+    """
+    of_home, found = [], {}
+    for domain in away:
+        groups = [shift.as_groups(d.pictures["group"].to_numpy(str)) for d in (home, domain)]
+        scores = None
+        if min(len(home.pictures), len(domain.pictures)) >= shift.MIN_SAMPLES:
+            scores = shift.domain_scores(
+                *shift.pooled_components(home.embeddings, domain.embeddings), *groups
+            )
+        if scores is None:
+            found[domain.name] = np.full(len(domain.pictures), np.nan)
+            continue
+        chances = [expit(part) for part in scores]
+        of_home.append(chances[0])
+        found[domain.name] = chances[1]
+    mean = np.mean(of_home, axis=0) if of_home else np.full(len(home.pictures), np.nan)
+    return {home.name: mean, **found}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -65,6 +65,43 @@ class Request:
     before: Path | None = None
     corrections: bool = True
     seed: int = 0
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values, with whole paths, so that it can be asked again from anywhere."""
+        record = asdict(self)
+        for name in ("run", "weights", "history", "before"):
+            record[name] = whole(record[name])
+        record["in_domain"] = (
+            None if self.in_domain is None else [self.in_domain[0], whole(self.in_domain[1])]
+        )
+        record["real_world"] = [[name, whole(source)] for name, source in self.real_world]
+        record["predictions"] = [[name, whole(file)] for name, file in self.predictions]
+        record["slices"] = [whole(spec) for spec in self.slices]
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Request:
+        """What `as_record` gave. Raises InputError when it is none."""
+        try:
+            values = {key.name: record[key.name] for key in fields(cls)}
+            for name in ("run", "weights", "history", "before"):
+                values[name] = None if values[name] is None else Path(values[name])
+            values["in_domain"] = None if values["in_domain"] is None else tuple(values["in_domain"])
+            values["real_world"] = tuple((name, source) for name, source in values["real_world"])
+            values["predictions"] = tuple((name, Path(file)) for name, file in values["predictions"])
+            values["slices"] = tuple(values["slices"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the report does not say what it was asked for ({type(error).__name__}: {error}); write it again with 'shiftscope report'"
+            ) from None
+
+
+def whole(path: Path | str | None) -> str | None:
+    """A path that exists as an absolute one; anything else (a Kaggle handle, a FiftyOne dataset) as it is."""
+    if path is None:
+        return None
+    return str(Path(path).absolute()) if Path(path).expanduser().exists() else str(path)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": result.request.seed,
+        "request": result.request.as_record(),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},

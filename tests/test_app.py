@@ -346,3 +346,23 @@ def test_a_gallery_link_lands_on_its_picture(app: App, browser: Browser) -> None
             wanted = Path(paths[("drone", card["image"])]).name
             page.wait_for_function("() => document.querySelector('[data-cy=modal] canvas') !== null")
             assert any(Path(p).name.startswith(wanted) for p in pictures)
+
+
+def test_a_dataset_that_the_database_lost_is_written_again(main_job: MainJob) -> None:
+    from reports.workbench.connection import database
+
+    name = main_job.record["fiftyone"]["dataset"]
+    with database() as fo:
+        dataset = fo.load_dataset(name)
+        before = dataset.values(["id", "predictions.detections.id", "ground_truth.detections.id"])
+        fo.delete_dataset(name)
+    refused = run_script("app", name, "--pull", cwd=main_job.cwd)
+    assert refused.code == 2
+    assert "--rebuild" in refused.stderr
+    rebuilt = run_script("app", name, "--rebuild", "--pull", cwd=main_job.cwd)
+    assert rebuilt.code == 0, rebuilt.stderr[-2000:]
+    assert "Nothing was changed in the App" in rebuilt.stdout
+    with database() as fo:
+        again = fo.load_dataset(name)
+        assert again.values(["id", "predictions.detections.id", "ground_truth.detections.id"]) == before
+        assert set(again.list_evaluations()) == {"eval_dashcam", "eval_drone"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -373,3 +374,30 @@ def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path:
         == 0
     )
     assert tables(tmp_path / "clean") == tables(tmp_path / "again")
+
+
+def test_what_a_report_was_asked_for_can_be_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets.errors import InputError
+    from reports.pipeline import Request
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flight").mkdir()
+    request = Request(
+        weights=Path("flight"),
+        in_domain=("home", "kaggle:a/b/versions/3"),
+        real_world=((None, "flight"), ("far", "nowhere.mp4")),
+        predictions=(("far", Path("found.json")),),
+        slices=("fiftyone:mine",),
+        conf=0.3,
+        label_free=False,
+        seed=7,
+    )
+    again = Request.from_record(json.loads(json.dumps(request.as_record())))
+    # Paths that exist are whole, whatever folder it is asked from; everything else is as it was.
+    assert again.weights == tmp_path / "flight"
+    assert again.real_world == ((None, str(tmp_path / "flight")), ("far", "nowhere.mp4"))
+    assert dataclasses.replace(again, weights=request.weights, real_world=request.real_world) == request
+    with pytest.raises(InputError, match="does not say what it was asked for"):
+        Request.from_record({"seed": 3})

@@ -273,6 +273,38 @@ def test_views_hold_what_their_names_say(published: workbench.Workbench, finding
         assert "outcome" in groups["what went wrong"]
 
 
+def test_pictures_carry_how_new_they_are_and_how_like_the_real_world(
+    published: workbench.Workbench, findings: Findings
+) -> None:
+    """The shift score sorts the two domains as the report's AUC says, and a picture of the shifted domain lies outside home."""
+    with connected() as fo:
+        dataset = fo.load_dataset(published.dataset)
+        scores = {
+            name: dataset.match(fo.ViewField("domain") == name).values("shift_score")
+            for name in ("home", "over head")
+        }
+    home, away = scores["home"], scores["over head"]
+    assert None not in home + away
+    wins = np.mean([a > h for a in findings.shift_scores["over head"] for h in findings.shift_scores["home"]])
+    assert wins > 0.9
+    assert np.mean(away) > np.mean(home) + 0.4
+
+
+def test_datasets_of_others_stay_as_they_are(findings: Findings, tmp_path: Path) -> None:
+    with connected() as fo:
+        other = fo.Dataset("somebody-elses")
+        other.persistent = True
+        other.add_sample(fo.Sample(filepath=str(tmp_path / "a.jpg"), tags=["theirs"]))
+        changed = other.last_modified_at
+        made = workbench.publish(findings, tmp_path / "beside", {}, Reporter())
+        again = fo.load_dataset("somebody-elses")
+        again.reload()
+        assert again.values("tags") == [["theirs"]]
+        assert again.last_modified_at == changed
+        fo.delete_dataset(made.dataset)
+        again.delete()
+
+
 def test_a_gallery_link_shows_its_box_and_no_other(
     published: workbench.Workbench, findings: Findings
 ) -> None:

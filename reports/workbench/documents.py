@@ -276,6 +276,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
     key, now = evaluation_key(domain), datetime.now(UTC)
     attributes = attributes_by_image(domain, findings)
     novelty = findings.novelty.get(domain.name, np.full(len(domain.pictures), np.nan))
+    chances = findings.shift_scores.get(domain.name, np.full(len(domain.pictures), np.nan))
     like = nearest_training(domain, findings)
     cards = findings.cards.loc[findings.cards["domain"] == domain.name, "image"].value_counts().to_dict()
     ranked = findings.next[findings.next["domain"] == domain.name]
@@ -312,6 +313,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
             "nearest_training": like[place] if like else None,
             "cards": cards.get(image),
             "novelty": float(novelty[place]) if math.isfinite(novelty[place]) else None,
+            "shift_score": float(chances[place]) if math.isfinite(chances[place]) else None,
             "seconds": float(picture["seconds"]) if math.isfinite(picture["seconds"]) else None,
             "label_next": int(ranks[image]) if image in ranks else None,
             **attributes.get(image, {}),
@@ -367,7 +369,7 @@ def schema(findings: Findings) -> dict[str, str]:
     fields = {
         **dict.fromkeys(("image_id", "domain", "group", "split"), "string"),
         "nearest_training": "strings",
-        **dict.fromkeys((*LOOKS, "novelty", "seconds"), "float"),
+        **dict.fromkeys((*LOOKS, "novelty", "shift_score", "seconds"), "float"),
         **dict.fromkeys(("detections_shown", "label_next", "cards"), "int"),
         "predictions": "detections",
         **under(

@@ -196,7 +196,7 @@ def sidebar(fo: Any, dataset: Any) -> list[Any]:
         "labels": ["predictions", "ground_truth", *[f for f in fields if f.startswith("predictions_")]],
         "where from": ["domain", "group", "split", "seconds", "image_id"],
         "what went wrong": ["outcome", "false_positives", "misses", "detections_shown", "disagreement"],
-        "what to do": ["label_next", "novelty", "nearest_training"],
+        "what to do": ["label_next", "novelty", "shift_score", "nearest_training"],
         "slices": [f for f in fields if f.startswith("slice_")],
         "looks": list(LOOKS),
     }
