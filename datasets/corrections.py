@@ -12,9 +12,12 @@ import pandas as pd
 from datasets.errors import InputError
 from datasets.tables import BOX_COLUMNS, CORNERS, OWN, Source, concatenate, frame
 
-# Boxes written and read back differ by rounding; an edit worth making moves a corner further.
-SAME_CORNER = 0.5
+# Pixels: corrected boxes are kept with two digits, and read again from the same file they are the same numbers.
+SAME_CORNER = 0.02
 FORMAT = 1
+# Columns of an images table that hold tags; and the tag that says what to do with a picture, not what it shows.
+TAGGED = f"{OWN}tag "
+LABEL_NEXT = "label next"
 
 Box = tuple[str, float, float, float, float, bool]
 
@@ -22,23 +25,26 @@ Box = tuple[str, float, float, float, float, bool]
 @dataclass(frozen=True)
 class Correction:
     """One picture. was: its labels (class, x1, y1, x2, y2 in pixels, crowd) in the source at that time, None where it had none. now: the corrected
-    labels, None where labels are as they were. tags: set by hand.
+    labels, None where labels are as they were. tags: set by hand. origin: the dataset, and its writing, in which the labels were corrected.
     """
 
     was: tuple[Box, ...] | None
     now: tuple[Box, ...] | None
     tags: tuple[str, ...] = ()
+    origin: str = ""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """Pictures of a source whose labels were replaced, whose labels have changed in the source since and were left, and that carry tags.
+    """Pictures of a source whose labels were replaced, whose labels have changed in the source since and were left, that would have been labelled with
+    nothing but unknown classes and were left, and that carry tags.
 
     unknown: classes of corrected boxes that the source does not have; such boxes are left out.
     """
 
     labels: int = 0
     stale: int = 0
+    foreign: int = 0
     tagged: int = 0
     unknown: tuple[str, ...] = ()
 
@@ -53,7 +59,10 @@ def read_corrections(path: Path) -> dict[str, Correction]:
             raise ValueError(f"format {content['format']}")
         return {
             name: Correction(
-                boxes_from(entry["was"]), boxes_from(entry["now"]), tuple(map(str, entry["tags"]))
+                boxes_from(entry["was"]),
+                boxes_from(entry["now"]),
+                tuple(map(str, entry["tags"])),
+                str(entry["origin"]),
             )
             for name, entry in content["pictures"].items()
         }
@@ -66,7 +75,8 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 def as_text(corrections: Mapping[str, Correction]) -> str:
     """The file's content, for `read_corrections`."""
     pictures = {
-        name: {"was": c.was, "now": c.now, "tags": list(c.tags)} for name, c in sorted(corrections.items())
+        name: {"was": c.was, "now": c.now, "tags": list(c.tags), "origin": c.origin}
+        for name, c in sorted(corrections.items())
     }
     return json.dumps({"format": FORMAT, "pictures": pictures}, indent=1)
 
@@ -113,24 +123,31 @@ def apply(
     if mine.empty:
         return source, Applied()
     replaced: dict[str, tuple[Box, ...]] = {}
-    stale = tagged = 0
+    stale = tagged = foreign = 0
     unknown: set[str] = set()
     tags: dict[str, dict[str, str]] = {}
     for image, path, labelled in mine[["image", "path", "labelled"]].itertuples(index=False, name=None):
         found = corrections[path]
         for tag in found.tags:
-            tags.setdefault(f"{OWN}tag {tag}", {})[image] = "yes"
+            if tag != LABEL_NEXT:
+                tags.setdefault(f"{TAGGED}{tag}", {})[image] = "yes"
         tagged += bool(found.tags)
         if found.now is None:
             continue
         current = boxes_of(source, image, names) if labelled else None
         if current is not None and same_boxes(current, found.now):
             continue
-        if (current is None) != (found.was is None) or (current and not same_boxes(current, found.was or ())):
+        if (current is None) != (found.was is None) or (
+            current is not None and not same_boxes(current, found.was or ())
+        ):
             stale += 1
             continue
-        replaced[image] = found.now
         unknown |= {box[0] for box in found.now} - set(names)
+        if current is None and not any(box[0] in names for box in found.now):
+            # With no box left it would count as a picture without objects, which nobody said.
+            foreign += 1
+            continue
+        replaced[image] = found.now
     records = [
         {
             "image": image,
@@ -151,5 +168,5 @@ def apply(
     # In the order of pictures, as every reader has it.
     order = pd.Series(range(len(images)), index=images["image"])
     boxes = boxes.iloc[boxes["image"].map(order).argsort(kind="stable")].reset_index(drop=True)
-    done = Applied(len(replaced), stale, tagged, tuple(sorted(unknown)))
+    done = Applied(len(replaced), stale, foreign, tagged, tuple(sorted(unknown)))
     return replace(source, images=images, boxes=boxes, classes=source.classes), done

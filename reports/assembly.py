@@ -115,6 +115,10 @@ def publish(result: Result, folder: Path, reporter: Reporter) -> Published:
     except EnvironmentProblem as problem:
         reporter.say(f"  no FiftyOne dataset: {problem}")
         return Published(None, {}, str(problem))
+    except Exception as error:  # whatever FiftyOne raises: the diagnosis is done, and is written
+        note = f"internal error ({type(error).__name__}: {error}); the dataset before, if any, is as it was"
+        reporter.say(f"  no FiftyOne dataset: {note}")
+        return Published(None, {}, note)
     return Published(made.dataset, made.app_urls)
 
 

@@ -414,7 +414,10 @@ def app_(
     ] = False,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Write the dataset anew first, when FiftyOne's database has lost it."),
+        typer.Option(
+            "--rebuild",
+            help="First write the report in runs/report/ and its dataset anew, when FiftyOne's database has lost it.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -424,6 +427,8 @@ def app_(
     from reports.workbench.pull import lines
     from reports.workbench.pull import pull as read_back
 
+    if as_json and not pull:
+        raise InputError("--json goes with --pull: the App has no result to print")
     if rebuild:
         from reports.assembly import rebuild as write_anew
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -101,7 +102,8 @@ def whole(path: Path | str | None) -> str | None:
     """A path that exists as an absolute one; anything else (a Kaggle handle, a FiftyOne dataset) as it is."""
     if path is None:
         return None
-    return str(Path(path).absolute()) if Path(path).expanduser().exists() else str(path)
+    found = Path(path).expanduser()
+    return str(found.absolute()) if found.exists() else str(path)
 
 
 @dataclass(frozen=True)
@@ -180,11 +182,11 @@ def name_of(spec: str) -> str:
 
 
 def unique(name: str, taken: set[str]) -> str:
-    """name, or name-2, -3 ... if taken; and takes it."""
+    """name, or name-2, -3 ... if taken; and takes it. Names that differ only in marks and case count as one: they would be one in the names of fields."""
     candidate, number = name, 2
-    while candidate in taken:
+    while (plain := re.sub(r"\W+", "_", candidate).lower()) in taken:
         candidate, number = f"{name}-{number}", number + 1
-    taken.add(candidate)
+    taken.add(plain)
     return candidate
 
 
@@ -264,6 +266,10 @@ def correction_lines(done: Applied) -> list[str]:
     if done.stale:
         said.append(
             f"{count(done.stale, 'picture')} corrected in the App, whose labels have changed on disk since: as on disk"
+        )
+    if done.foreign:
+        said.append(
+            f"{count(done.foreign, 'picture')} labelled in the App with unknown classes only: unlabelled, as before"
         )
     if done.unknown:
         said.append(f"corrected boxes of unknown classes are left out: {', '.join(done.unknown)}")

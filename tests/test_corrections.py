@@ -11,7 +11,7 @@ from datasets.corrections import Correction, apply, as_text, read_corrections, s
 from datasets.errors import InputError
 from datasets.source import open_source
 from datasets.tables import OWN, Source
-from reports.workbench.pull import merge
+from reports.workbench.pull import Edited, both, merge
 
 HOLE, OTHER = ("hole", 10.0, 10.0, 50.0, 40.0, False), ("hole", 60.0, 10.0, 90.0, 40.0, False)
 
@@ -61,9 +61,13 @@ def test_an_unlabelled_picture_becomes_a_labelled_one(source: Source) -> None:
 
 def test_labels_that_changed_on_disk_since_win(source: Source) -> None:
     moved = ("hole", 0.0, 0.0, 30.0, 30.0, False)
-    changed, done = apply(source, {path_of(source, "a"): Correction((moved,), (OTHER,))}, ())
-    assert (done.labels, done.stale) == (0, 1)
-    assert changed.boxes.equals(source.boxes)
+    for was in (moved,), (HOLE, OTHER), ():
+        changed, done = apply(source, {path_of(source, "a"): Correction(was, (OTHER,))}, ())
+        assert (done.labels, done.stale) == (0, 1)
+        assert changed.boxes.equals(source.boxes)
+    # Emptied on disk since: that is a change, too.
+    emptied = dataclasses.replace(source, boxes=source.boxes.iloc[:0])
+    assert apply(emptied, {path_of(source, "a"): Correction((HOLE,), (OTHER,))}, ())[1].stale == 1
 
 
 def test_taking_every_label_away_leaves_a_background_picture(source: Source) -> None:
@@ -80,16 +84,71 @@ def test_boxes_of_unknown_classes_are_named_and_left_out(source: Source) -> None
     assert len(changed.boxes) == len(source.boxes)
 
 
+def edited(written: tuple | None, drawn: tuple | None, **tags: set[str]) -> Edited:
+    return Edited(
+        written, drawn, drawn != written, *(frozenset(tags.get(k, ())) for k in ("added", "removed"))
+    )
+
+
+def test_a_picture_labelled_with_unknown_classes_only_stays_unlabelled(source: Source) -> None:
+    bare = dataclasses.replace(
+        source, images=source.images.assign(labelled=False), boxes=source.boxes.iloc[:0]
+    )
+    changed, done = apply(bare, {path_of(source, "c"): Correction(None, (("dog", *HOLE[1:]),))}, ())
+    assert (done.labels, done.foreign) == (0, 1)
+    assert not changed.images["labelled"].any()
+
+
+def test_the_tag_of_what_to_label_next_is_no_slice(source: Source) -> None:
+    changed, done = apply(
+        source, {path_of(source, "a"): Correction((HOLE,), None, ("label next", "wet"))}, ()
+    )
+    assert done.tagged == 1
+    assert [c for c in changed.images if c.startswith(OWN)] == [OWN + "tag wet"]
+
+
 def test_what_the_source_says_is_remembered_over_several_rounds() -> None:
-    first = merge(None, Correction((HOLE,), (OTHER,)))
-    assert first is not None
-    # The dataset of the next report was written with OTHER; there it was taken away.
-    second = merge(first, Correction((OTHER,), ()))
-    assert second == Correction((HOLE,), ())
-    # Nothing new: the earlier one stays. Back to what the source says: nothing is left.
-    assert merge(second, Correction((), None)) == second
-    assert merge(second, Correction((), (HOLE,))) is None
-    assert merge(None, Correction((HOLE,), None, ("shadow",))) == Correction((HOLE,), None, ("shadow",))
+    first = merge(None, edited((HOLE,), (OTHER,)), "a 1")
+    assert first == Correction((HOLE,), (OTHER,), (), "a 1")
+    # The dataset of the next report was written with OTHER in place; there it was taken away.
+    second = merge(first, edited((OTHER,), ()), "a 2")
+    assert second == Correction((HOLE,), (), (), "a 2")
+    # Nothing new there, or in another dataset that shows what the source says: it stays.
+    assert merge(second, edited((), ()), "a 3") == second
+    assert merge(second, edited((HOLE,), (HOLE,)), "b 1") == second
+    # Back to what the source says: nothing is left.
+    assert merge(second, edited((), (HOLE,)), "a 3") is None
+
+
+def test_a_correction_taken_back_where_it_was_made_is_gone() -> None:
+    moved = merge(None, edited((HOLE,), (OTHER,)), "a 1")
+    assert merge(moved, edited((HOLE,), (HOLE,)), "a 1") is None
+
+
+def test_a_correction_of_labels_that_changed_on_disk_starts_anew() -> None:
+    old = Correction((HOLE,), (OTHER,), (), "a 1")
+    on_disk = ("hole", 1.0, 1.0, 9.0, 9.0, False)
+    assert merge(old, edited((on_disk,), (HOLE,)), "a 2") == Correction((on_disk,), (HOLE,), (), "a 2")
+
+
+def test_tags_are_added_and_removed_one_by_one() -> None:
+    known = Correction((HOLE,), None, ("shadow",), "a 1")
+    same = (HOLE,), (HOLE,)
+    # A dataset that never carried them takes none away.
+    assert merge(known, edited(*same), "b 1") == known
+    more = merge(known, edited(*same, added={"wet"}), "b 1")
+    assert more is not None
+    assert more.tags == ("shadow", "wet")
+    assert merge(known, edited(*same, removed={"shadow"}), "b 1") is None
+
+
+def test_one_picture_in_two_domains_keeps_what_was_done_in_either() -> None:
+    changed, plain = edited((HOLE,), (OTHER,), added={"x"}), edited((HOLE,), (HOLE,), added={"y"})
+    for pair in ((changed, plain), (plain, changed)):
+        found = both(*pair)
+        assert found.changed
+        assert found.drawn == (OTHER,)
+        assert found.added == {"x", "y"}
 
 
 def test_the_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -114,7 +173,7 @@ def test_another_file_in_its_place_is_refused(tmp_path: Path, text: str) -> None
 
 
 def test_order_and_rounding_make_no_difference() -> None:
-    near = ("hole", 10.2, 10.0, 50.0, 39.9, False)
+    near = ("hole", 10.01, 10.0, 50.0, 39.995, False)
     assert same_boxes((HOLE, OTHER), (OTHER, near))
     assert not same_boxes((HOLE, HOLE), (HOLE, OTHER))
     assert not same_boxes((HOLE,), (HOLE, OTHER))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from datasets.errors import EnvironmentProblem
 
@@ -89,6 +89,10 @@ def connecting() -> Iterator[None]:
     except ConnectionError as error:
         raise EnvironmentProblem(
             f"FiftyOne's database does not answer ({one_line(error)}); run 'shiftscope doctor'; {OTHERWISE}"
+        ) from None
+    except (Timeout, PermissionError) as error:
+        raise EnvironmentProblem(
+            f"{tempfile.gettempdir()}: cannot be used to start FiftyOne's database one at a time ({one_line(error)}); remove it, or set TMPDIR; {OTHERWISE}"
         ) from None
     except OSError as error:
         # A database that a newer FiftyOne has written: its migrations refuse to go back (migrations/runner.py).
@@ -264,8 +268,12 @@ def forget(odm: Any) -> None:
 
 
 def of_user(suffix: str) -> Path:
-    """A file in the temporary folder that all processes of this user share."""
-    return Path(tempfile.gettempdir()) / f".shiftscope-{getpass.getuser()}{suffix}"
+    """A file that all processes of this user share, in a temporary folder that is this user's alone. Raises PermissionError when somebody else made that."""
+    folder = Path(tempfile.gettempdir()) / f"shiftscope-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    return folder / f"fiftyone{suffix}"
 
 
 def last_words(folder: Path, service: Path) -> str:

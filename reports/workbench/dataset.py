@@ -7,7 +7,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from reports.written import Written, read_report
 CHUNK = 500
 INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
 EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_pictures"
-PREFIX = "shiftscope-"
+PREFIX, DRAFT, KEPT = "shiftscope-", "-writing", "-kept-"
 # Role and split of a picture: what `samples_of` tags it with.
 WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})
 
@@ -67,48 +68,64 @@ def publish(
     reporter: Reporter,
     others: Mapping[str, Sequence[Domain]] | None = None,
 ) -> Workbench:
-    """Write the dataset anew from the findings; what people made by hand in the one before stays.
+    """Write the dataset anew from the findings, beside the one before, which goes when the new one stands. Tags, box tags, views and corrected labels
+    that people made stay; workspaces and fields of their own, and what "Compare runs" brought in, do not.
 
     others: further runs by name, each the labelled domains with its detections. Raises EnvironmentProblem when the database does not answer.
     """
+    from reports.workbench.models import add_model
+
     with database() as fo:
         name = dataset_name(report)
-        hand_made = HandMade()
-        if name in fo.list_datasets():
-            hand_made = made_by_hand(fo.load_dataset(name), reporter)
-            fo.delete_dataset(name)
-        dataset = fo.Dataset(name)
-        dataset.info = {**info, "folder": str(report)}
+        hand_made = made_by_hand(fo.load_dataset(name), reporter) if name in fo.list_datasets() else None
+        draft = f"{name}{DRAFT}"
+        if draft in fo.list_datasets():
+            fo.delete_dataset(draft)
+        # Until it is persistent, FiftyOne itself takes away what a killed run left.
+        dataset = fo.Dataset(draft)
+        dataset.info = {**info, "folder": str(report), "created": datetime.now(UTC).isoformat()}
         dataset.default_classes = list(findings.home.classes)
-        from reports.workbench.models import add_model
-
         with reporter.bar("Writing the FiftyOne dataset", None):
             drawn = {domain.name: boxes_of(domain, findings.cards) for domain in findings.domains}
             write(fo, dataset, findings, drawn)
             register(fo, dataset, findings, drawn)
             save_views(fo, dataset, findings)
-            put_back(fo, dataset, hand_made)
             for model, domains in (others or {}).items():
                 add_model(fo, dataset, model, domains)
-        # Last, so that a run killed half-way leaves nothing that outlives it.
+            dataset.info["views"] = dataset.list_saved_views()
+            if hand_made is not None:
+                put_back(fo, dataset, hand_made)
         dataset.persistent = True
         dataset.save()
+        if hand_made is not None and hand_made.keep:
+            kept = kept_name(name, fo.list_datasets())
+            reporter.say(f"  the dataset before is kept as {kept}: {hand_made.keep}")
+            fo.load_dataset(name).name = kept
+        elif hand_made is not None:
+            fo.delete_dataset(name)
+        dataset.name = name
         return Workbench(name, card_links(name, findings))
 
 
 @dataclass(frozen=True)
 class HandMade:
-    """What people made in a dataset: tags of pictures and of boxes by id, and views (stages, description) by name."""
+    """What people made in a dataset: tags added to pictures and taken from them, and tags of boxes, by id; views (stages, description) by name.
 
-    tags: dict[ObjectId, list[str]] = field(default_factory=dict)
-    box_tags: dict[str, dict[ObjectId, list[str]]] = field(default_factory=dict)
-    views: dict[str, tuple[list[dict[str, Any]], str]] = field(default_factory=dict)
+    keep: why the dataset must not go, "" where it may.
+    """
+
+    added: dict[ObjectId, list[str]]
+    removed: dict[ObjectId, list[str]]
+    box_tags: dict[str, dict[ObjectId, list[str]]]
+    views: dict[str, tuple[list[dict[str, Any]], str]]
+    keep: str
 
 
 def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
     """Collect it before the dataset is written anew. Corrected labels go where `shiftscope app --pull` keeps them."""
     from reports.workbench.pull import pull_from
 
+    keep = ""
     try:
         found = pull_from(dataset)
         if found.pictures:
@@ -116,8 +133,11 @@ def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
                 f"  labels of {count(found.pictures, 'picture')} were corrected in the App: kept for the next report"
             )
     except InputError as problem:
-        reporter.say(f"  labels corrected in the App cannot be told from those written: {problem}")
-    documents = list(dataset._sample_collection.find({}, {"tags": 1, "predictions": 1, "ground_truth": 1}))
+        keep = f"labels corrected in it could not be read back ({problem})"
+    if dataset.list_annotation_runs():
+        keep = "pictures of it are at an annotation server"
+    fields = ("tags", "tags_written", "predictions", "ground_truth")
+    documents = list(dataset._sample_collection.find({}, dict.fromkeys(fields, 1)))
     box_tags = {
         name: {
             box["_id"]: box["tags"]
@@ -128,8 +148,14 @@ def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
         for name in ("predictions", "ground_truth")
     }
     ours = set((dataset.info or {}).get("views", ()))
+    own = {d["_id"]: set(own_tags(d.get("tags") or [])) for d in documents}
     return HandMade(
-        {d["_id"]: list(tags) for d in documents if (tags := own_tags(d.get("tags") or []))},
+        {key: sorted(tags) for key, tags in own.items() if tags},
+        {
+            d["_id"]: sorted(gone)
+            for d in documents
+            if (gone := set(d.get("tags_written") or ()) - own[d["_id"]])
+        },
         box_tags,
         {
             name: (
@@ -139,15 +165,19 @@ def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
             for name in dataset.list_saved_views()
             if name not in ours
         },
+        keep,
     )
 
 
 def put_back(fo: Any, dataset: Any, made: HandMade) -> None:
     """What people made, in the dataset written anew; what it was about and is gone, goes."""
-    dataset.info["views"] = dataset.list_saved_views()
-    writes = [
-        UpdateOne({"_id": key}, {"$addToSet": {"tags": {"$each": tags}}}) for key, tags in made.tags.items()
-    ]
+    writes = []
+    for key, tags in made.removed.items():
+        gone = {"$in": tags}
+        writes.append(UpdateOne({"_id": key}, {"$pull": {"tags": gone, "tags_written": gone}}))
+    for key, tags in made.added.items():
+        each = {"$each": tags}
+        writes.append(UpdateOne({"_id": key}, {"$addToSet": {"tags": each, "tags_written": each}}))
     writes += [
         UpdateOne(
             {f"{name}.detections._id": key},
@@ -158,10 +188,20 @@ def put_back(fo: Any, dataset: Any, made: HandMade) -> None:
     ]
     if writes:
         dataset._sample_collection.bulk_write(writes, ordered=False)
+    taken = {slug(name) for name in dataset.list_saved_views()}
     for name, (stages, description) in made.views.items():
         # A view of fields that are no more is nobody's loss.
         with contextlib.suppress(ValueError, KeyError):
-            dataset.save_view(name, fo.DatasetView._build(dataset, stages), description=description)
+            free = name if slug(name) not in taken else f"{name} (mine)"
+            dataset.save_view(free, fo.DatasetView._build(dataset, stages), description=description)
+
+
+def kept_name(name: str, taken: Sequence[str]) -> str:
+    """A free name for a dataset that is kept."""
+    number = 1
+    while f"{name}{KEPT}{number}" in taken:
+        number += 1
+    return f"{name}{KEPT}{number}"
 
 
 def card_links(name: str, findings: Findings) -> dict[int, str]:
@@ -308,7 +348,10 @@ def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
 def newest_dataset() -> str | None:
     """Name of the dataset written last by a report, if any."""
     with database() as fo:
-        made = [(fo.load_dataset(name).last_modified_at, name) for name in fo.list_datasets(f"{PREFIX}*")]
+        names = [
+            name for name in fo.list_datasets(f"{PREFIX}*") if KEPT not in name and not name.endswith(DRAFT)
+        ]
+        made = [(fo.load_dataset(name).created_at, name) for name in names]
     return max(made)[1] if made else None
 
 

@@ -6,9 +6,10 @@ Adding samples one by one and evaluating them in the database takes seconds for 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 from bson import ObjectId
 
+from datasets.corrections import TAGGED
 from datasets.tables import CORNERS, OWN
 from diagnostics import gallery, slices
 from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
@@ -51,21 +53,24 @@ def sample_id(domain: str, image: str) -> ObjectId:
 
 def evaluation_key(domain: Domain, model: str = "") -> str:
     """A valid evaluation key for a domain, and for another model than the report's."""
-    return "_".join(
-        part for part in ("eval", part_of_name(domain.name) or "domain", part_of_name(model)) if part
-    )
+    return f"eval_{part_of_name(domain.name)}" + (f"_vs_{part_of_name(model)}" if model else "")
 
 
 def part_of_name(text: str) -> str:
-    """Text as a part of a field's name."""
-    return re.sub(r"\W+", "_", text).strip("_").lower()
+    """Text as a part of a field's name, which takes letters of ASCII only; other ones are told apart by a hash."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    if plain and text.isascii():
+        return plain
+    return f"{plain}_{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:6]}".lstrip("_")
 
 
 def slice_field(attribute: str) -> str:
     """The field of a picture in which an attribute stands."""
     if attribute in PLAIN_FIELDS:
         return PLAIN_FIELDS[attribute]
-    return "slice_" + part_of_name(attribute.removeprefix(OWN))
+    return ("slice_own_" if attribute.startswith(OWN) else "slice_") + part_of_name(
+        attribute.removeprefix(OWN)
+    )
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,22 @@ def fractions(corners: Floats, sizes: Floats) -> list[list[float]]:
     relative[:, 2:] -= relative[:, :2]
     result: list[list[float]] = relative.tolist()
     return result
+
+
+def box_ids(kind: str, domain: str, boxes: pd.DataFrame, *more: str) -> list[ObjectId]:
+    """An id for each box, from its picture, class and place; the n-th of equal ones."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    ids = []
+    for image, label, *corners in boxes[["image", "label", *CORNERS]].itertuples(index=False, name=None):
+        key = (image, label, *(round(c, 1) for c in corners))
+        ids.append(object_id(kind, domain, *key, seen[key], *more))
+        seen[key] += 1
+    return ids
+
+
+def as_written(truth: Document) -> str:
+    """A label as it was written, for telling later what people changed: id, class, left, top, width, height, crowd."""
+    return json.dumps([str(truth["_id"]), truth["label"], *truth["bounding_box"], truth["iscrowd"]])
 
 
 def strict_key(key: str, iou: float) -> str:
@@ -141,16 +162,16 @@ def cards_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[
 def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
     """Everything drawn into a domain's pictures. cards: the gallery's. model: whose detections they are, if not the report's own run's.
 
-    An object is named by its index in the domain's boxes.
+    A box is named by what it is and where, so that what hangs on it stays with it when others come and go.
     """
     key, labelled = evaluation_key(domain, model), bool(domain.labelled.any())
     numbers = domain.boxes.index.tolist()
+    truth_ids = box_ids("truth", domain.name, domain.boxes) if labelled else []
     carded, carded_truths = cards_of(domain, cards)
     size = domain.pictures.set_index("image")[["width", "height"]]
     truths: dict[str, list[Document]] = defaultdict(list)
     predictions: dict[str, list[Document]] = defaultdict(list)
     matches: list[tuple[Any, ...]] = []
-    truth_ids: list[ObjectId] = []
     if labelled and len(domain.boxes):
         missed, unfound = (
             set(missed_objects(domain.table, domain.outcomes, confidence=c).tolist())
@@ -172,10 +193,9 @@ def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
                 strict=True,
             )
         ):
-            truth_ids.append(object_id("truth", domain.name, image, numbers[row]))
             truths[image].append(
                 {
-                    "_id": truth_ids[-1],
+                    "_id": truth_ids[row],
                     "_cls": "Detection",
                     "attributes": {},
                     "tags": [],
@@ -223,7 +243,8 @@ def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
     places = fractions(kept[CORNERS].to_numpy(float), size.loc[kept["image"]].to_numpy(float))
     used: set[int] = set()
     labels = domain.boxes["label"].tolist()
-    for row, image, label, confidence, place in zip(
+    for name, row, image, label, confidence, place in zip(
+        box_ids("prediction", domain.name, kept, *([model] if model else [])),
         kept.index.tolist(),
         kept["image"].tolist(),
         kept["label"].tolist(),
@@ -232,7 +253,7 @@ def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
         strict=True,
     ):
         box: Document = {
-            "_id": object_id("prediction", domain.name, image, row, *([model] if model else [])),
+            "_id": name,
             "_cls": "Detection",
             "attributes": {},
             "tags": [],
@@ -279,12 +300,14 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
     chances = findings.shift_scores.get(domain.name, np.full(len(domain.pictures), np.nan))
     like = nearest_training(domain, findings)
     cards = findings.cards.loc[findings.cards["domain"] == domain.name, "image"].value_counts().to_dict()
+    by_hand = {c: c.removeprefix(TAGGED) for c in domain.pictures.columns if c.startswith(TAGGED)}
     ranked = findings.next[findings.next["domain"] == domain.name]
     ranks = dict(zip(ranked["image"], ranked["rank"], strict=True))
     for place, picture in enumerate(domain.pictures.to_dict("records")):
         image = picture["image"]
         found = boxes.predictions.get(image, [])
         shown = [box for box in found if box["confidence"] >= SHOWN]
+        tags = [tag for column, tag in by_hand.items() if picture[column] == "yes"]
         sample: Document = {
             "_id": sample_id(domain.name, image),
             "_dataset_id": dataset,
@@ -295,7 +318,8 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
             )
             / 2**48,
             "filepath": picture["path"],
-            "tags": [tag for tag in (domain.role, picture["split"]) if tag],
+            "tags": [*(tag for tag in (domain.role, picture["split"]) if tag), *tags],
+            "tags_written": tags,
             "metadata": {
                 "_cls": "ImageMetadata",
                 "width": int(picture["width"]),
@@ -322,6 +346,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
             objects = boxes.truths.get(image, [])
             sample |= {
                 "ground_truth": {"_cls": "Detections", "detections": objects},
+                "labels_written": [as_written(o) for o in objects],
                 "false_positives": sum(box["outcome"] not in ("hit", "ignored") for box in shown),
                 "misses": sum(o["outcome"] == "missed" for o in objects),
                 "outcome": picture_outcome(shown, objects),
@@ -368,7 +393,7 @@ def schema(findings: Findings) -> dict[str, str]:
     """Name -> type ("string", "strings", "int", "float", "bool", "detections") of every field, those of boxes by their whole path, in the order they are declared."""
     fields = {
         **dict.fromkeys(("image_id", "domain", "group", "split"), "string"),
-        "nearest_training": "strings",
+        **dict.fromkeys(("nearest_training", "tags_written", "labels_written"), "strings"),
         **dict.fromkeys((*LOOKS, "novelty", "shift_score", "seconds"), "float"),
         **dict.fromkeys(("detections_shown", "label_next", "cards"), "int"),
         "predictions": "detections",

@@ -47,6 +47,7 @@ class MapPanel(foo.Panel):  # type: ignore[misc]
         if EMBEDDING_MAP not in ctx.dataset.list_brain_runs():
             ctx.panel.set_state("missing", True)
             return
+        ctx.panel.set_state("missing", False)
         results = ctx.dataset.load_brain_results(EMBEDDING_MAP)
         colour = ctx.panel.get_state("colour") or COLOURINGS[0]
         ids, names, values = ctx.dataset.values(
@@ -56,7 +57,7 @@ class MapPanel(foo.Panel):  # type: ignore[misc]
         words = ["unlabelled" if value is None else str(value) for value in values]
         traces = []
         for number, word in enumerate(dict.fromkeys(words)):
-            mine = [i for i, w in enumerate(words) if w == word]
+            mine = [i for i, w in enumerate(words) if w == word and ids[i] in place]
             points = [place[ids[i]] for i in mine]
             traces.append(
                 {

@@ -24,7 +24,7 @@ NO_CARDS = pd.DataFrame(columns=list(COLUMNS))
 
 def field_of(model: str) -> str:
     """Name of another model's predictions field."""
-    return "predictions_" + (part_of_name(model) or "other")
+    return f"predictions_{part_of_name(model)}"
 
 
 def seen_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Domain:
@@ -44,55 +44,63 @@ def seen_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Doma
 def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> str:
     """Write another run's detections, with their outcomes and an evaluation for each domain, and save a view of the disagreements, whose name is returned.
 
-    domains: labelled ones with that run's detections; their pictures and boxes, row for row, are the dataset's.
+    domains: labelled ones with that run's detections; their pictures and boxes are the dataset's.
     """
     from fiftyone import ViewField as F
 
     field, outcome, name = (
         field_of(model),
-        f"outcome_{part_of_name(model) or 'other'}",
+        f"outcome_{part_of_name(model)}",
         f"disagreements with {model}",
     )
-    declare(fo, dataset, field, outcome, domains, model)
+    for key in (evaluation_key(domain, model) for domain in domains):
+        if key in dataset.list_evaluations():
+            dataset.delete_evaluation(key)
+    differing = f"disagreement_{part_of_name(model)}"
+    declare(fo, dataset, field, outcome, differing, domains, model)
     for domain in domains:
         drawn = boxes_of(domain, NO_CARDS, model)
         writes = [update(domain, image, drawn, field, outcome) for image in domain.pictures["image"]]
         dataset._sample_collection.bulk_write(writes, ordered=False)
-        key = evaluation_key(domain, model)
-        if key in dataset.list_evaluations():
-            dataset.delete_evaluation(key)
-        store_evaluation(dataset.match(F("domain") == domain.name).exists(field), domain, key, drawn, field)
-    dataset._sample_collection.update_many({}, [{"$set": {"disagreement": disagreement(outcome)}}])
+        view = dataset.match(F("domain") == domain.name).exists(field)
+        store_evaluation(view, domain, evaluation_key(domain, model), drawn, field)
+    compared = {field: {"$exists": True}}
+    dataset._sample_collection.update_many(compared, [{"$set": {differing: disagreement(outcome)}}])
     dataset.reload()
     view = (
-        dataset.match(F("disagreement") > 0)
+        dataset.match(F(differing) > 0)
         .filter_labels("ground_truth", (F(outcome) != None) & (F("outcome") != F(outcome)))  # noqa: E711
-        .sort_by("disagreement", reverse=True)
+        .sort_by(differing, reverse=True)
     )
     words = f"Objects that one of the two runs finds and the other misses; boxes of {model} are in {field}"
     dataset.save_view(name, view, description=words, overwrite=True)
+    # A view of ours, which a dataset written anew does not take over.
+    dataset.info["views"] = [*dataset.info.get("views", ()), name]
+    dataset.save()
     return name
 
 
-def declare(fo: Any, dataset: Any, field: str, outcome: str, domains: Sequence[Domain], model: str) -> None:
+def declare(
+    fo: Any, dataset: Any, field: str, outcome: str, differing: str, domains: Sequence[Domain], model: str
+) -> None:
     """The fields that a further model brings."""
     dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
     kinds = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField}
     for name, kind in box_fields([evaluation_key(domain, model) for domain in domains]).items():
         dataset.add_sample_field(f"{field}.detections.{name}", kinds[kind])
     dataset.add_sample_field(f"ground_truth.detections.{outcome}", fo.StringField)
-    dataset.add_sample_field("disagreement", fo.IntField)
+    dataset.add_sample_field(differing, fo.IntField)
 
 
 def update(domain: Domain, image: str, drawn: Boxes, field: str, outcome: str) -> UpdateOne:
-    """Set a picture's boxes, and on each of its objects, found by row, whether they find it. What a person changed meanwhile stays."""
+    """Set a picture's boxes, and on each of its objects, found by id, whether they find it. What a person changed meanwhile stays."""
     values: dict[str, Any] = {field: {"_cls": "Detections", "detections": drawn.predictions.get(image, [])}}
     filters: list[Mapping[str, Any]] = []
     for kind in ("found", "missed"):
-        rows = [truth["row"] for truth in drawn.truths.get(image, []) if truth["outcome"] == kind]
-        if rows:
+        ids = [truth["_id"] for truth in drawn.truths.get(image, []) if truth["outcome"] == kind]
+        if ids:
             values[f"ground_truth.detections.$[{kind}].{outcome}"] = kind
-            filters.append({f"{kind}.row": {"$in": rows}})
+            filters.append({f"{kind}._id": {"$in": ids}})
     return UpdateOne({"_id": sample_id(domain.name, image)}, {"$set": values}, array_filters=filters or None)
 
 

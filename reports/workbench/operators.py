@@ -11,14 +11,13 @@ import fiftyone.operators as foo
 import pandas as pd
 from fiftyone.operators import types
 
+from datasets.corrections import LABEL_NEXT as TAG
 from datasets.errors import InputError
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count
 from reports.handoff import write_handoff
 from reports.workbench.dataset import PREFIX, report_of
 from reports.workbench.models import compare_with
-
-TAG = "label next"
 
 
 def chosen(ctx: Any) -> Any:
@@ -131,7 +130,7 @@ class HandOff(foo.Operator):  # type: ignore[misc]
         inputs = types.Object()
         view, which = marked(ctx)
         inputs.md(
-            f"{count(len(view), 'picture')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Nothing leaves this machine.",
+            f"{count(len(view), 'picture')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Labels are those of the report: read corrections back and write it again first. Nothing leaves this machine.",
             name="which",
         )
         return types.Property(inputs)
@@ -153,6 +152,8 @@ class HandOff(foo.Operator):  # type: ignore[misc]
             write_handoff(folder, table, written.domains, written.record["run"]["classes"], SHOWN, None)
         except (InputError, OSError) as problem:
             return {"words": f"Not written: {problem}"}
+        except (KeyError, IndexError):
+            return {"words": "Not written: there are pictures that the report does not know; select others."}
         return {
             "words": f"{count(len(table), 'picture')} in `{folder}`. It is a YOLO dataset; `coco.json`, `cvat.xml` and `label-studio.json` are for annotation tools."
         }
@@ -233,7 +234,8 @@ class FetchAnnotations(foo.Operator):  # type: ignore[misc]
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Merge the labels."""
-        ctx.dataset.load_annotations(ctx.params["key"])
+        # Labels of kinds that were not asked for would be asked about on the server's own terminal.
+        ctx.dataset.load_annotations(ctx.params["key"], unexpected="ignore")
         ctx.ops.reload_dataset()
         return {
             "words": f"Labels of {ctx.params['key']} are here; `shiftscope app --pull` reads them back for the next report."

@@ -11,6 +11,7 @@ from fiftyone.operators import types
 from datasets.errors import InputError
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import fraction
+from reports.where import label
 from reports.workbench.dataset import report_of
 from reports.workbench.documents import SHOWN_FLOOR, slice_field
 from reports.workbench.threshold import at_threshold, tell
@@ -52,7 +53,7 @@ def domain_rows(record: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def slice_rows(record: dict[str, Any]) -> list[dict[str, str]]:
-    """One row a slice of whole real-world pictures with an AP50, lowest first, those without an interval (too few clips) last. field finds its pictures."""
+    """One row a slice of whole real-world pictures with an AP50, lowest first, those without an interval (too few clips) last. field and value find its pictures."""
     away = {entry["name"] for entry in record["domains"] if entry["role"] == "real_world"}
     chosen = [
         s
@@ -63,7 +64,8 @@ def slice_rows(record: dict[str, Any]) -> list[dict[str, str]]:
     ]
     return [
         {
-            "slice": s["slice"],
+            "slice": label(s["attribute"], s["slice"]),
+            "value": s["slice"],
             "domain": s["domain"],
             "pictures": str(s["images"]),
             "ap50": fraction(s["ap50"]) + interval(s["ap50_low"], s["ap50_high"]),
@@ -154,7 +156,7 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
 
         row = ctx.panel.get_state("slices")[int(ctx.params["row"])]
         ctx.ops.set_view(
-            view=ctx.dataset.match((F("domain") == row["domain"]) & (F(row["field"]) == row["slice"]))
+            view=ctx.dataset.match((F("domain") == row["domain"]) & (F(row["field"]) == row["value"]))
         )
 
     def render(self, ctx: Any) -> Any:

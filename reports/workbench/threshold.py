@@ -7,6 +7,9 @@ from typing import Any
 
 from fiftyone import ViewField as F
 
+# A box drawn in the App says nothing of crowds.
+COUNTED = F("iscrowd") != True  # noqa: E712
+
 
 @dataclass(frozen=True)
 class Told:
@@ -31,20 +34,23 @@ class Told:
 
 
 def tell(dataset: Any, domain: str, confidence: float) -> Told:
-    """Count anew at another threshold: greedy matching runs in falling confidence, so what is hit above it stays hit."""
+    """Count anew at another threshold: greedy matching runs in falling confidence, so what is hit above it stays hit.
+
+    Of what the database holds now: an object that somebody drew meanwhile is missed, one taken away is not.
+    """
     view = dataset.match(F("domain") == domain)
     shown = view.filter_labels("predictions", F("confidence") >= confidence).count_values(
         "predictions.detections.outcome"
     )
-    objects = view.filter_labels("ground_truth", F("iscrowd") == False).count("ground_truth.detections")  # noqa: E712
+    missed = view.filter_labels("ground_truth", COUNTED & ~(F("found_at") >= confidence))
     hits = shown.get("hit", 0)
     wrong = sum(number for outcome, number in shown.items() if outcome not in ("hit", "ignored", None))
-    return Told(domain, hits, wrong, objects - hits)
+    return Told(domain, hits, wrong, missed.count("ground_truth.detections"))
 
 
 def at_threshold(dataset: Any, domains: list[str], confidence: float, errors: str) -> Any:
     """The pictures as they look at a threshold, outcomes told anew. errors: "false positives", "misses" or "all"."""
-    found = F("found_at") >= confidence
+    found = (F("found_at") >= confidence) | ~COUNTED
     view = dataset.match(F("domain").is_in(domains))
     told = view.set_field("ground_truth.detections.outcome", found.if_else("found", "missed")).filter_labels(
         "predictions", F("confidence") >= confidence, only_matches=False
@@ -54,8 +60,7 @@ def at_threshold(dataset: Any, domains: list[str], confidence: float, errors: st
             F("predictions.detections").map(F("confidence")).max(), reverse=True
         )
     if errors == "misses":
-        missed = (F("iscrowd") == False) & (F("outcome") == "missed")  # noqa: E712
-        return told.filter_labels("ground_truth", missed).sort_by(
+        return told.filter_labels("ground_truth", F("outcome") == "missed").sort_by(
             F("ground_truth.detections").length(), reverse=True
         )
     return told

@@ -10,6 +10,7 @@ import numpy as np
 from datasets.tables import OWN
 from diagnostics.domain import OBJECT_ATTRIBUTES
 from reports.findings import Findings
+from reports.where import label
 from reports.workbench.documents import (
     LOOKS,
     SHOWN_FLOOR,
@@ -58,7 +59,8 @@ def gallery_view(place: int) -> str:
 def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
     """Everything that the App offers by name, saved with the dataset."""
     for name, (view, description) in views_of(dataset, findings).items():
-        dataset.save_view(name, view, description=description)
+        if not any(slug(name) == slug(other) for other in dataset.list_saved_views()):
+            dataset.save_view(name, view, description=description)
     dataset.save_workspace(
         WORKSPACE,
         workspace(fo, dataset),
@@ -107,8 +109,8 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
                 ),
                 words,
             )
-    for field, value, domain, ap50 in worst_slices(findings):
-        made[f"worst slice: {value}, {domain}"] = (
+    for field, value, title, domain, ap50 in worst_slices(findings):
+        made[f"worst slice: {title}, {domain}"] = (
             dataset.match((F("domain") == domain) & (F(field) == value)),
             f"AP50 {ap50:.3f}, among the lowest of {domain}",
         )
@@ -130,8 +132,8 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
     return made
 
 
-def worst_slices(findings: Findings) -> list[tuple[str, str, str, float]]:
-    """Field, value, domain and AP50 of the real-world slices of whole pictures that are lowest, one of each attribute."""
+def worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
+    """Field, value, title, domain and AP50 of the real-world slices of whole pictures that are lowest, one of each attribute."""
     table = findings.slices
     names = [domain.name for domain in findings.away]
     chosen = table[
@@ -141,7 +143,13 @@ def worst_slices(findings: Findings) -> list[tuple[str, str, str, float]]:
     ].sort_values("ap50", kind="stable")
     chosen = chosen.drop_duplicates(["domain", "attribute"]).head(WORST_SLICES)
     return [
-        (slice_field(str(row.attribute)), str(row.slice), str(row.domain), float(row.ap50))
+        (
+            slice_field(str(row.attribute)),
+            str(row.slice),
+            label(str(row.attribute), str(row.slice)),
+            str(row.domain),
+            float(row.ap50),
+        )
         for row in chosen.itertuples()
     ]
 
@@ -195,7 +203,8 @@ def sidebar(fo: Any, dataset: Any) -> list[Any]:
         "tags": [],
         "labels": ["predictions", "ground_truth", *[f for f in fields if f.startswith("predictions_")]],
         "where from": ["domain", "group", "split", "seconds", "image_id"],
-        "what went wrong": ["outcome", "false_positives", "misses", "detections_shown", "disagreement"],
+        "what went wrong": ["outcome", "false_positives", "misses", "detections_shown"]
+        + [f for f in fields if f.startswith("disagreement_")],
         "what to do": ["label_next", "novelty", "shift_score", "nearest_training"],
         "slices": [f for f in fields if f.startswith("slice_")],
         "looks": list(LOOKS),
