@@ -276,16 +276,16 @@ def test_views_hold_what_their_names_say(published: workbench.Workbench, finding
 def test_pictures_carry_how_new_they_are_and_how_like_the_real_world(
     published: workbench.Workbench, findings: Findings
 ) -> None:
-    """The shift score sorts the two domains, as does how far outside home a picture lies."""
+    """The shift score sorts the two domains far better than chance; novelty stands at its own picture."""
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
         home, away = (dataset.match(fo.ViewField("domain") == name) for name in ("home", "over head"))
         scores = [view.values("shift_score") for view in (home, away)]
-        novelty = away.values("novelty")
+        novelty = dict(zip(*away.values(["image_id", "novelty"]), strict=True))
     assert all(0 <= score <= 1 for side in scores for score in side)
     assert np.mean([a > h for a in scores[1] for h in scores[0]]) > 0.75
-    # Three standard deviations away: outside what home covers.
-    assert np.mean([value > 1 for value in novelty]) > 0.5
+    pictures = findings.away[0].pictures["image"]
+    assert novelty == dict(zip(pictures, findings.novelty["over head"].tolist(), strict=True))
 
 
 def test_datasets_of_others_stay_as_they_are(findings: Findings, tmp_path: Path) -> None:
@@ -436,11 +436,9 @@ def test_crowds_are_neither_found_nor_missed(findings: Findings, tmp_path: Path)
         shown = at_threshold(dataset, [away.name], 0.99, "all")
         missed = shown.filter_labels("ground_truth", fo.ViewField("outcome") == "missed")
         assert (
-            missed.filter_labels("ground_truth", fo.ViewField("iscrowd") == True).count(
-                "ground_truth.detections"
-            )
+            missed.filter_labels("ground_truth", fo.ViewField("iscrowd")).count("ground_truth.detections")
             == 0
-        )  # noqa: E712
+        )
         # Somebody draws an object, and takes one away that was found: one more is missed, one less is found.
         sample = dataset.match(fo.ViewField("domain") == away.name).first()
         sample.ground_truth.detections.append(fo.Detection(label="pothole", bounding_box=[0, 0, 0.1, 0.1]))

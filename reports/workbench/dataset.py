@@ -348,11 +348,13 @@ def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
 def newest_dataset() -> str | None:
     """Name of the dataset written last by a report, if any."""
     with database() as fo:
-        names = [
-            name for name in fo.list_datasets(f"{PREFIX}*") if KEPT not in name and not name.endswith(DRAFT)
-        ]
-        made = [(fo.load_dataset(name).created_at, name) for name in names]
+        made = [(fo.load_dataset(name).created_at, name) for name in of_reports(fo)]
     return max(made)[1] if made else None
+
+
+def of_reports(fo: Any) -> list[str]:
+    """Names of the datasets of reports, without those kept of earlier writings and one that is being written."""
+    return [name for name in fo.list_datasets(f"{PREFIX}*") if KEPT not in name and not name.endswith(DRAFT)]
 
 
 def exists(name: str) -> bool:

@@ -16,7 +16,7 @@ from datasets.errors import InputError
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count
 from reports.handoff import write_handoff
-from reports.workbench.dataset import PREFIX, report_of
+from reports.workbench.dataset import of_reports, report_of
 from reports.workbench.models import compare_with
 
 
@@ -78,7 +78,7 @@ class CompareRuns(foo.Operator):  # type: ignore[misc]
     def resolve_input(self, ctx: Any) -> Any:
         """Offer the other reports."""
         inputs = types.Object()
-        others = [name for name in fo.list_datasets(f"{PREFIX}*") if name != ctx.dataset.name]
+        others = [name for name in of_reports(fo) if name != ctx.dataset.name]
         if not others:
             inputs.view(
                 "none",
