@@ -164,92 +164,80 @@ def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
 
     A box is named by what it is and where, so that what hangs on it stays with it when others come and go.
     """
-    key, labelled = evaluation_key(domain, model), bool(domain.labelled.any())
-    numbers = domain.boxes.index.tolist()
-    truth_ids = box_ids("truth", domain.name, domain.boxes) if labelled else []
+    key = evaluation_key(domain, model)
     carded, carded_truths = cards_of(domain, cards)
-    size = domain.pictures.set_index("image")[["width", "height"]]
-    truths: dict[str, list[Document]] = defaultdict(list)
-    predictions: dict[str, list[Document]] = defaultdict(list)
-    matches: list[tuple[Any, ...]] = []
-    if labelled and len(domain.boxes):
-        missed, unfound = (
-            set(missed_objects(domain.table, domain.outcomes, confidence=c).tolist())
-            for c in (SHOWN, SHOWN_FLOOR)
+    if not domain.labelled.any():
+        return Boxes({}, predictions_of(domain, key, model, carded, {}), [], [])
+    truth_ids = box_ids("truth", domain.name, domain.boxes)
+    found = domain.outcomes
+    rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()].tolist()
+    columns = (found[name].tolist() for name in ("outcome", "nearest_iou", "partner"))
+    outcomes = dict(zip(rows, zip(*columns, strict=True), strict=True))
+    predictions = predictions_of(domain, key, model, carded, outcomes)
+    return Boxes(
+        truths_of(domain, key, truth_ids, carded_truths),
+        predictions,
+        truth_ids,
+        matches_of(domain, truth_ids, predictions, outcomes),
+    )
+
+
+def truths_of(
+    domain: Domain, key: str, ids: list[ObjectId], carded: dict[int, int]
+) -> dict[str, list[Document]]:
+    """A labelled domain's objects by image. carded: row -> place in the gallery."""
+    drawn: dict[str, list[Document]] = defaultdict(list)
+    boxes = domain.boxes
+    if not len(boxes):
+        return drawn
+    missed, unfound = (
+        set(missed_objects(domain.table, domain.outcomes, confidence=c).tolist())
+        for c in (SHOWN, SHOWN_FLOOR)
+    )
+    at = found_at(domain)
+    parts = zip(
+        *(domain.parts(name, domain.object_arrays).tolist() for name in OBJECT_ATTRIBUTES), strict=True
+    )
+    columns = (boxes.index.tolist(), *(boxes[name].tolist() for name in ("image", "label", "crowd")))
+    for row, (number, image, label, crowd, place, part) in enumerate(
+        zip(*columns, places_of(domain, boxes), parts, strict=True)
+    ):
+        drawn[image].append(
+            {
+                "_id": ids[row],
+                "_cls": "Detection",
+                "attributes": {},
+                "tags": [],
+                "label": domain.classes[label],
+                "bounding_box": place,
+                "iscrowd": bool(crowd),
+                "outcome": "missed" if row in missed else "found",
+                "found_at": at.get(row),
+                key: "fn" if row in unfound else "tp",
+                "row": number,
+                "card": carded.get(row),
+                **dict(zip(OBJECT_ATTRIBUTES, part, strict=True)),
+            }
         )
-        places = fractions(
-            domain.boxes[CORNERS].to_numpy(float), size.loc[domain.boxes["image"]].to_numpy(float)
-        )
-        at = found_at(domain)
-        parts = zip(
-            *(domain.parts(name, domain.object_arrays).tolist() for name in OBJECT_ATTRIBUTES), strict=True
-        )
-        for row, (image, label, crowd, part) in enumerate(
-            zip(
-                domain.boxes["image"].tolist(),
-                domain.boxes["label"].tolist(),
-                domain.boxes["crowd"].tolist(),
-                parts,
-                strict=True,
-            )
-        ):
-            truths[image].append(
-                {
-                    "_id": truth_ids[row],
-                    "_cls": "Detection",
-                    "attributes": {},
-                    "tags": [],
-                    "label": domain.classes[label],
-                    "bounding_box": places[row],
-                    "iscrowd": bool(crowd),
-                    "outcome": "missed" if row in missed else "found",
-                    "found_at": at.get(row),
-                    key: "fn" if row in unfound else "tp",
-                    "row": numbers[row],
-                    "card": carded_truths.get(row),
-                    **dict(zip(OBJECT_ATTRIBUTES, part, strict=True)),
-                }
-            )
-    outcome: dict[int, tuple[str, float, int]] = {}
-    sizes: dict[int, tuple[str, ...]] = {}
-    strict: dict[float, set[int]] = {}
-    if labelled:
-        found = domain.outcomes
-        strict = strict_hits(domain)
-        sizes = dict(
-            zip(
-                domain.scored_detections.index.tolist(),
-                zip(
-                    *(domain.parts(name, domain.detection_arrays).tolist() for name in OBJECT_ATTRIBUTES),
-                    strict=True,
-                ),
-                strict=True,
-            )
-        )
-        rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()]
-        outcome = dict(
-            zip(
-                rows.tolist(),
-                zip(
-                    found["outcome"].tolist(),
-                    found["nearest_iou"].tolist(),
-                    found["partner"].tolist(),
-                    strict=True,
-                ),
-                strict=True,
-            )
-        )
+    return drawn
+
+
+def predictions_of(
+    domain: Domain, key: str, model: str, carded: dict[int, int], outcomes: dict[int, tuple[str, float, int]]
+) -> dict[str, list[Document]]:
+    """A domain's shown detections by image. outcomes: row -> outcome, IoU and partner; empty where nothing is labelled."""
+    drawn: dict[str, list[Document]] = defaultdict(list)
     kept = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
-    places = fractions(kept[CORNERS].to_numpy(float), size.loc[kept["image"]].to_numpy(float))
-    used: set[int] = set()
-    labels = domain.boxes["label"].tolist()
+    labelled = bool(domain.labelled.any())
+    sizes = (
+        dict(zip(domain.scored_detections.index.tolist(), parts_of(domain), strict=True)) if labelled else {}
+    )
+    strict = strict_hits(domain) if labelled else {}
+    columns = (kept.index.tolist(), *(kept[name].tolist() for name in ("image", "label", "confidence")))
     for name, row, image, label, confidence, place in zip(
         box_ids("prediction", domain.name, kept, *([model] if model else [])),
-        kept.index.tolist(),
-        kept["image"].tolist(),
-        kept["label"].tolist(),
-        kept["confidence"].tolist(),
-        places,
+        *columns,
+        places_of(domain, kept),
         strict=True,
     ):
         box: Document = {
@@ -265,31 +253,60 @@ def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
         }
         if labelled:
             # A detection the matching left out (beyond the limit a picture) counts as ignored, not as an error.
-            what, iou, partner = outcome.get(row, ("ignored", 0.0, -1))
+            what, iou, _ = outcomes.get(row, ("ignored", 0.0, -1))
             box |= {"outcome": what, "iou": iou}
             box |= dict(zip(OBJECT_ATTRIBUTES, sizes.get(row, ()), strict=False))
             if what != "ignored":
                 box[key] = "tp" if what == "hit" else "fp"
-                box |= {strict_key(key, t): "tp" if row in rows_ else "fp" for t, rows_ in strict.items()}
-            if what == "hit":
-                used.add(partner)
-                truth = domain.classes[labels[partner]]
-                matches.append(
-                    (truth, box["label"], iou, confidence, str(truth_ids[partner]), str(box["_id"]))
+                box |= {strict_key(key, t): "tp" if row in rows else "fp" for t, rows in strict.items()}
+        drawn[image].append(box)
+    return drawn
+
+
+def matches_of(
+    domain: Domain,
+    truth_ids: list[ObjectId],
+    predictions: dict[str, list[Document]],
+    outcomes: dict[int, tuple[str, float, int]],
+) -> list[tuple[Any, ...]]:
+    """FiftyOne's pairs of labels: hits, false positives, and objects that nothing shown hits."""
+    labels = [domain.classes[label] for label in domain.boxes["label"].tolist()]
+    matches: list[tuple[Any, ...]] = []
+    used: set[int] = set()
+    for box in (box for boxes in predictions.values() for box in boxes):
+        what, iou, partner = outcomes.get(box["row"], ("ignored", 0.0, -1))
+        if what == "hit":
+            used.add(partner)
+            matches.append(
+                (
+                    labels[partner],
+                    box["label"],
+                    iou,
+                    box["confidence"],
+                    str(truth_ids[partner]),
+                    str(box["_id"]),
                 )
-            elif what != "ignored":
-                matches.append((None, box["label"], None, confidence, None, str(box["_id"])))
-        predictions[image].append(box)
-    matches += [
-        (domain.classes[label], None, None, None, str(truth_ids[row]), None)
-        for row, (label, crowd) in enumerate(
-            zip(domain.boxes["label"].tolist(), domain.boxes["crowd"].tolist(), strict=True)
-            if labelled
-            else ()
-        )
+            )
+        elif what != "ignored":
+            matches.append((None, box["label"], None, box["confidence"], None, str(box["_id"])))
+    return matches + [
+        (labels[row], None, None, None, str(truth_ids[row]), None)
+        for row, crowd in enumerate(domain.boxes["crowd"].tolist())
         if row not in used and not crowd
     ]
-    return Boxes(truths, predictions, truth_ids, matches)
+
+
+def places_of(domain: Domain, boxes: pd.DataFrame) -> list[list[float]]:
+    """FiftyOne's boxes of a table of this domain."""
+    size = domain.pictures.set_index("image")[["width", "height"]]
+    return fractions(boxes[CORNERS].to_numpy(float), size.loc[boxes["image"]].to_numpy(float))
+
+
+def parts_of(domain: Domain) -> Iterator[tuple[str, ...]]:
+    """The ranges of OBJECT_ATTRIBUTES in which each scored detection lies."""
+    return zip(
+        *(domain.parts(name, domain.detection_arrays).tolist() for name in OBJECT_ATTRIBUTES), strict=True
+    )
 
 
 def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: ObjectId) -> Iterator[Document]:
