@@ -15,9 +15,9 @@ from datasets.tables import BOX_COLUMNS, CORNERS, OWN, Source, concatenate, fram
 # Pixels: corrected boxes are kept with two digits, and read again from the same file they are the same numbers.
 SAME_CORNER = 0.02
 FORMAT = 1
-# Columns of an images table that hold tags; and the tag that says what to do with a picture, not what it shows.
+# Columns of an images table that hold tags; and the tag that says what to do with a picture, not what it shows: its column is nothing to slice by.
 TAGGED = f"{OWN}tag "
-LABEL_NEXT = "label next"
+LABEL_NEXT, PICKED = "label next", "picked"
 
 Box = tuple[str, float, float, float, float, bool]
 
@@ -129,8 +129,7 @@ def apply(
     for image, path, labelled in mine[["image", "path", "labelled"]].itertuples(index=False, name=None):
         found = corrections[path]
         for tag in found.tags:
-            if tag != LABEL_NEXT:
-                tags.setdefault(f"{TAGGED}{tag}", {})[image] = "yes"
+            tags.setdefault(PICKED if tag == LABEL_NEXT else f"{TAGGED}{tag}", {})[image] = "yes"
         tagged += bool(found.tags)
         if found.now is None:
             continue

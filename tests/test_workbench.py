@@ -288,6 +288,15 @@ def test_pictures_carry_how_new_they_are_and_how_like_the_real_world(
     assert novelty == dict(zip(pictures, findings.novelty["over head"].tolist(), strict=True))
 
 
+def test_the_annotate_tab_is_ready_for_labels_and_nothing_else(
+    published: workbench.Workbench, findings: Findings
+) -> None:
+    with connected() as fo:
+        dataset = fo.load_dataset(published.dataset)
+        assert list(dataset.active_label_schemas) == ["ground_truth"]
+        assert list(dataset.label_schemas["ground_truth"]["classes"]) == list(findings.home.classes)
+
+
 def test_datasets_of_others_stay_as_they_are(findings: Findings, tmp_path: Path) -> None:
     with connected() as fo:
         other = fo.Dataset("somebody-elses")

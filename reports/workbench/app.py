@@ -57,6 +57,7 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
 
     Bound to the loopback address, because the App has no login. Raises EnvironmentProblem when the database does not answer.
     """
+    reporter.say("Opening FiftyOne ...")
     with database() as fo:
         import fiftyone.core.service as service
 

@@ -37,6 +37,7 @@ from reports.workbench.documents import (
 )
 from reports.workbench.views import address, gallery_view, save_views, slug
 from reports.written import Written, read_report
+from train.environment import corrections_path
 
 # Documents sent to the database at a time, and fields that people filter and sort by.
 CHUNK = 500
@@ -90,6 +91,7 @@ def publish(
             write(fo, dataset, findings, drawn)
             register(fo, dataset, findings, drawn)
             save_views(fo, dataset, findings)
+            offer_labels(dataset, findings.home.classes)
             for model, domains in (others or {}).items():
                 add_model(fo, dataset, model, domains)
             dataset.info["views"] = dataset.list_saved_views()
@@ -103,6 +105,8 @@ def publish(
             fo.load_dataset(name).name = kept
         elif hand_made is not None:
             fo.delete_dataset(name)
+        if hand_made is not None:
+            reporter.say("  an App that is open on this report shows the old dataset: start it again")
         dataset.name = name
         return Workbench(name, card_links(name, findings))
 
@@ -130,7 +134,7 @@ def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
         found = pull_from(dataset)
         if found.pictures:
             reporter.say(
-                f"  labels of {count(found.pictures, 'picture')} were corrected in the App: kept for the next report"
+                f"  labels that were corrected in the App, of {count(found.pictures, 'picture')}, are kept in {corrections_path()}"
             )
     except InputError as problem:
         keep = f"labels corrected in it could not be read back ({problem})"
@@ -259,6 +263,18 @@ def report_of(dataset: Any) -> Written:
 def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Tags that a person set: not those that every report writes."""
     return tuple(sorted(set(tags) - WRITTEN_TAGS))
+
+
+def offer_labels(dataset: Any, classes: Sequence[str]) -> None:
+    """Set the App's Annotate tab up for the labels, and for nothing else: it would ask for a schema first."""
+    schema = {
+        "type": "detections",
+        "component": "dropdown",
+        "classes": list(classes),
+        "attributes": [{"name": "iscrowd", "type": "bool", "component": "toggle"}],
+    }
+    dataset.update_label_schema("ground_truth", schema)
+    dataset.active_label_schemas = ["ground_truth"]
 
 
 def plain_fields(fo: Any, dataset: Any) -> list[str]:

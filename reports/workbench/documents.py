@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from bson import ObjectId
 
-from datasets.corrections import TAGGED
+from datasets.corrections import LABEL_NEXT, PICKED, TAGGED
 from datasets.tables import CORNERS, OWN
 from diagnostics import gallery, slices
 from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
@@ -325,6 +325,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
         found = boxes.predictions.get(image, [])
         shown = [box for box in found if box["confidence"] >= SHOWN]
         tags = [tag for column, tag in by_hand.items() if picture[column] == "yes"]
+        tags += [LABEL_NEXT] * (picture.get(PICKED) == "yes")
         sample: Document = {
             "_id": sample_id(domain.name, image),
             "_dataset_id": dataset,
@@ -419,14 +420,14 @@ def schema(findings: Findings) -> dict[str, str]:
             box_fields([evaluation_key(domain) for domain in findings.domains if domain.labelled.any()]),
         ),
     }
+    # Also where nothing is labelled: people draw there.
+    fields |= {"ground_truth": "detections", "ground_truth.detections.iscrowd": "bool"}
     scored = [domain for domain in findings.domains if domain.labelled.any()]
     if scored:
         fields |= {
-            "ground_truth": "detections",
             **under(
                 "ground_truth",
                 {
-                    "iscrowd": "bool",
                     "outcome": "string",
                     "found_at": "float",
                     "row": "int",

@@ -45,10 +45,16 @@ class SendToLabelNext(foo.Operator):  # type: ignore[misc]
     def resolve_input(self, ctx: Any) -> Any:
         """Say which pictures, before it is done."""
         inputs = types.Object()
-        where = "selected" if ctx.selected or ctx.selected_labels else "in the view: select some for fewer"
-        inputs.md(f"{count(len(chosen(ctx)), 'picture')} {where}.", name="which")
+        number = count(len(chosen(ctx)), "picture")
+        some = bool(ctx.selected or ctx.selected_labels)
+        if some:
+            inputs.md(f"{number} selected. Execute tags them “{TAG}”.", name="which")
+        else:
+            inputs.bool("all", label=f"Nothing is selected: tag all {number} of the view", default=False)
         inputs.bool("undo", label="Take the tag away instead", default=False)
-        return types.Property(inputs)
+        if some or ctx.params.get("all"):
+            return types.Property(inputs)
+        return types.Property(inputs, invalid=True, error_message="Select pictures, or agree to all of them.")
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Tag, or untag."""
@@ -130,7 +136,7 @@ class HandOff(foo.Operator):  # type: ignore[misc]
         inputs = types.Object()
         view, which = marked(ctx)
         inputs.md(
-            f"{count(len(view), 'picture')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Labels are those of the report: read corrections back and write it again first. Nothing leaves this machine.",
+            f"{count(len(view), 'picture')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Labelled pictures keep the labels that the report saw; for corrections made here since, run `shiftscope app --pull` and the report first. Nothing leaves this machine.",
             name="which",
         )
         return types.Property(inputs)

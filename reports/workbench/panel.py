@@ -20,7 +20,7 @@ from reports.workbench.views import PANEL
 # Colours of `views.COLOURS`, in words.
 LEGEND = (
     "Boxes: green hits and objects found, red on nothing, violet on an object but badly placed, orange a second one on the same object, "
-    "blue of another class, yellow objects missed."
+    "blue of another class, yellow objects missed. The Model Evaluation panel counts every box from .05 up, whatever the threshold here."
 )
 
 
@@ -183,7 +183,10 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         )
         if state("labelled"):
             confidence = state("confidence") or SHOWN
-            panel.md(f"**At confidence {confidence:.2f} and above**", name="threshold_title")
+            panel.md(
+                f"**At confidence {confidence:.2f} and above** (the buttons below show the pictures so)",
+                name="threshold_title",
+            )
             panel.float(
                 "confidence",
                 default=SHOWN,
@@ -217,7 +220,8 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
                 )
         if state("slices"):
             panel.md(
-                "**Real-world slices, lowest first.** A click shows a slice's pictures.", name="slices_title"
+                "**Real-world slices, lowest first;** those of too few clips for an interval come last. A click shows a slice's pictures.",
+                name="slices_title",
             )
             columns = {
                 "slice": "Slice",

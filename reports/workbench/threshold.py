@@ -60,7 +60,8 @@ def at_threshold(dataset: Any, domains: list[str], confidence: float, errors: st
             F("predictions.detections").map(F("confidence")).max(), reverse=True
         )
     if errors == "misses":
-        return told.filter_labels("ground_truth", F("outcome") == "missed").sort_by(
+        wrong = told.filter_labels("predictions", F("outcome") != "hit", only_matches=False)
+        return wrong.filter_labels("ground_truth", F("outcome") == "missed").sort_by(
             F("ground_truth.detections").length(), reverse=True
         )
     return told

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from datasets.tables import OWN
-from diagnostics.domain import OBJECT_ATTRIBUTES
+from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
+from diagnostics.label_free import SHOWN
 from reports.findings import Findings
 from reports.where import label
 from reports.workbench.documents import (
@@ -79,19 +80,27 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
     labelled = [domain.name for domain in findings.away if domain.labelled.any()]
     real = dataset.match(F("domain").is_in(labelled or away))
     confidences = F("predictions.detections").map(F("confidence"))
-    wrong = ~F("outcome").is_in(["hit", "ignored"]) if labelled else F("confidence") >= SHOWN_FLOOR
+    # The most confident ones, as everywhere in the report; a detector that shows nothing there is looked at further down.
+    floor = SHOWN if any(shown_errors(d, SHOWN) for d in findings.away) else SHOWN_FLOOR
+    wrong = F("confidence") >= floor
+    if labelled:
+        wrong &= ~F("outcome").is_in(["hit", "ignored"])
     made = {
         FALSE_POSITIVES: (
             real.filter_labels("predictions", wrong).sort_by(confidences.max(), reverse=True),
-            "Real-world detections that hit no object, most confident first"
+            f"Real-world detections of at least {floor} that hit no object, most confident first"
             if labelled
-            else "Everything detected in the real world, which has no labels, most confident first",
+            else f"Everything detected in the real world at {floor} and above, most confident first: it has no labels",
         )
     }
     if labelled:
         made["misses"] = (
-            real.filter_labels("ground_truth", F("outcome") == "missed").sort_by("misses", reverse=True),
-            "Real-world objects that no shown detection hits, pictures with most of them first",
+            real.filter_labels("ground_truth", F("outcome") == "missed")
+            .filter_labels(
+                "predictions", (F("confidence") >= SHOWN) & (F("outcome") != "hit"), only_matches=False
+            )
+            .sort_by("misses", reverse=True),
+            f"Real-world objects that no detection of at least {SHOWN} hits, pictures with most of them first",
         )
         for name, outcome, words in (
             (
@@ -130,6 +139,14 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
             "The report's gallery: its links open pictures here, with the box that each is about",
         )
     return made
+
+
+def shown_errors(domain: Domain, confidence: float) -> bool:
+    """Whether a domain shows any false positive at a confidence; without labels, any detection."""
+    if not domain.labelled.any():
+        return bool((domain.detections["confidence"] >= confidence).any())
+    found = domain.outcomes[domain.outcomes["confidence"] >= confidence]
+    return bool((found["outcome"] != "hit").any())
 
 
 def worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
