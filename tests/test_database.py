@@ -117,18 +117,20 @@ def hold(environment: dict[str, str], seconds: float = 60) -> subprocess.Popen:
 
 def test_three_that_start_at_once_all_get_their_database(place: dict[str, str], tmp_path: Path) -> None:
     started = time.monotonic()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", HOLD, "2"],
-            env=place | {"SHIFTSCOPE_RUNS": str(tmp_path / f"runs{i}")},
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[1],
-        )
-        for i in range(3)
-    ]
-    assert all("ready" in process.communicate(timeout=90)[0] for process in processes)
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    processes = []
+    for i in range(3):
+        # Into files: a pipe would stay open in the mongod that one of them starts, for as long as another uses it.
+        with (tmp_path / f"{i}.out").open("w") as out:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", HOLD, "2"],
+                    env=place | {"SHIFTSCOPE_RUNS": str(tmp_path / f"runs{i}")},
+                    stdout=out,
+                    cwd=Path(__file__).parents[1],
+                )
+            )
+    assert [process.wait(timeout=90) for process in processes] == [0, 0, 0]
+    assert all("ready" in (tmp_path / f"{i}.out").read_text() for i in range(3))
     assert time.monotonic() - started < 60
 
 

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -190,7 +191,7 @@ def start(fo: Any, odm: Any) -> None:
 
     folder = Path(fo.config.database_dir)
     for _ in range(STARTS):
-        with stderr_to(of_user(".log")):
+        with stderr_to(of_user(".log")), patience():
             service = service_module.DatabaseService()
         port = listening(service.child)
         if port is not None:
@@ -299,6 +300,17 @@ def one_line(error: BaseException) -> str:
     """What an error says, without pymongo's description of the whole topology."""
     text = str(error).strip().splitlines()
     return text[0].split(" (configured")[0].split(", Timeout:")[0][:200] if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """Let no connection wait for ever: joining a service that is just ending asks it for an answer without a limit (service/ipc.py)."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @contextlib.contextmanager
