@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,8 +57,7 @@ class Workbench:
 
 def dataset_name(report: Path) -> str:
     """Name of a report folder's dataset: prefixed, with a hash of the whole path because names repeat and FiftyOne's slugs collide."""
-    slug = re.sub(r"[^a-z0-9]+", "-", report.name.lower()).strip("-") or "report"
-    return f"{PREFIX}{slug}-{hashlib.sha256(os.fsencode(report)).hexdigest()[:6]}"
+    return f"{PREFIX}{slug(report.name) or 'report'}-{hashlib.sha256(os.fsencode(report)).hexdigest()[:6]}"
 
 
 def publish(

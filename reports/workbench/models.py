@@ -28,7 +28,7 @@ def field_of(model: str) -> str:
 
 
 def seen_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Domain:
-    """Some of a domain's pictures with the detections of another run. Boxes keep their index, by which the dataset knows them."""
+    """Some of a domain's pictures with the detections of another run. Boxes keep their index."""
     mine = domain.pictures["image"].isin(images).to_numpy()
     found = detections[domain.detections.columns].reset_index(drop=True)
     return replace(

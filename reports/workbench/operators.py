@@ -26,13 +26,17 @@ def chosen(ctx: Any) -> Any:
     return ctx.dataset.select(wanted) if wanted else ctx.view
 
 
-def told(outputs: Any, words: str) -> Any:
-    """The outcome as a paragraph."""
-    outputs.md(words)
-    return types.Property(outputs)
+class Saying(foo.Operator):  # type: ignore[misc]
+    """An operator whose result is a paragraph: {"words": markdown}."""
+
+    def resolve_output(self, ctx: Any) -> Any:
+        """Show it."""
+        outputs = types.Object()
+        outputs.md(ctx.results["words"])
+        return types.Property(outputs)
 
 
-class SendToLabelNext(foo.Operator):  # type: ignore[misc]
+class SendToLabelNext(Saying):
     """Tags pictures, so that they are read back by `shiftscope app --pull` and handed off."""
 
     @property
@@ -68,12 +72,8 @@ class SendToLabelNext(foo.Operator):  # type: ignore[misc]
             "words": f"{count(len(view), 'picture')} {'no longer ' if ctx.params.get('undo') else ''}tagged “{TAG}”; {count(len(ctx.dataset.match_tags(TAG)), 'picture')} in all. Read back with `shiftscope app --pull`."
         }
 
-    def resolve_output(self, ctx: Any) -> Any:
-        """What was done."""
-        return told(types.Object(), ctx.results["words"])
 
-
-class CompareRuns(foo.Operator):  # type: ignore[misc]
+class CompareRuns(Saying):
     """Brings another report's detections of the same pictures into this dataset, and shows where the two runs disagree."""
 
     @property
@@ -108,10 +108,6 @@ class CompareRuns(foo.Operator):  # type: ignore[misc]
         ctx.ops.set_view(name=view)
         return {"words": "\n\n".join(lines)}
 
-    def resolve_output(self, ctx: Any) -> Any:
-        """The comparison in words."""
-        return told(types.Object(), ctx.results["words"])
-
 
 def marked(ctx: Any) -> tuple[Any, str]:
     """The pictures tagged to be labelled next, or without any those chosen; and which of the two in words."""
@@ -121,7 +117,7 @@ def marked(ctx: Any) -> tuple[Any, str]:
     return chosen(ctx), "selected, or in the view"
 
 
-class HandOff(foo.Operator):  # type: ignore[misc]
+class HandOff(Saying):
     """Copies pictures and drafts of their labels into a folder that annotation tools read. Nothing leaves the machine."""
 
     @property
@@ -164,12 +160,8 @@ class HandOff(foo.Operator):  # type: ignore[misc]
             "words": f"{count(len(table), 'picture')} in `{folder}`. It is a YOLO dataset; `coco.json`, `cvat.xml` and `label-studio.json` are for annotation tools."
         }
 
-    def resolve_output(self, ctx: Any) -> Any:
-        """Where it is."""
-        return told(types.Object(), ctx.results["words"])
 
-
-class SendToAnnotation(foo.Operator):  # type: ignore[misc]
+class SendToAnnotation(Saying):
     """Sends pictures to an annotation server by FiftyOne's `annotate`. They leave the machine, so the host has to be typed."""
 
     @property
@@ -215,12 +207,8 @@ class SendToAnnotation(foo.Operator):  # type: ignore[misc]
             "words": f"{count(len(view), 'picture')} sent to {host}. When they are labelled, “Fetch annotations” brings the labels here, and `shiftscope app --pull` reads them back."
         }
 
-    def resolve_output(self, ctx: Any) -> Any:
-        """What was sent."""
-        return told(types.Object(), ctx.results["words"])
 
-
-class FetchAnnotations(foo.Operator):  # type: ignore[misc]
+class FetchAnnotations(Saying):
     """Brings labels back from an annotation server."""
 
     @property
@@ -246,10 +234,6 @@ class FetchAnnotations(foo.Operator):  # type: ignore[misc]
         return {
             "words": f"Labels of {ctx.params['key']} are here; `shiftscope app --pull` reads them back for the next report."
         }
-
-    def resolve_output(self, ctx: Any) -> Any:
-        """What came back."""
-        return told(types.Object(), ctx.results["words"])
 
 
 def hosts() -> dict[str, str]:
