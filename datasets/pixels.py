@@ -13,7 +13,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = npt.NDArray[np.uint8]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+# Pillow's name of the format, by suffix.
+_KINDS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG"),
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".avif": "AVIF",
+}
+SUFFIXES = frozenset(_KINDS)
+# Nothing else is tried, whatever the content: Pillow hands PostScript, for one, to an interpreter.
+FORMATS = tuple(sorted(set(_KINDS.values())))
+# How files that are no pictures begin, and what they are.
+_HEADS = (
+    (b"<!doctype", "it is a web page"),
+    (b"<html", "it is a web page"),
+    (b"<?xml", "it is XML"),
+    (b"<svg", "it is a drawing in SVG"),
+    (b"gif8", "it is a GIF"),
+    (b"%pdf", "it is a PDF"),
+    (b"%!ps", "it is PostScript"),
+    (b"pk\x03\x04", "it is a zip archive"),
+    (b"{", "it is JSON"),
+    (b"version https://git-lfs", "it is a Git LFS pointer: fetch the real files with 'git lfs pull'"),
+)
 MIN_SIDE = 10
 # 179 megapixels: Pillow's own decompression-bomb error threshold.
 MAX_PIXELS = 178_956_970
@@ -33,8 +57,8 @@ class UnreadablePicture(Exception):
     """A file that cannot be used as a picture; the message is the reason, short enough for a ledger."""
 
 
-def probe(path: Path) -> tuple[int, int]:
-    """Width and height in pixels of the upright picture, from the header alone.
+def probe(path: Path) -> tuple[int, int, str]:
+    """Width and height in pixels of the upright picture, from the header alone, and what is unusual about it, in words.
 
     Raises UnreadablePicture with the reason: empty file, not a picture, too small, too large, not a regular file.
     """
@@ -44,30 +68,48 @@ def probe(path: Path) -> tuple[int, int]:
             raise UnreadablePicture("not a regular file")
         if status.st_size == 0:
             raise UnreadablePicture("empty file")
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
             turned = picture.getexif().get(0x0112, 1) in _TRANSPOSED
+            remark = _remark(picture, path)
     except (UnidentifiedImageError, ImportError):
         # ImportError: ultralytics patches Pillow to ask for a HEIF plugin whenever a file is no picture.
         raise UnreadablePicture(f"not a picture ({looks_like(path)})") from None
-    except Image.DecompressionBombError:
-        raise UnreadablePicture("too large (over 179 megapixels)") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadablePicture("too large (over 179 megapixels); cut it into tiles") from None
+    except UnreadablePicture:
+        raise
+    except OSError as error:
+        raise UnreadablePicture(f"unreadable ({error.strerror or error})") from None
+    except Exception as error:  # whatever Pillow's many decoders raise on broken content
         raise UnreadablePicture(f"unreadable ({error})") from None
     if width * height > MAX_PIXELS:
-        raise UnreadablePicture("too large (over 179 megapixels)")
+        raise UnreadablePicture("too large (over 179 megapixels); cut it into tiles")
     if min(width, height) < MIN_SIDE:
         raise UnreadablePicture(f"too small ({width}x{height}, needs {MIN_SIDE} pixels a side)")
-    return (height, width) if turned else (width, height)
+    return (height, width, remark) if turned else (width, height, remark)
+
+
+def _remark(picture: Image.Image, path: Path) -> str:
+    """What a reader of the ledger should know about a picture that is used."""
+    words = []
+    kind = str(picture.format)
+    if _KINDS.get(path.suffix.lower(), kind) != kind:
+        words.append(f"content is {kind}, whatever its name says")
+    if picture.mode not in ("RGB", "L"):
+        words.append(f"mode {picture.mode}, converted to RGB")
+    if getattr(picture, "n_frames", 1) > 1 and kind != "MPO":
+        words.append(f"the first of {getattr(picture, 'n_frames', 1)} pages")
+    return "; ".join(words)
 
 
 def looks_like(path: Path) -> str:
     """A guess at what a file that is no picture is, for the reason in the ledger."""
     with path.open("rb") as handle:
         head = handle.read(64).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page"
-    return "unknown content"
+    if b"ftyphei" in head or b"ftypmif1" in head:
+        return "it is HEIC: convert it to JPEG"
+    return next((words for start, words in _HEADS if head.startswith(start)), "unknown content")
 
 
 def decode(path: Path) -> Pixels:
@@ -77,9 +119,11 @@ def decode(path: Path) -> Pixels:
     """
     try:
         raw = path.read_bytes()
-        with Image.open(path) as header:
+        with Image.open(path, formats=FORMATS) as header:
             kind, mode, turn = header.format, header.mode, header.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
+    except OSError as error:
+        raise UnreadablePicture(f"unreadable ({error.strerror or error})") from None
+    except Exception as error:  # as in `probe`
         raise UnreadablePicture(f"unreadable ({error})") from None
     whole = kind != "JPEG" or b"\xff\xd9" in raw[-64:]
     if whole and mode in ("RGB", "L"):
@@ -89,9 +133,13 @@ def decode(path: Path) -> Pixels:
             return np.ascontiguousarray(upright, dtype=np.uint8)
     # Unusual modes, and JPEGs without an end marker: Pillow reads them strictly and says when data is missing.
     try:
-        with Image.open(path) as picture:
-            colour = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        with Image.open(path, formats=FORMATS) as picture:
+            turned = ImageOps.exif_transpose(picture)
+            if turned.mode.startswith("I;16"):
+                # Pillow would cut everything above 255 off; the upper byte is the picture.
+                turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+            colour = np.asarray(turned.convert("RGB"))
+    except Exception as error:  # as in `probe`
         raise UnreadablePicture("cut short" if "truncated" in str(error) else f"broken ({error})") from None
     return np.ascontiguousarray(colour[..., ::-1])
 

@@ -3,42 +3,125 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from datasets import coco, groups, kaggle, video, yolo
+import pandas as pd
+
+from datasets import coco, groups, kaggle, video, voc, yolo
+from datasets.card import NAMES
+from datasets.containment import Bounds
 from datasets.errors import InputError
+from datasets.pairing import dataset_root, label_folders
 from datasets.pixels import SUFFIXES
-from datasets.tables import BURST_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, Source, concatenate, frame
+from datasets.tables import (
+    BOX_COLUMNS,
+    BURST_COLUMNS,
+    IMAGE_COLUMNS,
+    LEDGER_COLUMNS,
+    ROW_COLUMNS,
+    Source,
+    concatenate,
+    frame,
+)
 
-KINDS = "a data.yaml, a folder of pictures or videos, a video, a COCO json or kaggle:owner/dataset"
+KINDS = "a data.yaml, a folder of pictures or videos, a list of pictures (.txt), a video, a COCO json, a Pascal VOC folder or kaggle:owner/dataset"
+# A data.yaml lies at most this many folders down, which is where archives and exports put it.
+CARD_DEPTH = 3
+COCO_NAME = re.compile(r"(_annotations\.coco|(^|_)instances_.*|^annotations.*|^coco)\.json$", re.IGNORECASE)
 
 
 def open_source(
-    spec: str, *, cache: Path, classes: Sequence[str] = (), group_by: str | None = None
+    spec: str,
+    *,
+    cache: Path,
+    classes: Sequence[str] = (),
+    group_by: str | None = None,
+    allow: Sequence[Path] = (),
 ) -> Source:
-    """Open what spec names: a data.yaml (or a folder that holds one), a folder of pictures, a picture, a video, a COCO json.
+    """Open what spec names, a source of any of `KINDS`.
 
-    cache: where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`.
-    Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
+    cache: our own folder, where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`. allow: folders outside
+    the source that its lists, yaml and links may lead to. Several sources with commas between are one. Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
     """
+    parts = parts_of(spec)
+    if len(parts) > 1:
+        opened = [
+            open_source(part, cache=cache, classes=classes, group_by=group_by, allow=allow) for part in parts
+        ]
+        return merged(spec, opened)
     path = locate(spec)
-    source = dispatch(spec, path, cache, classes)
+    bounds = Bounds.of([*roots_of(path), *allow])
+    source = dispatch(spec, path, cache, classes, bounds)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         assigned, sentence = groups.assign(source.images["path"], group_by)
         source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
-    if source.kind == "folder":
+    if source.kind in {"folder", "voc"}:
         source = with_videos(spec, source, cache)
     if source.images.empty:
-        failed = source.ledger[source.ledger["bucket"] == "failed"]
+        unused = source.ledger[source.ledger["bucket"] != "used"]
+        failed = unused[unused["bucket"] == "failed"]
+        first = failed if len(failed) else unused
         why = (
-            f"; {len(failed)} files failed, first: {failed['path'].iloc[0]} ({failed['reason'].iloc[0]})"
-            if len(failed)
+            f"; {len(first)} files {first['bucket'].iloc[0]}, first: {first['path'].iloc[0]} ({first['reason'].iloc[0]})"
+            if len(first)
             else ""
         )
         raise InputError(f"{spec}: no usable picture found{why}; give {KINDS}")
     return source
+
+
+def roots_of(path: Path) -> list[Path]:
+    """Folders that a source's own names may lead to: its own, that around "annotations" for a json, and the folders of labels that belong to pictures in "images"."""
+    if path.suffix.lower() == ".json":
+        return [coco.coco_root(path)]
+    folder = path if path.is_dir() else path.parent
+    around = dataset_root(folder)
+    return [folder, *(label_folders(around) if around != folder else [])]
+
+
+def merged(spec: str, parts: Sequence[Source]) -> Source:
+    """Several sources as one. Pictures that would share an id carry their source's number before it. Raises InputError when their classes differ."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.classes and first.classes and part.classes != first.classes:
+            raise InputError(
+                f"{part.spec}: its classes {list(part.classes)} are not those of {first.spec}, {list(first.classes)}; they cannot be one domain"
+            )
+    # Frames of bursts are no pictures of the table, but their clips are.
+    names = pd.concat([part.images["image"] for part in parts])
+    tables: dict[str, list[pd.DataFrame]] = {"images": [], "boxes": [], "bursts": []}
+    identities: dict[Any, str] = {}
+    for number, part in enumerate(parts, start=1):
+        shared = part.images["image"].isin(names[names.duplicated()]).any()
+        mark = f"{number}/" if shared else ""
+        for kind, into in tables.items():
+            table = getattr(part, kind)
+            into.append(table.assign(image=(mark + table["image"]).astype("str")) if mark else table)
+        identities |= {key: mark + name for key, name in part.image_ids.items()}
+    ledger = pd.concat([part.ledger for part in parts], ignore_index=True)
+    # A file that one part uses and another passes over is used.
+    order = ledger["bucket"].map({"used": 0, "failed": 1, "skipped": 2})
+    ledger = ledger.loc[order.sort_values(kind="stable").index].drop_duplicates("path").sort_index()
+    kinds = {part.kind for part in parts}
+    return replace(
+        first,
+        spec=spec,
+        kind=kinds.pop() if len(kinds) == 1 else "several",
+        classes=next((part.classes for part in parts if part.classes), ()),
+        images=concatenate(tables["images"], IMAGE_COLUMNS),
+        boxes=concatenate(tables["boxes"], BOX_COLUMNS),
+        bursts=concatenate(tables["bursts"], BURST_COLUMNS),
+        ledger=ledger.reset_index(drop=True),
+        rows=concatenate([part.rows for part in parts], ROW_COLUMNS),
+        grouping="; ".join(dict.fromkeys(part.grouping for part in parts if part.grouping)),
+        image_ids=identities if sum(len(part.image_ids) for part in parts) == len(identities) else {},
+        category_ids=first.category_ids,
+    )
 
 
 def with_videos(spec: str, folder: Source, cache: Path) -> Source:
@@ -95,6 +178,13 @@ def renamed(part: Source, group: str) -> Source:
     return replace(part, images=images, bursts=bursts)
 
 
+def parts_of(spec: str) -> list[str]:
+    """The sources of a specification: several have commas between, unless a file has that very name."""
+    if "," not in spec or Path(spec).expanduser().exists():
+        return [spec]
+    return [part for part in spec.split(",") if part]
+
+
 def locate(spec: str) -> Path:
     """The file or folder that spec names, absolute. Raises InputError when there is none; quick but for a Kaggle handle
     seen for the first time, so that typing errors show at once.
@@ -107,22 +197,61 @@ def locate(spec: str) -> Path:
     return path.resolve()
 
 
-def dispatch(spec: str, path: Path, cache: Path, classes: Sequence[str]) -> Source:
+def dispatch(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """Choose the reader by what lies on disk."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        cards = [path / name for name in ("data.yaml", "data.yml", "dataset.yaml") if (path / name).is_file()]
-        return yolo.open_yaml(spec, cards[0]) if cards else yolo.open_folder(spec, path, classes)
+        return open_folder(spec, path, cache, classes, bounds)
     if suffix in {".yaml", ".yml"}:
-        return yolo.open_yaml(spec, path)
+        return yolo.open_yaml(spec, path, bounds, cache)
     if suffix in video.SUFFIXES:
         return video.open_video(spec, path, cache)
     if suffix == ".json":
-        return coco.open_coco(spec, path)
+        return coco.open_coco(spec, path, bounds)
+    if suffix == ".txt":
+        return yolo.open_list(spec, path, classes, bounds)
     if suffix in SUFFIXES:
-        collector = yolo.Collector(path.parent, classes)
-        collector.picture(path, "", None, expects_labels=False)
-        return collector.source(spec, "picture")
+        return yolo.open_picture(spec, path, classes, bounds)
+    if suffix in {".zip", ".tar", ".tgz", ".gz"}:
+        raise InputError(f"{spec}: is an archive; unpack it and give the folder")
     raise InputError(
         f"{spec}: {suffix or 'a file without suffix'} is not a known kind of source; give {KINDS}"
     )
+
+
+def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
+    """A folder by what it holds: a data.yaml, COCO files, VOC files, or pictures in any layout. Raises InputError for several datasets in one folder."""
+    files = sorted(below(path, CARD_DEPTH))
+    cards = [file for file in files if file.name in NAMES]
+    shallowest = min((len(card.parts) for card in cards), default=0)
+    cards = [card for card in cards if len(card.parts) == shallowest]
+    if len(cards) > 1 and cards[0].parent != cards[1].parent:
+        raise InputError(
+            f"{spec}: holds several datasets: {', '.join(str(card.relative_to(path)) for card in cards)}; name one, or several with commas between"
+        )
+    if cards:
+        return yolo.open_yaml(spec, min(cards, key=lambda card: NAMES.index(card.name)), bounds, cache)
+    jsons = [file for file in files if COCO_NAME.search(file.name)]
+    if jsons:
+        parts = [coco.open_coco(str(file), file, bounds) for file in jsons]
+        return parts[0] if len(parts) == 1 else merged(spec, parts)
+    pictures = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
+    described = Counter(file.suffix.lower() for file in files if file.stem in pictures)
+    if described[".xml"] > described[".txt"]:
+        return voc.open_voc(spec, path, classes, bounds)
+    return yolo.open_folder(spec, path, classes, bounds)
+
+
+def below(folder: Path, depth: int) -> Iterator[Path]:
+    """Files of a folder and of those in it, so many levels down; links to folders and hidden names are left out."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file():
+            yield Path(entry.path)
+        elif depth and entry.is_dir(follow_symlinks=False):
+            yield from below(Path(entry.path), depth - 1)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import cv2
 import numpy as np
 
 from datasets.errors import InputError
+from datasets.pixels import Pixels, difference_hash
 from datasets.tables import (
     BOX_COLUMNS,
     BURST_COLUMNS,
@@ -33,20 +37,28 @@ MAX_FRAMES = 150
 BURSTS, BURST_FRAMES = 6, 8
 # Where a video does not say how long it is, a burst every so often.
 BURST_SECONDS = 5.0
+# A sample is left out where this many of its fingerprint's 256 bits at most differ from the last one kept: re-encoding moves up to ten, a car that crosses under a
+# parked drone five to nineteen (measured), so that four says that nothing to speak of has happened. But no more than ten seconds go by unseen at the usual step.
+SAME_BITS, MAX_THINNED = 4, 19
+# Seconds to the next needed frame from which on jumping to a key frame before it beats decoding all between: key frames usually lie one to ten seconds apart.
+SEEK_AHEAD = 5.0
 MANIFEST = "frames.json"
 # JPEG at this quality moves a detector's confidence by less than a rescaled picture does.
 JPEG_QUALITY = 95
 
 
-def open_video(spec: str, path: Path, cache: Path) -> Source:
-    """A video as one unlabelled group of frames; frames are kept in cache, keyed by content and sampling.
+def open_video(spec: str, path: Path, cache: Path, say: Callable[[str], None] = lambda line: None) -> Source:
+    """A video as one unlabelled group of frames; frames are kept in cache, keyed by content and sampling. say: told what will be taken, before it is.
 
     Raises InputError when nothing can be decoded.
     """
-    folder = cache / f"{path.stem}-{fingerprint(path)}-{STEP_SECONDS}-{MAX_FRAMES}-{BURSTS}x{BURST_FRAMES}"
+    folder = (
+        cache
+        / f"{path.stem}-{fingerprint(path)}-{STEP_SECONDS}-{MAX_FRAMES}-{BURSTS}x{BURST_FRAMES}-{SAME_BITS}"
+    )
     manifest = folder / MANIFEST
     if not manifest.exists():
-        extract(path, folder)
+        extract(path, folder, say)
     listed = json.loads(manifest.read_text(encoding="utf-8"))
 
     def row(entry: dict[str, Any]) -> dict[str, object]:
@@ -63,7 +75,8 @@ def open_video(spec: str, path: Path, cache: Path) -> Source:
 
     images = [row(entry) for entry in listed["frames"]]
     bursts = [row(e) | {"burst": e["burst"], "frame": e["frame"]} for e in listed["bursts"]]
-    reason = f"{len(images)} of {listed['decoded']} frames, one every {listed['step']:.2f} s"
+    of = f" of {listed['decoded']}" if listed["decoded"] else ""
+    reason = f"{len(images)}{of} frames, one every {listed['step']:.2f} s"
     if listed["note"]:
         reason += f"; {listed['note']}"
     return Source(
@@ -90,14 +103,85 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def extract(path: Path, folder: Path) -> None:
-    """Decode once and write the sampled frames; the manifest comes last, so its presence means done."""
+@dataclass
+class Sampling:
+    """What is taken of a video while it is decoded. step: seconds between samples; apart: between runs of neighbouring frames."""
+
+    draft: Path
+    step: float
+    apart: float
+    frames: list[dict[str, object]] = field(default_factory=list)
+    bursts: list[dict[str, object]] = field(default_factory=list)
+    due: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    thinned: int = 0
+    print: int | None = None
+    waited: int = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether a run of neighbouring frames has begun and is not complete."""
+        return len(self.bursts) % BURST_FRAMES > 0
+
+    @property
+    def next_burst(self) -> float:
+        """When the next run begins, in seconds; never once there are enough. The first lies half a step in: videos begin with blends and shaking hands."""
+        burst = len(self.bursts) // BURST_FRAMES
+        return (burst + 0.5) * self.apart if burst < BURSTS else math.inf
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was planned is taken."""
+        return (
+            len(self.frames) + self.thinned >= MAX_FRAMES and not self.running and math.isinf(self.next_burst)
+        )
+
+    def wants(self, seconds: float) -> bool:
+        """Whether a frame at this time is needed at all; the others are decoded and let go."""
+        return self.running or seconds + 1e-6 >= min(self.due, self.next_burst)
+
+    def skip_to(self) -> float:
+        """Time of the next frame that is needed, in seconds."""
+        return 0.0 if self.running else min(self.due, self.next_burst)
+
+    def take(self, picture: av.VideoFrame, seconds: float) -> bool:
+        """Write a frame that is wanted; False when it has another size than those before."""
+        pixels = upright(picture)
+        if self.size not in ((0, 0), (pixels.shape[1], pixels.shape[0])):
+            return False
+        self.size = (pixels.shape[1], pixels.shape[0])
+        if self.running or seconds >= self.next_burst:
+            burst, place = divmod(len(self.bursts), BURST_FRAMES)
+            name = f"burst-{burst}-{place}.jpg"
+            write_frame(self.draft / name, pixels)
+            self.bursts.append({"file": name, "seconds": round(seconds, 3), "burst": burst, "frame": place})
+        if seconds + 1e-6 >= self.due and len(self.frames) + self.thinned < MAX_FRAMES:
+            self.sample(pixels, seconds)
+        return True
+
+    def sample(self, pixels: Pixels, seconds: float) -> None:
+        """Write a sample, unless it shows what the one before shows."""
+        while self.due <= seconds + 1e-6:
+            self.due += self.step
+        if len(self.frames) + self.thinned + 1 == MAX_FRAMES:
+            self.due = math.inf
+        mark = int.from_bytes(difference_hash(pixels), "big")
+        same = self.print is not None and (mark ^ self.print).bit_count() <= SAME_BITS
+        if same and self.waited < MAX_THINNED:
+            self.thinned += 1
+            self.waited += 1
+            return
+        self.print, self.waited = mark, 0
+        name = f"{len(self.frames):05d}.jpg"
+        write_frame(self.draft / name, pixels)
+        self.frames.append({"file": name, "seconds": round(seconds, 3)})
+
+
+def extract(path: Path, folder: Path, say: Callable[[str], None]) -> None:
+    """Decode once and write the sampled frames; the manifest comes last, so its presence means done. One decoded frame is held at a time."""
     draft = folder.with_name(folder.name + ".partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    frames: list[dict[str, object]] = []
-    bursts: list[dict[str, object]] = []
-    size, decoded, due, note = (0, 0), 0, 0.0, ""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -111,61 +195,95 @@ def extract(path: Path, folder: Path) -> None:
                 if stream.duration and stream.time_base
                 else float(container.duration or 0) / 1e6
             )
-            step = max(STEP_SECONDS, length / MAX_FRAMES)
-            apart = length / BURSTS if length else BURST_SECONDS
-            start: float | None = None
-            try:
-                for picture in container.decode(stream):
-                    decoded += 1
-                    if picture.time is None:
-                        continue
-                    start = picture.time if start is None else start
-                    seconds = float(picture.time - start)
-                    burst, place = divmod(len(bursts), BURST_FRAMES)
-                    # The first burst lies half a step in: videos begin with blends and shaking hands.
-                    running = burst < BURSTS and (place > 0 or seconds >= (burst + 0.5) * apart)
-                    if seconds + 1e-6 < due and not running:
-                        continue
-                    pixels = upright(picture)
-                    if size not in ((0, 0), (pixels.shape[1], pixels.shape[0])):
-                        note = f"frames from {seconds:.1f} s on have another size and were left out"
-                        break
-                    size = (pixels.shape[1], pixels.shape[0])
-                    if running:
-                        name = f"burst-{burst}-{place}.jpg"
-                        write_frame(draft / name, pixels)
-                        entry = {"file": name, "seconds": round(seconds, 3), "burst": burst, "frame": place}
-                        bursts.append(entry)
-                    if seconds + 1e-6 < due:
-                        continue
-                    name = f"{len(frames):05d}.jpg"
-                    write_frame(draft / name, pixels)
-                    frames.append({"file": name, "seconds": round(seconds, 3)})
-                    while due <= seconds + 1e-6:
-                        due += step
-                    if len(frames) == MAX_FRAMES and decoded < (stream.frames or decoded + 1):
-                        note = f"stopped after {MAX_FRAMES} frames, at {seconds:.0f} s"
-                        break
-            except av.error.FFmpegError as error:
-                note = f"decoding stopped after {decoded} frames ({error.strerror})"
+            taken = Sampling(
+                draft, max(STEP_SECONDS, length / MAX_FRAMES), length / BURSTS if length else BURST_SECONDS
+            )
+            say(plan(path, stream, length, taken.step))
+            decoded, notes = sample(container, stream, length, taken)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             f"{path}: cannot be opened as a video ({error}); re-encode it, for example with ffmpeg"
         ) from None
-    if not frames:
+    if not taken.frames:
         raise InputError(f"{path}: no frame could be decoded; re-encode it, for example with ffmpeg")
+    if taken.thinned:
+        notes.insert(0, f"{taken.thinned} more show what the one before shows and were left out")
     listed = {
-        "width": size[0],
-        "height": size[1],
-        "step": step,
+        "width": taken.size[0],
+        "height": taken.size[1],
+        "step": taken.step,
         "decoded": decoded,
-        "note": note,
-        "frames": frames,
-        "bursts": bursts,
+        "note": "; ".join(notes),
+        "frames": taken.frames,
+        "bursts": taken.bursts,
     }
     (draft / MANIFEST).write_text(json.dumps(listed), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
+
+
+def plan(path: Path, stream: av.VideoStream, length: float, step: float) -> str:
+    """What will be taken of a video, said before it is decoded."""
+    size = f"{stream.width}x{stream.height}"
+    if not length:
+        return f"  {path.name}: {size}, length unknown; a frame every {step:.2f} s, {MAX_FRAMES} at most, and {BURSTS} runs of {BURST_FRAMES} neighbours"
+    return f"  {path.name}: {size}, {length:.0f} s; about {min(MAX_FRAMES, int(length / step) + 1)} frames, one every {step:.2f} s, and {BURSTS} runs of {BURST_FRAMES} neighbours"
+
+
+def sample(
+    container: av.container.InputContainer, stream: av.VideoStream, length: float, taken: Sampling
+) -> tuple[int | None, list[str]]:
+    """Decode what is needed of a video; long gaps are jumped over. Returns how many frames were decoded, None where some were jumped over, and what there is to say."""
+    start: float | None = None
+    decoded, last, target, jumping = 0, 0.0, 0.0, length > SEEK_AHEAD
+    jumped = landing = False
+    again = True
+    try:
+        while again:
+            again = False
+            for picture in container.decode(stream):
+                if picture.time is None:
+                    decoded += 1
+                    continue
+                start = float(picture.time) if start is None else start
+                seconds = float(picture.time) - start
+                if landing and seconds <= last + 1e-6:
+                    # The jump led back: key frames lie farther apart than samples, so that nothing is to be gained by more.
+                    jumping = False
+                landing = False
+                if jumped and seconds <= last + 1e-6:
+                    continue
+                decoded += 1
+                last = max(last, seconds)
+                if taken.wants(seconds) and not taken.take(picture, seconds):
+                    return decoded, [f"frames from {seconds:.1f} s on have another size and were left out"]
+                if taken.complete:
+                    return (None if jumped else decoded), _short(
+                        stream, length, last, decoded, jumped, complete=True
+                    )
+                wanted = min(taken.skip_to(), length)
+                if jumping and wanted != target and wanted - seconds > SEEK_AHEAD and stream.time_base:
+                    target = wanted
+                    container.seek(int((start + target) / stream.time_base), stream=stream)
+                    again = jumped = landing = True
+                    break
+    except av.error.FFmpegError as error:
+        return (None if jumped else decoded), [f"decoding stopped at {last:.1f} s ({error.strerror})"]
+    return (None if jumped else decoded), _short(stream, length, last, decoded, jumped, complete=False)
+
+
+def _short(
+    stream: av.VideoStream, length: float, last: float, decoded: int, jumped: bool, *, complete: bool
+) -> list[str]:
+    """Whether a video ended before its header says, or was left before its end, in words."""
+    if complete:
+        return [] if length else [f"stopped after {MAX_FRAMES} frames, at {last:.0f} s"]
+    # A frame or two may be missing at the end of any video.
+    if not jumped and stream.frames and decoded < 0.98 * stream.frames - 1:
+        return [f"only {decoded} of {stream.frames} declared frames could be decoded"]
+    if length and last < 0.95 * length - 2:
+        return [f"ends at {last:.0f} s of {length:.0f} declared"]
+    return []
 
 
 def write_frame(path: Path, pixels: np.ndarray) -> None:

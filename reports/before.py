@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from datasets.classes import check_classes
 from diagnostics.comparison import Comparison, compare
 from diagnostics.domain import Domain, detections_of
 from diagnostics.leakage import copied
 from diagnostics.wording import count, fraction, points
 from reports.looks import predict_folder
 from reports.progress import Reporter
-from train.passes import check_classes
 from train.predictions import Settings, Store
 from train.run import Run, open_run, open_weights
 

@@ -15,7 +15,7 @@ import typer
 
 from datasets.errors import EnvironmentProblem, InputError
 from reports.progress import Reporter
-from train.environment import runs_folder
+from train.environment import runs_folder, trust_checkpoints
 
 if TYPE_CHECKING:
     from reports.pipeline import Request
@@ -62,6 +62,24 @@ CorrectionsOption = Annotated[
     bool,
     typer.Option("--no-corrections", help="Leave out labels and tags read back by 'shiftscope app --pull'."),
 ]
+ClassMapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-map",
+        help="THEIRS=OURS: a source's class name and the model's; THEIRS= leaves a class out. Repeatable.",
+    ),
+]
+AllowRootOption = Annotated[
+    list[Path] | None,
+    typer.Option("--allow-root", help="A folder outside of a source that it may lead to. Repeatable."),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-checkpoint",
+        help="Load a checkpoint of your own that the restricted loader refuses: runs code in it.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -77,11 +95,29 @@ def named(text: str) -> tuple[str | None, str]:
 
 
 def several(texts: Sequence[str] | None) -> tuple[tuple[str | None, str], ...]:
-    """Repeated and comma-separated sources in order."""
+    """Repeated and comma-separated sources in order; those of one NAME are one domain."""
     parts: list[str] = []
     for text in texts or ():
         parts += [text] if Path(named(text)[1]).exists() else [part for part in text.split(",") if part]
-    return tuple(named(part) for part in parts)
+    found: list[tuple[str | None, str]] = []
+    for name, source in map(named, parts):
+        same = next((i for i, (other, _) in enumerate(found) if name is not None and other == name), None)
+        if same is None:
+            found.append((name, source))
+        else:
+            found[same] = (name, f"{found[same][1]},{source}")
+    return tuple(found)
+
+
+def pairs_of(texts: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """THEIRS=OURS pairs of class names."""
+    pairs = []
+    for text in texts or ():
+        theirs, mark, ours = text.partition("=")
+        if not mark or not theirs:
+            raise InputError(f"--class-map {text!r}: expected THEIRS=OURS, or THEIRS= to leave a class out")
+        pairs.append((theirs, ours))
+    return tuple(pairs)
 
 
 def predictions_of(texts: Sequence[str] | None) -> tuple[tuple[str, Path], ...]:
@@ -145,6 +181,9 @@ def report(
         ),
     ] = None,
     no_corrections: CorrectionsOption = False,
+    class_map: ClassMapOption = None,
+    allow_root: AllowRootOption = None,
+    trust_checkpoint: TrustOption = False,
     imgsz: ImgszOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
@@ -182,6 +221,9 @@ def report(
                 label_free=label_free,
                 before=before,
                 corrections=not no_corrections,
+                class_map=pairs_of(class_map),
+                allow=tuple(allow_root or ()),
+                trust=trust_checkpoint,
                 seed=seed,
             )
         else:
@@ -227,18 +269,28 @@ def train(
     device: DeviceOption = None,
     name: Annotated[str, typer.Option(help="Name of the run; a taken name gets a number.")] = "train",
     resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run folder.")] = None,
+    names: Annotated[
+        str | None, typer.Option(help="Class names with commas between, for sources that name none.")
+    ] = None,
+    allow_root: AllowRootOption = None,
+    trust_checkpoint: TrustOption = False,
     seed: SeedOption = 0,
 ) -> None:
     """Train a detector into a new run folder, which is printed on stdout."""
     reporter = Reporter()
+    if trust_checkpoint:
+        trust_checkpoints()
     with data_on_stdout_only():
+        from datasets.card import parse_yaml
         from datasets.source import open_source
-        from datasets.yolo import parse_yaml
         from train.run import new_run_folder, trained_at
         from train.training import ARCHITECTURE, Recipe, is_finished
         from train.training import train as fit
 
-        source = open_source(data, cache=runs_folder() / "frames")
+        given = tuple(name.strip() for name in (names or "").split(",") if name.strip())
+        source = open_source(data, cache=runs_folder() / "frames", classes=given, allow=allow_root or ())
+        if not source.classes:
+            raise InputError(f"{data}: names no classes; give --names pothole,crack or a data.yaml")
         folder = resume.absolute() if resume else new_run_folder(runs_folder() / "train", name)
         if resume and (is_finished(folder) or not (folder / "weights" / "last.pt").is_file()):
             raise InputError(
@@ -280,6 +332,9 @@ def next_(
     budget: Annotated[int, typer.Option(min=1, help="Pictures to pick.")] = 50,
     group_by: GroupByOption = None,
     no_corrections: CorrectionsOption = False,
+    class_map: ClassMapOption = None,
+    allow_root: AllowRootOption = None,
+    trust_checkpoint: TrustOption = False,
     imgsz: ImgszOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
@@ -304,6 +359,9 @@ def next_(
                 device=device,
                 batch=batch,
                 corrections=not no_corrections,
+                class_map=pairs_of(class_map),
+                allow=tuple(allow_root or ()),
+                trust=trust_checkpoint,
                 seed=seed,
             )
         else:

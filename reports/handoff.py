@@ -17,6 +17,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from datasets.containment import vouch
+from datasets.pairing import dataset_root
 from diagnostics.domain import Domain
 from reports.atomic import write_text
 
@@ -39,11 +41,12 @@ def write_handoff(
     classes: Sequence[str],
     confidence: float,
     old: pd.DataFrame | None,
+    cache: Path,
 ) -> Path:
     """Write chosen pictures (rank, domain, group, image, path) into a new folder, and return its data.yaml.
 
     Pictures without labels get the detections at or above confidence as a draft. old: images table of the YOLO dataset that training goes on from, None where it is
-    not known. Raises FileExistsError where the folder is there: somebody may have mended labels in it.
+    not known. cache: as `datasets.source.open_source` takes it; remembers there that this data.yaml may name the old pictures. Raises FileExistsError where the folder is there: somebody may have mended labels in it.
     """
     if folder.exists():
         raise FileExistsError(folder)
@@ -59,6 +62,8 @@ def write_handoff(
     write_text(draft / "cvat.xml", as_cvat(pictures, classes))
     write_text(draft / "data.yaml", yaml.safe_dump(card(draft, folder, classes, old), sort_keys=False))
     draft.rename(folder)
+    if old is not None:
+        vouch(folder / "data.yaml", sorted({dataset_root(Path(p).parent) for p in old["path"]}), cache)
     return folder / "data.yaml"
 
 

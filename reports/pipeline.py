@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from datasets.attributes import join, read_attributes
+from datasets.classes import with_classes
 from datasets.coco import read_results
 from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
-from datasets.source import locate, open_source
+from datasets.source import locate, open_source, parts_of
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
@@ -26,9 +27,9 @@ from reports.before import Change, changes, open_before
 from reports.findings import Experiments, Findings, find, focus_of
 from reports.looks import Eyes, evenly, footage_squeezed, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
-from train.environment import corrections_path, runs_folder
+from train.environment import corrections_path, runs_folder, trust_checkpoints
 from train.history import read_history
-from train.passes import check_classes, describe
+from train.passes import describe
 from train.predictions import Predictions, Settings, Store
 from train.run import Run, open_run, open_weights, parent_of
 
@@ -47,7 +48,8 @@ class Request:
 
     slices: attributes of pictures, each a CSV or fiftyone:DATASET. label_free: show the detector changed in-domain pictures, to read AP50 without labels; None
     where a domain has none. before: an earlier run to compare with, None for the one this run went on from, if its lineage names it. conf: the confidence
-    threshold in use, None for the one that is best in-domain. corrections: use labels and tags read back from the App.
+    threshold in use, None for the one that is best in-domain. corrections: use labels and tags read back from the App. class_map: (a source's class, the model's).
+    allow: folders outside of sources that they may lead to. trust: load checkpoints that the restricted loader refuses.
     """
 
     run: Path | None = None
@@ -65,6 +67,9 @@ class Request:
     label_free: bool | None = None
     before: Path | None = None
     corrections: bool = True
+    class_map: tuple[tuple[str, str], ...] = ()
+    allow: tuple[Path, ...] = ()
+    trust: bool = False
     seed: int = 0
 
     def as_record(self) -> dict[str, Any]:
@@ -78,19 +83,25 @@ class Request:
         record["real_world"] = [[name, whole(source)] for name, source in self.real_world]
         record["predictions"] = [[name, whole(file)] for name, file in self.predictions]
         record["slices"] = [whole(spec) for spec in self.slices]
+        record["class_map"] = [list(pair) for pair in self.class_map]
+        record["allow"] = [whole(root) for root in self.allow]
         return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Request:
         """What `as_record` gave. Raises InputError when it is none."""
         try:
-            values = {key.name: record[key.name] for key in fields(cls)}
+            # What reports of earlier versions do not mention was not there to be asked for.
+            later: dict[str, Any] = {"class_map": (), "allow": (), "trust": False}
+            values: dict[str, Any] = {key.name: (later | dict(record))[key.name] for key in fields(cls)}
             for name in ("run", "weights", "history", "before"):
                 values[name] = None if values[name] is None else Path(values[name])
             values["in_domain"] = None if values["in_domain"] is None else tuple(values["in_domain"])
             values["real_world"] = tuple((name, source) for name, source in values["real_world"])
             values["predictions"] = tuple((name, Path(file)) for name, file in values["predictions"])
             values["slices"] = tuple(values["slices"])
+            values["class_map"] = tuple((theirs, ours) for theirs, ours in values["class_map"])
+            values["allow"] = tuple(map(Path, values["allow"]))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -99,11 +110,11 @@ class Request:
 
 
 def whole(path: Path | str | None) -> str | None:
-    """A path that exists as an absolute one; anything else (a Kaggle handle, a FiftyOne dataset) as it is."""
+    """A path that exists as an absolute one, also within a list with commas; anything else (a Kaggle handle, a FiftyOne dataset) as it is."""
     if path is None:
         return None
-    found = Path(path).expanduser()
-    return str(found.absolute()) if found.exists() else str(path)
+    found = [Path(part).expanduser() for part in parts_of(str(path))]
+    return ",".join(str(part.absolute()) if part.exists() else str(part) for part in found)
 
 
 @dataclass(frozen=True)
@@ -149,8 +160,11 @@ def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -
     """The in-domain source as "training" and held-out pictures, then the real-world sources. Raises InputError."""
     cache = runs_folder() / "frames"
     name, spec = in_domain_of(request, run)
-    source = open_source(spec, cache=cache, classes=classes, group_by=request.group_by)
-    check_classes(classes, source.classes, spec)
+    mapping = dict(request.class_map)
+    given: dict[str, Any] = {"cache": cache, "group_by": request.group_by, "allow": request.allow}
+    source = open_source(spec, classes=classes, **given)
+    spoken = set(source.classes)
+    source = with_classes(source, classes, mapping)
     # Without a model, the in-domain source says what the classes are and in which order.
     classes = classes or source.classes
     taken = {"training"}
@@ -167,10 +181,16 @@ def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -
     if training.any():
         opened.append(Opened("training", "training", source.keep(training)))
     opened.append(Opened(home_name, "in_domain", source.keep(held_out)))
-    for given, real in request.real_world:
-        away = open_source(real, cache=cache, classes=classes, group_by=request.group_by)
-        check_classes(classes, away.classes, real)
-        opened.append(Opened(unique(given or name_of(real), taken), "real_world", away))
+    for name, real in request.real_world:
+        away = open_source(real, classes=classes, **given)
+        spoken |= set(away.classes)
+        away = with_classes(away, classes, mapping)
+        opened.append(Opened(unique(name or name_of(real), taken), "real_world", away))
+    unheard = sorted(set(mapping) - spoken)
+    if unheard:
+        raise InputError(
+            f"--class-map {unheard[0]}=...: no source has this class; they have {', '.join(sorted(spoken)) or 'none'}"
+        )
     return opened
 
 
@@ -317,6 +337,8 @@ def check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_n
 
 def load_detector(weights: Path, request: Request) -> Detector:
     """The checkpoint, ready to look. Its libraries take seconds to import, so nothing imports them before there is need."""
+    if request.trust:
+        trust_checkpoints()
     from train.forward import Detector
 
     return Detector(weights, device=request.device, batch=request.batch)
@@ -330,7 +352,8 @@ def look_at_everything(request: Request, reporter: Reporter, *, objects: bool = 
             "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
         )
     for _, spec in (in_domain_of(request, run), *request.real_world):
-        locate(spec)
+        for part in parts_of(spec):
+            locate(part)
     if request.before is not None:
         open_before(request.before)
     with reporter.stage("open", "Opening weights and sources"):

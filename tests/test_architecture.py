@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "reports": set(FLOW),
 }
 DOORS = {
-    "ultralytics": {"train/forward.py", "train/training.py"},
+    "ultralytics": {"train/forward.py"},
     # A room of its own: the dataset, the panels and operators that run in the App, and the way back.
     "fiftyone": {"reports/workbench/"},
     "kagglehub": {"datasets/kaggle.py"},

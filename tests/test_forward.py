@@ -11,13 +11,14 @@ import pytest
 import torch
 from ultralytics import YOLO
 
+from datasets.classes import check_classes
 from datasets.errors import InputError
 from datasets.pixels import decode, descriptor
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
 from train.changes import Photometric
 from train.forward import Detector
-from train.passes import check_classes, describe
+from train.passes import describe
 from train.predictions import Settings, Store
 from train.run import file_sha256, open_run, open_weights
 from train.training import ARCHITECTURE

@@ -48,7 +48,9 @@ def chosen(domain: Domain, count: int) -> pd.DataFrame:
 
 @pytest.fixture
 def folder(domain: Domain, tmp_path: Path) -> Path:
-    return write_handoff(tmp_path / "hand-off", chosen(domain, 5), [domain], CLASSES, 0.25, None).parent
+    return write_handoff(
+        tmp_path / "hand-off", chosen(domain, 5), [domain], CLASSES, 0.25, None, tmp_path / "cache"
+    ).parent
 
 
 def drafts(domain: Domain, count: int) -> pd.DataFrame:
@@ -124,13 +126,19 @@ def test_training_goes_on_with_the_old_pictures(domain: Domain, tmp_path: Path) 
         yaml.safe_dump({"train": "images/train", "val": "images/val", "names": list(CLASSES)})
     )
     images = open_source(str(old / "data.yaml"), cache=tmp_path / "cache").images
-    card = write_handoff(tmp_path / "hand-off", chosen(domain, 2), [domain], CLASSES, 0.25, images)
+    card = write_handoff(
+        tmp_path / "hand-off", chosen(domain, 2), [domain], CLASSES, 0.25, images, tmp_path / "cache"
+    )
     source = open_source(str(card), cache=tmp_path / "cache")
     assert source.images["split"].value_counts().to_dict() == {"train": 3, "val": 1}
+    # Somebody else's hand-off may not name pictures around it: this machine has not written it.
+    stranger = open_source(str(card), cache=tmp_path / "another")
+    assert stranger.images["split"].value_counts().to_dict() == {"train": 2}
+    assert stranger.ledger["reason"].str.startswith("leads out of the source").sum() == 2
 
 
 def test_frames_of_a_clip_stay_a_clip(folder: Path, domain: Domain, tmp_path: Path) -> None:
-    source = open_source(str(folder / "data.yaml"), cache=tmp_path / "cache")
+    source = open_source(str(folder / "data.yaml"), cache=folder.parent / "cache")
     assert source.images["group"].nunique() == chosen(domain, 5)["group"].nunique()
 
 
@@ -138,7 +146,7 @@ def test_a_hand_off_in_which_labels_may_have_been_mended_is_never_written_over(
     domain: Domain, folder: Path
 ) -> None:
     with pytest.raises(FileExistsError):
-        write_handoff(folder, chosen(domain, 2), [domain], CLASSES, 0.25, None)
+        write_handoff(folder, chosen(domain, 2), [domain], CLASSES, 0.25, None, folder.parent / "cache")
 
 
 def test_crowds_are_no_objects_to_teach(domain: Domain, tmp_path: Path) -> None:
@@ -146,7 +154,9 @@ def test_crowds_are_no_objects_to_teach(domain: Domain, tmp_path: Path) -> None:
     labelled.pictures["path"] = domain.pictures["path"]
     labelled.pictures[["width", "height"]] = 640, 480
     labelled.boxes["crowd"] = True
-    card = write_handoff(tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None)
+    card = write_handoff(
+        tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None, tmp_path / "cache"
+    )
     assert open_source(str(card), cache=tmp_path / "cache").boxes.empty
 
 
@@ -154,7 +164,9 @@ def test_labels_that_people_made_are_kept(tmp_path: Path, domain: Domain) -> Non
     labelled = make_domain("away", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES)
     labelled.pictures["path"] = domain.pictures["path"]
     labelled.pictures[["width", "height"]] = 640, 480
-    card = write_handoff(tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None)
+    card = write_handoff(
+        tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None, tmp_path / "cache"
+    )
     source = open_source(str(card), cache=tmp_path / "cache")
     expected = labelled.boxes[labelled.boxes["image"].isin(labelled.pictures["image"].head(3))]
     assert np.sort(source.boxes["y2"]) == pytest.approx(np.sort(expected["y2"]), abs=0.01)

@@ -280,7 +280,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "p.png", exif=exif)
-    assert probe(tmp_path / "p.png") == (60, 40)
+    assert probe(tmp_path / "p.png") == (60, 40, "")
     np.testing.assert_array_equal(decode(tmp_path / "p.png")[..., ::-1], upright)
 
 
@@ -320,13 +320,14 @@ def test_a_broken_video_says_so(tmp_path: Path) -> None:
 
 
 def film(path: Path, frames: int = 31, *, step: int = 8) -> Path:
-    """A video at ten frames a second, each a little brighter than the one before."""
+    """A video at ten frames a second of stripes that wander, each a little brighter than the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 2_000_000
         for i in range(frames):
-            shade = np.full((48, 64, 3), i * step, np.uint8)
+            stripes = 12 * np.sin((np.arange(64) + 5 * i) / 3)
+            shade = np.clip(i * step + np.tile(stripes[None, :, None], (48, 1, 3)), 0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
         container.mux(stream.encode())
     return path
@@ -425,7 +426,7 @@ def test_group_by(tmp_path: Path) -> None:
     [
         ("nowhere", "no such file or folder"),
         ("empty", "no usable picture"),
-        ("notes.txt", "not a known kind"),
+        ("notes.txt", "not on disk"),
     ],
 )
 def test_what_is_no_source(tmp_path: Path, spec: str, message: str) -> None:

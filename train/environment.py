@@ -21,6 +21,12 @@ def corrections_path() -> Path:
     return runs_folder() / "corrections.json"
 
 
+def trust_checkpoints() -> None:
+    """Load checkpoints as plain pickles, with whatever code is in them. To be called before ultralytics is imported."""
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "0"
+    os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD", None)
+
+
 def harden() -> None:
     """Set safe defaults; what the user has set already is left alone."""
     defaults = {

@@ -5,6 +5,7 @@ The only file that imports ultralytics for prediction.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 from ultralytics import YOLO  # type: ignore[attr-defined]
+from ultralytics.utils import SAFE_LOAD
 
-from datasets.errors import InputError
+from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import Pixels
 from train.changes import Change
 from train.passes import Seen, available_cores, collect
@@ -24,17 +26,39 @@ from train.predictions import Floats, Predictions, Settings, Store
 GPU_BATCH = 8
 
 
+# What the restricted loader says of a checkpoint that holds more than known layers and weights.
+_REFUSED = ("outside the supported", "weights_only", "Unsupported", "not an allowed")
+
+
+def load_checkpoint(weights: Path, instead: str) -> Any:
+    """A `YOLO` of a checkpoint or an architecture yaml. instead: what to give, for the message.
+
+    Checkpoints are pickles, which can run code: unless `train.environment.trust_checkpoints` was called, ultralytics rebuilds known layers only. Raises InputError when the file
+    cannot be used, EnvironmentProblem when somebody imported ultralytics before us, unrestricted.
+    """
+    if os.environ.get("ULTRALYTICS_SAFE_LOAD") == "1" and not SAFE_LOAD:
+        raise EnvironmentProblem(
+            "ultralytics was imported before shiftscope, and would load checkpoints unrestricted; import shiftscope's 'train' first, or set ULTRALYTICS_SAFE_LOAD=1"
+        )
+    try:
+        model = YOLO(str(weights))
+        _ = model.names
+    except Exception as error:  # ultralytics raises whatever its many loaders raise
+        reason = _first_line(error)
+        if any(words in str(error) for words in _REFUSED):
+            raise InputError(
+                f"{weights}: holds more than known layers and weights, and could run code; if you made it yourself, load it with --trust-checkpoint ({reason})"
+            ) from None
+        raise InputError(f"{weights}: not a usable checkpoint ({reason}); {instead}") from None
+    return model
+
+
 class Detector:
     """A loaded checkpoint. Raises InputError when the file is no detection checkpoint."""
 
     def __init__(self, weights: Path, *, device: str | None = None, batch: int | None = None) -> None:
-        try:
-            self.model: Any = YOLO(str(weights))
-            names = self.model.names
-        except Exception as error:  # ultralytics raises whatever its many loaders raise
-            raise InputError(
-                f"{weights}: not a usable checkpoint ({_first_line(error)}); give the best.pt of a training run"
-            ) from None
+        self.model: Any = load_checkpoint(weights, "give the best.pt of a training run")
+        names = self.model.names
         if self.model.task != "detect":
             raise InputError(
                 f"{weights}: is a '{self.model.task}' model; only detection models can be diagnosed"

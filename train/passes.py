@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.errors import InputError
 from datasets.pixels import Pixels, UnreadablePicture, decode, descriptor, difference_hash, statistics
 from train.predictions import Floats, Pass, Predictions, Store
 
@@ -112,13 +111,3 @@ def available_cores() -> int:
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def check_classes(detector_classes: Sequence[str], source_classes: Sequence[str], spec: str) -> None:
-    """Raise InputError with both lists when a source's class names are not the model's, in the model's order."""
-    if detector_classes and source_classes and tuple(source_classes) != tuple(detector_classes):
-        ours = ", ".join(f"{i}: {name}" for i, name in enumerate(detector_classes))
-        theirs = ", ".join(f"{i}: {name}" for i, name in enumerate(source_classes))
-        raise InputError(
-            f"{spec}: class names do not match the model; model has {{{ours}}}, source has {{{theirs}}}; rename or reorder 'names' in the data.yaml"
-        )

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from datasets.card import parse_yaml
 from datasets.errors import InputError
-from datasets.yolo import parse_yaml
 from train.history import read_history
 
 # What our own training writes beside Ultralytics' files: where a run came from.
@@ -40,10 +40,14 @@ class Run:
         return len(self.history)
 
     def data_path(self) -> Path:
-        """The run's data.yaml, looked for as given, below the current folder and below the run.
+        """The data that the run was trained on: for our own runs the source itself, else the run's data.yaml, looked for as given, below the current folder and below the run.
 
         Raises InputError listing the places tried.
         """
+        source = self.lineage.get("source")
+        if isinstance(source, str) and Path(source).is_absolute() and Path(source).exists():
+            # The staged copy that ultralytics was given has the same pictures under other names.
+            return Path(source)
         if not self.data:
             raise InputError(
                 f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); say --in-domain SOURCE"

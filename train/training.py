@@ -1,4 +1,4 @@
-"""Training with Ultralytics: absolute paths, a new run folder each time, a fixed seed, resumable. The only file that imports it to train."""
+"""Training with Ultralytics: absolute paths, a new run folder each time, a fixed seed, resumable. The only file that calls it to train."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics import YOLO  # type: ignore[attr-defined]
 
 from datasets.errors import InputError
 from datasets.tables import Source
+from train.forward import load_checkpoint
 from train.history import read_history
 from train.passes import available_cores
 from train.run import LINEAGE, file_sha256
@@ -108,7 +108,7 @@ def train(
         )
     (folder / "weights" / CHECKPOINT).unlink(missing_ok=True)
     lineage = {
-        "source": source.spec,
+        "source": str(Path(source.spec).absolute()) if Path(source.spec).exists() else source.spec,
         "model": recipe.model.name,
         # A checkpoint is the run before: reports compare with it.
         "parent": str(recipe.model.absolute()) if recipe.model.suffix == ".pt" else None,
@@ -142,12 +142,7 @@ def run_ultralytics(
     on_epoch: Callable[[str], None],
 ) -> None:
     """One call of `YOLO.train`, with our callbacks."""
-    try:
-        model = YOLO(str(start))
-    except Exception as error:  # whatever its loaders raise
-        raise InputError(
-            f"{start}: cannot be trained from ({str(error).splitlines()[0] if str(error) else type(error).__name__}); give a .pt checkpoint or an architecture yaml"
-        ) from None
+    model = load_checkpoint(start, "give a .pt checkpoint or an architecture yaml")
 
     def started(trainer: Any) -> None:
         # ultralytics leaves a core idle on a CPU.

@@ -18,6 +18,7 @@ from diagnostics.wording import count
 from reports.handoff import write_handoff
 from reports.workbench.dataset import of_reports, report_of
 from reports.workbench.models import compare_with
+from train.environment import runs_folder
 
 
 def chosen(ctx: Any) -> Any:
@@ -151,7 +152,15 @@ class HandOff(Saying):
             table = table.sort_values("place", kind="stable", na_position="last").reset_index(drop=True)
             table["rank"] = table.index + 1
             folder = free_folder(written.folder)
-            write_handoff(folder, table, written.domains, written.record["run"]["classes"], SHOWN, None)
+            write_handoff(
+                folder,
+                table,
+                written.domains,
+                written.record["run"]["classes"],
+                SHOWN,
+                None,
+                runs_folder() / "frames",
+            )
         except (InputError, OSError) as problem:
             return {"words": f"Not written: {problem}"}
         except (KeyError, IndexError):

@@ -1,0 +1,190 @@
+"""Gathering the tables while files are visited: every file that is met ends in the ledger once."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+import pandas as pd
+
+from datasets.containment import Bounds, leads_out
+from datasets.labels import Note, Row, read_labels
+from datasets.pixels import UnreadablePicture, probe
+from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
+
+UNLABELLED = "no label file: kept as unlabelled, not as background"
+
+
+class Collector:
+    """The growing tables of one source, column by column: a dataset of 50,000 pictures must not need more memory than its tables."""
+
+    def __init__(self, root: Path, classes: Sequence[str], bounds: Bounds) -> None:
+        self.root = root
+        self.classes = tuple(classes)
+        self.bounds = bounds
+        self.images: dict[str, list[Any]] = {
+            name: [] for name in ("image", "path", "split", "width", "height", "labelled")
+        }
+        # Which picture, which class; the four corners; crowd.
+        self.owners, self.labels = array("q"), array("q")
+        self.corners = {name: array("d") for name in CORNERS}
+        self.crowds = bytearray()
+        self.ledger: dict[str, tuple[str, str]] = {}
+        self.rows: list[tuple[str, int, str, str]] = []
+
+    def note(self, path: Path, bucket: str, reason: str = "") -> None:
+        """Put a file into its bucket."""
+        self.ledger[str(path)] = (bucket, reason)
+
+    def reject(self, path: Path, line: int, reason: str) -> None:
+        """Note a label row that was not taken."""
+        self.rows.append((str(path), line, "rejected", reason))
+
+    def repair(self, path: Path, line: int, reason: str) -> None:
+        """Note a label row that was mended."""
+        self.rows.append((str(path), line, "repaired", reason))
+
+    def identify(self, path: Path) -> str:
+        """Id of a picture: its path below the root, with forward slashes."""
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError:
+            return path.as_posix()
+
+    def picture(self, path: Path, split: str) -> int | None:
+        """Take a picture, unlabelled as yet; returns its row, or None when the ledger says why not, or has it already."""
+        if str(path) in self.ledger:
+            return None
+        if printable(path) != str(path):
+            self.note(path, "failed", "file name is not valid UTF-8; rename it")
+            return None
+        try:
+            width, height, remark = probe(path)
+        except UnreadablePicture as reason:
+            self.note(path, "failed", str(reason))
+            return None
+        self.note(path, "used", remark)
+        values = (self.identify(path), str(path), split, width, height, False)
+        for column, value in zip(self.images.values(), values, strict=True):
+            column.append(value)
+        return len(self.images["image"]) - 1
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Width and height of a picture taken, in pixels."""
+        return self.images["width"][row], self.images["height"][row]
+
+    def labelled(self, row: int) -> None:
+        """Say that a picture's labels are known, also where there are none in it."""
+        self.images["labelled"][row] = True
+
+    def box(self, row: int, label: int, corners: Sequence[float], *, crowd: bool = False) -> None:
+        """Take one object of a picture; corners x1, y1, x2, y2 in pixels."""
+        self.owners.append(row)
+        self.labels.append(label)
+        for column, value in zip(self.corners.values(), corners, strict=True):
+            column.append(value)
+        self.crowds.append(crowd)
+
+    def yolo(self, path: Path, row: int) -> None:
+        """Take a YOLO label file for a picture that was taken. A file that cannot be read leaves it unlabelled, and says so."""
+        try:
+            rows, notes = read_labels(path, self.classes)
+        except (OSError, ValueError) as reason:
+            self.note(path, "failed", str(reason))
+            return
+        self.take_rows(path, row, rows, notes)
+
+    def take_rows(self, path: Path, row: int, rows: Sequence[Row], notes: Sequence[Note]) -> None:
+        """Boxes and notes of one label file; corners of rows are fractions of the picture."""
+        self.note(path, "used")
+        self.labelled(row)
+        width, height = self.size(row)
+        for box in rows:
+            self.box(row, box.label, (box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height))
+        self.rows += [(str(path), note.line, note.action, note.reason) for note in notes]
+
+    def source(self, spec: str, kind: str) -> Source:
+        """The finished tables."""
+        count = len(self.images["image"])
+        images = pd.DataFrame(self.images).assign(group="", seconds=float("nan"))
+        names = images["image"].astype("str")
+        boxes = pd.DataFrame(
+            {
+                "image": names.take(self.owners).array if count else [],
+                "label": self.labels,
+                **self.corners,
+                "crowd": [bool(value) for value in self.crowds],
+            }
+        )
+        ledger = [(escaped(path), *verdict) for path, verdict in self.ledger.items()]
+        return Source(
+            spec=spec,
+            kind=kind,
+            classes=self.classes,
+            images=images[list(IMAGE_COLUMNS)].astype(IMAGE_COLUMNS),
+            boxes=boxes.astype(BOX_COLUMNS),
+            ledger=pd.DataFrame(ledger, columns=list(LEDGER_COLUMNS)).astype(LEDGER_COLUMNS),
+            rows=pd.DataFrame(self.rows, columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS),
+        )
+
+    def walk(self, folder: Path) -> Iterator[Path]:
+        """Regular files below a folder in a fixed order, links followed within the bounds; what is passed over stands in the ledger. Hidden names are left out."""
+        yield from self._walk(folder, {os.path.realpath(folder)})
+
+    def _walk(self, folder: Path, seen: set[str]) -> Iterator[Path]:
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self.note(folder, "failed", f"folder cannot be read ({error.strerror})")
+            return
+        below = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = Path(entry.path)
+            if entry.is_symlink():
+                reason = self._refused(path, seen)
+                if reason:
+                    self.note(path, "skipped", reason)
+                    continue
+            if entry.is_dir():
+                below.append(path)
+            elif entry.is_file():
+                yield path
+            else:
+                self.note(path, "skipped", "not a regular file")
+        for path in below:
+            # A folder is read once, by whatever links it is reached: links can make a maze of it.
+            real = os.path.realpath(path)
+            if real not in seen:
+                seen.add(real)
+                yield from self._walk(path, seen)
+
+    def _refused(self, link: Path, seen: set[str]) -> str:
+        """Why a symbolic link is not followed, or nothing."""
+        try:
+            os.stat(link)
+        except OSError as error:
+            return f"link to nowhere ({error.strerror})"
+        if not self.bounds.hold(link):
+            return leads_out(link)
+        return "link to a folder that is read already" if os.path.realpath(link) in seen else ""
+
+
+def regular(path: Path, bounds: Bounds) -> bool:
+    """Whether a label file may be opened: a regular file, at the end of its links within the bounds. Raises OSError where there is none."""
+    return S_ISREG(os.stat(path).st_mode) and (not path.is_symlink() or bounds.hold(path))
+
+
+def printable(path: Path) -> str:
+    """A path as text that can be written anywhere; undecodable bytes become escapes."""
+    return escaped(str(path))
+
+
+def escaped(path: str) -> str:
+    """A file name as the system gave it, with undecodable bytes as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,68 @@
+"""How far a source may lead. A dataset from strangers names its own files, and no others of this machine.
+
+Names in a data.yaml, in lists of pictures and in COCO files, and symbolic links, can point anywhere; what they point at would end in a report that is
+shown around. So they are followed within the source's own folder only, and within folders that the user allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# The option that widens the bounds, as messages name it.
+OPTION = "--allow-root"
+REGISTER = "vouched"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Folders (or single files), resolved, that a source may read from."""
+
+    roots: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, roots: Iterable[Path]) -> Bounds:
+        """Bounds of these folders, links resolved."""
+        return cls(tuple(dict.fromkeys(Path(os.path.realpath(root)) for root in roots)))
+
+    def hold(self, path: Path) -> bool:
+        """Whether a path, after all its links, lies within."""
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(root) for root in self.roots)
+
+    def wider(self, *roots: Path) -> Bounds:
+        """These bounds and more folders."""
+        return Bounds.of([*self.roots, *roots])
+
+
+def leads_out(path: Path) -> str:
+    """The reason of a ledger line for something that is not followed."""
+    real = Path(os.path.realpath(path))
+    return f"leads out of the source, to {real.parent}; if it is yours: {OPTION} {real.parent}"
+
+
+def vouch(card: Path, roots: Iterable[Path], cache: Path) -> None:
+    """Remember, in our own folder, that a data.yaml which we wrote may lead to these folders: staged and handed-off datasets name the pictures they were made from."""
+    place = _entry(card, cache)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(
+        json.dumps({"card": str(card), "roots": [str(root) for root in roots]}), encoding="utf-8"
+    )
+
+
+def vouched(card: Path, cache: Path) -> tuple[Path, ...]:
+    """Folders that a data.yaml of ours may lead to; none for everybody else's."""
+    try:
+        content = json.loads(_entry(card, cache).read_text(encoding="utf-8"))
+        return tuple(Path(root) for root in content["roots"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _entry(card: Path, cache: Path) -> Path:
+    key = hashlib.sha256(os.fsencode(os.path.realpath(card))).hexdigest()[:24]
+    return cache / REGISTER / f"{key}.json"

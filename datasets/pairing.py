@@ -1,0 +1,128 @@
+"""Which label file belongs to which picture, in every folder layout that people use."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from datasets.containment import Bounds
+
+PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
+LABEL_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "xmls"})
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+# COCO writes the year behind it, others a word before or a number.
+_SPLIT = re.compile(
+    r"(?:^|[-_. ])(train|training|val|valid|validation|test|testing)[-_. ]?\d*$", re.IGNORECASE
+)
+
+
+def split_of(names: tuple[str, ...]) -> str:
+    """Split that folder names spell, the innermost first; empty where none does."""
+    for name in reversed(names):
+        found = _SPLIT.search(name)
+        if found:
+            return SPLITS[found.group(1).lower()]
+    return ""
+
+
+def dataset_root(folder: Path) -> Path:
+    """The folder that holds pictures and labels: what lies around a folder "images", since labels lie beside that; else the folder itself."""
+    for place in (folder, *folder.parents):
+        if place.name.lower() in PICTURE_FOLDERS:
+            return place.parent
+    return folder
+
+
+class Pairing:
+    """Finds the label file of a picture. root: the dataset's folder. suffix: of label files, ".txt" or ".xml".
+
+    Looked for, in this order: in the folder of labels beside the picture's folder "images" (also one called image, imgs or JPEGImages, in any case), in that
+    picture's own folder, and in a folder of labels beside or around it, with and without the split's name. Ultralytics replaces the last "/images/"
+    of a path literally, and takes every other layout for a dataset without labels.
+    """
+
+    def __init__(self, root: Path, suffix: str, bounds: Bounds) -> None:
+        self.root = root
+        self.suffix = suffix
+        self.bounds = bounds
+        # Folders of labels that lie out of the bounds, by way of a link.
+        self.refused: list[Path] = []
+        self.places: dict[Path, list[Path]] = {}
+        self.listings: dict[Path, dict[str, str]] = {}
+        self.owners: dict[Path, Path] = {}
+
+    def find(self, picture: Path) -> Path | None:
+        """The label file of a picture, None where there is none."""
+        places = self.places.get(picture.parent)
+        if places is None:
+            places = self.places[picture.parent] = list(self._places(picture.parent))
+        for place in places:
+            name = self._listing(place).get(picture.stem)
+            if name is not None:
+                return place / name
+        return None
+
+    def claim(self, picture: Path, label: Path) -> Path | None:
+        """Take a label file for a picture; returns the picture that has it already (a.jpg and a.png would share a.txt), else None."""
+        owner = self.owners.setdefault(label, picture)
+        return None if owner == picture else owner
+
+    def candidates(self) -> Iterator[Path]:
+        """Every label file in the folders that were looked into."""
+        for place in sorted(self.listings):
+            for name in sorted(self.listings[place].values()):
+                yield place / name
+
+    def _places(self, folder: Path) -> Iterator[Path]:
+        root = self.root if folder.is_relative_to(self.root) else dataset_root(folder)
+        parts = folder.relative_to(root).parts
+        for depth in range(len(parts), 0, -1):
+            if parts[depth - 1].lower() in PICTURE_FOLDERS:
+                for place in label_folders(root.joinpath(*parts[: depth - 1])):
+                    yield place.joinpath(*parts[depth:])
+                break
+        yield folder
+        for depth in range(len(parts), -1, -1):
+            rest = parts[depth:]
+            for place in label_folders(root.joinpath(*parts[:depth])):
+                yield place.joinpath(*rest)
+                if len(rest) == 1:
+                    yield place
+
+    def _listing(self, folder: Path) -> dict[str, str]:
+        """Stem -> name of the label files in a folder."""
+        found = self.listings.get(folder)
+        if found is None:
+            names: list[str] = []
+            if folder.is_dir():
+                if self.bounds.hold(folder):
+                    with suppress(OSError):
+                        names = sorted(os.listdir(folder))
+                else:
+                    self.refused.append(folder)
+            found = {
+                name[: -len(self.suffix)]: name
+                for name in reversed(names)
+                if name.lower().endswith(self.suffix) and not name.startswith(".")
+            }
+            self.listings[folder] = found
+        return found
+
+
+def label_folders(folder: Path) -> list[Path]:
+    """Folders of labels in a folder, by name."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.lower() in LABEL_FOLDERS)
+    except OSError:
+        return []

@@ -1,0 +1,183 @@
+"""Pascal VOC: one XML file a picture, in Annotations/ beside JPEGImages/ or beside the picture itself."""
+
+from __future__ import annotations
+
+import math
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets.collector import Collector, regular
+from datasets.containment import Bounds, leads_out
+from datasets.labels import MAX_BYTES
+from datasets.pairing import Pairing, dataset_root, split_of
+from datasets.pixels import SUFFIXES
+from datasets.tables import Source
+from datasets.yolo import leftovers
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One XML file. size: width and height in pixels, (0, 0) where it says none. objects: class name, corners as written, whether difficult, reason against it."""
+
+    size: tuple[int, int]
+    objects: list[tuple[str, tuple[float, float, float, float], bool, str]] = field(default_factory=list)
+
+
+def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
+    """Every picture below a folder with the boxes of its XML file.
+
+    classes: the model's; without them, the names found, sorted. Splits are read off folder names, or from ImageSets/Main/train.txt and the like. Corners are taken as
+    written, in pixels (VOC itself counts from 1, most tools from 0; the difference is a pixel). Objects marked difficult are neither asked for nor counted against a detector, as in
+    VOC's own evaluation.
+    """
+    collector = Collector(folder, classes, bounds)
+    pairing = Pairing(dataset_root(folder), ".xml", bounds)
+    files = list(collector.walk(folder))
+    sets = image_sets(files, collector)
+    read: list[tuple[int, Path, Annotation]] = []
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES:
+            continue
+        split = sets.get(file.stem) or split_of(file.parent.relative_to(folder).parts)
+        row = collector.picture(file, split)
+        label = pairing.find(file) if row is not None else None
+        if row is None or label is None:
+            continue
+        owner = pairing.claim(file, label)
+        if owner is not None:
+            collector.note(
+                file,
+                "used",
+                f"unlabelled: {label.name} is the label file of {owner.name} too; rename one picture",
+            )
+            continue
+        try:
+            if not regular(label, bounds):
+                collector.note(
+                    label, "skipped", leads_out(label) if label.is_symlink() else "not a regular file"
+                )
+                continue
+            annotation = read_annotation(label)
+            check_size(annotation.size, collector.size(row))
+        except (OSError, ValueError) as reason:
+            collector.note(label, "failed", str(reason))
+            continue
+        read.append((row, label, annotation))
+    if not collector.classes:
+        collector.classes = tuple(sorted({name for _, _, found in read for name, *_ in found.objects}))
+    for row, label, annotation in read:
+        take(collector, row, label, annotation)
+    for place in pairing.refused:
+        collector.note(place, "skipped", leads_out(place))
+    leftovers(collector, pairing, [folder])
+    return collector.source(spec, "voc")
+
+
+def image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
+    """Picture stem -> split, from the lists in ImageSets/Main; lists of a single class (aeroplane_train.txt) are left out."""
+    found: dict[str, str] = {}
+    for file in files:
+        if (
+            file.suffix == ".txt"
+            and file.parent.name == "Main"
+            and split_of((file.stem,))
+            and "_" not in file.stem
+        ):
+            try:
+                lines = file.read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                collector.note(file, "failed", f"list of pictures cannot be read ({type(error).__name__})")
+                continue
+            collector.note(file, "used", "list of pictures")
+            for line in lines:
+                if line.split():
+                    found.setdefault(line.split()[0], split_of((file.stem,)))
+    return found
+
+
+def read_annotation(path: Path) -> Annotation:
+    """Parse one XML file. Raises ValueError with the reason when it is no Pascal VOC annotation.
+
+    Document types are refused: entities can unfold into gigabytes or name other files.
+    """
+    if os.stat(path).st_size > MAX_BYTES:
+        raise ValueError(f"label file over {MAX_BYTES // 1_000_000} MB")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("label file is not text (UTF-8)") from None
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("XML with a document type is not read")
+    try:
+        root = ET.fromstring(text)
+    except (ET.ParseError, ValueError) as error:
+        raise ValueError(f"not valid XML ({error})") from None
+    if root.tag != "annotation":
+        raise ValueError(f"not a Pascal VOC annotation (its root is <{root.tag[:40]}>)")
+    size = root.find("size")
+    return Annotation(
+        (_whole(size, "width"), _whole(size, "height")), [_object(node) for node in root.iter("object")]
+    )
+
+
+def _whole(node: ET.Element | None, tag: str) -> int:
+    text = node.findtext(tag, "0") if node is not None else "0"
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _object(node: ET.Element) -> tuple[str, tuple[float, float, float, float], bool, str]:
+    name = (node.findtext("name") or "").strip()
+    box = node.find("bndbox")
+    try:
+        x1, y1, x2, y2 = (
+            float((box.findtext(tag) or "") if box is not None else "")
+            for tag in ("xmin", "ymin", "xmax", "ymax")
+        )
+    except ValueError:
+        return name, (0.0, 0.0, 0.0, 0.0), False, "no usable bndbox"
+    difficult = (node.findtext("difficult") or "0").strip() == "1"
+    reason = ""
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        reason = "coordinate is not finite"
+    elif x2 <= x1 or y2 <= y1:
+        reason = "width or height is not positive"
+    return name, (x1, y1, x2, y2), difficult, reason
+
+
+def check_size(written: tuple[int, int], real: tuple[int, int]) -> None:
+    """Raise ValueError when an annotation was drawn on a picture of another size: its boxes would lie elsewhere."""
+    if 0 in written or written == real:
+        return
+    turned = " (the unturned picture)" if written == real[::-1] else ""
+    raise ValueError(
+        f"drawn on a picture of {written[0]}x{written[1]}{turned}, this one is {real[0]}x{real[1]}"
+    )
+
+
+def take(collector: Collector, row: int, label: Path, annotation: Annotation) -> None:
+    """Boxes of one XML file, clipped to the picture; notes count objects from 1."""
+    index = {name: i for i, name in enumerate(collector.classes)}
+    width, height = collector.size(row)
+    collector.note(label, "used")
+    collector.labelled(row)
+    for number, (name, corners, difficult, reason) in enumerate(annotation.objects, start=1):
+        if not reason and name not in index:
+            reason = f"class {name!r} is not one of the names"
+        inside = tuple(
+            min(max(v, 0.0), float(edge)) for v, edge in zip(corners, (width, height) * 2, strict=True)
+        )
+        if not reason and (inside[2] <= inside[0] or inside[3] <= inside[1]):
+            reason = "box lies outside the picture"
+        if reason:
+            collector.reject(label, number, reason)
+            continue
+        # VOC counts from 1, so that a box may end one pixel beyond.
+        if max(abs(a - b) for a, b in zip(corners, inside, strict=True)) > 1:
+            collector.repair(label, number, "clipped at the edge")
+        collector.box(row, index[name], inside, crowd=difficult)
