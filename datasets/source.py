@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ CARD_DEPTH = 3
 COCO_NAME = re.compile(r"(_annotations\.coco|(^|_)instances_.*|^annotations.*|^coco)\.json$", re.IGNORECASE)
 
 
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
 def open_source(
     spec: str,
     *,
@@ -42,26 +46,30 @@ def open_source(
     classes: Sequence[str] = (),
     group_by: str | None = None,
     allow: Sequence[Path] = (),
+    say: Callable[[str], None] = quiet,
 ) -> Source:
     """Open what spec names, a source of any of `KINDS`.
 
     cache: our own folder, where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`. allow: folders outside
-    the source that its lists, yaml and links may lead to. Several sources with commas between are one. Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
+    the source that its lists, yaml and links may lead to. Several sources with commas between are one. say: told what takes long, before it does. Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
     """
     parts = parts_of(spec)
     if len(parts) > 1:
         opened = [
-            open_source(part, cache=cache, classes=classes, group_by=group_by, allow=allow) for part in parts
+            open_source(part, cache=cache, classes=classes, group_by=group_by, allow=allow, say=say)
+            for part in parts
         ]
         return merged(spec, opened)
-    path = locate(spec)
+    path = locate(spec, say)
     bounds = Bounds.of([*roots_of(path), *allow])
-    source = dispatch(spec, path, cache, classes, bounds)
+    source = dispatch(spec, path, cache, classes, bounds, say)
+    if spec.startswith(kaggle.PREFIX):
+        source = replace(source, origin=kaggle.fetch(spec, say).origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         assigned, sentence = groups.assign(source.images["path"], group_by)
         source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
     if source.kind in {"folder", "voc"}:
-        source = with_videos(spec, source, cache)
+        source = with_videos(spec, source, cache, say)
     if source.images.empty:
         unused = source.ledger[source.ledger["bucket"] != "used"]
         failed = unused[unused["bucket"] == "failed"]
@@ -124,7 +132,7 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
     )
 
 
-def with_videos(spec: str, folder: Source, cache: Path) -> Source:
+def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = quiet) -> Source:
     """A folder's pictures and, each as one group, the videos that lie among them; a video that cannot be decoded stands in the ledger."""
     found = [p for p in folder.ledger["path"] if Path(p).suffix.lower() in video.SUFFIXES]
     if not found:
@@ -142,7 +150,7 @@ def with_videos(spec: str, folder: Source, cache: Path) -> Source:
             notes.append({"path": path, "bucket": "skipped", "reason": reason})
             continue
         try:
-            parts[content] = video.open_video(spec, Path(path), cache)
+            parts[content] = video.open_video(spec, Path(path), cache, say)
         except InputError as error:
             notes.append({"path": path, "bucket": "failed", "reason": str(error).removeprefix(f"{path}: ")})
     paths = {content: Path(part.ledger["path"].iloc[0]) for content, part in parts.items()}
@@ -185,19 +193,21 @@ def parts_of(spec: str) -> list[str]:
     return [part for part in spec.split(",") if part]
 
 
-def locate(spec: str) -> Path:
+def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
     """The file or folder that spec names, absolute. Raises InputError when there is none; quick but for a Kaggle handle
     seen for the first time, so that typing errors show at once.
     """
     if spec.startswith(kaggle.PREFIX):
-        return kaggle.fetch(spec)
+        return kaggle.fetch(spec, say).folder
     path = Path(spec).expanduser()
     if not path.exists():
         raise InputError(f"{spec}: no such file or folder; give {KINDS}")
     return path.resolve()
 
 
-def dispatch(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
+def dispatch(
+    spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds, say: Callable[[str], None]
+) -> Source:
     """Choose the reader by what lies on disk."""
     suffix = path.suffix.lower()
     if path.is_dir():
@@ -205,7 +215,7 @@ def dispatch(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds:
     if suffix in {".yaml", ".yml"}:
         return yolo.open_yaml(spec, path, bounds, cache)
     if suffix in video.SUFFIXES:
-        return video.open_video(spec, path, cache)
+        return video.open_video(spec, path, cache, say)
     if suffix == ".json":
         return coco.open_coco(spec, path, bounds)
     if suffix == ".txt":

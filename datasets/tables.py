@@ -52,7 +52,7 @@ def frame(records: Iterable[Mapping[str, object]], columns: Mapping[str, str]) -
 class Source:
     """One opened source. classes is empty where nothing names them (a folder of pictures, a video).
 
-    grouping says in words where the groups come from. image_ids, category_ids: a COCO json's own ids -> image and class index. bursts: short runs of
+    grouping says in words where the groups come from, origin where a download does. image_ids, category_ids: a COCO json's own ids -> image and class index. bursts: short runs of
     consecutive frames of videos, for telling whether detections last; they are no part of images.
     """
 
@@ -64,6 +64,7 @@ class Source:
     ledger: pd.DataFrame
     rows: pd.DataFrame
     grouping: str = ""
+    origin: str = ""
     image_ids: Mapping[Any, str] = field(default_factory=dict)
     category_ids: Mapping[Any, int] = field(default_factory=dict)
     bursts: pd.DataFrame = field(default_factory=lambda: frame([], BURST_COLUMNS))

@@ -80,6 +80,9 @@ TrustOption = Annotated[
         help="Load a checkpoint of your own that the restricted loader refuses: runs code in it.",
     ),
 ]
+MaxSkippedOption = Annotated[
+    int | None, typer.Option(min=0, help="Exit with code 4 if more files than this were not used.")
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -129,6 +132,18 @@ def predictions_of(texts: Sequence[str] | None) -> tuple[tuple[str, Path], ...]:
             raise InputError(f"--predictions {text!r}: expected NAME=FILE, where NAME is a domain")
         pairs.append((name, Path(file)))
     return tuple(pairs)
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def too_many(skipped: int, allowed: int | None, reporter: Reporter, more: str = "") -> None:
+    """Leave with a code of its own when more files were not used than --max-skipped allows."""
+    if allowed is not None and skipped > allowed:
+        reporter.say(f"{skipped} files were not used, more than --max-skipped {allowed}{more}")
+        raise typer.Exit(TOO_MANY_SKIPPED)
 
 
 @contextlib.contextmanager
@@ -191,9 +206,7 @@ def report(
     no_fiftyone: Annotated[
         bool, typer.Option("--no-fiftyone", help="Do not write the FiftyOne dataset.")
     ] = False,
-    max_skipped: Annotated[
-        int | None, typer.Option(min=0, help="Exit with code 4 if more files than this were not used.")
-    ] = None,
+    max_skipped: MaxSkippedOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -235,11 +248,7 @@ def report(
     if as_json:
         emit(record)
     skipped = sum(record["ledger"]["files"].get(bucket, 0) for bucket in ("skipped", "failed"))
-    if max_skipped is not None and skipped > max_skipped:
-        reporter.say(
-            f"{skipped} files were not used, more than --max-skipped {max_skipped}; see {folder / 'ledger.csv'}"
-        )
-        raise typer.Exit(TOO_MANY_SKIPPED)
+    too_many(skipped, max_skipped, reporter, f"; see {folder / 'ledger.csv'}")
 
 
 def report_name(request: Request) -> str:
@@ -287,8 +296,10 @@ def train(
         from train.training import ARCHITECTURE, Recipe, is_finished
         from train.training import train as fit
 
-        given = tuple(name.strip() for name in (names or "").split(",") if name.strip())
-        source = open_source(data, cache=runs_folder() / "frames", classes=given, allow=allow_root or ())
+        given = listed(names)
+        source = open_source(
+            data, cache=runs_folder() / "frames", classes=given, allow=allow_root or (), say=reporter.say
+        )
         if not source.classes:
             raise InputError(f"{data}: names no classes; give --names pothole,crack or a data.yaml")
         folder = resume.absolute() if resume else new_run_folder(runs_folder() / "train", name)
@@ -374,6 +385,39 @@ def next_(
         reporter.say(line)
     if as_json:
         emit(result)
+
+
+@app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="SOURCE.")],
+    group_by: GroupByOption = None,
+    names: Annotated[
+        str | None, typer.Option(help="Class names with commas between, for sources that name none.")
+    ] = None,
+    allow_root: AllowRootOption = None,
+    max_skipped: MaxSkippedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what would be read of a source and what would be passed over, and why; no model is needed."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from datasets.source import open_source
+        from reports.inspection import inspection, lines
+
+        opened = open_source(
+            source,
+            cache=runs_folder() / "frames",
+            classes=listed(names),
+            group_by=group_by,
+            allow=allow_root or (),
+            say=reporter.say,
+        )
+        found = inspection(opened)
+    if as_json:
+        emit(found)
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines(found)))
+    too_many(found["files"]["skipped"] + found["files"]["failed"], max_skipped, reporter)
 
 
 @app.command("forecast")

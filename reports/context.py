@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from datasets import structure
 from diagnostics.calibration import AtHalf
 from diagnostics.domain import Domain
 from diagnostics.evidence import REJECTED_SHARE, Hypothesis
@@ -384,11 +385,6 @@ def _or_none(value: float) -> float | None:
 def ledger(result: Result) -> dict[str, Any]:
     """Files by bucket, reasons, and label rows mended or rejected."""
     table, rows = result.ledger, result.rows
-    unused = table[table["bucket"] != "used"]
-    reasons = unused.groupby(["bucket", "reason"]).agg(files=("path", "size"), first=("path", "first"))
-    notes = rows.groupby(["action", "reason"]).agg(
-        count=("path", "size"), first=("path", "first"), line=("line", "first")
-    )
     return {
         "total": f"{len(table):,}",
         "buckets": [
@@ -397,15 +393,32 @@ def ledger(result: Result) -> dict[str, Any]:
         ],
         "reasons": [
             (r["bucket"], r["reason"], f"{r['files']:,}", short(r["first"]))
-            for r in reasons.reset_index().to_dict("records")
+            for r in structure.reasons(table).to_dict("records")
         ],
         "rows": [
-            (r["action"], r["reason"], f"{r['count']:,}", f"{short(r['first'])}:{r['line']}")
-            for r in notes.reset_index().to_dict("records")
+            (r["action"], r["reason"], f"{r['rows']:,}", f"{short(r['first'])}:{r['line']}")
+            for r in structure.mended(rows).to_dict("records")
         ],
+        "taken": taken(result),
+        "origins": [(o.name, o.source.origin) for o in result.opened if o.source.origin],
         "grouping": [(o.name, o.source.grouping) for o in result.opened if o.role != "training"],
         "corrected": [(o.name, line) for o in result.opened for line in correction_lines(o.corrected)],
     }
+
+
+def taken(result: Result) -> list[tuple[str, ...]]:
+    """Which folders the pictures of each domain came from: domain, folder, split, pictures, labelled, objects. Long lists are cut."""
+    rows: list[tuple[str, ...]] = []
+    for o in result.opened:
+        table = structure.folders(o.source)
+        for row in table.head(structure.MAX_FOLDERS).to_dict("records"):
+            numbers = (f"{row[key]:,}" for key in ("images", "labelled", "boxes"))
+            rows.append((o.name, row["folder"], row["split"] or "–", *numbers))
+        if len(table) > structure.MAX_FOLDERS:
+            rest = table.iloc[structure.MAX_FOLDERS :]
+            numbers = (f"{rest[key].sum():,}" for key in ("images", "labelled", "boxes"))
+            rows.append((o.name, f"{len(rest)} more", "–", *numbers))
+    return rows
 
 
 def short(path: str) -> str:

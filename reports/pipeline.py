@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,12 +156,14 @@ def in_domain_of(request: Request, run: Run | None) -> tuple[str | None, str]:
     return None, str(run.data_path())
 
 
-def open_everything(request: Request, run: Run | None, classes: Sequence[str]) -> list[Opened]:
+def open_everything(
+    request: Request, run: Run | None, classes: Sequence[str], say: Callable[[str], None]
+) -> list[Opened]:
     """The in-domain source as "training" and held-out pictures, then the real-world sources. Raises InputError."""
     cache = runs_folder() / "frames"
     name, spec = in_domain_of(request, run)
     mapping = dict(request.class_map)
-    given: dict[str, Any] = {"cache": cache, "group_by": request.group_by, "allow": request.allow}
+    given: dict[str, Any] = {"cache": cache, "group_by": request.group_by, "allow": request.allow, "say": say}
     source = open_source(spec, classes=classes, **given)
     spoken = set(source.classes)
     source = with_classes(source, classes, mapping)
@@ -353,12 +355,12 @@ def look_at_everything(request: Request, reporter: Reporter, *, objects: bool = 
         )
     for _, spec in (in_domain_of(request, run), *request.real_world):
         for part in parts_of(spec):
-            locate(part)
+            locate(part, reporter.say)
     if request.before is not None:
         open_before(request.before)
     with reporter.stage("open", "Opening weights and sources"):
         detector = load_detector(run.weights, request) if run is not None else None
-        opened = open_everything(request, run, detector.classes if detector else ())
+        opened = open_everything(request, run, detector.classes if detector else (), reporter.say)
     if request.corrections:
         opened = with_corrections(opened, classes_of(detector, opened), reporter)
     opened = with_attributes(opened, request.slices, reporter)

@@ -173,6 +173,7 @@ def domain_record(result: Result, name: str) -> dict[str, Any]:
         "role": domain.role,
         "source": opened.source.spec,
         "kind": opened.source.kind,
+        "origin": opened.source.origin or None,
         "images": len(domain.pictures),
         "labelled_images": int(domain.labelled.sum()),
         "boxes": len(domain.boxes),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.coco import read_results
-from datasets.errors import EnvironmentProblem, InputError
+from datasets.errors import InputError
 from datasets.groups import recording
 from datasets.labels import parse_row, read_labels
 from datasets.pixels import UnreadablePicture, decode, difference_hash, probe
@@ -434,53 +434,6 @@ def test_what_is_no_source(tmp_path: Path, spec: str, message: str) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InputError, match=message):
         opened(tmp_path / spec)
-
-
-class Refused(Exception):
-    """Stands in for what the Kaggle client raises."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.response = type("Response", (), {"status_code": status})()
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "message"),
-    [
-        (404, InputError, "no such dataset or version"),
-        (403, EnvironmentProblem, "accept the dataset's terms"),
-        (401, EnvironmentProblem, "does not accept the credentials"),
-        (429, EnvironmentProblem, "slow down"),
-        (500, EnvironmentProblem, "status 500"),
-    ],
-)
-def test_what_kaggle_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception], message: str
-) -> None:
-    import kagglehub
-    import kagglehub.exceptions
-
-    monkeypatch.setattr(kagglehub.exceptions, "KaggleApiHTTPError", Refused)
-
-    def refuse(handle: str) -> str:
-        raise Refused(status)
-
-    monkeypatch.setattr(kagglehub, "dataset_download", refuse)
-    with pytest.raises(kind, match=message):
-        open_source("kaggle:owner/holes", cache=tmp_path)
-
-
-def test_a_kaggle_handle_opens_like_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kagglehub
-
-    asked = []
-    root = dataset(tmp_path / "d")
-    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: asked.append(handle) or str(root))
-    source = open_source("kaggle:owner/holes/versions/3", cache=tmp_path)
-    assert asked == ["owner/holes/versions/3"]
-    assert len(source.images) == 5
-    with pytest.raises(InputError, match="expected kaggle:owner/dataset"):
-        open_source("kaggle:holes", cache=tmp_path)
 
 
 def test_a_json_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:

@@ -1,0 +1,325 @@
+"""Kaggle through the real kagglehub client, against a Kaggle on this machine: pinned, whole, resumed, limited, and clear about what went wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datasets import kaggle
+from datasets.archives import unpack
+from datasets.errors import EnvironmentProblem, InputError
+from datasets.source import open_source
+from tests.conftest import complaint, run_script
+from tests.kaggle_server import KaggleServer, Published, zipped
+from tests.test_sources import dataset, tree
+
+HANDLE = "owner/holes"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    root = dataset(tmp_path_factory.mktemp("kaggle") / "holes")
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def server(
+    files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[KaggleServer]:
+    with KaggleServer({HANDLE: {3: Published(zipped(files), "CC BY 4.0")}}) as running:
+        for name, value in running.environment(tmp_path / "hub").items():
+            monkeypatch.setenv(name, value)
+        kaggle._fetch.cache_clear()
+        yield running
+
+
+def fetched(spec: str = f"kaggle:{HANDLE}") -> kaggle.Fetched:
+    """As a new process would see it."""
+    kaggle._fetch.cache_clear()
+    return kaggle.fetch(spec)
+
+
+def asked(server: KaggleServer) -> list[str]:
+    return [
+        f"{request.path.rsplit('/', 1)[1]}{' ' + request.range if request.range else ''}"
+        for request in server.requests
+    ]
+
+
+def test_a_handle_opens_as_a_dataset_and_is_pinned(server: KaggleServer, tmp_path: Path) -> None:
+    said: list[str] = []
+    source = open_source(f"kaggle:{HANDLE}", cache=tmp_path, say=said.append)
+    assert len(source.images) == 5
+    assert source.origin == "Kaggle owner/holes/versions/3, licence: CC BY 4.0"
+    assert said == ["  kaggle:owner/holes: version 3, licence: CC BY 4.0"]
+    # The newest is another one now; who asked for version 3 gets version 3, and without asking anybody.
+    server.datasets[HANDLE][4] = Published(zipped({"readme.md": b"empty now"}))
+    server.requests.clear()
+    assert fetched(f"kaggle:{HANDLE}/versions/3").folder.name == "3"
+    assert server.requests == []
+    assert fetched().folder.name == "4"
+
+
+def test_without_a_network_what_is_here_is_used(
+    server: KaggleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fetched()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert fetched().folder == first.folder
+    with pytest.raises(EnvironmentProblem, match="no connection to Kaggle; download the dataset elsewhere"):
+        fetched("kaggle:owner/other")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (401, EnvironmentProblem, "does not accept the credentials"),
+        (403, EnvironmentProblem, "has no such dataset; check the handle, accept"),
+        (404, InputError, "no such dataset or version"),
+        (429, EnvironmentProblem, "slow down"),
+        (500, EnvironmentProblem, "status 500"),
+    ],
+)
+def test_what_kaggle_answers(server: KaggleServer, status: int, kind: type[Exception], message: str) -> None:
+    server.status = status
+    with pytest.raises(kind, match=message):
+        fetched()
+    server.status = None
+    assert len(list(fetched().folder.rglob("*.jpg"))) == 5
+
+
+def test_a_version_or_dataset_that_does_not_exist(server: KaggleServer) -> None:
+    with pytest.raises(InputError, match="no such dataset or version"):
+        fetched(f"kaggle:{HANDLE}/versions/9")
+    with pytest.raises(EnvironmentProblem, match="no such dataset; check the handle"):
+        fetched("kaggle:owner/nothing")
+
+
+@pytest.mark.parametrize(
+    "spec", ["kaggle:holes", "kaggle:owner/holes/versions/0", "kaggle:a/b/c", "kaggle:/", "kaggle:../../x"]
+)
+def test_malformed_handles(server: KaggleServer, spec: str) -> None:
+    with pytest.raises(InputError, match="expected kaggle:owner/dataset"):
+        fetched(spec)
+    assert server.requests == []
+
+
+def large(files: dict[str, bytes]) -> Published:
+    """An archive of over three megabytes: the client keeps whole megabytes of a broken download."""
+    return Published(zipped({**files, "noise.bin": os.urandom(3_500_000)}))
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server: KaggleServer, files: dict[str, bytes]) -> None:
+    server.datasets[HANDLE][3] = large(files)
+    server.break_after = 2_200_000
+    said: list[str] = []
+    kaggle._fetch.cache_clear()
+    got = kaggle.fetch(f"kaggle:{HANDLE}", said.append)
+    assert any("going on from where it stopped" in line for line in said)
+    assert "archive.zip bytes=2097152-" in asked(server)
+    assert {p.relative_to(got.folder).as_posix() for p in got.folder.rglob("*") if p.is_file()} == {
+        *files,
+        "noise.bin",
+    }
+
+
+def test_a_killed_download_goes_on_in_the_next_call(server: KaggleServer, files: dict[str, bytes]) -> None:
+    server.datasets[HANDLE][3] = large(files)
+    home = Path(os.environ["KAGGLEHUB_CACHE"]) / "datasets" / "owner" / "holes"
+    home.mkdir(parents=True)
+    (home / "3.archive").write_bytes(server.datasets[HANDLE][3].archive[:1_500_000])
+    # A kill while unpacking leaves this, which must not pass for files of the dataset.
+    (home / "versions" / "3.partial" / "images").mkdir(parents=True)
+    (home / "versions" / "3.partial" / "images" / "half.jpg").write_bytes(b"half")
+    got = fetched()
+    assert "archive.zip bytes=1500000-" in asked(server)
+    assert {p.relative_to(got.folder).as_posix() for p in got.folder.rglob("*") if p.is_file()} == {
+        *files,
+        "noise.bin",
+    }
+    assert not (home / "versions" / "3.partial").exists()
+
+
+def test_what_arrives_broken_is_not_kept(server: KaggleServer) -> None:
+    server.corrupt = True
+    with pytest.raises(EnvironmentProblem, match="checksums differ"):
+        fetched()
+    # Without a checksum to compare, the archive itself says so; kagglehub alone would take the broken file for whole from then on.
+    server.checksum = False
+    with pytest.raises((EnvironmentProblem, InputError), match="cannot be unpacked"):
+        fetched()
+    server.corrupt = False
+    assert len(list(fetched().folder.rglob("*.jpg"))) == 5
+
+
+@pytest.mark.parametrize("harm", ["gone", "changed"])
+def test_files_that_went_missing_are_noticed(server: KaggleServer, harm: str) -> None:
+    """kagglehub's marker still says complete."""
+    got = fetched()
+    victim = got.folder / "images" / "val" / "c_001.jpg"
+    if harm == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-9] + b"tampered!")
+    before = len(server.requests)
+    said: list[str] = []
+    kaggle._fetch.cache_clear()
+    again = kaggle.fetch(f"kaggle:{HANDLE}/versions/3", said.append)
+    words = "1 of 11 files are gone" if harm == "gone" else "1 of 11 files have changed"
+    assert any(words in line for line in said), said
+    assert len(server.requests) > before
+    manifest = json.loads((got.folder.parent.parent / "3.manifest.json").read_text())
+    assert (
+        manifest["files"]["images/val/c_001.jpg"][0] == (again.folder / "images/val/c_001.jpg").stat().st_size
+    )
+
+
+def test_the_command_line_says_it_in_one_line(server: KaggleServer, tmp_path: Path) -> None:
+    server.status = 403
+    outcome = run_script("inspect", f"kaggle:{HANDLE}", cwd=tmp_path, **server.environment(tmp_path / "hub"))
+    assert outcome.code == 3
+    assert "check the handle" in complaint(outcome)
+    server.status = None
+    outcome = run_script(
+        "inspect", f"kaggle:{HANDLE}", "--json", cwd=tmp_path, **server.environment(tmp_path / "hub")
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert json.loads(outcome.stdout)["origin"] == "Kaggle owner/holes/versions/3, licence: CC BY 4.0"
+
+
+def entry(
+    name: str, content: bytes = b"x", *, kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = len(content) if kind == tarfile.REGTYPE else 0, kind, link
+    return info, content
+
+
+def tarred(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for info, content in entries:
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def linked(name: str, target: str) -> bytes:
+    """A zip in which name is a symbolic link."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(info, target)
+        archive.writestr("a.txt", "fine")
+    return buffer.getvalue()
+
+
+def swollen() -> bytes:
+    """A zip of a megabyte that unfolds to over a gigabyte."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+        archive.open("zeros", "w") as stream,
+    ):
+        for _ in range(1050):
+            stream.write(bytes(1 << 20))
+    return buffer.getvalue()
+
+
+def lying() -> bytes:
+    """A zip whose list says that a file has a byte; it has a thousand."""
+    raw = bytearray(zipped({"a.txt": b"y" * 1000}, zipfile.ZIP_DEFLATED))
+    place = raw.rindex(b"PK\x01\x02")
+    raw[place + 24 : place + 28] = struct.pack("<I", 1)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (zipped({"../evil.txt": b"x"}), "leads out of its folder"),
+        (zipped({"/etc/evil.txt": b"x"}), "leads out of its folder"),
+        (zipped({"a\\..\\..\\evil.txt": b"x"}), "leads out of its folder"),
+        (zipped({"C:/evil.txt": b"x"}), "leads out of its folder"),
+        (tarred(entry("../../evil.txt")), "leads out of its folder"),
+        (zipped({"/".join("d" * 40): b"x"}), "too deep or too long"),
+        (zipped({"n" * 300: b"x"}), "too deep or too long"),
+        (swollen(), "more than 100 times its size"),
+        (lying(), "cannot be unpacked"),
+        (b"<html>404</html>", "no zip or tar archive"),
+        (zipped({"a.txt": b"y" * 5000})[:-60], "no zip or tar archive"),
+    ],
+    ids=[
+        "dots",
+        "absolute",
+        "backslashes",
+        "drive",
+        "tar dots",
+        "deep",
+        "long",
+        "bomb",
+        "lying",
+        "page",
+        "cut",
+    ],
+)
+def test_hostile_archives_leave_nothing(tmp_path: Path, archive: bytes, message: str) -> None:
+    (tmp_path / "a.zip").write_bytes(archive)
+    with pytest.raises(InputError, match=message):
+        unpack(tmp_path / "a.zip", tmp_path / "deep" / "er" / "out")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / "a.zip"]
+
+
+def test_a_million_files_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.archives.MAX_FILES", 5)
+    (tmp_path / "a.zip").write_bytes(zipped({f"{i}.txt": b"" for i in range(6)}))
+    with pytest.raises(InputError, match="more than 5 files"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_no_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        free = 10
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
+    (tmp_path / "a.zip").write_bytes(zipped({"a.txt": b"y" * 500}))
+    with pytest.raises(EnvironmentProblem, match="are free in"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        linked("shadow", "/etc/shadow"),
+        tarred(entry("shadow", kind=tarfile.SYMTYPE, link="/etc/shadow"), entry("a.txt", b"fine")),
+        tarred(entry("shadow", kind=tarfile.LNKTYPE, link="/etc/shadow"), entry("a.txt", b"fine")),
+        tarred(entry("pipe", kind=tarfile.FIFOTYPE), entry("a.txt", b"fine")),
+    ],
+    ids=["zip link", "tar link", "tar hard link", "tar pipe"],
+)
+def test_links_and_devices_are_passed_over(tmp_path: Path, archive: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(archive)
+    passed = unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert len(passed) == 1
+    assert "a link or device" in passed[0]
+    assert [p.name for p in (tmp_path / "out").rglob("*")] == ["a.txt"]
+
+
+def test_hostile_archives_of_kaggle_are_refused_and_forgotten(
+    server: KaggleServer, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    server.datasets[HANDLE][3] = Published(zipped({**files, "../../../evil.txt": b"x"}))
+    with pytest.raises(InputError, match="leads out of its folder"):
+        fetched()
+    assert not list(tmp_path.rglob("evil.txt"))
+    server.datasets[HANDLE][3] = Published(zipped(files))
+    assert len(tree(fetched().folder)) == 11
