@@ -23,7 +23,7 @@ from diagnostics.shift import pooled_components
 from reports.demo import render
 from reports.looks import evenly
 from reports.progress import Reporter
-from train.environment import runs_folder
+from train.environment import frames_folder
 
 # Conditions under which recordings are made; each recording is of one of them.
 CONDITIONS = (DRONE, replace(DRONE, light=4), replace(DRONE, soil=4), Dials(pitch=4, height=3, soil=2))
@@ -91,7 +91,7 @@ def rendered_case(detectors: int, number: int, reporter: Reporter, *, mixed: boo
     which = ("good", "second", "third")[number % 3]
     run, home = detector(which, detectors, reporter)
     seed = detectors + 1000 + number
-    cache = runs_folder() / "frames"
+    cache = frames_folder()
     source = open_source(str(render("prove-next", footage(seed, mixed=mixed), reporter)), cache=cache)
     training = open_source(str(home), cache=cache)
     training = training.keep(training.images["split"] == "train")
@@ -138,7 +138,7 @@ def candidate_folders(seed: int, reporter: Reporter) -> tuple[str, dict[str, str
 
 def photographs(run: Path, training: str, pool: str, number: int) -> Case:
     """Real pictures: a run, its training data, and a dataset whose "train" is chosen from and whose "val" judges."""
-    cache = runs_folder() / "frames"
+    cache = frames_folder()
     away, home = open_source(pool, cache=cache), open_source(training, cache=cache)
     home = home.keep(home.images["split"] == "train")
     some = evenly(home.images, REPLAY)["image"]

@@ -38,7 +38,7 @@ from reports.atomic import write_text
 from reports.looks import predict_folder
 from reports.pipeline import Opened, assemble
 from reports.progress import Reporter
-from train.environment import runs_folder
+from train.environment import frames_folder, runs_folder
 from train.forward import Detector
 from train.passes import available_cores
 from train.predictions import Settings, Store
@@ -280,7 +280,7 @@ def candidate_ranks(detectors: int, count: int, reporter: Reporter) -> pd.DataFr
     for number in range(count):
         base = rendered_case(detectors, number % 3, reporter, mixed=False)
         _, home = rendered.detector(("good", "second", "third")[number % 3], detectors, reporter)
-        cache = runs_folder() / "frames"
+        cache = frames_folder()
         source = open_source(str(home), cache=cache)
         held_out = look(base, base.weights, source.keep(source.images["split"] == "val"), "in_domain")
         training = look(base, base.weights, source.keep(source.images["split"] == "train"), "training")

@@ -21,7 +21,7 @@ from reports.demo import render
 from reports.findings import Findings
 from reports.pipeline import Request, run_report
 from reports.progress import Reporter
-from train.environment import runs_folder
+from train.environment import frames_folder, runs_folder
 from train.training import Recipe, is_finished, road_world_recipe, train
 
 # First seeds of the worlds that the rules were written with, and of those that are reported.
@@ -69,7 +69,7 @@ def detector(name: str, seed: int, reporter: Reporter) -> tuple[Path, Path]:
     }
     run = runs_folder() / "train" / f"prove-{name}-{seed}"
     if not is_finished(run):
-        source = open_source(str(folder), cache=runs_folder() / "frames")
+        source = open_source(str(folder), cache=frames_folder())
         with reporter.training(f"Training the detector '{name}'") as (on_start, on_batch, on_epoch):
             train(source, run, recipes[name], on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
     return run, folder

@@ -81,7 +81,8 @@ def parse_row(line: str, classes: Sequence[str]) -> tuple[Row, str]:
     try:
         numbers = [float(field) for field in fields[1:]]
     except ValueError:
-        raise ValueError(f"not a number in {' '.join(fields[1:6])!r}") from None
+        hint = "; a decimal comma? YOLO rows have points" if "," in line else ""
+        raise ValueError(f"not a number in {' '.join(fields[1:6])[:60]!r}{hint}") from None
     if not all(map(math.isfinite, numbers)):
         raise ValueError("coordinate is not finite")
     if len(numbers) == 5:

@@ -199,8 +199,12 @@ def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
     """
     if spec.startswith(kaggle.PREFIX):
         return kaggle.fetch(spec, say).folder
+    if re.match(r"[a-z][a-z0-9+.-]*://", spec, re.IGNORECASE):
+        raise InputError(
+            f"{spec}: addresses are not opened; download it, or record the stream, and give the file"
+        )
     path = Path(spec).expanduser()
-    if not path.exists():
+    if "\0" in spec or not path.exists():
         raise InputError(f"{spec}: no such file or folder; give {KINDS}")
     return path.resolve()
 

@@ -32,14 +32,33 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
     bounds = bounds.wider(*vouched(path, cache))
     card = read_card(path, bounds)
     collector = Collector(path.parent, card.classes, bounds)
-    collector.note(path, "used", "; ".join(filter(None, ["dataset description", card.remark])))
+    collector.note(path, "used")
     pairing = Pairing(path.parent, ".txt", bounds)
+    remarks = [card.remark]
     for split in ("train", "val", "test"):
+        shared, before = 0, len(collector.images["image"])
         for entry in card.splits.get(split, []):
-            files = collector.walk(entry) if entry.is_dir() else listed(entry, card.root, collector)
+            files = list(collector.walk(entry) if entry.is_dir() else listed(entry, card.root, collector))
+            shared += sum(str(file) in collector.ledger for file in files if file.suffix.lower() in SUFFIXES)
             take(collector, pairing, files, split)
+        if shared and len(collector.images["image"]) == before:
+            raise InputError(
+                f"{path}: every picture of '{split}' is one of {earlier(card, split)} too; scores on it would be scores on training data"
+            )
+        if shared:
+            remarks.append(
+                f"{shared} pictures of '{split}' are some of {earlier(card, split)} too, and were left there"
+            )
+    collector.note(path, "used", "; ".join(filter(None, ["dataset description", *remarks])))
     leftovers(collector, pairing, scope(card))
     return collector.source(spec, "yolo")
+
+
+def earlier(card: Card, split: str) -> str:
+    """The splits before one, as messages name them."""
+    order = ["train", "val", "test"]
+    before = [name for name in order[: order.index(split)] if name in card.splits]
+    return " or ".join(f"'{name}'" for name in before)
 
 
 def scope(card: Card) -> list[Path]:

@@ -15,7 +15,7 @@ import typer
 
 from datasets.errors import EnvironmentProblem, InputError
 from reports.progress import Reporter
-from train.environment import runs_folder, trust_checkpoints
+from train.environment import frames_folder, runs_folder, trust_checkpoints
 
 if TYPE_CHECKING:
     from reports.pipeline import Request
@@ -298,7 +298,7 @@ def train(
 
         given = listed(names)
         source = open_source(
-            data, cache=runs_folder() / "frames", classes=given, allow=allow_root or (), say=reporter.say
+            data, cache=frames_folder(), classes=given, allow=allow_root or (), say=reporter.say
         )
         if not source.classes:
             raise InputError(f"{data}: names no classes; give --names pothole,crack or a data.yaml")
@@ -406,7 +406,7 @@ def inspect(
 
         opened = open_source(
             source,
-            cache=runs_folder() / "frames",
+            cache=frames_folder(),
             classes=listed(names),
             group_by=group_by,
             allow=allow_root or (),

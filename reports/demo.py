@@ -12,7 +12,7 @@ from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Clip, Plan, build_world, write_flight
 from reports.pipeline import Request
 from reports.progress import Reporter
-from train.environment import runs_folder
+from train.environment import frames_folder, runs_folder
 from train.training import is_finished, road_world_recipe, train
 
 # Clips by frames. Enough validation and overhead clips for intervals that are not called too narrow (ten), enough training pictures for
@@ -80,7 +80,7 @@ def prepare(seed: int, reporter: Reporter) -> Request:
 
 def train_run(spec: str, run: Path, seed: int, reporter: Reporter) -> None:
     """Train the demo's detector with progress; continues a run that was killed."""
-    source = open_source(spec, cache=runs_folder() / "frames")
+    source = open_source(spec, cache=frames_folder())
     recipe = road_world_recipe(seed)
     with reporter.training("Training a small YOLO on the dashcam pictures") as (on_start, on_batch, on_epoch):
         train(source, run, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,6 +85,12 @@ def check_opencv() -> Check:
 
 def check_names() -> Check:
     """Another package named like ours."""
+    hidden = hidden_libraries()
+    if hidden:
+        name, place = next(iter(hidden.items()))
+        return Check(
+            "names", False, f"{place} hides the library {name}", "rename or remove it, or clear PYTHONPATH"
+        )
     try:
         version("datasets")
     except PackageNotFoundError:
@@ -101,6 +108,19 @@ def check_names() -> Check:
         "Hugging Face's package 'datasets' is installed and hides ours",
         "pip uninstall -y datasets",
     )
+
+
+def hidden_libraries() -> dict[str, str]:
+    """Libraries that a file or folder of the same name comes before: import name -> where that lies. FiftyOne has a package "plugins"."""
+    found = {}
+    homes = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    for name in ("ultralytics", "fiftyone", "torch", "numpy", "pandas", "cv2", "yaml", "plugins"):
+        spec = find_spec(name)
+        places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
+        place = next((place for place in places if place), None)
+        if place and not place.startswith(homes):
+            found[name] = place
+    return found
 
 
 def mongod_path() -> Path | None:

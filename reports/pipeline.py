@@ -27,7 +27,7 @@ from reports.before import Change, changes, open_before
 from reports.findings import Experiments, Findings, find, focus_of
 from reports.looks import Eyes, evenly, footage_squeezed, graded_looks, predict_folder, second_looks
 from reports.progress import Reporter
-from train.environment import corrections_path, runs_folder, trust_checkpoints
+from train.environment import corrections_path, frames_folder, runs_folder, trust_checkpoints
 from train.history import read_history
 from train.passes import describe
 from train.predictions import Predictions, Settings, Store
@@ -160,7 +160,7 @@ def open_everything(
     request: Request, run: Run | None, classes: Sequence[str], say: Callable[[str], None]
 ) -> list[Opened]:
     """The in-domain source as "training" and held-out pictures, then the real-world sources. Raises InputError."""
-    cache = runs_folder() / "frames"
+    cache = frames_folder()
     name, spec = in_domain_of(request, run)
     mapping = dict(request.class_map)
     given: dict[str, Any] = {"cache": cache, "group_by": request.group_by, "allow": request.allow, "say": say}

@@ -22,7 +22,7 @@ from reports.page import inert, write_parquet
 from reports.pipeline import Request, Seen, look_at_everything
 from reports.progress import Reporter
 from reports.record import plain
-from train.environment import runs_folder
+from train.environment import frames_folder
 from train.run import new_run_folder
 
 # Of the clips set aside, this many pictures tell AP50 to within ten points or so (docs/proof.md, "A few labels").
@@ -131,7 +131,7 @@ def hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], seen: Se
     own = [o for o in seen.opened if o.role in ("training", "in_domain") and o.source.kind == "yolo"]
     old = pd.concat([o.source.images for o in own], ignore_index=True) if own else None
     return write_handoff(
-        new_run_folder(out, "hand-off"), table, domains, seen.classes, SHOWN, old, runs_folder() / "frames"
+        new_run_folder(out, "hand-off"), table, domains, seen.classes, SHOWN, old, frames_folder()
     )
 
 

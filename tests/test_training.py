@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_staging_links_pictures_one_by_one_and_writes_our_labels(data: Path, tmp_path: Path) -> None:
     source = open_source(str(data), cache=tmp_path)
-    card = stage(source, tmp_path / "staged")
+    card = stage(source, tmp_path / "staged", tmp_path)
     again = open_source(str(card), cache=tmp_path)
     assert len(again.images) == len(source.images)
     assert len(again.boxes) == len(source.boxes)
@@ -43,7 +43,7 @@ def test_staging_links_pictures_one_by_one_and_writes_our_labels(data: Path, tmp
 def test_staging_needs_train_and_val(data: Path, tmp_path: Path) -> None:
     source = open_source(str(data), cache=tmp_path)
     with pytest.raises(InputError, match="both 'train' and 'val'"):
-        stage(source.keep(source.images["split"] == "val"), tmp_path / "s")
+        stage(source.keep(source.images["split"] == "val"), tmp_path / "s", tmp_path)
 
 
 def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:

@@ -16,6 +16,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("SHIFTSCOPE_RUNS", "runs")).absolute()
 
 
+def frames_folder() -> Path:
+    """What sources need of us: frames of videos, and which of our own datasets may lead where (`datasets.source.open_source` calls it cache)."""
+    return runs_folder() / "frames"
+
+
 def corrections_path() -> Path:
     """Where labels and tags that people corrected by hand are kept, for every report."""
     return runs_folder() / "corrections.json"

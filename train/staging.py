@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from datasets.containment import vouch
 from datasets.errors import InputError
 from datasets.tables import CORNERS, Source
 
 
-def stage(source: Source, folder: Path) -> Path:
+def stage(source: Source, folder: Path, cache: Path) -> Path:
     """Lay out a source as a YOLO dataset below folder and return its data.yaml.
 
     Each picture is a link of its own inside a real folder: ultralytics mends JPEGs in place and drops caches beside labels, and must do
-    neither in the user's data. Labels come from our tables, so a rejected row cannot cost the picture. Raises InputError without a
+    neither in the user's data. Labels come from our tables, so a rejected row cannot cost the picture. cache: as `datasets.source.open_source` takes it, which may follow these links
+    then. Raises InputError without a
     labelled train or val split.
     """
     labelled = source.images[source.images["labelled"]]
@@ -54,6 +56,7 @@ def stage(source: Source, folder: Path) -> Path:
     (draft / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
+    vouch(folder / "data.yaml", sorted({Path(path).parent for path in labelled["path"]}), cache)
     return folder / "data.yaml"
 
 

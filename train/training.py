@@ -16,6 +16,7 @@ import torch
 
 from datasets.errors import InputError
 from datasets.tables import Source
+from train.environment import frames_folder
 from train.forward import load_checkpoint
 from train.history import read_history
 from train.passes import available_cores
@@ -95,7 +96,7 @@ def train(
     if not (resume and finished_epochs(folder) >= recipe.epochs):
         card = folder.parent / ".staged" / folder.name / "data.yaml"
         if not (resume and card.is_file()):
-            card = stage(source, card.parent)
+            card = stage(source, card.parent, frames_folder())
         run_ultralytics(
             last if resume else recipe.model,
             card,

@@ -18,7 +18,7 @@ from diagnostics.wording import count
 from reports.handoff import write_handoff
 from reports.workbench.dataset import of_reports, report_of
 from reports.workbench.models import compare_with
-from train.environment import runs_folder
+from train.environment import frames_folder
 
 
 def chosen(ctx: Any) -> Any:
@@ -159,7 +159,7 @@ class HandOff(Saying):
                 written.record["run"]["classes"],
                 SHOWN,
                 None,
-                runs_folder() / "frames",
+                frames_folder(),
             )
         except (InputError, OSError) as problem:
             return {"words": f"Not written: {problem}"}

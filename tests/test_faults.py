@@ -1,0 +1,742 @@
+"""The fault table: every fault made anew and run through the command line; nothing below the source changes, and nothing runs."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import pickle
+import re
+import resource
+import struct
+import subprocess
+import sys
+import time
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser
+
+from datasets.errors import InputError
+from datasets.pixels import decode
+from datasets.source import open_source
+from datasets.video import MAX_FRAMES, open_video
+from reports import cli
+from reports.pictures import crop
+from tests.conftest import MainJob, Outcome, complaint, run_script
+from tests.fault_table import FAULTS, ROOT, THREATS, Fault, encoded, film, page, pixels, write, yolo
+from tests.test_sources import tree
+from train.history import read_history
+from train.passes import describe
+from train.predictions import Store
+
+BOMB = """
+class Bomb:
+    def __reduce__(self):
+        import os
+        return (os.system, ("touch {marker}",))
+"""
+
+
+def entries(root: Path) -> dict[str, tuple[str, int]]:
+    """Content of every regular file, and kind and time of everything else, byte for byte."""
+    return {
+        str(path): (path.read_bytes().hex()[:64] if path.is_file() else "", path.lstat().st_mtime_ns)
+        for path in sorted(root.rglob("*"))
+    }
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """The console script within this process: a fault costs a second, not the imports of all libraries."""
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["shiftscope", *arguments])
+        begin = time.monotonic()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), said.out, said.err, time.monotonic() - begin)
+
+    return call
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.build], ids=lambda fault: fault.id)
+def test_fault(fault: Fault, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "source"
+    root.mkdir()
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
+    arguments = fault.build(root) or ["inspect", str(root)]
+    before = entries(root)
+    outcome = command(*arguments, *(["--json"] if arguments[0] in ("inspect", "triage") else []))
+    assert outcome.code == fault.code, outcome.stderr
+    assert entries(root) == before
+    assert not list(tmp_path.rglob("pwned"))
+    if fault.code:
+        line = complaint(outcome)
+        assert all(words in line for words in fault.said), line
+        return
+    assert outcome.stdout, outcome.stderr
+    if arguments[0] != "inspect":
+        return
+    found = json.loads(outcome.stdout)
+    source = open_source(arguments[1], cache=tmp_path / "runs" / "frames")
+    ledger = source.ledger
+    assert not ledger["path"].duplicated().any()
+    assert sum(found["files"].values()) == len(ledger)
+    places = {}
+    for path, bucket, reason in ledger.to_numpy():
+        places.setdefault(path.rsplit("/", 1)[1], (bucket, reason))
+    for name, bucket, words in fault.ledger:
+        assert name in places, (name, places)
+        assert places[name][0] == bucket, (name, places[name])
+        assert words in places[name][1], (name, places[name])
+    rows = [(row["action"], row["reason"], row["first"]) for row in found["label_rows"]]
+    for action, words in fault.rows:
+        assert any(a == action and words in reason and first.endswith(".txt") for a, reason, first in rows), (
+            words,
+            rows,
+        )
+    for key, value in fault.counts:
+        assert found[key] == value, (key, found[key])
+    # Every regular file that is not hidden stands in the ledger.
+    if fault.id != "F13":
+        assert {str(p) for p in root.rglob("*") if p.is_file() and not p.is_symlink()} <= set(ledger["path"])
+    assert np.isfinite(source.boxes[["x1", "y1", "x2", "y2"]].to_numpy()).all()
+
+
+def test_the_table_is_whole_and_names_tests_that_exist() -> None:
+    assert [fault.id for fault in FAULTS] == [f"F{number:02d}" for number in range(1, 71)]
+    named = {
+        name for row in (*FAULTS, *THREATS) for name in getattr(row, "elsewhere", getattr(row, "tests", ()))
+    }
+    for name in named:
+        file, _, test = name.partition("::")
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), name
+    assert all(fault.build or fault.elsewhere or fault.left for fault in FAULTS)
+    assert sum(bool(fault.build or fault.elsewhere) for fault in FAULTS) >= 60
+    assert {threat.id for threat in THREATS} >= {
+        "T1",
+        "T2",
+        "T3",
+        "T4",
+        "T5",
+        "T6",
+        "T11",
+        "T13",
+        "T14",
+        "T15",
+    }
+    assert (ROOT / "docs" / "faults.md").read_text(encoding="utf-8") == page(), (
+        "run python -m tests.fault_table"
+    )
+
+
+def seen(root: Path, store: Path) -> pd.DataFrame:
+    """Decode every picture of a folder, as a report does."""
+    source = open_source(str(root), cache=store)
+    return describe(source.images, Store(store / "passes"))
+
+
+def test_a_picture_that_vanishes_fails_alone(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / "f" / f"{number}.jpg", encoded(seed=number))
+    source = open_source(str(tmp_path / "f"), cache=tmp_path)
+    (tmp_path / "f" / "1.jpg").rename(tmp_path / "away.jpg")
+    found = describe(source.images, Store(tmp_path / "passes"))
+    assert [Path(path).name for path in found.failures["path"]] == ["1.jpg"]
+    assert "No such file" in found.failures["reason"].iloc[0]
+    (tmp_path / "away.jpg").rename(tmp_path / "f" / "1.jpg")
+    assert len(describe(source.images, Store(tmp_path / "passes")).pictures) == 3
+
+
+def test_content_decides_and_not_the_clock(tmp_path: Path) -> None:
+    path = write(tmp_path / "f" / "a.png", encoded(".png", 1))
+    moment = path.stat().st_mtime_ns
+    first = seen(tmp_path / "f", tmp_path).pictures["fingerprint"].iloc[0]
+    write(path, encoded(".png", 2))
+    os.utime(path, ns=(moment, moment))
+    assert seen(tmp_path / "f", tmp_path).pictures["fingerprint"].iloc[0] != first
+
+
+def test_a_validation_set_within_training_is_said(tmp_path: Path) -> None:
+    """The pictures that both splits name stay with training; those of val alone are val."""
+    yolo(tmp_path, yaml="train: images/val\nval: [images/val, images/more]\nnames: [pothole, crack]\n")
+    write(tmp_path / "images" / "more" / "b.jpg", encoded(seed=8))
+    source = open_source(str(tmp_path), cache=tmp_path / "cache")
+    assert source.images["split"].tolist() == ["train", "val"]
+    said = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))[str(tmp_path / "data.yaml")]
+    assert "1 pictures of 'val' are some of 'train' too" in said
+
+
+def test_one_picture_and_a_class_never_seen(command, tmp_path: Path) -> None:
+    write(tmp_path / "d" / "images" / "a.jpg", encoded())
+    truth = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20]}],
+        "categories": [{"id": 1, "name": "pothole"}, {"id": 2, "name": "crack"}],
+    }
+    write(tmp_path / "d" / "gt.json", json.dumps(truth))
+    write(tmp_path / "d" / "dt.json", "[]")
+    source = str(tmp_path / "d" / "gt.json")
+    outcome = command(
+        "report",
+        "--in-domain",
+        source,
+        "--predictions",
+        f"in-domain={tmp_path / 'd' / 'dt.json'}",
+        "--no-fiftyone",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    )
+    assert outcome.code == 0, outcome.stderr
+    record = json.loads(outcome.stdout)
+    whole = next(s for s in record["slices"] if s["slice"] == "all")
+    assert whole["ap50"] in (0, None)
+    assert whole["ap50_low"] is None
+    assert -1 not in [whole[key] for key in ("ap", "ap50", "ap75", "max_recall")]
+
+
+def test_a_torn_history_keeps_its_whole_epochs(tmp_path: Path) -> None:
+    fault = next(fault for fault in FAULTS if fault.id == "F39")
+    fault.build(tmp_path)
+    history = read_history(tmp_path / "results.csv")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert history["ap50"].tolist() == [0.1, 0.3, 0.4]
+
+
+def test_an_address_is_not_opened(command) -> None:
+    for spec in ("rtsp://camera.example/live", "https://example.org/a.zip", "HTTP://x/y.mp4"):
+        outcome = command("inspect", spec)
+        assert outcome.code == 2
+        assert "addresses are not opened" in complaint(outcome)
+
+
+def test_the_locale_changes_nothing(tmp_path: Path) -> None:
+    yolo(tmp_path / "d\u00e9j\u00e0", yaml="val: images/val\nnames: [pothole, crack\u00e9]\n")
+    outcomes = [
+        run_script("inspect", "d\u00e9j\u00e0", "--json", cwd=tmp_path, **environment)
+        for environment in (
+            {"LC_ALL": "C.UTF-8"},
+            {"LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Apia", "PYTHONUTF8": "0"},
+        )
+    ]
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes[1].stderr
+    assert outcomes[0].stdout == outcomes[1].stdout
+
+
+# Videos.
+
+
+def test_frames_are_keyed_by_presentation_time(tmp_path: Path) -> None:
+    """A film whose frames come at uneven times and are stored out of order: each shows the time it is keyed by."""
+    moments = [Fraction(n, 10) + Fraction(n % 3, 50) for n in range(60)]
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=50)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 4_000_000
+        stream.codec_context.max_b_frames = 2
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 50)
+        for moment in moments:
+            shade = np.full((48, 64, 3), round(float(moment) * 40), np.uint8)
+            shade[:, :: 2 + int(moment * 7) % 5] //= 2
+            shade[0:48, 32:64] = round(float(moment) * 40)
+            picture = av.VideoFrame.from_ndarray(shade, format="rgb24")
+            picture.pts, picture.time_base = int(moment * 50), Fraction(1, 50)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    source = open_source(str(tmp_path / "v.mp4"), cache=tmp_path / "cache")
+    assert len(source.images) >= 8
+    known = {round(float(moment), 3) for moment in moments}
+    assert set(source.images["seconds"]) <= known
+    shown = [decode(Path(path))[:, 40:60].mean() for path in source.images["path"]]
+    np.testing.assert_allclose(shown, source.images["seconds"] * 40, atol=6)
+
+
+def test_a_rotated_film_is_turned_upright(tmp_path: Path) -> None:
+    """The matrix in the track header says a quarter turn, as phones write it."""
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 2_000_000
+        stored = np.zeros((48, 64, 3), np.uint8)
+        stored[:24, :32] = 250
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode())
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    # Turned by a quarter clockwise for display.
+    raw[place : place + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(raw)
+    shown = decode(Path(open_source(str(path), cache=tmp_path / "cache").images["path"].iloc[0]))
+    assert shown.shape == (64, 48, 3)
+    # What was stored at the top left is shown at the top right.
+    assert shown[4:28, 28:44].mean() > 200
+    assert shown[4:28, 4:20].mean() < 60
+
+
+def test_a_film_that_changes_its_size_is_used_until_then(tmp_path: Path) -> None:
+    """Two MPEG streams one behind the other, the second of another size."""
+    parts = []
+    for number, size in enumerate([(64, 48), (96, 64)]):
+        parts.append(
+            film(tmp_path / f"{number}.mpg", 40, codec="mpeg1video", size=size, rate=25).read_bytes()
+        )
+    write(tmp_path / "f" / "both.mpg", b"".join(parts))
+    source = open_source(str(tmp_path / "f" / "both.mpg"), cache=tmp_path / "cache")
+    assert set(zip(source.images["width"], source.images["height"], strict=True)) == {(64, 48)}
+    assert "another size" in source.ledger["reason"].iloc[0]
+
+
+def test_two_hours_of_film_in_bounded_memory(tmp_path: Path) -> None:
+    film(tmp_path / "long.mp4", 7200 * 4, rate=4, size=(64, 48))
+    said: list[str] = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    source = open_video("long", tmp_path / "long.mp4", tmp_path / "cache", said.append)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert said == [
+        "  long.mp4: 64x48, 7200 s; about 150 frames, one every 48.00 s, and 6 runs of 8 neighbours"
+    ]
+    times = source.images["seconds"]
+    assert len(times) + 20 >= MAX_FRAMES
+    assert times.iloc[-1] > 7000
+    assert source.bursts.groupby("burst").size().tolist() == [8] * 6
+    # A decoder keeps some frames; 28,800 of them would be 265 MB.
+    assert grown < 60
+
+
+def test_jumping_and_decoding_everything_take_the_same_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(tmp_path / "v.mp4", 900 * 5, rate=5)
+    jumped = open_video("v", tmp_path / "v.mp4", tmp_path / "jumped")
+    monkeypatch.setattr("datasets.video.SEEK_AHEAD", float("inf"))
+    plain = open_video("v", tmp_path / "v.mp4", tmp_path / "plain")
+    for kind in ("images", "bursts"):
+        one, other = getattr(jumped, kind), getattr(plain, kind)
+        assert one["seconds"].tolist() == other["seconds"].tolist()
+        for a, b in zip(one["path"], other["path"], strict=True):
+            assert Path(a).read_bytes() == Path(b).read_bytes()
+
+
+# Checkpoints.
+
+
+def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    from train.forward import Detector
+
+    YOLO("yolo11n-seg.yaml").save(str(tmp_path / "seg.pt"))
+    with pytest.raises(InputError, match="is a 'segment' model; only detection models"):
+        Detector(tmp_path / "seg.pt")
+
+
+def test_a_checkpoint_of_an_unknown_module_is_refused(tmp_path: Path) -> None:
+    """ultralytics would install a package of the name that the file gives."""
+    import torch
+
+    module = type(sys)("not_on_this_machine")
+    kind = type("Layer", (), {"__module__": "not_on_this_machine"})
+    module.Layer = kind
+    sys.modules["not_on_this_machine"] = module
+    try:
+        torch.save({"model": kind()}, tmp_path / "new.pt")
+    finally:
+        del sys.modules["not_on_this_machine"]
+    from train.forward import Detector
+
+    with pytest.raises(InputError, match=r"new\.pt: holds more than known layers.*--trust-checkpoint"):
+        Detector(tmp_path / "new.pt")
+
+
+def test_trusting_a_checkpoint_is_a_choice(tmp_path: Path) -> None:
+    """The same file: refused, and with --trust-checkpoint loaded as a plain pickle, code and all."""
+    script = f"""
+import os, sys, torch
+class Code:
+    def __reduce__(self):
+        return (os.mkdir, ({str(tmp_path / "ran")!r},))
+torch.save({{"model": Code()}}, {str(tmp_path / "own.pt")!r})
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    yolo(tmp_path / "d")
+    given = ["report", "--weights", "own.pt", "--in-domain", "d", "--no-fiftyone"]
+    outcome = run_script(*given, cwd=tmp_path)
+    assert outcome.code == 2
+    assert "--trust-checkpoint" in complaint(outcome)
+    assert not (tmp_path / "ran").exists()
+    outcome = run_script(*given, "--trust-checkpoint", cwd=tmp_path)
+    assert outcome.code == 2
+    assert (tmp_path / "ran").exists()
+
+
+def test_hardening_comes_before_the_libraries(tmp_path: Path) -> None:
+    """What a user set already stays; the rest is set before ultralytics reads it."""
+    script = "import train.forward, ultralytics.utils as u, os; print(u.SAFE_LOAD, u.AUTOINSTALL, u.ONLINE, os.environ['YOLO_CONFIG_DIR'])"
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("YOLO", "ULTRALYTICS", "TORCH_FORCE", "PYTEST"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**clean, "SHIFTSCOPE_RUNS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False", "False", str(tmp_path / ".ultralytics")]
+
+
+def test_ultralytics_imported_first_is_noticed(tmp_path: Path) -> None:
+    script = (
+        "import ultralytics\nfrom pathlib import Path\nfrom train.forward import Detector\n"
+        "from datasets.errors import EnvironmentProblem\n"
+        "try:\n    Detector(Path('x.pt'))\nexcept EnvironmentProblem as problem:\n    print(problem)\n"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ULTRALYTICS", "PYTEST"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**clean, "SHIFTSCOPE_RUNS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "ultralytics was imported before shiftscope" in done.stdout
+
+
+# Disks.
+
+
+def test_a_full_disk_leaves_no_half_report(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The earlier report stays whole, the new one is not there, and the exit code says that it is the machine."""
+    yolo(tmp_path / "d")
+    write(
+        tmp_path / "dt.json",
+        '[{"image_id": "good", "category_id": 0, "bbox": [20, 20, 16, 12], "score": 0.9}]',
+    )
+    given = [
+        "report",
+        "--in-domain",
+        str(tmp_path / "d"),
+        "--predictions",
+        f"in-domain={tmp_path / 'dt.json'}",
+        "--no-fiftyone",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert command(*given).code == 0
+    before = tree(tmp_path / "out")
+    written: list[str] = []
+
+    def full(descriptor: int) -> None:
+        written.append(str(descriptor))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = command(*given)
+    assert outcome.code == 3
+    assert "No space left on device" in complaint(outcome)
+    assert written
+    assert {k: v for k, v in tree(tmp_path / "out").items() if not k.endswith(".partial")} == before
+
+
+def test_a_place_that_cannot_be_written(command, tmp_path: Path) -> None:
+    yolo(tmp_path / "d")
+    write(tmp_path / "file", "in the way")
+    write(tmp_path / "dt.json", "[]")
+    outcome = command(
+        "report",
+        "--in-domain",
+        str(tmp_path / "d"),
+        "--predictions",
+        f"in-domain={tmp_path / 'dt.json'}",
+        "--no-fiftyone",
+        "--out",
+        str(tmp_path / "file" / "out"),
+    )
+    assert outcome.code == 3
+    assert str(tmp_path / "file") in complaint(outcome)
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    """Nothing of ours needs a home folder, but for FiftyOne's database, of which doctor tells."""
+    yolo(tmp_path / "d")
+    outcome = run_script("inspect", "d", cwd=tmp_path, HOME="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere")
+    assert outcome.code == 0, outcome.stderr
+    outcome = run_script("doctor", cwd=tmp_path, HOME="/proc/nowhere", FIFTYONE_DATABASE_URI="")
+    assert outcome.code == 3
+    assert any(
+        line.startswith("WRONG mongod") and "/proc/nowhere" in line for line in outcome.stdout.splitlines()
+    ), outcome.stdout
+
+
+def test_doctor_sees_a_hidden_library(tmp_path: Path) -> None:
+    write(tmp_path / "around" / "plugins" / "__init__.py", "")
+    outcome = run_script("doctor", cwd=tmp_path, PYTHONPATH=str(tmp_path / "around"))
+    assert outcome.code == 3
+    assert any("hides the library plugins" in line for line in outcome.stdout.splitlines()), outcome.stdout
+
+
+def test_doctor_sees_two_opencvs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reports import doctor
+
+    class Installed:
+        def __init__(self, name: str) -> None:
+            self.metadata = {"Name": name}
+
+    monkeypatch.setattr(
+        doctor, "distributions", lambda: [Installed("opencv-python"), Installed("opencv-python-headless")]
+    )
+    found = doctor.check_opencv()
+    assert not found.ok
+    assert "pip uninstall -y opencv-python opencv-python-headless" in found.cure
+
+
+# Trust nothing.
+
+
+def secrets(tmp_path: Path) -> Path:
+    """A dataset that points at pictures and labels around it in every way there is."""
+    root = tmp_path / "d"
+    write(tmp_path / "private" / "images" / "secret.jpg", encoded(seed=9))
+    write(tmp_path / "private" / "labels" / "secret.txt", "0 .5 .5 .1 .1\n")
+    yolo(root, yaml="val: [images/val, list.txt]\nnames: [pothole, crack]\n")
+    (root / "images" / "val" / "link.jpg").symlink_to(tmp_path / "private" / "images" / "secret.jpg")
+    (root / "images" / "val" / "deeper").symlink_to(tmp_path / "private" / "images")
+    write(root / "images" / "val" / "own.jpg", encoded(seed=2))
+    (root / "labels" / "val" / "own.txt").symlink_to(tmp_path / "private" / "labels" / "secret.txt")
+    write(
+        root / "list.txt",
+        f"../private/images/secret.jpg\n{tmp_path / 'private' / 'images' / 'secret.jpg'}\nimages/val/good.jpg\n/etc/passwd\n",
+    )
+    return root
+
+
+def test_nothing_leads_out_of_a_dataset(tmp_path: Path) -> None:
+    source = open_source(str(secrets(tmp_path)), cache=tmp_path / "cache")
+    assert sorted(Path(path).name for path in source.images["path"]) == ["good.jpg", "own.jpg"]
+    assert source.images.set_index("image")["labelled"].to_dict() == {
+        "images/val/good.jpg": True,
+        "images/val/own.jpg": False,
+    }
+    out = source.ledger[source.ledger["reason"].str.startswith("leads out of the source")]
+    assert set(out["bucket"]) == {"skipped"}
+    assert {"link.jpg", "deeper", "own.txt", "secret.jpg"} <= {Path(path).name for path in out["path"]}
+    assert out["reason"].str.contains("--allow-root").all()
+
+
+def test_a_folder_may_be_allowed(tmp_path: Path) -> None:
+    source = open_source(str(secrets(tmp_path)), cache=tmp_path / "cache", allow=[tmp_path / "private"])
+    assert {Path(path).name for path in source.images["path"]} >= {
+        "good.jpg",
+        "own.jpg",
+        "link.jpg",
+        "secret.jpg",
+    }
+    assert source.images["labelled"].sum() >= 3
+
+
+@pytest.mark.parametrize("entry", ["../private/images", "{tmp}/private/images"])
+def test_a_split_that_leads_out_is_refused(tmp_path: Path, entry: str) -> None:
+    root = secrets(tmp_path)
+    write(root / "data.yaml", f"val: {entry.format(tmp=tmp_path)}\nnames: [pothole, crack]\n")
+    with pytest.raises(InputError, match=r"data\.yaml: 'val: .*leads out of the dataset.*--allow-root"):
+        open_source(str(root), cache=tmp_path / "cache")
+
+
+def test_a_labels_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "private" / "val" / "good.txt", "0 .5 .5 .1 .1\n")
+    write(tmp_path / "d" / "images" / "val" / "good.jpg", encoded())
+    write(tmp_path / "d" / "data.yaml", "val: images/val\nnames: [pothole]\n")
+    (tmp_path / "d" / "labels").symlink_to(tmp_path / "private")
+    source = open_source(str(tmp_path / "d"), cache=tmp_path / "cache")
+    assert source.boxes.empty
+    assert source.ledger["reason"].str.startswith("leads out of the source").any()
+
+
+def test_links_cannot_make_a_maze(tmp_path: Path) -> None:
+    """Forty folders, each with two links to the next: a million million ways through."""
+    for number in range(40):
+        write(tmp_path / "d" / f"f{number}" / "a.jpg", encoded(seed=number))
+    for number in range(39):
+        for name in ("x", "y"):
+            (tmp_path / "d" / f"f{number}" / name).symlink_to(tmp_path / "d" / f"f{number + 1}")
+    begin = time.monotonic()
+    source = open_source(str(tmp_path / "d"), cache=tmp_path / "cache")
+    assert len({os.path.realpath(path) for path in source.images["path"]}) == len(source.images) == 40
+    assert time.monotonic() - begin < 10
+
+
+def test_a_yaml_of_aliases_is_refused_at_once(command, tmp_path: Path) -> None:
+    rows = ["a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    rows += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+    yolo(tmp_path / "d", yaml="val: images/val\n" + "\n".join(rows) + "\nnames: *i\n")
+    outcome = command("inspect", str(tmp_path / "d"))
+    assert outcome.code == 2
+    assert "data.yaml:3:" in complaint(outcome)
+    assert "aliases" in complaint(outcome)
+    assert outcome.seconds < 5
+
+
+def test_training_reads_no_cache_of_the_dataset(tmp_path: Path) -> None:
+    """ultralytics loads labels.cache as a pickle before it looks at it, prefers a.npy to a.jpg, and runs download:."""
+    marker = tmp_path / "pwned"
+    root = hostile(tmp_path / "d", marker)
+    (root / "data.yaml").write_text(
+        f"train: images/train\nval: images/val\nnames: [pothole, crack]\ndownload: |\n  open({str(marker)!r}, 'w').close()\n"
+    )
+    for number in range(4):
+        write(root / "images" / "train" / f"t{number}.jpg", encoded(seed=40 + number, size=(160, 120)))
+        write(root / "labels" / "train" / f"t{number}.txt", "0 .5 .5 .3 .3\n")
+    for place in ("labels/train.cache", "labels/train/labels.cache", "images/train/t1.npy"):
+        write(root / place, (root / "best.pt").read_bytes())
+    before = entries(root)
+    outcome = run_script("train", "d", "--epochs", "1", "--imgsz", "64", "--device", "cpu", cwd=tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    assert not marker.exists()
+    assert entries(root) == before
+    run = Path(outcome.stdout.strip())
+    # The report of this run finds the dataset itself again, clips and all, and not its staged copy.
+    assert json.loads((run / "shiftscope.json").read_text())["source"] == str(root)
+
+
+def hostile(root: Path, marker: Path) -> Path:
+    """A dataset as issue-takers fear it: bombs in every file that a library would load, and markup in every name."""
+
+    class Bomb:
+        def __reduce__(self):
+            return (os.system, (f"touch {marker}",))
+
+    bomb = pickle.dumps(Bomb())
+    yolo(
+        root,
+        yaml="val: images/val\nnames: ['<script>alert(1)</script>', crack]\n"
+        f"download: |\n  open({str(marker)!r}, 'w').close()\n",
+    )
+    for number in range(4):
+        name = "=HYPERLINK(1)" if number == 0 else f"c{number}"
+        write(root / "images" / "val" / f"{name}.jpg", encoded(seed=20 + number, size=(160, 120)))
+        write(root / "labels" / "val" / f"{name}.txt", "0 .5 .5 .3 .3\n")
+    write(root / "labels" / "val.cache", bomb)
+    write(root / "labels" / "val" / "labels.cache", bomb)
+    write(root / "images" / "val" / "c1.npy", bomb)
+    write(root / "best.pt", bomb)
+    write(root.parent / "outside.txt", "0 .5 .5 .9 .9\n")
+    write(root / "images" / "val" / "led.jpg", encoded(seed=30))
+    (root / "labels" / "val" / "led.txt").symlink_to(root.parent / "outside.txt")
+    return root
+
+
+def test_a_hostile_dataset_gives_a_report_and_nothing_else(tmp_path: Path, browser: Browser) -> None:
+    marker = tmp_path / "pwned"
+    root = hostile(tmp_path / "d", marker)
+    results = [
+        {"image_id": f"c{n}", "category_id": 0, "bbox": [50, 40, 50, 40], "score": 0.9 - n / 10}
+        for n in range(1, 4)
+    ] + [{"image_id": "=HYPERLINK(1)", "category_id": 1, "bbox": [5, 5, 30, 30], "score": 0.8}]
+    write(tmp_path / "dt.json", json.dumps(results))
+    before = entries(root)
+    given = [
+        "report",
+        "--in-domain",
+        "d",
+        "--predictions",
+        "in-domain=dt.json",
+        "--no-fiftyone",
+        "--out",
+        "out",
+        "--json",
+    ]
+    outcome = run_script(*given, cwd=tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    refused = run_script(
+        "report", "--weights", "d/best.pt", "--in-domain", "d", "--no-fiftyone", cwd=tmp_path
+    )
+    assert refused.code == 2, refused.stderr
+    assert not marker.exists()
+    assert entries(root) == before
+    with (tmp_path / "out" / "ledger.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert len({row["path"] for row in rows}) == len(rows)
+    places = {row["path"].rsplit("/", 1)[1]: (row["bucket"], row["reason"]) for row in rows}
+    assert (
+        places["val.cache"][0]
+        == places["labels.cache"][0]
+        == places["c1.npy"][0]
+        == places["best.pt"][0]
+        == "skipped"
+    )
+    assert places["led.txt"][1].startswith("leads out of the source")
+    assert "'download:' was not run" in places["data.yaml"][1]
+    record = json.loads(outcome.stdout)
+    files = record["ledger"]["files"]
+    assert sum(files.values()) == len(rows)
+    # Nothing in any CSV begins as a formula does.
+    for path in (tmp_path / "out").rglob("*.csv"):
+        for row in csv.reader(path.open()):
+            assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for cell in row), (path, row)
+    tab = browser.new_page()
+    tab.add_init_script("window.alerted = 0; window.alert = () => { window.alerted += 1; };")
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto((tmp_path / "out" / "report.html").as_uri())
+    assert tab.evaluate("window.alerted") == 0
+    assert "<script>alert(1)</script>" in tab.inner_text("body")
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    tab.close()
+
+
+def test_thumbnails_carry_nothing_but_pixels(tmp_path: Path) -> None:
+    """A JPEG with a place, a name and a web page behind its end: the crop has none of it."""
+    exif = Image.Exif()
+    exif[0x010E] = "SECRET-DESCRIPTION"
+    exif.get_ifd(0x8825)[1] = "N"
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels(1, (200, 150))).save(path, exif=exif, comment=b"SECRET-COMMENT")
+    path.write_bytes(path.read_bytes() + b"<html><script>alert('SECRET-TAIL')</script></html>")
+    import base64
+
+    uri = crop(str(path), (20, 20, 80, 80), "hit")
+    assert uri is not None
+    assert uri.startswith("data:image/jpeg;base64,")
+    raw = base64.b64decode(uri.partition(",")[2])
+    assert b"SECRET" not in raw
+    assert b"Exif" not in raw
+    assert b"<html" not in raw
+    assert raw.endswith(b"\xff\xd9")
+
+
+def test_the_page_names_no_folder_of_this_machine(main_job: MainJob) -> None:
+    """A page is shown around; whose machine it was made on, and where things lie there, stays there."""
+    for name in ("report.html", "report.md"):
+        text = (main_job.folder / name).read_text(encoding="utf-8")
+        for private in {str(main_job.cwd), str(Path.home()) + "/", os.uname().nodename}:
+            found = [match.start() for match in re.finditer(re.escape(private), text)]
+            assert not found, (name, private, text[max(0, found[0] - 80) : found[0] + 80])
+
+
+def test_the_page_stays_small(main_job: MainJob) -> None:
+    assert (main_job.folder / "report.html").stat().st_size < 20e6
+
+
+def test_every_dependency_has_a_bound() -> None:
+    """T7: a release that nobody has looked at is not taken by itself; the lock pins what is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for requirement in project["project"]["dependencies"]:
+        name = re.match(r"[A-Za-z0-9_.-]+", requirement)[0]
+        assert re.search(rf"^{re.escape(name.lower())}==", locked, re.MULTILINE), name
