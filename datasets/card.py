@@ -42,13 +42,14 @@ class _Plain(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class Card:
-    """What a data.yaml says. root: the folder its paths are below. splits: split name -> folders or list files, as they lie. remark: what was not followed, in words."""
+    """What a data.yaml says. root: the folder its paths are below. splits: split name -> folders or list files, as they lie. remark: what was not followed, in words. pose: keypoint numbers in each label row."""
 
     path: Path
     root: Path
     classes: tuple[str, ...]
     splits: dict[str, list[Path]]
     remark: str = ""
+    pose: int = 0
 
 
 def read_card(path: Path, bounds: Bounds) -> Card:
@@ -78,7 +79,19 @@ def read_card(path: Path, bounds: Bounds) -> Card:
             splits.setdefault(split, []).append(resolve(path, root, key, entry, bounds))
     if not splits:
         raise InputError(f"{path}: no split (train, val or test) is named; add for example 'val: images/val'")
-    return Card(path, root, classes, splits, "; ".join(remarks))
+    return Card(path, root, classes, splits, "; ".join(remarks), keypoints(content))
+
+
+def keypoints(content: dict[str, Any]) -> int:
+    """Numbers that a pose dataset's label rows have behind the box, 0 for other datasets."""
+    shape = content.get("kpt_shape")
+    if (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(isinstance(n, int) and 0 < n < 1000 for n in shape)
+    ):
+        return int(shape[0] * shape[1])
+    return 0
 
 
 def _exists(root: Path, entry: Any) -> bool:

@@ -24,9 +24,10 @@ def check_classes(model: Sequence[str], source: Sequence[str], spec: str) -> Non
 def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str]) -> Source:
     """A source in the model's classes. mapping: a source's class name -> the model's, or "" to leave its boxes out; with any mapping, other names stand for themselves.
 
-    Boxes left out are counted as rejected label rows. Raises InputError when names do not match and no mapping is given, or when one fits no class.
+    COCO and VOC know classes by name, so that theirs are matched without one wherever the model has them all. Boxes left out are counted as rejected label rows. Raises InputError when names do not match and no mapping is given, or when one fits no class.
     """
-    if not mapping or not source.classes or not model:
+    by_name = source.kind in {"coco", "voc"} and set(source.classes) <= set(model)
+    if not (mapping or by_name) or not source.classes or not model:
         check_classes(model, source.classes, source.spec)
         return source
     places: list[int] = []

@@ -14,7 +14,7 @@ import pandas as pd
 from datasets.collector import Collector
 from datasets.containment import Bounds, leads_out
 from datasets.errors import InputError
-from datasets.pairing import LABEL_FOLDERS, split_of
+from datasets.pairing import LABEL_FOLDERS, SPLITS, split_of
 from datasets.results import describe, load_json
 from datasets.results import read_results as read_columns
 from datasets.tables import CORNERS, Source
@@ -36,7 +36,9 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, split: str | None = None
     categories = categories_of(path, content["categories"])
     index = {identity: i for i, (identity, _) in enumerate(categories)}
     root = coco_root(path)
-    split = split_of((*path.parent.relative_to(root).parts, path.stem)) if split is None else split
+    if split is None:
+        around = path.parent.name if path.parent.name.lower() in SPLITS else ""
+        split = split_of((around, path.stem))
     collector = Collector(path.parent, [name for _, name in categories], bounds)
     collector.note(path, "used", "annotations")
     homes = picture_folders(path, root, split)
@@ -134,7 +136,7 @@ def take_annotation(
     try:
         corners, repair = corners_of(annotation)
         row, label = rows.get(annotation["image_id"]), index.get(annotation["category_id"])
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         collector.reject(path, position, "annotation without a usable bbox, image_id or category_id")
         return
     reason = ""

@@ -22,8 +22,9 @@ UNLABELLED = "no label file: kept as unlabelled, not as background"
 class Collector:
     """The growing tables of one source, column by column: a dataset of 50,000 pictures must not need more memory than its tables."""
 
-    def __init__(self, root: Path, classes: Sequence[str], bounds: Bounds) -> None:
+    def __init__(self, root: Path, classes: Sequence[str], bounds: Bounds, pose: int = 0) -> None:
         self.root = root
+        self.pose = pose
         self.classes = tuple(classes)
         self.bounds = bounds
         self.images: dict[str, list[Any]] = {
@@ -92,7 +93,7 @@ class Collector:
     def yolo(self, path: Path, row: int) -> None:
         """Take a YOLO label file for a picture that was taken. A file that cannot be read leaves it unlabelled, and says so."""
         try:
-            rows, notes = read_labels(path, self.classes)
+            rows, notes = read_labels(path, self.classes, self.pose)
         except (OSError, ValueError) as reason:
             self.note(path, "failed", str(reason))
             return

@@ -33,10 +33,10 @@ class Note:
     reason: str
 
 
-def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[Row], list[Note]]:
+def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list[Row], list[Note]]:
     """Boxes of one YOLO file and what was wrong with the other rows. An empty file is a background picture: no rows, no notes.
 
-    Polygon rows become their bounding box. Raises ValueError with the reason when the file as a whole cannot be read.
+    Polygon rows become their bounding box. pose: numbers behind the box that are keypoints (`kpt_shape` of a data.yaml, multiplied out). Raises ValueError with the reason when the file as a whole cannot be read.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"label file over {MAX_BYTES // 1_000_000} MB")
@@ -54,7 +54,7 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[Row], list[Not
         if not line.strip():
             continue
         try:
-            row, repair = parse_row(line, classes)
+            row, repair = parse_row(line, classes, pose)
         except ValueError as error:
             notes.append(Note(number, "rejected", str(error)))
             continue
@@ -68,7 +68,7 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[Row], list[Not
     return rows, notes
 
 
-def parse_row(line: str, classes: Sequence[str]) -> tuple[Row, str]:
+def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, str]:
     """One label row -> box and what was repaired ("" if nothing). Raises ValueError with the reason for a row that must be rejected."""
     fields = line.split()
     if not fields:
@@ -85,6 +85,9 @@ def parse_row(line: str, classes: Sequence[str]) -> tuple[Row, str]:
         raise ValueError(f"not a number in {' '.join(fields[1:6])[:60]!r}{hint}") from None
     if not all(map(math.isfinite, numbers)):
         raise ValueError("coordinate is not finite")
+    repair = ""
+    if pose and len(numbers) == 4 + pose:
+        numbers, repair = numbers[:4], "box taken from a pose"
     if len(numbers) == 5:
         raise ValueError("six columns: looks like a prediction with confidence, not a label")
     if len(numbers) == 4:
@@ -92,7 +95,6 @@ def parse_row(line: str, classes: Sequence[str]) -> tuple[Row, str]:
         corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
         if width <= 0 or height <= 0:
             raise ValueError("width or height is not positive")
-        repair = ""
     elif len(numbers) >= 6 and len(numbers) % 2 == 0:
         xs, ys = numbers[::2], numbers[1::2]
         corners = (min(xs), min(ys), max(xs), max(ys))

@@ -70,7 +70,8 @@ def probe(path: Path) -> tuple[int, int, str]:
             raise UnreadablePicture("empty file")
         with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(0x0112, 1) in _TRANSPOSED
+            # Pillow turns TIFFs by itself, and tells their size upright.
+            turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) in _TRANSPOSED
             remark = _remark(picture, path)
     except (UnidentifiedImageError, ImportError):
         # ImportError: ultralytics patches Pillow to ask for a HEIF plugin whenever a file is no picture.
@@ -125,13 +126,15 @@ def decode(path: Path) -> Pixels:
         raise UnreadablePicture(f"unreadable ({error.strerror or error})") from None
     except Exception as error:  # as in `probe`
         raise UnreadablePicture(f"unreadable ({error})") from None
-    whole = kind != "JPEG" or b"\xff\xd9" in raw[-64:]
+    if kind == "JPEG" and b"\xff\xd9" not in raw[-64:] and complete(raw):
+        raw += b"\xff\xd9"
+    whole = kind != "TIFF" and (kind != "JPEG" or b"\xff\xd9" in raw[-64:])
     if whole and mode in ("RGB", "L"):
         pixels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None:
             upright = _TURNS[turn](pixels) if turn in _TURNS else pixels
             return np.ascontiguousarray(upright, dtype=np.uint8)
-    # Unusual modes, and JPEGs without an end marker: Pillow reads them strictly and says when data is missing.
+    # Unusual modes, TIFFs (which OpenCV turns or not by version), and JPEGs without an end marker: Pillow reads them strictly and says when data is missing.
     try:
         with Image.open(path, formats=FORMATS) as picture:
             turned = ImageOps.exif_transpose(picture)
@@ -142,6 +145,18 @@ def decode(path: Path) -> Pixels:
     except Exception as error:  # as in `probe`
         raise UnreadablePicture("cut short" if "truncated" in str(error) else f"broken ({error})") from None
     return np.ascontiguousarray(colour[..., ::-1])
+
+
+def complete(raw: bytes) -> bool:
+    """Whether a JPEG without end marker lacks nothing but that. Decoders fill what is missing with blocks of one value, the last one first."""
+    filled = cv2.imdecode(
+        np.frombuffer(raw + b"\xff\xd9", np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    )
+    if filled is None:
+        return False
+    # Blocks begin at the left upper corner and the last ones may stand out, so that only whole ones are looked at.
+    height, width = (side // 8 * 8 for side in filled.shape)
+    return bool(np.ptp(filled[max(height - 8, 0) : height, max(width - 8, 0) : width]) > 2)
 
 
 def statistics(pixels: Pixels) -> dict[str, float]:

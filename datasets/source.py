@@ -100,8 +100,10 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
             raise InputError(
                 f"{part.spec}: its classes {list(part.classes)} are not those of {first.spec}, {list(first.classes)}; they cannot be one domain"
             )
-    # Frames of bursts are no pictures of the table, but their clips are.
     names = pd.concat([part.images["image"] for part in parts])
+    clips = pd.concat([part.images["group"].drop_duplicates() for part in parts])
+    # Clips of one name in two places are two clips.
+    shared_clips = set(clips[clips.duplicated()])
     tables: dict[str, list[pd.DataFrame]] = {"images": [], "boxes": [], "bursts": []}
     identities: dict[Any, str] = {}
     for number, part in enumerate(parts, start=1):
@@ -109,7 +111,14 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
         mark = f"{number}/" if shared else ""
         for kind, into in tables.items():
             table = getattr(part, kind)
-            into.append(table.assign(image=(mark + table["image"]).astype("str")) if mark else table)
+            if mark:
+                table = table.assign(image=(mark + table["image"]).astype("str"))
+            if "group" in table and shared_clips:
+                apart = table["group"].where(
+                    ~table["group"].isin(shared_clips), f"{number}/" + table["group"]
+                )
+                table = table.assign(group=apart.astype("str"))
+            into.append(table)
         identities |= {key: mark + name for key, name in part.image_ids.items()}
     ledger = pd.concat([part.ledger for part in parts], ignore_index=True)
     # A file that one part uses and another passes over is used.

@@ -186,7 +186,7 @@ def extract(path: Path, folder: Path, say: Callable[[str], None]) -> None:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise InputError(
-                    f"{path}: has no video stream; give a video, a folder of pictures or a data.yaml"
+                    f"{path}: has no video stream, or lacks its index; re-encode it, for example with ffmpeg"
                 )
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"

@@ -29,7 +29,7 @@ class Annotation:
 def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """Every picture below a folder with the boxes of its XML file.
 
-    classes: the model's; without them, the names found, sorted. Splits are read off folder names, or from ImageSets/Main/train.txt and the like. Corners are taken as
+    classes: the model's, taken where they include every name found; else those, sorted. Splits are read off folder names, or from ImageSets/Main/train.txt and the like. Corners are taken as
     written, in pixels (VOC itself counts from 1, most tools from 0; the difference is a pixel). Objects marked difficult are neither asked for nor counted against a detector, as in
     VOC's own evaluation.
     """
@@ -66,8 +66,10 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
             collector.note(label, "failed", str(reason))
             continue
         read.append((row, label, annotation))
-    if not collector.classes:
-        collector.classes = tuple(sorted({name for _, _, found in read for name, *_ in found.objects}))
+    names = {name for _, _, found in read for name, *_ in found.objects if name}
+    if not names <= set(classes):
+        # Whether these are the model's under other names is for `classes.with_classes` to say.
+        collector.classes = tuple(sorted(names))
     for row, label, annotation in read:
         take(collector, row, label, annotation)
     for place in pairing.refused:

@@ -31,7 +31,7 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
     """All splits of a data.yaml. A picture named by two splits stays in the first (train before val before test). Raises InputError."""
     bounds = bounds.wider(*vouched(path, cache))
     card = read_card(path, bounds)
-    collector = Collector(path.parent, card.classes, bounds)
+    collector = Collector(path.parent, card.classes, bounds, card.pose)
     collector.note(path, "used")
     pairing = Pairing(path.parent, ".txt", bounds)
     remarks = [card.remark]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasets.classes import with_classes
 from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.groups import recording
@@ -262,8 +263,9 @@ def test_coco_json(tmp_path: Path) -> None:
     assert source.ledger["bucket"].value_counts().to_dict() == {"used": 2, "failed": 1}
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
     upright = np.zeros((40, 60, 3), np.uint8)
     upright[:20, :30] = (255, 0, 0)
     upright[20:, 30:] = (0, 255, 0)
@@ -279,9 +281,29 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int) -> None:
     }[orientation](upright)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "p.png", exif=exif)
-    assert probe(tmp_path / "p.png") == (60, 40, "")
-    np.testing.assert_array_equal(decode(tmp_path / "p.png")[..., ::-1], upright)
+    path = tmp_path / f"p{suffix}"
+    options = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
+    assert probe(path) == (60, 40, "")
+    away = np.abs(decode(path)[..., ::-1].astype(int) - upright)
+    # JPEG smears the edge between two colours; everything else is exact.
+    assert away.mean() < 4 if suffix == ".jpg" else away.max() == 0
+
+
+def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
+    """Pillow alone would turn everything above 255 white."""
+    ramp = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
+    Image.fromarray(ramp).save(tmp_path / "p.png")
+    np.testing.assert_array_equal(decode(tmp_path / "p.png")[..., 0], ramp >> 8)
+
+
+def test_a_jpeg_without_its_end_marker_or_with_more_behind_it_is_used_as_it_is(tmp_path: Path) -> None:
+    raw = picture(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
+    whole = decode(tmp_path / "p.jpg")
+    for name, content in (("open.jpg", raw[:-2]), ("more.jpg", raw + b"trailing" * 40)):
+        (tmp_path / name).write_bytes(content)
+        assert np.abs(decode(tmp_path / name).astype(int) - whole).max() <= 8
+        assert (tmp_path / name).read_bytes() == content
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
@@ -484,3 +506,327 @@ def test_a_name_that_is_no_utf8_fails_alone(tmp_path: Path) -> None:
     assert source.ledger.loc[source.ledger["bucket"] == "failed", "reason"].tolist() == [
         "file name is not valid UTF-8; rename it"
     ]
+
+
+# Layouts: what people call the parts of a dataset, and where they put them.
+
+LAYOUTS = {
+    "split first": ("train/images", "train/labels", "valid/images", "valid/labels"),
+    "one wrapper": ("holes/train/images", "holes/train/labels", "holes/valid/images", "holes/valid/labels"),
+    "two wrappers": ("a/b/train/images", "a/b/train/labels", "a/b/valid/images", "a/b/valid/labels"),
+    "validation": ("train/images", "train/labels", "validation/images", "validation/labels"),
+    "kind first": ("images/train", "labels/train", "images/val", "labels/val"),
+    "capitals": ("Train/Images", "Train/Labels", "Valid/Images", "Valid/Labels"),
+    "three deep": ("a/b/c/train/images", "a/b/c/train/labels", "a/b/c/val/images", "a/b/c/val/labels"),
+    "uneven": ("train/images", "train/labels", "more/valid/images", "more/valid/labels"),
+    "siblings": ("one/train/images", "one/train/labels", "two/valid/images", "two/valid/labels"),
+    "labels beside": ("train", "train", "val", "val"),
+    "no images folder": ("train", "labels/train", "val", "labels/val"),
+    "years": ("images/train2017", "labels/train2017", "images/val2017", "labels/val2017"),
+    "imgs": ("train/imgs", "train/labels", "testing/imgs", "testing/labels"),
+}
+
+
+def lay_out(root: Path, layout: str) -> None:
+    train_images, train_labels, other_images, other_labels = LAYOUTS[layout]
+    for images, labels, names in ((train_images, train_labels, "ab"), (other_images, other_labels, "cde")):
+        for number, name in enumerate(names):
+            picture(root / images / f"{name}.jpg", seed=ord(name))
+            label(root / labels / f"{name}.txt", f"{number % 2} 0.5 0.5 0.25 0.5\n")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_without_a_yaml(tmp_path: Path, layout: str) -> None:
+    lay_out(tmp_path / "d", layout)
+    before = tree(tmp_path / "d")
+    source = opened(tmp_path / "d", classes=CLASSES)
+    other = "test" if layout == "imgs" else "val"
+    assert source.images.groupby("split").size().to_dict() == {"train": 2, other: 3}
+    assert source.images["labelled"].all()
+    assert len(source.boxes) == 5
+    assert source.ledger["bucket"].value_counts().to_dict() == {"used": 10}
+    assert tree(tmp_path / "d") == before
+
+
+def test_a_flat_folder_has_no_splits(tmp_path: Path) -> None:
+    for name in "abc":
+        picture(tmp_path / "d" / "images" / f"{name}.jpg", seed=ord(name))
+        label(tmp_path / "d" / "labels" / f"{name}.txt", "0 0.5 0.5 0.25 0.5\n")
+    source = opened(tmp_path / "d", classes=CLASSES)
+    assert set(source.images["split"]) == {""}
+    assert len(source.boxes) == 3
+    # Its folder of pictures alone is the same dataset.
+    part = opened(tmp_path / "d" / "images", classes=CLASSES)
+    assert len(part.boxes) == 3
+    assert len(part.ledger) == 6
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_a_yaml_is_found_where_exports_put_it(tmp_path: Path, depth: int) -> None:
+    root = dataset(tmp_path.joinpath("d", *["w"] * depth))
+    label(tmp_path / "d" / "readme.txt", "hello")
+    source = opened(tmp_path / "d")
+    assert source.kind == "yolo"
+    assert len(source.images) == 5
+    assert source.classes == ("pothole", "crack")
+    assert (root / "data.yaml").is_file()
+
+
+def test_two_datasets_in_one_folder_are_not_guessed_at(tmp_path: Path) -> None:
+    dataset(tmp_path / "d" / "one")
+    dataset(tmp_path / "d" / "two")
+    with pytest.raises(
+        InputError, match=r"several datasets: one/data\.yaml, two/data\.yaml; name one, or several"
+    ):
+        opened(tmp_path / "d")
+    both = open_source(f"{tmp_path / 'd' / 'one'},{tmp_path / 'd' / 'two'}", cache=tmp_path)
+    assert len(both.images) == 10
+    assert both.images["image"].is_unique
+    assert both.boxes["image"].isin(both.images["image"]).all()
+    assert len(both.ledger) == 22
+    # Clips of one name in two datasets are two.
+    assert both.images["group"].nunique() == 6
+
+
+def test_merged_sources_speak_of_the_same_classes(tmp_path: Path) -> None:
+    dataset(tmp_path / "one")
+    dataset(tmp_path / "two", "path: .\nval: images/val\nnames: [crack, pothole]\n")
+    with pytest.raises(InputError, match=r"its classes .* are not those of"):
+        open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
+
+
+def test_class_names_of_a_folder(tmp_path: Path) -> None:
+    lay_out(tmp_path / "d", "kind first")
+    label(tmp_path / "d" / "classes.txt", "hole\npatch\n")
+    assert opened(tmp_path / "d").classes == ("hole", "patch")
+    assert opened(tmp_path / "d", classes=CLASSES).classes == tuple(CLASSES)
+
+
+def test_a_list_of_pictures(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    label(root / "some.txt", "./images/val/c_001.jpg\nimages\\train\\a_001.jpg\n\nimages/val/gone.jpg\n")
+    source = opened(root / "some.txt", classes=CLASSES)
+    assert source.images[["image", "split", "labelled"]].to_numpy().tolist() == [
+        ["images/val/c_001.jpg", "val", True],
+        ["images/train/a_001.jpg", "train", True],
+    ]
+    failed = source.ledger[source.ledger["bucket"] == "failed"]
+    assert failed["reason"].tolist() == ["listed in some.txt:4, but not on disk"]
+    label(root / "data.yaml", "train: some.txt\nnames: [pothole, crack]\n")
+    assert opened(root).images["split"].tolist() == ["train", "train"]
+
+
+def voc_xml(size: tuple[int, int], *objects: tuple[str, float, float, float, float, int]) -> str:
+    rows = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
+        f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for name, x1, y1, x2, y2, difficult in objects
+    )
+    return f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>{rows}</annotation>"
+
+
+def voc(root: Path, pictures_in: str = "JPEGImages", labels_in: str = "Annotations") -> Path:
+    for number, name in enumerate(("a_1", "a_2", "b_1")):
+        picture(root / pictures_in / f"{name}.jpg", seed=number)
+        label(root / labels_in / f"{name}.xml", voc_xml((64, 48), ("pothole", 8, 4, 30, 20, 0)))
+    return root
+
+
+@pytest.mark.parametrize(
+    "places", [("JPEGImages", "Annotations"), ("images", "annotations"), (".", "."), ("train", "train")]
+)
+def test_pascal_voc(tmp_path: Path, places: tuple[str, str]) -> None:
+    root = voc(tmp_path / "VOC", *places)
+    source = opened(root)
+    assert source.kind == "voc"
+    assert source.classes == ("pothole",)
+    assert source.boxes[["label", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[0, 8, 4, 30, 20]] * 3
+    assert source.images["group"].tolist() == ["a", "a", "b"]
+    assert source.ledger["bucket"].value_counts().to_dict() == {"used": 6}
+    assert set(source.images["split"]) == ({"train"} if places[0] == "train" else {""})
+
+
+def test_voc_splits_difficult_objects_and_what_is_wrong(tmp_path: Path) -> None:
+    root = voc(tmp_path / "VOC")
+    label(root / "ImageSets" / "Main" / "train.txt", "a_1\na_2\n")
+    label(root / "ImageSets" / "Main" / "val.txt", "b_1\n")
+    label(root / "ImageSets" / "Main" / "pothole_train.txt", "a_1 1\n")
+    label(
+        root / "Annotations" / "b_1.xml",
+        voc_xml(
+            (64, 48),
+            ("pothole", 8, 4, 30, 20, 1),
+            ("crack", 50, 4, 90, 20, 0),
+            ("crack", 9, 9, 9, 20, 0),
+            ("crack", 70, 4, 90, 20, 0),
+            ("crack", "x", 0, 1, 1, 0),
+        ),
+    )
+    source = opened(root)
+    assert source.images["split"].tolist() == ["train", "train", "val"]
+    assert source.classes == ("crack", "pothole")
+    last = source.boxes[source.boxes["image"] == "JPEGImages/b_1.jpg"]
+    assert last[["label", "x2", "crowd"]].to_numpy().tolist() == [[1, 30, True], [0, 64, False]]
+    assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
+        [2, "repaired", "clipped at the edge"],
+        [3, "rejected", "width or height is not positive"],
+        [4, "rejected", "box lies outside the picture"],
+        [5, "rejected", "no usable bndbox"],
+    ]
+    # The model's order, where it has all the names.
+    assert opened(root, classes=["pothole", "crack"]).classes == ("pothole", "crack")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("<annotation>", "not valid XML"),
+        ("<kml/>", "its root is <kml>"),
+        (
+            '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>',
+            "document type",
+        ),
+        (voc_xml((48, 64)), "the unturned picture"),
+        (voc_xml((640, 480)), "drawn on a picture of 640x480, this one is 64x48"),
+    ],
+)
+def test_a_voc_file_that_cannot_be_used_leaves_its_picture_unlabelled(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    root = voc(tmp_path / "VOC")
+    label(root / "Annotations" / "b_1.xml", content)
+    source = opened(root)
+    assert source.images["labelled"].tolist() == [True, True, False]
+    failed = source.ledger[source.ledger["bucket"] == "failed"]
+    assert Path(failed["path"].iloc[0]).name == "b_1.xml"
+    assert reason in failed["reason"].iloc[0]
+
+
+def test_fiftyone_reads_voc_boxes_as_we_do(tmp_path: Path, database: str) -> None:
+    """An independent reader: same boxes, to a pixel of its convention."""
+    import fiftyone as fo
+
+    root = voc(tmp_path / "VOC")
+    loaded = fo.Dataset.from_dir(
+        dataset_type=fo.types.VOCDetectionDataset,
+        data_path=str(root / "JPEGImages"),
+        labels_path=str(root / "Annotations"),
+    )
+    theirs = sorted(
+        [
+            d.bounding_box[0] * 64,
+            d.bounding_box[1] * 48,
+            (d.bounding_box[0] + d.bounding_box[2]) * 64,
+            (d.bounding_box[1] + d.bounding_box[3]) * 48,
+        ]
+        for sample in loaded
+        for d in sample.ground_truth.detections
+    )
+    ours = sorted(opened(root).boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist())
+    np.testing.assert_allclose(theirs, ours, atol=1e-6)
+    loaded.delete()
+
+
+def coco_content(*names: str, **image: object) -> dict:
+    return {
+        "images": [{"id": i, "file_name": name, **image} for i, name in enumerate(names, 1)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 3, "bbox": [4, 4, 20, 20]} for i, _ in enumerate(names, 1)
+        ],
+        "categories": [{"id": 3, "name": "pothole"}, {"id": 7, "name": "crack"}],
+    }
+
+
+def test_coco_in_its_own_layout(tmp_path: Path) -> None:
+    for split in ("train2017", "val2017"):
+        picture(tmp_path / "coco" / split / "000001.jpg", seed=len(split))
+        label(
+            tmp_path / "coco" / "annotations" / f"instances_{split}.json",
+            json.dumps(coco_content("000001.jpg")),
+        )
+    source = opened(tmp_path / "coco")
+    assert source.kind == "coco"
+    assert source.images["split"].tolist() == ["train", "val"]
+    assert source.images["image"].is_unique
+    assert source.boxes.groupby("image").size().tolist() == [1, 1]
+    # The same picture number in two files is two pictures, which results cannot tell apart by number.
+    assert source.image_ids == {}
+    one = opened(tmp_path / "coco" / "annotations" / "instances_val2017.json")
+    assert one.images["split"].tolist() == ["val"]
+    assert one.image_ids == {1: one.images["image"].iloc[0]}
+
+
+def test_coco_with_a_json_in_each_split(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        picture(tmp_path / "d" / split / "a.jpg", seed=len(split))
+        label(tmp_path / "d" / split / "_annotations.coco.json", json.dumps(coco_content("a.jpg")))
+    label(tmp_path / "d" / "readme.txt", "x")
+    source = opened(tmp_path / "d")
+    assert source.images["split"].tolist() == ["train", "val"]
+    assert source.boxes.groupby("image").size().tolist() == [1, 1]
+
+
+def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    content = coco_content("a.jpg", "a.jpg")
+    content["annotations"] += [
+        {"id": 3, "image_id": 1, "category_id": 3, "segmentation": [[2, 2, 30, 2, 30, 40]]},
+        {"id": 4, "image_id": 1, "category_id": 3, "bbox": [50, 10, 30, 10]},
+        {"id": 5, "image_id": 1, "category_id": 3, "bbox": [70, 10, 30, 10]},
+        {"id": 6, "image_id": 1, "category_id": 3, "bbox": ["a", 1, 1, 1]},
+        {"id": 7, "image_id": 1, "category_id": 4, "bbox": [1, 1, 5, 5]},
+        {"id": 8, "image_id": 1, "category_id": 3, "segmentation": {"counts": "x", "size": [1, 1]}},
+        "nothing",
+    ]
+    label(tmp_path / "gt.json", json.dumps(content))
+    source = opened(tmp_path / "gt.json")
+    # Listed twice, both entries' boxes count.
+    assert len(source.boxes) == 4
+    assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
+        [2, "repaired", "box taken from a polygon"],
+        [3, "repaired", "clipped at the edge"],
+        [4, "rejected", "box lies outside the picture"],
+        [5, "rejected", "annotation without a usable bbox, image_id or category_id"],
+        [6, "rejected", "category 4 is not in categories"],
+        [7, "rejected", "annotation without a usable bbox, image_id or category_id"],
+        [8, "rejected", "annotation without a usable bbox, image_id or category_id"],
+    ]
+
+
+def test_coco_boxes_of_an_unturned_picture_are_not_taken(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    label(tmp_path / "gt.json", json.dumps(coco_content("a.jpg", width=64, height=48)))
+    source = opened(tmp_path / "gt.json")
+    assert not source.images["labelled"].any()
+    assert "unturned" in source.ledger["reason"].str.cat(sep=" ")
+
+
+def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d", "path: .\nval: images/val\nnames: [crack, Hole]\n")
+    label(root / "labels/val/c_001.txt", "0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n")
+    source = opened(root)
+    with pytest.raises(
+        InputError, match=r"model has \{0: pothole\}, source has \{0: crack, 1: Hole\}; .*--class-map"
+    ):
+        with_classes(source, ["pothole"], {})
+    with pytest.raises(InputError, match="class 'crack' is none of the model's"):
+        with_classes(source, ["pothole"], {"Hole": "pothole"})
+    mapped = with_classes(source, ["pothole"], {"Hole": "pothole", "crack": ""})
+    assert mapped.boxes[["image", "label"]].to_numpy().tolist() == [["images/val/c_001.jpg", 0]]
+    assert mapped.rows["reason"].tolist() == ["class crack left out by --class-map"] * 2
+    # COCO and VOC go by name.
+    picture(tmp_path / "c" / "a.jpg")
+    label(tmp_path / "c" / "gt.json", json.dumps(coco_content("a.jpg")))
+    named = with_classes(opened(tmp_path / "c" / "gt.json"), ["crack", "pothole", "patch"], {})
+    assert named.boxes["label"].tolist() == [1]
+    assert named.category_ids == {3: 1, 7: 0}
+
+
+def test_poses_give_their_box(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d", "path: .\nval: images/val\nnames: [pothole, crack]\nkpt_shape: [2, 3]\n")
+    label(root / "labels/val/c_001.txt", "0 .5 .5 .25 .5 .4 .4 0 .6 .6 1\n")
+    source = opened(root)
+    assert source.boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[24, 12, 40, 36]] * 2
+    assert source.rows["reason"].tolist() == ["box taken from a pose"]
