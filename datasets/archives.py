@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -21,6 +22,8 @@ MAX_DEPTH = 32
 # Pictures do not shrink when packed and text does by ten or twenty; deflate can reach a thousand. Small archives may unfold as they like.
 MAX_RATIO, SMALL = 100, 1_000_000_000
 CHUNK = 1 << 20
+# Errors of the system that an archive causes: offsets it made up, broken streams (which have no number), names too long, a file that is a folder too.
+OF_THE_ARCHIVE = (None, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,13 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     draft.mkdir(parents=True)
     try:
         passed = _unpack(archive, draft)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
-        # zipfile: RuntimeError for encrypted entries, NotImplementedError for methods it does not know.
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
+        machine = isinstance(error, OSError) and error.errno not in OF_THE_ARCHIVE
+        if machine or isinstance(error, (InputError, EnvironmentProblem)) or not isinstance(error, Exception):
+            raise
+        # Whatever zipfile, tarfile and the decompressors raise: bad headers, encryption, unknown methods.
         raise InputError(f"{archive}: cannot be unpacked ({error})") from None
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
     return passed
