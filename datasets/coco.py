@@ -161,7 +161,7 @@ def take_annotation(
         return
     if repair:
         collector.repair(path, position, repair)
-    collector.box(row, label, inside, crowd=bool(annotation.get("iscrowd", 0)))
+    collector.box(row, label, *inside, crowd=bool(annotation.get("iscrowd", 0)))
 
 
 def corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from datasets.containment import Bounds, leads_out
@@ -32,7 +33,7 @@ class Collector:
         }
         # Which picture, which class; the four corners; crowd.
         self.owners, self.labels = array("q"), array("q")
-        self.corners = {name: array("d") for name in CORNERS}
+        self.corners = array("d")
         self.crowds = bytearray()
         self.ledger: dict[str, tuple[str, str]] = {}
         self.rows: list[tuple[str, int, str, str]] = []
@@ -82,12 +83,13 @@ class Collector:
         """Say that a picture's labels are known, also where there are none in it."""
         self.images["labelled"][row] = True
 
-    def box(self, row: int, label: int, corners: Sequence[float], *, crowd: bool = False) -> None:
-        """Take one object of a picture; corners x1, y1, x2, y2 in pixels."""
+    def box(
+        self, row: int, label: int, x1: float, y1: float, x2: float, y2: float, *, crowd: bool = False
+    ) -> None:
+        """Take one object of a picture; corners in pixels."""
         self.owners.append(row)
         self.labels.append(label)
-        for column, value in zip(self.corners.values(), corners, strict=True):
-            column.append(value)
+        self.corners.extend((x1, y1, x2, y2))
         self.crowds.append(crowd)
 
     def yolo(self, path: Path, row: int) -> None:
@@ -104,8 +106,8 @@ class Collector:
         self.note(path, "used")
         self.labelled(row)
         width, height = self.size(row)
-        for box in rows:
-            self.box(row, box.label, (box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height))
+        for label, x1, y1, x2, y2 in rows:
+            self.box(row, label, x1 * width, y1 * height, x2 * width, y2 * height)
         self.rows += [(str(path), note.line, note.action, note.reason) for note in notes]
 
     def source(self, spec: str, kind: str) -> Source:
@@ -117,8 +119,8 @@ class Collector:
             {
                 "image": names.take(self.owners).array if count else [],
                 "label": self.labels,
-                **self.corners,
-                "crowd": [bool(value) for value in self.crowds],
+                **dict(zip(CORNERS, np.asarray(self.corners).reshape(-1, 4).T, strict=True)),
+                "crowd": np.frombuffer(self.crowds, bool),
             }
         )
         ledger = [(escaped(path), *verdict) for path, verdict in self.ledger.items()]

@@ -182,4 +182,4 @@ def take(collector: Collector, row: int, label: Path, annotation: Annotation) ->
         # VOC counts from 1, so that a box may end one pixel beyond.
         if max(abs(a - b) for a, b in zip(corners, inside, strict=True)) > 1:
             collector.repair(label, number, "clipped at the edge")
-        collector.box(row, index[name], inside, crowd=difficult)
+        collector.box(row, index[name], *inside, crowd=difficult)
