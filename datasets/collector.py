@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -14,7 +14,8 @@ import pandas as pd
 
 from datasets.containment import Bounds, leads_out
 from datasets.labels import Note, Row, read_labels
-from datasets.pixels import UnreadablePicture, probe
+from datasets.pairing import Pairing
+from datasets.pixels import SUFFIXES, UnreadablePicture, probe
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
 
 UNLABELLED = "no label file: kept as unlabelled, not as background"
@@ -91,6 +92,53 @@ class Collector:
         self.labels.append(label)
         self.corners.extend((x1, y1, x2, y2))
         self.crowds.append(crowd)
+
+    def paired(
+        self,
+        files: Iterable[Path],
+        pairing: Pairing,
+        split: Callable[[Path], str],
+        *,
+        expects_labels: bool,
+    ) -> Iterator[tuple[int, Path]]:
+        """Take the pictures among files, and give those that have a label file which may be read: row and label file. What the others lack stands in the ledger.
+
+        split: of a picture. expects_labels: whether a picture without a label file is worth a remark even where none has one.
+        """
+        unlabelled: list[Path] = []
+        for file in files:
+            row = self.picture(file, split(file)) if file.suffix.lower() in SUFFIXES else None
+            if row is None:
+                continue
+            label = pairing.find(file)
+            if label is None:
+                unlabelled.append(file)
+                continue
+            expects_labels = True
+            owner = pairing.claim(file, label)
+            if owner is not None:
+                reason = f"unlabelled: {label.name} is the label file of {owner.name} too; rename one picture"
+                self.note(file, "used", reason)
+            elif self._may_read(label):
+                yield row, label
+        for file in unlabelled if expects_labels else ():
+            self.note(file, "used", "; ".join(filter(None, [UNLABELLED, self.ledger[str(file)][1]])))
+        for place in pairing.refused:
+            self.note(place, "skipped", leads_out(place))
+
+    def _may_read(self, label: Path) -> bool:
+        """Whether a label file is a regular file within the bounds, at the end of its links; the ledger says why not."""
+        try:
+            if label.is_symlink() and not self.bounds.hold(label):
+                self.note(label, "skipped", leads_out(label))
+                return False
+            if not S_ISREG(os.stat(label).st_mode):
+                self.note(label, "skipped", "not a regular file")
+                return False
+        except OSError as error:
+            self.note(label, "failed", f"cannot be read ({error.strerror})")
+            return False
+        return True
 
     def yolo(self, path: Path, row: int) -> None:
         """Take a YOLO label file for a picture that was taken. A file that cannot be read leaves it unlabelled, and says so."""
@@ -176,11 +224,6 @@ class Collector:
         if not self.bounds.hold(link):
             return leads_out(link)
         return "link to a folder that is read already" if os.path.realpath(link) in seen else ""
-
-
-def regular(path: Path, bounds: Bounds) -> bool:
-    """Whether a label file may be opened: a regular file, at the end of its links within the bounds. Raises OSError where there is none."""
-    return S_ISREG(os.stat(path).st_mode) and (not path.is_symlink() or bounds.hold(path))
 
 
 def printable(path: Path) -> str:

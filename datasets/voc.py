@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.collector import Collector, regular
-from datasets.containment import Bounds, leads_out
+from datasets.collector import Collector
+from datasets.containment import Bounds
 from datasets.labels import MAX_BYTES
 from datasets.pairing import Pairing, dataset_root, split_of
-from datasets.pixels import SUFFIXES
 from datasets.tables import Source
 from datasets.yolo import leftovers
 
@@ -38,28 +37,12 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
     files = list(collector.walk(folder))
     sets = image_sets(files, collector)
     read: list[tuple[int, Path, Annotation]] = []
-    for file in files:
-        if file.suffix.lower() not in SUFFIXES:
-            continue
-        split = sets.get(file.stem) or split_of(file.parent.relative_to(folder).parts)
-        row = collector.picture(file, split)
-        label = pairing.find(file) if row is not None else None
-        if row is None or label is None:
-            continue
-        owner = pairing.claim(file, label)
-        if owner is not None:
-            collector.note(
-                file,
-                "used",
-                f"unlabelled: {label.name} is the label file of {owner.name} too; rename one picture",
-            )
-            continue
+
+    def split(file: Path) -> str:
+        return sets.get(file.stem) or split_of(file.parent.relative_to(folder).parts)
+
+    for row, label in collector.paired(files, pairing, split, expects_labels=False):
         try:
-            if not regular(label, bounds):
-                collector.note(
-                    label, "skipped", leads_out(label) if label.is_symlink() else "not a regular file"
-                )
-                continue
             annotation = read_annotation(label)
             check_size(annotation.size, collector.size(row))
         except (OSError, ValueError) as reason:
@@ -72,8 +55,6 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
         collector.classes = tuple(sorted(names))
     for row, label, annotation in read:
         take(collector, row, label, annotation)
-    for place in pairing.refused:
-        collector.note(place, "skipped", leads_out(place))
     leftovers(collector, pairing, [folder])
     return collector.source(spec, "voc")
 

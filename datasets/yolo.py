@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets.card import Card, read_card
-from datasets.collector import UNLABELLED, Collector, regular
+from datasets.collector import Collector
 from datasets.containment import Bounds, leads_out, vouched
 from datasets.errors import InputError
 from datasets.pairing import Pairing, dataset_root, split_of
@@ -119,44 +119,14 @@ def class_list(files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
 
 def take(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
     """Take pictures and their labels. split: what they all belong to, None to read it off their folders."""
-    unlabelled: list[Path] = []
-    found = False
-    for file in files:
-        if file.suffix.lower() not in SUFFIXES:
-            continue
-        parts = file.parent.relative_to(collector.root).parts if file.is_relative_to(collector.root) else ()
-        row = collector.picture(file, split_of(parts) if split is None else split)
-        if row is None:
-            continue
-        label = pairing.find(file)
-        if label is None:
-            unlabelled.append(file)
-            continue
-        found = True
-        owner = pairing.claim(file, label)
-        if owner is not None:
-            collector.note(
-                file,
-                "used",
-                f"unlabelled: {label.name} is the label file of {owner.name} too; rename one picture",
-            )
-            continue
-        try:
-            if not regular(label, pairing.bounds):
-                collector.note(
-                    label, "skipped", leads_out(label) if label.is_symlink() else "not a regular file"
-                )
-                continue
-        except OSError as error:
-            collector.note(label, "failed", f"cannot be read ({error.strerror})")
-            continue
+
+    def named(file: Path) -> str:
+        inside = file.is_relative_to(collector.root)
+        return split_of(file.parent.relative_to(collector.root).parts) if inside else ""
+
+    splits = named if split is None else lambda file: split
+    for row, label in collector.paired(files, pairing, splits, expects_labels=split is not None):
         collector.yolo(label, row)
-    if split is not None or found:
-        for file in unlabelled:
-            remark = collector.ledger[str(file)][1]
-            collector.note(file, "used", "; ".join(filter(None, [UNLABELLED, remark])))
-    for place in pairing.refused:
-        collector.note(place, "skipped", leads_out(place))
 
 
 def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
