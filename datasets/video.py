@@ -14,6 +14,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from filelock import FileLock
 
 from datasets.errors import InputError
 from datasets.pixels import Pixels, difference_hash
@@ -57,8 +58,11 @@ def open_video(spec: str, path: Path, cache: Path, say: Callable[[str], None] = 
         / f"{path.stem}-{fingerprint(path)}-{STEP_SECONDS}-{MAX_FRAMES}-{BURSTS}x{BURST_FRAMES}-{SAME_BITS}"
     )
     manifest = folder / MANIFEST
-    if not manifest.exists():
-        extract(path, folder, say)
+    cache.mkdir(parents=True, exist_ok=True)
+    # Of two runs that look at one video, the second waits for the first one's frames.
+    with FileLock(cache / f".{folder.name}.lock"):
+        if not manifest.exists():
+            extract(path, folder, say)
     listed = json.loads(manifest.read_text(encoding="utf-8"))
 
     def row(entry: dict[str, Any]) -> dict[str, object]:

@@ -292,7 +292,7 @@ def train(
     with data_on_stdout_only():
         from datasets.card import parse_yaml
         from datasets.source import open_source
-        from train.run import new_run_folder, trained_at
+        from train.run import reserve_run_folder, trained_at
         from train.training import ARCHITECTURE, Recipe, is_finished
         from train.training import train as fit
 
@@ -302,7 +302,7 @@ def train(
         )
         if not source.classes:
             raise InputError(f"{data}: names no classes; give --names pothole,crack or a data.yaml")
-        folder = resume.absolute() if resume else new_run_folder(runs_folder() / "train", name)
+        folder = resume.absolute() if resume else reserve_run_folder(runs_folder() / "train", name)
         if resume and (is_finished(folder) or not (folder / "weights" / "last.pt").is_file()):
             raise InputError(
                 f"{resume}: {'is already finished' if is_finished(folder) else 'holds no weights/last.pt to continue from'}"
@@ -319,8 +319,14 @@ def train(
             device=device,
             seed=seed,
         )
-        with reporter.training(f"Training on {data}") as (on_start, on_batch, on_epoch):
-            fit(source, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
+        try:
+            with reporter.training(f"Training on {data}") as (on_start, on_batch, on_epoch):
+                fit(source, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
+        except InputError:
+            # What cannot be trained from leaves no run behind.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
     sys.stdout.write(f"{folder}\n")
 
 

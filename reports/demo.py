@@ -8,6 +8,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Clip, Plan, build_world, write_flight
 from reports.pipeline import Request
@@ -63,7 +65,23 @@ def render_flight(plan: Plan, reporter: Reporter) -> Path:
 
 
 def prepare(seed: int, reporter: Reporter) -> Request:
-    """Render and train what is missing, and ask for the report on it."""
+    """Render and train what is missing, and ask for the report on it. Of several that start at once, one makes it and the others wait."""
+    home = runs_folder() / "demo"
+    home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.say("Another run is making the demo: waiting for it")
+        lock.acquire()
+    try:
+        return made(seed, reporter)
+    finally:
+        lock.release()
+
+
+def made(seed: int, reporter: Reporter) -> Request:
+    """The demo's request, once everything is there."""
     plans = demo_plans(seed)
     folders = {name: render(name, plan, reporter) for name, plan in plans.items()}
     flight = render_flight(plans["drone"], reporter)

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from playwright.sync_api import Browser
 from datasets.errors import InputError
 from datasets.pixels import decode
 from datasets.source import open_source
-from datasets.video import MAX_FRAMES, open_video
+from datasets.video import MAX_FRAMES, extract, open_video
 from reports import cli
 from reports.pictures import crop
 from tests.conftest import MainJob, Outcome, complaint, run_script
@@ -327,6 +329,24 @@ def test_jumping_and_decoding_everything_take_the_same_frames(
         assert one["seconds"].tolist() == other["seconds"].tolist()
         for a, b in zip(one["path"], other["path"], strict=True):
             assert Path(a).read_bytes() == Path(b).read_bytes()
+
+
+def test_of_two_that_look_at_one_film_the_second_takes_the_firsts_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(tmp_path / "v.mp4", 60)
+    calls: list[Path] = []
+
+    def slow(path: Path, folder: Path, say: Callable[[str], None]) -> None:
+        calls.append(folder)
+        time.sleep(0.3)
+        extract(path, folder, say)
+
+    monkeypatch.setattr("datasets.video.extract", slow)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(open_video, "v", tmp_path / "v.mp4", tmp_path / "cache") for _ in range(2)]
+    assert len(calls) == 1
+    assert both[0].result().images.equals(both[1].result().images)
 
 
 # Checkpoints.

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from datasets.errors import InputError
 from datasets.source import open_source
@@ -84,3 +86,44 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     assert {
         str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in data.rglob("*") if p.is_file()
     } == before
+
+
+def test_two_trainings_that_start_at_once_have_a_folder_each(data: Path, tmp_path: Path) -> None:
+    command = [SCRIPT, "train", str(data), "--epochs", "1", "--imgsz", "64", "--device", "cpu", "--name", "t"]
+    environment = {**os.environ, "SHIFTSCOPE_RUNS": str(tmp_path / "runs")}
+    both = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    folders = [process.communicate(timeout=240)[0].strip() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert {Path(folder).name for folder in folders} == {"t", "t-2"}
+    assert all((Path(folder) / "weights" / "best.pt").is_file() for folder in folders)
+
+
+def test_what_cannot_be_trained_from_leaves_no_run(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    outcome = run_script("train", str(data), "--model", "bad.pt", "--epochs", "1", cwd=tmp_path)
+    assert outcome.code == 2
+    assert [
+        path.name for path in (tmp_path / "runs" / "train").iterdir() if not path.name.startswith(".")
+    ] == []
+
+
+def test_of_two_demos_the_second_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reports import demo
+    from reports.progress import Reporter
+
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path))
+    (tmp_path / "demo").mkdir()
+    held = FileLock(tmp_path / "demo" / ".lock")
+    held.acquire()
+    threading.Timer(1.0, held.release).start()
+    monkeypatch.setattr(demo, "made", lambda seed, reporter: "made")
+    assert demo.prepare(0, Reporter()) == "made"
+    assert not held.is_locked
+    assert "waiting for it" in capsys.readouterr().err

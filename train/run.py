@@ -77,6 +77,18 @@ def new_run_folder(parent: Path, name: str) -> Path:
     return candidate
 
 
+def reserve_run_folder(parent: Path, name: str) -> Path:
+    """A `new_run_folder` that is there, empty: of two trainings that start at once, each has its own."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = new_run_folder(parent, name)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     digest = hashlib.sha256()

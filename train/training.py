@@ -91,8 +91,9 @@ def train(
     last = folder / "weights" / CHECKPOINT
     resume = last.is_file()
     if not resume:
-        # Nothing whole to continue from: what a run killed in its first epoch left behind is of no use.
-        shutil.rmtree(folder, ignore_errors=True)
+        # Nothing whole to continue from: what a run killed in its first epoch left behind is of no use. The folder itself is this run's claim to its name.
+        for left in folder.iterdir() if folder.is_dir() else ():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     if not (resume and finished_epochs(folder) >= recipe.epochs):
         card = folder.parent / ".staged" / folder.name / "data.yaml"
         if not (resume and card.is_file()):
