@@ -120,10 +120,17 @@ def test_of_two_demos_the_second_waits(
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path))
     (tmp_path / "demo").mkdir()
-    held = FileLock(tmp_path / "demo" / ".lock")
-    held.acquire()
-    threading.Timer(1.0, held.release).start()
+    held = threading.Event()
+
+    def first() -> None:
+        with FileLock(tmp_path / "demo" / ".lock"):
+            held.set()
+            time.sleep(1)
+
+    threading.Thread(target=first).start()
+    held.wait()
+    begin = time.monotonic()
     monkeypatch.setattr(demo, "made", lambda seed, reporter: "made")
     assert demo.prepare(0, Reporter()) == "made"
-    assert not held.is_locked
+    assert time.monotonic() - begin > 0.5
     assert "waiting for it" in capsys.readouterr().err
