@@ -547,6 +547,7 @@ FAULTS: tuple[Fault, ...] = (
         not_finite,
         code=2,
         said=("dt.json", "detection 0", "not finite"),
+        elsewhere=("test_faults.py::test_a_model_that_computes_nan_is_refused",),
     ),
     Fault(
         "F24",

@@ -37,7 +37,7 @@ from tests.fault_table import FAULTS, ROOT, THREATS, Fault, encoded, film, page,
 from tests.test_sources import tree
 from train.history import read_history
 from train.passes import describe
-from train.predictions import Store
+from train.predictions import Settings, Store
 
 BOMB = """
 class Bomb:
@@ -360,6 +360,19 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
     YOLO("yolo11n-seg.yaml").save(str(tmp_path / "seg.pt"))
     with pytest.raises(InputError, match="is a 'segment' model; only detection models"):
         Detector(tmp_path / "seg.pt")
+
+
+def test_a_model_that_computes_nan_is_refused(tmp_path: Path) -> None:
+    """Its detections would be none at all, which looks like a domain shift."""
+    from ultralytics import YOLO
+
+    from train.forward import Detector
+
+    model = YOLO("yolo11n.yaml")
+    next(model.model.parameters()).data[0] = float("nan")
+    model.save(str(tmp_path / "nan.pt"))
+    with pytest.raises(InputError, match=r"nan\.pt: computes values that are not finite"):
+        Detector(tmp_path / "nan.pt", device="cpu").see([pixels()], Settings(imgsz=64))
 
 
 def test_a_checkpoint_of_an_unknown_module_is_refused(tmp_path: Path) -> None:

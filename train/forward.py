@@ -57,6 +57,7 @@ class Detector:
     """A loaded checkpoint. Raises InputError when the file is no detection checkpoint."""
 
     def __init__(self, weights: Path, *, device: str | None = None, batch: int | None = None) -> None:
+        self.weights = weights
         self.model: Any = load_checkpoint(weights, "give the best.pt of a training run")
         names = self.model.names
         if self.model.task != "detect":
@@ -78,7 +79,7 @@ class Detector:
         Gives per picture: boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E). The boxes are those
         of `ultralytics.YOLO.predict`, the picture embedding is that of `ultralytics.YOLO.embed`: the globally averaged output of the layer
         before the head. An object embedding is the mean over the box (four samples) of every map that enters the head, concatenated.
-        Raises ValueError for pictures of different shapes, which would be letterboxed differently than one by one.
+        Raises ValueError for pictures of different shapes, which would be letterboxed differently than one by one, InputError for a model that computes NaN.
         """
         if len({picture.shape for picture in pictures}) != 1:
             raise ValueError("expected pictures of one shape")
@@ -98,6 +99,11 @@ class Detector:
         if self._embedding is None or len(results) != len(pictures) or len(self._embedding) != len(pictures):
             raise RuntimeError(
                 "the forward hooks did not see every picture; this version of ultralytics runs the head differently"
+            )
+        if not np.isfinite(self._embedding).all():
+            # NaN is above no threshold: such a model would quietly find nothing.
+            raise InputError(
+                f"{self.weights}: computes values that are not finite; its training diverged or overflowed: give an earlier checkpoint"
             )
         seen = []
         for index, result in enumerate(results):
