@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import yaml
 
-from datasets.containment import OPTION, Bounds
+from datasets.containment import Bounds, expanded
 from datasets.errors import InputError
-from datasets.pairing import SPLITS
+from datasets.pairing import SPLITS, leads_out
 
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 MAX_BYTES = 1_000_000
@@ -20,7 +22,7 @@ _BOMB = "anchors and aliases (& and *) are not read; write the values out"
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML without aliases, whose mappings may not repeat a key (the last would win in silence)."""
+    """YAML without aliases, whose mappings may not repeat a key (the last would win in silence), and in which 1:30 is text, not 90."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -38,6 +40,20 @@ class _Plain(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+_Plain.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] in ("bool", "null")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Plain.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]{0,17})$"), list("-+0123456789")
+)
+_Plain.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,3})?$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,7 @@ def read_card(path: Path, bounds: Bounds) -> Card:
     remarks = ["its 'download:' was not run"] if content.get("download") else []
     roots = [path.parent]
     if isinstance(content.get("path"), str):
-        given = Path(content["path"].replace("\\", "/")).expanduser()
+        given = expanded(content["path"].replace("\\", "/").replace("\0", ""))
         named = [given] if given.is_absolute() else [path.parent / given, Path.cwd() / given]
         # A stale `path:` is common (the dataset was moved): the yaml's own folder is tried last.
         roots = [*named, path.parent]
@@ -76,6 +92,10 @@ def read_card(path: Path, bounds: Bounds) -> Card:
     for key, split in SPLITS.items():
         entries = content.get(key)
         for entry in entries if isinstance(entries, list) else [entries] if entries else []:
+            if key == "test" and splits and isinstance(entry, str) and not _exists(root, entry):
+                # Exporters name a test split whether there is one or not, and nothing here needs it.
+                remarks.append(f"its test split {entry[:80]} does not exist")
+                continue
             splits.setdefault(split, []).append(resolve(path, root, key, entry, bounds))
     if not splits:
         raise InputError(f"{path}: no split (train, val or test) is named; add for example 'val: images/val'")
@@ -96,46 +116,52 @@ def keypoints(content: dict[str, Any]) -> int:
 
 def _exists(root: Path, entry: Any) -> bool:
     entries = entry if isinstance(entry, list) else [entry]
-    return any(
-        isinstance(e, str) and e and any(place.exists() for place in _places(root, e.replace("\\", "/")))
-        for e in entries
-    )
+    return any(isinstance(e, str) and e and any(map(is_there, _places(root, e))) for e in entries)
 
 
 def _places(root: Path, entry: str) -> list[Path]:
     """Where a split's entry may lie: exports write ../train for a folder that lies beside the yaml."""
-    places = [root / entry]
-    rest = entry
+    rest = entry.replace("\\", "/").replace("\0", "")
+    places = [Path(os.path.normpath(root / rest))]
     while rest.startswith("../"):
         rest = rest[3:]
-        places.append(root / rest)
+        places.append(Path(os.path.normpath(root / rest)))
     return places
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path can be looked at: a folder or a regular file. Names that no file system holds are not there."""
+    try:
+        return path.is_dir() or path.is_file()
+    except OSError:
+        return False
 
 
 def resolve(card: Path, root: Path, key: str, entry: Any, bounds: Bounds) -> Path:
     """One split entry as an existing folder or list file within the bounds. Raises InputError listing every path tried."""
-    if not isinstance(entry, str) or "\0" in entry:
-        raise InputError(f"{card}: '{key}:' must be a folder or a list of folders, found {entry!r}")
-    tried = _places(root, entry.replace("\\", "/"))
-    found = [place for place in tried if place.exists()]
-    for place in found:
-        if bounds.hold(place):
-            return Path(os.path.normpath(place)) if not place.is_symlink() else place
+    if not isinstance(entry, str):
+        raise InputError(f"{card}: '{key}:' must be a folder or a list of folders, found {str(entry)[:80]!r}")
+    tried = _places(root, entry)
+    found = [place for place in tried if is_there(place)]
+    inside = [place for place in found if bounds.hold(place)]
+    if inside:
+        return inside[0]
     if found:
-        real = Path(os.path.realpath(found[0]))
         raise InputError(
-            f"{card}: '{key}: {entry}' leads out of the dataset, to {real}; a yaml from strangers could show your own pictures this way. If it is yours: {OPTION} {real}"
+            f"{card}: '{key}: {entry}' {leads_out(found[0] / 'x')} (a yaml from strangers could show your own pictures this way)"
         )
     raise InputError(
-        f"{card}: '{key}: {entry}' does not exist; tried {', '.join(str(place) for place in tried)}; correct the path in the yaml"
+        f"{card}: '{key}: {entry[:200]}' does not exist; tried {', '.join(str(place)[:200] for place in tried)}; correct the path in the yaml"
     )
 
 
 def parse_yaml(path: Path) -> dict[str, Any]:
     """A yaml file as a dict of plain values. Raises InputError with line and column."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
+        status = path.stat()
+        if not S_ISREG(status.st_mode):
+            raise InputError(f"{path}: not a regular file; give a data.yaml")
+        if status.st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than 1 MB, which no data.yaml is")
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Plain)
     except UnicodeDecodeError:
@@ -172,5 +198,5 @@ def class_names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
         raise InputError(f"{path}: class names repeat: {names[:20]}")
     count = content.get("nc")
     if count is not None and count != len(names):
-        raise InputError(f"{path}: nc is {count} but {len(names)} names are given; make them agree")
+        raise InputError(f"{path}: nc is {str(count)[:20]} but {len(names)} names are given; make them agree")
     return tuple(map(str, names))

@@ -11,20 +11,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datasets.card import is_there
 from datasets.collector import Collector
-from datasets.containment import Bounds, leads_out
+from datasets.containment import Bounds
 from datasets.errors import InputError
-from datasets.pairing import LABEL_FOLDERS, SPLITS, split_of
+from datasets.pairing import LABEL_FOLDERS, SPLITS, leads_out, split_of
 from datasets.results import describe, load_json
 from datasets.results import read_results as read_columns
 from datasets.tables import CORNERS, Source
 
 
-def open_coco(spec: str, path: Path, bounds: Bounds, *, split: str | None = None) -> Source:
+def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None) -> Source:
     """Pictures and boxes of a COCO ground-truth file.
 
-    Pictures are looked for beside it, in a folder "images", in one with the name of its split, and all that also around a folder "annotations". split: of its pictures; read off the
-    file's name and folder where None. A box without bbox is taken from its polygons. Raises InputError when the file lacks images, annotations or categories.
+    Pictures are looked for beside it, in folders "images", "data" and one with the name of its split, and all that also around a folder "annotations". Their split is read off the
+    file's name or folder. root: the folder that ids of pictures are paths below; that of the dataset where None. A box without bbox is taken from its polygons.
+    Raises InputError when the file lacks images, annotations or categories, or when ids repeat.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not all(
@@ -33,40 +35,38 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, split: str | None = None
         raise InputError(
             f"{path}: a COCO ground truth has the lists images, annotations and categories; found {describe(content)}"
         )
-    categories = categories_of(path, content["categories"])
-    index = {identity: i for i, (identity, _) in enumerate(categories)}
-    root = coco_root(path)
-    if split is None:
-        around = path.parent.name if path.parent.name.lower() in SPLITS else ""
-        split = split_of((around, path.stem))
-    collector = Collector(path.parent, [name for _, name in categories], bounds)
+    names, index = categories_of(path, content["categories"])
+    around = path.parent.name if path.parent.name.lower() in SPLITS else ""
+    split = split_of((around, path.stem))
+    collector = Collector(root or coco_root(path), names, bounds)
     collector.note(path, "used", "annotations")
-    homes = picture_folders(path, root, split)
+    homes = picture_folders(path, split)
     rows: dict[Any, int] = {}
     by_file: dict[str, int] = {}
+    listed: set[Any] = set()
     for position, entry in enumerate(content["images"]):
         if not isinstance(entry, dict) or not {"id", "file_name"} <= set(entry) or not _hashable(entry["id"]):
             raise InputError(f"{path}: image {position} lacks an id or a file_name; repair the json")
-        name = str(entry["file_name"]).replace("\\", "/").replace("\0", "")
-        file = next((home / name for home in homes if (home / name).is_file()), None) or next(
-            (home / Path(name).name for home in homes if (home / Path(name).name).is_file()), None
-        )
-        if file is None:
-            collector.note(
-                Path(os.path.normpath(homes[0] / name)), "failed", "listed in the json but not on disk"
+        if entry["id"] in listed:
+            raise InputError(
+                f"{path}: image {position} repeats the id {str(entry['id'])[:40]}; repair the json"
             )
-            continue
-        file = Path(os.path.normpath(file))
-        if not bounds.hold(file):
-            collector.note(file, "skipped", leads_out(file))
+        listed.add(entry["id"])
+        name = str(entry["file_name"]).replace("\\", "/").replace("\0", "")
+        places = [Path(os.path.normpath(home / part)) for part in (name, Path(name).name) for home in homes]
+        there = [place for place in places if is_there(place)]
+        file = next((place for place in there if bounds.hold(place)), None)
+        if file is None:
+            reason = leads_out(there[0]) if there else "listed in the json but not on disk"
+            collector.note((there or places)[0], "skipped" if there else "failed", reason)
             continue
         row = collector.picture(file, split)
         if row is not None:
             by_file[str(file)] = row
-            if _turned(entry, collector.size(row)):
-                collector.note(
-                    file, "used", "unlabelled: the json's boxes were drawn on the unturned picture"
-                )
+            elsewhere = collector.drawn_elsewhere(row, _size(entry))
+            if elsewhere:
+                collector.note(file, "used", f"unlabelled: its boxes were {elsewhere}")
+                del by_file[str(file)]
                 continue
             collector.labelled(row)
         # A picture listed twice keeps the annotations of both entries.
@@ -74,29 +74,32 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, split: str | None = None
             rows[entry["id"]] = by_file[str(file)]
     for position, annotation in enumerate(content["annotations"]):
         take_annotation(collector, path, position, annotation, rows, index)
-    for folder in {home for home in homes if home != root and home.is_dir()} | {path.parent}:
-        for file in collector.walk(folder):
-            if str(file) not in collector.ledger:
-                collector.note(file, "skipped", "not listed in the json")
+    for home in homes:
+        if home.is_dir() and home != coco_root(path):
+            for file in collector.walk(home):
+                if not collector.accounted(file):
+                    collector.note(file, "skipped", "not listed in the json")
     images = collector.images["image"]
-    names = {identity: str(images[row]) for identity, row in rows.items()}
-    return replace(collector.source(spec, "coco"), image_ids=names, category_ids=index)
+    identities = {identity: str(images[row]) for identity, row in rows.items()}
+    return replace(collector.source(spec, "coco"), image_ids=identities, category_ids=index)
 
 
-def categories_of(path: Path, entries: list[Any]) -> list[tuple[Any, str]]:
-    """(id, name) by id. Raises InputError for one that lacks either, and for ids or names that repeat."""
-    found: dict[Any, str] = {}
+def categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int, int]]:
+    """Class names in the order of their ids, and id -> class; ids of one name are one class, as exports with supercategories have them.
+
+    Raises InputError for a category that lacks either, and for ids that repeat.
+    """
+    found: dict[int, str] = {}
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or not entry.get("name"):
             raise InputError(
                 f"{path}: category {position} lacks a whole number as id, or a name; repair the json"
             )
-        if entry["id"] in found or str(entry["name"]) in found.values():
-            raise InputError(
-                f"{path}: category {position} repeats the id or name of another; repair the json"
-            )
+        if entry["id"] in found:
+            raise InputError(f"{path}: category {position} repeats the id of another; repair the json")
         found[entry["id"]] = str(entry["name"])
-    return sorted(found.items())
+    names = list(dict.fromkeys(name for _, name in sorted(found.items())))
+    return names, {identity: names.index(name) for identity, name in found.items()}
 
 
 def coco_root(path: Path) -> Path:
@@ -104,24 +107,23 @@ def coco_root(path: Path) -> Path:
     return path.parent.parent if path.parent.name.lower() in LABEL_FOLDERS else path.parent
 
 
-def picture_folders(path: Path, root: Path, split: str) -> list[Path]:
+def picture_folders(path: Path, split: str) -> list[Path]:
     """Where a json's pictures may lie, the likeliest first."""
-    homes = [path.parent, path.parent / "images"]
-    if root != path.parent:
-        homes += [root, root / "images"]
+    root = coco_root(path)
     # instances_val2017.json names pictures of val2017/.
     names = [name for name in (path.stem.rsplit("_", 1)[-1], path.stem, split) if name]
+    homes = [base / part for base in (path.parent, root) for part in (".", "images", "data")]
     homes += [base / name for base in (root, root / "images") for name in names]
-    return list(dict.fromkeys(homes))
+    return list(dict.fromkeys(Path(os.path.normpath(home)) for home in homes))
 
 
 def _hashable(value: Any) -> bool:
     return isinstance(value, (int, str))
 
 
-def _turned(entry: dict[str, Any], size: tuple[int, int]) -> bool:
-    """Whether the json gives the size of the picture before its EXIF orientation was applied."""
-    return size[0] != size[1] and (entry.get("width"), entry.get("height")) == size[::-1]
+def _size(entry: dict[str, Any]) -> tuple[int, int]:
+    width, height = entry.get("width"), entry.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
 def take_annotation(
@@ -139,29 +141,15 @@ def take_annotation(
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         collector.reject(path, position, "annotation without a usable bbox, image_id or category_id")
         return
-    reason = ""
     if row is None:
-        reason = "annotation of a picture that is not used"
+        collector.reject(path, position, "annotation of a picture that is not used")
     elif label is None:
-        reason = f"category {str(annotation['category_id'])[:40]} is not in categories"
-    elif not np.isfinite(corners).all() or corners[2] <= corners[0] or corners[3] <= corners[1]:
-        reason = "width or height is not positive"
-    else:
-        width, height = collector.size(row)
-        inside = tuple(
-            min(max(v, 0.0), float(edge)) for v, edge in zip(corners, (width, height) * 2, strict=True)
+        collector.reject(
+            path, position, f"category {str(annotation['category_id'])[:40]} is not in categories"
         )
-        if inside[2] <= inside[0] or inside[3] <= inside[1]:
-            reason = "box lies outside the picture"
-        # Annotation tools round to whole pixels.
-        elif max(abs(a - b) for a, b in zip(corners, inside, strict=True)) > 1:
-            repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
-    if reason or row is None or label is None:
-        collector.reject(path, position, reason)
-        return
-    if repair:
-        collector.repair(path, position, repair)
-    collector.box(row, label, *inside, crowd=bool(annotation.get("iscrowd", 0)))
+    else:
+        crowd = bool(annotation.get("iscrowd", 0))
+        collector.pixel_box(path, position, row, label, corners, crowd=crowd, repair=repair)
 
 
 def corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str]:

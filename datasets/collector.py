@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.containment import Bounds, leads_out
+from datasets.containment import Bounds
 from datasets.labels import Note, Row, read_labels
-from datasets.pairing import Pairing
+from datasets.pairing import Pairing, leads_out
 from datasets.pixels import SUFFIXES, UnreadablePicture, probe
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
 
+VIDEO = "a video; give it as a source of its own"
+# Files beside pictures that would be taken for pictures: outlines of objects, pixel by pixel.
+MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject", "masks", "mask"})
 UNLABELLED = "no label file: kept as unlabelled, not as background"
 
 
@@ -37,6 +40,8 @@ class Collector:
         self.corners = array("d")
         self.crowds = bytearray()
         self.ledger: dict[str, tuple[str, str]] = {}
+        # Where files really lie that were reached by way of a link to a folder.
+        self.reached: set[str] = set()
         self.rows: list[tuple[str, int, str, str]] = []
 
     def note(self, path: Path, bucket: str, reason: str = "") -> None:
@@ -50,6 +55,14 @@ class Collector:
     def repair(self, path: Path, line: int, reason: str) -> None:
         """Note a label row that was mended."""
         self.rows.append((str(path), line, "repaired", reason))
+
+    def accounted(self, path: Path) -> bool:
+        """Whether a file stands in the ledger, if need be under the link by which it was reached."""
+        return (
+            str(path) in self.ledger
+            or printable(path) in self.ledger
+            or (bool(self.reached) and os.path.realpath(path) in self.reached)
+        )
 
     def identify(self, path: Path) -> str:
         """Id of a picture: its path below the root, with forward slashes."""
@@ -107,7 +120,12 @@ class Collector:
         """
         unlabelled: list[Path] = []
         for file in files:
-            row = self.picture(file, split(file)) if file.suffix.lower() in SUFFIXES else None
+            if file.suffix.lower() not in SUFFIXES:
+                continue
+            if file.parent.name.lower() in MASK_FOLDERS and file.parent != self.root:
+                self.note(file, "skipped", "a mask, going by its folder")
+                continue
+            row = self.picture(file, split(file))
             if row is None:
                 continue
             label = pairing.find(file)
@@ -140,6 +158,46 @@ class Collector:
             return False
         return True
 
+    def pixel_box(
+        self,
+        path: Path,
+        line: int,
+        row: int,
+        label: int,
+        corners: Sequence[float],
+        *,
+        crowd: bool = False,
+        repair: str = "",
+    ) -> None:
+        """Take an object whose corners (x1, y1, x2, y2) are written in pixels, clipped to its picture; the place in its file is noted where that is more than rounding.
+
+        VOC counts pixels from 1 and annotation tools round, so that a box may end one pixel beyond.
+        """
+        width, height = self.size(row)
+        x1, y1, x2, y2 = (
+            min(max(value, 0.0), float(edge))
+            for value, edge in zip(corners, (width, height) * 2, strict=True)
+        )
+        if not np.isfinite(corners).all() or corners[2] <= corners[0] or corners[3] <= corners[1]:
+            self.reject(path, line, "width or height is not positive")
+            return
+        if x2 <= x1 or y2 <= y1:
+            self.reject(path, line, "box lies outside the picture")
+            return
+        if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 1:
+            repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
+        if repair:
+            self.repair(path, line, repair)
+        self.box(row, label, x1, y1, x2, y2, crowd=crowd)
+
+    def drawn_elsewhere(self, row: int, written: tuple[int, int]) -> str:
+        """Why boxes drawn on a picture of this size do not fit the one that was taken; nothing where they do, or where no size is given."""
+        real = self.size(row)
+        if 0 in written or written == real:
+            return ""
+        turned = " (the unturned picture)" if written == real[::-1] else ""
+        return f"drawn on a picture of {written[0]}x{written[1]}{turned}, this one is {real[0]}x{real[1]}"
+
     def yolo(self, path: Path, row: int) -> None:
         """Take a YOLO label file for a picture that was taken. A file that cannot be read leaves it unlabelled, and says so."""
         try:
@@ -151,8 +209,11 @@ class Collector:
 
     def take_rows(self, path: Path, row: int, rows: Sequence[Row], notes: Sequence[Note]) -> None:
         """Boxes and notes of one label file; corners of rows are fractions of the picture."""
-        self.note(path, "used")
-        self.labelled(row)
+        if not rows and any(note.action == "rejected" for note in notes):
+            self.note(path, "failed", "none of its rows could be used; its picture is kept as unlabelled")
+        else:
+            self.note(path, "used")
+            self.labelled(row)
         width, height = self.size(row)
         for label, x1, y1, x2, y2 in rows:
             self.box(row, label, x1 * width, y1 * height, x2 * width, y2 * height)
@@ -184,36 +245,36 @@ class Collector:
 
     def walk(self, folder: Path) -> Iterator[Path]:
         """Regular files below a folder in a fixed order, links followed within the bounds; what is passed over stands in the ledger. Hidden names are left out."""
-        yield from self._walk(folder, {os.path.realpath(folder)})
-
-    def _walk(self, folder: Path, seen: set[str]) -> Iterator[Path]:
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            self.note(folder, "failed", f"folder cannot be read ({error.strerror})")
-            return
-        below = []
-        for entry in entries:
-            if entry.name.startswith("."):
+        # A folder is read once, by whatever links it is reached: links can make a maze of it.
+        seen = {os.path.realpath(folder)}
+        waiting = [(folder, folder.is_symlink())]
+        while waiting:
+            place, linked = waiting.pop()
+            try:
+                entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+            except OSError as error:
+                self.note(place, "failed", f"folder cannot be read ({error.strerror})")
                 continue
-            path = Path(entry.path)
-            if entry.is_symlink():
-                reason = self._refused(path, seen)
+            below: list[tuple[Path, bool]] = []
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                path = Path(entry.path)
+                reason = self._refused(path, seen) if entry.is_symlink() else ""
                 if reason:
                     self.note(path, "skipped", reason)
-                    continue
-            if entry.is_dir():
-                below.append(path)
-            elif entry.is_file():
-                yield path
-            else:
-                self.note(path, "skipped", "not a regular file")
-        for path in below:
-            # A folder is read once, by whatever links it is reached: links can make a maze of it.
-            real = os.path.realpath(path)
-            if real not in seen:
-                seen.add(real)
-                yield from self._walk(path, seen)
+                elif entry.is_dir():
+                    real = os.path.realpath(path)
+                    if real not in seen:
+                        seen.add(real)
+                        below.append((path, linked or entry.is_symlink()))
+                elif not entry.is_file():
+                    self.note(path, "skipped", "not a regular file")
+                else:
+                    if linked:
+                        self.reached.add(os.path.realpath(path))
+                    yield path
+            waiting += reversed(below)
 
     def _refused(self, link: Path, seen: set[str]) -> str:
         """Why a symbolic link is not followed, or nothing."""

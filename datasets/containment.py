@@ -39,28 +39,37 @@ class Bounds:
         return Bounds.of([*self.roots, *roots])
 
 
-def leads_out(path: Path) -> str:
-    """The reason of a ledger line for something that is not followed."""
-    real = Path(os.path.realpath(path))
-    return f"leads out of the source, to {real.parent}; if it is yours: {OPTION} {real.parent}"
-
-
 def vouch(card: Path, roots: Iterable[Path], cache: Path) -> None:
-    """Remember, in our own folder, that a data.yaml which we wrote may lead to these folders: staged and handed-off datasets name the pictures they were made from."""
+    """Remember, in our own folder, that a data.yaml which we wrote may lead to these folders: staged and handed-off datasets name the pictures they were made from.
+
+    It holds for this content of the yaml and of the lists beside it, at this place.
+    """
     place = _entry(card, cache)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(
-        json.dumps({"card": str(card), "roots": [str(root) for root in roots]}), encoding="utf-8"
-    )
+    content = {"card": str(card), "content": _digest(card), "roots": [str(root) for root in roots]}
+    place.write_text(json.dumps(content), encoding="utf-8")
 
 
 def vouched(card: Path, cache: Path) -> tuple[Path, ...]:
     """Folders that a data.yaml of ours may lead to; none for everybody else's."""
     try:
         content = json.loads(_entry(card, cache).read_text(encoding="utf-8"))
-        return tuple(Path(root) for root in content["roots"])
+        return tuple(Path(root) for root in content["roots"]) if content["content"] == _digest(card) else ()
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def _digest(card: Path) -> str:
+    files = [card, *sorted(path for path in card.parent.glob("*.txt") if path.is_file())]
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+
+
+def expanded(text: str) -> Path:
+    """A path as people write it, with ~ for home; ~ of a user that does not exist is a name like any other."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _entry(card: Path, cache: Path) -> Path:

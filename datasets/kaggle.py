@@ -45,8 +45,9 @@ class Fetched:
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in words."""
-        return f"Kaggle {self.handle}, licence: {self.licence or 'not known'}"
+        """Where it comes from, and what of its archive was passed over, in words."""
+        passed = f"; of its archive, passed over: {', '.join(self.notes[:5])}" if self.notes else ""
+        return f"Kaggle {self.handle}, licence: {self.licence or 'not known'}{passed}"
 
 
 def fetch(spec: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
@@ -62,6 +63,7 @@ def fetch(spec: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
         raise InputError(f"{spec}: expected kaggle:owner/dataset or kaggle:owner/dataset/versions/3")
     os.environ.setdefault("KAGGLEHUB_CACHE", str(Path("data", "kaggle").absolute()))
     cache = Path(os.environ["KAGGLEHUB_CACHE"]).absolute()
+    os.environ["KAGGLEHUB_CACHE"] = str(cache)
     return _fetch(spec, match["owner"], match["name"], int(match["version"] or 0), cache, say)
 
 
@@ -80,7 +82,8 @@ def _fetch(
         manifest = home / f"{version}.manifest.json"
         kept = _read(manifest)
         folder = home / "versions" / str(version)
-        damage = _damage(folder, kept) if kept else ""
+        # Without a manifest nothing says that what lies there is whole: a kill may have come between.
+        damage = _damage(folder, kept) if kept else "no manifest was written" if folder.is_dir() else ""
         if kept and not damage:
             return Fetched(folder, handle, kept["licence"], tuple(kept["notes"]))
         if damage:

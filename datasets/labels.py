@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 # A label file is a few kilobytes; one of 16 MB is something else.
 MAX_BYTES = 16_000_000
+# The largest public vocabularies of boxes have some twenty thousand names.
+MAX_CLASSES = 100_000
 # Exporters round: up to this much beyond the edge is rounding, and is clipped.
 EDGE = 1.01
 
@@ -140,7 +142,8 @@ def class_of(field: str, classes: Sequence[str]) -> int:
     except ValueError:
         if list(classes).count(field) == 1:
             return list(classes).index(field)
-        raise ValueError(f"class {field!r} is neither a number nor one of the names") from None
-    if not value.is_integer() or not (0 <= value < len(classes) or (not classes and value >= 0)):
-        raise ValueError(f"class {field} is not in 0..{len(classes) - 1}")
+        raise ValueError(f"class {field[:40]!r} is neither a number nor one of the names") from None
+    if not value.is_integer() or not 0 <= value < (len(classes) or MAX_CLASSES):
+        known = f"in 0..{len(classes) - 1}" if classes else "a class number"
+        raise ValueError(f"class {field[:20]} is not {known}")
     return int(value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from datasets.containment import Bounds
+from datasets.containment import OPTION, Bounds
 
 PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
 LABEL_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "xmls"})
@@ -21,10 +21,12 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-# COCO writes the year behind it, others a word before or a number.
+# COCO writes the year behind it, others a word before, a number, or what is in it (train_images).
 _SPLIT = re.compile(
-    r"(?:^|[-_. ])(train|training|val|valid|validation|test|testing)[-_. ]?\d*$", re.IGNORECASE
+    r"(?:^|[-_. ])(train|training|val|valid|validation|test|testing)([-_. ]?\d*|[-_. ](images|imgs|labels))$",
+    re.IGNORECASE,
 )
+_IMAGES = re.compile(r"(?<![a-z])(images|imgs)(?![a-z])", re.IGNORECASE)
 
 
 def split_of(names: tuple[str, ...]) -> str:
@@ -34,6 +36,26 @@ def split_of(names: tuple[str, ...]) -> str:
         if found:
             return SPLITS[found.group(1).lower()]
     return ""
+
+
+def leads_out(path: Path) -> str:
+    """The reason of a ledger line for something that is not followed. The folder to allow is the whole dataset's, so that labels come along."""
+    real = Path(os.path.realpath(path))
+    known = PICTURE_FOLDERS | LABEL_FOLDERS
+    around = next((place.parent for place in real.parents if place.name.lower() in known), real.parent)
+    return f"leads out of the source, to {real.parent}; if it is yours: {OPTION} {around}"
+
+
+def homes_of(folders: Iterable[Path]) -> list[Path]:
+    """Folders of pictures, and those that their labels are looked for in, as far as they are there."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        root = dataset_root(folder)
+        pairing = Pairing(root, ".txt", Bounds.of([root]))
+        for place in (folder, *pairing.places_for(folder)):
+            if place.is_dir():
+                found.setdefault(place)
+    return list(found)
 
 
 def dataset_root(folder: Path) -> Path:
@@ -64,14 +86,18 @@ class Pairing:
 
     def find(self, picture: Path) -> Path | None:
         """The label file of a picture, None where there is none."""
-        places = self.places.get(picture.parent)
-        if places is None:
-            places = self.places[picture.parent] = list(self._places(picture.parent))
-        for place in places:
+        for place in self.places_for(picture.parent):
             name = self._listing(place).get(picture.stem)
             if name is not None:
                 return place / name
         return None
+
+    def places_for(self, folder: Path) -> list[Path]:
+        """Folders in which the labels of a folder's pictures are looked for, in this order; not all need exist."""
+        places = self.places.get(folder)
+        if places is None:
+            places = self.places[folder] = list(dict.fromkeys(self._places(folder)))
+        return places
 
     def claim(self, picture: Path, label: Path) -> Path | None:
         """Take a label file for a picture; returns the picture that has it already (a.jpg and a.png would share a.txt), else None."""
@@ -85,13 +111,20 @@ class Pairing:
                 yield place / name
 
     def _places(self, folder: Path) -> Iterator[Path]:
-        root = self.root if folder.is_relative_to(self.root) else dataset_root(folder)
+        inside = folder.is_relative_to(self.root)
+        # Pictures that a list names elsewhere: what lies around their own folder is their dataset.
+        root = self.root if inside else dataset_root(folder)
+        root = folder.parent if root == folder and not inside else root
         parts = folder.relative_to(root).parts
         for depth in range(len(parts), 0, -1):
             if parts[depth - 1].lower() in PICTURE_FOLDERS:
                 for place in label_folders(root.joinpath(*parts[: depth - 1])):
                     yield place.joinpath(*parts[depth:])
                 break
+            if _IMAGES.search(parts[depth - 1]):
+                # train_images and train_labels.
+                other = _IMAGES.sub("labels", parts[depth - 1])
+                yield root.joinpath(*parts[: depth - 1], other, *parts[depth:])
         yield folder
         for depth in range(len(parts), -1, -1):
             rest = parts[depth:]
@@ -121,8 +154,9 @@ class Pairing:
 
 
 def label_folders(folder: Path) -> list[Path]:
-    """Folders of labels in a folder, by name."""
+    """Folders of labels in a folder, by name, and those within them (annotations/xmls)."""
     try:
-        return sorted(folder / name for name in os.listdir(folder) if name.lower() in LABEL_FOLDERS)
+        found = sorted(folder / name for name in os.listdir(folder) if name.lower() in LABEL_FOLDERS)
     except OSError:
         return []
+    return [*found, *(place / "xmls" for place in found if (place / "xmls").is_dir())]

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from datasets.errors import InputError
 
 # Bytes that Arrow parses at a time: its default of 1 MiB leaves hundreds of pieces to be joined again.
 BLOCK = 1 << 24
+# The largest public ground truths are a gigabyte or two.
+MAX_BYTES = 8_000_000_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ def read_results(path: Path) -> Results:
 
 def _content(path: Path) -> bytes:
     try:
+        status = path.stat()
+        if not S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise InputError(
+                f"{path}: not a regular file of at most {MAX_BYTES // 10**9} GB; give a json file"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import pandas as pd
 
 from datasets import coco, groups, kaggle, video, voc, yolo
-from datasets.card import NAMES
-from datasets.containment import Bounds
+from datasets.card import NAMES, is_there, parse_yaml
+from datasets.classes import BY_NAME, renumbered
+from datasets.collector import VIDEO, Collector
+from datasets.containment import OPTION, Bounds, expanded
 from datasets.errors import InputError
-from datasets.pairing import dataset_root, label_folders
+from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
 from datasets.tables import (
     BOX_COLUMNS,
@@ -30,9 +32,11 @@ from datasets.tables import (
 )
 
 KINDS = "a data.yaml, a folder of pictures or videos, a list of pictures (.txt), a video, a COCO json, a Pascal VOC folder or kaggle:owner/dataset"
-# A data.yaml lies at most this many folders down, which is where archives and exports put it.
-CARD_DEPTH = 3
-COCO_NAME = re.compile(r"(_annotations\.coco|(^|_)instances_.*|^annotations.*|^coco)\.json$", re.IGNORECASE)
+# A data.yaml or COCO file lies at most this many folders down, which is where archives and exports put it; what labels there are is told from all below.
+CARD_DEPTH, DEPTH = 3, 16
+# What a COCO file says early on; other tools have their annotations.json too.
+COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+SNIFFED = 1 << 16
 
 
 def quiet(line: str) -> None:
@@ -60,11 +64,12 @@ def open_source(
             for part in parts
         ]
         return merged(spec, opened)
-    path = locate(spec, say)
+    path, origin = find(spec, say)
+    for root in allow:
+        if not root.is_dir():
+            raise InputError(f"{OPTION} {root}: no such folder")
     bounds = Bounds.of([*roots_of(path), *allow])
-    source = dispatch(spec, path, cache, classes, bounds, say)
-    if spec.startswith(kaggle.PREFIX):
-        source = replace(source, origin=kaggle.fetch(spec, say).origin)
+    source = replace(dispatch(spec, path, cache, classes, bounds, say), origin=origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         assigned, sentence = groups.assign(source.images["path"], group_by)
         source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
@@ -93,13 +98,12 @@ def roots_of(path: Path) -> list[Path]:
 
 
 def merged(spec: str, parts: Sequence[Source]) -> Source:
-    """Several sources as one. Pictures that would share an id carry their source's number before it. Raises InputError when their classes differ."""
+    """Several sources as one. Pictures that would share an id carry their source's number before it; one that stands in two counts once.
+
+    COCO and VOC files know classes by name, and are brought to one order. Raises InputError when classes differ otherwise.
+    """
+    parts = alike([without_copies(part, parts[:number]) for number, part in enumerate(parts)])
     first = parts[0]
-    for part in parts[1:]:
-        if part.classes and first.classes and part.classes != first.classes:
-            raise InputError(
-                f"{part.spec}: its classes {list(part.classes)} are not those of {first.spec}, {list(first.classes)}; they cannot be one domain"
-            )
     names = pd.concat([part.images["image"] for part in parts])
     clips = pd.concat([part.images["group"].drop_duplicates() for part in parts])
     # Clips of one name in two places are two clips.
@@ -137,29 +141,73 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
         rows=concatenate([part.rows for part in parts], ROW_COLUMNS),
         grouping="; ".join(dict.fromkeys(part.grouping for part in parts if part.grouping)),
         image_ids=identities if sum(len(part.image_ids) for part in parts) == len(identities) else {},
-        category_ids=first.category_ids,
+        category_ids=agreed([part.category_ids for part in parts]),
     )
+
+
+def without_copies(part: Source, before: Sequence[Source]) -> Source:
+    """A source without the pictures that sources before it have."""
+    seen = {path for other in before for path in other.images["path"]}
+    return part.keep(~part.images["path"].isin(seen)) if seen else part
+
+
+def alike(parts: Sequence[Source]) -> list[Source]:
+    """Sources in one order of classes. Raises InputError when one that is not told by name has another."""
+    names = next((part.classes for part in parts if part.classes), ())
+    if all(part.kind in BY_NAME for part in parts):
+        names = tuple(dict.fromkeys(name for part in parts for name in part.classes))
+        places = {name: place for place, name in enumerate(names)}
+        return [
+            renumbered(part, names, [places[name] for name in part.classes]) if part.classes else part
+            for part in parts
+        ]
+    for part in parts:
+        if part.classes and part.classes != names:
+            raise InputError(
+                f"{part.spec}: its classes {list(part.classes)} are not those of {parts[0].spec}, {list(names)}; they cannot be one domain"
+            )
+    return list(parts)
+
+
+def agreed(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
+    """Category ids of several COCO files; none where two files mean different classes by one."""
+    found: dict[Any, int] = {}
+    for table in tables:
+        for key, value in table.items():
+            if found.setdefault(key, value) != value:
+                return {}
+    return found
 
 
 def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = quiet) -> Source:
     """A folder's pictures and, each as one group, the videos that lie among them; a video that cannot be decoded stands in the ledger."""
-    found = [p for p in folder.ledger["path"] if Path(p).suffix.lower() in video.SUFFIXES]
+    # Only those that the walk let through: not links that lead out, and no pipes.
+    found = folder.ledger.loc[folder.ledger["reason"] == VIDEO, "path"].tolist()
     if not found:
         return folder
     parts: dict[str, Source] = {}
     notes = []
+    root = Path(os.path.commonpath(folder.ledger["path"].tolist())) if len(folder.ledger) > 1 else Path("/")
     for path in found:
         try:
             content = video.fingerprint(Path(path))
         except OSError as error:
-            notes.append({"path": path, "bucket": "failed", "reason": f"cannot be read ({error.strerror})"})
+            # The ledger has undecodable bytes of a name as escapes, which name nothing.
+            why = (
+                "file name is not valid UTF-8; rename it"
+                if "\\x" in path
+                else f"cannot be read ({error.strerror})"
+            )
+            notes.append({"path": path, "bucket": "failed", "reason": why})
             continue
         if content in parts:
             reason = f"same content as {parts[content].ledger['path'].iloc[0]}"
             notes.append({"path": path, "bucket": "skipped", "reason": reason})
             continue
         try:
-            parts[content] = video.open_video(spec, Path(path), cache, say)
+            part = video.open_video(spec, Path(path), cache, say)
+            split = split_of(Path(path).parent.relative_to(root).parts)
+            parts[content] = replace(part, images=part.images.assign(split=split).astype({"split": "str"}))
         except InputError as error:
             notes.append({"path": path, "bucket": "failed", "reason": str(error).removeprefix(f"{path}: ")})
     paths = {content: Path(part.ledger["path"].iloc[0]) for content, part in parts.items()}
@@ -171,7 +219,8 @@ def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], Non
             for content, part in parts.items()
         }
     rest = folder.ledger[~folder.ledger["path"].isin(found)]
-    words = [folder.grouping] * (len(folder.images) > 0) + [f"each of {len(parts)} videos is one group"]
+    words = [folder.grouping] * (len(folder.images) > 0)
+    words += [f"each of {len(parts)} videos is one group"] * (len(parts) > 0)
     return replace(
         folder,
         kind="video" if folder.images.empty else "folder",
@@ -197,9 +246,17 @@ def renamed(part: Source, group: str) -> Source:
 
 def parts_of(spec: str) -> list[str]:
     """The sources of a specification: several have commas between, unless a file has that very name."""
-    if "," not in spec or Path(spec).expanduser().exists():
+    if "," not in spec or is_there(expanded(spec)):
         return [spec]
     return [part for part in spec.split(",") if part]
+
+
+def find(spec: str, say: Callable[[str], None] = quiet) -> tuple[Path, str]:
+    """`locate`, and where a download comes from, in words."""
+    if spec.startswith(kaggle.PREFIX):
+        fetched = kaggle.fetch(spec, say)
+        return fetched.folder, fetched.origin
+    return locate(spec, say), ""
 
 
 def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
@@ -212,8 +269,8 @@ def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
         raise InputError(
             f"{spec}: addresses are not opened; download it, or record the stream, and give the file"
         )
-    path = Path(spec).expanduser()
-    if "\0" in spec or not path.exists():
+    path = expanded(spec)
+    if "\0" in spec or not is_there(path):
         raise InputError(f"{spec}: no such file or folder; give {KINDS}")
     return path.resolve()
 
@@ -243,30 +300,67 @@ def dispatch(
 
 
 def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """A folder by what it holds: a data.yaml, COCO files, VOC files, or pictures in any layout. Raises InputError for several datasets in one folder."""
-    files = sorted(below(path, CARD_DEPTH))
-    cards = [file for file in files if file.name in NAMES]
-    shallowest = min((len(card.parts) for card in cards), default=0)
-    cards = [card for card in cards if len(card.parts) == shallowest]
-    if len(cards) > 1 and cards[0].parent != cards[1].parent:
+    """A folder by what it holds: a data.yaml, COCO files, VOC files, or pictures in any layout; every file of it is accounted for. Raises InputError for several datasets in one folder."""
+    files = sorted(below(path, DEPTH, bounds))
+    near = [file for file in files if len(file.relative_to(path).parts) <= CARD_DEPTH + 1]
+    card = card_of(spec, path, near)
+    jsons = [] if card else [file for file in near if is_coco(file)]
+    if card:
+        source = yolo.open_yaml(spec, card, bounds, cache)
+    elif jsons:
+        parts = [coco.open_coco(str(file), file, bounds, root=path) for file in jsons]
+        source = parts[0] if len(parts) == 1 else merged(spec, parts)
+    else:
+        pictures = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
+        described = Counter(file.suffix.lower() for file in files if file.stem in pictures)
+        reader = voc.open_voc if described[".xml"] > described[".txt"] else yolo.open_folder
+        return reader(spec, path, classes, bounds)
+    rest = Collector(path, (), bounds)
+    rest.ledger = {row["path"]: (row["bucket"], row["reason"]) for row in source.ledger.to_dict("records")}
+    # Files that were read by way of a link to their folder are accounted for under that name.
+    linked = {place for place in set(map(os.path.dirname, rest.ledger)) if os.path.realpath(place) != place}
+    rest.reached = {os.path.realpath(file) for file in rest.ledger if os.path.dirname(file) in linked}
+    yolo.account(rest, path)
+    return replace(source, spec=spec, ledger=rest.source(spec, source.kind).ledger)
+
+
+def card_of(spec: str, folder: Path, files: Sequence[Path]) -> Path | None:
+    """The data.yaml of a folder, under whatever name, where it is the only one; the outermost, where there are several below each other. Raises InputError for several side by side."""
+    cards = [file for file in files if file.name in NAMES] or [
+        file for file in files if file.suffix.lower() in {".yaml", ".yml"} and is_card(file)
+    ]
+    outermost = min((len(card.parts) for card in cards), default=0)
+    cards = [card for card in cards if len(card.parts) == outermost]
+    if len({card.parent for card in cards}) > 1 or (cards and cards[0].name not in NAMES and len(cards) > 1):
         raise InputError(
-            f"{spec}: holds several datasets: {', '.join(str(card.relative_to(path)) for card in cards)}; name one, or several with commas between"
+            f"{spec}: holds several datasets: {', '.join(str(card.relative_to(folder)) for card in cards)}; name one, or several with commas between"
         )
-    if cards:
-        return yolo.open_yaml(spec, min(cards, key=lambda card: NAMES.index(card.name)), bounds, cache)
-    jsons = [file for file in files if COCO_NAME.search(file.name)]
-    if jsons:
-        parts = [coco.open_coco(str(file), file, bounds) for file in jsons]
-        return parts[0] if len(parts) == 1 else merged(spec, parts)
-    pictures = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
-    described = Counter(file.suffix.lower() for file in files if file.stem in pictures)
-    if described[".xml"] > described[".txt"]:
-        return voc.open_voc(spec, path, classes, bounds)
-    return yolo.open_folder(spec, path, classes, bounds)
+    return min(cards, key=lambda card: NAMES.index(card.name) if card.name in NAMES else 0, default=None)
 
 
-def below(folder: Path, depth: int) -> Iterator[Path]:
-    """Files of a folder and of those in it, so many levels down; links to folders and hidden names are left out."""
+def is_card(file: Path) -> bool:
+    """Whether a yaml describes a dataset: it names classes and a split."""
+    try:
+        content = parse_yaml(file)
+    except InputError:
+        return False
+    return "names" in content and any(content.get(split) for split in SPLITS)
+
+
+def is_coco(file: Path) -> bool:
+    """Whether a json is a COCO file, going by its beginning."""
+    if file.suffix.lower() != ".json":
+        return False
+    try:
+        with file.open("rb") as handle:
+            head = handle.read(SNIFFED)
+    except OSError:
+        return False
+    return head.lstrip()[:1] == b"{" and any(key in head for key in COCO_KEYS)
+
+
+def below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
+    """Regular files of a folder and of those in it, so many levels down, that lie within the bounds; links to folders and hidden names are left out."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -274,7 +368,9 @@ def below(folder: Path, depth: int) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
+        path = Path(entry.path)
         if entry.is_file():
-            yield Path(entry.path)
+            if not entry.is_symlink() or bounds.hold(path):
+                yield path
         elif depth and entry.is_dir(follow_symlinks=False):
-            yield from below(Path(entry.path), depth - 1)
+            yield from below(path, depth - 1, bounds)

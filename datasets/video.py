@@ -43,6 +43,13 @@ BURST_SECONDS = 5.0
 SAME_BITS, MAX_THINNED = 4, 19
 # Seconds to the next needed frame from which on jumping to a key frame before it beats decoding all between: key frames usually lie one to ten seconds apart.
 SEEK_AHEAD = 5.0
+# Containers that hold their film themselves: lists and playlists, which name other files, are no film. FFmpeg's names.
+CONTAINERS = {
+    "format_whitelist": "mov,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,m4v",
+    "protocol_whitelist": "file",
+}
+# Of a name, as much goes into the names of our folders, which file systems hold to 255 bytes.
+NAME = 60
 MANIFEST = "frames.json"
 # JPEG at this quality moves a detector's confidence by less than a rescaled picture does.
 JPEG_QUALITY = 95
@@ -187,7 +194,7 @@ def extract(path: Path, folder: Path, say: Callable[[str], None]) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=CONTAINERS) as container:
             if not container.streams.video:
                 raise InputError(
                     f"{path}: has no video stream, or lacks its index; re-encode it, for example with ffmpeg"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,9 +44,12 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
     for row, label in collector.paired(files, pairing, split, expects_labels=False):
         try:
             annotation = read_annotation(label)
-            check_size(annotation.size, collector.size(row))
         except (OSError, ValueError) as reason:
             collector.note(label, "failed", str(reason))
+            continue
+        elsewhere = collector.drawn_elsewhere(row, annotation.size)
+        if elsewhere:
+            collector.note(label, "failed", elsewhere)
             continue
         read.append((row, label, annotation))
     names = {name for _, _, found in read for name, *_ in found.objects if name}
@@ -70,8 +73,10 @@ def image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
             and "_" not in file.stem
         ):
             try:
+                if file.stat().st_size > MAX_BYTES:
+                    raise ValueError("too large")
                 lines = file.read_text(encoding="utf-8-sig").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:
                 collector.note(file, "failed", f"list of pictures cannot be read ({type(error).__name__})")
                 continue
             collector.note(file, "used", "list of pictures")
@@ -88,8 +93,13 @@ def read_annotation(path: Path) -> Annotation:
     """
     if os.stat(path).st_size > MAX_BYTES:
         raise ValueError(f"label file over {MAX_BYTES // 1_000_000} MB")
+    raw = path.read_bytes()
+    # Old tools write, and declare, the alphabets of Western Europe.
+    western = re.match(
+        rb"<\?xml[^>]*encoding=[\"'](iso-8859-1|latin-?1|windows-1252|cp1252)[\"']", raw, re.IGNORECASE
+    )
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = raw.decode("cp1252" if western else "utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("label file is not text (UTF-8)") from None
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
@@ -125,42 +135,18 @@ def _object(node: ET.Element) -> tuple[str, tuple[float, float, float, float], b
     except ValueError:
         return name, (0.0, 0.0, 0.0, 0.0), False, "no usable bndbox"
     difficult = (node.findtext("difficult") or "0").strip() == "1"
-    reason = ""
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        reason = "coordinate is not finite"
-    elif x2 <= x1 or y2 <= y1:
-        reason = "width or height is not positive"
-    return name, (x1, y1, x2, y2), difficult, reason
-
-
-def check_size(written: tuple[int, int], real: tuple[int, int]) -> None:
-    """Raise ValueError when an annotation was drawn on a picture of another size: its boxes would lie elsewhere."""
-    if 0 in written or written == real:
-        return
-    turned = " (the unturned picture)" if written == real[::-1] else ""
-    raise ValueError(
-        f"drawn on a picture of {written[0]}x{written[1]}{turned}, this one is {real[0]}x{real[1]}"
-    )
+    return name, (x1, y1, x2, y2), difficult, ""
 
 
 def take(collector: Collector, row: int, label: Path, annotation: Annotation) -> None:
-    """Boxes of one XML file, clipped to the picture; notes count objects from 1."""
+    """Boxes of one XML file; notes count objects from 1."""
     index = {name: i for i, name in enumerate(collector.classes)}
-    width, height = collector.size(row)
     collector.note(label, "used")
     collector.labelled(row)
     for number, (name, corners, difficult, reason) in enumerate(annotation.objects, start=1):
         if not reason and name not in index:
-            reason = f"class {name!r} is not one of the names"
-        inside = tuple(
-            min(max(v, 0.0), float(edge)) for v, edge in zip(corners, (width, height) * 2, strict=True)
-        )
-        if not reason and (inside[2] <= inside[0] or inside[3] <= inside[1]):
-            reason = "box lies outside the picture"
+            reason = f"class {name[:40]!r} is not one of the names"
         if reason:
             collector.reject(label, number, reason)
-            continue
-        # VOC counts from 1, so that a box may end one pixel beyond.
-        if max(abs(a - b) for a, b in zip(corners, inside, strict=True)) > 1:
-            collector.repair(label, number, "clipped at the edge")
-        collector.box(row, index[name], *inside, crowd=difficult)
+        else:
+            collector.pixel_box(label, number, row, index[name], corners, crowd=difficult)

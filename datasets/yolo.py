@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from datasets.card import Card, read_card
-from datasets.collector import Collector
-from datasets.containment import Bounds, leads_out, vouched
+from datasets import video
+from datasets.card import Card, is_there, read_card
+from datasets.collector import VIDEO, Collector
+from datasets.containment import Bounds, vouched
 from datasets.errors import InputError
-from datasets.pairing import Pairing, dataset_root, split_of
+from datasets.pairing import Pairing, dataset_root, leads_out, split_of
 from datasets.pixels import SUFFIXES
 from datasets.tables import Source
 
 # Files that libraries load beside pictures and labels, and that can run code when they are loaded.
 DANGEROUS = frozenset({".cache", ".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle", ".joblib"})
 OTHER = {
+    ".json": "not read; if it is a COCO file, give it as the source",
+    ".xml": "not read; Pascal VOC files are, in a folder without YOLO labels",
     **dict.fromkeys((".heic", ".heif"), "HEIC picture: convert it to JPEG"),
     **dict.fromkeys((".gif", ".svg"), "not a photograph"),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"), "archive: unpack it first"),
@@ -35,30 +39,31 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
     collector.note(path, "used")
     pairing = Pairing(path.parent, ".txt", bounds)
     remarks = [card.remark]
+    home: dict[str, str] = {}
     for split in ("train", "val", "test"):
-        shared, before = 0, len(collector.images["image"])
-        for entry in card.splits.get(split, []):
-            files = list(collector.walk(entry) if entry.is_dir() else listed(entry, card.root, collector))
-            shared += sum(str(file) in collector.ledger for file in files if file.suffix.lower() in SUFFIXES)
-            take(collector, pairing, files, split)
-        if shared and len(collector.images["image"]) == before:
+        files = list(
+            dict.fromkeys(
+                file for entry in card.splits.get(split, []) for file in entries(card, entry, collector)
+            )
+        )
+        take(collector, pairing, files, split)
+        pictures = [str(file) for file in files if file.suffix.lower() in SUFFIXES]
+        shared = Counter(home[file] for file in pictures if file in home)
+        if pictures and shared["train"] == len(pictures):
             raise InputError(
-                f"{path}: every picture of '{split}' is one of {earlier(card, split)} too; scores on it would be scores on training data"
+                f"{path}: every picture of '{split}' is one of 'train' too; scores on it would be scores on training data"
             )
-        if shared:
-            remarks.append(
-                f"{shared} pictures of '{split}' are some of {earlier(card, split)} too, and were left there"
-            )
+        for other, number in shared.items():
+            remarks.append(f"{number} pictures of '{split}' are some of '{other}' too, and were left there")
+        home |= {file: split for file in pictures if file not in home}
     collector.note(path, "used", "; ".join(filter(None, ["dataset description", *remarks])))
     leftovers(collector, pairing, scope(card))
     return collector.source(spec, "yolo")
 
 
-def earlier(card: Card, split: str) -> str:
-    """The splits before one, as messages name them."""
-    order = ["train", "val", "test"]
-    before = [name for name in order[: order.index(split)] if name in card.splits]
-    return " or ".join(f"'{name}'" for name in before)
+def entries(card: Card, entry: Path, collector: Collector) -> Iterator[Path]:
+    """Files of one entry of a split: a folder, or a text file that lists pictures."""
+    return collector.walk(entry) if entry.is_dir() else listed(entry, card.root, collector)
 
 
 def scope(card: Card) -> list[Path]:
@@ -75,13 +80,13 @@ def scope(card: Card) -> list[Path]:
 def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """Every picture below a folder, whatever its layout; split by its folders' names, labelled where `Pairing` finds a YOLO file.
 
-    classes: the model's, because a folder names none (a classes.txt does, where no model says otherwise). With no label file anywhere the domain is unlabelled.
+    classes: the model's, because a folder names none; a classes.txt in it does, and then says what its labels mean. With no label file anywhere the domain is unlabelled.
+    Raises InputError when files of class names contradict each other.
     """
     root = dataset_root(folder)
     collector = Collector(folder, classes, bounds)
     files = list(collector.walk(folder))
-    if not collector.classes:
-        collector.classes = class_list(files, collector)
+    collector.classes = class_list(spec, files, collector) or collector.classes
     pairing = Pairing(root, ".txt", bounds)
     take(collector, pairing, files, None)
     leftovers(collector, pairing, [folder])
@@ -102,8 +107,9 @@ def open_picture(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) 
     return collector.source(spec, "picture")
 
 
-def class_list(files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
-    """Class names from a classes.txt among the files, one a line; none where there is none."""
+def class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
+    """Class names from a classes.txt among the files, one a line; none where there is none. Raises InputError when two of them differ."""
+    found: dict[tuple[str, ...], Path] = {}
     for file in files:
         if file.name.lower() in CLASS_FILES and file.stat().st_size < 1_000_000:
             try:
@@ -113,8 +119,12 @@ def class_list(files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
             names = [name for name in names if name]
             if names and len(set(names)) == len(names):
                 collector.note(file, "used", "class names")
-                return tuple(names)
-    return ()
+                found.setdefault(tuple(names), file)
+    if len(found) > 1:
+        raise InputError(
+            f"{spec}: {' and '.join(map(str, list(found.values())[:2]))} name the classes differently; give one folder at a time"
+        )
+    return next(iter(found), ())
 
 
 def take(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
@@ -136,9 +146,9 @@ def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
     """
     collector.note(path, "used", "list of pictures")
     try:
-        if path.stat().st_size > MAX_LIST_BYTES:
+        if not path.is_file() or path.stat().st_size > MAX_LIST_BYTES:
             raise InputError(
-                f"{path}: larger than {MAX_LIST_BYTES // 1_000_000} MB, which no list of pictures is"
+                f"{path}: not a regular file of at most {MAX_LIST_BYTES // 1_000_000} MB, as a list of pictures is"
             )
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -146,29 +156,42 @@ def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     for number, line in enumerate(lines, start=1):
-        name = line.strip().replace("\\", "/")
-        if not name or "\0" in name:
+        name = line.strip().replace("\\", "/").replace("\0", "")
+        if not name:
             continue
-        places = [Path(os.path.normpath(base / name)) for base in (path.parent, root)]
-        place = next((place for place in places if place.is_file()), None)
-        if place is None:
-            if str(places[0]) not in collector.ledger:
-                collector.note(places[0], "failed", f"listed in {path.name}:{number}, but not on disk")
-        elif not collector.bounds.hold(place):
-            collector.note(place, "skipped", leads_out(place))
-        else:
-            yield place
+        places = [
+            Path(os.path.normpath(base / rest)) for rest in shortened(name) for base in (path.parent, root)
+        ]
+        there = [place for place in places if is_there(place)]
+        inside = [place for place in there if collector.bounds.hold(place)]
+        if inside:
+            yield inside[0]
+        elif there:
+            collector.note(there[0], "skipped", leads_out(there[0]))
+        elif str(places[0]) not in collector.ledger:
+            collector.note(places[0], "failed", f"listed in {path.name}:{number}, but not on disk")
+
+
+def shortened(name: str) -> list[str]:
+    """A name in a list, and the same without its first folder or two: Darknet's lists name pictures from the folder that training ran in."""
+    parts = name.split("/")
+    return [name, *("/".join(parts[skip:]) for skip in (1, 2) if len(parts) > skip + 1)]
 
 
 def leftovers(collector: Collector, pairing: Pairing, folders: Iterable[Path]) -> None:
-    """Account for every other file of these folders, and of the folders that labels were found in."""
+    """Account for every other file of these folders, and for label files in the folders that labels were looked for in."""
     for file in pairing.candidates():
-        if str(file) not in collector.ledger and file.name.lower() not in CLASS_FILES:
+        if not collector.accounted(file) and file.name.lower() not in CLASS_FILES:
             collector.note(file, "skipped", "label without a picture")
     for folder in folders:
-        for file in collector.walk(folder):
-            if str(file) not in collector.ledger:
-                collector.note(file, "skipped", passed_over(file))
+        account(collector, folder)
+
+
+def account(collector: Collector, folder: Path) -> None:
+    """Put every file of a folder that stands nowhere yet into the ledger."""
+    for file in collector.walk(folder):
+        if not collector.accounted(file):
+            collector.note(file, "skipped", passed_over(file))
 
 
 def passed_over(file: Path) -> str:
@@ -176,6 +199,8 @@ def passed_over(file: Path) -> str:
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:
         return "picture in none of the splits"
+    if suffix in video.SUFFIXES:
+        return VIDEO
     if file.name.lower() in CLASS_FILES:
-        return "class names; the model's are used"
+        return "class names, which the data.yaml gives already"
     return OTHER.get(suffix, "not a picture or label file")

@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from datasets.containment import vouch
-from datasets.pairing import dataset_root
+from datasets.pairing import homes_of
 from diagnostics.domain import Domain
 from reports.atomic import write_text
 
@@ -63,7 +63,8 @@ def write_handoff(
     write_text(draft / "data.yaml", yaml.safe_dump(card(draft, folder, classes, old), sort_keys=False))
     draft.rename(folder)
     if old is not None:
-        vouch(folder / "data.yaml", sorted({dataset_root(Path(p).parent) for p in old["path"]}), cache)
+        folders = sorted({Path(path).parent for path in old["path"]})
+        vouch(folder / "data.yaml", homes_of(folders), cache)
     return folder / "data.yaml"
 
 

@@ -160,26 +160,35 @@ def test_what_arrives_broken_is_not_kept(server: KaggleServer) -> None:
     assert len(list(fetched().folder.rglob("*.jpg"))) == 5
 
 
-@pytest.mark.parametrize("harm", ["gone", "changed"])
-def test_files_that_went_missing_are_noticed(server: KaggleServer, harm: str) -> None:
+@pytest.mark.parametrize("harm", ["gone", "changed", "never finished"])
+def test_files_that_went_missing_are_noticed(
+    server: KaggleServer, files: dict[str, bytes], harm: str
+) -> None:
     """kagglehub's marker still says complete."""
     got = fetched()
     victim = got.folder / "images" / "val" / "c_001.jpg"
     if harm == "gone":
         victim.unlink()
+    elif harm == "never finished":
+        # Killed between kagglehub's marker and our manifest, and files went since.
+        victim.unlink()
+        (got.folder.parent.parent / "3.manifest.json").unlink()
     else:
         victim.write_bytes(victim.read_bytes()[:-9] + b"tampered!")
     before = len(server.requests)
     said: list[str] = []
     kaggle._fetch.cache_clear()
     again = kaggle.fetch(f"kaggle:{HANDLE}/versions/3", said.append)
-    words = "1 of 11 files are gone" if harm == "gone" else "1 of 11 files have changed"
+    words = {
+        "gone": "1 of 11 files are gone",
+        "changed": "1 of 11 files have changed",
+        "never finished": "no manifest was written",
+    }[harm]
     assert any(words in line for line in said), said
     assert len(server.requests) > before
     manifest = json.loads((got.folder.parent.parent / "3.manifest.json").read_text())
-    assert (
-        manifest["files"]["images/val/c_001.jpg"][0] == (again.folder / "images/val/c_001.jpg").stat().st_size
-    )
+    assert len(manifest["files"]) == 11
+    assert (again.folder / "images/val/c_001.jpg").read_bytes() == files["images/val/c_001.jpg"]
 
 
 def test_the_command_line_says_it_in_one_line(server: KaggleServer, tmp_path: Path) -> None:
@@ -329,3 +338,29 @@ def test_hostile_archives_of_kaggle_are_refused_and_forgotten(
     assert not list(tmp_path.rglob("evil.txt"))
     server.datasets[HANDLE][3] = Published(zipped(files))
     assert len(tree(fetched().folder)) == 11
+
+
+def test_what_an_archive_held_besides_is_said(
+    server: KaggleServer, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        info = zipfile.ZipInfo("shadow")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/shadow")
+    server.datasets[HANDLE][3] = Published(buffer.getvalue())
+    kaggle._fetch.cache_clear()
+    source = open_source(f"kaggle:{HANDLE}", cache=tmp_path)
+    assert source.origin.endswith("of its archive, passed over: shadow: a link or device")
+
+
+def test_a_relative_cache_is_a_cache(
+    server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", "here")
+    got = fetched()
+    assert got.folder.is_relative_to(tmp_path / "here")
+    assert (tmp_path / "here" / "datasets" / "owner" / "holes" / "3.manifest.json").is_file()

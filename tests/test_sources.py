@@ -670,7 +670,25 @@ def test_class_names_of_a_folder(tmp_path: Path) -> None:
     lay_out(tmp_path / "d", "kind first")
     label(tmp_path / "d" / "classes.txt", "hole\npatch\n")
     assert opened(tmp_path / "d").classes == ("hole", "patch")
-    assert opened(tmp_path / "d", classes=CLASSES).classes == tuple(CLASSES)
+    # What the numbers in the labels mean is for the dataset to say, not for the model.
+    source = opened(tmp_path / "d", classes=["patch", "hole", "crack"])
+    assert source.classes == ("hole", "patch")
+    mapped = with_classes(source, ["patch", "hole", "crack"], {})
+    assert mapped.boxes["label"].value_counts().to_dict() == {1: 3, 0: 2}
+    with pytest.raises(InputError, match="class names do not match"):
+        with_classes(source, ["hole"], {})
+    label(tmp_path / "d" / "images" / "classes.txt", "patch\nhole\n")
+    with pytest.raises(InputError, match="name the classes differently"):
+        opened(tmp_path / "d")
+
+
+def test_names_of_a_labelling_tool_that_nobody_used_do_not_matter(tmp_path: Path) -> None:
+    """LabelImg writes its fifteen predefined classes before one's own."""
+    picture(tmp_path / "d" / "a.jpg")
+    label(tmp_path / "d" / "a.txt", "15 0.5 0.5 0.25 0.5\n")
+    label(tmp_path / "d" / "classes.txt", "".join(f"thing{i}\n" for i in range(15)) + "pothole\n")
+    mapped = with_classes(opened(tmp_path / "d", classes=CLASSES), CLASSES, {})
+    assert mapped.boxes["label"].tolist() == [0]
 
 
 def test_a_list_of_pictures(tmp_path: Path) -> None:
@@ -901,3 +919,234 @@ def test_poses_give_their_box(tmp_path: Path) -> None:
     source = opened(root)
     assert source.boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[24, 12, 40, 36]] * 2
     assert source.rows["reason"].tolist() == ["box taken from a pose"]
+
+
+def test_test_may_be_val_but_val_may_not_be_train(tmp_path: Path) -> None:
+    text = "train: images/train\nval: images/val\ntest: images/val\nnames: [pothole, crack]\n"
+    source = opened(dataset(tmp_path / "d", text))
+    assert source.images.groupby("split").size().to_dict() == {"train": 3, "val": 2}
+    assert "2 pictures of 'test' are some of 'val' too" in source.ledger["reason"].str.cat(sep=" ")
+    with pytest.raises(InputError, match="every picture of 'val' is one of 'train' too"):
+        opened(dataset(tmp_path / "e", "train: images\nval: images/val\nnames: [pothole, crack]\n"))
+    twice = opened(dataset(tmp_path / "f", "train: [images/train, images/train]\nnames: [pothole, crack]\n"))
+    assert twice.ledger["reason"].str.contains("are some of").sum() == 0
+
+
+def test_a_test_split_that_was_never_exported_is_said(tmp_path: Path) -> None:
+    text = "train: ../images/train\nval: ../images/val\ntest: ../test/images\nnames: [pothole, crack]\n"
+    source = opened(dataset(tmp_path / "d", text))
+    assert len(source.images) == 5
+    assert "its test split ../test/images does not exist" in source.ledger["reason"].str.cat(sep=" ")
+
+
+def test_every_file_of_a_folder_is_accounted_for_whatever_its_kind(tmp_path: Path) -> None:
+    yolo = dataset(tmp_path / "yolo", "path: .\nval: images/val\nnames: [pothole, crack]\n")
+    coco = tmp_path / "coco"
+    picture(coco / "val2017" / "1.jpg")
+    picture(coco / "test2017" / "2.jpg")
+    label(coco / "annotations" / "instances_val2017.json", json.dumps(coco_content("1.jpg")))
+    voc(tmp_path / "voc")
+    picture(tmp_path / "voc" / "SegmentationClass" / "a_1.png")
+    lay_out(tmp_path / "plain", "kind first")
+    for root in (yolo, coco, tmp_path / "voc", tmp_path / "plain"):
+        label(root / "README.md", "hello")
+        ledger = opened(root, classes=CLASSES).ledger
+        assert not ledger["path"].duplicated().any()
+        assert set(ledger["path"]) == {str(p) for p in root.rglob("*") if p.is_file()}, root
+    buckets = opened(tmp_path / "voc").ledger.set_index("path")["reason"]
+    assert buckets[str(tmp_path / "voc" / "SegmentationClass" / "a_1.png")] == "a mask, going by its folder"
+
+
+def test_files_reached_by_a_link_stand_once(tmp_path: Path) -> None:
+    for name in "ab":
+        picture(tmp_path / "d" / "store" / "tr" / f"{name}.jpg", seed=ord(name))
+        label(tmp_path / "d" / "store" / "tr" / f"{name}.txt", "0 .5 .5 .2 .2\n")
+    (tmp_path / "d" / "train").symlink_to(tmp_path / "d" / "store" / "tr")
+    label(tmp_path / "d" / "data.yaml", "train: train\nnames: [pothole]\n")
+    source = opened(tmp_path / "d")
+    assert source.images["image"].tolist() == ["train/a.jpg", "train/b.jpg"]
+    assert len(source.ledger) == 5
+    assert set(source.ledger["bucket"]) == {"used"}
+
+
+@pytest.mark.parametrize("places", [("train_images", "train_labels"), ("images_train", "labels_train")])
+def test_kind_and_split_in_one_name(tmp_path: Path, places: tuple[str, str]) -> None:
+    picture(tmp_path / "d" / places[0] / "a.jpg")
+    label(tmp_path / "d" / places[1] / "a.txt", "0 .5 .5 .2 .2\n")
+    source = opened(tmp_path / "d", classes=CLASSES)
+    assert source.images[["split", "labelled"]].to_numpy().tolist() == [["train", True]]
+
+
+@pytest.mark.parametrize("deep", ["", "Japan/", "x/y/z/VOCdevkit/"])
+def test_voc_files_one_folder_further_down(tmp_path: Path, deep: str) -> None:
+    """RDD2022 and the Oxford pets have annotations/xmls; archives have wrappers."""
+    root = tmp_path / "d" / deep / "train"
+    picture(root / "images" / "a.jpg")
+    label(root / "annotations" / "xmls" / "a.xml", voc_xml((64, 48), ("D40", 8, 4, 30, 20, 0)))
+    source = opened(tmp_path / "d")
+    assert source.kind == "voc"
+    assert source.images[["split", "labelled"]].to_numpy().tolist() == [["train", True]]
+
+
+def test_old_voc_files_in_their_own_alphabet(tmp_path: Path) -> None:
+    root = voc(tmp_path / "VOC")
+    text = '<?xml version="1.0" encoding="ISO-8859-1"?>' + voc_xml((64, 48), ("caf\u00e9", 8, 4, 30, 20, 0))
+    (root / "Annotations" / "b_1.xml").write_bytes(text.encode("latin-1"))
+    assert opened(root).classes == ("caf\u00e9", "pothole")
+
+
+def test_a_yaml_of_any_name_is_found(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d", "val: images/val\nnames: [crack, pothole]\n")
+    (root / "data.yaml").rename(root / "potholes.yaml")
+    label(root / "hyp.yaml", "lr0: 0.01\n")
+    assert opened(root, classes=CLASSES).classes == ("crack", "pothole")
+
+
+@pytest.mark.parametrize(
+    ("json_at", "pictures_at"), [("labels.json", "data"), ("result.json", "images"), ("train.json", "train")]
+)
+def test_coco_as_other_tools_write_it(tmp_path: Path, json_at: str, pictures_at: str) -> None:
+    picture(tmp_path / "d" / pictures_at / "a.jpg")
+    label(tmp_path / "d" / json_at, json.dumps({"info": {"note": "x" * 500}, **coco_content("a.jpg")}))
+    source = opened(tmp_path / "d")
+    assert source.kind == "coco"
+    assert len(source.boxes) == 1
+    # Annotations of other tools are no COCO files.
+    label(tmp_path / "e" / "annotations.json", json.dumps({"a.jpg123": {"regions": []}}))
+    picture(tmp_path / "e" / "a.jpg")
+    other = opened(tmp_path / "e", classes=CLASSES)
+    assert other.kind == "folder"
+    assert "if it is a COCO file, give it as the source" in other.ledger["reason"].str.cat(sep=" ")
+
+
+def test_categories_with_a_supercategory_of_the_same_name(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    content = coco_content("a.jpg")
+    content["categories"] = [
+        {"id": 0, "name": "potholes"},
+        {"id": 1, "name": "pothole"},
+        {"id": 3, "name": "pothole"},
+    ]
+    label(tmp_path / "gt.json", json.dumps(content))
+    source = opened(tmp_path / "gt.json")
+    assert source.classes == ("potholes", "pothole")
+    assert with_classes(source, ["pothole"], {}).boxes["label"].tolist() == [0]
+
+
+def test_coco_of_pictures_that_were_resized_since(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    label(tmp_path / "gt.json", json.dumps(coco_content("a.jpg", width=640, height=480)))
+    source = opened(tmp_path / "gt.json")
+    assert not source.images["labelled"].any()
+    assert "drawn on a picture of 640x480, this one is 64x48" in source.ledger["reason"].str.cat(sep=" ")
+
+
+def test_coco_pictures_of_one_id_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    content = coco_content("a.jpg")
+    content["images"].append({"id": 1, "file_name": "b.jpg"})
+    label(tmp_path / "gt.json", json.dumps(content))
+    with pytest.raises(InputError, match=r"gt\.json: image 1 repeats the id 1"):
+        opened(tmp_path / "gt.json")
+
+
+def test_two_voc_folders_are_one_domain_by_name(tmp_path: Path) -> None:
+    voc(tmp_path / "one")
+    voc(tmp_path / "two")
+    label(tmp_path / "two" / "Annotations" / "b_1.xml", voc_xml((64, 48), ("crack", 8, 4, 30, 20, 0)))
+    both = open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
+    assert both.classes == ("pothole", "crack")
+    assert both.boxes["label"].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_a_source_given_twice_counts_once(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    both = open_source(f"{root},{root}", cache=tmp_path)
+    assert len(both.images) == 5
+    assert len(both.boxes) == 5
+    assert len(both.ledger) == 11
+
+
+def test_darknets_list_names_pictures_from_where_training_ran(tmp_path: Path) -> None:
+    picture(tmp_path / "d" / "obj_train_data" / "a.jpg")
+    label(tmp_path / "d" / "obj_train_data" / "a.txt", "0 .5 .5 .2 .2\n")
+    label(tmp_path / "d" / "train.txt", "data/obj_train_data/a.jpg\n")
+    source = opened(tmp_path / "d" / "train.txt", classes=CLASSES)
+    assert source.images["labelled"].tolist() == [True]
+
+
+def test_a_label_file_of_nothing_but_wrong_rows_says_nothing(tmp_path: Path) -> None:
+    """Pixels instead of fractions throughout: the picture is not empty, its labels are unknown."""
+    root = dataset(tmp_path / "d")
+    label(root / "labels/val/c_001.txt", "0 320 240 50 40\n0 32 24 50 40\n")
+    source = opened(root)
+    assert source.images.set_index("image")["labelled"].to_dict()["images/val/c_001.jpg"] is False
+    failed = source.ledger[source.ledger["bucket"] == "failed"]
+    assert failed["reason"].tolist() == ["none of its rows could be used; its picture is kept as unlabelled"]
+    assert len(source.rows) == 2
+
+
+def test_videos_in_folders_of_splits_belong_to_them(tmp_path: Path) -> None:
+    film(tmp_path / "d" / "train" / "a.mp4")
+    film(tmp_path / "d" / "val" / "b.mp4", 21)
+    source = opened(tmp_path / "d")
+    assert source.images.groupby("group")["split"].unique().map(list).to_dict() == {
+        "a": ["train"],
+        "b": ["val"],
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: " + "1:" * 200_000 + "1\nval: images/val\nnames: [pothole, crack]\n",
+        "nc: 0x" + "f" * 5000 + "\nval: images/val\nnames: [pothole, crack]\n",
+        "val: " + "n" * 5000 + "\nnames: [pothole, crack]\n",
+        "path: ~nobody-of-this-name/x\nval: images/val\nnames: [pothole, crack]\n",
+    ],
+    ids=["base 60", "huge number", "long name", "no such user"],
+)
+def test_a_yaml_made_to_hang_or_break_the_reader(tmp_path: Path, text: str) -> None:
+    begin = time.monotonic()
+    said = ""
+    try:
+        assert len(opened(dataset(tmp_path / "d", text)).images) == 2
+    except InputError as error:
+        said = str(error)
+    assert len(said) < 2000
+    assert "data.yaml" in said or not said
+    assert time.monotonic() - begin < 5
+
+
+def test_names_that_no_file_system_holds_cost_their_line(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    label(root / "some.txt", "n" * 5000 + "\n~nobody/x.jpg\nimages/val/c_001.jpg\n")
+    source = opened(root / "some.txt", classes=CLASSES)
+    assert len(source.images) == 1
+    assert source.ledger["bucket"].value_counts().to_dict() == {"failed": 2, "used": 3}
+    with pytest.raises(InputError, match="no such file or folder"):
+        opened(tmp_path / ("n" * 5000))
+    with pytest.raises(InputError, match="no such file or folder"):
+        open_source("~nobody-of-this-name/x", cache=tmp_path)
+
+
+def test_a_class_number_beyond_all_bounds_costs_its_row(tmp_path: Path) -> None:
+    picture(tmp_path / "d" / "a.jpg")
+    label(tmp_path / "d" / "a.txt", "1e30 .5 .5 .1 .1\n3 .5 .5 .1 .1\n")
+    source = opened(tmp_path / "d")
+    assert source.boxes["label"].tolist() == [3]
+    assert source.rows["reason"].tolist() == ["class 1e30 is not a class number"]
+
+
+def test_fifteen_hundred_folders_in_each_other(tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    place.mkdir()
+    picture(place / "a.jpg")
+    here = os.open(place, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("f", dir_fd=here)
+        deeper = os.open("f", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    assert len(opened(tmp_path / "d").images) == 1

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from datasets.card import parse_yaml
+from datasets.card import is_there, parse_yaml
+from datasets.containment import expanded
 from datasets.errors import InputError
 from train.history import read_history
 
@@ -52,7 +53,7 @@ class Run:
             raise InputError(
                 f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); say --in-domain SOURCE"
             )
-        given = Path(self.data).expanduser()
+        given = expanded(self.data)
         tried = (
             [given]
             if given.is_absolute()
@@ -62,7 +63,7 @@ class Run:
             ]
         )
         for candidate in tried:
-            if candidate.exists():
+            if is_there(candidate):
                 return candidate.resolve()
         raise InputError(
             f"{self.folder}: its data {self.data} is not found; tried {', '.join(map(str, tried))}; say --in-domain SOURCE"

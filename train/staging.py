@@ -11,6 +11,7 @@ import yaml
 
 from datasets.containment import vouch
 from datasets.errors import InputError
+from datasets.pairing import homes_of
 from datasets.tables import CORNERS, Source
 
 
@@ -56,7 +57,8 @@ def stage(source: Source, folder: Path, cache: Path) -> Path:
     (draft / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
-    vouch(folder / "data.yaml", sorted({Path(path).parent for path in labelled["path"]}), cache)
+    pictures = sorted({Path(path).parent for path in labelled["path"]})
+    vouch(folder / "data.yaml", homes_of(pictures), cache)
     return folder / "data.yaml"
 
 
