@@ -858,7 +858,7 @@ FAULTS: tuple[Fault, ...] = (
         "refused, nothing hangs",
         missing_weights,
         code=2,
-        said=("yolo26n.pt",),
+        said=("yolo26n.pt", "none is downloaded"),
     ),
     Fault(
         "F60",

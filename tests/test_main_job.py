@@ -165,7 +165,7 @@ def test_files_add_up(main_job: MainJob) -> None:
     assert len({r["path"] for r in rows}) == len(rows)
     assert sum(main_job.record["ledger"]["files"].values()) == len(rows)
     rendered = main_job.cwd / "runs" / "demo"
-    on_disk = {str(p) for p in rendered.rglob("*") if p.is_file() and p.name != "world.json"}
+    on_disk = {str(p) for p in rendered.rglob("*") if p.is_file() and not p.name.startswith(".")}
     assert on_disk == {r["path"] for r in rows}
 
 

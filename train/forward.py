@@ -40,17 +40,25 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
         raise EnvironmentProblem(
             "ultralytics was imported before shiftscope, and would load checkpoints unrestricted; import shiftscope's 'train' first, or set ULTRALYTICS_SAFE_LOAD=1"
         )
+    if weights.suffix not in {".yaml", ".yml"} and not weights.is_file():
+        raise InputError(f"{weights}: no such checkpoint, and none is downloaded; {instead}")
     try:
         model = YOLO(str(weights))
         _ = model.names
     except Exception as error:  # ultralytics raises whatever its many loaders raise
         reason = _first_line(error)
-        if any(words in str(error) for words in _REFUSED):
+        if holds_pickle(weights) and any(words in str(error) for words in _REFUSED):
             raise InputError(
                 f"{weights}: holds more than known layers and weights, and could run code; if you made it yourself, load it with --trust-checkpoint ({reason})"
             ) from None
         raise InputError(f"{weights}: not a usable checkpoint ({reason}); {instead}") from None
     return model
+
+
+def holds_pickle(weights: Path) -> bool:
+    """Whether a file is a pickle or a zip with one, going by its beginning: nothing else could run code."""
+    with weights.open("rb") as handle:
+        return handle.read(2).startswith((b"PK", b"\x80"))
 
 
 class Detector:
