@@ -11,7 +11,7 @@ from datasets.errors import InputError
 from datasets.tables import ROW_COLUMNS, Source, concatenate
 
 # Kinds of source whose class numbers we gave ourselves, in the order of names or ids; and folders, whose numbers a classes.txt explains.
-BY_NAME = frozenset({"coco", "voc", "folder", "picture", "list"})
+BY_NAME = frozenset({"coco", "voc", "folder", "picture", "list", "several"})
 LEFT_OUT = -1
 
 

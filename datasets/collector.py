@@ -246,16 +246,17 @@ class Collector:
     def walk(self, folder: Path) -> Iterator[Path]:
         """Regular files below a folder in a fixed order, links followed within the bounds; what is passed over stands in the ledger. Hidden names are left out."""
         # A folder is read once, by whatever links it is reached: links can make a maze of it.
-        seen = {os.path.realpath(folder)}
-        waiting = [(folder, folder.is_symlink())]
+        home = os.path.realpath(folder)
+        seen = {home}
+        waiting = [(folder, home, folder.is_symlink())]
         while waiting:
-            place, linked = waiting.pop()
+            place, real_place, linked = waiting.pop()
             try:
                 entries = sorted(os.scandir(place), key=lambda entry: entry.name)
             except OSError as error:
                 self.note(place, "failed", f"folder cannot be read ({error.strerror})")
                 continue
-            below: list[tuple[Path, bool]] = []
+            below: list[tuple[Path, str, bool]] = []
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
@@ -264,10 +265,11 @@ class Collector:
                 if reason:
                     self.note(path, "skipped", reason)
                 elif entry.is_dir():
-                    real = os.path.realpath(path)
+                    link = entry.is_symlink()
+                    real = os.path.realpath(path) if link else os.path.join(real_place, entry.name)
                     if real not in seen:
                         seen.add(real)
-                        below.append((path, linked or entry.is_symlink()))
+                        below.append((path, real, linked or link))
                 elif not entry.is_file():
                     self.note(path, "skipped", "not a regular file")
                 else:

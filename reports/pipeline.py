@@ -175,9 +175,9 @@ def open_everything(
     training = source.images["split"] == "train"
     held_out = source.images["split"].isin(["val", "test"])
     if not held_out.any():
-        if training.any() and source.kind == "yolo":
+        if training.any():
             raise InputError(
-                f"{spec}: names training pictures only; in-domain scores need held-out ones: add 'val:' to the data.yaml"
+                f"{spec}: holds training pictures only; in-domain scores need held-out ones: add 'val:' to the data.yaml, or a folder val/"
             )
         held_out = ~training
     if training.any():
