@@ -19,6 +19,8 @@ def folders(source: Source) -> pd.DataFrame:
     parents = images["path"].map(os.path.dirname)
     plain = parents[~videos].unique().tolist()
     common = os.path.dirname(os.path.commonpath(plain)) if plain else ""
+    # Of a single folder the last two parts: "images" alone says little.
+    common = os.path.dirname(common) if len(plain) == 1 else common
     names = parents.map(lambda path: os.path.relpath(path, common) if common else path)
     boxes = images["image"].map(source.boxes["image"].value_counts()).fillna(0)
     table = pd.DataFrame(

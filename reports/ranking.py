@@ -128,7 +128,11 @@ def write_lists(
 
 def hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], seen: Seen) -> Path:
     """The chosen pictures with draft labels, in a folder of its own: labels that somebody mended in an earlier one stay. Returns its data.yaml."""
-    own = [o for o in seen.opened if o.role in ("training", "in_domain") and o.source.kind in {"yolo", "folder", "list"}]
+    own = [
+        o
+        for o in seen.opened
+        if o.role in ("training", "in_domain") and o.source.kind in {"yolo", "folder", "list"}
+    ]
     old = pd.concat([o.source.images for o in own], ignore_index=True) if own else None
     return write_handoff(
         new_run_folder(out, "hand-off"), table, domains, seen.classes, SHOWN, old, frames_folder()
