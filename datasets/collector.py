@@ -193,7 +193,8 @@ class Collector:
     def drawn_elsewhere(self, row: int, written: tuple[int, int]) -> str:
         """Why boxes drawn on a picture of this size do not fit the one that was taken; nothing where they do, or where no size is given."""
         real = self.size(row)
-        if 0 in written or written == real:
+        # A pixel is what tools round away when they halve a picture.
+        if 0 in written or max(abs(a - b) for a, b in zip(written, real, strict=True)) <= 1:
             return ""
         turned = " (the unturned picture)" if written == real[::-1] else ""
         return f"drawn on a picture of {written[0]}x{written[1]}{turned}, this one is {real[0]}x{real[1]}"

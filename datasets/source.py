@@ -140,6 +140,7 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
         ledger=ledger.reset_index(drop=True),
         rows=concatenate([part.rows for part in parts], ROW_COLUMNS),
         grouping="; ".join(dict.fromkeys(part.grouping for part in parts if part.grouping)),
+        origin="; ".join(dict.fromkeys(part.origin for part in parts if part.origin)),
         image_ids=identities if sum(len(part.image_ids) for part in parts) == len(identities) else {},
         category_ids=agreed([part.category_ids for part in parts]),
     )
@@ -223,7 +224,7 @@ def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], Non
     words += [f"each of {len(parts)} videos is one group"] * (len(parts) > 0)
     return replace(
         folder,
-        kind="video" if folder.images.empty else "folder",
+        kind="video" if folder.images.empty else folder.kind,
         images=concatenate([folder.images, *(part.images for part in parts.values())], IMAGE_COLUMNS),
         ledger=concatenate(
             [rest, *(part.ledger for part in parts.values()), frame(notes, LEDGER_COLUMNS)], LEDGER_COLUMNS
@@ -251,20 +252,18 @@ def parts_of(spec: str) -> list[str]:
     return [part for part in spec.split(",") if part]
 
 
+def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
+    """The file or folder that spec names, absolute. Raises InputError when there is none; quick but for a Kaggle handle
+    seen for the first time, so that typing errors show at once.
+    """
+    return find(spec, say)[0]
+
+
 def find(spec: str, say: Callable[[str], None] = quiet) -> tuple[Path, str]:
     """`locate`, and where a download comes from, in words."""
     if spec.startswith(kaggle.PREFIX):
         fetched = kaggle.fetch(spec, say)
         return fetched.folder, fetched.origin
-    return locate(spec, say), ""
-
-
-def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
-    """The file or folder that spec names, absolute. Raises InputError when there is none; quick but for a Kaggle handle
-    seen for the first time, so that typing errors show at once.
-    """
-    if spec.startswith(kaggle.PREFIX):
-        return kaggle.fetch(spec, say).folder
     if re.match(r"[a-z][a-z0-9+.-]*://", spec, re.IGNORECASE):
         raise InputError(
             f"{spec}: addresses are not opened; download it, or record the stream, and give the file"
@@ -272,7 +271,7 @@ def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
     path = expanded(spec)
     if "\0" in spec or not is_there(path):
         raise InputError(f"{spec}: no such file or folder; give {KINDS}")
-    return path.resolve()
+    return path.resolve(), ""
 
 
 def dispatch(
