@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -658,8 +659,15 @@ def unexpected(error: Exception, *, debug: bool) -> int:
             debug=debug,
         )
     if isinstance(error, OSError):
+        cure = (
+            f"; make room, or set SHIFTSCOPE_RUNS to a folder on another disk (now {runs_folder()})"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+            else ""
+        )
         return complain(
-            f"{error.filename or 'operating system'}: {error.strerror or error}", ENVIRONMENT, debug=debug
+            f"{error.filename or 'operating system'}: {error.strerror or error}{cure}",
+            ENVIRONMENT,
+            debug=debug,
         )
     return complain(
         f"internal error ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); run again with --debug and report it",

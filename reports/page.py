@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from datasets.errors import EnvironmentProblem
 from reports.atomic import write_text
 from reports.findings import Findings
 
+PAGE = "report.html"
 # A cell that starts so is a formula to a spreadsheet.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -85,12 +88,29 @@ def detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
 def write_report(
     folder: Path, findings: Findings, ledger: pd.DataFrame, record: dict[str, Any], context: dict[str, Any]
 ) -> Path:
-    """Write everything into folder; report.html comes last. Returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tables(folder / "tables", findings)
-    write_text(folder / "ledger.csv", ledger.map(inert).to_csv(index=False))
-    write_text(folder / "report.json", json.dumps(record, indent=1, allow_nan=False))
-    write_text(folder / "report.md", environment(escape=False).get_template("report.md.j2").render(context))
-    page = folder / "report.html"
-    write_text(page, environment(escape=True).get_template("report.html.j2").render(context))
-    return page
+    """Write everything into folder and return the path of report.html, which comes last.
+
+    It is written into a folder of its own within first, and moved when all of it is there: a report before this one stays whole where the disk is full. Raises EnvironmentProblem then.
+    """
+    draft = folder / ".partial"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        write_tables(draft / "tables", findings)
+        write_text(draft / "ledger.csv", ledger.map(inert).to_csv(index=False))
+        write_text(draft / "report.json", json.dumps(record, indent=1, allow_nan=False))
+        write_text(
+            draft / "report.md", environment(escape=False).get_template("report.md.j2").render(context)
+        )
+        write_text(draft / PAGE, environment(escape=True).get_template("report.html.j2").render(context))
+        (folder / "tables").mkdir(parents=True, exist_ok=True)
+        written = [path for path in draft.rglob("*") if path.is_file()]
+        for path in sorted(written, key=lambda path: path.name == PAGE):
+            path.replace(folder / path.relative_to(draft))
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{folder}: the report cannot be written ({error.strerror}); make room there, or give --out with another folder"
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder / PAGE
