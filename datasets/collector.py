@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.containment import Bounds
-from datasets.labels import Note, Row, read_labels
+from datasets.labels import read_labels
 from datasets.pairing import Pairing, leads_out
 from datasets.pixels import SUFFIXES, UnreadablePicture, probe
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
@@ -200,16 +200,12 @@ class Collector:
         return f"drawn on a picture of {written[0]}x{written[1]}{turned}, this one is {real[0]}x{real[1]}"
 
     def yolo(self, path: Path, row: int) -> None:
-        """Take a YOLO label file for a picture that was taken. A file that cannot be read leaves it unlabelled, and says so."""
+        """Take a YOLO label file for a picture that was taken. A file that cannot be read, or of which no row can be used, leaves it unlabelled, and says so."""
         try:
             rows, notes = read_labels(path, self.classes, self.pose)
         except (OSError, ValueError) as reason:
             self.note(path, "failed", str(reason))
             return
-        self.take_rows(path, row, rows, notes)
-
-    def take_rows(self, path: Path, row: int, rows: Sequence[Row], notes: Sequence[Note]) -> None:
-        """Boxes and notes of one label file; corners of rows are fractions of the picture."""
         if not rows and any(note.action == "rejected" for note in notes):
             self.note(path, "failed", "none of its rows could be used; its picture is kept as unlabelled")
         else:

@@ -48,8 +48,8 @@ CONTAINERS = {
     "format_whitelist": "mov,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,m4v",
     "protocol_whitelist": "file",
 }
-# Of a name, as much goes into the names of our folders, which file systems hold to 255 bytes.
-NAME = 60
+# Of a name, so many characters go into the names of our folders, which file systems hold to 255 bytes.
+NAME = 40
 MANIFEST = "frames.json"
 # JPEG at this quality moves a detector's confidence by less than a rescaled picture does.
 JPEG_QUALITY = 95
@@ -62,7 +62,7 @@ def open_video(spec: str, path: Path, cache: Path, say: Callable[[str], None] = 
     """
     folder = (
         cache
-        / f"{path.stem}-{fingerprint(path)}-{STEP_SECONDS}-{MAX_FRAMES}-{BURSTS}x{BURST_FRAMES}-{SAME_BITS}"
+        / f"{path.stem[:NAME]}-{fingerprint(path)}-{STEP_SECONDS}-{MAX_FRAMES}-{BURSTS}x{BURST_FRAMES}-{SAME_BITS}"
     )
     manifest = folder / MANIFEST
     cache.mkdir(parents=True, exist_ok=True)

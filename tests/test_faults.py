@@ -346,6 +346,14 @@ def test_jumping_and_decoding_everything_take_the_same_frames(
             assert Path(a).read_bytes() == Path(b).read_bytes()
 
 
+def test_a_film_whose_name_is_as_long_as_names_can_be(tmp_path: Path) -> None:
+    name = "\u00e9" * 125 + ".mp4"
+    film(tmp_path / "short.mp4", 20).rename(tmp_path / name)
+    source = open_source(str(tmp_path / name), cache=tmp_path / "cache")
+    assert len(source.images) == 4
+    assert source.images["group"].unique().tolist() == [name.removesuffix(".mp4")]
+
+
 def test_of_two_that_look_at_one_film_the_second_takes_the_firsts_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
