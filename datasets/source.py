@@ -51,16 +51,20 @@ def open_source(
     group_by: str | None = None,
     allow: Sequence[Path] = (),
     say: Callable[[str], None] = quiet,
+    frames: bool = True,
 ) -> Source:
     """Open what spec names, a source of any of `KINDS`.
 
     cache: our own folder, where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`. allow: folders outside
-    the source that its lists, yaml and links may lead to. Several sources with commas between are one. say: told what takes long, before it does. Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
+    the source that its lists, yaml and links may lead to. Several sources with commas between are one. say: told what takes long, before it does. frames: take frames of videos; without,
+    they only stand in the ledger. Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
     """
     parts = parts_of(spec)
     if len(parts) > 1:
         opened = [
-            open_source(part, cache=cache, classes=classes, group_by=group_by, allow=allow, say=say)
+            open_source(
+                part, cache=cache, classes=classes, group_by=group_by, allow=allow, say=say, frames=frames
+            )
             for part in parts
         ]
         return merged(spec, opened)
@@ -69,13 +73,15 @@ def open_source(
         if not root.is_dir():
             raise InputError(f"{OPTION} {root}: no such folder")
     bounds = Bounds.of([*roots_of(path), *allow])
+    if path.suffix.lower() in video.SUFFIXES and not path.is_dir() and not frames:
+        return video.untouched(spec, path)
     source = replace(dispatch(spec, path, cache, classes, bounds, say), origin=origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         assigned, sentence = groups.assign(source.images["path"], group_by)
         source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
-    if source.kind in {"folder", "voc"}:
+    if source.kind in {"folder", "voc"} and frames:
         source = with_videos(spec, source, cache, say)
-    if source.images.empty:
+    if source.images.empty and (frames or not (source.ledger["reason"] == VIDEO).any()):
         unused = source.ledger[source.ledger["bucket"] != "used"]
         failed = unused[unused["bucket"] == "failed"]
         first = failed if len(failed) else unused

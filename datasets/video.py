@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
+from datasets.collector import VIDEO
 from datasets.errors import InputError
 from datasets.pixels import Pixels, difference_hash
 from datasets.tables import (
@@ -100,6 +101,19 @@ def open_video(spec: str, path: Path, cache: Path, say: Callable[[str], None] = 
         rows=frame([], ROW_COLUMNS),
         grouping=f"the video {path.name} is one group",
         bursts=frame(bursts, BURST_COLUMNS),
+    )
+
+
+def untouched(spec: str, path: Path) -> Source:
+    """A video as a source without frames, for those who read it themselves."""
+    return Source(
+        spec=spec,
+        kind="video",
+        classes=(),
+        images=frame([], IMAGE_COLUMNS),
+        boxes=frame([], BOX_COLUMNS),
+        ledger=frame([{"path": str(path), "bucket": "skipped", "reason": VIDEO}], LEDGER_COLUMNS),
+        rows=frame([], ROW_COLUMNS),
     )
 
 

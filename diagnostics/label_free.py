@@ -150,6 +150,21 @@ def steadiness(domain: Domain, squeezed: Domain) -> tuple[float, int]:
     return float(np.average(best, weights=asked["confidence"])), len(asked)
 
 
+def meaning_of(confidence: Floats, hit: Bools) -> IsotonicRegression:
+    """What confidences mean: the share of detections that are hits, as a rising function of their confidence."""
+    return IsotonicRegression(out_of_bounds="clip").fit(confidence, hit.astype(float))
+
+
+def expected_ap50(meaning: IsotonicRegression, confidence: Floats, objects: float) -> float:
+    """AP50 of detections (n,) if confidences meant what `meaning` says, and there were as many objects."""
+    if not len(confidence):
+        return 0.0
+    hits = np.cumsum(meaning.predict(np.sort(confidence)[::-1]))
+    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
+    recall = np.minimum(hits / max(objects, 1e-9), 1.0)
+    return float(np.trapezoid(np.r_[precision[0], precision], np.r_[0.0, recall]))
+
+
 class Reference:
     """The in-domain pictures as what others are held against: what confidences mean there, and what hits, false detections and pictures look like.
 
@@ -162,7 +177,7 @@ class Reference:
         outcomes = home.outcomes
         hit = (outcomes["outcome"] == "hit").to_numpy()
         confidence = outcomes["confidence"].to_numpy(float)
-        self.meaning = IsotonicRegression(out_of_bounds="clip").fit(confidence, hit.astype(float))
+        self.meaning = meaning_of(confidence, hit)
         self.objects_per_picture = len(home.boxes) / max(len(home.labelled_pictures), 1)
         rows = home.scored_detections.index.to_numpy()[outcomes["row"].to_numpy()]
         wrong = (outcomes["outcome"] == "background").to_numpy()
@@ -196,13 +211,8 @@ class Reference:
 
     def expected(self, domain: Domain) -> float:
         """AP50 if a confidence meant there what it means at home, and objects were as many a picture."""
-        stated = np.sort(domain.detections["confidence"].to_numpy(float))[::-1]
-        if not len(stated):
-            return 0.0
-        hits = np.cumsum(self.meaning.predict(stated))
-        precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-        recall = np.minimum(hits / max(self.objects_per_picture * len(domain.pictures), 1e-9), 1.0)
-        return float(np.trapezoid(np.r_[precision[0], precision], np.r_[0.0, recall]))
+        objects = self.objects_per_picture * len(domain.pictures)
+        return expected_ap50(self.meaning, domain.detections["confidence"].to_numpy(float), objects)
 
     def resemblance(self, domain: Domain, *, own: bool = False) -> float:
         """Mean log ratio of how far detections lie from home's hits and from home's false detections; 0 where looks are unknown.

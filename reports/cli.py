@@ -16,7 +16,7 @@ import typer
 
 from datasets.errors import EnvironmentProblem, InputError
 from reports.progress import Reporter
-from train.environment import frames_folder, runs_folder, trust_checkpoints
+from train.environment import frames_folder, runs_folder
 
 if TYPE_CHECKING:
     from reports.pipeline import Request
@@ -196,6 +196,12 @@ def report(
             help="An earlier run folder or checkpoint to compare with; default: the one this run was trained on from."
         ),
     ] = None,
+    checkpoints: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Checkpoints that the run kept (save_period) to compare, at most; 0 for none."
+        ),
+    ] = 4,
     no_corrections: CorrectionsOption = False,
     class_map: ClassMapOption = None,
     allow_root: AllowRootOption = None,
@@ -238,12 +244,15 @@ def report(
                 class_map=pairs_of(class_map),
                 allow=tuple(allow_root or ()),
                 trust=trust_checkpoint,
+                checkpoints=checkpoints,
                 seed=seed,
             )
         else:
             from reports.demo import prepare
 
-            request = replace(prepare(seed, reporter), corrections=not no_corrections)
+            request = replace(
+                prepare(seed, reporter), corrections=not no_corrections, checkpoints=checkpoints
+            )
         folder = out or runs_folder() / "report" / report_name(request)
         record = make_report(request, folder.absolute(), reporter, fiftyone=not no_fiftyone)
     if as_json:
@@ -264,10 +273,17 @@ def report_name(request: Request) -> str:
 @app.command()
 def train(
     data: Annotated[str, typer.Argument(help="SOURCE with a train and a val split.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Any training argument of Ultralytics under its own name, such as lr0=0.001 save_period=5.",
+        ),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint or architecture yaml; default: Shiftscope's small architecture, from scratch."
+            help="Checkpoint, run folder, architecture yaml, or the name of a pretrained checkpoint; default: yolo11n.pt, fetched once, or a small architecture from scratch."
         ),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
@@ -275,60 +291,113 @@ def train(
         int | None,
         typer.Option(min=32, help="Network input size; default: that of the checkpoint's run, else 640."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1)] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; halved where memory runs out.")] = 16,
     device: DeviceOption = None,
     name: Annotated[str, typer.Option(help="Name of the run; a taken name gets a number.")] = "train",
     resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run folder.")] = None,
     names: Annotated[
         str | None, typer.Option(help="Class names with commas between, for sources that name none.")
     ] = None,
+    real_world: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--real-world",
+            help="SOURCE or NAME=SOURCE to watch while it learns, labelled or not; repeat it, or separate several by commas.",
+        ),
+    ] = None,
+    watch_every: Annotated[int, typer.Option(min=1, help="Epochs between two looks at the real world.")] = 1,
+    class_map: ClassMapOption = None,
     allow_root: AllowRootOption = None,
     trust_checkpoint: TrustOption = False,
+    no_corrections: CorrectionsOption = False,
     seed: SeedOption = 0,
 ) -> None:
     """Train a detector into a new run folder, which is printed on stdout."""
-    reporter = Reporter()
-    if trust_checkpoint:
-        trust_checkpoints()
-    with data_on_stdout_only():
-        from datasets.card import parse_yaml
-        from datasets.source import open_source
-        from train.run import reserve_run_folder, trained_at
-        from train.training import ARCHITECTURE, Recipe, is_finished
-        from train.training import train as fit
+    from reports.training import Order, train_run
 
-        given = listed(names)
-        source = open_source(
-            data, cache=frames_folder(), classes=given, allow=allow_root or (), say=reporter.say
+    with data_on_stdout_only():
+        folder = train_run(
+            Order(
+                data=data,
+                model=model,
+                epochs=epochs,
+                imgsz=imgsz,
+                batch=batch,
+                device=device,
+                name=name,
+                resume=resume,
+                classes=listed(names),
+                arguments=tuple(arguments or ()),
+                real_world=several(real_world),
+                every=watch_every,
+                class_map=pairs_of(class_map),
+                allow=tuple(allow_root or ()),
+                trust=trust_checkpoint,
+                corrections=not no_corrections,
+                seed=seed,
+            ),
+            Reporter(),
         )
-        if not source.classes:
-            raise InputError(f"{data}: names no classes; give --names pothole,crack or a data.yaml")
-        folder = resume.absolute() if resume else reserve_run_folder(runs_folder() / "train", name)
-        if resume and (is_finished(folder) or not (folder / "weights" / "last.pt").is_file()):
-            raise InputError(
-                f"{resume}: {'is already finished' if is_finished(folder) else 'holds no weights/last.pt to continue from'}"
-            )
-        if resume:
-            # The epochs it was started with, not this command's default.
-            planned = parse_yaml(folder / "args.yaml").get("epochs")
-            epochs = planned if isinstance(planned, int) else epochs
-        recipe = Recipe(
-            model or ARCHITECTURE,
-            epochs=epochs,
-            imgsz=imgsz or trained_at(model) or 640,
-            batch=batch,
-            device=device,
-            seed=seed,
-        )
-        try:
-            with reporter.training(f"Training on {data}") as (on_start, on_batch, on_epoch):
-                fit(source, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
-        except InputError:
-            # What cannot be trained from leaves no run behind.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-            raise
     sys.stdout.write(f"{folder}\n")
+
+
+@app.command()
+def predict(
+    source: Annotated[
+        str,
+        typer.Argument(help="SOURCE: pictures, folders, videos; or webcam, webcam:1 ..."),
+    ],
+    weights: Annotated[Path, typer.Option(help="A detection checkpoint.")],
+    conf: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Confidence from which boxes are drawn.")
+    ] = 0.25,
+    iou: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Overlap from which two boxes of a class count as one.")
+    ] = 0.7,
+    imgsz: ImgszOption = None,
+    device: DeviceOption = None,
+    stride: Annotated[int, typer.Option(min=1, help="Of a video, look at every so many frames.")] = 1,
+    blur: Annotated[
+        str | None,
+        typer.Option(help="Classes to make unrecognisable instead of outlining them, with commas between."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show it in a browser too, as it happens.")] = False,
+    out: OutOption = None,
+    allow_root: AllowRootOption = None,
+    trust_checkpoint: TrustOption = False,
+    max_skipped: MaxSkippedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at pictures, videos or a camera: boxes drawn, and saved as tables. Prints the folder."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.predicting import Task, lines
+        from reports.predicting import predict as look
+
+        found = look(
+            Task(
+                source,
+                weights,
+                conf,
+                iou,
+                imgsz,
+                device,
+                stride,
+                listed(blur),
+                show,
+                out,
+                tuple(allow_root or ()),
+                trust_checkpoint,
+            ),
+            reporter,
+        )
+    for line in lines(found):
+        reporter.say(line)
+    if as_json:
+        emit(found)
+    else:
+        sys.stdout.write(f"{found['folder']}\n")
+    too_many(found["files"]["skipped"] + found["files"]["failed"], max_skipped, reporter)
 
 
 @app.command("next")
@@ -425,6 +494,75 @@ def inspect(
     else:
         sys.stdout.write("".join(f"{line}\n" for line in lines(found)))
     too_many(found["files"]["skipped"] + found["files"]["failed"], max_skipped, reporter)
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="SOURCE; it is only read.")],
+    out: OutOption = None,
+    copies: Annotated[
+        int, typer.Option(min=0, max=100, help="Changed copies of each labelled training picture.")
+    ] = 0,
+    recipe: Annotated[
+        Path | None, typer.Option(help="How copies are changed: a yaml like train/augment.yaml, the default.")
+    ] = None,
+    min_side: Annotated[
+        float, typer.Option(min=0.0, help="Take boxes out of which a side is shorter, in pixels.")
+    ] = 1.0,
+    max_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Take boxes out that cover more of their picture's area.")
+    ] = 1.0,
+    weights: Annotated[
+        Path | None, typer.Option(help="A checkpoint whose boxes become draft labels of unlabelled pictures.")
+    ] = None,
+    conf: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Confidence from which a box is a draft.")
+    ] = 0.25,
+    imgsz: ImgszOption = None,
+    device: DeviceOption = None,
+    names: Annotated[
+        str | None, typer.Option(help="Class names with commas between, for sources that name none.")
+    ] = None,
+    group_by: GroupByOption = None,
+    allow_root: AllowRootOption = None,
+    trust_checkpoint: TrustOption = False,
+    max_skipped: MaxSkippedOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a cleaned copy of a dataset into a new folder, with changed copies and draft labels if asked; its data.yaml is printed on stdout."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.pipeline import name_of
+        from reports.preparing import Order, prepare_dataset
+
+        result = prepare_dataset(
+            Order(
+                source=source,
+                folder=(out or runs_folder() / "prepare" / name_of(source)[:80]).absolute(),
+                copies=copies,
+                recipe=recipe,
+                min_side=min_side,
+                max_share=max_share,
+                weights=weights,
+                conf=conf,
+                imgsz=imgsz,
+                device=device,
+                classes=listed(names),
+                group_by=group_by,
+                allow=tuple(allow_root or ()),
+                trust=trust_checkpoint,
+                seed=seed,
+            ),
+            reporter,
+        )
+    if as_json:
+        emit(result)
+    else:
+        sys.stdout.write(f"{result['data']}\n")
+    too_many(
+        result["left_out"], max_skipped, reporter, f"; see {Path(result['data']).with_name('ledger.csv')}"
+    )
 
 
 @app.command("forecast")
@@ -617,6 +755,47 @@ def doctor() -> None:
         )
     if not all(check.ok for check in found):
         raise typer.Exit(ENVIRONMENT)
+
+
+@app.command()
+def export(
+    weights: Annotated[
+        Path, typer.Argument(help="Checkpoint of a detector, or a run folder for its best.pt.")
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="What Ultralytics' export to this format takes, under its own name, such as dynamic=True or quantize=16; data= is a SOURCE.",
+        ),
+    ] = None,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", help="onnx, ncnn, openvino, torchscript ...; an unknown one lists them all."
+        ),
+    ] = "onnx",
+    imgsz: ImgszOption = None,
+    device: DeviceOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the export; a taken name gets a number; default: the run's."),
+    ] = None,
+    trust_checkpoint: TrustOption = False,
+) -> None:
+    """Write a detector in the format of other software, into a new folder; the file or folder written is printed on stdout."""
+    from train.environment import trust_checkpoints
+
+    if trust_checkpoint:
+        trust_checkpoints()
+    with data_on_stdout_only():
+        from train.export import export as write_export
+        from train.export import export_arguments
+
+        extra = export_arguments(format_, arguments or ())
+        with Reporter().stage("export", f"Exporting {weights} to {format_}"):
+            written = write_export(weights, format_, name=name, imgsz=imgsz, device=device, extra=extra)
+    sys.stdout.write(f"{written}\n")
 
 
 def main() -> None:

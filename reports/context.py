@@ -17,6 +17,7 @@ from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points
 from reports import before, experiments, figures, pictures, unlabelled, where
 from reports.findings import Findings, statistics_of
+from reports.learned import learned
 from reports.pipeline import Result, correction_lines
 
 STATUS_WORDS = {"supported": "supported", "rejected": "cleared", "untested": "open"}
@@ -155,7 +156,7 @@ def build_context(
         "errors": error_rows(findings),
         "error_figure": error_figure(findings, palette),
         "sweep": sweep(findings, palette),
-        "learning": learning(result),
+        "learned": learned(result, palette),
         "shift": shift(findings, palette),
         "calibration": calibration(findings, palette),
         "label_free": unlabelled.label_free(findings),
@@ -480,23 +481,6 @@ def sweep(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
         "start": found.confidence if found is not None else 0.25,
         "sentence": sentence,
         "colours": palette,
-    }
-
-
-def learning(result: Result) -> dict[str, Any] | None:
-    """Learning curves, or None without a history."""
-    if result.run is None or result.run.history.empty:
-        return None
-    history = result.run.history
-    statements = [result.findings.verdict.named(code).statement for code in ("underfit", "overfit")]
-    return {
-        "figure": Markup(figures.learning("Losses and validation AP by epoch", history)),
-        "statements": statements,
-        "columns": list(history.columns),
-        "rows": [
-            [f"{v:.0f}" if c == "epoch" else f"{v:.3f}" for c, v in row.items()]
-            for row in history.to_dict("records")
-        ],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,8 @@ from train.training import is_finished, road_world_recipe, train
 DASHCAM_SPLITS = {"train": (28, 12), "val": (12, 8)}
 DRONE_SPLITS = {"val": (14, 10)}
 FLIGHT_FRAMES = 120
+# Looks at the footage while it is trained: seven, which take some seconds of the two minutes.
+WATCH_EVERY, WATCHED_PICTURES = 3, 60
 
 
 def demo_plans(seed: int) -> dict[str, Plan]:
@@ -87,7 +90,8 @@ def made(seed: int, reporter: Reporter) -> Request:
     flight = render_flight(plans["drone"], reporter)
     run = runs_folder() / "train" / f"demo-{folders['dashcam'].name.rsplit('-', 1)[1]}"
     if not is_finished(run):
-        train_run(str(folders["dashcam"]), run, seed, reporter)
+        footage = {"drone": str(folders["drone"]), "flight": str(flight)}
+        train_run(str(folders["dashcam"]), run, seed, footage, reporter)
     return Request(
         run=run,
         in_domain=("dashcam", str(folders["dashcam"])),
@@ -96,9 +100,21 @@ def made(seed: int, reporter: Reporter) -> Request:
     )
 
 
-def train_run(spec: str, run: Path, seed: int, reporter: Reporter) -> None:
-    """Train the demo's detector with progress; continues a run that was killed."""
+def train_run(spec: str, run: Path, seed: int, footage: Mapping[str, str], reporter: Reporter) -> None:
+    """Train the demo's detector with progress, and watch the footage; continues a run that was killed."""
+    from reports.watch import attach
+
     source = open_source(spec, cache=frames_folder())
     recipe = road_world_recipe(seed)
     with reporter.training("Training a small YOLO on the dashcam pictures") as (on_start, on_batch, on_epoch):
-        train(source, run, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
+        train(
+            source,
+            run,
+            recipe,
+            on_start=on_start,
+            on_batch=on_batch,
+            on_epoch=on_epoch,
+            on_model=lambda model: attach(
+                model, footage, every=WATCH_EVERY, pictures=WATCHED_PICTURES, say=reporter.say
+            ),
+        )

@@ -153,8 +153,46 @@ def learning(history: pd.DataFrame) -> Figure:
     left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="validation (in-domain)", ylim=(0, 1))
     for axes in (left, right):
+        whole_epochs(axes)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
+    return figure
+
+
+def whole_epochs(axes: Any) -> None:
+    """No half epochs on the axis."""
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+@themed
+def watched(table: pd.DataFrame, palette: dict[str, str], home: str) -> Figure:
+    """AP50, shown detections a picture, and the share of pictures outside validation, by epoch; see `reports.watch.COLUMNS`. home: validation's name."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.2, 2.7))
+    spare = iter(AWAY)
+    for domain, part in table.groupby("domain", sort=False):
+        name = str(domain)
+        colour = palette.get(name) or next(spare)
+        if part["ap50"].notna().any():
+            left.plot(part["epoch"], part["ap50"], color=colour, marker=".", label=legend_label(name))
+        else:
+            left.plot(
+                part["epoch"],
+                part["expected_ap50"],
+                color=colour,
+                marker=".",
+                linestyle=(0, (4, 2)),
+                label=legend_label(f"{name} (a hint)"),
+            )
+        middle.plot(part["epoch"], part["shown"], color=colour, marker=".")
+        if name != home:
+            right.plot(part["epoch"], part["outside"], color=colour, marker=".")
+    left.set(xlabel="epoch", ylabel="AP50", ylim=(0, 1))
+    middle.set(xlabel="epoch", ylabel="detections a picture", ylim=(0, None))
+    right.set(xlabel="epoch", ylabel="share outside validation", ylim=(-0.02, 1.02))
+    for axes in (left, middle, right):
+        whole_epochs(axes)
+    figure.legend(*left.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 1.08), ncol=4)
+    figure.tight_layout(w_pad=1.5)
     return figure
 
 

@@ -14,6 +14,7 @@ from datasets.pixels import Pixels, UnreadablePicture, decode
 
 SIDE = 208
 SMALL_SIDE = 104
+WIDE = 300
 JPEG_QUALITY = 80
 # A crop shows this many times the box, and at least this share of the picture: what it stands in explains half of all mistakes.
 CONTEXT = 2.6
@@ -75,6 +76,29 @@ def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), si
         outline(tile, other, left, top, scale, (255, 255, 255), 1)
     if box is not None:
         outline(tile, box, left, top, scale, OUTLINE[kind], 2)
+    return as_uri(tile)
+
+
+def whole(
+    path: str, boxes: Sequence[Box], kinds: Sequence[str], *, truth: Sequence[Box] = (), side: int = WIDE
+) -> str | None:
+    """A whole picture as a JPEG data URI with boxes in their kinds' colours, annotated objects (truth) in thin white; side: of its longer side. None when it cannot be read."""
+    pixels = load(path)
+    if pixels is None:
+        return None
+    scale = side / max(pixels.shape[:2])
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    tile = np.ascontiguousarray(cv2.resize(pixels, size, interpolation=method), np.uint8)
+    for other in truth:
+        outline(tile, other, 0, 0, scale, (255, 255, 255), 1)
+    for box, kind in zip(boxes, kinds, strict=True):
+        outline(tile, box, 0, 0, scale, OUTLINE[kind], 2)
+    return as_uri(tile)
+
+
+def as_uri(tile: Pixels) -> str:
+    """A picture as a JPEG data URI."""
     encoded = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 

@@ -24,8 +24,11 @@ from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit
 from diagnostics.wording import count
 from reports.before import Change, changes, open_before
+from reports.checkpoints import MOST as MOST_CHECKPOINTS
+from reports.checkpoints import Checkpoints, compare_checkpoints
 from reports.findings import Experiments, Findings, find, focus_of
 from reports.looks import Eyes, evenly, footage_squeezed, graded_looks, predict_folder, second_looks
+from reports.predicted import behind, read_boxes
 from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder, runs_folder, trust_checkpoints
 from train.history import read_history
@@ -49,7 +52,8 @@ class Request:
     slices: attributes of pictures, each a CSV or fiftyone:DATASET. label_free: show the detector changed in-domain pictures, to read AP50 without labels; None
     where a domain has none. before: an earlier run to compare with, None for the one this run went on from, if its lineage names it. conf: the confidence
     threshold in use, None for the one that is best in-domain. corrections: use labels and tags read back from the App. class_map: (a source's class, the model's).
-    allow: folders outside of sources that they may lead to. trust: load checkpoints that the restricted loader refuses.
+    allow: folders outside of sources that they may lead to. trust: load checkpoints that the restricted loader refuses. checkpoints: of those that
+    the run kept, at most so many are compared.
     """
 
     run: Path | None = None
@@ -70,6 +74,7 @@ class Request:
     class_map: tuple[tuple[str, str], ...] = ()
     allow: tuple[Path, ...] = ()
     trust: bool = False
+    checkpoints: int = MOST_CHECKPOINTS
     seed: int = 0
 
     def as_record(self) -> dict[str, Any]:
@@ -92,7 +97,12 @@ class Request:
         """What `as_record` gave. Raises InputError when it is none."""
         try:
             # What reports of earlier versions do not mention was not there to be asked for.
-            later: dict[str, Any] = {"class_map": (), "allow": (), "trust": False}
+            later: dict[str, Any] = {
+                "class_map": (),
+                "allow": (),
+                "trust": False,
+                "checkpoints": MOST_CHECKPOINTS,
+            }
             values: dict[str, Any] = {key.name: (later | dict(record))[key.name] for key in fields(cls)}
             for name in ("run", "weights", "history", "before"):
                 values[name] = None if values[name] is None else Path(values[name])
@@ -131,7 +141,7 @@ class Opened:
 class Result:
     """What the writers need. ledger: every file of every source, with its domain. rows: label rows not taken as written.
 
-    changes: what differs from the run before, by domain.
+    changes: what differs from the run before, by domain. checkpoints: those that the run kept, compared.
     """
 
     request: Request
@@ -143,6 +153,7 @@ class Result:
     ledger: pd.DataFrame
     rows: pd.DataFrame
     changes: tuple[Change, ...] = ()
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
 
 def in_domain_of(request: Request, run: Run | None) -> tuple[str | None, str]:
@@ -233,7 +244,8 @@ def assemble(
 
 def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]) -> Predictions:
     """Replace detections by those of a COCO results file; its boxes have no embeddings."""
-    found = read_results(path, opened.source, classes)
+    read = read_boxes if path.suffix == ".parquet" else read_results
+    found = read(path, opened.source, classes)
     found = found[found["image"].isin(predictions.pictures["image"])].reset_index(drop=True)
     return replace(predictions, detections=found, objects=np.zeros((len(found), 0), np.float32))
 
@@ -400,8 +412,25 @@ def look_at_everything(request: Request, reporter: Reporter, *, objects: bool = 
     return Seen(run, detector, tuple(classes), settings, tuple(opened), domains, tuple(failures))
 
 
+def with_predicted(request: Request, say: Callable[[str], None]) -> Request:
+    """The request with folders of `shiftscope predict` replaced by what those looked at, and their boxes where there are no weights. Raises InputError."""
+    run = load_run(request)
+    sha256 = run.sha256 if run is not None else None
+    real_world, predictions = [], list(request.predictions)
+    for domain in request.real_world:
+        known, boxes = behind(domain, sha256, say)
+        real_world.append(known)
+        predictions += [boxes] if boxes is not None else []
+    home = request.in_domain
+    if home is not None:
+        home, boxes = behind(home, sha256, say)
+        predictions += [boxes] if boxes is not None else []
+    return replace(request, in_domain=home, real_world=tuple(real_world), predictions=tuple(predictions))
+
+
 def run_report(request: Request, reporter: Reporter) -> Result:
     """Everything up to the findings. Raises InputError."""
+    request = with_predicted(request, reporter.say)
     seen = look_at_everything(request, reporter)
     home = next(d for d in seen.domains.values() if d.role == "in_domain")
     away = [d for d in seen.domains.values() if d.role == "real_world"]
@@ -428,7 +457,31 @@ def run_report(request: Request, reporter: Reporter) -> Result:
         full_ledger(seen.opened, seen.failures),
         all_rows(seen.opened),
         compare_with_before(request, seen, (home, *away), reporter),
+        beside_each_other(request, seen, (home, *away), reporter),
     )
+
+
+def beside_each_other(
+    request: Request, seen: Seen, domains: Sequence[Domain], reporter: Reporter
+) -> Checkpoints:
+    """The checkpoints that the run kept; nothing for domains whose detections come from elsewhere. A checkpoint that cannot be used costs the comparison only."""
+    supplied = dict(request.predictions)
+    own = [domain for domain in domains if domain.name not in supplied]
+    if seen.run is None or not own:
+        return Checkpoints()
+    try:
+        return compare_checkpoints(
+            seen.run,
+            own,
+            request.checkpoints,
+            seen.settings,
+            lambda weights: load_detector(weights, request),
+            reporter,
+            seed=request.seed,
+        )
+    except InputError as problem:
+        reporter.say(f"  checkpoints are not compared: {problem}")
+        return Checkpoints()
 
 
 def compare_with_before(

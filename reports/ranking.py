@@ -19,7 +19,7 @@ from reports.findings import Advice, next_pictures, novelties
 from reports.handoff import write_handoff
 from reports.looks import evenly
 from reports.page import inert, write_parquet
-from reports.pipeline import Request, Seen, look_at_everything
+from reports.pipeline import Request, Seen, look_at_everything, with_predicted
 from reports.progress import Reporter
 from reports.record import plain
 from train.environment import frames_folder
@@ -49,6 +49,7 @@ def rank_next(
         raise InputError(
             "candidate datasets are compared with the footage the detector is for: give --real-world SOURCE"
         )
+    request = with_predicted(request, reporter.say)
     wanted = len(pool or request.real_world)
     seen = look_at_everything(
         replace(

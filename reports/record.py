@@ -151,6 +151,8 @@ def run_record(result: Result) -> dict[str, Any]:
             "imgsz": result.settings.imgsz,
             "epochs": None,
             "history": [],
+            "watched": [],
+            "checkpoints": [],
         }
     return {
         "weights": str(run.weights),
@@ -160,6 +162,8 @@ def run_record(result: Result) -> dict[str, Any]:
         "trained_imgsz": run.imgsz,
         "epochs": run.epochs or None,
         "history": plain(run.history),
+        "watched": plain(run.watched),
+        "checkpoints": plain(result.checkpoints.standings),
     }
 
 

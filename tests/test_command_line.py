@@ -17,7 +17,7 @@ import pytest
 
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from tests.conftest import SCRIPT, complaint, run_script
-from train.training import ARCHITECTURE
+from train.pretrained import ARCHITECTURE
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from train.forward import Detector
 from train.passes import describe
 from train.predictions import Settings, Store
 from train.run import file_sha256, open_run, open_weights
-from train.training import ARCHITECTURE
+from train.pretrained import ARCHITECTURE
 
 SETTINGS = Settings(imgsz=256)
 

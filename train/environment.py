@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 
 def runs_folder() -> Path:
     """Where everything we write goes: SHIFTSCOPE_RUNS, or runs/ in the current folder. Absolute."""
     return Path(os.environ.get("SHIFTSCOPE_RUNS", "runs")).absolute()
+
+
+def data_folder() -> Path:
+    """Where what is fetched goes: data/ in the current folder. Absolute."""
+    return Path("data").absolute()
 
 
 def frames_folder() -> Path:
@@ -34,6 +40,9 @@ def trust_checkpoints() -> None:
 
 def harden() -> None:
     """Set safe defaults; what the user has set already is left alone."""
+    if "ultralytics" in sys.modules:
+        # Somebody's own script, which has made its choice: how it loads checkpoints must not change under its feet (see `train.forward.load_checkpoint` for ours).
+        return
     defaults = {
         "YOLO_AUTOINSTALL": "false",
         "YOLO_OFFLINE": "true",

@@ -5,25 +5,30 @@ The only file that imports ultralytics for prediction.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
 from ultralytics import YOLO  # type: ignore[attr-defined]
-from ultralytics.utils import SAFE_LOAD
+from ultralytics.data.augment import LetterBox
+from ultralytics.utils import SAFE_LOAD, nms
 
 from datasets.errors import EnvironmentProblem, InputError
-from datasets.pixels import Pixels
+from datasets.pixels import Pixels, UnreadablePicture, decode
 from train.changes import Change
 from train.passes import Seen, available_cores, collect
 from train.predictions import Floats, Predictions, Settings, Store
 
 # A GPU idles on single pictures; a CPU is fastest with them.
 GPU_BATCH = 8
+# Sides of what enters a network are multiples of this many pixels.
+STRIDE = 32
 
 
 # What the restricted loader says of a checkpoint that holds more than known layers and weights.
@@ -36,7 +41,7 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
     Checkpoints are pickles, which can run code: unless `train.environment.trust_checkpoints` was called, ultralytics rebuilds known layers only. Raises InputError when the file
     cannot be used, EnvironmentProblem when somebody imported ultralytics before us, unrestricted.
     """
-    if os.environ.get("ULTRALYTICS_SAFE_LOAD") == "1" and not SAFE_LOAD:
+    if os.environ.get("ULTRALYTICS_SAFE_LOAD") != "0" and not SAFE_LOAD:
         raise EnvironmentProblem(
             "ultralytics was imported before shiftscope, and would load checkpoints unrestricted; import shiftscope's 'train' first, or set ULTRALYTICS_SAFE_LOAD=1"
         )
@@ -61,6 +66,23 @@ def holds_pickle(weights: Path) -> bool:
         return handle.read(2).startswith((b"PK", b"\x80"))
 
 
+def chosen_device(given: str | None) -> str:
+    """What to compute on, as Ultralytics names devices: a GPU if there is one and nothing is given. Raises InputError for one that is not there."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if given is None:
+        return "cuda:0" if gpus else "cpu"
+    numbers = given.removeprefix("cuda:").split(",")
+    there = (
+        given == "cpu"
+        or (given == "mps" and torch.backends.mps.is_available())
+        or all(number.isdigit() and int(number) < gpus for number in numbers)
+    )
+    if not there:
+        names = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *map(str, range(gpus))]
+        raise InputError(f"--device {given}: is not here; this machine has {', '.join(names)}")
+    return given
+
+
 class Detector:
     """A loaded checkpoint. Raises InputError when the file is no detection checkpoint."""
 
@@ -75,7 +97,7 @@ class Detector:
         self.classes = tuple(names[i] for i in sorted(names))
         arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
         self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
-        self.device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        self.device = chosen_device(device)
         self.batch = batch or (1 if self.device == "cpu" else GPU_BATCH)
         self._maps: list[torch.Tensor] = []
         self._embedding: Floats | None = None
@@ -192,6 +214,76 @@ class Detector:
             )
             pooled.append(sampled[0].mean(2).T)
         return np.asarray(torch.cat(pooled, 1).float().cpu().numpy(), np.float32)
+
+
+class Glance:
+    """Pictures prepared once and shown to a network again and again, as it is between two epochs of its training.
+
+    They are prepared as Ultralytics' validation prepares its own (the longer side to imgsz, then a grey border to half a stride more, in whole strides), so that what the
+    network makes of both can be held against each other. paths: pictures; those that cannot be decoded are left out, see kept (indices into paths). imgsz: in pixels.
+    """
+
+    def __init__(self, paths: Sequence[str], imgsz: int) -> None:
+        self.kept: list[int] = []
+        # Of each: left, top, how many of its pixels one of the network's is, and its width and height.
+        self._places: list[tuple[float, float, float, int, int]] = []
+        self._shapes: dict[tuple[int, int], list[tuple[int, Pixels]]] = {}
+        for index, path in enumerate(paths):
+            try:
+                pixels = decode(Path(path))
+            except (UnreadablePicture, OSError):
+                continue
+            size = pixels.shape[1], pixels.shape[0]
+            gain = imgsz / max(size)
+            height, width = (min(math.ceil(side * gain), imgsz) for side in pixels.shape[:2])
+            if gain != 1:
+                pixels = np.asarray(cv2.resize(pixels, (width, height)), np.uint8)
+            columns, rows = (math.ceil(side / max(size) * imgsz / STRIDE + 0.5) * STRIDE for side in size)
+            whole: Any = LetterBox((rows, columns), scaleup=False)(image=pixels)
+            self._shapes.setdefault((rows, columns), []).append(
+                (len(self.kept), np.ascontiguousarray(whole[..., ::-1].transpose(2, 0, 1)))
+            )
+            self.kept.append(index)
+            # LetterBox rounds half the border so.
+            left, top = round((columns - width) / 2 - 0.1), round((rows - height) / 2 - 0.1)
+            self._places.append((left, top, 1 / gain, size[0], size[1]))
+
+    def look(self, network: Any, settings: Settings) -> tuple[list[Floats], Floats]:
+        """Boxes of each kept picture, (N, 6) xyxy in its pixels, confidence, class; and the pictures' embeddings (n, D), see `Detector.see`.
+
+        network: a detection model in evaluation mode, whose weights, hooks and mode are as before afterwards.
+        """
+        pooled: list[Floats] = []
+        hook = network.model[-2].register_forward_hook(
+            lambda module, inputs, output: pooled.append(output.float().mean((2, 3)).cpu().numpy())
+        )
+        device = next(network.parameters()).device
+        batch = 1 if device.type == "cpu" else GPU_BATCH
+        boxes: dict[int, Floats] = {}
+        embeddings: dict[int, Floats] = {}
+        try:
+            with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
+                for pictures in self._shapes.values():
+                    for start in range(0, len(pictures), batch):
+                        part = pictures[start : start + batch]
+                        tensor = torch.from_numpy(np.stack([pixels for _, pixels in part])).to(device)
+                        found = nms.non_max_suppression(
+                            network(tensor.float() / 255),
+                            settings.conf,
+                            settings.iou,
+                            max_det=settings.max_det,
+                            end2end=getattr(network, "end2end", False),
+                        )
+                        for (index, _), rows, embedding in zip(part, found, pooled.pop(), strict=True):
+                            left, top, scale, wide, high = self._places[index]
+                            seen = rows[:, :6].float().cpu().numpy()
+                            corners = (seen[:, :4] - (left, top, left, top)) * scale
+                            seen[:, :4] = np.clip(corners, 0, (wide, high, wide, high))
+                            boxes[index], embeddings[index] = seen, embedding
+        finally:
+            hook.remove()
+        order = range(len(self.kept))
+        return [boxes[i] for i in order], np.stack([embeddings[i] for i in order])
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,13 +17,16 @@ from train.history import read_history
 
 # What our own training writes beside Ultralytics' files: where a run came from.
 LINEAGE = "shiftscope.json"
+# What watching the real world left there, see `reports.watch`.
+WATCHED = "real_world.csv"
 
 
 @dataclass(frozen=True)
 class Run:
     """weights: checkpoint. sha256: of the checkpoint. imgsz: training size in pixels, None if unknown. data: the run's data.yaml as written.
 
-    history: see `read_history`; empty when the run has none. lineage: what `train.training` wrote about it; empty for other runs.
+    history: see `read_history`; empty when the run has none. lineage: what `train.training` wrote about it; empty for other runs. watched: what was seen of the
+    real world while it learned, see `reports.watch.COLUMNS`; empty where nobody watched.
     """
 
     folder: Path | None
@@ -34,6 +37,7 @@ class Run:
     history: pd.DataFrame
     arguments: dict[str, Any]
     lineage: dict[str, Any] = field(default_factory=dict)
+    watched: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def epochs(self) -> int:
@@ -99,25 +103,24 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def best_of(folder: Path) -> Path:
+    """The checkpoint of a run folder: weights/best.pt, else last.pt. Raises InputError saying what is missing."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder; give the folder that holds args.yaml and weights/")
+    for name in ("best.pt", "last.pt"):
+        if (folder / "weights" / name).is_file():
+            return folder / "weights" / name
+    raise InputError(
+        f"{folder}: has no weights/best.pt or weights/last.pt; did the training finish? Give its run folder, or --weights FILE"
+    )
+
+
 def open_run(folder: Path) -> Run:
     """Read a run folder: args.yaml, results.csv, weights/best.pt (else last.pt).
 
     Raises InputError saying what is missing and where to point instead.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such run folder; give the folder that holds args.yaml and weights/")
-    weights = next(
-        (
-            folder / "weights" / name
-            for name in ("best.pt", "last.pt")
-            if (folder / "weights" / name).is_file()
-        ),
-        None,
-    )
-    if weights is None:
-        raise InputError(
-            f"{folder}: has no weights/best.pt or weights/last.pt; did the training finish? Give its run folder, or --weights FILE"
-        )
+    weights = best_of(folder)
     arguments = parse_yaml(folder / "args.yaml") if (folder / "args.yaml").is_file() else {}
     results = folder / "results.csv"
     history = read_history(results) if results.is_file() else pd.DataFrame()
@@ -132,7 +135,22 @@ def open_run(folder: Path) -> Run:
         history,
         arguments,
         read_lineage(folder / LINEAGE),
+        read_watched(folder / WATCHED),
     )
+
+
+def read_watched(path: Path) -> pd.DataFrame:
+    """A table of looks; empty where there is none that can be read."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError):
+        return pd.DataFrame()
+    return table if {"epoch", "domain", "speaking"} <= {*table.columns} else pd.DataFrame()
+
+
+def is_last_check(trainer: Any) -> bool:
+    """Whether Ultralytics calls "on_fit_epoch_end" for the check of best.pt after the last epoch, and not for an epoch: its validator was given a checkpoint then."""
+    return not trainer.validator.training
 
 
 def trained_at(model: Path | None) -> int | None:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
-from datasets.errors import InputError
+from datasets.errors import EnvironmentProblem, InputError
 from datasets.tables import Source
 from train.environment import frames_folder
-from train.forward import load_checkpoint
+from train.forward import chosen_device, load_checkpoint
 from train.history import read_history
 from train.passes import available_cores
-from train.run import LINEAGE, file_sha256
+from train.pretrained import ARCHITECTURE
+from train.run import LINEAGE, file_sha256, is_last_check
 from train.staging import stage
 
-ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
 # Our copy of last.pt. Ultralytics writes its own in place, and a kill in that moment leaves half a file.
 CHECKPOINT = "resume.pt"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. model: a checkpoint or an architecture yaml. extra: any further Ultralytics argument under its own name."""
+    """How to train. model: see `train.pretrained.starting_point`. device: None for `train.forward.chosen_device`. extra: any further Ultralytics argument under its own name."""
 
     model: Path
     epochs: int
@@ -63,6 +65,8 @@ def road_world_recipe(seed: int) -> Recipe:
             "auto_augment": None,
             "cache": "ram",
             "pretrained": False,
+            # Three checkpoints, which the report compares: of the first epoch, the eleventh and the last.
+            "save_period": 10,
         },
     )
 
@@ -80,11 +84,13 @@ def train(
     on_start: Callable[[int], None],
     on_batch: Callable[[], None],
     on_epoch: Callable[[str], None],
+    on_model: Callable[[Any], object] = lambda model: None,
 ) -> Path:
     """Train into folder and return it; continues where a killed run of the same folder stopped.
 
-    on_start gets the number of batches still to come, on_epoch one line about each finished epoch. Raises InputError for a source
-    without train and val, and for a model that cannot be loaded.
+    on_start gets the number of batches still to come, on_epoch one line about each finished epoch, on_model the `ultralytics.YOLO` before it is trained. Where memory runs
+    out, the batch is halved and the training goes on from its last whole epoch. Raises InputError for a source without train and val, and for a model that cannot be loaded,
+    EnvironmentProblem where not even one picture a batch fits.
     """
     if is_finished(folder):
         return folder
@@ -98,30 +104,64 @@ def train(
         card = folder.parent / ".staged" / folder.name / "data.yaml"
         if not (resume and card.is_file()):
             card = stage(source, card.parent, frames_folder())
-        run_ultralytics(
-            last if resume else recipe.model,
-            card,
-            folder,
-            recipe,
-            resume=resume,
-            on_start=on_start,
-            on_batch=on_batch,
-            on_epoch=on_epoch,
-        )
+        recipe = replace(recipe, device=chosen_device(recipe.device))
+        while True:
+            try:
+                run_ultralytics(
+                    last if resume else recipe.model,
+                    card,
+                    folder,
+                    recipe,
+                    resume=resume,
+                    on_start=on_start,
+                    on_batch=on_batch,
+                    on_epoch=on_epoch,
+                    on_model=on_model,
+                )
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if recipe.batch <= 1:
+                    raise EnvironmentProblem(
+                        f"{folder}: out of memory even with one picture a batch; give a smaller --imgsz or a smaller model, and add --resume {folder} if it has begun"
+                    ) from None
+                recipe = replace(recipe, batch=recipe.batch // 2)
+                on_epoch(f"out of memory; going on with batch={recipe.batch}")
+            resume = last.is_file()
     (folder / "weights" / CHECKPOINT).unlink(missing_ok=True)
     lineage = {
         "source": str(Path(source.spec).absolute()) if Path(source.spec).exists() else source.spec,
         "model": recipe.model.name,
         # A checkpoint is the run before: reports compare with it.
         "parent": str(recipe.model.absolute()) if recipe.model.suffix == ".pt" else None,
-        "model_sha256": file_sha256(recipe.model),
+        "model_sha256": file_sha256(recipe.model) if recipe.model.is_file() else None,
+        "data_sha256": data_sha256(source),
         "seed": recipe.seed,
         "epochs": recipe.epochs,
+        "batch": recipe.batch,
         "images": {str(split): int(count) for split, count in source.images["split"].value_counts().items()},
         "versions": {package: version(package) for package in ("ultralytics", "torch")},
     }
     (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
     return folder
+
+
+def data_sha256(source: Source) -> str:
+    """Hex digest over what a source teaches: every labelled picture's name, split and size in bytes, and its boxes; wherever it lies."""
+    digest = hashlib.sha256(json.dumps(source.classes).encode())
+    images = source.images[source.images["labelled"]].sort_values("image")
+    sizes = [Path(path).stat().st_size for path in images["path"]]
+    for table in (images[["image", "split"]].assign(bytes=sizes), source.boxes.sort_values([*source.boxes])):
+        digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is a GPU's or the machine's memory giving out; PyTorch says so in words only."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "alloc_failed")
+    )
 
 
 def finished_epochs(folder: Path) -> int:
@@ -142,9 +182,11 @@ def run_ultralytics(
     on_start: Callable[[int], None],
     on_batch: Callable[[], None],
     on_epoch: Callable[[str], None],
+    on_model: Callable[[Any], object],
 ) -> None:
     """One call of `YOLO.train`, with our callbacks."""
     model = load_checkpoint(start, "give a .pt checkpoint or an architecture yaml")
+    batch = recipe.batch
 
     def started(trainer: Any) -> None:
         # ultralytics leaves a core idle on a CPU.
@@ -152,9 +194,13 @@ def run_ultralytics(
         on_start((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
 
     def epoch_done(trainer: Any) -> None:
-        if trainer.epoch >= trainer.epochs:
-            # The last call is the check of best.pt, not an epoch.
+        nonlocal batch
+        if is_last_check(trainer):
             return
+        if 0 < trainer.batch_size < batch:
+            # Within the first epoch, Ultralytics halves it by itself, without a word that anybody would see.
+            batch = trainer.batch_size
+            on_epoch(f"out of memory; going on with batch={batch}")
         ap50 = trainer.metrics.get("metrics/mAP50(B)")
         on_epoch(
             f"epoch {trainer.epoch + 1} of {trainer.epochs}"
@@ -170,6 +216,7 @@ def run_ultralytics(
     model.add_callback("on_model_save", keep_whole)
     model.add_callback("on_train_batch_end", lambda trainer: on_batch())
     model.add_callback("on_fit_epoch_end", epoch_done)
+    on_model(model)
     arguments: dict[str, Any] = {
         "data": str(card),
         "epochs": recipe.epochs,

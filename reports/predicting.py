@@ -1,0 +1,607 @@
+"""`shiftscope predict`: what a detector finds in pictures, films or a camera, drawn and as tables; the result can be a domain of a report as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.collector import VIDEO
+from datasets.errors import EnvironmentProblem, InputError
+from datasets.pixels import Pixels, decode
+from datasets.source import open_source
+from datasets.tables import CORNERS, LEDGER_COLUMNS, Source, frame
+from diagnostics.matching import Floats
+from diagnostics.wording import count
+from reports.atomic import write_text
+from reports.drawing import draw
+from reports.film import PART, Film, FilmFrame, Writer, join
+from reports.live import Window
+from reports.looks import predict_folder
+from reports.pipeline import name_of
+from reports.predicted import CARD, read_card
+from reports.progress import Reporter
+from train.environment import frames_folder, runs_folder, trust_checkpoints
+from train.predictions import Settings, Store
+from train.run import file_sha256
+
+if TYPE_CHECKING:
+    from train.forward import Detector
+
+CAMERA = "webcam"
+# Where what a killed pass goes on from lies until it is done.
+PARTS = ".parts"
+# Frames that are kept at once: a killed pass over a film loses some ten seconds of it.
+SEGMENT = 256
+# What an annotated picture is written as, whatever it was; others become JPEG.
+WRITTEN = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+BOXES = pa.schema(
+    [
+        ("image", pa.string()),
+        ("frame", pa.int64()),
+        ("seconds", pa.float64()),
+        ("label", pa.int64()),
+        ("name", pa.string()),
+        *((corner, pa.float64()) for corner in CORNERS),
+        ("confidence", pa.float64()),
+    ]
+)
+IMAGES = pa.schema(
+    [
+        ("image", pa.string()),
+        ("path", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("frame", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `shiftscope predict` was asked for. source: a SOURCE, or webcam, webcam:1 ... conf: from where boxes are drawn. stride: of a film, every so many frames are looked at.
+
+    blur: classes that are made unrecognisable instead of outlined. show: in a browser too, as it happens. out: None for a folder of its own in runs/predict.
+    """
+
+    source: str
+    weights: Path
+    conf: float = 0.25
+    iou: float = 0.7
+    imgsz: int | None = None
+    device: str | None = None
+    stride: int = 1
+    blur: tuple[str, ...] = ()
+    show: bool = False
+    out: Path | None = None
+    allow: tuple[Path, ...] = ()
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Pictures or frames that were looked at, and their boxes: Parquet files in the columns of IMAGES and BOXES."""
+
+    images: Path
+    boxes: Path
+
+
+@dataclass
+class Work:
+    """One pass: what it is done with, and where to. window: None unless asked for."""
+
+    task: Task
+    detector: Detector
+    settings: Settings
+    sha256: str
+    folder: Path
+    blurred: frozenset[int]
+    reporter: Reporter
+    window: Window | None
+
+    def show(self, pixels: Pixels, boxes: Floats) -> Pixels:
+        """A picture with its boxes from the asked confidence up, shown where somebody looks."""
+        drawn = draw(pixels, boxes[boxes[:, 4] >= self.task.conf], self.detector.classes, self.blurred)
+        if self.window is not None:
+            self.window.put(drawn)
+        return drawn
+
+
+def predict(task: Task, reporter: Reporter) -> dict[str, Any]:
+    """Look, draw and write; returns what was written, for JSON. A pass that was killed goes on where it stopped when the same is asked again.
+
+    Raises InputError for a source, a checkpoint or a class that is not there, EnvironmentProblem for a camera that does not answer.
+    """
+    if task.trust:
+        trust_checkpoints()
+    from train.forward import Detector
+
+    detector = Detector(task.weights, device=task.device)
+    unknown = [name for name in task.blur if name not in detector.classes]
+    if unknown:
+        raise InputError(
+            f"--blur {unknown[0]}: the model has no such class; it has {', '.join(detector.classes)}"
+        )
+    settings = Settings(imgsz=task.imgsz or detector.imgsz, iou=task.iou)
+    source = None if is_camera(task.source) else open_for(task, detector.classes, reporter)
+    sha256 = file_sha256(task.weights)
+    asked = {
+        "source": task.source if source is None else str(Path(task.source).absolute()),
+        "weights": str(task.weights.absolute()),
+        "sha256": sha256,
+        "classes": list(detector.classes),
+        "conf": task.conf,
+        "stride": task.stride,
+        "blur": list(task.blur),
+        "settings": asdict(settings),
+    }
+    folder = claim(task, asked, camera=source is None)
+    card = read_card(folder)
+    if card is not None and card.get("finished"):
+        reporter.say(f"  {folder}: the same was asked before, and is there")
+        return card
+    write_text(folder / CARD, json.dumps({"finished": False, **asked}, indent=1))
+    window = Window() if task.show else None
+    if window is not None:
+        reporter.say(f"  shown at {window.address}")
+    blurred = frozenset(detector.classes.index(name) for name in task.blur)
+    work = Work(task, detector, settings, sha256, folder, blurred, reporter, window)
+    try:
+        if source is None:
+            ledger, seen = frame([], LEDGER_COLUMNS), [from_camera(work)]
+        else:
+            ledger, seen = from_files(work, source)
+    finally:
+        if window is not None:
+            window.close()
+    with reporter.stage("write", "Writing tables"):
+        written = write_tables(work, seen, ledger)
+    found = {"folder": str(folder), **written, "finished": True, **asked}
+    found["versions"] = {package: version(package) for package in ("shiftscope", "ultralytics", "torch")}
+    write_text(folder / CARD, json.dumps(found, indent=1))
+    shutil.rmtree(folder / PARTS)
+    return found
+
+
+def is_camera(spec: str) -> bool:
+    """Whether a source is webcam or webcam:NUMBER."""
+    name, _, number = spec.partition(":")
+    return name == CAMERA and (not number or number.isdigit())
+
+
+def open_for(task: Task, classes: Sequence[str], reporter: Reporter) -> Source:
+    """The pictures of a source, and its films, which stand in its ledger. Raises InputError."""
+    return open_source(
+        task.source,
+        cache=frames_folder(),
+        classes=classes,
+        allow=task.allow,
+        say=reporter.say,
+        frames=False,
+    )
+
+
+def claim(task: Task, asked: dict[str, Any], *, camera: bool) -> Path:
+    """The folder of this pass: the one where the same was asked before, to go on with, else a new one. Raises InputError where --out holds something else."""
+    name = task.source.replace(":", "-") if camera else name_of(task.source.split(",")[0])
+    folder = task.out.absolute() if task.out is not None else runs_folder() / "predict" / name
+    number = 2
+    while folder.exists() and any(folder.iterdir()) and (camera or not same_asked(folder, asked)):
+        if task.out is not None:
+            raise InputError(
+                f"{folder}: holds something else already; give another --out, or none for a folder of its own"
+            )
+        folder, number = folder.with_name(f"{name}-{number}"), number + 1
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def same_asked(folder: Path, asked: dict[str, Any]) -> bool:
+    """Whether a folder is of a pass that asked for the same."""
+    card = read_card(folder)
+    return card is not None and {key: card.get(key) for key in asked} == asked
+
+
+def from_files(work: Work, source: Source) -> tuple[pd.DataFrame, list[Seen]]:
+    """Look at the pictures and then at the films of a source; the ledger says what became of each file. Raises InputError when nothing could be looked at."""
+    seen = []
+    ledger = source.ledger
+    if len(source.images):
+        found, failures = from_pictures(work, source)
+        seen.append(found)
+        ledger = settled(ledger, failures, "failed")
+    for path in ledger.loc[ledger["reason"] == VIDEO, "path"]:
+        try:
+            seen.append(from_film(work, Film.open(Path(path))))
+            frames = pq.read_metadata(seen[-1].images).num_rows
+            ledger = settled(ledger, {path: f"{frames} frames"}, "used")
+        except InputError as error:
+            ledger = settled(ledger, {path: str(error).removeprefix(f"{path}: ")}, "failed")
+            work.reporter.say(f"  {error}")
+    if not any(pq.read_metadata(part.images).num_rows for part in seen):
+        first = ledger[ledger["bucket"] == "failed"].head(1)
+        why = f", first: {first['path'].iloc[0]} ({first['reason'].iloc[0]})" if len(first) else ""
+        raise InputError(f"{source.spec}: nothing in it could be looked at{why}")
+    return ledger, seen
+
+
+def settled(ledger: pd.DataFrame, reasons: dict[str, str], bucket: str) -> pd.DataFrame:
+    """The ledger with these files in this bucket."""
+    known = ledger["path"].isin(list(reasons))
+    return ledger.assign(
+        bucket=ledger["bucket"].mask(known, bucket),
+        reason=ledger["reason"].mask(known, ledger["path"].map(reasons)),
+    )
+
+
+def from_pictures(work: Work, source: Source) -> tuple[Seen, dict[str, str]]:
+    """Look at pictures, through the store that reports use too, and write each with its boxes; failures: path -> reason."""
+    store = Store(predict_folder(work.settings, work.sha256))
+    total = len(source.images)
+    title = f"Looking at {count(total, 'picture')}"
+    with work.reporter.stage("predict", title, total) as tick:
+        found = work.detector.predict(source.images, work.settings, store, tick=tick, objects=False)
+    images = source.images[source.images["image"].isin(found.pictures["image"])]
+    parts = found.detections.groupby("image").indices
+    columns = [*CORNERS, "confidence", "label"]
+    numbers = found.detections[columns].to_numpy(np.float32)
+    taken: set[str] = set()
+    rows, boxes = [], []
+    with work.reporter.stage("draw", "Drawing", len(images)) as tick:
+        for picture in images.itertuples():
+            mine = numbers[parts.get(picture.image, [])]
+            place = place_of(str(picture.image), taken)
+            out = work.folder / "pictures" / place
+            if not out.is_file() or work.window is not None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                save(out, work.show(decode(Path(str(picture.path))), mine))
+            rows.append(
+                (picture.image, picture.path, picture.width, picture.height, 0, float(picture.seconds))
+            )
+            boxes.append(mine)
+            tick()
+    stored = store_part(work, work.folder / PARTS / "pictures", rows, boxes)
+    return stored, dict(zip(found.failures["path"], found.failures["reason"], strict=True))
+
+
+def place_of(image: str, taken: set[str]) -> str:
+    """A file name below our folder for a picture's id, which may be a path of any kind; each is given once."""
+    parts = [part for part in PurePosixPath(image.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    path = PurePosixPath(*parts) if parts else PurePosixPath("picture")
+    if path.suffix.lower() not in WRITTEN:
+        path = path.with_name(path.name + ".jpg")
+    place, number = path, 2
+    while str(place.with_suffix("")).lower() in taken:
+        place, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    taken.add(str(place.with_suffix("")).lower())
+    return str(place)
+
+
+def save(path: Path, pixels: Pixels) -> None:
+    """A picture that is there whole or not at all. Raises OSError when it cannot be written."""
+    done, encoded = cv2.imencode(path.suffix.lower(), pixels)
+    if not done:
+        raise OSError(f"{path}: cannot be encoded")
+    draft = path.with_name(path.name + ".partial")
+    draft.write_bytes(encoded.tobytes())
+    draft.replace(path)
+
+
+def store_part(work: Work, stem: Path, rows: Sequence[tuple[Any, ...]], boxes: Iterable[Floats]) -> Seen:
+    """Write one part's images (tuples in the order of IMAGES) and their boxes (N, 6: xyxy, confidence, class); the boxes last, so that their presence means done."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    columns = [[row[place] for row in rows] for place in range(len(IMAGES))]
+    images = pa.table([pa.array(c, f.type) for c, f in zip(columns, IMAGES, strict=True)], schema=IMAGES)
+    found = list(boxes)
+    counts = [len(mine) for mine in found]
+    numbers = np.concatenate(found) if found else np.zeros((0, 6), np.float32)
+    of = np.repeat(np.arange(len(rows)), counts)
+    labels = numbers[:, 5].astype(np.int64)
+    names = np.array(work.detector.classes, object)
+    table = pa.table(
+        [
+            images["image"].take(of),
+            images["frame"].take(of),
+            images["seconds"].take(of),
+            pa.array(labels),
+            pa.array(names[labels].tolist(), pa.string()),
+            *(pa.array(numbers[:, i].astype(float)) for i in range(4)),
+            pa.array(numbers[:, 4].astype(float)),
+        ],
+        schema=BOXES,
+    )
+    seen = Seen(stem.with_name(stem.name + ".images.parquet"), stem.with_name(stem.name + ".boxes.parquet"))
+    for part, path in ((images, seen.images), (table, seen.boxes)):
+        draft = path.with_name(path.name + ".partial")
+        pq.write_table(part, draft)
+        draft.replace(path)
+    return seen
+
+
+def looked(work: Work, frames: Iterator[FilmFrame]) -> Iterator[tuple[FilmFrame, Floats]]:
+    """Frames with their boxes, as many at once as the device likes."""
+    group: list[FilmFrame] = []
+    for one in frames:
+        group.append(one)
+        if len(group) == work.detector.batch:
+            yield from seen_in(work, group)
+            group = []
+    if group:
+        yield from seen_in(work, group)
+
+
+def seen_in(work: Work, group: Sequence[FilmFrame]) -> Iterator[tuple[FilmFrame, Floats]]:
+    """One forward call."""
+    seen = work.detector.see([one.pixels for one in group], work.settings)
+    return zip(group, [boxes for boxes, _, _ in seen], strict=True)
+
+
+def from_film(work: Work, film: Film) -> Seen:
+    """Look at every stride-th frame, in segments of which those that a killed pass finished are not looked at again; then join them with the sound. Raises InputError without a frame."""
+    home = work.folder / PARTS / film.path.name
+    home.mkdir(parents=True, exist_ok=True)
+    done = sorted(home.glob("*.boxes.parquet"))
+    start = int(done[-1].name.split(".")[0].split("-")[1]) if done else 0
+    left = max(0, film.frames - start) // work.task.stride or None
+    title = f"Looking at {film.path.name}" + (f", going on at frame {start}" if start else "")
+    with work.reporter.stage("predict", title, left) as tick:
+        pairs = looked(work, film.read(start, work.task.stride))
+        for segment in batched_lazily(pairs, SEGMENT):
+            write_segment(work, home, film.path, segment, tick)
+    parts = sorted(home.glob("*.boxes.parquet"))
+    if not parts:
+        raise InputError(f"{film.path}: no frame could be decoded; re-encode it, for example with ffmpeg")
+    finish_film(work, home, parts, film.path, film.path.stem)
+    return merged_parts(home, parts)
+
+
+def batched_lazily(
+    pairs: Iterator[tuple[FilmFrame, Floats]], size: int
+) -> Iterator[Iterator[tuple[FilmFrame, Floats]]]:
+    """Runs of so many pairs, each pair handed on before the next is made: pixels of a whole segment would fill the memory."""
+    for first in pairs:
+
+        def run(first: tuple[FilmFrame, Floats] = first) -> Iterator[tuple[FilmFrame, Floats]]:
+            yield first
+            for _, pair in zip(range(size - 1), pairs, strict=False):
+                yield pair
+
+        yield run()
+
+
+def write_segment(
+    work: Work,
+    home: Path,
+    path: Path,
+    segment: Iterator[tuple[FilmFrame, Floats]],
+    tick: Callable[[], None],
+) -> None:
+    """Draw and write one segment; its name says from which frame on it is and where the next one begins."""
+    writer: Writer | None = None
+    draft = home / f"draft{PART}"
+    rows, boxes = [], []
+    begin = end = 0
+    try:
+        for one, found in segment:
+            if writer is None:
+                writer, begin = Writer(draft, one.unit), one.index
+            writer.add(work.show(one.pixels, found), one.time)
+            height, width = one.pixels.shape[:2]
+            image = f"{path.name}#{one.seconds:.3f}"
+            rows.append((image, str(path), width, height, one.index, one.seconds))
+            boxes.append(found)
+            end = one.index + 1
+            tick()
+    finally:
+        if writer is not None:
+            writer.close()
+    stem = home / f"{begin:09d}-{end:09d}"
+    draft.replace(stem.with_name(stem.name + PART))
+    store_part(work, stem, rows, boxes)
+
+
+def finish_film(work: Work, home: Path, parts: Sequence[Path], original: Path | None, name: str) -> None:
+    """Join a film's segments, once they are all there."""
+    films = [part.with_name(part.name.replace(".boxes.parquet", PART)) for part in parts]
+    out = work.folder / f"{name}.mp4"
+    number = 2
+    while out.exists() and not (home / out.name).exists():
+        out, number = out.with_name(f"{name}-{number}.mp4"), number + 1
+    if not out.exists():
+        heard = join(films, original, out)
+        (home / out.name).touch()
+        work.reporter.say(f"  {out}{' with sound' if heard else ''}")
+
+
+def merged_parts(home: Path, parts: Sequence[Path]) -> Seen:
+    """The tables of all segments as one of each; read and written part by part."""
+    seen = Seen(home.with_name(home.name + ".images.parquet"), home.with_name(home.name + ".boxes.parquet"))
+    sides = (
+        (seen.images, IMAGES, [p.with_name(p.name.replace(".boxes.", ".images.")) for p in parts]),
+        (seen.boxes, BOXES, list(parts)),
+    )
+    for path, schema, files in sides:
+        append(files, path, schema)
+    return seen
+
+
+def append(files: Sequence[Path], path: Path, schema: pa.Schema) -> None:
+    """Parquet files of one schema as one, one file in memory at a time."""
+    draft = path.with_name(path.name + ".partial")
+    with pq.ParquetWriter(draft, schema) as writer:
+        for file in files:
+            writer.write_table(pq.read_table(file, schema=schema))
+    draft.replace(path)
+
+
+def from_camera(work: Work) -> Seen:
+    """Look at a camera until it ends or Ctrl-C is pressed, which is the usual end; what was seen is kept either way. Raises EnvironmentProblem when it gives no picture."""
+    number = int(work.task.source.partition(":")[2] or 0)
+    home = work.folder / PARTS / CAMERA
+    home.mkdir(parents=True, exist_ok=True)
+    work.reporter.say("Ctrl-C ends it, and what was seen is kept")
+    title = f"Looking through camera {number}"
+    with work.reporter.stage("predict", title) as tick, told_to_stop() as stop:
+        pairs = looked(work, camera_frames(number, work.task.stride, stop))
+        for segment in batched_lazily(pairs, SEGMENT):
+            write_segment(work, home, Path(work.task.source), segment, tick)
+    parts = sorted(home.glob("*.boxes.parquet"))
+    if not parts:
+        raise EnvironmentProblem(
+            f"camera {number} gives no picture; is it plugged in, allowed, and not in use? Others are {CAMERA}:1, {CAMERA}:2 ..."
+        )
+    finish_film(work, home, parts, None, work.task.source.replace(":", "-"))
+    return merged_parts(home, parts)
+
+
+@contextlib.contextmanager
+def told_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, in the place of ending the program in the middle of a picture."""
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def camera_frames(number: int, stride: int, stop: threading.Event) -> Iterator[FilmFrame]:
+    """Frames of a camera with the time at which they came, in milliseconds, until it ends or stop is set."""
+    camera = cv2.VideoCapture(number)
+    begin = time.monotonic()
+    try:
+        index, last = 0, -1
+        while camera.isOpened() and not stop.is_set():
+            there, pixels = camera.read()
+            if not there:
+                return
+            now = max(last + 1, round(1000 * (time.monotonic() - begin)))
+            if index % stride == 0:
+                last = now
+                yield FilmFrame(index, np.asarray(pixels, np.uint8), now, Fraction(1, 1000), now / 1000)
+            index += 1
+    finally:
+        camera.release()
+
+
+def write_tables(work: Work, seen: Sequence[Seen], ledger: pd.DataFrame) -> dict[str, Any]:
+    """Everything from confidence .001 as Parquet, which is what scoring needs; what is drawn as CSV, COCO json and YOLO txt, which is what people and annotation tools read."""
+    folder = work.folder
+    append([part.images for part in seen], folder / "images.parquet", IMAGES)
+    append([part.boxes for part in seen], folder / "boxes.parquet", BOXES)
+    ledger.to_csv(folder / "ledger.csv", index=False)
+    images = pq.read_table(folder / "images.parquet").to_pandas()
+    shown = pq.read_table(
+        folder / "boxes.parquet", filters=[("confidence", ">=", work.task.conf)]
+    ).to_pandas()
+    write_text(folder / "boxes.csv", shown.to_csv(index=False, float_format="%.6g"))
+    write_text(folder / "coco.json", json.dumps(as_coco(images, shown, work.detector.classes)))
+    write_text(folder / "predictions.json", json.dumps(as_results(shown)))
+    write_labels(folder / "labels", images, shown)
+    return {
+        "images": int(images["seconds"].isna().sum()),
+        "frames": int(images["seconds"].notna().sum()),
+        "boxes": len(shown),
+        "images_with_boxes": int(shown["image"].nunique()),
+        "boxes_by_class": {str(name): int(n) for name, n in shown["name"].value_counts().items()},
+        "files": {
+            bucket: int((ledger["bucket"] == bucket).sum()) for bucket in ("used", "skipped", "failed")
+        },
+    }
+
+
+def as_results(shown: pd.DataFrame) -> list[dict[str, Any]]:
+    """COCO results, as `shiftscope score` and `report --predictions` read them: image_id is the picture's name, category_id counts from 1."""
+    return [
+        {
+            "image_id": image,
+            "category_id": int(label) + 1,
+            "bbox": [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "score": round(float(sure), 5),
+        }
+        for image, label, x1, y1, x2, y2, sure in shown[
+            ["image", "label", *CORNERS, "confidence"]
+        ].itertuples(index=False, name=None)
+    ]
+
+
+def as_coco(images: pd.DataFrame, shown: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    """A COCO dataset whose annotations carry their score: labels to begin with, for annotation tools."""
+    ids = dict(zip(images["image"], range(1, len(images) + 1), strict=True))
+    annotations = [
+        {
+            **{key: value for key, value in result.items() if key != "image_id"},
+            "id": number,
+            "image_id": ids[result["image_id"]],
+            "area": round(result["bbox"][2] * result["bbox"][3], 2),
+            "iscrowd": 0,
+        }
+        for number, result in enumerate(as_results(shown), 1)
+    ]
+    return {
+        "images": [
+            {"id": ids[image], "file_name": image, "width": int(width), "height": int(height)}
+            for image, width, height in images[["image", "width", "height"]].itertuples(
+                index=False, name=None
+            )
+        ],
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
+    }
+
+
+def write_labels(folder: Path, images: pd.DataFrame, shown: pd.DataFrame) -> None:
+    """A text file for each picture and each frame with a box, as Ultralytics writes them: class, centre and size as shares of the picture, confidence."""
+    parts = shown.groupby("image").indices
+    taken: set[str] = set()
+    for picture in images.itertuples():
+        name, mark, _ = str(picture.image).rpartition("#")
+        film = bool(mark) and picture.seconds == picture.seconds
+        place = f"{Path(name).stem}_{picture.frame:06d}.jpg" if film else str(picture.image)
+        path = (folder / place_of(place, taken)).with_suffix(".txt")
+        mine = shown.iloc[parts.get(picture.image, [])]
+        if film and mine.empty:
+            continue
+        size = np.array([picture.width, picture.height] * 2, float)
+        corners = mine[CORNERS].to_numpy(float) / size
+        centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+        lines = [
+            f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f} {sure:.5f}\n"
+            for label, c, s, sure in zip(mine["label"], centres, sides, mine["confidence"], strict=True)
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """What was found and where it lies, in words."""
+    by_class = ", ".join(f"{count(n, name, name)}" for name, n in found["boxes_by_class"].items())
+    looked_at = [
+        count(found[key], noun) for key, noun in (("images", "picture"), ("frames", "frame")) if found[key]
+    ]
+    said = [
+        f"{count(found['boxes'], 'detection')} from confidence {found['conf']:g} in {found['images_with_boxes']:,} of {' and '.join(looked_at)}"
+        + (f": {by_class}" if len(found["boxes_by_class"]) > 1 else ""),
+        f"{found['folder']}: drawn in pictures/ or as films; boxes.csv, coco.json, predictions.json and labels/ hold what is drawn, boxes.parquet everything from .001",
+        f"as a domain of a report: shiftscope report ... --real-world {found['folder']}",
+    ]
+    unused = found["files"]["skipped"] + found["files"]["failed"]
+    if unused:
+        said.insert(1, f"{count(unused, 'file')} not looked at; see {found['folder']}/ledger.csv")
+    return said

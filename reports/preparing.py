@@ -1,0 +1,189 @@
+"""`shiftscope prepare`: a source, a detector's drafts where one is given, and what became of it all in a few lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasets.classes import with_classes
+from datasets.errors import InputError
+from datasets.source import find, open_source, parts_of
+from datasets.tables import Source
+from diagnostics.wording import count, fraction
+from reports.looks import predict_folder
+from reports.pipeline import Request, load_detector
+from reports.progress import Reporter
+from train.environment import frames_folder
+from train.predictions import Settings, Store
+from train.preparation import (
+    AUGMENTED,
+    DRAFT,
+    GROUP_BY,
+    LEDGER,
+    LEFT_OUT,
+    ROWS,
+    SPLITS,
+    Prepared,
+    draftable,
+    prepare,
+)
+from train.run import open_weights
+
+# Reasons for leaving files out that are said one by one.
+MAX_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `shiftscope prepare` was asked for. copies, min_side, max_share: see `train.preparation.prepare`. recipe: a yaml, None for ours. weights: a detector whose boxes at or
+    above conf become draft labels, None for no drafts; imgsz, device: how it looks.
+    """
+
+    source: str
+    folder: Path
+    copies: int = 0
+    recipe: Path | None = None
+    min_side: float = 1.0
+    max_share: float = 1.0
+    weights: Path | None = None
+    conf: float = 0.25
+    imgsz: int | None = None
+    device: str | None = None
+    classes: tuple[str, ...] = ()
+    group_by: str | None = None
+    allow: tuple[Path, ...] = ()
+    trust: bool = False
+    seed: int = 0
+
+
+def prepare_dataset(order: Order, reporter: Reporter) -> dict[str, Any]:
+    """Write the dataset and say what became of everything; returns the same as JSON values. Raises InputError."""
+    if order.recipe is not None and not order.copies:
+        raise InputError(f"--recipe {order.recipe}: says how copies are changed; add --copies N")
+    if order.folder.exists():
+        raise InputError(f"{order.folder}: exists already; give a new folder with --out")
+    for part in parts_of(order.source):
+        place, _ = find(part, reporter.say)
+        if place.is_dir() and order.folder.resolve().is_relative_to(place):
+            raise InputError(
+                f"{order.folder}: lies inside the source {part}, which stays as it is; give another folder with --out"
+            )
+    recipe = None
+    if order.copies:
+        from train.augmentation import DEFAULT, read_recipe
+
+        recipe = read_recipe(order.recipe or DEFAULT)
+    request = Request(weights=order.weights, device=order.device, trust=order.trust)
+    detector = load_detector(order.weights, request) if order.weights is not None else None
+    classes = order.classes or (detector.classes if detector else ())
+    source = open_source(
+        order.source,
+        cache=frames_folder(),
+        classes=classes,
+        group_by=order.group_by,
+        allow=order.allow,
+        say=reporter.say,
+    )
+    # Videos and bare folders name none: theirs are those that were asked for.
+    source = source if source.classes else replace(source, classes=tuple(classes))
+    drafts = None
+    if detector is not None and order.weights is not None:
+        source = with_classes(source, detector.classes, {})
+        images = draftable(source)
+        run = open_weights(order.weights, None)
+        settings = Settings(imgsz=order.imgsz or detector.imgsz)
+        with reporter.stage(
+            "predict", f"Looking at {count(len(images), 'unlabelled picture')}", len(images)
+        ) as tick:
+            store = Store(predict_folder(settings, run.sha256))
+            found = detector.predict(images, settings, store, tick=tick, objects=False).detections
+        drafts = found[found["confidence"] >= order.conf].reset_index(drop=True)
+    with reporter.stage("prepare", f"Writing {order.folder}", len(source.images)) as tick:
+        prepared = prepare(
+            source,
+            order.folder,
+            drafts=drafts,
+            copies=order.copies,
+            recipe=recipe,
+            min_side=order.min_side,
+            max_share=order.max_share,
+            seed=order.seed,
+            tick=tick,
+        )
+    result = record(prepared, source)
+    for line in lines(result, order):
+        reporter.say(line)
+    return result
+
+
+def record(prepared: Prepared, source: Source) -> dict[str, Any]:
+    """Counts of what was written and left out, as JSON values."""
+    ledger, rows = prepared.ledger, prepared.rows
+    written = ledger[ledger["file"] != ""]
+    left_out = ledger[ledger["action"] == LEFT_OUT]
+    splits = {
+        split: {
+            "pictures": int((part["action"] != AUGMENTED).sum()),
+            "drafts": int((part["action"] == DRAFT).sum()),
+            "copies": int((part["action"] == AUGMENTED).sum()),
+            "objects": int(part["boxes"].sum()),
+        }
+        for split in SPLITS
+        if len(part := written[written["split"] == split])
+    }
+    reasons = left_out.groupby("reason", sort=False).agg(files=("path", "size"), first=("path", "first"))
+    return {
+        "data": str(prepared.card),
+        "source": source.spec,
+        "classes": list(source.classes),
+        "splits": splits,
+        "unnamed": int((source.images["split"] == "").sum()),
+        "left_out": len(left_out),
+        "reasons": reasons.reset_index()
+        .sort_values("files", ascending=False, kind="stable")
+        .to_dict("records"),
+        "rows": {
+            action: int((rows["action"] == action).sum()) for action in ("rejected", "repaired", "removed")
+        },
+    }
+
+
+def lines(result: dict[str, Any], order: Order) -> list[str]:
+    """The same in words."""
+    said = []
+    for split, number in result["splits"].items():
+        kept = number["pictures"] - number["drafts"]
+        words = [f"{count(kept, 'picture')} kept"]
+        words += [f"{count(number['drafts'], 'picture')} with drafts"] * (number["drafts"] > 0)
+        words += [f"{count(number['copies'], 'changed copy', 'changed copies')}"] * (number["copies"] > 0)
+        said.append(f"  {split}: {', '.join(words)}; {count(number['objects'], 'object')}")
+    rows = result["rows"]
+    if any(rows.values()):
+        said.append(
+            f"  labels: {count(rows['rejected'], 'row')} rejected, {rows['repaired']:,} mended, {count(rows['removed'], 'box', 'boxes')} taken out; each in {ROWS}"
+        )
+    if result["left_out"]:
+        said.append(f"  left out: {count(result['left_out'], 'file')}; each in {LEDGER}")
+        said += [
+            f"    {r['files']:,}: {r['reason']}, first: {r['first']}" for r in result["reasons"][:MAX_REASONS]
+        ]
+        if len(result["reasons"]) > MAX_REASONS:
+            said.append(f"    and {len(result['reasons']) - MAX_REASONS} more reasons")
+    if result["unnamed"]:
+        said.append(
+            f"  {count(result['unnamed'], 'picture')} in no split: to that of their clip, else to train"
+        )
+    missing = [split for split in ("train", "val") if split not in result["splits"]]
+    if missing:
+        said.append(f"  no picture for {' and '.join(missing)}: training needs train and val")
+    if any(number["copies"] for number in result["splits"].values()):
+        said.append(f"  copies are told as of their original's clip by --group-by '{GROUP_BY}'")
+    drafts = sum(number["drafts"] for number in result["splits"].values())
+    if drafts:
+        by = f" by {order.weights} at confidence {fraction(order.conf)} and above" if order.weights else ""
+        said += [
+            f"  DRAFT labels in {count(drafts, 'picture')}{by}: a detector's guesses, its misses and false positives included.",
+            f"  Look through them before training: in {LEDGER} they are the rows of action '{DRAFT}', with the confidence of their least sure box; mend the file of the same name below labels/train, and delete picture and label file where it is of no use.",
+        ]
+    return said

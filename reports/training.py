@@ -1,0 +1,142 @@
+"""`shiftscope train`: what was asked for is checked before anything is opened or fetched; then a run of its own, watched if asked."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets.card import parse_yaml
+from datasets.classes import with_classes
+from datasets.errors import InputError
+from datasets.source import locate, open_source, parts_of
+from datasets.tables import Source
+from reports.pipeline import Opened, name_of, unique, with_corrections
+from reports.progress import Reporter
+from train.environment import frames_folder, runs_folder, trust_checkpoints
+
+IMGSZ = 640
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `shiftscope train` was asked for. model, device: see `train.training.Recipe`; imgsz: None for that of the model's run. real_world: (name or None, source), watched
+    every so many epochs. resume: an unfinished run folder. arguments: KEY=VALUE of Ultralytics.
+    """
+
+    data: str
+    model: Path | None
+    epochs: int
+    imgsz: int | None
+    batch: int
+    device: str | None
+    name: str
+    resume: Path | None
+    classes: tuple[str, ...]
+    arguments: tuple[str, ...]
+    real_world: tuple[tuple[str | None, str], ...]
+    every: int
+    class_map: tuple[tuple[str, str], ...]
+    allow: tuple[Path, ...]
+    trust: bool
+    corrections: bool
+    seed: int
+
+
+def train_run(order: Order, reporter: Reporter) -> Path:
+    """Train and return the run folder. Raises InputError, EnvironmentProblem."""
+    if order.trust:
+        trust_checkpoints()
+    from reports.watch import attach
+    from train.arguments import training_arguments
+    from train.forward import chosen_device, load_checkpoint
+    from train.pretrained import starting_point
+    from train.run import reserve_run_folder, trained_at
+    from train.training import Recipe, is_finished, train
+
+    extra = training_arguments(order.arguments)
+    device = chosen_device(order.device)
+    if order.resume is not None:
+        check_resumable(order.resume, extra, finished=is_finished(order.resume))
+    for _, spec in ((None, order.data), *order.real_world):
+        for part in parts_of(spec):
+            if not part.startswith("kaggle:"):
+                locate(part, reporter.say)
+    model = starting_point(order.model, reporter.say) if order.resume is None else None
+    if model is not None:
+        load_checkpoint(model, "give a .pt checkpoint or an architecture yaml")
+    source, footage = open_all(order, reporter)
+    epochs, imgsz = order.epochs, order.imgsz or trained_at(model) or IMGSZ
+    if order.resume is not None:
+        # As it was started, not this command's defaults.
+        card = parse_yaml(order.resume / "args.yaml")
+        epochs = card["epochs"] if isinstance(card.get("epochs"), int) else epochs
+        model = model_of(card, order.resume)
+    assert model is not None
+    folder = (
+        order.resume.absolute() if order.resume else reserve_run_folder(runs_folder() / "train", order.name)
+    )
+    recipe = Recipe(model, epochs, imgsz, order.batch, device, order.seed, extra)
+
+    def watched(yolo: Any) -> None:
+        if footage:
+            attach(
+                yolo,
+                footage,
+                every=order.every,
+                class_map=dict(order.class_map),
+                say=reporter.say,
+            )
+
+    try:
+        with reporter.training(f"Training on {order.data}") as (on_start, on_batch, on_epoch):
+            return train(
+                source,
+                folder,
+                recipe,
+                on_start=on_start,
+                on_batch=on_batch,
+                on_epoch=on_epoch,
+                on_model=watched,
+            )
+    except InputError:
+        # What cannot be trained from leaves no run behind.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def check_resumable(folder: Path, extra: dict[str, Any], *, finished: bool) -> None:
+    """Raise InputError for a run that cannot be continued, and for arguments that it would not take."""
+    if finished or not (folder / "weights" / "last.pt").is_file():
+        why = "is already finished" if finished else "holds no weights/last.pt to continue from"
+        raise InputError(f"{folder}: {why}")
+    if extra:
+        raise InputError(
+            f"{', '.join(extra)}: a resumed run goes on with the arguments it was started with; leave these away, or start a new one with --model {folder}"
+        )
+
+
+def model_of(card: dict[str, Any], folder: Path) -> Path:
+    """What an interrupted run was started from, for its lineage; its own checkpoint where that is not known any more."""
+    return Path(str(card.get("model") or folder / "weights" / "last.pt"))
+
+
+def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
+    """The source to train on, with labels as corrected in the App, and the footage to watch in its classes. Raises InputError."""
+    given: dict[str, Any] = {"cache": frames_folder(), "allow": order.allow, "say": reporter.say}
+    source = open_source(order.data, classes=order.classes, **given)
+    if not source.classes:
+        raise InputError(f"{order.data}: names no classes; give --names pothole,crack or a data.yaml")
+    footage: dict[str, str | Source] = {}
+    taken: set[str] = set()
+    for name, spec in order.real_world:
+        away = open_source(spec, classes=source.classes, **given)
+        footage[unique(name or name_of(spec), taken)] = with_classes(
+            away, source.classes, dict(order.class_map)
+        )
+    if order.corrections:
+        opened = with_corrections([Opened("training", "training", source)], source.classes, reporter)
+        source = opened[0].source
+    return source, footage

@@ -1,0 +1,368 @@
+"""The real world watched while a detector learns: after an epoch it is shown footage too, and what it says there stands beside results.csv.
+
+One line in a script of one's own, before `model.train()`:
+
+    from reports.watch import attach
+    attach(model, real_world="flight.mp4")
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets import groups
+from datasets.classes import with_classes
+from datasets.errors import InputError
+from datasets.source import open_source
+from datasets.tables import BOX_COLUMNS, CORNERS, Source, frame
+from diagnostics.domain import Domain
+from diagnostics.intervals import MIN_BOXES
+from diagnostics.label_free import FLOOR, SHOWN, expected_ap50, meaning_of, speak
+from diagnostics.matching import Bools, Floats
+from diagnostics.precision import accumulate, mean
+from diagnostics.shift import Strings, novelty
+from diagnostics.wording import fraction, percent
+from reports.atomic import write_text
+from reports.looks import evenly
+from train.environment import frames_folder
+from train.forward import Glance
+from train.predictions import Settings
+from train.run import WATCHED, is_last_check
+
+# Pictures of each domain that are looked at: enough for a curve, little beside an epoch.
+PICTURES = 100
+# Validation pictures whose embeddings are kept to hold footage against.
+HOME_PICTURES = 1000
+IN_DOMAIN = "validation"
+# Of real_world.csv. ap50, ap: by labels. speaking: share of pictures with a detection at or above .25; shown: such detections a picture; confidence: their mean.
+# expected_ap50: if confidences meant what they mean in validation and objects were as many, a hint. distance: of the median picture to validation's, over the distance that one in
+# twenty of validation's own exceeds; outside: share of pictures beyond it. seconds: what the look took.
+COLUMNS = (
+    "epoch",
+    "domain",
+    "pictures",
+    "labelled",
+    "objects",
+    "ap50",
+    "ap",
+    "speaking",
+    "shown",
+    "confidence",
+    "expected_ap50",
+    "distance",
+    "outside",
+    "seconds",
+)
+
+
+def print_line(line: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(line + "\n")
+
+
+def attach(
+    model: Any,
+    real_world: str | Sequence[str] | Mapping[str, str | Source],
+    *,
+    every: int = 1,
+    pictures: int = PICTURES,
+    class_map: Mapping[str, str] | None = None,
+    allow: Sequence[Path] = (),
+    say: Callable[[str], None] = print_line,
+) -> Watch:
+    """Watch footage while an `ultralytics.YOLO` is trained; returns the watch, whose `table` holds what was seen.
+
+    real_world: a source, several, or domain names and their sources (see `datasets.source.open_source`). every: epochs between two looks. pictures: at most so many of each
+    domain, spread over its clips. class_map: a source's class name -> the model's. say: told one line a look. Raises InputError for a source that cannot be opened;
+    while training nothing is raised: a look that fails is told once, and the training goes on as if nobody watched.
+    """
+    if every < 1 or pictures < 1:
+        raise InputError(f"every={every}, pictures={pictures}: both are at least 1")
+    given: Mapping[str, str | Source]
+    if isinstance(real_world, Mapping):
+        given = real_world
+    else:
+        specs = [real_world] if isinstance(real_world, str) else list(real_world)
+        given = {Path(spec).stem or spec: spec for spec in specs}
+        if len(given) < len(specs):
+            raise InputError(
+                f"{', '.join(specs)}: two sources of one name; give a mapping from names to sources"
+            )
+    sources = {
+        name: source
+        if isinstance(source, Source)
+        else open_source(source, cache=frames_folder(), allow=allow, say=say)
+        for name, source in given.items()
+    }
+    watch = Watch(sources, every, pictures, dict(class_map or {}), say)
+    for event in ("on_train_start", "on_val_start", "on_val_batch_end", "on_val_end", "on_fit_epoch_end"):
+        model.add_callback(event, Guarded(watch, event))
+    return watch
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """One callback: what its watch raises ends the watching, never the training. Can be pickled, as training on several GPUs asks."""
+
+    watch: Watch
+    event: str
+
+    def __call__(self, trainer: Any) -> None:
+        """trainer: Ultralytics' trainer, or its validator for the events of validation."""
+        # Of several processes that train together, the first speaks.
+        if self.watch.failed or int(os.environ.get("RANK", -1)) > 0:
+            return
+        try:
+            getattr(self.watch, self.event)(trainer)
+        except Exception as error:  # whatever pictures, networks and disks raise
+            self.watch.failed = f"{type(error).__name__}: {error}"
+            self.watch.let_go()
+            self.watch.say(
+                f"  the real world is no longer watched ({self.watch.failed}); the training goes on"
+            )
+
+
+@dataclass(frozen=True)
+class Home:
+    """What the validation of one epoch says by the way. embeddings (n, D), groups (n,): of its pictures. confidence, hit (m,): of its detections from FLOOR up.
+
+    pictures, objects: how many. speaking: share of pictures with a shown detection; shown: shown detections a picture; stated: their mean confidence.
+    """
+
+    embeddings: Floats
+    groups: Strings
+    confidence: Floats
+    hit: Bools
+    pictures: int
+    objects: int
+    speaking: float
+    shown: float
+    stated: float | None
+
+
+class Watch:
+    """The looks of one training. table: one row an epoch and domain, see `COLUMNS`. failed: why it no longer watches, "" while it does."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        every: int,
+        pictures: int,
+        class_map: dict[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        self.sources, self.every, self.pictures = dict(sources), every, pictures
+        self.class_map, self.say = class_map, say
+        self.table = pd.DataFrame()
+        self.failed = ""
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget what belongs to a training that is under way, and take the hook off its network."""
+        if hook := getattr(self, "_hook", None):
+            hook.remove()
+        self._hook: Any = None
+        self._glances: dict[str, tuple[Glance, Source]] = {}
+        self._pooled: list[Floats] = []
+        self._home: Home | None = None
+        self._trainer: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was asked for, without what only lives in this process."""
+        kept = {"sources", "every", "pictures", "class_map", "say", "table", "failed"}
+        return {name: value for name, value in self.__dict__.items() if name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.let_go()
+
+    def on_train_start(self, trainer: Any) -> None:
+        """Prepare the pictures, in the classes that are trained; and take up what an interrupted training has seen."""
+        self.let_go()
+        self._trainer = trainer
+        names = trainer.data["names"]
+        classes = tuple(str(names[i]) for i in sorted(names))
+        for name, source in self.sources.items():
+            try:
+                mapped = with_classes(source, classes, self.class_map)
+            except InputError as problem:
+                self.say(f"  {name} is watched without its labels: {problem}")
+                mapped = unlabelled(source)
+            images = evenly(mapped.images, self.pictures)
+            glance = Glance(images["path"].tolist(), int(trainer.args.imgsz))
+            if not glance.kept:
+                raise InputError(f"{mapped.spec}: none of its pictures can be decoded")
+            images = images.iloc[glance.kept].reset_index(drop=True)
+            kept = mapped.keep(mapped.images["image"].isin(images["image"]))
+            self._glances[name] = glance, kept
+        self.table = pd.DataFrame()
+        place = Path(trainer.save_dir) / WATCHED
+        if trainer.start_epoch and place.is_file():
+            earlier = pd.read_csv(place)
+            self.table = earlier[earlier["epoch"] <= trainer.start_epoch]
+
+    def due(self, trainer: Any) -> bool:
+        """Whether this epoch is one to look at: the first, every n-th, and the last that is planned."""
+        epoch = trainer.epoch + 1
+        return bool(epoch == 1 or epoch % self.every == 0 or epoch == trainer.epochs)
+
+    def on_val_start(self, validator: Any) -> None:
+        """Listen where the validation's pictures go through the network: what they look like to it costs nothing then."""
+        self._home = None
+        if validator.training and self.due(self._trainer):
+            pooled: list[Floats] = []
+            self._pooled = pooled
+            # Only until the validation ends: what hangs on the network when it is saved would be saved with it.
+            self._hook = self._trainer.ema.ema.model[-2].register_forward_hook(
+                lambda module, inputs, output: pooled.append(output.float().mean((2, 3)).cpu().numpy())
+            )
+
+    def on_val_batch_end(self, validator: Any) -> None:
+        """Take the validation's own detections, before it clears them."""
+        if self._hook is None or validator.batch_i < len(validator.dataloader) - 1:
+            return
+        stats = validator.metrics.stats
+        sure = [np.asarray(values, float) for values in stats["conf"]]
+        # Column 0 is the match at IoU .5.
+        hit = [np.asarray(values, bool).reshape(-1, 10)[:, 0] for values in stats["tp"]]
+        objects = sum(len(labels) for labels in stats["target_cls"])
+        confidence = np.concatenate(sure)
+        shown = confidence >= SHOWN
+        kept = confidence >= FLOOR
+        self._home = Home(
+            np.zeros((0, 0), np.float32),
+            np.zeros(0, str),
+            confidence[kept],
+            np.concatenate(hit)[kept],
+            len(sure),
+            objects,
+            float(np.mean([bool((values >= SHOWN).any()) for values in sure])),
+            float(shown.sum() / len(sure)),
+            float(confidence[shown].mean()) if shown.any() else None,
+        )
+
+    def on_val_end(self, validator: Any) -> None:
+        """Stop listening."""
+        if self._hook is None:
+            return
+        self._hook.remove()
+        self._hook = None
+        embeddings = np.concatenate(self._pooled)
+        paths = pd.Series([os.path.realpath(path) for path in validator.dataloader.dataset.im_files])
+        if self._home is not None and len(embeddings) == len(paths):
+            chosen = np.unique(
+                np.linspace(0, len(paths) - 1, min(len(paths), HOME_PICTURES)).round().astype(int)
+            )
+            clips = groups.assign(paths, None)[0].to_numpy(str)
+            self._home = replace(self._home, embeddings=embeddings[chosen], groups=clips[chosen])
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        """Look at every domain, and write what was seen."""
+        if is_last_check(trainer) or not self.due(trainer):
+            return
+        epoch, home = trainer.epoch + 1, self._home
+        rows = []
+        if home is not None:
+            known = trainer.metrics or {}
+            rows.append(
+                {
+                    "epoch": epoch,
+                    "domain": IN_DOMAIN,
+                    "pictures": home.pictures,
+                    "labelled": home.pictures,
+                    "objects": home.objects,
+                    "ap50": known.get("metrics/mAP50(B)"),
+                    "ap": known.get("metrics/mAP50-95(B)"),
+                    "speaking": home.speaking,
+                    "shown": home.shown,
+                    "confidence": home.stated,
+                }
+            )
+        for name, (glance, source) in self._glances.items():
+            begin = time.perf_counter()
+            seen = look(name, glance, source, trainer)
+            rows.append({"epoch": epoch, **row_of(seen, home), "seconds": time.perf_counter() - begin})
+        self.table = pd.concat([self.table, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
+        write_text(Path(trainer.save_dir) / WATCHED, self.table.to_csv(index=False, float_format="%.6g"))
+        for row in rows:
+            if row["domain"] != IN_DOMAIN:
+                self.say(f"  epoch {epoch}, {line_of(row)}")
+
+
+def unlabelled(source: Source) -> Source:
+    """The same pictures without their labels."""
+    return replace(source, images=source.images.assign(labelled=False), boxes=frame([], BOX_COLUMNS))
+
+
+def look(name: str, glance: Glance, source: Source, trainer: Any) -> Domain:
+    """A domain as the network sees it now: its averaged weights, which are what is saved."""
+    classes = tuple(str(value) for _, value in sorted(trainer.data["names"].items()))
+    boxes, embeddings = glance.look(trainer.ema.ema, Settings(int(trainer.args.imgsz)))
+    images = np.repeat(source.images["image"].to_numpy(object), [len(found) for found in boxes])
+    stacked = np.concatenate(boxes) if boxes else np.zeros((0, 6), np.float32)
+    detections = pd.DataFrame(stacked[:, :4].astype(float), columns=CORNERS).assign(
+        image=images, label=stacked[:, 5].astype(np.int64), confidence=stacked[:, 4].astype(float)
+    )
+    return Domain(
+        name,
+        "real_world",
+        source.images,
+        source.boxes,
+        detections,
+        embeddings,
+        np.zeros((len(detections), 0), np.float32),
+        int(trainer.args.imgsz),
+        classes,
+    )
+
+
+def row_of(seen: Domain, home: Home | None) -> dict[str, Any]:
+    """One look as a row: see `COLUMNS`."""
+    speaking, shown, stated = speak(seen)
+    objects = int((~seen.boxes["crowd"].to_numpy(bool)).sum())
+    row: dict[str, Any] = {
+        "domain": seen.name,
+        "pictures": len(seen.pictures),
+        "labelled": int(seen.labelled.sum()),
+        "objects": objects,
+        "speaking": speaking,
+        "shown": shown,
+        "confidence": stated,
+    }
+    if objects:
+        average = accumulate(seen.table)[0]
+        row |= {"ap50": mean(average[:, seen.table.bit(0.5)]), "ap": mean(average)}
+    if home is not None and home.objects >= MIN_BOXES and len(home.confidence):
+        sure = seen.detections["confidence"].to_numpy(float)
+        expected = home.objects / home.pictures * len(seen.pictures)
+        row["expected_ap50"] = expected_ap50(
+            meaning_of(home.confidence, home.hit), sure[sure >= FLOOR], expected
+        )
+    if home is not None and len(home.embeddings):
+        centre, spread = home.embeddings.mean(0), home.embeddings.std(0) + 1e-3
+        far = novelty((home.embeddings - centre) / spread, home.groups, (seen.embeddings - centre) / spread)
+        if np.isfinite(far).any():
+            row |= {"distance": float(np.nanmedian(far)), "outside": float(np.nanmean(far > 1))}
+    return row
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """One look in words."""
+    words = f"{row['domain']}: "
+    if row.get("ap50") is not None:
+        words += f"AP50 {fraction(row['ap50'])}, "
+    elif row.get("expected_ap50") is not None:
+        words += f"AP50 {fraction(row['expected_ap50'])} if confidences meant what they mean in validation, "
+    words += f"detections on {percent(row['speaking'])} of the pictures"
+    if row.get("outside") is not None:
+        words += f", {percent(row['outside'])} of them outside what validation covers"
+    return words

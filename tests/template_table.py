@@ -1,0 +1,705 @@
+"""Everything the public YOLO training template has, and what does it here. `python -m tests.template_table` writes docs/from-the-template.md."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing of the template. ours: what does it here, "" where nothing does. gone: which of its faults is gone, or what to use instead. tests: what shows it."""
+
+    theirs: str
+    ours: str
+    gone: str = ""
+    tests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A file of the template, or a few of one kind."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+# What to type instead: what for, the template's command line, ours.
+MOVING = (
+    (
+        "train",
+        "python scripts/main.py --dataset OWNER/SET --nc 1 --names Potholes --epochs 60 --imgsz 512 --batch 32 --device 0 --name mine",
+        "shiftscope train kaggle:OWNER/SET --names Potholes --epochs 60 --imgsz 512 --batch 32 --device 0 --name mine",
+    ),
+    (
+        "train on a dataset at hand",
+        "not possible: only Kaggle handles",
+        "shiftscope train path/to/dataset",
+    ),
+    (
+        "train, and watch real footage while it learns",
+        "not possible",
+        "shiftscope train path/to/dataset --real-world flight.mp4",
+    ),
+    (
+        "continue from weights",
+        "python scripts/main.py ... --weights runs/train/mine/weights/best.pt",
+        "shiftscope train path/to/dataset --model runs/train/mine",
+    ),
+    (
+        "resume a run that was interrupted",
+        "python scripts/main.py ... --project runs/train --name mine --resume",
+        "shiftscope train path/to/dataset --resume runs/train/mine",
+    ),
+    (
+        "look at a picture",
+        "python scripts/inference.py --model best.pt --input road.jpg --output road-out.jpg --no-display",
+        "shiftscope predict road.jpg --weights best.pt",
+    ),
+    (
+        "look at a video",
+        "python scripts/inference.py --model best.pt --input drive.mp4 --output drive-out.mp4 --no-display",
+        "shiftscope predict drive.mp4 --weights best.pt",
+    ),
+    ("look at a folder", "not possible", "shiftscope predict drives/ --weights best.pt"),
+    (
+        "look through a camera",
+        "python scripts/inference.py --model best.pt --input webcam",
+        "shiftscope predict webcam --weights best.pt --show",
+    ),
+    (
+        "clean and augment",
+        "python scripts/main.py ... --preprocess --preprocess-config preprocessing_config.yaml",
+        "shiftscope prepare path/to/dataset --copies 2",
+    ),
+    (
+        "label automatically",
+        "python autolabeling/auto-label.py --input_folder pictures --text_prompt pothole --output_path out",
+        "shiftscope prepare pictures/ --weights best.pt --conf 0.35",
+    ),
+    (
+        "explore and annotate",
+        "streamlit run streamlit_app.py",
+        "shiftscope inspect path/to/dataset and, after a report, shiftscope app",
+    ),
+    (
+        "export",
+        "python scripts/main.py ... --export-ncnn",
+        "shiftscope export runs/train/mine --format ncnn",
+    ),
+    ("notebook", "notebooks/yolo_template.ipynb", "train/notebook.ipynb"),
+    (
+        "why it fails on real footage",
+        "not possible",
+        "shiftscope report --run runs/train/mine --real-world flight.mp4",
+    ),
+    (
+        "what to add next",
+        "not possible",
+        "shiftscope next --run runs/train/mine --real-world flight.mp4 --pool drives/",
+    ),
+)
+
+LAYOUTS = "test_sources.py::test_layouts_without_a_yaml"
+RESUMED = "test_training.py::test_train_killed_and_resumed"
+COMMAND = "test_prepare.py::test_the_command"
+KAGGLE = "test_kaggle.py::test_a_handle_opens_as_a_dataset_and_is_pinned"
+CLASSES = "test_sources.py::test_class_names_of_a_folder"
+UNTOUCHED = "test_prepare.py::test_the_ledger_adds_up_and_the_result_opens_everywhere"
+MESSY = "test_prepare.py::test_of_a_messy_dataset_everything_is_kept_mended_or_named"
+SAME_BOXES = "test_export.py::test_the_exported_detector_sees_the_same_boxes"
+DRAFTS = "test_prepare.py::test_drafts_are_the_detectors_boxes_for_training_only_and_marked"
+
+SECTIONS = (
+    Section(
+        "scripts/main.py: functions",
+        (
+            Row(
+                "`download_dataset(handle)`",
+                "a SOURCE `kaggle:owner/dataset`, or `kaggle:owner/dataset/versions/3`",
+                "pinned to its version, checked file by file, taken up where it broke off, with its licence in the report",
+                (KAGGLE, "test_kaggle.py::test_a_broken_download_goes_on_where_it_stopped"),
+            ),
+            Row(
+                "`detect_dataset_structure(path)`",
+                "any SOURCE; `shiftscope inspect SOURCE` says what is found",
+                "`val/`, `validation/`, `images/train`, capitals, deeper and uneven folders and flat ones are read, an existing data.yaml too; of two datasets in one folder none is picked by chance",
+                (
+                    LAYOUTS,
+                    "test_sources.py::test_a_flat_folder_has_no_splits",
+                    "test_sources.py::test_a_yaml_is_found_where_exports_put_it",
+                    "test_sources.py::test_two_datasets_in_one_folder_are_not_guessed_at",
+                ),
+            ),
+            Row(
+                "`create_yaml(...)`",
+                "`shiftscope train SOURCE` writes its own beside the run",
+                "no yaml in the current folder, none overwritten, and a missing split is said before anything is trained",
+                (
+                    "test_training.py::test_staging_links_pictures_one_by_one_and_writes_our_labels",
+                    "test_training.py::test_staging_needs_train_and_val",
+                ),
+            ),
+            Row(
+                "`train_model(...)`",
+                "`shiftscope train SOURCE`, or `reports.watch.attach(model, real_world=...)` before `model.train()` in a script of your own",
+                "a new folder each time: the run before stays; every argument of Ultralytics can be given, the seed too",
+                ("test_training.py::test_two_trainings_that_start_at_once_have_a_folder_each", RESUMED),
+            ),
+            Row(
+                "`export_to_ncnn(model_path, output_path)`",
+                "`shiftscope export WEIGHTS --format ncnn`",
+                "the printed path is where it is; any format of Ultralytics; nothing is written beside the checkpoint",
+                (
+                    SAME_BOXES,
+                    "test_export.py::test_every_format_of_ultralytics_is_offered_with_its_arguments",
+                ),
+            ),
+            Row(
+                "`main()`",
+                "`shiftscope` with one command for each job",
+                "a mistake is one line and an exit code, before any work",
+                (
+                    "test_command_line.py::test_help_names_every_command",
+                    "test_command_line.py::test_what_a_user_gets_wrong",
+                ),
+            ),
+        ),
+    ),
+    Section(
+        "scripts/main.py: options",
+        (
+            Row(
+                "`--dataset`",
+                "the argument SOURCE of `shiftscope train`",
+                "a folder, a data.yaml, COCO and VOC too",
+                (KAGGLE, LAYOUTS),
+            ),
+            Row(
+                "`--nc`",
+                "the number of `--names`",
+                "cannot disagree with the names",
+                (CLASSES,),
+            ),
+            Row(
+                "`--names`",
+                "`--names pothole,crack`",
+                "only where the source names no classes itself",
+                (CLASSES,),
+            ),
+            Row("`--epochs 60`", "`--epochs 60`, the default", "", (RESUMED,)),
+            Row(
+                "`--imgsz 512`",
+                "`--imgsz 512`; default: that of the run continued from, else 640",
+                "a run that goes on keeps its size",
+                ("test_before.py::test_training_goes_on_at_the_size_of_the_run_before",),
+            ),
+            Row("`--batch 32`", "`--batch 32`; default 16", "halved where memory runs out", ()),
+            Row(
+                "`--device 0`",
+                "`--device 0`; default: a GPU if there is one",
+                "a machine without a GPU needs no option",
+                (),
+            ),
+            Row(
+                "`--project runs/train`",
+                "the environment variable `SHIFTSCOPE_RUNS` (default `runs`); runs are in its folder `train`",
+                "",
+                (RESUMED,),
+            ),
+            Row(
+                "`--name yolo_train`",
+                "`--name mine`; a taken name gets a number",
+                "nothing is overwritten",
+                ("test_training.py::test_two_trainings_that_start_at_once_have_a_folder_each",),
+            ),
+            Row(
+                "`--weights`",
+                "`--model best.pt`, or the run's folder",
+                "the new run knows the one before, and the report compares them",
+                ("test_before.py::test_lineage_leads_to_the_run_before",),
+            ),
+            Row(
+                "`--resume`",
+                "`--resume runs/train/mine`",
+                "epochs and image size are those it was started with; a finished run is refused; a kill while the checkpoint is written costs one epoch",
+                (RESUMED,),
+            ),
+            Row(
+                "`--preprocess`",
+                "`shiftscope prepare SOURCE`, whose printed data.yaml is the SOURCE to train on",
+                "a copy; the dataset stays as it is",
+                (COMMAND, UNTOUCHED),
+            ),
+            Row(
+                "`--preprocess-config`",
+                "`shiftscope prepare SOURCE --copies 2 --recipe FILE`",
+                "a key that is wrong is refused by name",
+                ("test_prepare.py::test_a_wrong_recipe_is_refused_by_name_of_file_and_key",),
+            ),
+            Row(
+                "`--augment-only`",
+                "`shiftscope prepare SOURCE --copies 2`",
+                "cleaning does not touch the source",
+                (UNTOUCHED,),
+            ),
+            Row("`--export-ncnn`", "`shiftscope export RUN --format ncnn`", "", (SAME_BOXES,)),
+            Row(
+                "all other hyper-parameters: Ultralytics' defaults",
+                "`KEY=VALUE` behind the SOURCE, such as `lr0=0.001 patience=20 save_period=5`",
+                "an unknown name is refused before anything is loaded",
+                (),
+            ),
+        ),
+    ),
+    Section(
+        "scripts/inference.py",
+        (
+            Row(
+                "`load_model`, `--model`",
+                "`--weights best.pt`",
+                "nothing in a checkpoint is run",
+                ("test_forward.py::test_a_checkpoint_that_runs_code_does_not",),
+            ),
+            Row(
+                "`infer_image`, `--input road.jpg`",
+                "`shiftscope predict road.jpg --weights best.pt`",
+                "an unreadable picture is named, where the template shows boxes of Ultralytics' example pictures; folders, .webp, .tif and more are read",
+                (),
+            ),
+            Row(
+                "`infer_video`, `--input drive.mp4`",
+                "`shiftscope predict drive.mp4 --weights best.pt`",
+                "needs no ffmpeg program, keeps the sound, is written whatever is given for output, and goes on where it was killed",
+                (),
+            ),
+            Row(
+                "`infer_webcam`, `--input webcam`",
+                "`shiftscope predict webcam --weights best.pt --show`",
+                "boxes are kept too",
+                (),
+            ),
+            Row(
+                "`--conf 0.5`",
+                "`--conf 0.5`; default 0.25",
+                "the report says which threshold fits",
+                ("test_hypotheses.py::test_threshold",),
+            ),
+            Row(
+                "`--output`",
+                "`--out FOLDER`; default `runs/predict/NAME`, printed on stdout",
+                "nothing is overwritten",
+                (),
+            ),
+            Row("`--no-display`", "the default; `--show` shows it in a browser", "", ()),
+            Row(
+                "only pixels are saved",
+                "`boxes.parquet`, `boxes.csv`, `coco.json` and YOLO `labels/` beside the pictures; `--iou`, `--imgsz`, `--stride`",
+                "what was found can be analysed: `shiftscope report --real-world runs/predict/NAME` takes it as it is",
+                (),
+            ),
+        ),
+    ),
+    Section(
+        "scripts/preprocessing.py and preprocessing_config.yaml",
+        (
+            Row(
+                "`YOLODataPreprocessor(config_path)`, `_load_config`, `_merge_configs`, `create_default_config`",
+                "`train/augment.yaml` is the default; `--recipe FILE` takes another",
+                "",
+                (
+                    "test_prepare.py::test_our_recipe_lies_in_the_package_and_explains_itself",
+                    "test_prepare.py::test_a_wrong_recipe_is_refused_by_name_of_file_and_key",
+                ),
+            ),
+            Row(
+                "`clean_dataset`: unreadable pictures",
+                "left out of the copy, with the reason in `ledger.csv`",
+                "nothing is deleted",
+                (MESSY, UNTOUCHED),
+            ),
+            Row(
+                "`clean_dataset`: label lines",
+                "rejected or mended one by one, with file and line in `rows.csv`",
+                "polygons become their boxes instead of being deleted",
+                (MESSY, "test_sources.py::test_bad_rows_are_rejected_with_a_reason"),
+            ),
+            Row(
+                "`min_bbox_size`",
+                "`--min-side 1`",
+                "",
+                ("test_prepare.py::test_boxes_stay_by_the_definition_of_the_options",),
+            ),
+            Row(
+                "`max_bbox_size_ratio 0.9`",
+                "`--max-share 0.9`; default 1, which keeps all",
+                "close-ups go only where that is asked for",
+                ("test_prepare.py::test_close_ups_go_only_where_that_is_asked_for",),
+            ),
+            Row(
+                "`augment_dataset`, `_build_augmentation_pipeline`, `augment_factor 2`",
+                "`--copies 2`",
+                "copies of copies are refused; the same seed gives the same bytes",
+                (
+                    "test_prepare.py::test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not",
+                    "test_prepare.py::test_the_same_seed_gives_the_same_bytes_and_another_does_not",
+                ),
+            ),
+            Row(
+                "horizontal flip, vertical flip, rotation",
+                "`horizontal_flip`, `vertical_flip`, `rotation` of the recipe",
+                "boxes fit what is to be seen afterwards",
+                (
+                    "test_prepare.py::test_flipped_boxes_are_exact",
+                    "test_prepare.py::test_boxes_fit_what_is_to_be_seen_after_every_geometric_change",
+                ),
+            ),
+            Row(
+                "brightness and contrast, HSV",
+                "`tone`, `colour`",
+                "",
+                ("test_prepare.py::test_photometric_changes_leave_boxes_alone",),
+            ),
+            Row(
+                "Gaussian blur and noise",
+                "`blur`, `noise`",
+                "the noise is what the recipe says",
+                ("test_prepare.py::test_noise_has_the_standard_deviation_that_the_recipe_says",),
+            ),
+            Row(
+                "`preprocess_dataset`, its counts",
+                "the command's lines, `--json`, `ledger.csv` and `rows.csv`",
+                "every file is accounted for",
+                (UNTOUCHED, COMMAND),
+            ),
+        ),
+    ),
+    Section(
+        "scripts/dataset_explorer.py",
+        (
+            Row("`load_dataset`", "any SOURCE", "one reader for every command", (LAYOUTS,)),
+            Row(
+                "`parse_yolo_labels`",
+                "`shiftscope inspect SOURCE`",
+                "labels are found in `labels/`, where the template counts none",
+                (
+                    "test_sources.py::test_a_data_yaml_gives_splits_groups_and_boxes",
+                    "test_sources.py::test_rows_round_trip",
+                ),
+            ),
+            Row(
+                "`compute_dataset_stats`",
+                "`shiftscope inspect SOURCE`: pictures a split, objects a class, what was passed over and why",
+                "",
+                ("test_sources.py::test_every_file_stands_in_the_ledger_once",),
+            ),
+            Row(
+                "`draw_annotations`, `get_sample_images`",
+                "`shiftscope app` after a report: pictures with boxes, labelled and found",
+                "labels show their class and confidence",
+                ("test_workbench.py::test_views_hold_what_their_names_say",),
+            ),
+        ),
+    ),
+    Section(
+        "streamlit_app.py",
+        (
+            Row(
+                "the app itself",
+                "",
+                "use the commands, the report's page and the FiftyOne App, which listens on this machine only",
+                ("test_app.py::test_it_opens_on_the_false_positives_and_on_nobody_elses_address",),
+            ),
+            Row(
+                "page Training, with its sliders",
+                "`shiftscope train SOURCE`",
+                "shows how far it is, trains on a dataset at hand, and can be interrupted",
+                (RESUMED,),
+            ),
+            Row(
+                "page Inference",
+                "`shiftscope predict SOURCE --weights best.pt`",
+                "no result of another picture is shown; the webcam is there",
+                (),
+            ),
+            Row("page Preprocessing", "`shiftscope prepare SOURCE`", "", (COMMAND,)),
+            Row(
+                "page Dataset Explorer: Explore",
+                "`shiftscope app`",
+                "",
+                ("test_app.py::test_the_workspace_shows_and_the_view_holds_our_false_positives",),
+            ),
+            Row(
+                "page Dataset Explorer: Manual Annotation",
+                "*Annotate* in `shiftscope app`, then `shiftscope app --pull`; or `shiftscope next` for CVAT and Label Studio",
+                "corrections are kept, and used by the next report and training",
+                ("test_app.py::test_what_is_done_in_the_app_is_read_back_and_used",),
+            ),
+            Row("page Auto-labeling", "`shiftscope prepare SOURCE --weights best.pt`", "", (DRAFTS,)),
+            Row(
+                "page Export",
+                "`shiftscope export WEIGHTS --format ncnn`",
+                "every format of Ultralytics",
+                (SAME_BOXES,),
+            ),
+            Row(
+                "upload of a zip",
+                "a SOURCE, unpacked by you; zips of Kaggle by us",
+                "an archive cannot write outside its folder",
+                ("test_kaggle.py::test_hostile_archives_leave_nothing",),
+            ),
+        ),
+    ),
+    Section(
+        "autolabeling/auto-label.py",
+        (
+            Row(
+                "`create_yolo_dataset(...)`, `--input_folder`, `--output_path`",
+                "`shiftscope prepare pictures/ --weights best.pt --out FOLDER`",
+                "drafts are for training only, marked in the ledger: validation is never what the detector said itself",
+                (
+                    DRAFTS,
+                    "test_prepare.py::test_a_picture_in_which_the_detector_is_sure_of_nothing_is_no_background",
+                ),
+            ),
+            Row(
+                "`--text_prompt`, `--text_threshold`, `--config_path`, `--checkpoint_path` (GroundingDINO)",
+                "",
+                "no model is prompted with text here. Any detection checkpoint labels, also a YOLO-World one whose classes were set by `set_classes([...])` and which was saved then",
+                (),
+            ),
+            Row("`--box_threshold 0.35`", "`--conf 0.35`", "", (DRAFTS,)),
+        ),
+    ),
+    Section(
+        "scripts/face_blurring.py and select_blurring.py",
+        (
+            Row(
+                "blurring of faces on a webcam",
+                "`shiftscope predict SOURCE --weights FILE --blur face`",
+                "the result is saved; any class of any detection checkpoint, in pictures, videos and on a camera",
+                (),
+            ),
+            Row(
+                "body parts chosen with the mouse, weights from Hugging Face",
+                "",
+                "no mouse and no segmentation: name the classes, `--blur face,plate`; the checkpoint is a file of yours",
+                (),
+            ),
+        ),
+    ),
+    Section(
+        "notebooks/yolo_template.ipynb",
+        (
+            Row(
+                "0 Colab badge",
+                "`train/notebook.ipynb` opens in Colab and locally",
+                "names no address: it is wherever you keep the repository",
+                ("test_notebook.py::test_it_is_a_notebook_without_outputs",),
+            ),
+            Row(
+                "1 pip, 2 imports",
+                "its first cell",
+                "",
+                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+            ),
+            Row(
+                "3 training functions, 4 inference functions",
+                "",
+                "not in the notebook: it calls the commands",
+                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+            ),
+            Row(
+                "5 parameters, 6 run training",
+                "its cells Settings and Train",
+                "continues from weights with `MODEL`, without editing a function",
+                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+            ),
+            Row(
+                "7 inference parameters, 8 run inference",
+                "its cell Look at the footage",
+                "",
+                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+            ),
+            Row(
+                "9 validation on a second dataset",
+                "its cells Learning curves and Report",
+                "any footage, labelled or not, without a data.yaml of its own; the result is a page and not a printed object",
+                (
+                    "test_notebook.py::test_it_runs_from_top_to_bottom",
+                    "test_main_job.py::test_it_finds_the_cause_that_was_built_in_and_no_other",
+                ),
+            ),
+        ),
+    ),
+    Section(
+        "documents and other files",
+        (
+            Row(
+                "docs/QUICKSTART-GUIDE: Colab and its cells",
+                "[train/notebook.ipynb](../train/notebook.ipynb)",
+                "",
+                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+            ),
+            Row(
+                "docs/QUICKSTART-GUIDE: Google Drive",
+                "",
+                "mount it yourself and set `SHIFTSCOPE_RUNS` to a folder there",
+                (RESUMED,),
+            ),
+            Row("docs/streamlit_app.md", "[README.md](../README.md), In the FiftyOne App", "", ()),
+            Row(
+                "docs/CONTRIBUTING, AGENTS.md",
+                "[CONTRIBUTING.md](../CONTRIBUTING.md)",
+                "its rules are tests",
+                ("test_architecture.py::test_imports_follow_the_flow",),
+            ),
+            Row(
+                "requirements.txt",
+                "`make setup`, from `requirements.lock`",
+                "every package is there, at a version that was tested",
+                ("test_faults.py::test_every_dependency_has_a_bound",),
+            ),
+            Row("example_datasets.md", "the datasets below, and any other", "", ()),
+        ),
+    ),
+    Section(
+        "example datasets",
+        (
+            Row(
+                "`jocelyndumlao/multi-weather-pothole-detection-mwpd`",
+                "`shiftscope train kaggle:jocelyndumlao/multi-weather-pothole-detection-mwpd --names Potholes`",
+                "",
+                (KAGGLE,),
+            ),
+            Row(
+                "`valentynsichkar/traffic-signs-dataset-in-yolo-format`",
+                "`shiftscope inspect kaggle:...`; a flat folder has no splits, so write a data.yaml with `train:` and `val:` to train on it",
+                "it is read; the template finds no split in it",
+                (
+                    "test_sources.py::test_a_flat_folder_has_no_splits",
+                    "test_sources.py::test_darknets_list_names_pictures_from_where_training_ran",
+                ),
+            ),
+            Row(
+                "`jessicali9530/lfw-dataset`, `paultimothymooney/chest-xray-pneumonia`",
+                "`--real-world kaggle:...`, or `shiftscope prepare kaggle:... --weights FILE` for draft boxes",
+                "has no boxes: it is unlabelled, and training on it is refused and not started",
+                (
+                    "test_sources.py::test_a_folder_without_labels_is_unlabelled",
+                    "test_training.py::test_staging_needs_train_and_val",
+                ),
+            ),
+            Row(
+                "`antoreepjana/animals-detection-images-dataset`",
+                "`shiftscope inspect kaggle:...`",
+                "classes are those of the dataset, and a row of another is rejected and counted",
+                ("test_sources.py::test_bad_rows_are_rejected_with_a_reason",),
+            ),
+            Row(
+                "`andrewmvd/car-plate-detection`",
+                "`shiftscope inspect kaggle:...`; Pascal VOC is read as it is",
+                "the template cannot read its XML",
+                ("test_sources.py::test_pascal_voc",),
+            ),
+            Row(
+                "`nmata010/overhead-potholes-test-set-v1`",
+                "`shiftscope report --run RUN --real-world kaggle:nmata010/overhead-potholes-test-set-v1`",
+                "23 frames of one clip are one observation: no interval, and that is said",
+                (KAGGLE, "test_hypotheses.py::test_one_labelled_video_gives_no_interval_and_says_so"),
+            ),
+        ),
+    ),
+    Section(
+        "what the template cannot do at all",
+        (
+            Row(
+                "evaluate by domain",
+                "`shiftscope report --real-world A --real-world B`",
+                "",
+                ("test_main_job.py::test_slices_equal_pycocotools",),
+            ),
+            Row(
+                "sweep thresholds",
+                "the report's slider, *Threshold*",
+                "",
+                ("test_diagnostics.py::test_sweep_equals_scoring_filtered_detections",),
+            ),
+            Row(
+                "keep predictions and embeddings",
+                "`runs/` keeps both; a second report runs no inference",
+                "",
+                ("test_forward.py::test_one_forward_call_a_picture_and_none_the_second_time",),
+            ),
+            Row(
+                "compare two runs",
+                "`shiftscope report --run NEW`, `--before OLD`",
+                "",
+                ("test_command_line.py::test_a_report_compares_with_the_run_before",),
+            ),
+            Row(
+                "diagnose and report",
+                "`shiftscope report`",
+                "",
+                ("test_main_job.py::test_it_finds_the_cause_that_was_built_in_and_no_other",),
+            ),
+            Row(
+                "keep two runs",
+                "every training has a folder of its own",
+                "",
+                ("test_training.py::test_two_trainings_that_start_at_once_have_a_folder_each",),
+            ),
+        ),
+    ),
+)
+
+
+def untested() -> list[Row]:
+    """Rows that promise something and name no test."""
+    return [row for section in SECTIONS for row in section.rows if row.ours and not row.tests]
+
+
+def page() -> str:
+    """docs/from-the-template.md."""
+    out = io.StringIO()
+    rows = sum(len(section.rows) for section in SECTIONS)
+    out.write("# From the YOLO training template\n\n")
+    out.write(
+        "For people who trained with the public YOLO training template (mfranzon/yolo-training-template): their command lines beside ours, and then every option, function, notebook cell,"
+        f" page, script, document and example dataset of it, {rows} rows, with what does that here (`tests/template_table.py` is the table; `python -m tests.template_table` writes this page).\n\n"
+    )
+    out.write("## Moving over\n\n")
+    out.write(
+        "`make setup` installs everything. `shiftscope` is `.venv/bin/shiftscope`. Where a SOURCE is asked for, give a `data.yaml`, a folder in any layout, a video, a COCO json, a list of"
+        " pictures or `kaggle:owner/dataset`; your runs of the template are run folders of Ultralytics, which every command takes as they are.\n\n"
+    )
+    out.write("| | with the template | here |\n|---|---|---|\n")
+    for what, theirs, ours in MOVING:
+        out.write(f"| {what} | {typed(theirs)} | {typed(ours)} |\n")
+    out.write(
+        "\n## One by one\n\nAn empty second column says that Shiftscope does not offer it; the third says what to use instead.\n"
+    )
+    for section in SECTIONS:
+        out.write(
+            f"\n### {section.title}\n\n| the template | here | better, or instead | shown by |\n|---|---|---|---|\n"
+        )
+        for row in section.rows:
+            shown = "; ".join(f"`{name}`" for name in row.tests)
+            out.write(f"| {row.theirs} | {row.ours} | {row.gone} | {shown} |\n")
+    return out.getvalue()
+
+
+def typed(text: str) -> str:
+    """A command line as code; words as they are."""
+    return (
+        f"`{text}`"
+        if text.startswith(("python ", "streamlit ", "shiftscope ")) and " and, " not in text
+        else text
+    )
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "from-the-template.md").write_text(page(), encoding="utf-8")

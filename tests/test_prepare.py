@@ -1,0 +1,647 @@
+"""A prepared dataset says of every file what became of it, its boxes fit what is to be seen, and the source is only read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets.errors import InputError
+from datasets.source import open_source
+from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source, frame
+from reports.preparing import Order, prepare_dataset
+from reports.progress import Reporter
+from tests.conftest import run_script
+from train.augmentation import CHANGES, DEFAULT, Recipe, read_recipe
+from train.preparation import GROUP_BY, cleaned, prepare
+from train.training import ARCHITECTURE
+
+CLASSES = ("pothole", "crack")
+GEOMETRIC = ("horizontal_flip", "vertical_flip", "rotation")
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
+
+
+def picture(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (0, 0), 4))
+    return path
+
+
+def label(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def messy(root: Path) -> Path:
+    """What people have: two drives and a held-out one, and in them everything that can be wrong."""
+    for number, name in enumerate(("drive-a_001", "drive-a_002", "drive-b_001", "drive-b_002")):
+        picture(root / "images/train" / f"{name}.jpg", number)
+    picture(root / "images/train/drive-b_003.png", 7)
+    for number, name in enumerate(("drive-c_001", "drive-c_002")):
+        picture(root / "images/val" / f"{name}.jpg", 10 + number)
+    labels = root / "labels/train"
+    label(labels / "drive-a_001.txt", "0 .5 .5 .25 .5\n1 .1 .1 .3 .1 .3 .4 .1 .4\n")
+    # A wrong class, a close-up, and a box of a hundredth of a pixel.
+    label(labels / "drive-a_002.txt", "7 .5 .5 .1 .1\n0 .5 .5 1 .98\n0 .5 .5 .0001 .2\n")
+    label(labels / "drive-b_001.txt", "")
+    # Nothing but a speck: what is left would be a background picture.
+    label(labels / "drive-b_003.txt", "1 .5 .5 .0001 .0001\n")
+    label(root / "labels/val/drive-c_001.txt", "1 .25 .5 .25 .5\n0 .5 .5 .2\n")
+    # Unlabelled: drive-b_002 and drive-c_002. Broken: cut short, and no picture at all.
+    whole = picture(root / "images/train/drive-a_003.jpg", 4, (320, 240)).read_bytes()
+    (root / "images/train/drive-a_003.jpg").write_bytes(whole[: len(whole) // 2])
+    label(labels / "drive-a_003.txt", "0 .5 .5 .2 .2\n")
+    (root / "images/train/page.jpg").write_text("<!doctype html>")
+    label(labels / "orphan.txt", "0 .5 .5 .1 .1\n")
+    label(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames: [pothole, crack]\n")
+    return root
+
+
+def voc(root: Path) -> Path:
+    for number in (1, 2):
+        picture(root / "JPEGImages" / f"a_{number}.jpg", number)
+        hard = f"<difficult>{number - 1}</difficult>"
+        label(
+            root / "Annotations" / f"a_{number}.xml",
+            f"<annotation><size><width>64</width><height>48</height></size><object><name>crack</name>{hard}"
+            "<bndbox><xmin>8</xmin><ymin>4</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>",
+        )
+    return root
+
+
+def coco(root: Path) -> Path:
+    for split in ("train2017", "val2017"):
+        picture(root / split / "1.jpg", len(split))
+        annotation = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [8, 4, 22, 16], "iscrowd": 0}
+        crowd = {**annotation, "id": 2, "iscrowd": 1, "bbox": [0, 0, 40, 40]}
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 48}],
+            "annotations": [annotation, crowd],
+            "categories": [{"id": 3, "name": "pothole"}],
+        }
+        label(root / "annotations" / f"instances_{split}.json", json.dumps(content))
+    return root
+
+
+def plain(root: Path) -> Path:
+    """A folder that names no split and no class."""
+    for number in range(3):
+        picture(root / f"walk_{number}.jpg", number)
+        label(root / f"walk_{number}.txt", "0 .5 .5 .25 .5\n")
+    return root
+
+
+def opened(root: Path) -> Source:
+    return open_source(str(root), cache=root.parent / "cache", classes=CLASSES)
+
+
+def prepared(root: Path, folder: Path, **options):
+    return prepare(opened(root), folder, **options)
+
+
+def only(**changes: dict[str, float]) -> Recipe:
+    return Recipe({name: {"probability": 1.0, **amounts} for name, amounts in changes.items()})
+
+
+# Boxes and what is to be seen.
+
+
+def ellipse(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
+    """A picture with one filled ellipse, by its equation."""
+    height, width = size
+    y, x = np.mgrid[:height, :width] + 0.5
+    x1, y1, x2, y2 = box
+    inside = ((x - (x1 + x2) / 2) / ((x2 - x1) / 2)) ** 2 + ((y - (y1 + y2) / 2) / ((y2 - y1) / 2)) ** 2 <= 1
+    pixels = np.full((height, width, 3), 40, np.uint8)
+    pixels[inside] = (20, 60, 250)
+    return pixels
+
+
+def outline(pixels: np.ndarray) -> tuple[np.ndarray, int]:
+    """Bounding box and area of what is nearer to the ellipse's colour than to anything else in these pictures."""
+    shown = pixels[..., 2].astype(int) - pixels[..., 0] > 115
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]), int(shown.sum())
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    both = np.prod(np.clip(high - low, 0, None))
+    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both))
+
+
+@pytest.mark.parametrize("degrees", [15.0, 90.0, 180.0])
+@pytest.mark.parametrize("flips", [(), GEOMETRIC[:1], GEOMETRIC[1:2], GEOMETRIC[:2]])
+def test_boxes_fit_what_is_to_be_seen_after_every_geometric_change(
+    degrees: float, flips: tuple[str, ...]
+) -> None:
+    recipe = only(**{name: {} for name in flips}, rotation={"degrees": degrees})
+    cut = 0
+    for seed in range(8):
+        chance = np.random.default_rng(seed)
+        width, height = chance.integers(24, 110, 2)
+        x, y = chance.integers(0, 320 - width), chance.integers(0, 240 - height)
+        box = (x, y, x + width, y + height)
+        before = ellipse((240, 320), box)
+        copy = recipe.copy(before, np.array([box], float), np.random.default_rng(seed))
+        if (copy.pixels[..., 2].astype(int) - copy.pixels[..., 0] > 115).sum() < 30:
+            assert not copy.visible[0]
+            continue
+        seen, area = outline(copy.pixels)
+        share = area / outline(before)[1]
+        if share > 0.98:
+            assert copy.visible[0]
+            assert overlap(copy.corners[0], seen) > 0.9
+        elif share > 0.6:
+            cut += 1
+            assert copy.visible[0]
+            assert overlap(copy.corners[0], seen) > 0.8
+        elif share < 0.4:
+            cut += 1
+            assert not copy.visible[0]
+        assert (copy.corners[0] >= 0).all()
+        assert (copy.corners[0] <= [320, 240, 320, 240]).all()
+    assert cut or degrees != 90
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(3, 40), st.integers(3, 25), st.booleans())
+def test_flipped_boxes_are_exact(x: int, y: int, width: int, height: int, across: bool) -> None:
+    pixels = np.full((48, 64, 3), 40, np.uint8)
+    pixels[y : y + height, x : x + width] = (20, 60, 250)
+    recipe = only(**{"horizontal_flip" if across else "vertical_flip": {}})
+    box = np.array([[x, y, x + width, y + height]], float)
+    copy = recipe.copy(pixels, box, np.random.default_rng(0))
+    assert (copy.pixels == (pixels[:, ::-1] if across else pixels[::-1])).all()
+    assert copy.corners[0].tolist() == outline(copy.pixels)[0].tolist()
+
+
+def test_the_corners_of_a_turned_picture_are_grey() -> None:
+    copy = only(rotation={"degrees": 40}).copy(
+        np.zeros((240, 320, 3), np.uint8), np.zeros((0, 4)), np.random.default_rng(0)
+    )
+    assert copy.pixels[0, 0].tolist() == [114] * 3
+    assert copy.corners.shape == (0, 4)
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if name not in GEOMETRIC])
+def test_photometric_changes_leave_boxes_alone(name: str) -> None:
+    pixels = ellipse((240, 320), (60, 40, 160, 120))
+    box = np.array([[60, 40, 160, 120.0]])
+    recipe = Recipe({name: {**read_recipe(DEFAULT).changes[name], "probability": 1.0}})
+    copy = recipe.copy(pixels, box, np.random.default_rng(1))
+    assert copy.pixels.shape == pixels.shape
+    assert (copy.pixels != pixels).any()
+    assert (copy.corners == box).all()
+    assert np.abs(outline(copy.pixels)[0] - box[0]).max() <= 1
+
+
+@pytest.mark.parametrize("deviation", [1.0, 5.0, 20.0])
+def test_noise_has_the_standard_deviation_that_the_recipe_says(deviation: float) -> None:
+    grey = np.full((300, 400, 3), 128, np.uint8)
+    recipe = only(noise={"least": deviation, "most": deviation})
+    noisy = recipe.copy(grey, np.zeros((0, 4)), np.random.default_rng(3)).pixels.astype(float)
+    # Rounding to whole grey levels adds a twelfth to the variance.
+    assert noisy.std() == pytest.approx(np.sqrt(deviation**2 + 1 / 12), rel=0.01)
+    assert noisy.mean() == pytest.approx(128, abs=0.1)
+
+
+def test_chances_are_those_of_the_recipe_and_no_copy_is_its_original() -> None:
+    recipe, rounds = read_recipe(DEFAULT), 300
+    small = np.full((16, 16, 3), 90, np.uint8)
+    small[:8] = 160
+    words = [
+        recipe.copy(small, np.zeros((0, 4)), np.random.default_rng(n)).changes.split(", ")
+        for n in range(rounds)
+    ]
+    assert all(words)
+    turned = sum(any(word.startswith("turned") for word in said) for said in words) / rounds
+    # .3, and its share (.3 / 1.6) of the .15 of copies of which chance would change nothing.
+    odds = [amounts["probability"] for amounts in recipe.changes.values()]
+    expected = 0.3 + np.prod(1 - np.array(odds)) * 0.3 / sum(odds)
+    assert turned == pytest.approx(expected, abs=3 * np.sqrt(0.25 / rounds))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mosaic: {probability: .5}\n", "unknown change 'mosaic'; expected horizontal_flip, vertical_flip"),
+        ("horizontal_flip: .5\n", "'horizontal_flip' must hold probability, found '0.5'"),
+        (
+            "horizontal_flip: {probability: 1.5}\n",
+            "'horizontal_flip.probability' must be a number from 0 to 1",
+        ),
+        (
+            "horizontal_flip: {probability: -.1}\n",
+            "'horizontal_flip.probability' must be a number from 0 to 1",
+        ),
+        ("horizontal_flip: {probability: true}\n", "must be a number from 0 to 1; found 'True'"),
+        ("horizontal_flip: {probability: often}\n", "must be a number from 0 to 1; found 'often'"),
+        ("rotation: {probability: .5}\n", "'rotation.degrees' must be a number from 0 to 180; it is missing"),
+        ("rotation: {probability: .5, degrees: .nan}\n", "'rotation.degrees' must be a number"),
+        ("rotation: {probability: .5, angle: 3}\n", "unknown key 'rotation.angle'; expected probability and"),
+        ("noise: {probability: 1, least: 9, most: 3}\n", "'noise.least' must be at most 'noise.most', 3"),
+        ("blur: {probability: 0, sigma: 1}\n", "no change has a probability above 0"),
+        ("- 1\n", "expected keys"),
+        ("a: [\n", "not valid YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_name_of_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    file = label(tmp_path / "r.yaml", text)
+    with pytest.raises(InputError) as refused:
+        read_recipe(file)
+    assert str(refused.value).startswith(str(file))
+    assert message in str(refused.value)
+    with pytest.raises(InputError, match="no such recipe"):
+        read_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_our_recipe_lies_in_the_package_and_explains_itself() -> None:
+    assert DEFAULT.parent == ARCHITECTURE.parent
+    assert list(read_recipe(DEFAULT).changes) == list(CHANGES)
+    amounts = [line for line in DEFAULT.read_text().splitlines() if line.startswith("  ")]
+    assert all("#" in line or "probability" in line for line in amounts)
+
+
+# The dataset that is written.
+
+
+def test_of_a_messy_dataset_everything_is_kept_mended_or_named(tmp_path: Path) -> None:
+    root = messy(tmp_path / "d")
+    before = tree(root)
+    done = prepared(root, tmp_path / "out")
+    assert tree(root) == before
+    ledger = done.ledger.assign(name=done.ledger["path"].map(lambda path: Path(path).name)).set_index("name")
+    assert ledger.loc["drive-a_001.jpg", ["file", "split", "action", "boxes"]].tolist() == [
+        "images/train/drive-a_000000.jpg",
+        "train",
+        "kept",
+        2,
+    ]
+    # A close-up is an object like any other; the speck beside it is gone, the background picture stays.
+    assert ledger.loc["drive-a_002.jpg", "boxes"] == 1
+    assert ledger.loc["drive-b_001.jpg", ["action", "boxes"]].tolist() == ["kept", 0]
+    left_out = ledger[ledger["action"] == "left out"]["reason"].to_dict()
+    assert set(left_out) == {
+        "drive-a_003.jpg", "drive-b_002.jpg", "drive-b_003.png", "drive-c_002.jpg", "page.jpg", "orphan.txt"
+    }  # fmt: skip
+    assert left_out["drive-a_003.jpg"] == "cut short"
+    assert left_out["drive-b_002.jpg"] == left_out["drive-c_002.jpg"] == "unlabelled"
+    assert "all of its boxes were taken out" in left_out["drive-b_003.png"]
+    assert "web page" in left_out["page.jpg"]
+    assert ledger.loc["data.yaml", "action"] == "read"
+    rows = done.rows.assign(name=done.rows["path"].map(lambda path: Path(path).name))
+    assert sorted(rows[["name", "line", "action"]].itertuples(index=False, name=None)) == [
+        ("drive-a_001.txt", 2, "repaired"),
+        ("drive-a_002.jpg", 0, "removed"),
+        ("drive-a_002.txt", 1, "rejected"),
+        ("drive-b_003.png", 0, "removed"),
+        ("drive-c_001.txt", 2, "rejected"),
+    ]
+    out = tmp_path / "out"
+    for record in done.ledger[done.ledger["file"] != ""].itertuples():
+        assert (out / record.file).read_bytes() == Path(record.path).read_bytes()
+    # The polygon is its box.
+    text = (out / "labels/train/drive-a_000000.txt").read_text()
+    assert text.splitlines()[1] == "1 0.200000 0.250000 0.200000 0.300000"
+    assert pd.read_csv(out / "ledger.csv")["path"].tolist() == done.ledger["path"].tolist()
+    assert pd.read_csv(out / "rows.csv")["reason"].tolist() == done.rows["reason"].tolist()
+
+
+def test_close_ups_go_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    done = prepared(messy(tmp_path / "d"), tmp_path / "out", max_share=0.9, min_side=20)
+    removed = done.rows.loc[done.rows["action"] == "removed", "reason"].tolist()
+    assert "pothole: covers 0.980 of its picture, over 0.9" in removed
+    assert "crack: 12.8x14.4 px, a side below 20" in removed
+    assert done.ledger["boxes"].sum() == 0 + 1 - 1 + 0
+
+
+@pytest.mark.parametrize("make", [messy, voc, coco, plain])
+@pytest.mark.parametrize("copies", [0, 2])
+def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make, copies: int) -> None:
+    from ultralytics.data.utils import check_det_dataset
+
+    root = make(tmp_path / "d")
+    before, source = tree(root), opened(root)
+    recipe = read_recipe(DEFAULT) if copies else None
+    done = prepare(source, tmp_path / "out", copies=copies, recipe=recipe)
+    assert tree(root) == before
+    again = open_source(str(tmp_path / "out"), cache=tmp_path / "cache", group_by=GROUP_BY)
+    ledger, written = done.ledger, done.ledger[done.ledger["file"] != ""]
+    originals = ledger[(ledger["action"] != "augmented") & ~ledger["reason"].str.startswith("copy ")]
+    assert sorted(originals["path"]) == sorted(source.ledger["path"])
+    learned = ledger[(ledger["action"] == "kept") & (ledger["split"] == "train")]
+    assert len(ledger) == len(originals) + copies * len(learned)
+    assert not (written["split"] != "train")[written["action"] == "augmented"].any()
+    # As many pictures and boxes as the ledger says, and as the reader finds without a remark.
+    assert sorted(again.images["image"]) == sorted(written["file"])
+    assert again.images["labelled"].all()
+    assert again.boxes["image"].value_counts().to_dict() == {
+        row.file: row.boxes for row in written.itertuples() if row.boxes
+    }
+    assert again.rows.empty
+    assert again.classes == source.classes
+    # Boxes of unchanged pictures are where they were.
+    kept = dict(zip(written["path"], written["file"], strict=True)) if not copies else {}
+    for image, path in zip(source.images["image"], source.images["path"], strict=True):
+        was = source.boxes[(source.boxes["image"] == image) & ~source.boxes["crowd"]]
+        now = again.boxes[again.boxes["image"] == kept.get(path, "")]
+        if len(now) and len(now) == len(was):
+            np.testing.assert_allclose(now.iloc[:, 2:6], was.iloc[:, 2:6], atol=1e-3)
+    # Clips stay together, copies with them.
+    group = dict(zip(source.images["path"], source.images["group"], strict=True))
+    found = dict(zip(again.images["image"], again.images["group"], strict=True))
+    pairs = {(group[row.path], found[row.file]) for row in written.itertuples()}
+    assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
+    if (written["split"] == "val").any():
+        card = check_det_dataset(str(done.card), autodownload=False)
+        assert tuple(card["names"].values()) == source.classes
+        assert Path(card["train"]).is_dir()
+
+
+def test_what_is_in_no_split_goes_to_its_clip_or_to_train(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for place in ("a_1", "a_2", "val/b_1", "b_2", "train/c_1"):
+        picture(root / f"{place}.jpg")
+        label(root / f"{place}.txt", "0 .5 .5 .25 .5\n")
+    ledger = prepared(root, tmp_path / "out").ledger
+    pictures = ledger[ledger["file"] != ""]
+    splits = dict(zip(pictures["path"].map(lambda path: Path(path).stem), pictures["split"], strict=True))
+    assert splits == {"a_1": "train", "a_2": "train", "b_1": "val", "b_2": "val", "c_1": "train"}
+
+
+def test_names_never_collide_and_clips_stay_apart(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for place in ("one/a b", "two/a b", "one/a-b", "one/a-b_img", "one/ä", "one/ö"):
+        for number in (1, 2):
+            picture(root / "train" / f"{place}_{number}.jpg", number)
+            label(root / "train" / f"{place}_{number}.txt", "0 .5 .5 .25 .5\n")
+    source = opened(root)
+    prepare(source, tmp_path / "out")
+    again = opened(tmp_path / "out")
+    assert len(again.images) == 12
+    assert again.images["group"].nunique() == source.images["group"].nunique()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
+    root, recipe = messy(tmp_path / "d"), read_recipe(DEFAULT)
+    for place, seed in (("one", 3), ("two", 3), ("three", 4)):
+        # Whatever else in the process draws from numpy's own chance.
+        np.random.random(7)  # noqa: NPY002
+        prepared(root, tmp_path / place, copies=3, recipe=recipe, seed=seed)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    assert tree(tmp_path / "one") != tree(tmp_path / "three")
+    copies = [p.read_bytes() for p in (tmp_path / "one").rglob("*_aug*.jpg")]
+    assert len(set(copies)) == len(copies) == 9
+    # A picture more changes no copy of the others.
+    picture(root / "images/train/aaa_001.jpg", 50)
+    label(root / "labels/train/aaa_001.txt", "")
+    prepared(root, tmp_path / "more", copies=3, recipe=recipe, seed=3)
+    assert set(copies) < {p.read_bytes() for p in (tmp_path / "more").rglob("*_aug*.jpg")}
+
+
+def test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not(tmp_path: Path) -> None:
+    root, recipe = messy(tmp_path / "d"), read_recipe(DEFAULT)
+    prepared(root, tmp_path / "once", copies=1, recipe=recipe)
+    for options in ({"copies": 1, "recipe": recipe}, {}):
+        with pytest.raises(
+            InputError, match="3 of its pictures are augmented copies that 'shiftscope prepare'"
+        ):
+            prepared(tmp_path / "once", tmp_path / "twice", **options)
+    assert not (tmp_path / "twice").exists()
+    # One folder of it is no way round.
+    with pytest.raises(InputError, match="augmented copies"):
+        prepared(tmp_path / "once/images/train", tmp_path / "twice")
+    first = prepared(root, tmp_path / "clean")
+    second = prepared(tmp_path / "clean", tmp_path / "again", copies=1, recipe=recipe)
+    assert len(second.ledger[second.ledger["action"] == "kept"]) == len(
+        first.ledger[first.ledger["action"] == "kept"]
+    )
+
+
+def test_a_copy_that_would_lose_all_of_its_objects_is_not_written(tmp_path: Path) -> None:
+    picture(tmp_path / "d/train/a.jpg", size=(320, 64))
+    label(tmp_path / "d/train/a.txt", "0 .05 .5 .1 .5\n")
+    recipe = only(rotation={"degrees": 180})
+    ledger = prepared(tmp_path / "d", tmp_path / "out", copies=6, recipe=recipe).ledger
+    lost = ledger[ledger["reason"].str.contains("would show no object")]
+    assert len(lost) > 0
+    assert set(lost["action"]) == {"left out"}
+    texts = [p.read_text() for p in (tmp_path / "out/labels").rglob("*.txt")]
+    assert len(texts) == 7 - len(lost)
+    assert all(texts)
+
+
+CORNER = st.floats(0, 100, allow_nan=False)
+
+
+@given(
+    st.lists(st.tuples(CORNER, CORNER, CORNER, CORNER, st.booleans()), max_size=8),
+    st.floats(0, 60),
+    st.floats(0, 1),
+)
+def test_boxes_stay_by_the_definition_of_the_options(boxes: list, min_side: float, max_share: float) -> None:
+    images = frame(
+        [
+            {
+                "image": "a",
+                "path": "/a",
+                "split": "",
+                "group": "a",
+                "width": 100,
+                "height": 100,
+                "labelled": True,
+            }
+        ],
+        IMAGE_COLUMNS,
+    )
+    table = frame(
+        [
+            {"image": "a", "label": 0, "x1": min(a, c), "y1": min(b, d), "x2": max(a, c), "y2": max(b, d), "crowd": crowd}
+            for a, b, c, d, crowd in boxes
+        ],
+        BOX_COLUMNS,
+    )  # fmt: skip
+    source = Source("x", "yolo", CLASSES, images, table, frame([], LEDGER_COLUMNS), frame([], ROW_COLUMNS))
+    stays, removed = cleaned(table, source, min_side, max_share)
+    width, height = table["x2"] - table["x1"], table["y2"] - table["y1"]
+    fits = (width >= min_side) & (height >= min_side) & (width > 0) & (height > 0)
+    fits &= (width * height / 10_000 <= max_share) & ~table["crowd"]
+    pd.testing.assert_frame_equal(stays, table[fits].reset_index(drop=True))
+    assert len(removed) == len(table) - len(stays)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: picture(root / "a.jpg"), "no picture is left to write; first: .*unlabelled"),
+        (lambda root: label(root / "a.txt", "0 .5 .5 .001 .001\n") and picture(root / "a.jpg"), "boxes were taken"),
+    ],
+    ids=["unlabelled", "specks"],
+)  # fmt: skip
+def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path, make, message: str) -> None:
+    make(tmp_path / "d")
+    with pytest.raises(InputError, match=message):
+        prepared(tmp_path / "d", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="names no classes; give --names"):
+        prepare(open_source(str(tmp_path / "d"), cache=tmp_path), tmp_path / "out")
+
+
+# Drafts, and the command.
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint whose class logits are pushed up: it is fairly sure of boxes that mean nothing."""
+    import torch
+    from ultralytics import YOLO
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "best.pt"
+    model = YOLO(str(ARCHITECTURE))
+    model.model.names = {0: "pothole"}
+    for branch in model.model.model[-1].cv3:
+        branch[-1].bias.data += 11.0
+    model.save(str(path))
+    return path
+
+
+@pytest.fixture
+def half_labelled(tmp_path: Path) -> Path:
+    root = tmp_path / "d"
+    for split, numbers in (("train", range(4)), ("val", range(2))):
+        for number in numbers:
+            picture(root / "images" / split / f"{split}_{number}.jpg", number, (160, 120))
+            if number % 2 == 0:
+                label(root / "labels" / split / f"{split}_{number}.txt", "0 .5 .5 .25 .5\n")
+    return label(root / "data.yaml", "train: images/train\nval: images/val\nnames: [pothole]\n").parent
+
+
+def test_drafts_are_the_detectors_boxes_for_training_only_and_marked(
+    half_labelled: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    from ultralytics import YOLO
+
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
+    before, conf = tree(half_labelled), 0.5
+    asked = {"weights": weights, "conf": conf, "imgsz": 160, "device": "cpu"}
+    order = Order(str(half_labelled), tmp_path / "out", copies=1, **asked)
+    result = prepare_dataset(order, Reporter())
+    assert tree(half_labelled) == before
+    ledger = pd.read_csv(tmp_path / "out/ledger.csv").set_index("path")
+    drafts = ledger[ledger["action"] == "draft"]
+    unlabelled = [str(half_labelled / f"images/train/train_{number}.jpg") for number in (1, 3)]
+    assert set(drafts.index) == set(unlabelled)
+    assert result["splits"]["train"]["drafts"] == 2
+    assert (tmp_path / "runs" / "predictions").is_dir()
+    model = YOLO(str(weights))
+    for path, row in drafts.iterrows():
+        boxes = model.predict(path, imgsz=160, conf=0.001, iou=0.7, max_det=300, verbose=False, device="cpu")[
+            0
+        ].boxes
+        sure = boxes.conf.numpy()[boxes.conf.numpy() >= conf]
+        written = np.loadtxt(
+            (tmp_path / "out" / row["file"].replace("images", "labels")).with_suffix(".txt"), ndmin=2
+        )
+        sides = boxes.xywh.numpy()[boxes.conf.numpy() >= conf, 2:].min(1)
+        assert row["boxes"] == len(written) == (sides >= 1).sum() > 0
+        assert row["confidence"] >= sure.min() - 1e-6
+    # Neither a draft nor what is held out is changed into copies; an unlabelled held-out picture gets no draft.
+    augmented = ledger[ledger["action"] == "augmented"]
+    assert set(augmented.index) == {
+        str(half_labelled / f"images/train/train_{number}.jpg") for number in (0, 2)
+    }
+    held_out = ledger.loc[str(half_labelled / "images/val/val_1.jpg")]
+    assert held_out["reason"] == "unlabelled, of split val: drafts are for training only"
+    said = capsys.readouterr().err
+    assert "DRAFT labels in 2 pictures by " in said
+    assert "Look through them before training" in said
+    # Prepared again they are still drafts.
+    prepare_dataset(Order(str(half_labelled), tmp_path / "plain", **asked), Reporter())
+    again = prepared(tmp_path / "plain", tmp_path / "again", copies=1, recipe=read_recipe(DEFAULT)).ledger
+    assert (again["action"] == "draft").sum() == 2
+    assert again.loc[again["action"] == "draft", "confidence"].notna().all()
+    assert (again["action"] == "augmented").sum() == 2
+
+
+def test_a_picture_in_which_the_detector_is_sure_of_nothing_is_no_background(
+    half_labelled: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
+    order = Order(str(half_labelled), tmp_path / "out", weights=weights, conf=1.0, imgsz=160, device="cpu")
+    result = prepare_dataset(order, Reporter(quiet=True))
+    assert result["splits"]["train"] == {"pictures": 2, "drafts": 0, "copies": 0, "objects": 2}
+    assert {"unlabelled, and the detector is not sure enough of any box"} < {
+        r["reason"] for r in result["reasons"]
+    }
+
+
+def test_frames_of_a_film_are_drafted_and_the_film_is_accounted_for(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
+    writer = cv2.VideoWriter(str(tmp_path / "drive.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120))
+    for seed in range(20):
+        writer.write(cv2.imread(str(picture(tmp_path / "frame.png", seed, (160, 120)))))
+    writer.release()
+    film = str(tmp_path / "drive.mp4")
+    order = Order(film, tmp_path / "out", weights=weights, conf=0.5, imgsz=160, device="cpu")
+    prepare_dataset(order, Reporter(quiet=True))
+    ledger = pd.read_csv(tmp_path / "out/ledger.csv").set_index("path")
+    assert ledger.loc[film, "action"] == "read"
+    assert len(ledger) > 2
+    assert set(ledger.drop(film)["action"]) == {"draft"}
+    assert all((tmp_path / "out" / file).is_file() for file in ledger["file"].dropna())
+    again = opened(tmp_path / "out")
+    assert again.classes == ("pothole",)
+    assert {Path(path).name.rsplit("_", 1)[0] for path in again.images["path"]} == {"drive"}
+
+
+def test_the_command(tmp_path: Path) -> None:
+    root = messy(tmp_path / "d")
+    before = tree(root)
+    done = run_script("prepare", "d", "--copies", "1", "--max-share", ".9", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    card = tmp_path / "runs" / "prepare" / "d" / "data.yaml"
+    assert done.stdout == f"{card}\n"
+    assert "left out: " in done.stderr
+    assert "taken out; each in rows.csv" in done.stderr
+    assert "1 changed copy" in done.stderr or "changed copies" in done.stderr
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": Path("x.yaml")}, "says how copies are changed; add --copies N"),
+        ({"recipe": Path("x.yaml"), "copies": 1}, "x.yaml: no such recipe"),
+        ({"weights": Path("x.pt")}, "x.pt: no such checkpoint"),
+        ({"folder": Path("d/images")}, "exists already; give a new folder with --out"),
+        ({"folder": Path("d/inside")}, "lies inside the source d, which stays as it is"),
+    ],
+)
+def test_orders_that_cannot_be_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = tree(messy(tmp_path / "d"))
+    with pytest.raises(InputError, match=message):
+        prepare_dataset(Order(**{"source": "d", "folder": tmp_path / "out", **options}), Reporter(quiet=True))
+    assert tree(tmp_path / "d") == before
+    assert not (tmp_path / "out").exists()
