@@ -8,8 +8,8 @@ import pandas as pd
 
 from datasets.errors import InputError
 
-# Exporters append a content hash to each augmented copy; copies of one original are one unit.
-_COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$")
+# Exporters append a content hash to each augmented copy, `shiftscope prepare` the copy's number after the picture's; copies of one original are one unit.
+_COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+$")
 # A trailing counter, with the word people put before it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 

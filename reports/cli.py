@@ -63,6 +63,7 @@ CorrectionsOption = Annotated[
     bool,
     typer.Option("--no-corrections", help="Leave out labels and tags read back by 'shiftscope app --pull'."),
 ]
+NoFiftyoneOption = Annotated[bool, typer.Option("--no-fiftyone", help="Do not write the FiftyOne dataset.")]
 ClassMapOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -210,9 +211,7 @@ def report(
     device: DeviceOption = None,
     batch: BatchOption = None,
     out: OutOption = None,
-    no_fiftyone: Annotated[
-        bool, typer.Option("--no-fiftyone", help="Do not write the FiftyOne dataset.")
-    ] = False,
+    no_fiftyone: NoFiftyoneOption = False,
     max_skipped: MaxSkippedOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -526,6 +525,8 @@ def prepare(
     group_by: GroupByOption = None,
     allow_root: AllowRootOption = None,
     trust_checkpoint: TrustOption = False,
+    no_corrections: CorrectionsOption = False,
+    no_fiftyone: NoFiftyoneOption = False,
     max_skipped: MaxSkippedOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -552,6 +553,8 @@ def prepare(
                 group_by=group_by,
                 allow=tuple(allow_root or ()),
                 trust=trust_checkpoint,
+                corrections=not no_corrections,
+                fiftyone=not no_fiftyone,
                 seed=seed,
             ),
             reporter,

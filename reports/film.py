@@ -159,10 +159,12 @@ def pictures(parts: Sequence[Path], stream: Any) -> Iterator[Any]:
 def audible(source: Any, sound: Any, target: Any) -> Iterator[Any]:
     """The sound of a film as packets for the target, as it is or, where an mp4 cannot hold it, as AAC. A track that breaks off ends there."""
     copied = sound.codec_context.name in SOUND
+    # Raw sound often names no layout but a number of channels.
+    layout = "mono" if sound.codec_context.channels == 1 else "stereo"
     stream = (
         target.add_stream_from_template(sound)
         if copied
-        else target.add_stream("aac", rate=sound.codec_context.sample_rate)
+        else target.add_stream("aac", rate=sound.codec_context.sample_rate, layout=layout)
     )
     try:
         if copied:
@@ -171,7 +173,7 @@ def audible(source: Any, sound: Any, target: Any) -> Iterator[Any]:
                     packet.stream = stream
                     yield packet
             return
-        resampler = av.AudioResampler(format="fltp", layout=sound.codec_context.layout, rate=stream.rate)
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=stream.rate)
         for heard in source.decode(sound):
             for frame in resampler.resample(heard):
                 yield from stream.encode(frame)

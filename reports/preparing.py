@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from datasets.classes import with_classes
-from datasets.errors import InputError
+from datasets.corrections import read_corrections
+from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import find, open_source, parts_of
 from datasets.tables import Source
 from diagnostics.wording import count, fraction
 from reports.looks import predict_folder
-from reports.pipeline import Request, load_detector
+from reports.pipeline import Opened, Request, load_detector, name_of, with_corrections
 from reports.progress import Reporter
-from train.environment import frames_folder
+from train.environment import corrections_path, frames_folder
 from train.predictions import Settings, Store
 from train.preparation import (
     AUGMENTED,
     DRAFT,
-    GROUP_BY,
     LEDGER,
     LEFT_OUT,
     ROWS,
@@ -54,6 +54,8 @@ class Order:
     group_by: str | None = None
     allow: tuple[Path, ...] = ()
     trust: bool = False
+    corrections: bool = True
+    fiftyone: bool = True
     seed: int = 0
 
 
@@ -87,6 +89,14 @@ def prepare_dataset(order: Order, reporter: Reporter) -> dict[str, Any]:
     )
     # Videos and bare folders name none: theirs are those that were asked for.
     source = source if source.classes else replace(source, classes=tuple(classes))
+    reviewed: frozenset[str] = frozenset()
+    if order.corrections:
+        known = read_corrections(corrections_path())
+        reviewed = frozenset(source.images.loc[source.images["path"].isin(list(known)), "image"])
+        opened = with_corrections(
+            [Opened(name_of(order.source), "training", source)], source.classes, reporter
+        )
+        source = opened[0].source
     drafts = None
     if detector is not None and order.weights is not None:
         source = with_classes(source, detector.classes, {})
@@ -104,6 +114,7 @@ def prepare_dataset(order: Order, reporter: Reporter) -> dict[str, Any]:
             source,
             order.folder,
             drafts=drafts,
+            reviewed=reviewed,
             copies=order.copies,
             recipe=recipe,
             min_side=order.min_side,
@@ -112,9 +123,36 @@ def prepare_dataset(order: Order, reporter: Reporter) -> dict[str, Any]:
             tick=tick,
         )
     result = record(prepared, source)
+    result["review"] = review(prepared, order, reporter) if order.fiftyone else None
     for line in lines(result, order):
         reporter.say(line)
     return result
+
+
+def review(prepared: Prepared, order: Order, reporter: Reporter) -> str | None:
+    """The FiftyOne dataset in which drafts can be looked through, None where there are none or no database; the dataset on disk is complete without."""
+    drafts = prepared.ledger[prepared.ledger["action"] == DRAFT]
+    if drafts.empty:
+        return None
+    from reports.workbench.review import publish_review
+
+    source = open_source(str(prepared.card), cache=frames_folder())
+    places = {
+        str(prepared.card.parent / file): float(sure)
+        for file, sure in zip(drafts["file"], drafts["confidence"].fillna(0.0), strict=True)
+    }
+    least = {
+        image: places[path]
+        for image, path in zip(source.images["image"], source.images["path"], strict=True)
+        if path in places
+    }
+    try:
+        return publish_review(prepared.card.parent, source, least)
+    except EnvironmentProblem as problem:
+        reporter.say(f"  no FiftyOne dataset: {problem}")
+    except Exception as error:  # whatever FiftyOne raises: the dataset on disk is written
+        reporter.say(f"  no FiftyOne dataset: internal error ({type(error).__name__}: {error})")
+    return None
 
 
 def record(prepared: Prepared, source: Source) -> dict[str, Any]:
@@ -177,13 +215,19 @@ def lines(result: dict[str, Any], order: Order) -> list[str]:
     missing = [split for split in ("train", "val") if split not in result["splits"]]
     if missing:
         said.append(f"  no picture for {' and '.join(missing)}: training needs train and val")
-    if any(number["copies"] for number in result["splits"].values()):
-        said.append(f"  copies are told as of their original's clip by --group-by '{GROUP_BY}'")
     drafts = sum(number["drafts"] for number in result["splits"].values())
     if drafts:
         by = f" by {order.weights} at confidence {fraction(order.conf)} and above" if order.weights else ""
         said += [
             f"  DRAFT labels in {count(drafts, 'picture')}{by}: a detector's guesses, its misses and false positives included.",
-            f"  Look through them before training: in {LEDGER} they are the rows of action '{DRAFT}', with the confidence of their least sure box; mend the file of the same name below labels/train, and delete picture and label file where it is of no use.",
+            f"  Look through them before training: in {LEDGER} they are the rows of action '{DRAFT}', with the confidence of their least sure box.",
         ]
+        if result["review"]:
+            said.append(
+                f"  In FiftyOne: shiftscope app {result['review']}, mend them in the Annotate tab, then shiftscope app {result['review']} --pull; training and 'prepare' use them from then on."
+            )
+        else:
+            said.append(
+                "  Mend the file of the same name below labels/train, and delete picture and label file where it is of no use."
+            )
     return said

@@ -101,6 +101,25 @@ def run_script(*arguments: str, cwd: Path, timeout: float = 600, **environment: 
     return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
 
 
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint: its boxes mean nothing, and there are many of them at confidence .001."""
+    import torch
+    from ultralytics import YOLO
+
+    from train.pretrained import ARCHITECTURE
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "best.pt"
+    model = YOLO(str(ARCHITECTURE))
+    model.model.names = {0: "pothole"}
+    # Push the class logits up, so that boxes pass the confidence floor.
+    for branch in model.model.model[-1].cv3:
+        branch[-1].bias.data += 4.0
+    model.save(str(path))
+    return path
+
+
 def complaint(outcome: Outcome) -> str:
     """The one line that a refused command leaves behind."""
     assert "Traceback" not in outcome.stderr

@@ -83,7 +83,7 @@ MOVING = (
     (
         "explore and annotate",
         "streamlit run streamlit_app.py",
-        "shiftscope inspect path/to/dataset and, after a report, shiftscope app",
+        "shiftscope inspect path/to/dataset` and, after a report, `shiftscope app",
     ),
     (
         "export",
@@ -110,6 +110,7 @@ KAGGLE = "test_kaggle.py::test_a_handle_opens_as_a_dataset_and_is_pinned"
 CLASSES = "test_sources.py::test_class_names_of_a_folder"
 UNTOUCHED = "test_prepare.py::test_the_ledger_adds_up_and_the_result_opens_everywhere"
 MESSY = "test_prepare.py::test_of_a_messy_dataset_everything_is_kept_mended_or_named"
+WATCHED = "test_watch.py::test_the_command_watches_goes_on_and_refuses"
 SAME_BOXES = "test_export.py::test_the_exported_detector_sees_the_same_boxes"
 DRAFTS = "test_prepare.py::test_drafts_are_the_detectors_boxes_for_training_only_and_marked"
 
@@ -190,7 +191,15 @@ SECTIONS = (
                 "only where the source names no classes itself",
                 (CLASSES,),
             ),
-            Row("`--epochs 60`", "`--epochs 60`, the default", "", (RESUMED,)),
+            Row(
+                "`--epochs 60`",
+                "`--epochs 60`, the default",
+                "",
+                (
+                    RESUMED,
+                    "test_watch.py::test_one_line_in_a_script_of_ones_own",
+                ),
+            ),
             Row(
                 "`--imgsz 512`",
                 "`--imgsz 512`; default: that of the run continued from, else 640",
@@ -202,7 +211,7 @@ SECTIONS = (
                 "`--device 0`",
                 "`--device 0`; default: a GPU if there is one",
                 "a machine without a GPU needs no option",
-                (),
+                (WATCHED,),
             ),
             Row(
                 "`--project runs/train`",
@@ -251,7 +260,7 @@ SECTIONS = (
                 "all other hyper-parameters: Ultralytics' defaults",
                 "`KEY=VALUE` behind the SOURCE, such as `lr0=0.001 patience=20 save_period=5`",
                 "an unknown name is refused before anything is loaded",
-                (),
+                (WATCHED,),
             ),
         ),
     ),
@@ -268,19 +277,28 @@ SECTIONS = (
                 "`infer_image`, `--input road.jpg`",
                 "`shiftscope predict road.jpg --weights best.pt`",
                 "an unreadable picture is named, where the template shows boxes of Ultralytics' example pictures; folders, .webp, .tif and more are read",
-                (),
+                (
+                    "test_predict.py::test_boxes_are_those_of_ultralytics",
+                    "test_predict.py::test_what_cannot_be_looked_at_is_said",
+                ),
             ),
             Row(
                 "`infer_video`, `--input drive.mp4`",
                 "`shiftscope predict drive.mp4 --weights best.pt`",
                 "needs no ffmpeg program, keeps the sound, is written whatever is given for output, and goes on where it was killed",
-                (),
+                (
+                    "test_predict.py::test_films_keep_their_times_and_their_sound",
+                    "test_predict.py::test_a_killed_film_goes_on_where_it_stopped",
+                ),
             ),
             Row(
                 "`infer_webcam`, `--input webcam`",
                 "`shiftscope predict webcam --weights best.pt --show`",
                 "boxes are kept too",
-                (),
+                (
+                    "test_predict.py::test_a_camera_is_kept_as_a_film",
+                    "test_predict.py::test_ctrl_c_ends_a_camera_and_keeps_what_was_seen",
+                ),
             ),
             Row(
                 "`--conf 0.5`",
@@ -292,14 +310,22 @@ SECTIONS = (
                 "`--output`",
                 "`--out FOLDER`; default `runs/predict/NAME`, printed on stdout",
                 "nothing is overwritten",
-                (),
+                ("test_predict.py::test_pictures_are_drawn_on_copies_and_nothing_is_done_twice",),
             ),
-            Row("`--no-display`", "the default; `--show` shows it in a browser", "", ()),
+            Row(
+                "`--no-display`",
+                "the default; `--show` shows it in a browser",
+                "",
+                ("test_predict.py::test_the_window_shows_the_newest_picture_to_this_machine_only",),
+            ),
             Row(
                 "only pixels are saved",
                 "`boxes.parquet`, `boxes.csv`, `coco.json` and YOLO `labels/` beside the pictures; `--iou`, `--imgsz`, `--stride`",
                 "what was found can be analysed: `shiftscope report --real-world runs/predict/NAME` takes it as it is",
-                (),
+                (
+                    "test_predict.py::test_every_table_says_the_same",
+                    "test_predict.py::test_the_result_is_a_domain_of_a_report",
+                ),
             ),
         ),
     ),
@@ -387,7 +413,7 @@ SECTIONS = (
                 "labels are found in `labels/`, where the template counts none",
                 (
                     "test_sources.py::test_a_data_yaml_gives_splits_groups_and_boxes",
-                    "test_sources.py::test_rows_round_trip",
+                    "test_sources.py::test_bad_rows_are_rejected_with_a_reason",
                 ),
             ),
             Row(
@@ -400,7 +426,10 @@ SECTIONS = (
                 "`draw_annotations`, `get_sample_images`",
                 "`shiftscope app` after a report: pictures with boxes, labelled and found",
                 "labels show their class and confidence",
-                ("test_workbench.py::test_views_hold_what_their_names_say",),
+                (
+                    "test_predict.py::test_labels_stay_in_the_picture",
+                    "test_workbench.py::test_views_hold_what_their_names_say",
+                ),
             ),
         ),
     ),
@@ -423,7 +452,10 @@ SECTIONS = (
                 "page Inference",
                 "`shiftscope predict SOURCE --weights best.pt`",
                 "no result of another picture is shown; the webcam is there",
-                (),
+                (
+                    "test_predict.py::test_pictures_are_drawn_on_copies_and_nothing_is_done_twice",
+                    "test_predict.py::test_a_camera_is_kept_as_a_film",
+                ),
             ),
             Row("page Preprocessing", "`shiftscope prepare SOURCE`", "", (COMMAND,)),
             Row(
@@ -481,7 +513,7 @@ SECTIONS = (
                 "blurring of faces on a webcam",
                 "`shiftscope predict SOURCE --weights FILE --blur face`",
                 "the result is saved; any class of any detection checkpoint, in pictures, videos and on a camera",
-                (),
+                ("test_predict.py::test_classes_are_blurred",),
             ),
             Row(
                 "body parts chosen with the mouse, weights from Hugging Face",
@@ -581,7 +613,7 @@ SECTIONS = (
                 "it is read; the template finds no split in it",
                 (
                     "test_sources.py::test_a_flat_folder_has_no_splits",
-                    "test_sources.py::test_darknets_list_names_pictures_from_where_training_ran",
+                    "test_sources.py::test_a_data_yaml_gives_splits_groups_and_boxes",
                 ),
             ),
             Row(
@@ -694,11 +726,7 @@ def page() -> str:
 
 def typed(text: str) -> str:
     """A command line as code; words as they are."""
-    return (
-        f"`{text}`"
-        if text.startswith(("python ", "streamlit ", "shiftscope ")) and " and, " not in text
-        else text
-    )
+    return f"`{text}`" if text.startswith(("python ", "streamlit ", "shiftscope ")) else text
 
 
 if __name__ == "__main__":

@@ -16,11 +16,13 @@ MAY_IMPORT = {
     "reports": set(FLOW),
 }
 DOORS = {
-    "ultralytics": {"train/forward.py"},
+    # Prediction and loading, its own arguments, its pretrained checkpoints, and export; training goes through what forward.py loads.
+    "ultralytics": {"train/forward.py", "train/arguments.py", "train/pretrained.py", "train/export.py"},
     # A room of its own: the dataset, the panels and operators that run in the App, and the way back.
     "fiftyone": {"reports/workbench/"},
     "kagglehub": {"datasets/kaggle.py"},
-    "av": {"datasets/video.py", "datasets/world/build.py"},
+    "av": {"datasets/video.py", "datasets/world/build.py", "reports/film.py"},
+    "torchvision": {"train/augmentation.py"},
     "jinja2": {"reports/page.py"},
     "matplotlib": {"reports/figures.py"},
     "torch": {"train/forward.py", "train/training.py", "reports/doctor.py"},

@@ -21,23 +21,8 @@ from train.forward import Detector
 from train.passes import describe
 from train.predictions import Settings, Store
 from train.run import file_sha256, open_run, open_weights
-from train.pretrained import ARCHITECTURE
 
 SETTINGS = Settings(imgsz=256)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint: its boxes mean nothing, and there are many of them at confidence .001."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "best.pt"
-    model = YOLO(str(ARCHITECTURE))
-    model.model.names = {0: "pothole"}
-    # Push the class logits up, so that boxes pass the confidence floor.
-    for branch in model.model.model[-1].cv3:
-        branch[-1].bias.data += 4.0
-    model.save(str(path))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from reports.preparing import Order, prepare_dataset
 from reports.progress import Reporter
 from tests.conftest import run_script
 from train.augmentation import CHANGES, DEFAULT, Recipe, read_recipe
-from train.preparation import GROUP_BY, cleaned, prepare
+from train.preparation import cleaned, prepare
 from train.training import ARCHITECTURE
 
 CLASSES = ("pothole", "crack")
@@ -341,7 +341,7 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     recipe = read_recipe(DEFAULT) if copies else None
     done = prepare(source, tmp_path / "out", copies=copies, recipe=recipe)
     assert tree(root) == before
-    again = open_source(str(tmp_path / "out"), cache=tmp_path / "cache", group_by=GROUP_BY)
+    again = open_source(str(tmp_path / "out"), cache=tmp_path / "cache")
     ledger, written = done.ledger, done.ledger[done.ledger["file"] != ""]
     originals = ledger[(ledger["action"] != "augmented") & ~ledger["reason"].str.startswith("copy ")]
     assert sorted(originals["path"]) == sorted(source.ledger["path"])
@@ -363,11 +363,14 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
         now = again.boxes[again.boxes["image"] == kept.get(path, "")]
         if len(now) and len(now) == len(was):
             np.testing.assert_allclose(now.iloc[:, 2:6], was.iloc[:, 2:6], atol=1e-3)
-    # Clips stay together, copies with them.
+    # Copies are of their original's clip; and clips stay together, where there is more than one to tell.
     group = dict(zip(source.images["path"], source.images["group"], strict=True))
     found = dict(zip(again.images["image"], again.images["group"], strict=True))
+    by_path = written.assign(group=written["file"].map(found)).groupby("path")["group"]
+    assert (by_path.nunique() == 1).all()
     pairs = {(group[row.path], found[row.file]) for row in written.itertuples()}
-    assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
+    if len({old for old, _ in pairs}) > 1:
+        assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
     if (written["split"] == "val").any():
         card = check_det_dataset(str(done.card), autodownload=False)
         assert tuple(card["names"].values()) == source.classes
@@ -540,7 +543,7 @@ def test_drafts_are_the_detectors_boxes_for_training_only_and_marked(
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     before, conf = tree(half_labelled), 0.5
-    asked = {"weights": weights, "conf": conf, "imgsz": 160, "device": "cpu"}
+    asked = {"weights": weights, "conf": conf, "imgsz": 160, "device": "cpu", "fiftyone": False}
     order = Order(str(half_labelled), tmp_path / "out", copies=1, **asked)
     result = prepare_dataset(order, Reporter())
     assert tree(half_labelled) == before
@@ -584,7 +587,15 @@ def test_a_picture_in_which_the_detector_is_sure_of_nothing_is_no_background(
     half_labelled: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
-    order = Order(str(half_labelled), tmp_path / "out", weights=weights, conf=1.0, imgsz=160, device="cpu")
+    order = Order(
+        str(half_labelled),
+        tmp_path / "out",
+        weights=weights,
+        conf=1.0,
+        imgsz=160,
+        device="cpu",
+        fiftyone=False,
+    )
     result = prepare_dataset(order, Reporter(quiet=True))
     assert result["splits"]["train"] == {"pictures": 2, "drafts": 0, "copies": 0, "objects": 2}
     assert {"unlabelled, and the detector is not sure enough of any box"} < {
@@ -601,7 +612,7 @@ def test_frames_of_a_film_are_drafted_and_the_film_is_accounted_for(
         writer.write(cv2.imread(str(picture(tmp_path / "frame.png", seed, (160, 120)))))
     writer.release()
     film = str(tmp_path / "drive.mp4")
-    order = Order(film, tmp_path / "out", weights=weights, conf=0.5, imgsz=160, device="cpu")
+    order = Order(film, tmp_path / "out", weights=weights, conf=0.5, imgsz=160, device="cpu", fiftyone=False)
     prepare_dataset(order, Reporter(quiet=True))
     ledger = pd.read_csv(tmp_path / "out/ledger.csv").set_index("path")
     assert ledger.loc[film, "action"] == "read"

@@ -25,8 +25,10 @@ from train.changes import Change
 from train.passes import Seen, available_cores, collect
 from train.predictions import Floats, Predictions, Settings, Store
 
-# A GPU idles on single pictures; a CPU is fastest with them.
+# A GPU idles on single pictures. On a CPU, prediction has them one by one; a look between two epochs (`Glance`) is a quarter quicker with four at a time,
+# measured on the two cores and with the small sizes at which that matters.
 GPU_BATCH = 8
+CPU_BATCH = 4
 # Sides of what enters a network are multiples of this many pixels.
 STRIDE = 32
 
@@ -258,7 +260,7 @@ class Glance:
             lambda module, inputs, output: pooled.append(output.float().mean((2, 3)).cpu().numpy())
         )
         device = next(network.parameters()).device
-        batch = 1 if device.type == "cpu" else GPU_BATCH
+        batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         boxes: dict[int, Floats] = {}
         embeddings: dict[int, Floats] = {}
         try:

@@ -43,8 +43,6 @@ COLUMNS = {
 }
 KEPT, AUGMENTED, DRAFT, LEFT_OUT, READ = "kept", "augmented", "draft", "left out", "read"
 TRAIN, SPLITS = "train", ("train", "val", "test")
-# What tells the clip from the names written here, those of copies included; for --group-by.
-GROUP_BY = r"(?P<group>[^/\\]+)_\d{6}(_aug\d+)?\.\w+$"
 # Ultralytics does not know every name of a JPEG.
 SUFFIXES = {".jfif": ".jpg"}
 EMPTIED = "all of its boxes were taken out, and an empty label file would say that nothing is there"
@@ -66,6 +64,7 @@ def prepare(
     folder: Path,
     *,
     drafts: pd.DataFrame | None = None,
+    reviewed: frozenset[str] = frozenset(),
     copies: int = 0,
     recipe: Recipe | None = None,
     min_side: float = 1.0,
@@ -76,7 +75,7 @@ def prepare(
     """Write a source as a YOLO dataset into a new folder, which appears whole.
 
     Pictures are copied byte for byte; those that cannot be decoded, and those without labels, are left out. drafts: boxes table with a column confidence, which become the labels of
-    pictures of `draftable`; None where no detector was asked. copies: changed copies by recipe of each training picture that people labelled. min_side: boxes with a shorter side, in pixels
+    pictures of `draftable`; None where no detector was asked. reviewed: pictures whose drafts somebody looked through: their labels are no drafts any more. copies: changed copies by recipe of each training picture that people labelled. min_side: boxes with a shorter side, in pixels
     of the picture, are taken out; max_share: also those over this share of its area; and crowds. A picture that loses all of its boxes so is left out, since an empty label file would say that nothing is
     there. tick is called once a picture. Raises InputError where the folder is there, no class is named, the source holds copies made here, or no picture is left.
     """
@@ -104,7 +103,8 @@ def prepare(
         remark = remarks.get(str(place), "").removeprefix(UNLABELLED).removeprefix("; ")
         whither = "" if picture.split else f"in no split: {split}"
         earlier = before.get(str(place), {})
-        action = DRAFT if picture.image in drafted or earlier.get("action") == DRAFT else KEPT
+        still = earlier.get("action") == DRAFT and picture.image not in reviewed
+        action = DRAFT if picture.image in drafted or still else KEPT
         labelled = picture.labelled or picture.image in drafted
         try:
             pixels = decode(place)
@@ -117,7 +117,13 @@ def prepare(
             records[str(place)] = [entry(str(place), "", split, LEFT_OUT, reason)]
             continue
         mine = boxes_of.get(picture.image, stays.iloc[:0])
-        sure = mine["confidence"].min() if picture.image in drafted else earlier.get("confidence")
+        sure = (
+            mine["confidence"].min()
+            if picture.image in drafted
+            else earlier.get("confidence")
+            if still
+            else None
+        )
         reason = "; ".join(filter(None, [remark, whither]))
         records[str(place)] = list(writer.write(place, stem, split, pixels, mine, action, reason, sure))
     ledger = whole_ledger(source, records)

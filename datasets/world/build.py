@@ -256,7 +256,6 @@ def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iter
         for job in jobs:
             yield job.result()
     data = {
-        "path": ".",
         **{split: f"images/{split}" for split in plan.splits},
         "names": dict(enumerate(CLASSES)),
     }

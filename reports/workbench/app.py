@@ -12,7 +12,7 @@ from typing import Any
 
 from reports.progress import Reporter
 from reports.workbench.connection import database, of_user, stderr_to
-from reports.workbench.views import ADDRESS, FALSE_POSITIVES, WORKSPACE, address, slug
+from reports.workbench.views import ADDRESS, DRAFTS, FALSE_POSITIVES, WORKSPACE, address, slug
 from train.environment import runs_folder
 
 
@@ -53,7 +53,7 @@ def with_plugins(fo: Any) -> None:
 
 
 def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
-    """Open the App on a dataset's workspace and false positives, and return its address; with wait, until the user interrupts.
+    """Open the App on a dataset's workspace and false positives, or its drafts to be looked through, and return its address; with wait, until the user interrupts.
 
     Bound to the loopback address, because the App has no login. Raises EnvironmentProblem when the database does not answer.
     """
@@ -64,7 +64,8 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
         with_plugins(fo)
         port = port_for(port, reporter)
         dataset = fo.load_dataset(name)
-        query = [f"view={slug(FALSE_POSITIVES)}"] * (FALSE_POSITIVES in dataset.list_saved_views())
+        there = dataset.list_saved_views()
+        query = [f"view={slug(name)}" for name in (FALSE_POSITIVES, DRAFTS) if name in there]
         query += [f"workspace={WORKSPACE}"] * dataset.has_workspace(WORKSPACE)
         url = address(name, port) + ("?" + "&".join(query) if query else "")
         # Without a session: one would put its own view in the place of the one that an address names.

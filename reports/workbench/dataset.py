@@ -43,6 +43,8 @@ CHUNK = 500
 INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
 EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_pictures"
 PREFIX, DRAFT, KEPT = "shiftscope-", "-writing", "-kept-"
+# Of datasets that hold no report, see `reports.workbench.review`.
+REVIEW = f"{PREFIX}review-"
 # Role and split of a picture: what `samples_of` tags it with.
 WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})
 
@@ -368,7 +370,11 @@ def newest_dataset() -> str | None:
 
 def of_reports(fo: Any) -> list[str]:
     """Names of the datasets of reports, without those kept of earlier writings and one that is being written."""
-    return [name for name in fo.list_datasets(f"{PREFIX}*") if KEPT not in name and not name.endswith(DRAFT)]
+    return [
+        name
+        for name in fo.list_datasets(f"{PREFIX}*")
+        if KEPT not in name and not name.endswith(DRAFT) and not name.startswith(REVIEW)
+    ]
 
 
 def exists(name: str) -> bool:

@@ -196,5 +196,5 @@ def lines(found: Pulled) -> list[str]:
         return ["Nothing was changed in the App: no tags, and every label as it was written."]
     return [
         *said,
-        f"Kept in {corrections_path()}; the next report uses it, and the sources stay as they are.",
+        f"Kept in {corrections_path()}; the next report, training and 'shiftscope prepare' use it, and the sources stay as they are.",
     ]

@@ -23,6 +23,7 @@ from reports.workbench.documents import (
 ADDRESS = "127.0.0.1"
 PORT = 5151
 FALSE_POSITIVES, WORKSPACE = "false positives", "shift"
+DRAFTS = "drafts, least sure first"
 PANEL, MAP_PANEL = "shiftscope_shift", "shiftscope_map"
 EVALUATION_PANEL = "model_evaluation_panel_builtin"
 # Slices shown as views of their own.

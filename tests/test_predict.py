@@ -1,0 +1,410 @@
+"""`shiftscope predict`: the boxes are the detector's, films keep their times and their sound, a killed pass goes on, and the result is a domain of a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from datasets.coco import read_results
+from datasets.errors import EnvironmentProblem, InputError
+from datasets.pixels import decode
+from datasets.source import open_source
+from datasets.world import DRONE, Plan, build_world
+from reports import predicting
+from reports.drawing import draw
+from reports.film import Film
+from reports.live import Window
+from reports.pipeline import Request, look_at_everything, run_report, with_predicted
+from reports.predicting import Task, lines, predict
+from reports.progress import Reporter
+from tests.conftest import SCRIPT, complaint, run_script
+from train.forward import Detector, load_checkpoint
+from train.predictions import Settings
+
+SIZE = (96, 64)
+QUIET = Reporter(quiet=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures") / "drone"
+    list(build_world(folder, Plan(DRONE, {"val": (2, 3)}, seed=3)))
+    return folder
+
+
+def film(path: Path, frames: int = 40, *, sound: str | None = "aac", odd: bool = False) -> list[int]:
+    """A film whose frames come at uneven times, a tone beside it; returns the times in thousandths of a second."""
+    times = [100 + 40 * i + (7 * i * i) % 23 for i in range(frames)]
+    width, height = SIZE[0] + odd, SIZE[1] + odd
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        audio = container.add_stream(sound, rate=16000, layout="mono") if sound else None
+        for i, moment in enumerate(times):
+            pixels = np.full((height, width, 3), 20 + 5 * i % 200, np.uint8)
+            pixels[20:40, 2 * i % 60 : 2 * i % 60 + 20] = 255
+            frame = av.VideoFrame.from_ndarray(pixels, format="bgr24")
+            frame.pts, frame.time_base = moment, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if audio is not None:
+            tone = np.sin(np.arange(16000 * 2) / 16000 * 2 * np.pi * 440).astype(np.float32)
+            layout = "s16" if sound == "pcm_s16le" else "fltp"
+            for start in range(0, len(tone), 1024):
+                part = tone[None, start : start + 1024]
+                values = (part * 20000).astype(np.int16) if layout == "s16" else part
+                heard = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format=layout, layout="mono")
+                heard.sample_rate, heard.pts, heard.time_base = 16000, start, Fraction(1, 16000)
+                container.mux(audio.encode(heard))
+            container.mux(audio.encode())
+    return times
+
+
+def times_of(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [float(frame.pts * stream.time_base) for frame in container.decode(stream)]
+
+
+def sound_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        parts = [frame.to_ndarray().ravel() for frame in container.decode(container.streams.audio[0])]
+        return np.concatenate(parts).astype(float)
+
+
+def loudest(tone: np.ndarray) -> float:
+    """Frequency in Hz."""
+    return float(np.fft.rfftfreq(len(tone), 1 / 16000)[np.abs(np.fft.rfft(tone)).argmax()])
+
+
+def test_boxes_are_those_of_ultralytics(home: Path, weights: Path, pictures: Path) -> None:
+    before = {p: p.read_bytes() for p in pictures.rglob("*") if p.is_file()}
+    found = predict(Task(str(pictures), weights, conf=0.1, imgsz=128, device="cpu"), QUIET)
+    folder = Path(found["folder"])
+    boxes = pd.read_parquet(folder / "boxes.parquet")
+    images = pd.read_parquet(folder / "images.parquet")
+    model = load_checkpoint(weights, "")
+    for image, path in zip(images["image"], images["path"], strict=True):
+        result = model.predict(
+            decode(Path(path)), imgsz=128, conf=0.001, iou=0.7, device="cpu", verbose=False
+        )[0]
+        theirs = result.boxes.data.numpy()
+        mine = boxes[boxes["image"] == image]
+        np.testing.assert_allclose(mine[["x1", "y1", "x2", "y2", "confidence"]], theirs[:, :5], atol=1e-3)
+    shown = boxes[boxes["confidence"] >= 0.1]
+    assert len(pd.read_csv(folder / "boxes.csv")) == len(shown) == found["boxes"] > 0
+    assert {p: p.read_bytes() for p in pictures.rglob("*") if p.is_file()} == before
+    assert found["images"] == len(images) == 6
+
+
+def test_every_table_says_the_same(home: Path, weights: Path, pictures: Path) -> None:
+    found = predict(Task(str(pictures), weights, conf=0.1, imgsz=128, device="cpu"), QUIET)
+    folder = Path(found["folder"])
+    shown = pd.read_csv(folder / "boxes.csv").sort_values(["image", "confidence"]).reset_index(drop=True)
+    source = open_source(str(pictures), cache=home / "cache")
+    results = read_results(folder / "predictions.json", source, source.classes)
+    results = results.sort_values(["image", "confidence"]).reset_index(drop=True)
+    columns = ["x1", "y1", "x2", "y2"]
+    np.testing.assert_allclose(results[columns], shown[columns], atol=0.02)
+    coco = json.loads((folder / "coco.json").read_text())
+    assert len(coco["annotations"]) == len(shown)
+    assert [a["score"] for a in coco["annotations"]] == pytest.approx(
+        pd.read_csv(folder / "boxes.csv")["confidence"].tolist(), abs=1e-4
+    )
+    # YOLO's text, read by our own reader of such labels, beside pictures that lie in the same places.
+    rows = sum(len(p.read_text().splitlines()) for p in (folder / "labels").rglob("*.txt"))
+    assert rows == len(shown)
+    assert len(list((folder / "labels").rglob("*.txt"))) == 6
+    one = pd.read_parquet(folder / "images.parquet").iloc[0]
+    text = (folder / "labels" / Path(one["image"]).with_suffix(".txt")).read_text().splitlines()
+    label, x, y, w, h, sure = map(float, text[0].split())
+    mine = shown[shown["image"] == one["image"]]
+    nearest = mine.iloc[(mine["confidence"] - sure).abs().argmin()]
+    width, height = one["width"], one["height"]
+    corners = [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
+    np.testing.assert_allclose(nearest[columns].to_numpy(float), corners, atol=0.05)
+    assert label == nearest["label"]
+
+
+def test_pictures_are_drawn_on_copies_and_nothing_is_done_twice(
+    home: Path, weights: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(str(pictures), weights, conf=0.1, imgsz=128, device="cpu")
+    folder = Path(predict(task, QUIET)["folder"])
+    drawn = sorted((folder / "pictures").rglob("*.jpg"))
+    assert [p.relative_to(folder / "pictures") for p in drawn] == [
+        p.relative_to(pictures) for p in sorted(pictures.rglob("*.jpg"))
+    ]
+    assert any(
+        np.abs(cv2.imread(str(p)).astype(int) - decode(pictures / p.relative_to(folder / "pictures"))).max()
+        > 100
+        for p in drawn
+    )
+    monkeypatch.setattr(Detector, "see", lambda *_: pytest.fail("looked again"))
+    assert predict(task, QUIET)["folder"] == str(folder)
+    # Other settings are another pass, in another folder; what was seen is not looked at again either.
+    assert (
+        Path(predict(Task(str(pictures), weights, conf=0.3, imgsz=128, device="cpu"), QUIET)["folder"]).name
+        == "drone-2"
+    )
+
+
+@pytest.mark.parametrize(("sound", "kept"), [("aac", True), ("pcm_s16le", False), (None, True)])
+def test_films_keep_their_times_and_their_sound(
+    home: Path, weights: Path, sound: str | None, kept: bool
+) -> None:
+    path = home / "clip.mkv"
+    times = film(path, sound=sound, odd=sound is None)
+    found = predict(Task(str(path), weights, conf=0.1, imgsz=64, device="cpu"), QUIET)
+    folder = Path(found["folder"])
+    assert times_of(folder / "clip.mp4") == pytest.approx([t / 1000 for t in times], abs=1e-9)
+    images = pd.read_parquet(folder / "images.parquet")
+    assert images["seconds"].tolist() == pytest.approx([(t - times[0]) / 1000 for t in times], abs=5e-4)
+    assert images["frame"].tolist() == list(range(len(times)))
+    with av.open(str(folder / "clip.mp4")) as container:
+        assert len(container.streams.audio) == (sound is not None)
+        size = container.streams.video[0].width, container.streams.video[0].height
+    assert size == ((SIZE[0] + 2, SIZE[1] + 2) if sound is None else SIZE)
+    if sound:
+        assert loudest(sound_of(folder / "clip.mp4")) == pytest.approx(440, abs=5)
+        assert len(sound_of(folder / "clip.mp4")) == pytest.approx(32000, rel=0.1)
+    if sound and kept:
+        with av.open(str(path)) as first, av.open(str(folder / "clip.mp4")) as second:
+            packets = [[bytes(p) for p in c.demux(c.streams.audio[0]) if p.size] for c in (first, second)]
+        assert packets[0] == packets[1]
+
+
+def test_the_frames_of_a_film_are_seen_as_pictures_are(home: Path, weights: Path) -> None:
+    path = home / "clip.mkv"
+    film(path, 6)
+    found = predict(Task(str(path), weights, imgsz=64, device="cpu", stride=2), QUIET)
+    boxes = pd.read_parquet(Path(found["folder"]) / "boxes.parquet")
+    detector = Detector(weights, device="cpu")
+    frames = list(Film.open(path).read(0, 2))
+    assert [frame.index for frame in frames] == [0, 2, 4]
+    for frame in frames:
+        theirs = detector.see([frame.pixels], Settings(64))[0][0]
+        mine = boxes[boxes["frame"] == frame.index]
+        np.testing.assert_allclose(mine[["x1", "y1", "x2", "y2", "confidence"]], theirs[:, :5], atol=1e-3)
+
+
+def test_a_killed_film_goes_on_where_it_stopped(home: Path, weights: Path) -> None:
+    path = home / "long.mkv"
+    times = film(path, 600, sound=None)
+    command = [SCRIPT, "predict", str(path), "--weights", str(weights), "--imgsz", "64", "--device", "cpu"]
+    victim = subprocess.Popen(
+        command, cwd=home, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    parts = home / "runs" / "predict" / "long" / ".parts" / "long.mkv"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not list(parts.glob("*.boxes.parquet")):
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    done = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in parts.glob("*.boxes.parquet")}
+    assert done
+    outcome = run_script(*command[1:], cwd=home)
+    assert outcome.code == 0, outcome.stderr
+    assert "going on at frame" in outcome.stderr
+    folder = Path(outcome.stdout.strip())
+    assert times_of(folder / "long.mp4") == pytest.approx([t / 1000 for t in times], abs=1e-9)
+    images = pd.read_parquet(folder / "images.parquet")
+    assert images["frame"].tolist() == list(range(600))
+    assert not (folder / ".parts").exists()
+
+
+def test_the_result_is_a_domain_of_a_report(home: Path, weights: Path, pictures: Path) -> None:
+    clip = home / "flight.mkv"
+    film(clip, 30)
+    folders = [
+        Path(predict(Task(str(source), weights, imgsz=128, device="cpu"), QUIET)["folder"])
+        for source in (pictures, clip)
+    ]
+    # With the same weights: the pictures themselves, whose results are there already.
+    with_weights = Request(
+        weights=weights,
+        in_domain=(None, str(pictures)),
+        real_world=tuple((None, str(f)) for f in folders),
+        imgsz=128,
+    )
+    known = with_predicted(with_weights, pytest.fail)
+    assert [Path(source) for _, source in known.real_world] == [pictures, clip]
+    assert known.predictions == ()
+    seen = look_at_everything(known, QUIET)
+    # Without weights: the boxes of the folder, frames of films told by their time.
+    bare = Request(in_domain=("home", str(folders[0])), real_world=(("flight", str(folders[1])),), imgsz=128)
+    result = run_report(bare, QUIET)
+    away = result.findings.away[0]
+    sampled = open_source(str(clip), cache=home / "runs" / "frames").images["image"]
+    assert sorted(away.pictures["image"]) == sorted(sampled)
+    boxes = pd.read_parquet(folders[1] / "boxes.parquet")
+    assert len(away.detections) == int(boxes["image"].isin(sampled).sum()) > 0
+    np.testing.assert_allclose(
+        np.sort(result.findings.home.detections["confidence"]),
+        np.sort(seen.domains["in-domain"].detections["confidence"]),
+        atol=1e-6,
+    )
+
+
+def test_classes_are_blurred(weights: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8)
+    box = np.array([[10, 20, 50, 60, 0.9, 0]], np.float32)
+    drawn = draw(pixels, box, ("face",), frozenset({0}))
+    inside = drawn[20:60, 10:50].astype(int)
+    assert inside.std() < 0.2 * pixels[20:60, 10:50].std()
+    outside = np.ones((80, 80), bool)
+    outside[20:60, 10:50] = False
+    assert (drawn[outside] == pixels[outside]).all()
+    plain = draw(pixels, box, ("face",))
+    assert (plain[20, 20:40] == plain[20, 20]).all(), "an outline"
+
+
+def test_labels_stay_in_the_picture() -> None:
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    corners = [[0, 0, 39, 39], [30, 30, 60, 60], [-9, -9, 5, 5], [38, 0, 40, 3], [50, 50, 60, 60]]
+    boxes = np.array([[*c, 0.5, i] for i, c in enumerate(corners)], np.float32)
+    assert draw(pixels, boxes, [f"a very long name {i}" for i in range(5)]).shape == pixels.shape
+
+
+class Camera:
+    """What cv2.VideoCapture is to us, with eight pictures."""
+
+    def __init__(self, number: int) -> None:
+        self.left = 8 if number == 0 else 0
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        time.sleep(0.01)
+        return (True, np.full((48, 64, 3), 10 * self.left, np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_camera_is_kept_as_a_film(home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting.cv2, "VideoCapture", Camera)
+    found = predict(Task("webcam", weights, imgsz=64, device="cpu"), QUIET)
+    folder = Path(found["folder"])
+    images = pd.read_parquet(folder / "images.parquet")
+    assert found["frames"] == len(images) == 8
+    assert times_of(folder / "webcam.mp4") == pytest.approx(images["seconds"].tolist(), abs=1e-3)
+    # Each time is another recording.
+    assert Path(predict(Task("webcam", weights, imgsz=64, device="cpu"), QUIET)["folder"]) != folder
+    with pytest.raises(EnvironmentProblem, match="camera 1 gives no picture"):
+        predict(Task("webcam:1", weights, imgsz=64, device="cpu"), QUIET)
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(
+    home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(Camera):
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            return True, np.zeros((48, 64, 3), np.uint8)
+
+    monkeypatch.setattr(predicting.cv2, "VideoCapture", Endless)
+    found = predict(Task("webcam", weights, imgsz=64, device="cpu"), QUIET)
+    assert found["frames"] >= 8
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_window_shows_the_newest_picture_to_this_machine_only() -> None:
+    window = Window(browse=False)
+    try:
+        window.put(np.full((32, 48, 3), 200, np.uint8))
+        with urllib.request.urlopen(window.address, timeout=5) as stream:
+            assert stream.headers["Content-Type"].startswith("multipart/x-mixed-replace")
+            stream.readline()
+            stream.readline()
+            size = int(stream.readline().split(b":")[1])
+            stream.readline()
+            shown = cv2.imdecode(np.frombuffer(stream.read(size), np.uint8), cv2.IMREAD_COLOR)
+            assert shown.shape == (32, 48, 3)
+            threading.Timer(0.2, lambda: window.put(np.full((16, 16, 3), 90, np.uint8))).start()
+            stream.readline()
+            stream.readline()
+            stream.readline()
+            size = int(stream.readline().split(b":")[1])
+            stream.readline()
+            assert cv2.imdecode(np.frombuffer(stream.read(size), np.uint8), cv2.IMREAD_COLOR).shape == (
+                16,
+                16,
+                3,
+            )
+        request = urllib.request.Request(window.address, headers={"Host": "elsewhere.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=5)
+    finally:
+        window.close()
+
+
+def test_what_cannot_be_looked_at_is_said(home: Path, weights: Path) -> None:
+    mixed = home / "mixed"
+    mixed.mkdir()
+    film(mixed / "good.mkv", 5)
+    (mixed / "bad.mp4").write_bytes(b"no film")
+    cv2.imwrite(str(mixed / "a.png"), np.zeros((40, 60, 3), np.uint8))
+    (mixed / "b.jpg").write_bytes((mixed / "a.png").read_bytes()[:60])
+    (mixed / "notes.md").write_text("x")
+    found = predict(Task(str(mixed), weights, imgsz=64, device="cpu"), QUIET)
+    ledger = pd.read_csv(Path(found["folder"]) / "ledger.csv", index_col="path")
+    buckets = {Path(path).name: bucket for path, bucket in ledger["bucket"].items()}
+    assert buckets == {
+        "good.mkv": "used",
+        "bad.mp4": "failed",
+        "a.png": "used",
+        "b.jpg": "failed",
+        "notes.md": "skipped",
+    }
+    assert any("3 files not looked at" in line for line in lines(found))
+    (home / "none").mkdir()
+    (home / "none" / "bad.mp4").write_bytes(b"no film")
+    with pytest.raises(InputError, match="nothing in it could be looked at"):
+        predict(Task(str(home / "none"), weights, imgsz=64, device="cpu"), QUIET)
+
+
+def test_wrong_requests(home: Path, weights: Path, pictures: Path) -> None:
+    (home / "taken").mkdir()
+    (home / "taken" / "x").touch()
+    task = Task(str(pictures), weights, imgsz=64, device="cpu")
+    for wrong, words in (
+        ({"source": "gone.mp4"}, "no such file"),
+        ({"weights": Path("gone.pt")}, "no such checkpoint"),
+        ({"blur": ("face",)}, "no such class"),
+        ({"out": home / "taken"}, "holds something else"),
+        ({"device": "3"}, "this machine has"),
+    ):
+        with pytest.raises(InputError, match=words):
+            predict(replace(task, **wrong), QUIET)
+    outcome = run_script("predict", "gone.mp4", "--weights", str(weights), cwd=home)
+    assert outcome.code == 2
+    assert "no such file" in complaint(outcome)
+    assert not (home / "runs" / "predict").exists()

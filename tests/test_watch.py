@@ -1,0 +1,390 @@
+"""Watching the real world while a detector learns: curves that agree with the report's, training untouched, whatever happens to the watch."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import ultralytics
+
+import reports.watch as watching
+from datasets.errors import InputError
+from datasets.source import open_source
+from datasets.tables import CORNERS
+from datasets.world import DASHCAM, DRONE, Plan, build_world
+from diagnostics.counterfactuals import ap50
+from diagnostics.domain import Domain
+from reports.looks import evenly
+from reports.progress import Reporter
+from reports.training import Order, train_run
+from reports.watch import COLUMNS, IN_DOMAIN, attach
+from tests.conftest import MainJob, complaint, run_script
+from train.forward import Detector, Glance, load_checkpoint
+from train.predictions import Settings, Store
+from train.pretrained import ARCHITECTURE
+from train.run import Run, open_run
+from train.training import Recipe, train
+
+EXTRA = {
+    "nbs": 8,
+    "optimizer": "AdamW",
+    "lr0": 0.004,
+    "cos_lr": True,
+    "warmup_epochs": 0.0,
+    "mosaic": 0.0,
+    "cache": "ram",
+    "pretrained": False,
+}
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("worlds")
+    list(build_world(root / "small", Plan(DASHCAM, {"train": (2, 4), "val": (4, 6)}, seed=7)))
+    list(build_world(root / "drone", Plan(DRONE, {"val": (4, 6)}, seed=6)))
+    return root
+
+
+def fit(home: Path, folder: Path, epochs: int, on_model=lambda model: None, imgsz: int = 64) -> Path:
+    nothing = lambda *_: None  # noqa: E731
+    return train(
+        open_source(str(home), cache=folder.parent / "cache"),
+        folder,
+        Recipe(ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=8, device="cpu", extra=EXTRA),
+        on_start=nothing,
+        on_batch=nothing,
+        on_epoch=nothing,
+        on_model=on_model,
+    )
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "weights" / "last.pt", "").model.float().state_dict()
+
+
+def demo_run(main_job: MainJob) -> Run:
+    return open_run(Path(main_job.record["request"]["run"]))
+
+
+def test_columns_and_epochs(main_job: MainJob) -> None:
+    table = demo_run(main_job).watched
+    assert tuple(table.columns) == COLUMNS
+    for name in (IN_DOMAIN, "drone", "flight"):
+        assert table.loc[table["domain"] == name, "epoch"].tolist() == [1, 3, 6, 9, 12, 15, 18]
+    flight = table[table["domain"] == "flight"]
+    assert flight["ap50"].isna().all()
+    assert (flight["labelled"] == 0).all()
+    assert flight["outside"].notna().all()
+    assert sum("drone: AP50" in line for line in main_job.outcome.stderr.splitlines()) >= 7
+
+
+def test_curves_part_and_agree_with_the_report(main_job: MainJob) -> None:
+    table = demo_run(main_job).watched
+    ends = table[table["epoch"] == 18].set_index("domain")
+    scored = {s["domain"]: s for s in main_job.record["slices"] if s["slice"] == "all"}
+    assert ends.loc["drone", "ap50"] < ends.loc[IN_DOMAIN, "ap50"] - 0.1
+    # Sixty of the drone's pictures were watched: the interval of all of them holds what they say.
+    assert scored["drone"]["ap50_low"] <= ends.loc["drone", "ap50"] <= scored["drone"]["ap50_high"]
+    assert ends.loc["drone", "outside"] > 0.5
+    history = pd.DataFrame(main_job.record["run"]["history"])
+    assert ends.loc[IN_DOMAIN, "ap50"] == pytest.approx(history["ap50"].iloc[-1], abs=1e-5)
+    assert len(main_job.record["run"]["watched"]) == len(table)
+
+
+def test_a_look_is_worth_a_prediction(main_job: MainJob) -> None:
+    """The last look again, from the checkpoint of that epoch; and what prediction says of the same pictures."""
+    run = demo_run(main_job)
+    assert run.folder is not None
+    drone = open_source(
+        str(dict(main_job.record["request"]["real_world"])["drone"]), cache=main_job.cwd / "cache"
+    )
+    images = evenly(drone.images, 60)
+    last = run.folder / "weights" / "last.pt"
+    settings = Settings(256)
+    boxes, _ = Glance(images["path"].tolist(), 256).look(
+        load_checkpoint(last, "").model.float().eval(), settings
+    )
+    seen = Detector(last, device="cpu").predict(images, settings, Store(main_job.cwd / "glances"))
+    mine = [
+        (picture, *box)
+        for picture, found in zip(images["image"], boxes, strict=True)
+        for box in found.tolist()
+    ]
+    glanced = pd.DataFrame(mine, columns=["image", *CORNERS, "confidence", "label"]).astype({"label": int})
+
+    def score(detections: pd.DataFrame) -> float:
+        empty = np.zeros((len(images), 0), np.float32)
+        pictures, classes = images.reset_index(drop=True), drone.classes
+        mine = drone.boxes[drone.boxes["image"].isin(images["image"])].reset_index(drop=True)
+        nothing = np.zeros((len(detections), 0), np.float32)
+        return ap50(Domain("drone", "real_world", pictures, mine, detections, empty, nothing, 256, classes))
+
+    row = run.watched[(run.watched["domain"] == "drone") & (run.watched["epoch"] == 18)].iloc[0]
+    # Half precision in the file is all that differs; prediction has no grey border of half a stride.
+    assert score(glanced) == pytest.approx(row["ap50"], abs=0.005)
+    assert score(glanced) == pytest.approx(score(seen.detections), abs=0.03)
+
+
+def test_checkpoints_side_by_side(main_job: MainJob) -> None:
+    found = pd.DataFrame(main_job.record["run"]["checkpoints"])
+    assert sorted(found["epoch"].unique()) == [1, 11, 18]
+    assert set(found["domain"]) == {"dashcam", "drone", "flight"}
+    ends = found[found["epoch"] == 18].set_index("domain")
+    # Sixty pictures each: spread over all clips, so near the whole.
+    for domain in ("dashcam", "drone"):
+        whole = next(s for s in main_job.record["slices"] if s["slice"] == "all" and s["domain"] == domain)
+        assert ends.loc[domain, "ap50"] == pytest.approx(whole["ap50"], abs=0.08)
+    assert ends.loc["flight", "ap50"] is None or np.isnan(ends.loc["flight", "ap50"])
+    first = found[(found["epoch"] == 1) & (found["domain"] == "dashcam")].iloc[0]
+    assert first["against_last"]["p"] <= 0.05
+    page = (main_job.folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('data-test="view"') == 9
+    assert page.count('data-test="course"') == 2
+
+
+def test_glance_sees_validation_as_validation_does(worlds: Path, tmp_path: Path) -> None:
+    """The embeddings taken by the way are those that a look of our own gives: same preparation, same network."""
+    taken: list[tuple[list[str], np.ndarray, np.ndarray]] = []
+
+    def spy(model) -> None:
+        watch = attach(model, str(worlds / "drone"), say=lambda line: None)
+        before = watch.on_fit_epoch_end
+
+        def look(trainer) -> None:
+            paths = list(trainer.validator.dataloader.dataset.im_files)
+            _, mine = Glance(paths, 96).look(trainer.ema.ema, Settings(96))
+            if watch._home is not None:
+                taken.append((paths, watch._home.embeddings, mine))
+            before(trainer)
+
+        watch.on_fit_epoch_end = look
+
+    fit(worlds / "small", tmp_path / "run", 1, spy, imgsz=96)
+    paths, theirs, mine = taken[0]
+    assert len(paths) == len(theirs) == 24
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_training_is_the_same_with_a_watch_without_one_and_with_one_that_fails(
+    worlds: Path, tmp_path: Path
+) -> None:
+    def failing(model) -> None:
+        watch = attach(model, str(worlds / "drone"), say=said.append)
+        watch.on_fit_epoch_end = lambda trainer: 1 / 0
+
+    said: list[str] = []
+    plain = fit(worlds / "small", tmp_path / "plain", 2)
+    seen = fit(
+        worlds / "small",
+        tmp_path / "seen",
+        2,
+        lambda model: attach(model, str(worlds / "drone"), say=lambda line: None),
+    )
+    broken = fit(worlds / "small", tmp_path / "broken", 2, failing)
+    for other in (seen, broken):
+        first, second = weights_of(plain), weights_of(other)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        columns = [c for c in pd.read_csv(plain / "results.csv").columns if c.strip() != "time"]
+        pd.testing.assert_frame_equal(
+            pd.read_csv(plain / "results.csv")[columns], pd.read_csv(other / "results.csv")[columns]
+        )
+    assert (seen / "real_world.csv").is_file()
+    assert len(said) == 1
+    assert "no longer watched (ZeroDivisionError" in said[0]
+    assert not (broken / "real_world.csv").exists()
+
+
+@pytest.mark.parametrize("event", ["on_train_start", "on_val_start", "on_val_batch_end", "on_val_end"])
+def test_a_failure_anywhere_leaves_the_training_alone(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    monkeypatch.setattr(watching.Watch, event, lambda self, trainer: {}["gone"])
+    said: list[str] = []
+    folder = fit(
+        worlds / "small",
+        tmp_path / "run",
+        1,
+        lambda model: attach(model, str(worlds / "drone"), say=said.append),
+        imgsz=64,
+    )
+    assert (folder / "weights" / "best.pt").is_file()
+    assert len(said) == 1
+    # Nothing of ours is left in what was saved.
+    network = load_checkpoint(folder / "weights" / "best.pt", "").model
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_nothing_of_the_watch_is_saved_with_the_network(main_job: MainJob) -> None:
+    run = demo_run(main_job)
+    network = load_checkpoint(run.weights, "").model
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_watch_can_be_pickled_under_way(worlds: Path, tmp_path: Path) -> None:
+    copies: list[bytes] = []
+
+    def spy(model) -> None:
+        attach(model, str(worlds / "drone"))
+        model.add_callback(
+            "on_train_epoch_end",
+            lambda trainer: copies.extend(
+                pickle.dumps(callback)
+                for callback in trainer.callbacks["on_fit_epoch_end"]
+                if isinstance(callback, watching.Guarded)
+            ),
+        )
+
+    fit(worlds / "small", tmp_path / "run", 1, spy, imgsz=64)
+    again = pickle.loads(copies[0])
+    assert again.event == "on_fit_epoch_end"
+    assert list(again.watch.sources) == ["drone"]
+
+
+def test_a_look_costs_no_more_than_the_validation_of_as_many_pictures(worlds: Path, tmp_path: Path) -> None:
+    spent: list[float] = []
+
+    def timed(model) -> None:
+        begin = [0.0]
+        model.add_callback("on_val_start", lambda validator: begin.__setitem__(0, time.perf_counter()))
+        model.add_callback("on_val_end", lambda validator: spent.append(time.perf_counter() - begin[0]))
+        attach(model, {"drone": str(worlds / "drone")}, say=lambda line: None)
+
+    folder = fit(worlds / "small", tmp_path / "run", 5, timed, imgsz=320)
+    table = open_run(folder).watched
+    drone = table[table["domain"] == "drone"]
+    assert (drone["pictures"] == 24).all()
+    # The medians of five: 24 pictures on both sides. The validation's first look at its pictures decodes them, as ours does before the training.
+    assert np.median(drone["seconds"]) <= np.median(spent[:5])
+
+
+def test_wrong_footage_is_told_at_once(tmp_path: Path) -> None:
+    model = ultralytics.YOLO(str(ARCHITECTURE))
+    with pytest.raises(InputError, match="no such file"):
+        attach(model, str(tmp_path / "gone"))
+    with pytest.raises(InputError, match="two sources of one name"):
+        attach(model, ["a/x.mp4", "b/x.mp4"])
+
+
+def test_footage_of_other_classes_is_watched_without_its_labels(worlds: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    list(build_world(other, Plan(DRONE, {"val": (1, 3)}, seed=8)))
+    card = other / "data.yaml"
+    card.write_text(card.read_text().replace("pothole", "crater"))
+    said: list[str] = []
+    folder = fit(
+        worlds / "small",
+        tmp_path / "run",
+        1,
+        lambda model: attach(model, str(other), say=said.append),
+        imgsz=64,
+    )
+    assert "without its labels" in said[0]
+    table = open_run(folder).watched
+    assert table[table["domain"] == "other"]["labelled"].tolist() == [0]
+
+
+OWN_SCRIPT = """
+from ultralytics import YOLO
+from reports.progress import Reporter
+from reports.training import Order, train_run
+from reports.watch import attach
+model = YOLO({architecture!r})
+attach(model, real_world={drone!r})
+model.train(data={data!r}, epochs=1, imgsz=64, device="cpu", project={project!r}, name="mine", plots=False, workers=0)
+print(model.trainer.save_dir)
+"""
+
+
+def test_one_line_in_a_script_of_ones_own(worlds: Path, tmp_path: Path) -> None:
+    """Ultralytics imported first and unrestricted: it goes on loading its own checkpoints as it did."""
+    import os
+
+    script = tmp_path / "own.py"
+    script.write_text(
+        OWN_SCRIPT.format(
+            architecture=str(ARCHITECTURE),
+            drone=str(worlds / "drone"),
+            data=str(worlds / "small" / "data.yaml"),
+            project=str(tmp_path),
+        )
+    )
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("ULTRALYTICS_SAFE_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+        and not key.startswith("PYTEST")
+    }
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "epoch 1, drone" in done.stderr
+    assert len(open_run(tmp_path / "mine").watched) == 2
+
+
+def test_the_command_watches_goes_on_and_refuses(worlds: Path, tmp_path: Path) -> None:
+    common = ["--model", str(ARCHITECTURE), "--imgsz", "64", "--device", "cpu"]
+    done = run_script(
+        "train", str(worlds / "small"), *common, "--epochs", "2",
+        "--real-world", f"sky={worlds / 'drone'}", "save_period=1", "lr0=0.002", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    folder = Path(done.stdout.strip())
+    run = open_run(folder)
+    assert run.arguments["lr0"] == 0.002
+    assert sorted(p.name for p in (folder / "weights").glob("epoch*")) == ["epoch0.pt", "epoch1.pt"]
+    assert set(run.watched["domain"]) == {IN_DOMAIN, "sky"}
+    assert len(run.lineage["data_sha256"]) == 64
+    files = sorted((worlds / "small").rglob("*"))
+    before = hashlib.sha256("".join(map(str, files)).encode()).hexdigest()
+    assert hashlib.sha256("".join(map(str, files)).encode()).hexdigest() == before
+    refused = run_script("train", str(worlds / "small"), *common, "lr=0.1", cwd=tmp_path)
+    assert refused.code == 2
+    assert "did you mean lr" in complaint(refused)
+    assert [p.name for p in (tmp_path / "runs" / "train").iterdir() if p.name[0] != "."] == [folder.name]
+    refused = run_script("train", str(worlds / "small"), *common, "--resume", str(folder), cwd=tmp_path)
+    assert "already finished" in complaint(refused)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"arguments": ("epochs=3",)}, "give --epochs instead"),
+        ({"arguments": ("project=x",)}, "cannot be chosen"),
+        ({"arguments": ("mosaic=often",)}, "mosaic"),
+        ({"arguments": ("lr0",)}, "KEY=VALUE"),
+        ({"real_world": ((None, "gone.mp4"),)}, "no such file"),
+        ({"data": "gone"}, "no such file"),
+        ({"device": "7"}, "this machine has cpu"),
+        ({"model": Path("yolo99z.pt")}, "no such checkpoint"),
+        ({"model": Path("yolo99z.yaml")}, "no such architecture"),
+    ],
+)
+def test_errors_come_before_anything_is_opened(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, words: str
+) -> None:
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("reports.training.open_all", lambda *_: pytest.fail("opened a source first"))
+    order = Order(
+        data=str(worlds / "small"), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu", name="t",
+        resume=None, classes=(), arguments=(), real_world=(), every=1, class_map=(), allow=(), trust=False,
+        corrections=True, seed=0,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=words):
+        train_run(replace(order, **wrong), Reporter(quiet=True))
+    assert not (tmp_path / "runs" / "train").exists()
