@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from diagnostics.precision import accumulate, mean
 
 # By how much AP50 must have fallen from its best to be called fallen: a curve of a hundred pictures wavers by a few points between two epochs.
 FALLEN = 0.05
+# Validation must have risen by this between two checkpoints, and not by chance, for what came of it elsewhere to be telling.
+MIN_RISE = 0.1
 # Fewer looks than this are no curve.
 MIN_LOOKS = 3
 
@@ -132,3 +135,42 @@ def telling(domains: list[Domain], images: pd.DataFrame) -> str | None:
         counts.append(np.sqrt(numbers.to_numpy(float)))
     spread = np.ptp(np.stack(counts), axis=0)
     return str(images["image"].iloc[int(np.argmax(spread))]) if spread.max() > 0 else None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How much of what training wins at home arrives out there, from two checkpoints on the same pictures. epochs: of both. home, away: AP50 at the first and the second of them.
+
+    share: of home's rise; low, high: its 95 % interval by the clips out there, home's rise taken as it is.
+    """
+
+    epochs: tuple[int, int]
+    home: tuple[float, float]
+    away: tuple[float, float]
+    share: float
+    low: float
+    high: float
+
+
+def carried(standings: Sequence[Standing], home: str, away: str | None) -> Carried | None:
+    """From the latest checkpoint since which validation has risen by MIN_RISE beyond chance; None where there is none, or no interval out there."""
+    of = {(s.domain, s.epoch): s for s in standings}
+    last = max((s.epoch for s in standings), default=0)
+    for epoch in sorted({s.epoch for s in standings if s.epoch < last}, reverse=True):
+        at_home, out_there = of.get((home, epoch)), of.get((away or "", epoch))
+        rise = at_home.against_last if at_home else None
+        change = out_there.against_last if out_there else None
+        if rise is None or change is None or rise.p is None or rise.p > 0.05 or rise.difference < MIN_RISE:
+            continue
+        low, high = change.interval.low, change.interval.high
+        if low is None or high is None:
+            continue
+        return Carried(
+            (epoch, last),
+            (rise.second, rise.first),
+            (change.second, change.first),
+            change.difference / rise.difference,
+            low / rise.difference,
+            high / rise.difference,
+        )
+    return None

@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
+from diagnostics.course import Carried
 from diagnostics.intervals import Interval
 from diagnostics.label_free import LabelFree
 from diagnostics.ladder import Ladder
@@ -49,6 +50,7 @@ class Evidence:
 
     ap50, max_recall, loose: by domain name ("training" included); loose is AP at IoU .1. interval, gap_interval: of AP50. shift_look: of pictures by
     a descriptor without a model. ladders: what corrections win back of AP50 and F1. label_free: AP50 read without labels, by domain name.
+    carried: how much of what training wins at home arrives in the domain in focus, None where no checkpoints tell.
     """
 
     home: str
@@ -72,6 +74,7 @@ class Evidence:
     ladders: tuple[Ladder, ...] = ()
     label_free: dict[str, LabelFree] = field(default_factory=dict)
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
+    carried: Carried | None = None
 
     @property
     def home_ap50(self) -> float:

@@ -24,6 +24,7 @@ from diagnostics import (
 )
 from diagnostics import sweep as sweeping
 from diagnostics.counterfactuals import Recovery, ap50, loose_ap, redraw, size_match
+from diagnostics.course import Standing, carried
 from diagnostics.domain import Domain
 from diagnostics.error_types import decompose
 from diagnostics.evidence import Evidence, Threshold
@@ -185,10 +186,11 @@ def gather(
     experiments: Experiments,
     *,
     conf: float | None,
+    standings: Sequence[Standing] = (),
     training_total: int | None = None,
     seed: int,
 ) -> Evidence:
-    """Everything the suspects are questioned with. conf: the threshold in use, None for the one that is best at home."""
+    """Everything the suspects are questioned with. conf: the threshold in use, None for the one that is best at home. standings: of checkpoints, see `diagnostics.course`."""
     focus = focus_of(away)
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
     labelled_home = len(home.boxes) >= MIN_BOXES
@@ -228,6 +230,7 @@ def gather(
         else (),
         label_free=read_without_labels(home, away, experiments),
         errors=error_table(scored, in_use if in_use is not None else label_free.SHOWN),
+        carried=carried(standings, home.name, judged.name if judged is not None else None),
     )
 
 
@@ -300,12 +303,21 @@ def find(
     experiments: Experiments,
     *,
     conf: float | None,
+    standings: Sequence[Standing] = (),
     training_total: int | None = None,
     seed: int,
 ) -> Findings:
-    """Run every measurement and question every suspect. conf: the threshold in use, None for the one that is best at home."""
+    """Run every measurement and question every suspect. conf: the threshold in use, None for the one that is best at home. standings: of checkpoints."""
     evidence = gather(
-        home, away, training, history, experiments, conf=conf, training_total=training_total, seed=seed
+        home,
+        away,
+        training,
+        history,
+        experiments,
+        conf=conf,
+        standings=standings,
+        training_total=training_total,
+        seed=seed,
     )
     scored = [domain for domain in (home, *away) if domain.labelled.any()]
     cuts = slices.edges((home, *away))

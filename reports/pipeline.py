@@ -435,6 +435,7 @@ def run_report(request: Request, reporter: Reporter) -> Result:
     home = next(d for d in seen.domains.values() if d.role == "in_domain")
     away = [d for d in seen.domains.values() if d.role == "real_world"]
     experiments = look_again(request, seen, home, away, reporter)
+    compared = beside_each_other(request, seen, (home, *away), reporter)
     with reporter.stage("diagnose", "Measuring, and questioning the suspects"):
         history = seen.run.history if seen.run else pd.DataFrame()
         findings = find(
@@ -444,6 +445,7 @@ def run_report(request: Request, reporter: Reporter) -> Result:
             history,
             experiments,
             conf=request.conf,
+            standings=compared.standings,
             training_total=next((len(o.source.images) for o in seen.opened if o.role == "training"), None),
             seed=request.seed,
         )
@@ -457,7 +459,7 @@ def run_report(request: Request, reporter: Reporter) -> Result:
         full_ledger(seen.opened, seen.failures),
         all_rows(seen.opened),
         compare_with_before(request, seen, (home, *away), reporter),
-        beside_each_other(request, seen, (home, *away), reporter),
+        compared,
     )
 
 

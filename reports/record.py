@@ -127,6 +127,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
                 "threshold": findings.evidence.threshold,
                 "size_match": findings.evidence.size,
                 "second_looks": findings.evidence.recoveries,
+                "carried": findings.evidence.carried,
                 "redrawn": findings.evidence.redrawn,
                 "leakage": findings.evidence.leak,
             }

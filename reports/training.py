@@ -17,6 +17,8 @@ from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder, trust_checkpoints
 
 IMGSZ = 640
+# Checkpoints that are kept where the real world is watched and nothing else is asked for.
+CHECKPOINTS = 4
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ def train_run(order: Order, reporter: Reporter) -> Path:
     from train.training import Recipe, is_finished, train
 
     extra = training_arguments(order.arguments)
+    if order.real_world and order.resume is None:
+        # Kept so that the report can show the same pictures to each of them.
+        extra = {"save_period": max(1, order.epochs // CHECKPOINTS), **extra}
     device = chosen_device(order.device)
     if order.resume is not None:
         check_resumable(order.resume, extra, finished=is_finished(order.resume))

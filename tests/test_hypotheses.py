@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 
 from benchmarks.simulated import make_domain
-from diagnostics.counterfactuals import Recovery
-from diagnostics.evidence import Evidence
-from diagnostics.hypotheses import SUSPECTS, Verdict, question
+from diagnostics.comparison import Comparison
+from diagnostics.counterfactuals import Recovery, SizeMatch
+from diagnostics.course import Standing
+from diagnostics.evidence import Evidence, Hypothesis
+from diagnostics.hypotheses import SUSPECTS, Verdict, question, scale
+from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
-from reports.findings import Experiments, find
+from reports.findings import Experiments, find, gather
 
 RISEN = pd.DataFrame(
     {
@@ -104,6 +107,70 @@ def test_scale_by_experiment() -> None:
     verdict = diagnose(home(), [small], training=training_like(), recoveries=HELPED)
     assert verdict.primary == "scale"
     assert status(verdict)["domain_shift"] != "supported"
+
+
+def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
+    """Small objects are missed at home too, which speaks for size; but enlarged they are not found either."""
+    matched = SizeMatch(home_recall=0.6, matched_recall=0.3, away_recall=0.05, support=0.7, share=0.55)
+
+    def judged(recoveries: dict[str, Recovery]) -> Hypothesis:
+        gathered = gather(
+            home(),
+            [away(hit_rate=0.2, sides=(7, 24))],
+            None,
+            RISEN,
+            Experiments(recoveries=recoveries),
+            conf=None,
+            seed=0,
+        )
+        return scale.test(replace(gathered, size=matched))
+
+    assert judged({}).status == "supported"
+    assert judged(HELPED).status == "supported"
+    found = judged(NO_HELP)
+    assert found.status == "untested"
+    assert "only 0 % of it comes back" in found.statement
+
+
+def test_more_epochs_are_cleared_where_what_they_won_at_home_did_not_arrive() -> None:
+    steep = RISEN.assign(ap50=np.linspace(0.1, 0.75, 20))
+    shifted = away(hit_rate=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    arguments = {"conf": None, "seed": 0}
+    half = home(hit_rate=0.6)
+    rising = find(half, [shifted], training_like(), steep, Experiments(recoveries=NO_HELP), **arguments)
+    assert status(rising.verdict)["underfit"] == "supported"
+
+    def stand(epoch: int, domain: str, ap50: float, against: tuple[float, float, float] | None) -> Standing:
+        test = None
+        if against is not None:
+            last, low, high = against
+            test = Comparison(last, ap50, last - ap50, Interval(low, high, 12), 0.001)
+        return Standing(epoch, domain, "", 60, 100, ap50, None, None, 1.0, 1.0, None, test)
+
+    for (low, high), expected in (
+        ((-0.02, 0.02), "rejected"),
+        ((0.2, 0.5), "supported"),
+        ((-0.1, 0.4), "untested"),
+    ):
+        gained = (low + high) / 2
+        standings = (
+            stand(5, "home", 0.3, (0.75, 0.4, 0.5)),
+            stand(5, "overhead", 0.1, (0.1 + gained, low, high)),
+            stand(20, "home", 0.75, None),
+            stand(20, "overhead", 0.1 + gained, None),
+        )
+        found = find(
+            half,
+            [shifted],
+            training_like(),
+            steep,
+            Experiments(recoveries=NO_HELP),
+            standings=standings,
+            **arguments,
+        )
+        assert status(found.verdict)["underfit"] == expected, (low, high)
+        assert found.evidence.carried is not None
+        assert found.evidence.carried.share == pytest.approx(gained / 0.45)
 
 
 def test_enlarging_what_is_not_small_is_no_evidence_for_size() -> None:

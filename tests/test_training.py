@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,12 +16,15 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from datasets.errors import InputError
+from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
 from tests.conftest import SCRIPT, run_script
 from train.history import read_history
+from train.pretrained import ARCHITECTURE, starting_point
+from train.run import open_run
 from train.staging import stage
+from train.training import Recipe, data_sha256, train
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,7 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     before = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in data.rglob("*") if p.is_file()}
     runs = tmp_path / "runs"
     arguments = ["train", str(data), "--epochs", "4", "--imgsz", "128", "--device", "cpu", "--name", "t"]
+    arguments += ["--model", str(ARCHITECTURE), "--real-world", str(data)]
     victim = subprocess.Popen(
         [SCRIPT, *arguments],
         cwd=tmp_path,
@@ -80,6 +85,8 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     assert read_history(folder / "results.csv")["epoch"].tolist() == [1, 2, 3, 4]
     lineage = json.loads((folder / "shiftscope.json").read_text())
     assert lineage["images"] == {"train": 32, "val": 8}
+    # What was seen before the kill stays.
+    assert sorted(set(open_run(folder).watched["epoch"])) == [1, 2, 3, 4]
 
     second = run_script(*arguments[:3], "1", *arguments[4:], cwd=tmp_path, SHIFTSCOPE_RUNS=str(runs))
     assert Path(second.stdout.strip()).name == "t-2"
@@ -90,6 +97,7 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
 
 def test_two_trainings_that_start_at_once_have_a_folder_each(data: Path, tmp_path: Path) -> None:
     command = [SCRIPT, "train", str(data), "--epochs", "1", "--imgsz", "64", "--device", "cpu", "--name", "t"]
+    command += ["--model", str(ARCHITECTURE)]
     environment = {**os.environ, "SHIFTSCOPE_RUNS": str(tmp_path / "runs")}
     both = [
         subprocess.Popen(
@@ -107,9 +115,7 @@ def test_what_cannot_be_trained_from_leaves_no_run(data: Path, tmp_path: Path) -
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     outcome = run_script("train", str(data), "--model", "bad.pt", "--epochs", "1", cwd=tmp_path)
     assert outcome.code == 2
-    assert [
-        path.name for path in (tmp_path / "runs" / "train").iterdir() if not path.name.startswith(".")
-    ] == []
+    assert not (tmp_path / "runs" / "train").exists()
 
 
 def test_of_two_demos_the_second_waits(
@@ -134,3 +140,89 @@ def test_of_two_demos_the_second_waits(
     assert demo.prepare(0, Reporter()) == "made"
     assert time.monotonic() - begin > 0.5
     assert "waiting for it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA out of memory. Tried to allocate 2 GiB", "DefaultCPUAllocator: can't allocate memory"]
+)
+def test_where_memory_runs_out_the_batch_is_halved(data: Path, tmp_path: Path, words: str) -> None:
+    said: list[str] = []
+
+    def narrow(model) -> None:
+        def strain(trainer) -> None:
+            if trainer.batch_size > 4 and trainer.epoch == 1:
+                raise RuntimeError(words)
+
+        model.add_callback("on_train_batch_start", strain)
+
+    folder = train(
+        open_source(str(data), cache=tmp_path), tmp_path / "run", Recipe(ARCHITECTURE, epochs=2, imgsz=64, batch=16, device="cpu"),
+        on_start=lambda _: None, on_batch=lambda: None, on_epoch=said.append, on_model=narrow,
+    )  # fmt: skip
+    assert [line for line in said if "out of memory" in line] == [
+        "out of memory; going on with batch=8",
+        "out of memory; going on with batch=4",
+    ]
+    assert json.loads((folder / "shiftscope.json").read_text())["batch"] == 4
+    # The epoch that was whole is not trained again.
+    assert read_history(folder / "results.csv")["epoch"].tolist() == [1, 2]
+
+
+def test_other_errors_of_a_training_are_not_taken_for_it(data: Path, tmp_path: Path) -> None:
+    def broken(model) -> None:
+        model.add_callback("on_train_batch_start", lambda trainer: 1 / 0)
+
+    nothing = {"on_start": lambda _: None, "on_batch": lambda: None, "on_epoch": lambda _: None}
+    recipe = Recipe(ARCHITECTURE, epochs=1, imgsz=64, batch=16, device="cpu")
+    with pytest.raises(ZeroDivisionError):
+        train(open_source(str(data), cache=tmp_path), tmp_path / "run", recipe, on_model=broken, **nothing)
+
+    def never(model) -> None:
+        model.add_callback("on_train_batch_start", lambda trainer: (_ for _ in ()).throw(MemoryError()))
+
+    with pytest.raises(EnvironmentProblem, match="even with one picture a batch"):
+        train(open_source(str(data), cache=tmp_path), tmp_path / "other", recipe, on_model=never, **nothing)
+
+
+def test_what_a_run_was_taught_is_told_by_its_content(data: Path, tmp_path: Path) -> None:
+    source = open_source(str(data), cache=tmp_path)
+    known = data_sha256(source)
+    shutil.copytree(data, tmp_path / "moved")
+    moved = tmp_path / "moved"
+    assert data_sha256(open_source(str(moved), cache=tmp_path)) == known
+    label = next(path for path in sorted((moved / "labels" / "train").iterdir()) if path.stat().st_size)
+    label.write_text("0 .5 .5 .2 .2\n")
+    assert data_sha256(open_source(str(moved), cache=tmp_path)) != known
+
+
+def test_a_pretrained_checkpoint_is_fetched_once_and_without_a_network_the_small_network_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[Path] = []
+    said: list[str] = []
+
+    def fetch(place: Path, **_: object) -> None:
+        asked.append(place)
+        shutil.copyfile(weights, place)
+
+    monkeypatch.setattr("train.pretrained.attempt_download_asset", fetch)
+    found = starting_point(None, said.append)
+    assert found == tmp_path / "data" / "weights" / "yolo11n.pt"
+    assert starting_point(Path("yolo11n.pt"), said.append) == found
+    assert asked == [found]
+
+    def fail(place: Path, **_: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("train.pretrained.attempt_download_asset", fail)
+    found.unlink()
+    said.clear()
+    assert starting_point(None, said.append) == ARCHITECTURE
+    assert any("small architecture from scratch" in line for line in said)
+    with pytest.raises(InputError, match="could not be fetched"):
+        starting_point(Path("yolo11s.pt"), said.append)
+    assert starting_point(Path("yolo11n.yaml"), said.append) == Path("yolo11n.yaml")
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    shutil.copyfile(weights, tmp_path / "run" / "weights" / "last.pt")
+    assert starting_point(tmp_path / "run", said.append) == tmp_path / "run" / "weights" / "last.pt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ultralytics.utils.checks import check_yaml
+from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from datasets.errors import InputError
@@ -39,7 +39,7 @@ def starting_point(given: Path | None, say: Callable[[str], None]) -> Path:
         return given
     if given.suffix in {".yaml", ".yml"}:
         try:
-            check_yaml(given.name)  # type: ignore[no-untyped-call]
+            yaml_model_load(given)  # type: ignore[no-untyped-call]
         except FileNotFoundError:
             raise InputError(f"{given}: no such architecture, here or among Ultralytics' own") from None
         return given

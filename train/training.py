@@ -208,15 +208,18 @@ def run_ultralytics(
         )
 
     def keep_whole(trainer: Any) -> None:
+        if is_last_check(trainer):
+            return
         draft = trainer.last.with_name(CHECKPOINT + ".partial")
         shutil.copyfile(trainer.last, draft)
         draft.replace(trainer.last.with_name(CHECKPOINT))
 
     model.add_callback("on_train_start", started)
-    model.add_callback("on_model_save", keep_whole)
     model.add_callback("on_train_batch_end", lambda trainer: on_batch())
     model.add_callback("on_fit_epoch_end", epoch_done)
     on_model(model)
+    # After everything else that is done about an epoch: what a killed run goes on from is an epoch that was looked at in full.
+    model.add_callback("on_fit_epoch_end", keep_whole)
     arguments: dict[str, Any] = {
         "data": str(card),
         "epochs": recipe.epochs,

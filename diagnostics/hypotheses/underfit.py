@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diagnostics.evidence import Clue, Evidence, Hypothesis, clip, judge
 from diagnostics.learning import AHEAD, MIN_TAIL
-from diagnostics.wording import count, fraction, points
+from diagnostics.wording import count, fraction, percent, points
 
 CODE, NAME = "underfit", "Undertrained"
 # Below this AP50 on its own training pictures a detector has not learned them: half of the precision-recall area is missing.
@@ -93,17 +93,30 @@ def test(evidence: Evidence) -> Hypothesis:
             f"It has learned its own data (AP50 {fraction(level)}) and there is no gap for more epochs to close.",
             tuple(clues),
         )
-    share = learning.gain / evidence.gap
+    # A straight line knows no end; AP50 does.
+    gain = min(learning.gain, max(0.0, 1 - home))
+    share, high = gain / evidence.gap, None
     statement = (
-        f"In-domain AP50 is {fraction(home)}; {AHEAD} more epochs at the final slope would add about {points(learning.gain)} at home, "
+        f"In-domain AP50 is {fraction(home)}; {AHEAD} more epochs at the final slope would add about {points(gain)} at home, "
         f"against a fall of {points(evidence.gap)} to {evidence.away}."
     )
+    if evidence.carried is not None:
+        found = evidence.carried
+        share, high = share * max(0.0, found.share), share * max(0.0, found.high)
+        clues.append(
+            Clue(
+                found.low > 0,
+                f"From epoch {found.epochs[0]} to {found.epochs[1]} AP50 went from {fraction(found.home[0])} to {fraction(found.home[1])} at home and from {fraction(found.away[0])} to {fraction(found.away[1])} on {evidence.away}.",
+            )
+        )
+        arrives = "nothing" if found.share <= 0 else percent(found.share)
+        statement += f" Of what epochs {found.epochs[0]} to {found.epochs[1]} won at home, {arrives} arrived out there, at most {percent(max(0.0, found.high))}."
     return Hypothesis(
         CODE,
         NAME,
-        judge(share),
+        judge(share, high=high),
         clip(share),
         statement,
         tuple(clues),
-        missing="" if judge(share) != "untested" else "train longer and look again",
+        missing="" if judge(share, high=high) != "untested" else "train longer and look again",
     )
