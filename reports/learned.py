@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -67,6 +68,8 @@ def course_words(course: Course) -> str:
             f"{words[: words.index(' and is ')]}, the last, with {fraction(course.home_last)} in validation."
         )
     home = f"while validation went from {fraction(course.home_best)} to {fraction(course.home_last)}"
+    if course.parted and not course.by_labels:
+        return f"{words}, {home}: a hint that what it learned since is of home only."
     if course.parted:
         return f"{words}, {home}: what it learned after epoch {course.best_epoch} was of home only, and cost {points(course.best - course.last)} out there."
     return (
@@ -158,4 +161,9 @@ def frame_context(frame: Frame) -> dict[str, Any]:
                 "src": pictures.whole(frame.path, boxes.tolist(), kinds, truth=frame.truth.tolist()),
             }
         )
-    return {"domain": frame.domain, "image": frame.image, "labelled": frame.labelled, "views": views}
+    return {
+        "domain": frame.domain,
+        "image": Path(frame.image).name,
+        "labelled": frame.labelled,
+        "views": views,
+    }

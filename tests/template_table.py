@@ -206,7 +206,12 @@ SECTIONS = (
                 "a run that goes on keeps its size",
                 ("test_before.py::test_training_goes_on_at_the_size_of_the_run_before",),
             ),
-            Row("`--batch 32`", "`--batch 32`; default 16", "halved where memory runs out", ()),
+            Row(
+                "`--batch 32`",
+                "`--batch 32`; default 16",
+                "halved where memory runs out",
+                ("test_training.py::test_where_memory_runs_out_the_batch_is_halved",),
+            ),
             Row(
                 "`--device 0`",
                 "`--device 0`; default: a GPU if there is one",
@@ -470,7 +475,12 @@ SECTIONS = (
                 "corrections are kept, and used by the next report and training",
                 ("test_app.py::test_what_is_done_in_the_app_is_read_back_and_used",),
             ),
-            Row("page Auto-labeling", "`shiftscope prepare SOURCE --weights best.pt`", "", (DRAFTS,)),
+            Row(
+                "page Auto-labeling",
+                "`shiftscope prepare SOURCE --weights best.pt`, and `shiftscope app` on what it prints",
+                "drafts are looked through and mended, the least sure first, before anything is trained on them",
+                (DRAFTS, "test_review.py::test_drafts_are_shown_mended_and_used"),
+            ),
             Row(
                 "page Export",
                 "`shiftscope export WEIGHTS --format ncnn`",
@@ -500,7 +510,7 @@ SECTIONS = (
             Row(
                 "`--text_prompt`, `--text_threshold`, `--config_path`, `--checkpoint_path` (GroundingDINO)",
                 "",
-                "no model is prompted with text here. Any detection checkpoint labels, also a YOLO-World one whose classes were set by `set_classes([...])` and which was saved then",
+                "no model is prompted with text here. Any detection checkpoint labels; Ultralytics describes how a YOLO-World model is saved as one with classes of your own (not tried here)",
                 (),
             ),
             Row("`--box_threshold 0.35`", "`--conf 0.35`", "", (DRAFTS,)),

@@ -37,7 +37,6 @@ def test_every_test_that_is_named_exists() -> None:
 
 def test_only_these_promise_something_without_a_test() -> None:
     assert [row.theirs for row in untested()] == [
-        "`--batch 32`",
         "docs/streamlit_app.md",
         "example_datasets.md",
     ]
