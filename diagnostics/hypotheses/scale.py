@@ -109,10 +109,10 @@ def test(evidence: Evidence) -> Hypothesis:
     tried = [reading for reading in readings if reading[2] is not None]
     if status == "supported" and tried and best not in tried:
         # Objects of a size are missed for what else comes with that size too; shown at another size, they would be found if size were all.
-        shown = max(tried, key=lambda reading: reading[0])
-        if judge(*shown) == "rejected":
+        furthest = max(tried, key=lambda reading: reading[0])
+        if judge(*furthest) == "rejected":
             status = "untested"
-            statement += f" But shown at another size, only {percent(clip(shown[0]))} of it comes back."
+            statement += f" But shown at another size, only {percent(clip(furthest[0]))} of it comes back."
     return Hypothesis(
         CODE,
         NAME,
