@@ -54,6 +54,16 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
         dataset.save_view(
             DRAFTS, view, description="A detector's guesses: mend them in the Annotate tab of a picture"
         )
+        dataset.app_config.sidebar_groups = [
+            fo.SidebarGroupDocument(name="tags", paths=[], expanded=True),
+            fo.SidebarGroupDocument(name="labels", paths=["ground_truth"], expanded=True),
+            fo.SidebarGroupDocument(name="drafts", paths=["least_sure", "group", "split"], expanded=True),
+            fo.SidebarGroupDocument(
+                name="kept for the way back",
+                paths=["image_id", "labels_written", "tags_written", "metadata.width", "metadata.height"],
+                expanded=False,
+            ),
+        ]
         dataset.persistent = True
         dataset.save()
         return name
