@@ -32,8 +32,8 @@ next: $(READY) ## Rank what to add next: RUN=dir REAL=source POOL=source BUDGET=
 	@$(SHIFTSCOPE) next $(if $(RUN),--run "$(RUN)") $(if $(REAL),--real-world "$(REAL)") $(if $(POOL),--pool "$(POOL)") $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
 
 .PHONY: train
-train: $(READY) ## Train a detector: DATA=source EPOCHS=60
-	@$(if $(DATA),,printf 'make train needs DATA=source\n' >&2; exit 2;) $(SHIFTSCOPE) train "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(ARGS)
+train: $(READY) ## Train a detector: DATA=source EPOCHS=60 REAL=source to watch while it learns
+	@$(if $(DATA),,printf 'make train needs DATA=source\n' >&2; exit 2;) $(SHIFTSCOPE) train "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(REAL),--real-world "$(REAL)") $(ARGS)
 
 .PHONY: test
 test: $(READY) ## Lint, type-check and test everything
