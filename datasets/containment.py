@@ -54,9 +54,18 @@ def vouched(card: Path, cache: Path) -> tuple[Path, ...]:
     """Folders that a data.yaml of ours may lead to; none for everybody else's."""
     try:
         content = json.loads(_entry(card, cache).read_text(encoding="utf-8"))
-        return tuple(Path(root) for root in content["roots"]) if content["content"] == _digest(card) else ()
+        return tuple(Path(root) for root in content["roots"]) if vouched_for(card, cache) else ()
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def vouched_for(card: Path, cache: Path) -> bool:
+    """Whether a file is one that we wrote here, and is as we wrote it."""
+    try:
+        content = json.loads(_entry(card, cache).read_text(encoding="utf-8"))
+        return bool(content["content"] == _digest(card))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _digest(card: Path) -> str:

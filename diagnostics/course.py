@@ -10,12 +10,15 @@ import pandas as pd
 
 from diagnostics.comparison import Comparison
 from diagnostics.domain import Domain
+from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import SHOWN, speak
 from diagnostics.matching import Floats
 from diagnostics.precision import accumulate, mean
 
-# By how much AP50 must have fallen from its best to be called fallen: a curve of a hundred pictures wavers by a few points between two epochs.
+# By how much AP50 must have fallen from its best to be called fallen: a curve of a hundred pictures wavers by a few points between two epochs. Both ends are medians of three looks,
+# since the best of many looks is partly luck.
 FALLEN = 0.05
+SMOOTHED = 3
 # Validation must have risen by this between two checkpoints, and not by chance, for what came of it elsewhere to be telling.
 MIN_RISE = 0.1
 # Fewer looks than this are no curve.
@@ -26,7 +29,7 @@ MIN_LOOKS = 3
 class Course:
     """One domain watched while the detector learned. by_labels: whether AP50 is by labels, or what it would be if confidences meant what they mean in validation.
 
-    best, last: AP50 at best_epoch and at last_epoch; home_best, home_last: validation's at the same epochs.
+    best, last: AP50, smoothed, at best_epoch and at last_epoch; home_best, home_last: validation's at the same epochs. pictures, objects: that were looked at, and labelled in them.
     """
 
     domain: str
@@ -38,11 +41,14 @@ class Course:
     last: float
     home_best: float
     home_last: float
+    pictures: int
+    objects: int
 
     @property
     def parted(self) -> bool:
-        """Whether it fell while validation rose: more epochs made it worse out there."""
-        return self.best - self.last >= FALLEN and self.home_last > self.home_best
+        """Whether it fell while validation did not: more epochs made it worse out there."""
+        enough = not self.by_labels or self.objects >= MIN_BOXES
+        return enough and self.best - self.last >= FALLEN and self.home_last >= self.home_best
 
 
 def courses(watched: pd.DataFrame, home: str) -> list[Course]:
@@ -57,7 +63,8 @@ def courses(watched: pd.DataFrame, home: str) -> list[Course]:
         part = part[part[column].notna() & part["epoch"].isin(at_home.dropna().index)].sort_values("epoch")
         if len(part) < MIN_LOOKS:
             continue
-        values, epochs = part[column].to_numpy(float), part["epoch"].to_numpy(int)
+        smooth = part[column].rolling(SMOOTHED, center=True, min_periods=1).median()
+        values, epochs = smooth.to_numpy(float), part["epoch"].to_numpy(int)
         top = int(np.argmax(values))
         found.append(
             Course(
@@ -70,6 +77,8 @@ def courses(watched: pd.DataFrame, home: str) -> list[Course]:
                 float(values[-1]),
                 float(at_home.loc[epochs[top]]),
                 float(at_home.loc[epochs[-1]]),
+                int(part["pictures"].iloc[-1]),
+                int(part["objects"].iloc[-1]),
             )
         )
     return found
@@ -141,7 +150,7 @@ def telling(domains: list[Domain], images: pd.DataFrame) -> str | None:
 class Carried:
     """How much of what training wins at home arrives out there, from two checkpoints on the same pictures. epochs: of both. home, away: AP50 at the first and the second of them.
 
-    share: of home's rise; low, high: its 95 % interval by the clips out there, home's rise taken as it is.
+    share: of home's rise; low, high: its bounds, of the 95 % intervals by clips of both.
     """
 
     epochs: tuple[int, int]
@@ -162,15 +171,20 @@ def carried(standings: Sequence[Standing], home: str, away: str | None) -> Carri
         change = out_there.against_last if out_there else None
         if rise is None or change is None or rise.p is None or rise.p > 0.05 or rise.difference < MIN_RISE:
             continue
-        low, high = change.interval.low, change.interval.high
-        if low is None or high is None:
+        low, high, least, most = (
+            change.interval.low,
+            change.interval.high,
+            rise.interval.low,
+            rise.interval.high,
+        )
+        if low is None or high is None or least is None or most is None or least <= 0:
             continue
         return Carried(
             (epoch, last),
             (rise.second, rise.first),
             (change.second, change.first),
             change.difference / rise.difference,
-            low / rise.difference,
-            high / rise.difference,
+            low / (most if low > 0 else least),
+            high / (least if high > 0 else most),
         )
     return None

@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from datasets.errors import EnvironmentProblem, InputError
 from diagnostics.domain import Domain
+from reports.atomic import one_writer
 from reports.context import build_context
 from reports.page import write_report
 from reports.pipeline import Request, Result, run_report
@@ -74,22 +73,6 @@ def rebuild(dataset: str | None, reporter: Reporter) -> str:
     if name is None:
         raise EnvironmentProblem(record["fiftyone"]["note"])
     return str(name)
-
-
-@contextlib.contextmanager
-def one_writer(folder: Path) -> Any:
-    """Hold the lock of an output folder. Raises EnvironmentProblem when another run holds it; a dead run's lock is released by the system."""
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise EnvironmentProblem(
-            f"{folder}: another run is writing this report; wait for it, or give --out"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def publish(result: Result, folder: Path, reporter: Reporter) -> Published:

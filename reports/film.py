@@ -16,6 +16,7 @@ from datasets.errors import InputError
 from datasets.pixels import Pixels
 from datasets.video import CONTAINERS, upright
 
+FilmError = av.error.FFmpegError
 # Where a film or a camera gives its frames no time.
 FALLBACK_RATE = 30
 # Of x264: what is drawn stays sharp, at about the size of the original.
@@ -28,7 +29,7 @@ PART = ".nut"
 
 @dataclass(frozen=True)
 class FilmFrame:
-    """One frame. pixels: (H, W, 3) BGR, upright. time: presentation time in units of `unit` seconds, as in the file; seconds: since its first frame."""
+    """One frame. pixels: (H, W, 3) BGR, upright. time: presentation time in units of `unit` seconds, as in the file where that rises; seconds: since its first frame."""
 
     index: int
     pixels: Pixels
@@ -67,13 +68,16 @@ class Film:
             unit = Fraction(stream.time_base or Fraction(1, FALLBACK_RATE))
             rate = Fraction(stream.average_rate or FALLBACK_RATE)
             first: int | None = None
+            last: int | None = None
             shape: tuple[int, ...] | None = None
             index = -1
             try:
                 for picture in container.decode(stream):
                     index += 1
                     time = round(index / rate / unit) if picture.pts is None else int(picture.pts)
-                    first = time if first is None else first
+                    # Files that were put together say the same time twice, or go back.
+                    time = time if last is None else max(last + 1, time)
+                    first, last = time if first is None else first, time
                     wanted = index >= start and index % stride == 0
                     if not wanted and shape is not None:
                         continue

@@ -62,7 +62,10 @@ def course_words(course: Course) -> str:
     what = (
         "AP50" if course.by_labels else "what AP50 would be if confidences meant what they mean in validation"
     )
-    words = f"{course.domain}: {what} was highest at epoch {course.best_epoch} ({fraction(course.best)}) and is {fraction(course.last)} at epoch {course.last_epoch}"
+    seen = count(course.pictures, "picture") + (
+        f", {count(course.objects, 'object')}" if course.by_labels else ""
+    )
+    words = f"{course.domain} ({seen}): {what} was highest at epoch {course.best_epoch} ({fraction(course.best)}) and is {fraction(course.last)} at epoch {course.last_epoch}"
     if course.best_epoch == course.last_epoch:
         return (
             f"{words[: words.index(' and is ')]}, the last, with {fraction(course.home_last)} in validation."
@@ -71,7 +74,7 @@ def course_words(course: Course) -> str:
     if course.parted and not course.by_labels:
         return f"{words}, {home}: a hint that what it learned since is of home only."
     if course.parted:
-        return f"{words}, {home}: what it learned after epoch {course.best_epoch} was of home only, and cost {points(course.best - course.last)} out there."
+        return f"{words}, {home}: it fell by {points(course.best - course.last)} out there, and what it learned since helped at home only."
     return (
         f"{words}, {home}; less than {points(FALLEN)} is the wavering of such a curve."
         if course.best - course.last < FALLEN
@@ -142,8 +145,10 @@ def standing_words(part: list[Standing]) -> str:
         words += f"; AP50 from {fraction(first.ap50)} to {fraction(last.ap50)}"
         better = max(part[:-1], key=lambda s: s.ap50 or 0.0)
         test = better.against_last
-        if test is not None and test.p is not None and test.p <= 0.05 and test.difference <= -WORTH_IT:
-            words += f". Epoch {better.epoch} is better here ({fraction(better.ap50)}, p {test.p:.3f} on the same pictures)"
+        # The best of several earlier ones is looked at: each of them might have been it (Bonferroni).
+        p = min(1.0, test.p * (len(part) - 1)) if test is not None and test.p is not None else 1.0
+        if test is not None and p <= 0.05 and test.difference <= -WORTH_IT:
+            words += f". Epoch {better.epoch} is better here ({fraction(better.ap50)}, p {p:.3f} on the same pictures)"
     return words + "."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -209,7 +210,7 @@ def open_everything(
 
 def name_of(spec: str) -> str:
     """A domain's name from its source: the folder or file, without generic endings."""
-    path = Path(spec).absolute()
+    path = Path(os.path.abspath(spec))
     stem = path.stem if path.suffix and not path.is_dir() else path.name
     return path.parent.name if stem.lower() in {"images", "data", "dataset"} else stem
 
@@ -243,9 +244,17 @@ def assemble(
 
 
 def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]) -> Predictions:
-    """Replace detections by those of a COCO results file; its boxes have no embeddings."""
-    read = read_boxes if path.suffix == ".parquet" else read_results
-    found = read(path, opened.source, classes)
+    """Replace detections by those of a COCO results file or of `shiftscope predict`, whose boxes have no embeddings; pictures that the latter did not look at are left out."""
+    if path.suffix == ".parquet":
+        found, seen = read_boxes(path, opened.source, classes)
+        there = predictions.pictures["image"].isin(list(seen)).to_numpy()
+        predictions = replace(
+            predictions,
+            pictures=predictions.pictures[there].reset_index(drop=True),
+            embeddings=predictions.embeddings[there],
+        )
+    else:
+        found = read_results(path, opened.source, classes)
     found = found[found["image"].isin(predictions.pictures["image"])].reset_index(drop=True)
     return replace(predictions, detections=found, objects=np.zeros((len(found), 0), np.float32))
 

@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from datasets.containment import vouched_for
 from datasets.errors import InputError
 from datasets.tables import CORNERS, Source
+from train.environment import frames_folder
 
 CARD = "predict.json"
 BOXES, IMAGES = "boxes.parquet", "images.parquet"
@@ -33,17 +35,16 @@ def behind(
 ) -> tuple[Named, tuple[str, Path] | None]:
     """A domain's name and source, with a folder of `predict` replaced by what it looked at; and, without weights (sha256 None), the name and file of its boxes.
 
-    Raises InputError for a folder that was not finished.
+    A folder counts that was finished here; what others wrote there is a folder like any other.
     """
     name, spec = domain
     folder = Path(spec).expanduser()
     card = read_card(folder) if folder.is_dir() else None
     if card is None:
         return domain, None
-    if not card.get("finished"):
-        raise InputError(
-            f"{folder}: was not finished; ask 'shiftscope predict' for the same again, and it goes on"
-        )
+    if not vouched_for(folder / CARD, frames_folder()):
+        # Somebody else's file of that name: it may be a dataset's, and lead anywhere.
+        return domain, None
     name = name or folder.name
     if sha256 is not None and sha256 != card["sha256"]:
         say(f"  {name}: was looked at with another checkpoint; it is looked at anew")
@@ -51,8 +52,8 @@ def behind(
     return (name, source), None if sha256 is not None else (name, folder / BOXES)
 
 
-def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFrame:
-    """The boxes of `predict` as detections (image, label, x1, y1, x2, y2, confidence) of a source's pictures; frames of videos are told by file and time.
+def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.DataFrame, set[str]]:
+    """The boxes of `predict` as detections (image, label, x1, y1, x2, y2, confidence) of a source's pictures, and which pictures were looked at; frames of videos are told by file and time.
 
     Raises InputError when it is no such file, or its classes are not these.
     """
@@ -77,10 +78,11 @@ def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFra
         raise InputError(f"{path}: none of its pictures is one of {source.spec}")
     found = boxes[boxes["image"].isin(list(theirs))]
     numbers = {name: number for number, name in enumerate(classes)}
-    return pd.DataFrame(
+    detections = pd.DataFrame(
         {
             "image": found["image"].map(theirs).astype("str"),
             "label": found["name"].map(numbers).astype("int64"),
             **{column: found[column].astype(float) for column in (*CORNERS, "confidence")},
         }
     ).reset_index(drop=True)
+    return detections, set(theirs.values())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import shutil
 import signal
 import threading
@@ -22,18 +24,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.collector import VIDEO
+from datasets.containment import vouch
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import Pixels, decode
 from datasets.source import open_source
 from datasets.tables import CORNERS, LEDGER_COLUMNS, Source, frame
 from diagnostics.matching import Floats
 from diagnostics.wording import count
-from reports.atomic import write_text
+from reports.atomic import one_writer, write_text
 from reports.drawing import draw
-from reports.film import PART, Film, FilmFrame, Writer, join
+from reports.film import PART, Film, FilmError, FilmFrame, Writer, join
 from reports.live import Window
 from reports.looks import predict_folder
-from reports.pipeline import name_of
+from reports.pipeline import name_of, whole
 from reports.predicted import CARD, read_card
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder, trust_checkpoints
@@ -124,7 +127,7 @@ class Work:
 
 
 def predict(task: Task, reporter: Reporter) -> dict[str, Any]:
-    """Look, draw and write; returns what was written, for JSON. A pass that was killed goes on where it stopped when the same is asked again.
+    """Look, draw and write; returns what was written, for JSON. A pass over files that was killed goes on where it stopped when the same is asked again.
 
     Raises InputError for a source, a checkpoint or a class that is not there, EnvironmentProblem for a camera that does not answer.
     """
@@ -140,11 +143,11 @@ def predict(task: Task, reporter: Reporter) -> dict[str, Any]:
         )
     settings = Settings(imgsz=task.imgsz or detector.imgsz, iou=task.iou)
     source = None if is_camera(task.source) else open_for(task, detector.classes, reporter)
-    sha256 = file_sha256(task.weights)
     asked = {
-        "source": task.source if source is None else str(Path(task.source).absolute()),
+        "source": task.source if source is None else whole(task.source),
+        "content": None if source is None else content_of(source),
         "weights": str(task.weights.absolute()),
-        "sha256": sha256,
+        "sha256": file_sha256(task.weights),
         "classes": list(detector.classes),
         "conf": task.conf,
         "stride": task.stride,
@@ -156,12 +159,26 @@ def predict(task: Task, reporter: Reporter) -> dict[str, Any]:
     if card is not None and card.get("finished"):
         reporter.say(f"  {folder}: the same was asked before, and is there")
         return card
-    write_text(folder / CARD, json.dumps({"finished": False, **asked}, indent=1))
+    with one_writer(folder):
+        write_text(folder / CARD, json.dumps({"finished": False, **asked}, indent=1))
+        return look(task, detector, settings, source, folder, asked, reporter)
+
+
+def look(
+    task: Task,
+    detector: Detector,
+    settings: Settings,
+    source: Source | None,
+    folder: Path,
+    asked: dict[str, Any],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """One pass into a folder of its own; source is None for a camera."""
     window = Window() if task.show else None
     if window is not None:
         reporter.say(f"  shown at {window.address}")
     blurred = frozenset(detector.classes.index(name) for name in task.blur)
-    work = Work(task, detector, settings, sha256, folder, blurred, reporter, window)
+    work = Work(task, detector, settings, str(asked["sha256"]), folder, blurred, reporter, window)
     try:
         if source is None:
             ledger, seen = frame([], LEDGER_COLUMNS), [from_camera(work)]
@@ -175,8 +192,18 @@ def predict(task: Task, reporter: Reporter) -> dict[str, Any]:
     found = {"folder": str(folder), **written, "finished": True, **asked}
     found["versions"] = {package: version(package) for package in ("shiftscope", "ultralytics", "torch")}
     write_text(folder / CARD, json.dumps(found, indent=1))
+    # Only what we wrote ourselves may lead a report to other folders.
+    vouch(folder / CARD, [], frames_folder())
     shutil.rmtree(folder / PARTS)
     return found
+
+
+def content_of(source: Source) -> str:
+    """Hex digest over path, size and time of what is looked at: the same name with other content is asked anew."""
+    paths = [*source.images["path"], *source.ledger.loc[source.ledger["reason"] == VIDEO, "path"]]
+    stats = [(path, Path(path).stat()) for path in paths]
+    text = json.dumps([(path, found.st_size, found.st_mtime_ns) for path, found in stats])
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def is_camera(spec: str) -> bool:
@@ -202,6 +229,8 @@ def claim(task: Task, asked: dict[str, Any], *, camera: bool) -> Path:
     name = task.source.replace(":", "-") if camera else name_of(task.source.split(",")[0])
     folder = task.out.absolute() if task.out is not None else runs_folder() / "predict" / name
     number = 2
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder with --out")
     while folder.exists() and any(folder.iterdir()) and (camera or not same_asked(folder, asked)):
         if task.out is not None:
             raise InputError(
@@ -226,14 +255,15 @@ def from_files(work: Work, source: Source) -> tuple[pd.DataFrame, list[Seen]]:
         found, failures = from_pictures(work, source)
         seen.append(found)
         ledger = settled(ledger, failures, "failed")
-    for path in ledger.loc[ledger["reason"] == VIDEO, "path"]:
+    films = ledger.loc[ledger["reason"] == VIDEO, "path"].tolist()
+    for path, name in zip(films, names_of(films), strict=True):
         try:
-            seen.append(from_film(work, Film.open(Path(path))))
+            seen.append(from_film(work, Film.open(Path(path)), name))
             frames = pq.read_metadata(seen[-1].images).num_rows
             ledger = settled(ledger, {path: f"{frames} frames"}, "used")
-        except InputError as error:
+        except (InputError, FilmError) as error:
             ledger = settled(ledger, {path: str(error).removeprefix(f"{path}: ")}, "failed")
-            work.reporter.say(f"  {error}")
+            work.reporter.say(f"  {path}: {str(error).removeprefix(f'{path}: ')}")
     if not any(pq.read_metadata(part.images).num_rows for part in seen):
         first = ledger[ledger["bucket"] == "failed"].head(1)
         why = f", first: {first['path'].iloc[0]} ({first['reason'].iloc[0]})" if len(first) else ""
@@ -352,9 +382,20 @@ def seen_in(work: Work, group: Sequence[FilmFrame]) -> Iterator[tuple[FilmFrame,
     return zip(group, [boxes for boxes, _, _ in seen], strict=True)
 
 
-def from_film(work: Work, film: Film) -> Seen:
-    """Look at every stride-th frame, in segments of which those that a killed pass finished are not looked at again; then join them with the sound. Raises InputError without a frame."""
-    home = work.folder / PARTS / film.path.name
+def names_of(films: Sequence[str]) -> list[str]:
+    """A name for each film, as reports have them: of those that share one, the path below what they have in common."""
+    paths = [Path(film) for film in films]
+    if len({path.stem for path in paths}) == len(paths):
+        return [path.name for path in paths]
+    common = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(common).as_posix() for path in paths]
+
+
+def from_film(work: Work, film: Film, name: str) -> Seen:
+    """Look at every stride-th frame, in segments of which those that a killed pass finished are not looked at again; then join them with the sound. Raises InputError without a frame,
+    FFmpeg's error where a film cannot be written.
+    """
+    home = work.folder / PARTS / hashlib.sha256(os.fsencode(film.path)).hexdigest()[:16]
     home.mkdir(parents=True, exist_ok=True)
     done = sorted(home.glob("*.boxes.parquet"))
     start = int(done[-1].name.split(".")[0].split("-")[1]) if done else 0
@@ -363,11 +404,11 @@ def from_film(work: Work, film: Film) -> Seen:
     with work.reporter.stage("predict", title, left) as tick:
         pairs = looked(work, film.read(start, work.task.stride))
         for segment in batched_lazily(pairs, SEGMENT):
-            write_segment(work, home, film.path, segment, tick)
+            write_segment(work, home, film.path, name, segment, tick)
     parts = sorted(home.glob("*.boxes.parquet"))
     if not parts:
         raise InputError(f"{film.path}: no frame could be decoded; re-encode it, for example with ffmpeg")
-    finish_film(work, home, parts, film.path, film.path.stem)
+    finish_film(work, home, parts, film.path, str(PurePosixPath(name).with_suffix("")))
     return merged_parts(home, parts)
 
 
@@ -389,6 +430,7 @@ def write_segment(
     work: Work,
     home: Path,
     path: Path,
+    name: str,
     segment: Iterator[tuple[FilmFrame, Floats]],
     tick: Callable[[], None],
 ) -> None:
@@ -403,7 +445,7 @@ def write_segment(
                 writer, begin = Writer(draft, one.unit), one.index
             writer.add(work.show(one.pixels, found), one.time)
             height, width = one.pixels.shape[:2]
-            image = f"{path.name}#{one.seconds:.3f}"
+            image = f"{name}#{one.seconds:.3f}"
             rows.append((image, str(path), width, height, one.index, one.seconds))
             boxes.append(found)
             end = one.index + 1
@@ -420,12 +462,9 @@ def finish_film(work: Work, home: Path, parts: Sequence[Path], original: Path | 
     """Join a film's segments, once they are all there."""
     films = [part.with_name(part.name.replace(".boxes.parquet", PART)) for part in parts]
     out = work.folder / f"{name}.mp4"
-    number = 2
-    while out.exists() and not (home / out.name).exists():
-        out, number = out.with_name(f"{name}-{number}.mp4"), number + 1
     if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
         heard = join(films, original, out)
-        (home / out.name).touch()
         work.reporter.say(f"  {out}{' with sound' if heard else ''}")
 
 
@@ -460,7 +499,7 @@ def from_camera(work: Work) -> Seen:
     with work.reporter.stage("predict", title) as tick, told_to_stop() as stop:
         pairs = looked(work, camera_frames(number, work.task.stride, stop))
         for segment in batched_lazily(pairs, SEGMENT):
-            write_segment(work, home, Path(work.task.source), segment, tick)
+            write_segment(work, home, Path(work.task.source), work.task.source, segment, tick)
     parts = sorted(home.glob("*.boxes.parquet"))
     if not parts:
         raise EnvironmentProblem(
@@ -573,7 +612,9 @@ def write_labels(folder: Path, images: pd.DataFrame, shown: pd.DataFrame) -> Non
     for picture in images.itertuples():
         name, mark, _ = str(picture.image).rpartition("#")
         film = bool(mark) and picture.seconds == picture.seconds
-        place = f"{Path(name).stem}_{picture.frame:06d}.jpg" if film else str(picture.image)
+        place = (
+            f"{PurePosixPath(name).with_suffix('')}_{picture.frame:06d}.jpg" if film else str(picture.image)
+        )
         path = (folder / place_of(place, taken)).with_suffix(".txt")
         mine = shown.iloc[parts.get(picture.image, [])]
         if film and mine.empty:

@@ -15,7 +15,7 @@ from diagnostics.wording import count, fraction
 from reports.looks import predict_folder
 from reports.pipeline import Opened, Request, load_detector, name_of, with_corrections
 from reports.progress import Reporter
-from train.environment import corrections_path, frames_folder
+from train.environment import corrections_path, frames_folder, runs_folder
 from train.predictions import Settings, Store
 from train.preparation import (
     AUGMENTED,
@@ -67,7 +67,11 @@ def prepare_dataset(order: Order, reporter: Reporter) -> dict[str, Any]:
         raise InputError(f"{order.folder}: exists already; give a new folder with --out")
     for part in parts_of(order.source):
         place, _ = find(part, reporter.say)
-        if place.is_dir() and order.folder.resolve().is_relative_to(place):
+        # A description's dataset lies around it; what lies around a video or a picture is anything.
+        described = place.suffix.lower() in {".yaml", ".yml", ".json", ".txt"}
+        home = place.parent if described else place
+        ours = order.folder.resolve().is_relative_to(runs_folder().resolve())
+        if order.folder.resolve().is_relative_to(home) and not ours:
             raise InputError(
                 f"{order.folder}: lies inside the source {part}, which stays as it is; give another folder with --out"
             )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.card import parse_yaml
 from datasets.classes import with_classes
 from datasets.errors import InputError
 from datasets.source import locate, open_source, parts_of
@@ -55,34 +54,43 @@ def train_run(order: Order, reporter: Reporter) -> Path:
     from train.forward import chosen_device, load_checkpoint
     from train.pretrained import starting_point
     from train.run import reserve_run_folder, trained_at
-    from train.training import Recipe, is_finished, train
+    from train.training import BEGUN, Recipe, interrupted, train
 
     extra = training_arguments(order.arguments)
     if order.real_world and order.resume is None:
         # Kept so that the report can show the same pictures to each of them.
         extra = {"save_period": max(1, order.epochs // CHECKPOINTS), **extra}
     device = chosen_device(order.device)
+    if "," in device:
+        raise InputError(
+            f"--device {device}: trains on one GPU; give one of them, or train with Ultralytics and watch with reports.watch.attach"
+        )
+    if "/" in order.name or order.name in ("", ".", ".."):
+        raise InputError(
+            f"--name {order.name}: expected a name, not a path; runs lie in {runs_folder() / 'train'}"
+        )
+    recipe = None
     if order.resume is not None:
-        check_resumable(order.resume, extra, finished=is_finished(order.resume))
+        recipe = replace(interrupted(order.resume), device=device)
+        if extra:
+            raise InputError(
+                f"{', '.join(extra)}: a resumed run goes on with the arguments it was started with; leave these away, or start a new one with --model {order.resume}"
+            )
     for _, spec in ((None, order.data), *order.real_world):
         for part in parts_of(spec):
             if not part.startswith("kaggle:"):
                 locate(part, reporter.say)
-    model = starting_point(order.model, reporter.say) if order.resume is None else None
-    if model is not None:
-        load_checkpoint(model, "give a .pt checkpoint or an architecture yaml")
+    if recipe is None:
+        model = starting_point(order.model, reporter.say)
+        task = load_checkpoint(model, "give a .pt checkpoint or an architecture yaml").task
+        if task != "detect":
+            raise InputError(f"{model}: is a '{task}' model; only detection models are trained here")
+        imgsz = order.imgsz or trained_at(model) or IMGSZ
+        recipe = Recipe(model, order.epochs, imgsz, order.batch, device, order.seed, extra)
     source, footage = open_all(order, reporter)
-    epochs, imgsz = order.epochs, order.imgsz or trained_at(model) or IMGSZ
-    if order.resume is not None:
-        # As it was started, not this command's defaults.
-        card = parse_yaml(order.resume / "args.yaml")
-        epochs = card["epochs"] if isinstance(card.get("epochs"), int) else epochs
-        model = model_of(card, order.resume)
-    assert model is not None
     folder = (
         order.resume.absolute() if order.resume else reserve_run_folder(runs_folder() / "train", order.name)
     )
-    recipe = Recipe(model, epochs, imgsz, order.batch, device, order.seed, extra)
 
     def watched(yolo: Any) -> None:
         if footage:
@@ -107,35 +115,24 @@ def train_run(order: Order, reporter: Reporter) -> Path:
             )
     except InputError:
         # What cannot be trained from leaves no run behind.
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        if order.resume is None:
+            (folder / BEGUN).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         raise
-
-
-def check_resumable(folder: Path, extra: dict[str, Any], *, finished: bool) -> None:
-    """Raise InputError for a run that cannot be continued, and for arguments that it would not take."""
-    if finished or not (folder / "weights" / "last.pt").is_file():
-        why = "is already finished" if finished else "holds no weights/last.pt to continue from"
-        raise InputError(f"{folder}: {why}")
-    if extra:
-        raise InputError(
-            f"{', '.join(extra)}: a resumed run goes on with the arguments it was started with; leave these away, or start a new one with --model {folder}"
-        )
-
-
-def model_of(card: dict[str, Any], folder: Path) -> Path:
-    """What an interrupted run was started from, for its lineage; its own checkpoint where that is not known any more."""
-    return Path(str(card.get("model") or folder / "weights" / "last.pt"))
 
 
 def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
     """The source to train on, with labels as corrected in the App, and the footage to watch in its classes. Raises InputError."""
     given: dict[str, Any] = {"cache": frames_folder(), "allow": order.allow, "say": reporter.say}
+    from reports.watch import IN_DOMAIN
+
     source = open_source(order.data, classes=order.classes, **given)
     if not source.classes:
         raise InputError(f"{order.data}: names no classes; give --names pothole,crack or a data.yaml")
     footage: dict[str, str | Source] = {}
-    taken: set[str] = set()
+    # The name under which validation stands in the table of looks.
+    taken = {IN_DOMAIN}
     for name, spec in order.real_world:
         away = open_source(spec, classes=source.classes, **given)
         footage[unique(name or name_of(spec), taken)] = with_classes(

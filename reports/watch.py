@@ -4,6 +4,8 @@ One line in a script of one's own, before `model.train()`:
 
     from reports.watch import attach
     attach(model, real_world="flight.mp4")
+
+Import ultralytics first: it keeps the script's settings then. Otherwise Shiftscope's stricter ones hold (`train.environment`).
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ from diagnostics.shift import Strings, novelty
 from diagnostics.wording import fraction, percent
 from reports.atomic import write_text
 from reports.looks import evenly
+from reports.pipeline import name_of, unique
 from train.environment import frames_folder
 from train.forward import Glance
 from train.predictions import Settings
-from train.run import WATCHED, is_last_check
+from train.run import WATCHED, WATCHED_NUMBERS, is_last_check
 
 # Pictures of each domain that are looked at: enough for a curve, little beside an epoch.
 PICTURES = 100
@@ -46,22 +49,7 @@ IN_DOMAIN = "validation"
 # Of real_world.csv. ap50, ap: by labels. speaking: share of pictures with a detection at or above .25; shown: such detections a picture; confidence: their mean.
 # expected_ap50: if confidences meant what they mean in validation and objects were as many, a hint. distance: of the median picture to validation's, over the distance that one in
 # twenty of validation's own exceeds; outside: share of pictures beyond it. seconds: what the look took.
-COLUMNS = (
-    "epoch",
-    "domain",
-    "pictures",
-    "labelled",
-    "objects",
-    "ap50",
-    "ap",
-    "speaking",
-    "shown",
-    "confidence",
-    "expected_ap50",
-    "distance",
-    "outside",
-    "seconds",
-)
+COLUMNS = ("epoch", "domain", *WATCHED_NUMBERS[1:])
 
 
 def print_line(line: str) -> None:
@@ -92,11 +80,12 @@ def attach(
         given = real_world
     else:
         specs = [real_world] if isinstance(real_world, str) else list(real_world)
-        given = {Path(spec).stem or spec: spec for spec in specs}
-        if len(given) < len(specs):
-            raise InputError(
-                f"{', '.join(specs)}: two sources of one name; give a mapping from names to sources"
-            )
+        taken: set[str] = set()
+        given = {unique(name_of(spec), taken): spec for spec in specs}
+    if IN_DOMAIN in given:
+        raise InputError(
+            f"{IN_DOMAIN}: is what the training validates on; give this footage another name, in a mapping from names to sources"
+        )
     sources = {
         name: source
         if isinstance(source, Source)
@@ -111,7 +100,7 @@ def attach(
 
 @dataclass(frozen=True)
 class Guarded:
-    """One callback: what its watch raises ends the watching, never the training. Can be pickled, as training on several GPUs asks."""
+    """One callback: what its watch raises ends the watching, never the training. Can be pickled, as Ultralytics does with callbacks when it trains on several GPUs."""
 
     watch: Watch
     event: str
@@ -306,7 +295,10 @@ def unlabelled(source: Source) -> Source:
 def look(name: str, glance: Glance, source: Source, trainer: Any) -> Domain:
     """A domain as the network sees it now: its averaged weights, which are what is saved."""
     classes = tuple(str(value) for _, value in sorted(trainer.data["names"].items()))
-    boxes, embeddings = glance.look(trainer.ema.ema, Settings(int(trainer.args.imgsz)))
+    asked = trainer.args
+    settings = Settings(int(asked.imgsz), iou=float(asked.iou), max_det=int(asked.max_det))
+    agnostic = bool(asked.single_cls or asked.agnostic_nms)
+    boxes, embeddings = glance.look(trainer.ema.ema, settings, half=bool(trainer.amp), agnostic=agnostic)
     images = np.repeat(source.images["image"].to_numpy(object), [len(found) for found in boxes])
     stacked = np.concatenate(boxes) if boxes else np.zeros((0, 6), np.float32)
     detections = pd.DataFrame(stacked[:, :4].astype(float), columns=CORNERS).assign(
@@ -364,5 +356,5 @@ def line_of(row: Mapping[str, Any]) -> str:
         words += f"AP50 {fraction(row['expected_ap50'])} if confidences meant what they mean in validation, "
     words += f"detections on {percent(row['speaking'])} of the pictures"
     if row.get("outside") is not None:
-        words += f", {percent(row['outside'])} of them outside what validation covers"
+        words += f"; {percent(row['outside'])} of all pictures outside what validation covers"
     return words

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -25,12 +26,14 @@ from datasets.coco import read_results
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import decode
 from datasets.source import open_source
+from datasets.video import upright
 from datasets.world import DRONE, Plan, build_world
 from reports import predicting
 from reports.drawing import draw
 from reports.film import Film
 from reports.live import Window
 from reports.pipeline import Request, look_at_everything, run_report, with_predicted
+from reports.predicted import behind
 from reports.predicting import Task, lines, predict
 from reports.progress import Reporter
 from tests.conftest import SCRIPT, complaint, run_script
@@ -218,13 +221,13 @@ def test_a_killed_film_goes_on_where_it_stopped(home: Path, weights: Path) -> No
     victim = subprocess.Popen(
         command, cwd=home, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    parts = home / "runs" / "predict" / "long" / ".parts" / "long.mkv"
+    parts = home / "runs" / "predict" / "long" / ".parts"
     deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and not list(parts.glob("*.boxes.parquet")):
+    while time.monotonic() < deadline and not list(parts.glob("*/*.boxes.parquet")):
         time.sleep(0.02)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    done = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in parts.glob("*.boxes.parquet")}
+    done = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in parts.glob("*/*.boxes.parquet")}
     assert done
     outcome = run_script(*command[1:], cwd=home)
     assert outcome.code == 0, outcome.stderr
@@ -389,6 +392,129 @@ def test_what_cannot_be_looked_at_is_said(home: Path, weights: Path) -> None:
     (home / "none" / "bad.mp4").write_bytes(b"no film")
     with pytest.raises(InputError, match="nothing in it could be looked at"):
         predict(Task(str(home / "none"), weights, imgsz=64, device="cpu"), QUIET)
+
+
+def test_films_of_one_name_are_looked_at_each(home: Path, weights: Path) -> None:
+    cards = home / "cards"
+    for folder, frames in (("100", 12), ("101", 20)):
+        (cards / folder).mkdir(parents=True)
+        film(cards / folder / "DJI_0001.mkv", frames, sound=None)
+    found = predict(Task(str(cards), weights, imgsz=64, device="cpu"), QUIET)
+    folder = Path(found["folder"])
+    assert found["frames"] == 32
+    images = pd.read_parquet(folder / "images.parquet")
+    assert images["image"].is_unique
+    assert images["path"].map(lambda path: Path(path).parent.name).value_counts().to_dict() == {
+        "100": 12,
+        "101": 20,
+    }
+    assert len(times_of(folder / "100" / "DJI_0001.mp4")) == 12
+    assert len(times_of(folder / "101" / "DJI_0001.mp4")) == 20
+    # As reports name them.
+    sampled = open_source(str(cards), cache=home / "cache").images["image"]
+    assert set(sampled) <= set(images["image"])
+
+
+def test_a_film_whose_times_stand_still_or_go_back_does_not_stop_the_others(
+    home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = home / "films"
+    place.mkdir()
+    film(place / "a.mkv", 8, sound=None)
+    film(place / "b.mkv", 8, sound=None)
+    times = iter([0, 40, 40, 20, 80, 80, 120, 160] * 2)
+    original = av.VideoFrame.pts
+
+    class Odd:
+        def __init__(self, frame: av.VideoFrame) -> None:
+            self.frame, self.pts = frame, next(times)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.frame, name)
+
+    monkeypatch.setattr("reports.film.upright", lambda odd: upright(getattr(odd, "frame", odd)))
+    read = av.container.InputContainer.decode
+    assert original is not None
+
+    def decode_oddly(self: object, stream: object) -> object:
+        return (Odd(frame) for frame in read(self, stream))
+
+    class Opened:
+        def __init__(self, container: object) -> None:
+            self.container = container
+
+        def __enter__(self) -> Opened:
+            self.container.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.container.__exit__(*error)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.container, name)
+
+        def decode(self, stream: object) -> object:
+            return decode_oddly(self.container, stream)
+
+    opened = av.open
+    monkeypatch.setattr(
+        "reports.film.av.open",
+        lambda path, *more, **options: (
+            Opened(opened(path, *more, **options))
+            if str(path).endswith(".mkv")
+            else opened(path, *more, **options)
+        ),
+    )
+    found = predict(Task(str(place), weights, imgsz=64, device="cpu"), QUIET)
+    assert found["frames"] == 16
+    moments = times_of(Path(found["folder"]) / "a.mp4")
+    assert len(moments) == 8
+    assert all(first < second for first, second in pairwise(moments))
+
+
+def test_the_same_name_with_other_content_is_looked_at_again(home: Path, weights: Path) -> None:
+    inbox = home / "inbox"
+    inbox.mkdir()
+    cv2.imwrite(str(inbox / "a.png"), np.zeros((40, 60, 3), np.uint8))
+    task = Task(str(inbox), weights, imgsz=64, device="cpu")
+    first = predict(task, QUIET)
+    assert predict(task, QUIET)["folder"] == first["folder"]
+    cv2.imwrite(str(inbox / "b.png"), np.full((40, 60, 3), 90, np.uint8))
+    second = predict(task, QUIET)
+    assert (first["images"], second["images"]) == (1, 2)
+    assert second["folder"] != first["folder"]
+
+
+def test_a_card_that_we_did_not_write_leads_nowhere(home: Path, pictures: Path) -> None:
+    evil = home / "evil"
+    evil.mkdir()
+    (evil / "predict.json").write_text(json.dumps({"finished": True, "sha256": "x", "source": "/etc"}))
+    assert behind((None, str(evil)), None, pytest.fail) == ((None, str(evil)), None)
+
+
+def test_frames_that_were_not_looked_at_are_no_part_of_the_domain(
+    home: Path, weights: Path, pictures: Path
+) -> None:
+    clip = home / "flight.mkv"
+    film(clip, 60)
+    known = Path(predict(Task(str(pictures), weights, imgsz=128, device="cpu"), QUIET)["folder"])
+    sparse = Path(predict(Task(str(clip), weights, imgsz=128, device="cpu", stride=7), QUIET)["folder"])
+    request = Request(in_domain=("home", str(known)), real_world=(("flight", str(sparse)),), imgsz=128)
+    away = run_report(request, QUIET).findings.away[0]
+    looked_at = set(pd.read_parquet(sparse / "images.parquet")["image"])
+    sampled = set(open_source(str(clip), cache=home / "runs" / "frames").images["image"])
+    assert set(away.pictures["image"]) == looked_at & sampled != sampled
+
+
+def test_sources_of_several_parts_are_kept_whole(
+    home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    for name in ("a", "b"):
+        film(home / f"{name}.mkv", 3, sound=None)
+    found = predict(Task("a.mkv,b.mkv", weights, imgsz=64, device="cpu"), QUIET)
+    assert found["source"] == f"{home / 'a.mkv'},{home / 'b.mkv'}"
+    assert behind((None, found["folder"]), "other", lambda line: None)[0] == ("a", found["source"])
 
 
 def test_wrong_requests(home: Path, weights: Path, pictures: Path) -> None:

@@ -24,7 +24,7 @@ from train.history import read_history
 from train.pretrained import ARCHITECTURE, starting_point
 from train.run import open_run
 from train.staging import stage
-from train.training import Recipe, data_sha256, train
+from train.training import Recipe, data_sha256, interrupted, train
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,26 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     last = runs / "train" / "t" / "weights" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
 
-    resumed = run_script(
-        *arguments, "--resume", str(runs / "train" / "t"), cwd=tmp_path, SHIFTSCOPE_RUNS=str(runs)
-    )
+    # As it was started, whatever this command's defaults are.
+    again = [
+        "train",
+        str(data),
+        "--device",
+        "cpu",
+        "--real-world",
+        str(data),
+        "--resume",
+        str(runs / "train" / "t"),
+    ]
+    resumed = run_script(*again, cwd=tmp_path, SHIFTSCOPE_RUNS=str(runs))
     assert resumed.code == 0, resumed.stderr
     folder = Path(resumed.stdout.strip())
     assert read_history(folder / "results.csv")["epoch"].tolist() == [1, 2, 3, 4]
     lineage = json.loads((folder / "shiftscope.json").read_text())
     assert lineage["images"] == {"train": 32, "val": 8}
+    assert lineage["model"] == ARCHITECTURE.name
+    assert open_run(folder).imgsz == 128
+    assert open_run(folder).arguments["batch"] == lineage["batch"] == 16
     # What was seen before the kill stays.
     assert sorted(set(open_run(folder).watched["epoch"])) == [1, 2, 3, 4]
 
@@ -203,7 +215,7 @@ def test_a_pretrained_checkpoint_is_fetched_once_and_without_a_network_the_small
     said: list[str] = []
 
     def fetch(place: Path, **_: object) -> None:
-        asked.append(place)
+        asked.append(Path.cwd() / place)
         shutil.copyfile(weights, place)
 
     monkeypatch.setattr("train.pretrained.attempt_download_asset", fetch)
@@ -226,3 +238,24 @@ def test_a_pretrained_checkpoint_is_fetched_once_and_without_a_network_the_small
     (tmp_path / "run" / "weights").mkdir(parents=True)
     shutil.copyfile(weights, tmp_path / "run" / "weights" / "last.pt")
     assert starting_point(tmp_path / "run", said.append) == tmp_path / "run" / "weights" / "last.pt"
+
+
+def test_a_run_of_somebody_else_is_never_taken_for_one_of_ours(
+    data: Path, tmp_path: Path, weights: Path
+) -> None:
+    theirs = tmp_path / "detect" / "train"
+    (theirs / "weights").mkdir(parents=True)
+    shutil.copyfile(weights, theirs / "weights" / "last.pt")
+    (theirs / "results.csv").write_text("epoch\n1\n")
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="no epoch of a training of Shiftscope's"):
+        interrupted(theirs)
+    nothing = {"on_start": lambda _: None, "on_batch": lambda: None, "on_epoch": lambda _: None}
+    with pytest.raises(InputError, match="holds"):
+        train(
+            open_source(str(data), cache=tmp_path),
+            theirs,
+            Recipe(ARCHITECTURE, epochs=1, imgsz=64, device="cpu"),
+            **nothing,
+        )
+    assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before

@@ -19,15 +19,21 @@ OPTIONS = {"data": "SOURCE", "resume": "--resume RUN"} | {
 FIXED = frozenset({"task", "mode", "project", "exist_ok", "save", "cfg"})
 
 
+def pairs(texts: Sequence[str], example: str) -> list[tuple[str, str, str]]:
+    """KEY=VALUE texts as (text, key, value). Raises InputError for anything else."""
+    split = [(text, *text.partition("=")) for text in texts]
+    wrong = next((text for text, name, mark, _ in split if not mark or not name), None)
+    if wrong is not None:
+        raise InputError(
+            f"{wrong!r}: expected an argument of Ultralytics as KEY=VALUE, for example {example}"
+        )
+    return [(text, name, value) for text, name, _, value in split]
+
+
 def training_arguments(texts: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE texts as Ultralytics' arguments, with values of their types. Raises InputError naming the argument and what is expected."""
     given: dict[str, Any] = {}
-    for text in texts:
-        name, mark, value = text.partition("=")
-        if not mark or not name:
-            raise InputError(
-                f"{text!r}: expected an argument of Ultralytics as KEY=VALUE, for example lr0=0.01"
-            )
+    for text, name, value in pairs(texts, "lr0=0.01"):
         if name in OPTIONS:
             raise InputError(f"{text}: give {OPTIONS[name]} instead")
         if name in FIXED:

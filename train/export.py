@@ -19,6 +19,7 @@ from ultralytics.utils import checks
 
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import open_source
+from train.arguments import pairs
 from train.environment import frames_folder, runs_folder
 from train.forward import chosen_device, load_checkpoint
 from train.run import best_of, reserve_run_folder
@@ -43,12 +44,7 @@ def export_arguments(target: str, texts: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"--format {target}: expected one of {', '.join(known)}")
     taken = [*known[target], *(more for name in known[target] for more in WITH.get(name, ()))]
     given: dict[str, Any] = {}
-    for text in texts:
-        name, mark, value = text.partition("=")
-        if not mark or not name:
-            raise InputError(
-                f"{text!r}: expected an argument of Ultralytics as KEY=VALUE, for example batch=4"
-            )
+    for text, name, value in pairs(texts, "batch=4"):
         if name in OPTIONS:
             raise InputError(f"{text}: give --{name} {value} instead")
         if name not in taken:

@@ -250,10 +250,13 @@ class Glance:
             left, top = round((columns - width) / 2 - 0.1), round((rows - height) / 2 - 0.1)
             self._places.append((left, top, 1 / gain, size[0], size[1]))
 
-    def look(self, network: Any, settings: Settings) -> tuple[list[Floats], Floats]:
+    def look(
+        self, network: Any, settings: Settings, *, half: bool = False, agnostic: bool = False
+    ) -> tuple[list[Floats], Floats]:
         """Boxes of each kept picture, (N, 6) xyxy in its pixels, confidence, class; and the pictures' embeddings (n, D), see `Detector.see`.
 
-        network: a detection model in evaluation mode, whose weights, hooks and mode are as before afterwards.
+        network: a detection model in evaluation mode, whose weights, hooks and mode are as before afterwards. half: in half precision on a GPU, as validation is where the
+        training is. agnostic: of boxes that overlap, one is kept whatever their classes. A box may stand under several classes, as in validation.
         """
         pooled: list[Floats] = []
         hook = network.model[-2].register_forward_hook(
@@ -264,7 +267,7 @@ class Glance:
         boxes: dict[int, Floats] = {}
         embeddings: dict[int, Floats] = {}
         try:
-            with torch.inference_mode(), torch.autocast(device.type, enabled=device.type == "cuda"):
+            with torch.inference_mode(), torch.autocast(device.type, enabled=half and device.type == "cuda"):
                 for pictures in self._shapes.values():
                     for start in range(0, len(pictures), batch):
                         part = pictures[start : start + batch]
@@ -273,6 +276,8 @@ class Glance:
                             network(tensor.float() / 255),
                             settings.conf,
                             settings.iou,
+                            agnostic=agnostic,
+                            multi_label=True,
                             max_det=settings.max_det,
                             end2end=getattr(network, "end2end", False),
                         )

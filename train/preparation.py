@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,10 @@ def prepare(
     emptied = set(boxes["image"]) - set(stays["image"])
     drafted = set(drafts["image"]) if drafts is not None else set()
     boxes_of = dict(iter(stays.groupby("image")))
-    writer = Writer(folder.with_name(folder.name + ".partial"), copies, recipe, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Of a name that nobody else has: what lies beside belongs to somebody.
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    writer = Writer(draft, copies, recipe, seed)
     remarks = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))
     records: dict[str, list[dict[str, Any]]] = {}
     for picture, stem, split in zip(
@@ -130,6 +134,7 @@ def prepare(
     rows = concatenate([source.rows, removed], ROW_COLUMNS)
     if not ledger["file"].astype(bool).any():
         first = next(record for listed in records.values() for record in listed)
+        shutil.rmtree(draft, ignore_errors=True)
         raise InputError(
             f"{source.spec}: no picture is left to write; first: {first['path']} ({first['reason']})"
         )
@@ -267,7 +272,6 @@ class Writer:
 
     def __init__(self, draft: Path, copies: int, recipe: Recipe | None, seed: int) -> None:
         self.draft, self.copies, self.recipe, self.seed = draft, copies, recipe, seed
-        shutil.rmtree(draft, ignore_errors=True)
 
     def write(
         self,
@@ -327,4 +331,6 @@ class Writer:
         )
         for table, name in ((ledger, LEDGER), (rows, ROWS)):
             table.to_csv(self.draft / name, index=False, encoding="utf-8", errors="backslashreplace")
+        # A temporary folder is nobody else's to read.
+        self.draft.chmod(0o755)
         self.draft.rename(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,7 +58,9 @@ def fetched(name: str, say: Callable[[str], None]) -> Path:
         say(f"  fetching {name} into {place.parent}")
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            attempt_download_asset(place, retry=1, progress=False)
+            # By its bare name: of a whole path, Ultralytics takes away marks that it may hold.
+            with contextlib.chdir(place.parent):
+                attempt_download_asset(Path(name), retry=1, progress=False)
         except Exception as error:  # whatever the network, its client and the disk raise
             raise InputError(
                 f"{name}: is not in {place.parent} and could not be fetched ({type(error).__name__}); copy it there, or give --model FILE"

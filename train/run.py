@@ -19,6 +19,21 @@ from train.history import read_history
 LINEAGE = "shiftscope.json"
 # What watching the real world left there, see `reports.watch`.
 WATCHED = "real_world.csv"
+WATCHED_NUMBERS = (
+    "epoch",
+    "pictures",
+    "labelled",
+    "objects",
+    "ap50",
+    "ap",
+    "speaking",
+    "shown",
+    "confidence",
+    "expected_ap50",
+    "distance",
+    "outside",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -140,12 +155,18 @@ def open_run(folder: Path) -> Run:
 
 
 def read_watched(path: Path) -> pd.DataFrame:
-    """A table of looks; empty where there is none that can be read."""
+    """A table of looks, one row an epoch and domain; empty where there is none that can be read."""
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype={"domain": "str"})
     except (OSError, ValueError):
         return pd.DataFrame()
-    return table if {"epoch", "domain", "speaking"} <= {*table.columns} else pd.DataFrame()
+    if not set(WATCHED_NUMBERS) < {*table.columns, "domain"} or "domain" not in table:
+        return pd.DataFrame()
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in WATCHED_NUMBERS}
+    table = table.assign(**numbers).dropna(subset=["epoch", "domain"])
+    return table.astype({"epoch": "int64"}).drop_duplicates(
+        ["epoch", "domain"], keep="last", ignore_index=True
+    )
 
 
 def is_last_check(trainer: Any) -> bool:

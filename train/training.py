@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from train.staging import stage
 
 # Our copy of last.pt. Ultralytics writes its own in place, and a kill in that moment leaves half a file.
 CHECKPOINT = "resume.pt"
+# Of a training of ours that has begun, with its recipe: what is left in any other folder stays as it is.
+BEGUN = "shiftscope-begun.json"
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,15 @@ def train(
     """Train into folder and return it; continues where a killed run of the same folder stopped.
 
     on_start gets the number of batches still to come, on_epoch one line about each finished epoch, on_model the `ultralytics.YOLO` before it is trained. Where memory runs
-    out, the batch is halved and the training goes on from its last whole epoch. Raises InputError for a source without train and val, and for a model that cannot be loaded,
-    EnvironmentProblem where not even one picture a batch fits.
+    out, the batch is halved and the training goes on from its last whole epoch. Raises InputError for a source without train and val, for a model that cannot be loaded, and
+    for a folder that holds something else, EnvironmentProblem where not even one picture a batch fits.
     """
     if is_finished(folder):
         return folder
     last = folder / "weights" / CHECKPOINT
     resume = last.is_file()
     if not resume:
-        # Nothing whole to continue from: what a run killed in its first epoch left behind is of no use. The folder itself is this run's claim to its name.
-        for left in folder.iterdir() if folder.is_dir() else ():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        begin_anew(folder, recipe)
     if not (resume and finished_epochs(folder) >= recipe.epochs):
         card = folder.parent / ".staged" / folder.name / "data.yaml"
         if not (resume and card.is_file()):
@@ -107,7 +108,7 @@ def train(
         recipe = replace(recipe, device=chosen_device(recipe.device))
         while True:
             try:
-                run_ultralytics(
+                batch = run_ultralytics(
                     last if resume else recipe.model,
                     card,
                     folder,
@@ -118,6 +119,7 @@ def train(
                     on_epoch=on_epoch,
                     on_model=on_model,
                 )
+                recipe = replace(recipe, batch=batch)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -128,8 +130,11 @@ def train(
                     ) from None
                 recipe = replace(recipe, batch=recipe.batch // 2)
                 on_epoch(f"out of memory; going on with batch={recipe.batch}")
+            # What the failed try holds goes first, or the next one has no more room than it had.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             resume = last.is_file()
-    (folder / "weights" / CHECKPOINT).unlink(missing_ok=True)
     lineage = {
         "source": str(Path(source.spec).absolute()) if Path(source.spec).exists() else source.spec,
         "model": recipe.model.name,
@@ -143,8 +148,42 @@ def train(
         "images": {str(split): int(count) for split, count in source.images["split"].value_counts().items()},
         "versions": {package: version(package) for package in ("ultralytics", "torch")},
     }
-    (folder / LINEAGE).write_text(json.dumps(lineage, indent=2), encoding="utf-8")
+    draft = folder / f"{LINEAGE}.partial"
+    draft.write_text(json.dumps(lineage, indent=2), encoding="utf-8")
+    draft.replace(folder / LINEAGE)
+    for left in (last, folder / BEGUN):
+        left.unlink(missing_ok=True)
     return folder
+
+
+def begin_anew(folder: Path, recipe: Recipe) -> None:
+    """Make a folder ready for a training from its first epoch: what one of ours left that was killed before its first epoch was whole is of no use. Raises InputError for anything else in it."""
+    there = list(folder.iterdir()) if folder.is_dir() else []
+    if there and not (folder / BEGUN).is_file():
+        raise InputError(
+            f"{folder}: holds {there[0].name}, and no training of Shiftscope's that could go on; give a new folder, or go on from its checkpoint with --model {folder}"
+        )
+    for left in there:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**asdict(recipe), "model": str(recipe.model)})
+    (folder / BEGUN).write_text(text, encoding="utf-8")
+
+
+def interrupted(folder: Path) -> Recipe:
+    """The recipe of a training that was interrupted after an epoch or more. Raises InputError when the folder holds none that could go on."""
+    if is_finished(folder):
+        raise InputError(f"{folder}: is already finished; go on from it with --model {folder}")
+    try:
+        content = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+        recipe = Recipe(**{**content, "model": Path(content["model"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        recipe = None
+    if recipe is None or not (folder / "weights" / CHECKPOINT).is_file():
+        raise InputError(
+            f"{folder}: holds no epoch of a training of Shiftscope's that could go on; go on from its checkpoint, if it has one, with --model {folder}"
+        )
+    return recipe
 
 
 def data_sha256(source: Source) -> str:
@@ -183,8 +222,8 @@ def run_ultralytics(
     on_batch: Callable[[], None],
     on_epoch: Callable[[str], None],
     on_model: Callable[[Any], object],
-) -> None:
-    """One call of `YOLO.train`, with our callbacks."""
+) -> int:
+    """One call of `YOLO.train`, with our callbacks; gives the batch that it ended with."""
     model = load_checkpoint(start, "give a .pt checkpoint or an architecture yaml")
     batch = recipe.batch
 
@@ -201,7 +240,7 @@ def run_ultralytics(
             # Within the first epoch, Ultralytics halves it by itself, without a word that anybody would see.
             batch = trainer.batch_size
             on_epoch(f"out of memory; going on with batch={batch}")
-        ap50 = trainer.metrics.get("metrics/mAP50(B)")
+        ap50 = trainer.metrics.get("metrics/mAP50(B)") if trainer.args.val else None
         on_epoch(
             f"epoch {trainer.epoch + 1} of {trainer.epochs}"
             + (f": validation AP50 {ap50:.3f}" if ap50 is not None else "")
@@ -221,25 +260,29 @@ def run_ultralytics(
     # After everything else that is done about an epoch: what a killed run goes on from is an epoch that was looked at in full.
     model.add_callback("on_fit_epoch_end", keep_whole)
     arguments: dict[str, Any] = {
-        "data": str(card),
         "epochs": recipe.epochs,
         "imgsz": recipe.imgsz,
-        "batch": recipe.batch,
-        "device": recipe.device,
         "seed": recipe.seed,
         "deterministic": True,
-        "workers": 0 if recipe.device == "cpu" else 4,
         "plots": False,
         "verbose": False,
         "patience": 0,
         "amp": recipe.device != "cpu",
         **recipe.extra,
+    }
+    if resume:
+        # Everything else is as the run was started: what is given here, Ultralytics would put in its place.
+        arguments = {"resume": True, "save_dir": str(folder)}
+    arguments |= {
+        "data": str(card),
+        "batch": recipe.batch,
+        "device": recipe.device,
+        "workers": recipe.extra.get("workers", 0 if recipe.device == "cpu" else 4),
         "project": str(folder.parent),
         "name": folder.name,
         "exist_ok": True,
     }
-    if resume:
-        arguments["resume"] = True
     # Its own bars go to stdout whatever its settings say; ours have told already how far it is.
     with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
         model.train(**arguments)
+    return batch

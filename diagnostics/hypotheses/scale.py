@@ -106,12 +106,14 @@ def test(evidence: Evidence) -> Hypothesis:
         # Something else makes another input size help a little; sizes themselves are alike.
         status = "rejected"
     statement = f"Size accounts for at most {percent(clip(best[0]))} of the fall to {evidence.away}."
+    missing = "train or predict at the size that helped, on more labelled clips"
     tried = [reading for reading in readings if reading[2] is not None]
     if status == "supported" and tried and best not in tried:
         # Objects of a size are missed for what else comes with that size too; shown at another size, they would be found if size were all.
         furthest = max(tried, key=lambda reading: reading[0])
         if judge(*furthest) == "rejected":
             status = "untested"
+            missing = "label objects of that size and look again, or train on them"
             statement += f" But shown at another size, only {percent(clip(furthest[0]))} of it comes back."
     return Hypothesis(
         CODE,
@@ -120,5 +122,5 @@ def test(evidence: Evidence) -> Hypothesis:
         clip(best[0]) if status != "untested" else None,
         statement,
         tuple(clues),
-        "" if status != "untested" else "train or predict at the size that helped, on more labelled clips",
+        missing if status == "untested" else "",
     )

@@ -102,7 +102,9 @@ def test(evidence: Evidence) -> Hypothesis:
     )
     if evidence.carried is not None:
         found = evidence.carried
-        share, high = share * max(0.0, found.share), share * max(0.0, found.high)
+        steepest = learning.slope_high if learning.slope_high is not None else learning.slope or 0.0
+        most = min(AHEAD * max(0.0, steepest), max(0.0, 1 - home)) / evidence.gap
+        share, high = share * max(0.0, found.share), most * max(0.0, found.high)
         clues.append(
             Clue(
                 found.low > 0,

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from datasets.tables import CORNERS, Source
 from reports.workbench.connection import database
 from reports.workbench.dataset import REVIEW, offer_labels
 from reports.workbench.documents import as_written, fractions, object_id
+from reports.workbench.pull import pull_from
 from reports.workbench.views import DRAFTS, slug
 
 
@@ -31,6 +33,8 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
     with database() as fo:
         name = review_name(folder)
         if name in fo.list_datasets():
+            # What was mended there and not fetched yet is kept.
+            pull_from(fo.load_dataset(name))
             fo.delete_dataset(name)
         dataset = fo.Dataset(name)
         dataset.info = {"folder": str(folder), "created": datetime.now(UTC).isoformat()}
@@ -43,9 +47,16 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
             dataset.add_sample_field(field, fo.StringField)
         dataset.add_sample_field("least_sure", fo.FloatField)
         dataset.media_type = "image"
+        parts = dict(iter(source.boxes.groupby("image")))
         dataset._sample_collection.insert_many(
             [
-                document(picture, source, drafts, dataset._doc.id)
+                document(
+                    picture,
+                    source,
+                    parts.get(picture["image"], source.boxes.iloc[:0]),
+                    drafts,
+                    dataset._doc.id,
+                )
                 for picture in source.images.to_dict("records")
             ]
         )
@@ -70,11 +81,10 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
 
 
 def document(
-    picture: Mapping[Any, Any], source: Source, drafts: Mapping[str, float], dataset: Any
+    picture: Mapping[Any, Any], source: Source, boxes: pd.DataFrame, drafts: Mapping[str, float], dataset: Any
 ) -> dict[str, Any]:
-    """One picture."""
+    """One picture with its boxes."""
     image, now = str(picture["image"]), datetime.now(UTC)
-    boxes = source.boxes[source.boxes["image"] == image]
     size = [[float(picture["width"]), float(picture["height"])]] * len(boxes)
     places = fractions(boxes[CORNERS].to_numpy(float), np.array(size).reshape(-1, 2))
     truths = [
