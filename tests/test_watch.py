@@ -22,6 +22,7 @@ from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.counterfactuals import ap50
+from diagnostics.course import courses
 from diagnostics.domain import Domain
 from reports.looks import evenly
 from reports.progress import Reporter
@@ -31,7 +32,7 @@ from tests.conftest import MainJob, complaint, run_script
 from train.forward import Detector, Glance, load_checkpoint
 from train.predictions import Settings, Store
 from train.pretrained import ARCHITECTURE
-from train.run import Run, open_run
+from train.run import Run, open_run, read_watched
 from train.training import Recipe, train
 
 EXTRA = {
@@ -270,8 +271,39 @@ def test_wrong_footage_is_told_at_once(tmp_path: Path) -> None:
     model = ultralytics.YOLO(str(ARCHITECTURE))
     with pytest.raises(InputError, match="no such file"):
         attach(model, str(tmp_path / "gone"))
-    with pytest.raises(InputError, match="two sources of one name"):
-        attach(model, ["a/x.mp4", "b/x.mp4"])
+    with pytest.raises(InputError, match="what the training validates on"):
+        attach(model, {IN_DOMAIN: "flight.mp4"})
+
+
+def test_a_table_of_looks_that_somebody_edited_is_read_or_left(tmp_path: Path) -> None:
+    path = tmp_path / "real_world.csv"
+    assert read_watched(path).empty
+    path.write_text("epoch,domain,speaking\n1,drone,.5\n")
+    assert read_watched(path).empty
+    rows = pd.DataFrame([[1, "drone"], [1, "drone"], ["x", "drone"], [2, None]], columns=["epoch", "domain"])
+    rows.reindex(columns=list(COLUMNS)).to_csv(path, index=False)
+    table = read_watched(path)
+    assert table[["epoch", "domain"]].to_numpy().tolist() == [[1, "drone"]]
+    assert courses(table, IN_DOMAIN) == []
+
+
+def test_a_fall_is_told_only_where_it_is_more_than_a_wobble() -> None:
+    def table(away: list[float], objects: int) -> pd.DataFrame:
+        home = {"domain": IN_DOMAIN, "ap50": np.linspace(0.2, 0.8, len(away))}
+        there = {"domain": "drone", "ap50": away}
+        looks = [
+            pd.DataFrame({**part, "epoch": range(1, len(away) + 1), "pictures": 60, "objects": objects})
+            for part in (home, there)
+        ]
+        return pd.concat(looks, ignore_index=True)
+
+    fall = [0.1, 0.3, 0.31, 0.3, 0.2, 0.19, 0.2]
+    assert courses(table(fall, 200), IN_DOMAIN)[0].parted
+    assert not courses(table(fall, 10), IN_DOMAIN)[0].parted, "ten objects"
+    assert not courses(table([0.2, 0.2, 0.5, 0.2, 0.21, 0.2, 0.2], 200), IN_DOMAIN)[0].parted, (
+        "one lucky look"
+    )
+    assert not courses(table([0.1, 0.2, 0.3, 0.3, 0.31, 0.3, 0.3], 200), IN_DOMAIN)[0].parted
 
 
 def test_footage_of_other_classes_is_watched_without_its_labels(worlds: Path, tmp_path: Path) -> None:
