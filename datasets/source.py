@@ -306,6 +306,10 @@ def dispatch(
 
 def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """A folder by what it holds: a data.yaml, COCO files, VOC files, or pictures in any layout; every file of it is accounted for. Raises InputError for several datasets in one folder."""
+    if is_result(path):
+        raise InputError(
+            f"{spec}: was written by 'shiftscope predict', and is a domain of 'report' and 'next' where it was made; else give what it looked at"
+        )
     files = sorted(below(path, DEPTH, bounds))
     near = [file for file in files if len(file.relative_to(path).parts) <= CARD_DEPTH + 1]
     card = card_of(spec, path, near)
@@ -327,6 +331,15 @@ def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], boun
     rest.reached = {os.path.realpath(file) for file in rest.ledger if os.path.dirname(file) in linked}
     yolo.account(rest, path)
     return replace(source, spec=spec, ledger=rest.source(spec, source.kind).ledger)
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder is one that `shiftscope predict` wrote: its pictures carry boxes drawn on them."""
+    card = folder / "predict.json"
+    try:
+        return b'"sha256"' in card.read_bytes()[:SNIFFED] if card.is_file() else False
+    except OSError:
+        return False
 
 
 def card_of(spec: str, folder: Path, files: Sequence[Path]) -> Path | None:

@@ -276,7 +276,7 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Any training argument of Ultralytics under its own name, such as lr0=0.001 save_period=5.",
+            help="Any training argument of Ultralytics under its own name, such as optimizer=AdamW lr0=0.001 save_period=5.",
         ),
     ] = None,
     model: Annotated[

@@ -183,7 +183,10 @@ def headline(findings: Findings) -> dict[str, Any]:
     spared = [
         words
         for code, words in SPARED.items()
-        if verdict.named(code).status == "rejected" and not (code == "scale" and helped)
+        if verdict.named(code).status == "rejected"
+        and not (code == "scale" and helped)
+        # Nobody would try the opposite of the cure.
+        and (code, verdict.primary) not in (("overfit", "underfit"), ("underfit", "overfit"))
     ]
     open_suspects = [h.name for h in verdict.hypotheses if h.status == "untested"]
     if evidence.gap_is_real and verdict.named("label_protocol").status == "rejected":

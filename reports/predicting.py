@@ -502,6 +502,7 @@ def from_camera(work: Work) -> Seen:
             write_segment(work, home, Path(work.task.source), work.task.source, segment, tick)
     parts = sorted(home.glob("*.boxes.parquet"))
     if not parts:
+        shutil.rmtree(work.folder)
         raise EnvironmentProblem(
             f"camera {number} gives no picture; is it plugged in, allowed, and not in use? Others are {CAMERA}:1, {CAMERA}:2 ..."
         )
@@ -522,6 +523,8 @@ def told_to_stop() -> Iterator[threading.Event]:
 
 def camera_frames(number: int, stride: int, stop: threading.Event) -> Iterator[FilmFrame]:
     """Frames of a camera with the time at which they came, in milliseconds, until it ends or stop is set."""
+    # It tells the terminal in its own words what our message says.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     camera = cv2.VideoCapture(number)
     begin = time.monotonic()
     try:
@@ -636,10 +639,11 @@ def lines(found: dict[str, Any]) -> list[str]:
     looked_at = [
         count(found[key], noun) for key, noun in (("images", "picture"), ("frames", "frame")) if found[key]
     ]
+    drawn = ["in pictures/"] * (found["images"] > 0) + ["as .mp4"] * (found["frames"] > 0)
     said = [
         f"{count(found['boxes'], 'detection')} from confidence {found['conf']:g} in {found['images_with_boxes']:,} of {' and '.join(looked_at)}"
         + (f": {by_class}" if len(found["boxes_by_class"]) > 1 else ""),
-        f"{found['folder']}: drawn in pictures/ or as films; boxes.csv, coco.json, predictions.json and labels/ hold what is drawn, boxes.parquet everything from .001",
+        f"{found['folder']}: drawn {' and '.join(drawn)}; boxes.csv, coco.json, predictions.json and labels/ hold what is drawn, boxes.parquet everything from .001",
         f"as a domain of a report: shiftscope report ... --real-world {found['folder']}",
     ]
     unused = found["files"]["skipped"] + found["files"]["failed"]

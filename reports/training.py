@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from datasets.tables import Source
 from reports.pipeline import Opened, name_of, unique, with_corrections
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder, trust_checkpoints
+from train.staging import splits_of
 
 IMGSZ = 640
 # Checkpoints that are kept where the real world is watched and nothing else is asked for.
-CHECKPOINTS = 4
+KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ def train_run(order: Order, reporter: Reporter) -> Path:
     from reports.watch import attach
     from train.arguments import training_arguments
     from train.forward import chosen_device, load_checkpoint
-    from train.pretrained import starting_point
-    from train.run import reserve_run_folder, trained_at
-    from train.training import BEGUN, Recipe, interrupted, train
+    from train.pretrained import at_hand, starting_point
+    from train.run import WATCHED, reserve_run_folder, trained_at
+    from train.training import CHECKPOINT, Recipe, interrupted, train
 
     extra = training_arguments(order.arguments)
     if order.real_world and order.resume is None:
         # Kept so that the report can show the same pictures to each of them.
-        extra = {"save_period": max(1, order.epochs // CHECKPOINTS), **extra}
+        extra = {"save_period": max(1, order.epochs // KEPT), **extra}
     device = chosen_device(order.device)
     if "," in device:
         raise InputError(
@@ -72,6 +73,8 @@ def train_run(order: Order, reporter: Reporter) -> Path:
     recipe = None
     if order.resume is not None:
         recipe = replace(interrupted(order.resume), device=device)
+        if not order.real_world and (order.resume / WATCHED).is_file():
+            reporter.say("  the real world is not watched any more: repeat --real-world to watch on")
         if extra:
             raise InputError(
                 f"{', '.join(extra)}: a resumed run goes on with the arguments it was started with; leave these away, or start a new one with --model {order.resume}"
@@ -80,14 +83,16 @@ def train_run(order: Order, reporter: Reporter) -> Path:
         for part in parts_of(spec):
             if not part.startswith("kaggle:"):
                 locate(part, reporter.say)
+    # What costs nothing to check comes first, a download last.
+    model = starting_point(order.model, reporter.say) if recipe is None and at_hand(order.model) else None
+    source, footage = open_all(order, reporter)
     if recipe is None:
-        model = starting_point(order.model, reporter.say)
+        model = model or starting_point(order.model, reporter.say)
         task = load_checkpoint(model, "give a .pt checkpoint or an architecture yaml").task
         if task != "detect":
             raise InputError(f"{model}: is a '{task}' model; only detection models are trained here")
         imgsz = order.imgsz or trained_at(model) or IMGSZ
         recipe = Recipe(model, order.epochs, imgsz, order.batch, device, order.seed, extra)
-    source, footage = open_all(order, reporter)
     folder = (
         order.resume.absolute() if order.resume else reserve_run_folder(runs_folder() / "train", order.name)
     )
@@ -115,10 +120,8 @@ def train_run(order: Order, reporter: Reporter) -> Path:
             )
     except InputError:
         # What cannot be trained from leaves no run behind.
-        if order.resume is None:
-            (folder / BEGUN).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        if order.resume is None and not (folder / "weights" / CHECKPOINT).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -130,6 +133,7 @@ def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | 
     source = open_source(order.data, classes=order.classes, **given)
     if not source.classes:
         raise InputError(f"{order.data}: names no classes; give --names pothole,crack or a data.yaml")
+    splits_of(source)
     footage: dict[str, str | Source] = {}
     # The name under which validation stands in the table of looks.
     taken = {IN_DOMAIN}

@@ -263,7 +263,7 @@ SECTIONS = (
             Row("`--export-ncnn`", "`shiftscope export RUN --format ncnn`", "", (SAME_BOXES,)),
             Row(
                 "all other hyper-parameters: Ultralytics' defaults",
-                "`KEY=VALUE` behind the SOURCE, such as `lr0=0.001 patience=20 save_period=5`",
+                "`KEY=VALUE` behind the SOURCE, such as `optimizer=AdamW lr0=0.001 patience=20 save_period=5`",
                 "an unknown name is refused before anything is loaded",
                 (WATCHED,),
             ),

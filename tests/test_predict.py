@@ -534,3 +534,9 @@ def test_wrong_requests(home: Path, weights: Path, pictures: Path) -> None:
     assert outcome.code == 2
     assert "no such file" in complaint(outcome)
     assert not (home / "runs" / "predict").exists()
+
+
+def test_a_result_is_no_dataset(home: Path, weights: Path, pictures: Path) -> None:
+    folder = predict(Task(str(pictures), weights, imgsz=64, device="cpu"), QUIET)["folder"]
+    with pytest.raises(InputError, match="was written by 'shiftscope predict'"):
+        open_source(folder, cache=home / "cache")

@@ -373,7 +373,7 @@ def test_the_command_watches_goes_on_and_refuses(worlds: Path, tmp_path: Path) -
     common = ["--model", str(ARCHITECTURE), "--imgsz", "64", "--device", "cpu"]
     done = run_script(
         "train", str(worlds / "small"), *common, "--epochs", "2",
-        "--real-world", f"sky={worlds / 'drone'}", "save_period=1", "lr0=0.002", cwd=tmp_path,
+        "--real-world", f"sky={worlds / 'drone'}", "save_period=1", "lr0=0.002", "optimizer=AdamW", cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0, done.stderr
     folder = Path(done.stdout.strip())
@@ -400,6 +400,7 @@ def test_the_command_watches_goes_on_and_refuses(worlds: Path, tmp_path: Path) -
         ({"arguments": ("project=x",)}, "cannot be chosen"),
         ({"arguments": ("mosaic=often",)}, "mosaic"),
         ({"arguments": ("lr0",)}, "KEY=VALUE"),
+        ({"arguments": ("lr0=0.01",)}, "ignored by Ultralytics unless an optimizer"),
         ({"real_world": ((None, "gone.mp4"),)}, "no such file"),
         ({"data": "gone"}, "no such file"),
         ({"device": "7"}, "this machine has cpu"),
@@ -420,3 +421,17 @@ def test_errors_come_before_anything_is_opened(
     with pytest.raises(InputError, match=words):
         train_run(replace(order, **wrong), Reporter(quiet=True))
     assert not (tmp_path / "runs" / "train").exists()
+
+
+def test_what_ultralytics_finds_wrong_late_is_one_line_and_leaves_no_run(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
+    order = Order(
+        data=str(worlds / "small"), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu", name="t",
+        resume=None, classes=(), arguments=("optimizer=Foo",), real_world=(), every=1, class_map=(), allow=(), trust=False,
+        corrections=True, seed=0,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="Ultralytics cannot train so: NotImplementedError: Optimizer 'Foo'"):
+        train_run(order, Reporter(quiet=True))
+    assert [path.name for path in (tmp_path / "runs" / "train").iterdir() if path.name[0] != "."] == []

@@ -47,6 +47,11 @@ def training_arguments(texts: Sequence[str]) -> dict[str, Any]:
                 + (f"; did you mean {' or '.join(near)}?" if near else "; see 'yolo cfg' for all of them")
             )
         given[name] = smart_value(value)
+    unheard = [name for name in ("lr0", "momentum") if name in given]
+    if unheard and given.get("optimizer", "auto") == "auto":
+        raise InputError(
+            f"{unheard[0]}={given[unheard[0]]}: is ignored by Ultralytics unless an optimizer is named; add optimizer=AdamW or optimizer=SGD"
+        )
     try:
         get_cfg(overrides=dict(given))
     except (TypeError, ValueError, SyntaxError) as error:

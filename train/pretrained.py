@@ -19,6 +19,13 @@ DEFAULT = "yolo11n.pt"
 ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
 
 
+def at_hand(given: Path | None) -> bool:
+    """Whether what `--model` means is known without fetching anything."""
+    if given is None or (given.name in GITHUB_ASSETS_NAMES and not given.exists()):
+        return (data_folder() / "weights" / (given.name if given else DEFAULT)).is_file()
+    return True
+
+
 def starting_point(given: Path | None, say: Callable[[str], None]) -> Path:
     """The checkpoint or architecture yaml that `--model` means: a file, a run folder (its best.pt), one of Ultralytics' yamls or one of its pretrained checkpoints by name.
 

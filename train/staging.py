@@ -15,6 +15,17 @@ from datasets.pairing import homes_of
 from datasets.tables import CORNERS, Source
 
 
+def splits_of(source: Source) -> list[str]:
+    """The splits of a source that hold labelled pictures. Raises InputError without train or val."""
+    labelled = source.images[source.images["labelled"]]
+    splits = [split for split in ("train", "val", "test") if (labelled["split"] == split).any()]
+    if "train" not in splits or "val" not in splits:
+        raise InputError(
+            f"{source.spec}: training needs labelled pictures in both 'train' and 'val'; found {', '.join(splits) or 'none'}; add the missing split to the data.yaml"
+        )
+    return splits
+
+
 def stage(source: Source, folder: Path, cache: Path) -> Path:
     """Lay out a source as a YOLO dataset below folder and return its data.yaml.
 
@@ -23,12 +34,8 @@ def stage(source: Source, folder: Path, cache: Path) -> Path:
     then. Raises InputError without a
     labelled train or val split.
     """
+    splits = splits_of(source)
     labelled = source.images[source.images["labelled"]]
-    splits = [split for split in ("train", "val", "test") if (labelled["split"] == split).any()]
-    if "train" not in splits or "val" not in splits:
-        raise InputError(
-            f"{source.spec}: training needs labelled pictures in both 'train' and 'val'; found {', '.join(splits) or 'none'}; add the missing split to the data.yaml"
-        )
     draft = folder.with_name(folder.name + ".partial")
     shutil.rmtree(draft, ignore_errors=True)
     rows = dict(iter(source.boxes.groupby("image")))

@@ -121,6 +121,12 @@ def train(
                 )
                 recipe = replace(recipe, batch=batch)
                 break
+            except (NotImplementedError, TypeError, ValueError) as error:
+                if finished_epochs(folder):
+                    raise
+                # Values that Ultralytics finds wrong only when it builds what they name.
+                line = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+                raise InputError(f"Ultralytics cannot train so: {type(error).__name__}: {line}") from error
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise

@@ -68,7 +68,7 @@ def test(evidence: Evidence) -> Hypothesis:
             NAME,
             "supported",
             clip(1 - level / LEARNED_AP50 * 0.5),
-            f"It has not learned its own data: AP50 {fraction(level)}{few}.",
+            f"It has not learned its own data: AP50 {'on its training pictures ' if train == train else ''}is {fraction(level)}{few}.",
             tuple(clues),
         )
     if learning.gain is None:
