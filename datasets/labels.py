@@ -1,4 +1,4 @@
-"""The one reader of YOLO label files. Strict row by row, lenient file by file: a bad row costs that row, never the picture."""
+"""The one reader and the one writer of YOLO label files. Strict row by row, lenient file by file: a bad row costs that row, never the picture."""
 
 from __future__ import annotations
 
@@ -8,12 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 # A label file is a few kilobytes; one of 16 MB is something else.
 MAX_BYTES = 16_000_000
 # The largest public vocabularies of boxes have some twenty thousand names.
 MAX_CLASSES = 100_000
 # Exporters round: up to this much beyond the edge is rounding, and is clipped.
 EDGE = 1.01
+
+
+def label_text(
+    labels: Sequence[int],
+    corners: npt.NDArray[np.float64],
+    width: int,
+    height: int,
+    confidence: Sequence[float] | None = None,
+) -> str:
+    """A label file of boxes whose corners (n, 4: x1, y1, x2, y2) are in pixels of a picture; with confidence, as a sixth column, as Ultralytics writes what it found."""
+    shares = corners / (width, height, width, height)
+    centres, sides = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
+    sure = [""] * len(labels) if confidence is None else [f" {value:.5f}" for value in confidence]
+    return "".join(
+        f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}{more}\n"
+        for label, c, s, more in zip(labels, centres, sides, sure, strict=True)
+    )
 
 
 class Row(NamedTuple):

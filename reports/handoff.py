@@ -18,7 +18,9 @@ import pandas as pd
 import yaml
 
 from datasets.containment import vouch
+from datasets.labels import label_text
 from datasets.pairing import homes_of
+from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from reports.atomic import write_text
 
@@ -86,11 +88,8 @@ def drafted(folder: Path, row: dict[str, Any], domain: Domain, confidence: float
         (int(row.label), float(row.x1), float(row.y1), float(row.x2), float(row.y2), float(row.confidence))
         for row in mine.itertuples()
     )
-    lines = [
-        f"{label} {(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}\n"
-        for label, x1, y1, x2, y2, _ in boxes
-    ]
-    (folder / "labels" / file).with_suffix(".txt").write_text("".join(lines), encoding="utf-8")
+    text = label_text(mine["label"].tolist(), mine[CORNERS].to_numpy(float), width, height)
+    (folder / "labels" / file).with_suffix(".txt").write_text(text, encoding="utf-8")
     return Drafted(file, width, height, labelled, boxes)
 
 

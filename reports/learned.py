@@ -14,8 +14,8 @@ from reports import figures, pictures
 from reports.before import WORTH_IT
 from reports.checkpoints import Checkpoints, Frame
 from reports.pipeline import Result
-from reports.watch import IN_DOMAIN
 from reports.where import number
+from train.run import IN_DOMAIN
 
 # Detections a picture at the last checkpoint under this share of an earlier one's: it went from everything to little.
 QUIETER = 0.25

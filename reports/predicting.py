@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from datasets.collector import VIDEO
 from datasets.containment import vouch
 from datasets.errors import EnvironmentProblem, InputError
+from datasets.labels import label_text
 from datasets.pixels import Pixels, decode
 from datasets.source import open_source
 from datasets.tables import CORNERS, LEDGER_COLUMNS, Source, frame
@@ -622,15 +623,15 @@ def write_labels(folder: Path, images: pd.DataFrame, shown: pd.DataFrame) -> Non
         mine = shown.iloc[parts.get(picture.image, [])]
         if film and mine.empty:
             continue
-        size = np.array([picture.width, picture.height] * 2, float)
-        corners = mine[CORNERS].to_numpy(float) / size
-        centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-        lines = [
-            f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f} {sure:.5f}\n"
-            for label, c, s, sure in zip(mine["label"], centres, sides, mine["confidence"], strict=True)
-        ]
+        text = label_text(
+            mine["label"].tolist(),
+            mine[CORNERS].to_numpy(float),
+            picture.width,
+            picture.height,
+            mine["confidence"].tolist(),
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(lines), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def lines(found: dict[str, Any]) -> list[str]:

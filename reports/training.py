@@ -128,14 +128,13 @@ def train_run(order: Order, reporter: Reporter) -> Path:
 def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
     """The source to train on, with labels as corrected in the App, and the footage to watch in its classes. Raises InputError."""
     given: dict[str, Any] = {"cache": frames_folder(), "allow": order.allow, "say": reporter.say}
-    from reports.watch import IN_DOMAIN
+    from train.run import IN_DOMAIN
 
     source = open_source(order.data, classes=order.classes, **given)
     if not source.classes:
         raise InputError(f"{order.data}: names no classes; give --names pothole,crack or a data.yaml")
     splits_of(source)
     footage: dict[str, str | Source] = {}
-    # The name under which validation stands in the table of looks.
     taken = {IN_DOMAIN}
     for name, spec in order.real_world:
         away = open_source(spec, classes=source.classes, **given)

@@ -39,13 +39,12 @@ from reports.pipeline import name_of, unique
 from train.environment import frames_folder
 from train.forward import Glance
 from train.predictions import Settings
-from train.run import WATCHED, WATCHED_NUMBERS, is_last_check
+from train.run import IN_DOMAIN, WATCHED, WATCHED_NUMBERS, is_last_check
 
 # Pictures of each domain that are looked at: enough for a curve, little beside an epoch.
 PICTURES = 100
 # Validation pictures whose embeddings are kept to hold footage against.
 HOME_PICTURES = 1000
-IN_DOMAIN = "validation"
 # Of real_world.csv. ap50, ap: by labels. speaking: share of pictures with a detection at or above .25; shown: such detections a picture; confidence: their mean.
 # expected_ap50: if confidences meant what they mean in validation and objects were as many, a hint. distance: of the median picture to validation's, over the distance that one in
 # twenty of validation's own exceeds; outside: share of pictures beyond it. seconds: what the look took.

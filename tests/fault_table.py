@@ -858,7 +858,7 @@ FAULTS: tuple[Fault, ...] = (
         "refused, nothing hangs",
         missing_weights,
         code=2,
-        said=("yolo26n.pt", "none is downloaded"),
+        said=("yolo26n.pt", "could not be fetched"),
     ),
     Fault(
         "F60",

@@ -324,7 +324,7 @@ def test_two_runs_do_not_write_one_report(place: Path) -> None:
     with FileLock(place / ".locked.lock"):
         outcome = run_script("report", "--run", "run", "--no-fiftyone", "--out", "locked", cwd=place)
     assert outcome.code == 3
-    assert "another run is writing this report" in complaint(outcome)
+    assert "another command is writing there" in complaint(outcome)
 
 
 STAGES = ("Looking at in-domain", "Second look", "Writing the report")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLU
 from reports.preparing import Order, prepare_dataset
 from reports.progress import Reporter
 from tests.conftest import run_script
+from tests.test_sources import label, tree
 from train.augmentation import CHANGES, DEFAULT, Recipe, read_recipe
 from train.preparation import cleaned, prepare
 from train.training import ARCHITECTURE
@@ -27,24 +27,10 @@ CLASSES = ("pothole", "crack")
 GEOMETRIC = ("horizontal_flip", "vertical_flip", "rotation")
 
 
-def tree(root: Path) -> dict[str, str]:
-    return {
-        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(root.rglob("*"))
-        if p.is_file()
-    }
-
-
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (0, 0), 4))
-    return path
-
-
-def label(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -24,10 +24,10 @@ import yaml
 from datasets.collector import UNLABELLED
 from datasets.errors import InputError
 from datasets.groups import recording
+from datasets.labels import label_text
 from datasets.pairing import dataset_root
 from datasets.pixels import Pixels, UnreadablePicture, decode
 from datasets.tables import CORNERS, ROW_COLUMNS, Source, concatenate, frame
-from train.changes import Matrix
 
 if TYPE_CHECKING:
     from train.augmentation import Recipe
@@ -257,16 +257,6 @@ def whole_ledger(source: Source, records: dict[str, list[dict[str, Any]]]) -> pd
     return frame(listed, COLUMNS)
 
 
-def label_text(boxes: pd.DataFrame, corners: Matrix, width: int, height: int) -> str:
-    """A YOLO label file of boxes whose corners (n, 4) are in pixels."""
-    shares = corners / np.tile([width, height], 2)
-    centres, sides = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
-    return "".join(
-        f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}\n"
-        for label, c, s in zip(boxes["label"], centres, sides, strict=True)
-    )
-
-
 class Writer:
     """Writes pictures and labels into a folder beside the final one. copies, recipe, seed: see `prepare`."""
 
@@ -289,7 +279,9 @@ class Writer:
         suffix = SUFFIXES.get(original.suffix.lower(), original.suffix.lower())
         height, width = pixels.shape[:2]
         corners = boxes[CORNERS].to_numpy(float)
-        file = self.place(split, stem + suffix, raw, label_text(boxes, corners, width, height))
+        file = self.place(
+            split, stem + suffix, raw, label_text(boxes["label"].tolist(), corners, width, height)
+        )
         yield entry(str(original), file, split, action, reason, len(boxes), confidence)
         if self.recipe is None or split != TRAIN or action != KEPT:
             return
@@ -305,7 +297,7 @@ class Writer:
                 yield entry(str(original), "", split, LEFT_OUT, reason)
                 continue
             encoded = cv2.imencode(kind, copy.pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-            text = label_text(there, copy.corners[copy.visible], width, height)
+            text = label_text(there["label"].tolist(), copy.corners[copy.visible], width, height)
             file = self.place(split, f"{stem}_aug{number}{kind}", encoded, text)
             yield entry(str(original), file, split, AUGMENTED, done, len(there))
 

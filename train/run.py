@@ -19,6 +19,8 @@ from train.history import read_history
 LINEAGE = "shiftscope.json"
 # What watching the real world left there, see `reports.watch`.
 WATCHED = "real_world.csv"
+# The name under which validation stands in it.
+IN_DOMAIN = "validation"
 WATCHED_NUMBERS = (
     "epoch",
     "pictures",

@@ -6,11 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from datasets.containment import vouch
 from datasets.errors import InputError
+from datasets.labels import label_text
 from datasets.pairing import homes_of
 from datasets.tables import CORNERS, Source
 
@@ -49,12 +49,8 @@ def stage(source: Source, folder: Path, cache: Path) -> Path:
             text = ""
             if picture.image in rows:
                 part = rows[picture.image]
-                corners = part[CORNERS].to_numpy(float) / np.tile([picture.width, picture.height], 2)
-                centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-                text = "".join(
-                    f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}\n"
-                    for label, c, s in zip(part["label"], centres, sides, strict=True)
-                )
+                corners = part[CORNERS].to_numpy(float)
+                text = label_text(part["label"].tolist(), corners, picture.width, picture.height)
             (draft / "labels" / split / name).with_suffix(".txt").write_text(text, encoding="utf-8")
     card = {
         "path": str(folder),
