@@ -120,6 +120,8 @@ def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] |
                 "domain": s.domain,
                 "colour": palette[s.domain],
                 "epoch": s.epoch,
+                "pictures": f"{s.pictures:,}",
+                "objects": f"{s.objects:,}" if s.ap50 is not None else "–",
                 "ap50": number(s.ap50),
                 "precision": number(s.precision),
                 "recall": number(s.recall),

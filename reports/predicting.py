@@ -257,9 +257,10 @@ def from_files(work: Work, source: Source) -> tuple[pd.DataFrame, list[Seen]]:
         seen.append(found)
         ledger = settled(ledger, failures, "failed")
     films = ledger.loc[ledger["reason"] == VIDEO, "path"].tolist()
-    for path, name in zip(films, names_of(films), strict=True):
+    names = names_of(films)
+    for path, name, out in zip(films, names, outs_of(names), strict=True):
         try:
-            seen.append(from_film(work, Film.open(Path(path)), name))
+            seen.append(from_film(work, Film.open(Path(path)), name, out))
             frames = pq.read_metadata(seen[-1].images).num_rows
             ledger = settled(ledger, {path: f"{frames} frames"}, "used")
         except (InputError, FilmError) as error:
@@ -392,7 +393,15 @@ def names_of(films: Sequence[str]) -> list[str]:
     return [path.relative_to(common).as_posix() for path in paths]
 
 
-def from_film(work: Work, film: Film, name: str) -> Seen:
+def outs_of(names: Sequence[str]) -> list[str]:
+    """The annotated film of each name, relative to our folder; films that differ in their suffix only keep it."""
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    return [
+        f"{stem if stems.count(stem) == 1 else name}.mp4" for stem, name in zip(stems, names, strict=True)
+    ]
+
+
+def from_film(work: Work, film: Film, name: str, out: str) -> Seen:
     """Look at every stride-th frame, in segments of which those that a killed pass finished are not looked at again; then join them with the sound. Raises InputError without a frame,
     FFmpeg's error where a film cannot be written.
     """
@@ -409,7 +418,7 @@ def from_film(work: Work, film: Film, name: str) -> Seen:
     parts = sorted(home.glob("*.boxes.parquet"))
     if not parts:
         raise InputError(f"{film.path}: no frame could be decoded; re-encode it, for example with ffmpeg")
-    finish_film(work, home, parts, film.path, str(PurePosixPath(name).with_suffix("")))
+    finish_film(work, parts, film.path, out)
     return merged_parts(home, parts)
 
 
@@ -459,10 +468,10 @@ def write_segment(
     store_part(work, stem, rows, boxes)
 
 
-def finish_film(work: Work, home: Path, parts: Sequence[Path], original: Path | None, name: str) -> None:
-    """Join a film's segments, once they are all there."""
+def finish_film(work: Work, parts: Sequence[Path], original: Path | None, name: str) -> None:
+    """Join a film's segments, once they are all there, into a film of this name in our folder."""
     films = [part.with_name(part.name.replace(".boxes.parquet", PART)) for part in parts]
-    out = work.folder / f"{name}.mp4"
+    out = work.folder / name
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         heard = join(films, original, out)
@@ -507,7 +516,7 @@ def from_camera(work: Work) -> Seen:
         raise EnvironmentProblem(
             f"camera {number} gives no picture; is it plugged in, allowed, and not in use? Others are {CAMERA}:1, {CAMERA}:2 ..."
         )
-    finish_film(work, home, parts, None, work.task.source.replace(":", "-"))
+    finish_film(work, parts, None, work.task.source.replace(":", "-") + ".mp4")
     return merged_parts(home, parts)
 
 

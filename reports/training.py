@@ -14,6 +14,7 @@ from datasets.tables import Source
 from reports.pipeline import Opened, name_of, unique, with_corrections
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder, trust_checkpoints
+from train.run import IN_DOMAIN, WATCHED, reserve_run_folder, trained_at
 from train.staging import splits_of
 
 IMGSZ = 640
@@ -54,7 +55,6 @@ def train_run(order: Order, reporter: Reporter) -> Path:
     from train.arguments import training_arguments
     from train.forward import chosen_device, load_checkpoint
     from train.pretrained import at_hand, starting_point
-    from train.run import WATCHED, reserve_run_folder, trained_at
     from train.training import CHECKPOINT, Recipe, interrupted, train
 
     extra = training_arguments(order.arguments)
@@ -128,8 +128,6 @@ def train_run(order: Order, reporter: Reporter) -> Path:
 def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
     """The source to train on, with labels as corrected in the App, and the footage to watch in its classes. Raises InputError."""
     given: dict[str, Any] = {"cache": frames_folder(), "allow": order.allow, "say": reporter.say}
-    from train.run import IN_DOMAIN
-
     source = open_source(order.data, classes=order.classes, **given)
     if not source.classes:
         raise InputError(f"{order.data}: names no classes; give --names pothole,crack or a data.yaml")

@@ -39,7 +39,7 @@ from reports.pipeline import name_of, unique
 from train.environment import frames_folder
 from train.forward import Glance
 from train.predictions import Settings
-from train.run import IN_DOMAIN, WATCHED, WATCHED_NUMBERS, is_last_check
+from train.run import IN_DOMAIN, WATCHED, WATCHED_NUMBERS, is_last_check, read_watched
 
 # Pictures of each domain that are looked at: enough for a curve, little beside an epoch.
 PICTURES = 100
@@ -192,11 +192,8 @@ class Watch:
             images = images.iloc[glance.kept].reset_index(drop=True)
             kept = mapped.keep(mapped.images["image"].isin(images["image"]))
             self._glances[name] = glance, kept
-        self.table = pd.DataFrame()
-        place = Path(trainer.save_dir) / WATCHED
-        if trainer.start_epoch and place.is_file():
-            earlier = pd.read_csv(place)
-            self.table = earlier[earlier["epoch"] <= trainer.start_epoch]
+        earlier = read_watched(Path(trainer.save_dir) / WATCHED) if trainer.start_epoch else pd.DataFrame()
+        self.table = earlier[earlier["epoch"] <= trainer.start_epoch] if len(earlier) else earlier
 
     def due(self, trainer: Any) -> bool:
         """Whether this epoch is one to look at: the first, every n-th, and the last that is planned."""

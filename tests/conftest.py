@@ -101,23 +101,26 @@ def run_script(*arguments: str, cwd: Path, timeout: float = 600, **environment: 
     return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint: its boxes mean nothing, and there are many of them at confidence .001."""
+def untrained(path: Path, sure: float) -> Path:
+    """A checkpoint that was never trained: its boxes mean nothing. sure: pushes its class logits up, so that boxes pass the confidence floor."""
     import torch
     from ultralytics import YOLO
 
     from train.pretrained import ARCHITECTURE
 
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "best.pt"
     model = YOLO(str(ARCHITECTURE))
     model.model.names = {0: "pothole"}
-    # Push the class logits up, so that boxes pass the confidence floor.
     for branch in model.model.model[-1].cv3:
-        branch[-1].bias.data += 4.0
+        branch[-1].bias.data += sure
     model.save(str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint with many boxes at confidence .001."""
+    return untrained(tmp_path_factory.mktemp("weights") / "best.pt", 4.0)
 
 
 def complaint(outcome: Outcome) -> str:

@@ -415,6 +415,16 @@ def test_films_of_one_name_are_looked_at_each(home: Path, weights: Path) -> None
     assert set(sampled) <= set(images["image"])
 
 
+def test_films_that_differ_in_their_suffix_are_drawn_each(home: Path, weights: Path) -> None:
+    place = home / "films"
+    place.mkdir()
+    film(place / "a.mkv", 6, sound=None)
+    film(place / "a.mov", 9, sound=None)
+    folder = Path(predict(Task(str(place), weights, imgsz=64, device="cpu"), QUIET)["folder"])
+    assert len(times_of(folder / "a.mkv.mp4")) == 6
+    assert len(times_of(folder / "a.mov.mp4")) == 9
+
+
 def test_a_film_whose_times_stand_still_or_go_back_does_not_stop_the_others(
     home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from datasets.source import open_source
 from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source, frame
 from reports.preparing import Order, prepare_dataset
 from reports.progress import Reporter
-from tests.conftest import run_script
+from tests.conftest import run_script, untrained
 from tests.test_sources import label, tree
 from train.augmentation import CHANGES, DEFAULT, Recipe, read_recipe
 from train.preparation import cleaned, prepare
@@ -497,18 +497,8 @@ def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path, make, mess
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint whose class logits are pushed up: it is fairly sure of boxes that mean nothing."""
-    import torch
-    from ultralytics import YOLO
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "best.pt"
-    model = YOLO(str(ARCHITECTURE))
-    model.model.names = {0: "pothole"}
-    for branch in model.model.model[-1].cv3:
-        branch[-1].bias.data += 11.0
-    model.save(str(path))
-    return path
+    """An untrained checkpoint that is fairly sure of boxes that mean nothing."""
+    return untrained(tmp_path_factory.mktemp("weights") / "best.pt", 11.0)
 
 
 @pytest.fixture
