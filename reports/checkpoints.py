@@ -104,9 +104,11 @@ def compare_checkpoints(
                 for part in parts
             ]
     standings = [
-        replace(standing(epoch, domain), against_last=against(domain, seen[chosen[-1]][place], seed))
+        replace(
+            standing(epoch, domain, seed=seed), against_last=against(domain, seen[chosen[-1]][place], seed)
+        )
         if epoch != chosen[-1]
-        else standing(epoch, domain)
+        else standing(epoch, domain, seed=seed)
         for epoch, views in seen.items()
         for place, domain in enumerate(views)
     ]

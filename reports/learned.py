@@ -122,7 +122,7 @@ def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] |
                 "epoch": s.epoch,
                 "pictures": f"{s.pictures:,}",
                 "objects": f"{s.objects:,}" if s.ap50 is not None else "–",
-                "ap50": number(s.ap50),
+                "ap50": with_interval(s),
                 "precision": number(s.precision),
                 "recall": number(s.recall),
                 "speaking": percent(s.speaking),
@@ -135,6 +135,12 @@ def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] |
         ],
         "frames": [frame_context(frame) for frame in found.frames],
     }
+
+
+def with_interval(s: Standing) -> str:
+    """AP50 with its 95 % interval where there is one."""
+    low, high = (s.interval.low, s.interval.high) if s.interval is not None else (None, None)
+    return number(s.ap50) + (f" ({number(low)} to {number(high)})" if low is not None else "")
 
 
 def standing_words(part: list[Standing]) -> str:
