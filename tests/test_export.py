@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -150,10 +151,20 @@ def test_a_missing_package_is_named_with_its_cure_and_not_installed(
     assert list((tmp_path / "runs" / "export").iterdir()) == []
 
 
-def test_the_command_that_installs_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """uv makes environments without pip; Colab has pip and no uv."""
+def test_the_command_that_installs_is_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv makes environments without pip, also where `make setup` had to bring uv itself; Colab has pip and no uv."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     monkeypatch.setattr("train.export.find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert install_command(["onnx>=1"]) == f"uv pip install --python {sys.executable} 'onnx>=1'"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert install_command(["onnx>=1"]) == f"uv pip install --python {sys.executable} 'onnx>=1'"
+    own = tmp_path / ".uv" / "bin" / "uv"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert install_command(["onnx>=1"]) == f"{own} pip install --python {sys.executable} 'onnx>=1'"
     monkeypatch.setattr("train.export.find_spec", lambda name: name)
     assert install_command(["onnx>=1"]) == f"{sys.executable} -m pip install 'onnx>=1'"
 

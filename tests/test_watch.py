@@ -267,8 +267,9 @@ def test_a_look_costs_no_more_than_the_validation_of_as_many_pictures(worlds: Pa
     table = open_run(folder).watched
     drone = table[table["domain"] == "drone"]
     assert (drone["pictures"] == 24).all()
-    # The medians of five: 24 pictures on both sides. The validation's first look at its pictures decodes them, as ours does before the training.
-    assert np.median(drone["seconds"]) <= np.median(spent[:5])
+    # The quickest of five: 24 pictures on both sides, nearly all of it the same convolutions. What else the machine does adds to either; a tenth is what two timings of
+    # the same work differ by. A second forward pass, or pictures decoded anew, would be far beyond.
+    assert drone["seconds"].min() <= 1.1 * min(spent[:5])
 
 
 def test_wrong_footage_is_told_at_once(tmp_path: Path) -> None:
