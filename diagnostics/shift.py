@@ -318,6 +318,28 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
     )
 
 
+def told_apart(
+    first: Floats, second: Floats, first_groups: Strings, second_groups: Strings, *, seed: int
+) -> float | None:
+    """The p of `measure` alone, for sets (n, D) and (m, D): how often groups dealt out at random lie as far apart. None where it cannot be tested."""
+    rng = np.random.default_rng(seed)
+    keep = [thin(rng, len(points), MAX_SAMPLES) for points in (first, second)]
+    tagged = np.concatenate(
+        [
+            np.char.add(tag, groups[kept].astype(str))
+            for tag, groups, kept in zip("12", (first_groups, second_groups), keep, strict=True)
+        ]
+    )
+    names = np.unique(tagged)
+    of_second = np.char.startswith(names, "2").astype(float)
+    away = int(of_second.sum())
+    if min(away, len(names) - away) < 2 or comb(len(names), away) < MIN_LABELLINGS:
+        return None
+    points = np.concatenate(pooled_components(first[keep[0]], second[keep[1]]))
+    sums = GroupSums(gaussian(squared_distances(points)), tagged)
+    return permutation_p(sums, of_second[None, :], labellings(rng, len(names), away, PERMUTATIONS))
+
+
 def permutation_p(sums: GroupSums, observed: Floats, drawn: Floats) -> float | None:
     """P of the observed labelling among random ones; None where too many of them leave a side with one point."""
     value, permuted = float(sums.mmd(observed)[0]), sums.mmd(drawn)

@@ -36,10 +36,12 @@ def rank_next(
     budget: int,
     out: Path,
     reporter: Reporter,
+    *,
+    probe: bool = False,
 ) -> dict[str, Any]:
     """Rank pool (or, without one, the real-world pictures) and candidates; write next.csv, test.csv, candidates.csv and hand-off/ into out.
 
-    Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
+    probe: rank candidates by short trainings, see `reports.probing`. Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
     """
     if request.run is None and request.weights is None:
         raise InputError("ranking compares what the detector sees: give --run DIR or --weights FILE")
@@ -49,6 +51,8 @@ def rank_next(
         raise InputError(
             "candidate datasets are compared with the footage the detector is for: give --real-world SOURCE"
         )
+    if probe and not candidates:
+        raise InputError("--probe tries out candidate datasets: give --candidate SOURCE")
     request = with_predicted(request, reporter.say)
     wanted = len(pool or request.real_world)
     seen = look_at_everything(
@@ -88,6 +92,11 @@ def rank_next(
             if offered
             else []
         )
+    if probe:
+        # Training needs PyTorch, which nothing else here does before it is asked whether checkpoints are trusted.
+        from reports.probing import probe as try_out
+
+        compared = try_out(compared, seen, offered, footage, request.seed, reporter)
     table, test = advice.picks, test_pictures(advice)
     result = {
         "next": plain(table),
