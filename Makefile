@@ -28,11 +28,11 @@ app: $(READY) ## Browse the last report's failures in the FiftyOne App
 	@$(SHIFTSCOPE) app $(ARGS)
 
 .PHONY: next
-next: $(READY) ## Rank what to add next: RUN=dir REAL=source POOL=source BUDGET=50
-	@$(SHIFTSCOPE) next $(if $(RUN),--run "$(RUN)") $(if $(REAL),--real-world "$(REAL)") $(if $(POOL),--pool "$(POOL)") $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+next: $(READY) ## Rank what to add next: RUN=dir REAL=source POOL=source BUDGET=50 (pictures) or BOXES=200
+	@$(SHIFTSCOPE) next $(if $(RUN),--run "$(RUN)") $(if $(REAL),--real-world "$(REAL)") $(if $(POOL),--pool "$(POOL)") $(if $(BUDGET),--budget $(BUDGET)) $(if $(BOXES),--boxes $(BOXES)) $(ARGS)
 
 .PHONY: train
-train: $(READY) ## Train a detector: DATA=source EPOCHS=60 REAL=source to watch while it learns
+train: $(READY) ## Train a detector: DATA=source[,source] EPOCHS=60 REAL=source to watch while it learns
 	@$(if $(DATA),,printf 'make train needs DATA=source\n' >&2; exit 2;) $(SHIFTSCOPE) train "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(REAL),--real-world "$(REAL)") $(ARGS)
 
 .PHONY: test

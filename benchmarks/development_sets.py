@@ -15,8 +15,9 @@ import typer
 
 from datasets.source import open_source
 from datasets.world import DASHCAM, Dials, Plan
-from diagnostics.label_free import DEVELOPMENT, Estimator
+from diagnostics.label_free import Estimator
 from reports.demo import render
+from reports.looks import DEVELOPMENT
 from reports.pipeline import Request, run_report
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder

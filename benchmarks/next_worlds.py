@@ -22,6 +22,7 @@ from diagnostics.matching import Ints
 from diagnostics.shift import pooled_components
 from reports.demo import render
 from reports.looks import evenly
+from reports.probing import REPLAY
 from reports.progress import Reporter
 from train.environment import frames_folder
 
@@ -31,8 +32,6 @@ CONDITIONS = (DRONE, replace(DRONE, light=4), replace(DRONE, soil=4), Dials(pitc
 LENGTHS = (80, 40, 27, 20, 16, 13, 11, 10, 9, 8, 7, 6, 6, 5, 5, 5)
 TEST_CLIPS, TEST_FRAMES = 24, 5
 TARGET_OF_POOL = 12
-# Training pictures that stay in the mix, so that what was learned is not forgotten.
-REPLAY = 48
 # Boxes less sure than this are the tail that any picture has.
 SURE_ENOUGH = 0.05
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from datasets import coco, groups, kaggle, video, voc, yolo
 from datasets.card import NAMES, is_there, parse_yaml
-from datasets.classes import BY_NAME, renumbered
+from datasets.classes import BY_NAME, LEFT_OUT, renumbered
 from datasets.collector import VIDEO, Collector
 from datasets.containment import OPTION, Bounds, expanded
 from datasets.errors import InputError
@@ -34,6 +34,8 @@ from datasets.tables import (
 KINDS = "a data.yaml, a folder of pictures or videos, a list of pictures (.txt), a video, a COCO json, a Pascal VOC folder or kaggle:owner/dataset"
 # A data.yaml or COCO file lies at most this many folders down, which is where archives and exports put it; what labels there are is told from all below.
 CARD_DEPTH, DEPTH = 3, 16
+# Kinds of source whose pictures have YOLO label files.
+WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
 # What a COCO file says early on; other tools have their annotations.json too.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
@@ -94,6 +96,45 @@ def open_source(
     return source
 
 
+def open_training(spec: str, **given: Any) -> Source:
+    """Open what a detector is trained on, or was: `training_parts` as one. given: as `open_source` takes it."""
+    return one_dataset(spec, training_parts(spec, **given))
+
+
+def training_parts(
+    spec: str, *, classes: Sequence[str] = (), say: Callable[[str], None] = quiet, **given: Any
+) -> list[Source]:
+    """Each source of a specification, told what several need to be one dataset.
+
+    Of several, one that names no split gives training pictures, and the labels of one that names no classes are numbered as another's; both are said. given: as `open_source`
+    takes it. Raises InputError as that does.
+    """
+    parts = [open_source(part, classes=classes, say=say, **given) for part in parts_of(spec)]
+    leader = numbered(parts)
+    if len(parts) == 1 or leader is None:
+        return parts
+    found = []
+    for part in parts:
+        if not part.classes:
+            part = open_source(part.spec, classes=leader.classes, **given)
+            part = replace(part, classes=leader.classes)
+            say(f"  {part.spec}: names no classes; its labels are read as {leader.spec} numbers them")
+        if (part.images["split"] == "").all():
+            part = replace(part, images=part.images.assign(split="train").astype({"split": "str"}))
+            say(f"  {part.spec}: names no splits; all of it is for training")
+        found.append(part)
+    return found
+
+
+def one_dataset(spec: str, parts: Sequence[Source]) -> Source:
+    """Sources to train on as one; of kind "yolo" where every label file on disk says what the tables say. Raises InputError as `merged` does."""
+    if len(parts) == 1:
+        return parts[0]
+    together = merged(spec, parts)
+    as_written = all(part.kind in WITH_LABEL_FILES and part.classes == together.classes for part in parts)
+    return replace(together, kind="yolo") if as_written else together
+
+
 def roots_of(path: Path) -> list[Path]:
     """Folders that a source's own names may lead to: its own, that around "annotations" for a json, and the folders of labels that belong to pictures in "images"."""
     if path.suffix.lower() == ".json":
@@ -106,9 +147,11 @@ def roots_of(path: Path) -> list[Path]:
 def merged(spec: str, parts: Sequence[Source]) -> Source:
     """Several sources as one. Pictures that would share an id carry their source's number before it; one that stands in two counts once.
 
-    COCO and VOC files know classes by name, and are brought to one order. Raises InputError when classes differ otherwise.
+    Classes in another order are brought to one, by their names. Raises InputError when they are others.
     """
-    parts = alike([without_copies(part, parts[:number]) for number, part in enumerate(parts)])
+    parts = [without_copies(part, parts[:number]) for number, part in enumerate(parts)]
+    orders = {part.classes for part in parts if part.classes}
+    parts = alike(parts)
     first = parts[0]
     names = pd.concat([part.images["image"] for part in parts])
     clips = pd.concat([part.images["group"].drop_duplicates() for part in parts])
@@ -138,7 +181,10 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
     return replace(
         first,
         spec=spec,
-        kind=kinds.pop() if len(kinds) == 1 else "several",
+        # What was renumbered is not as its label files say.
+        kind=kinds.pop()
+        if len(kinds) == 1 and (len(orders) < 2 or not kinds & WITH_LABEL_FILES)
+        else "several",
         classes=next((part.classes for part in parts if part.classes), ()),
         images=concatenate(tables["images"], IMAGE_COLUMNS),
         boxes=concatenate(tables["boxes"], BOX_COLUMNS),
@@ -158,22 +204,42 @@ def without_copies(part: Source, before: Sequence[Source]) -> Source:
     return part.keep(~part.images["path"].isin(seen)) if seen else part
 
 
+def numbered(parts: Sequence[Source]) -> Source | None:
+    """Whose classes number the labels of several sources: the first of which a data.yaml explains the numbers, else the first that names any; None where none does."""
+    named = [part for part in parts if part.classes]
+    return next((part for part in named if part.kind not in BY_NAME), named[0] if named else None)
+
+
 def alike(parts: Sequence[Source]) -> list[Source]:
-    """Sources in one order of classes. Raises InputError when one that is not told by name has another."""
-    names = next((part.classes for part in parts if part.classes), ())
-    if all(part.kind in BY_NAME for part in parts):
+    """Sources in one order of classes, told by name. Without a data.yaml among them, all their classes count; with one, its own.
+
+    Raises InputError when a source has others: pictures on which nobody drew a class would teach, and count, that it is not there.
+    """
+    names: tuple[str, ...]
+    leader = numbered(parts)
+    if leader is None:
+        return list(parts)
+    if leader.kind in BY_NAME:
         names = tuple(dict.fromkeys(name for part in parts for name in part.classes))
-        places = {name: place for place, name in enumerate(names)}
-        return [
-            renumbered(part, names, [places[name] for name in part.classes]) if part.classes else part
-            for part in parts
-        ]
+    else:
+        names = leader.classes
+    places = {name: place for place, name in enumerate(names)}
+    found = []
     for part in parts:
-        if part.classes and part.classes != names:
+        drawn = {part.classes[label] for label in part.boxes["label"].unique() if label < len(part.classes)}
+        # What VOC, COCO and folders name is a list of what is in them, or somebody's vocabulary.
+        if (
+            part.classes
+            and set(part.classes) != set(names)
+            and not (part.kind in BY_NAME and drawn <= set(names))
+        ):
             raise InputError(
-                f"{part.spec}: its classes {list(part.classes)} are not those of {parts[0].spec}, {list(names)}; they cannot be one domain"
+                f"{part.spec}: its classes {list(part.classes)} are not those of {leader.spec}, {list(names)}; sources taken as one need the same names, in any order: mend 'names' in one data.yaml, or give them one by one"
             )
-    return list(parts)
+        if part.classes and part.classes != names:
+            part = renumbered(part, names, [places.get(name, LEFT_OUT) for name in part.classes])
+        found.append(part)
+    return found
 
 
 def agreed(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:

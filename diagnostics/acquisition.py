@@ -26,7 +26,19 @@ MAX_TARGET = 2000
 BLOCK = 2000
 # A picture that adds less than this to the mean similarity shows nothing that the footage shows and is not covered: the rest of the pool shows no more.
 NOTHING = 1e-4
-COLUMNS = ("rank", "domain", "image", "path", "group", "score", "covered", "novelty", "shown", "reason")
+COLUMNS = (
+    "rank",
+    "domain",
+    "image",
+    "path",
+    "group",
+    "score",
+    "covered",
+    "novelty",
+    "shown",
+    "objects",
+    "reason",
+)
 
 
 def reserve(groups: Strings, *, seed: int) -> Strings:
@@ -59,12 +71,20 @@ def clip_weights(groups: Strings) -> Floats:
 
 
 def herd(
-    target: Floats, weights: Floats, have: Floats, pool: Floats, budget: int, *, alike: Alike | None = None
+    target: Floats,
+    weights: Floats,
+    have: Floats,
+    pool: Floats,
+    budget: int,
+    *,
+    alike: Alike | None = None,
+    costs: Floats | None = None,
+    limit: float = np.inf,
 ) -> list[tuple[int, float]]:
     """Greedy MaxHerding (Bae et al., ECCV 2024): each pick adds most to the mean, over the target, of the similarity to its nearest pick.
 
     target: (n, D), the real world, with weights (n,). have: (m, D), training. pool: (k, D), what may be picked. alike: (pick, index) -> whether the picture
-    at index shows the same as a pick, so that it is passed over. Returns (index into pool, gain) in order. Gains only fall as more is picked
+    at index shows the same as a pick, so that it is passed over. costs: (k,), of each that may be picked; nothing is picked once limit is spent. Returns (index into pool, gain) in order. Gains only fall as more is picked
     (submodularity), so a candidate is looked at again only when its last known gain leads (Minoux 1978).
     """
     sample = target[:300]
@@ -86,7 +106,8 @@ def herd(
     # How many picks a gain takes into account.
     fresh, picks = np.zeros(len(pool), int), list[tuple[int, float]]()
     left = np.ones(len(pool), bool)
-    while len(picks) < budget and left.any():
+    spent = 0.0
+    while len(picks) < budget and spent < limit and left.any():
         index = int(np.where(left, known, -1.0).argmax())
         if fresh[index] < len(picks):
             known[index], fresh[index] = float(gains([index])[0]), len(picks)
@@ -97,6 +118,7 @@ def herd(
         if known[index] < NOTHING:
             break
         picks.append((index, float(known[index])))
+        spent += 0.0 if costs is None else float(costs[index])
         covered = np.maximum(covered, similarity(target, pool[[index]], bandwidth)[:, 0])
     return picks
 
@@ -122,6 +144,7 @@ def rank(
     *,
     target: tuple[Floats, Strings] | None = None,
     budget: int,
+    boxes: int | None = None,
     seed: int,
 ) -> pd.DataFrame:
     """Rank pictures for labelling, among those allowed (n,).
@@ -129,7 +152,8 @@ def rank(
     target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the pictures are that footage.
 
     pictures: one row a picture with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
-    .25 or above) and, if known, fingerprint, aligned with embeddings (n, D). training: (m, D). Returns COLUMNS, best first, at most budget rows.
+    .25 or above) and, if known, fingerprint and objects (boxes it takes to label it; shown where they are not known), aligned with embeddings (n, D). training: (m, D).
+    Returns COLUMNS, best first, at most budget rows; boxes: no more rows either once so many objects are in them.
     """
     rng = np.random.default_rng(seed)
     kept = training[thin(rng, len(training), MAX_TRAINING)]
@@ -146,7 +170,18 @@ def rank(
     if "fingerprint" in pictures:
         alike = same_view(pictures["fingerprint"].iloc[candidates].tolist(), groups[candidates])
     weights = clip_weights(wanted_groups[sample])
-    chosen = herd(goal, weights, have, points[candidates], budget, alike=alike)
+    objects = pictures["objects" if "objects" in pictures else "shown"].to_numpy(float)
+    chosen = herd(
+        goal,
+        weights,
+        have,
+        points[candidates],
+        budget,
+        alike=alike,
+        # A picture without a box has to be looked through all the same.
+        costs=np.maximum(objects[candidates], 1.0),
+        limit=np.inf if boxes is None else boxes,
+    )
     picks = [(int(candidates[index]), gain) for index, gain in chosen]
     total = sum(gain for _, gain in picks) or 1.0
     rows = []
@@ -165,6 +200,7 @@ def rank(
                 "covered": running / total,
                 "novelty": row["novelty"],
                 "shown": int(row["shown"]),
+                "objects": int(objects[index]),
                 "reason": reason(float(row["novelty"]), int(row["shown"]), str(row["group"]), place),
             }
         )

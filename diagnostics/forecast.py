@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from math import ceil, pi
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq, curve_fit
 
 from diagnostics.matching import Floats
+from diagnostics.wording import count
 
 # Each family has up to three parameters, so fewer sizes fit anything.
 MIN_SIZES = 4
@@ -46,7 +48,9 @@ class Forecast:
 
 
 def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
-    """How many labels a score of goal will take. sizes, scores: (k,) of trainings, several a size if there were; scores are fractions.
+    """How many labels a score of goal will take. sizes, scores: (k,) of trainings, several a size if there were; sizes are labels, scores fractions.
+
+    Sizes count whatever the caller counts, and so does the answer: it holds for labels of the kind that made the sizes grow.
 
     Families are those of Mahmood et al. 2022 ("How much more data do I need?"), fitted by least squares with bounds that keep them rising and below 1. Nothing
     is promised unless every family reaches the goal within FURTHEST times the largest size.
@@ -55,7 +59,7 @@ def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
     sizes, scores = sizes[keep].astype(float), scores[keep].astype(float)
     distinct = np.unique(sizes)
     if len(distinct) < MIN_SIZES:
-        return Forecast(goal, None, None, note=f"{len(distinct)} sizes, {MIN_SIZES} are needed")
+        return Forecast(goal, None, None, note=f"{count(len(distinct), 'size')}, {MIN_SIZES} are needed")
     largest = float(distinct[-1])
     by_size = np.array([scores[sizes == size].mean() for size in distinct])
     if by_size[-1] >= goal:
@@ -89,10 +93,28 @@ def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
     return Forecast(goal, ceil(min(within) * largest), ceil(max(within) * largest))
 
 
-def needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[float, float] | None:
-    """Where a family fitted to sizes (in units of the largest) and scores reaches the goal, infinity where it never does, and its Akaike information
-    criterion; None where it cannot be fitted.
-    """
+def curves(sizes: Floats, scores: Floats) -> pd.DataFrame:
+    """The curves that `forecast` asks, to be drawn: family, labels, score, from the smallest size to FURTHEST times the largest; of those that fit alike. Empty below MIN_SIZES."""
+    keep = sizes > 0
+    sizes, scores = sizes[keep].astype(float), scores[keep].astype(float)
+    if len(np.unique(sizes)) < MIN_SIZES:
+        return pd.DataFrame(columns=["family", "labels", "score"])
+    largest = float(sizes.max())
+    fits = {family: found for family in FAMILIES if (found := fit(family, sizes / largest, scores))}
+    lowest = min((cost for _, cost in fits.values()), default=0.0)
+    shares = np.geomspace(sizes.min() / largest, FURTHEST, 100)
+    drawn = [
+        pd.DataFrame(
+            {"family": family, "labels": shares * largest, "score": FAMILIES[family][0](shares, *parameters)}
+        )
+        for family, (parameters, cost) in fits.items()
+        if cost <= lowest + RIVAL
+    ]
+    return pd.concat(drawn, ignore_index=True) if drawn else curves(sizes[:0], scores[:0])
+
+
+def fit(family: str, sizes: Floats, scores: Floats) -> tuple[Floats, float] | None:
+    """A family's parameters fitted to sizes (in units of the largest) and scores, and its Akaike information criterion; None where it cannot be fitted."""
     curve, low, high = FAMILIES[family]
     start = [min(max((a + b) / 2, 0.1), 1.0) for a, b in zip(low, high, strict=True)]
     try:
@@ -100,7 +122,17 @@ def needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[
     except RuntimeError:
         return None
     off = max(float(((curve(sizes, *parameters) - scores) ** 2).mean()), PRECISION**2)
-    cost = len(sizes) * float(np.log(off)) + 2 * len(low)
+    return np.asarray(parameters, float), len(sizes) * float(np.log(off)) + 2 * len(low)
+
+
+def needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[float, float] | None:
+    """Where a family fitted to sizes (in units of the largest) and scores reaches the goal, infinity where it never does, and its Akaike information
+    criterion; None where it cannot be fitted.
+    """
+    fitted = fit(family, sizes, scores)
+    if fitted is None:
+        return None
+    (parameters, cost), curve = fitted, FAMILIES[family][0]
     # More than was tried, or no forecast was needed.
     start_at, end = 1.0, 100 * FURTHEST
     if curve(np.array(start_at), *parameters) >= goal:

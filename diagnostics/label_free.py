@@ -5,7 +5,7 @@ on, each in three grades (`train.distortions`). A regression from signals that n
 footage without labels. The idea of a meta-set is that of Deng and Zheng 2021 (AutoEval); geometric families are added because they are
 what overhead footage is. The error is measured by leaving out one whole family at a time, since what is at hand is none of them.
 
-What a signal is worth differs little from one detector to the next, so the regression is drawn towards what it was worth to sixteen others (`DEVELOPMENT`, rendered roads, trained
+What a signal is worth differs little from one detector to the next, so the regression is drawn towards what it was worth to sixteen others (rendered roads; trained
 well, too briefly and for too long): with as few sets as one detector gives, its own weights are half noise. That took another half to one point off the error, measured on
 detectors and on photographs that are not among them.
 
@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -60,8 +59,6 @@ MIN_LOOKED_FOR = 10
 LEVEL = 0.9
 # On standardised signals: about the weight of ten of the fifty or so sets, so that seven correlated signals cannot fit their noise. What other detectors say weighs as much.
 PENALTY = 10.0
-# One row a changed set of a development detector: detector, family, severity, signals (settled), truth. Written by `python -m benchmarks.development_sets`.
-DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
 # A detector that hardly finds its own objects has nothing to lose to a change, so there is nothing to learn from.
 LEAST_AP50 = 0.05
 # Boxes that a mean IoU must come from to count as much as the mean over all sets: IoUs of one set scatter by .25 or so and the means of sets by .04, and
@@ -298,42 +295,15 @@ def involves(family: str, name: str) -> bool:
     return name in family.split(" and ")
 
 
-@cache
-def development_sets() -> pd.DataFrame:
-    """What development detectors said about their own pictures after each change, see `DEVELOPMENT`."""
-    return pd.read_csv(DEVELOPMENT)
-
-
-@cache
-def usual_families() -> frozenset[str]:
-    """The families among the development sets."""
-    named = development_sets()["family"]
-    return frozenset(part for family in named for part in family.split(" and ")) - {"as it is"}
-
-
-@cache
-def usual_weights(names: tuple[str, ...], absent: frozenset[str]) -> Floats:
-    """What each signal is worth to development detectors on average, (len(names),): the ridge regression of their AP50 (as angles) on their signals, both standardised
-    as one detector's are. absent: families whose sets are left out.
-    """
-    sets = development_sets()
-    there = ~sets["family"].map(lambda family: any(involves(family, name) for name in absent)).to_numpy(bool)
-    signals, goals = [], []
-    for _, mine in sets[there].groupby("detector"):
-        signals.append(StandardScaler().fit_transform(mine[list(names)].to_numpy()))
-        goal = angle(mine["truth"].to_numpy(float))
-        goals.append(goal - goal.mean())
-    if not signals:
-        return np.zeros(len(names))
-    usual = Ridge(PENALTY, fit_intercept=False).fit(np.concatenate(signals), np.concatenate(goals))
-    return np.asarray(usual.coef_)
-
-
 class Estimator:
-    """The regression, with its family-left-out errors. graded: sets of known AP50, at least MIN_FAMILIES families."""
+    """The regression, with its family-left-out errors. graded: sets of known AP50, at least MIN_FAMILIES families.
 
-    def __init__(self, reference: Reference, graded: Sequence[Graded]) -> None:
-        self.reference = reference
+    others: such sets of other detectors, one row each with detector, family, the settled signals and truth; without rows the regression stands alone.
+    """
+
+    def __init__(self, reference: Reference, graded: Sequence[Graded], others: pd.DataFrame) -> None:
+        self.reference, self.others = reference, others
+        self._elsewhere: dict[tuple[tuple[str, ...], frozenset[str]], Floats] = {}
         self.families = [g.family for g in graded]
         self.severities = [g.severity for g in graded]
         signals = pd.DataFrame([reference.signals(g.domain, g.squeezed, own=True) for g in graded])
@@ -359,18 +329,35 @@ class Estimator:
         """
         chosen = np.ones(len(self.truth), bool) if rows is None else rows
         goal = angle(self.truth[chosen])
-        there = {name for name, one in zip(self.families, chosen, strict=True) if one}
-        absent = frozenset(name for name in usual_families() if not any(involves(f, name) for f in there))
+        there = {part for name in np.array(self.families)[chosen] for part in name.split(" and ")}
         readings = []
         for names in SIGNAL_SETS:
             scaler = StandardScaler().fit(self.signals.loc[chosen, list(names)].to_numpy())
             known, asked = (
                 scaler.transform(table[list(names)].to_numpy()) for table in (self.signals[chosen], signals)
             )
-            usual = usual_weights(names, absent)
+            usual = self.weights_elsewhere(names, frozenset(there))
             own = Ridge(PENALTY).fit(known, goal - known @ usual)
             readings.append(own.predict(asked) + asked @ usual)
         return share_of(np.mean(readings, axis=0))
+
+    def weights_elsewhere(self, names: tuple[str, ...], families: frozenset[str]) -> Floats:
+        """What each signal is worth to other detectors on average, (len(names),): the ridge regression of their AP50 (as angles) on their signals, both standardised as one
+        detector's are. families: those whose sets, and the mixtures of which, count.
+        """
+        if (names, families) not in self._elsewhere:
+            counts = self.others["family"].map(lambda family: families.issuperset(family.split(" and ")))
+            signals, goals = [np.zeros((0, len(names)))], [np.zeros(0)]
+            for _, mine in self.others[counts.to_numpy(bool)].groupby("detector"):
+                signals.append(StandardScaler().fit_transform(mine[list(names)].to_numpy(float)))
+                goal = angle(mine["truth"].to_numpy(float))
+                goals.append(goal - goal.mean())
+            known = np.concatenate(signals)
+            # The normal equations: no rows give no weights.
+            self._elsewhere[names, families] = np.linalg.solve(
+                known.T @ known + PENALTY * np.eye(len(names)), known.T @ np.concatenate(goals)
+            )
+        return self._elsewhere[names, families]
 
     def without(self, name: str) -> Bools:
         """Sets that do not involve a family."""
@@ -435,14 +422,19 @@ def spread(reading: Floats | float) -> Floats:
     return np.asarray(np.sqrt(np.maximum(np.asarray(reading) * (1 - np.asarray(reading)), 0.02)))
 
 
-def fit(home: Domain, graded: Sequence[Graded]) -> Estimator | None:
-    """The regression, or None where in-domain objects are too few, hardly any of them is found, or too few families were looked at."""
+def no_others() -> pd.DataFrame:
+    """No sets of other detectors, see `Estimator`."""
+    return pd.DataFrame(columns=["detector", "family", *SIGNAL_SETS[-1], "truth"])
+
+
+def fit(home: Domain, graded: Sequence[Graded], others: pd.DataFrame | None = None) -> Estimator | None:
+    """The regression, or None where in-domain objects are too few, hardly any of them is found, or too few families were looked at. others: see `Estimator`."""
     # A change that left hardly an object in the pictures teaches nothing.
     graded = [g for g in graded if (~g.domain.boxes["crowd"].to_numpy(bool)).sum() >= MIN_LOOKED_FOR]
     families = {g.family for g in graded if " and " not in g.family}
     if len(home.boxes) < MIN_BOXES or len(families) < MIN_FAMILIES or not ap50(home) >= LEAST_AP50:
         return None
-    return Estimator(Reference(home), graded)
+    return Estimator(Reference(home), graded, no_others() if others is None else others)
 
 
 def estimate(

@@ -271,7 +271,9 @@ def report_name(request: Request) -> str:
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="SOURCE with a train and a val split.")],
+    data: Annotated[
+        str, typer.Argument(help="SOURCE with a train and a val split; several with commas between are one.")
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -415,7 +417,22 @@ def next_(
             help="A dataset you could add, SOURCE or NAME=SOURCE; ranked by what it covers of the real world. Repeatable."
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(min=1, help="Pictures to pick.")] = 50,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            help="Try every candidate with a short training, and rank by AP50 on the real-world pictures that have labels; takes minutes."
+        ),
+    ] = False,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Pictures to pick; 50, unless --boxes is given.")
+    ] = None,
+    boxes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Objects to label: pictures are picked until so many are in them (by labels, or what the detector shows).",
+        ),
+    ] = None,
     group_by: GroupByOption = None,
     no_corrections: CorrectionsOption = False,
     class_map: ClassMapOption = None,
@@ -455,7 +472,9 @@ def next_(
 
             request = replace(prepare(seed, reporter), corrections=not no_corrections)
         folder = (out or runs_folder() / "next" / report_name(request)).absolute()
-        result = rank_next(request, several(pool), several(candidate), budget, folder, reporter)
+        result = rank_next(
+            request, several(pool), several(candidate), budget, boxes, folder, reporter, probe=probe
+        )
     for line in lines(result, folder):
         reporter.say(line)
     if as_json:
@@ -570,18 +589,34 @@ def prepare(
 
 @app.command("forecast")
 def forecast_(
-    curve: Annotated[Path, typer.Argument(help="CSV with the columns labels and ap50, one row a training.")],
+    curve: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="REPORT... | CSV",
+            help="Reports of runs that were trained with more and more labels, each a folder or its report.json; or one CSV with the columns labels and ap50, one row a training.",
+        ),
+    ],
     goal: Annotated[float, typer.Option(min=0.0, max=1.0, help="AP50 to reach, as a fraction such as 0.6.")],
+    domain: Annotated[
+        str | None,
+        typer.Option(help="The real-world domain to forecast, where the reports have several."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to draw the curve into, and to write its points into.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """How many labels an AP50 will take, from what a few sizes gave; a range, or a refusal."""
-    from reports.outlook import answer, line
+    from reports.outlook import look_ahead, sentence, write_outlook
 
-    found = answer(curve, goal)
+    with data_on_stdout_only():
+        outlook = look_ahead(curve, goal, domain)
+        if out is not None:
+            Reporter().say(f"Drawn: {write_outlook(outlook, out)[0]}")
     if as_json:
-        emit(asdict(found))
+        emit(outlook.as_record())
     else:
-        sys.stdout.write(line(found) + "\n")
+        sys.stdout.write(sentence(outlook) + "\n")
 
 
 @app.command()

@@ -364,6 +364,47 @@ def readings(check: pd.DataFrame) -> Figure:
 
 
 @themed
+def forecast(
+    points: pd.DataFrame, curves: pd.DataFrame, goal: float, words: str, low: int | None, high: int | None
+) -> Figure:
+    """AP50 by boxes in training: points (labels, ap50, ap50_low, ap50_high), one a run, the curves through them (family, labels, score), the goal, and the range that it takes."""
+    figure, axes = plt.subplots(figsize=(7.2, 3.6))
+    for number, (family, part) in enumerate(curves.groupby("family", sort=False)):
+        axes.plot(
+            part["labels"],
+            part["score"],
+            color=AWAY[1 + number % 4],
+            linewidth=1.4,
+            linestyle=(0, (4, 2)),
+            label=str(family),
+        )
+    sure = points[points["ap50_low"].notna() & points["ap50_high"].notna()]
+    axes.vlines(sure["labels"], sure["ap50_low"], sure["ap50_high"], color=HOME, linewidth=1.2, alpha=0.6)
+    axes.plot(points["labels"], points["ap50"], "o", color=HOME, markersize=5, label="measured")
+    axes.axhline(goal, color=INK, linewidth=0.9, linestyle=":", label="goal")
+    if low is not None and high is not None:
+        axes.axvspan(low, high, color=AWAY[0], alpha=0.25, linewidth=0)
+        if low == high:
+            axes.axvline(low, color=AWAY[0], linewidth=1.2)
+    axes.set(xscale="log", xlabel=words, ylabel="AP50", ylim=(0, 1))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter(minor_numbers)
+    axes.legend(fontsize=8.5)
+    return figure
+
+
+def minor_numbers(value: float, _: float) -> str:
+    """Of the ticks between powers of ten, those at 2 and 5 with their number: a curve of a few sizes often lies between two powers."""
+    return f"{value:,.0f}" if f"{value:e}"[0] in "25" else ""
+
+
+def standing_alone(svg: str) -> str:
+    """A figure as a file of its own, which no page gives colours: dark on white."""
+    svg = svg.replace("var(--ink)", "#1b1d21").replace("var(--line)", "#d9dce1")
+    return svg.replace("<svg ", '<svg style="background: #ffffff" ', 1)
+
+
+@themed
 def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
     """For each clip two strips over its seconds: how unlike training (1 is the edge of what is known) and the highest confidence; dashed: scene cuts."""
     figure, axes = plt.subplots(

@@ -490,8 +490,9 @@ def next_pictures(
     target: Sequence[Domain] = (),
     seed: int,
     budget: int = BUDGET,
+    boxes: int | None = None,
 ) -> Advice:
-    """Rank the pictures of away for labelling by what they cover of target (or, without one, of each other), and set clips of it aside.
+    """Rank the pictures of away for labelling by what they cover of target (or, without one, of each other), and set clips of it aside. budget, boxes: see `acquisition.rank`.
 
     A clip that shows a picture set aside, or one held out at home, is not chosen from, whatever file it lies in.
     """
@@ -503,6 +504,7 @@ def next_pictures(
     pictures = gathered(away)
     pictures["novelty"] = np.concatenate([novelty[domain.name] for domain in away])
     pictures["shown"] = np.concatenate([shown_boxes(domain) for domain in away])
+    pictures["objects"] = np.concatenate([objects_to_label(domain) for domain in away])
     embeddings, clips = acquisition.footage(away)
     wanted = acquisition.footage(target) if target else (embeddings, clips)
     frozen = acquisition.reserve(wanted[1], seed=seed)
@@ -516,6 +518,7 @@ def next_pictures(
         ~np.isin(clips, clips[known]),
         target=wanted if target else None,
         budget=budget,
+        boxes=boxes,
         seed=seed,
     )
     nearest = gallery.Nearest(training)
@@ -529,6 +532,13 @@ def next_pictures(
         for row in picks.itertuples()
     ]
     return Advice(picks, aside)
+
+
+def objects_to_label(domain: Domain) -> Ints:
+    """Boxes that labelling each picture takes, (n,): its objects where it has labels, else what the detector shows, which is the draft that somebody mends."""
+    there = domain.boxes[~domain.boxes["crowd"].astype(bool)]["image"].value_counts()
+    known = domain.pictures["image"].map(there).fillna(0).to_numpy(np.int64)
+    return np.where(domain.labelled, known, shown_boxes(domain))
 
 
 def shown_boxes(domain: Domain) -> Ints:

@@ -43,6 +43,9 @@ MIN_SECOND_LOOK = 60
 STRIDE = 32
 # A part of two by two that overlap by a third of their side: an object smaller than that lies whole in one of them.
 TILES = tuple(Tile(x, y) for y in (0, 1) for x in (0, 1))
+# What sixteen development detectors said about their own pictures after each change, written by `python -m benchmarks.development_sets`: one row a changed set with detector,
+# family, severity, signals and truth, see `diagnostics.label_free.Estimator`.
+DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
 # Boxes of two tiles that overlap as much show one object.
 SAME_OBJECT = 0.5
 # A box within this many pixels of a tile's inner edge is cut off there.
@@ -231,6 +234,11 @@ def graded_looks(eyes: Eyes, home: Domain) -> list[Graded]:
             squeezed = squeezed_look(eyes, chosen, change, tick)
             found.append(Graded(change.family, change.severity, without_emptied(chosen, seen), squeezed))
     return found
+
+
+def development_sets() -> pd.DataFrame:
+    """The sets of other detectors that come with this package, see `DEVELOPMENT`."""
+    return pd.read_csv(DEVELOPMENT)
 
 
 def squeezed_look(eyes: Eyes, domain: Domain, change: Change | None, tick: Callable[[], None]) -> Domain:

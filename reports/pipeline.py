@@ -17,7 +17,7 @@ from datasets.classes import with_classes
 from datasets.coco import read_results
 from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
-from datasets.source import locate, open_source, parts_of
+from datasets.source import locate, open_source, open_training, parts_of
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
@@ -28,7 +28,15 @@ from reports.before import Change, changes, open_before
 from reports.checkpoints import MOST as MOST_CHECKPOINTS
 from reports.checkpoints import Checkpoints, compare_checkpoints
 from reports.findings import Experiments, Findings, find, focus_of
-from reports.looks import Eyes, evenly, footage_squeezed, graded_looks, predict_folder, second_looks
+from reports.looks import (
+    Eyes,
+    development_sets,
+    evenly,
+    footage_squeezed,
+    graded_looks,
+    predict_folder,
+    second_looks,
+)
 from reports.predicted import behind, read_boxes
 from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder, runs_folder, trust_checkpoints
@@ -165,7 +173,7 @@ def in_domain_of(request: Request, run: Run | None) -> tuple[str | None, str]:
         raise InputError(
             "no in-domain pictures: give --in-domain SOURCE, or --run with a run folder that names its data.yaml"
         )
-    return None, str(run.data_path())
+    return None, run.data_source()
 
 
 def open_everything(
@@ -176,7 +184,9 @@ def open_everything(
     name, spec = in_domain_of(request, run)
     mapping = dict(request.class_map)
     given: dict[str, Any] = {"cache": cache, "group_by": request.group_by, "allow": request.allow, "say": say}
-    source = open_source(spec, classes=classes, **given)
+    # What the run says itself that it was trained on is opened as it was for that.
+    home = open_training if request.in_domain is None else open_source
+    source = home(spec, classes=classes, **given)
     spoken = set(source.classes)
     source = with_classes(source, classes, mapping)
     # Without a model, the in-domain source says what the classes are and in which order.
@@ -552,7 +562,7 @@ def look_again(
         looked_at = [domain for domain in away if domain.name not in supplied]
         found = replace(
             found,
-            estimator=fit(home, graded_looks(eyes, home)),
+            estimator=fit(home, graded_looks(eyes, home), development_sets()),
             squeezed=footage_squeezed(eyes, looked_at),
         )
     return found

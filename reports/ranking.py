@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from datasets.errors import InputError
 from diagnostics.candidates import Candidate, compare
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
+from diagnostics.wording import count
 from reports.atomic import write_text
-from reports.findings import Advice, next_pictures, novelties
+from reports.findings import BUDGET, Advice, next_pictures, novelties
 from reports.handoff import write_handoff
 from reports.looks import evenly
 from reports.page import inert, write_parquet
@@ -33,7 +35,8 @@ def rank_next(
     request: Request,
     pool: tuple[tuple[str | None, str], ...],
     candidates: tuple[tuple[str | None, str], ...],
-    budget: int,
+    budget: int | None,
+    boxes: int | None,
     out: Path,
     reporter: Reporter,
     *,
@@ -41,7 +44,7 @@ def rank_next(
 ) -> dict[str, Any]:
     """Rank pool (or, without one, the real-world pictures) and candidates; write next.csv, test.csv, candidates.csv and hand-off/ into out.
 
-    probe: rank candidates by short trainings, see `reports.probing`. Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
+    budget, boxes: pictures to pick, and objects that are in them where those are what costs; at most either. probe: rank candidates by short trainings, see `reports.probing`. Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
     """
     if request.run is None and request.weights is None:
         raise InputError("ranking compares what the detector sees: give --run DIR or --weights FILE")
@@ -55,6 +58,7 @@ def rank_next(
         raise InputError("--probe tries out candidate datasets: give --candidate SOURCE")
     request = with_predicted(request, reporter.say)
     wanted = len(pool or request.real_world)
+    pictures = budget or (BUDGET if boxes is None else sys.maxsize)
     seen = look_at_everything(
         replace(
             request,
@@ -78,7 +82,8 @@ def rank_next(
             novelties(home, chosen_from),
             target=footage if pool else (),
             seed=request.seed,
-            budget=budget,
+            budget=pictures,
+            boxes=boxes,
         )
         compared = (
             compare(
@@ -102,7 +107,9 @@ def rank_next(
         "next": plain(table),
         "reserved_test_clips": list(advice.clips),
         "test": plain(test),
-        "budget": budget,
+        "budget": budget or (BUDGET if boxes is None else None),
+        "boxes": boxes,
+        "objects": int(table["objects"].sum()),
         "pool": sum(len(d.pictures) for d in chosen_from),
         "candidates": [asdict(candidate) | {"other_hand": candidate.other_hand} for candidate in compared],
     }
@@ -151,7 +158,9 @@ def hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], seen: Se
 
 def lines(result: dict[str, Any], out: Path) -> list[str]:
     """What to do with it, for people who stay on the terminal."""
-    said = [f"{len(result['next'])} of {result['pool']} pictures ranked: {out / 'next.csv'}"]
+    said = [
+        f"{len(result['next'])} of {result['pool']} pictures ranked, with about {count(result['objects'], 'box', 'boxes')} to draw or mend: {out / 'next.csv'}"
+    ]
     said += [f"  {c['rank']}. {c['name']}: {c['reason']}" for c in result["candidates"]]
     aside = len(result["reserved_test_clips"])
     if aside:

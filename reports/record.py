@@ -18,6 +18,8 @@ from reports import before
 from reports.experiments import not_run
 from reports.findings import Findings
 from reports.pipeline import Result
+from train.run import Run
+from train.staging import boxes_shown
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -151,6 +153,8 @@ def run_record(result: Result) -> dict[str, Any]:
             "classes": list(result.classes),
             "imgsz": result.settings.imgsz,
             "epochs": None,
+            "training_boxes": None,
+            "parent_sha256": None,
             "history": [],
             "watched": [],
             "checkpoints": [],
@@ -162,10 +166,24 @@ def run_record(result: Result) -> dict[str, Any]:
         "imgsz": result.settings.imgsz,
         "trained_imgsz": run.imgsz,
         "epochs": run.epochs or None,
+        "training_boxes": training_boxes(result, run),
+        "parent_sha256": run.lineage.get("model_sha256") if run.lineage.get("parent") else None,
         "history": plain(run.history),
         "watched": plain(run.watched),
         "checkpoints": plain(result.checkpoints.standings),
     }
+
+
+def training_boxes(result: Result, run: Run) -> int | None:
+    """Boxes that the run's training was shown: as its lineage says, else those of the data that its own data.yaml names; None where neither tells."""
+    boxes = run.lineage.get("boxes")
+    if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
+        return int(boxes["train"])
+    opened = next((o for o in result.opened if o.role == "training"), None)
+    # Other data than the run names, or other labels by now, are not what it was shown.
+    if opened is None or result.request.in_domain is not None or opened.corrected.labels:
+        return None
+    return boxes_shown(opened.source, run.arguments).get("train")
 
 
 def domain_record(result: Result, name: str) -> dict[str, Any]:
@@ -183,6 +201,10 @@ def domain_record(result: Result, name: str) -> dict[str, Any]:
         "labelled_images": int(domain.labelled.sum()),
         "boxes": len(domain.boxes),
         "groups": int(domain.pictures["group"].nunique()),
+        # Pictures of clips that training shows: AP50 on them is no forecast.
+        "trained_on": before.unseen(domain, result.findings.training)[1]
+        if domain.role == "real_world"
+        else None,
         "skipped": int((mine["bucket"] != "used").sum()),
         "corrected": plain(opened.corrected),
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets.classes import with_classes
 from datasets.errors import InputError
-from datasets.source import locate, open_source, parts_of
+from datasets.source import locate, one_dataset, open_source, parts_of, training_parts
 from datasets.tables import Source
 from reports.pipeline import Opened, name_of, unique, with_corrections
 from reports.progress import Reporter
@@ -57,6 +57,11 @@ def train_run(order: Order, reporter: Reporter) -> Path:
     from train.pretrained import at_hand, starting_point
     from train.training import CHECKPOINT, Recipe, interrupted, train
 
+    beside = next((text for text in order.arguments if "=" not in text and Path(text).exists()), None)
+    if beside is not None:
+        raise InputError(
+            f"{beside}: only one source is taken; several are one with commas between: shiftscope train {order.data},{beside}"
+        )
     extra = training_arguments(order.arguments)
     if order.real_world and order.resume is None:
         # Kept so that the report can show the same pictures to each of them.
@@ -128,9 +133,19 @@ def train_run(order: Order, reporter: Reporter) -> Path:
 def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
     """The source to train on, with labels as corrected in the App, and the footage to watch in its classes. Raises InputError."""
     given: dict[str, Any] = {"cache": frames_folder(), "allow": order.allow, "say": reporter.say}
-    source = open_source(order.data, classes=order.classes, **given)
+    parts = training_parts(order.data, classes=order.classes, **given)
+    source = one_dataset(order.data, parts)
     if not source.classes:
         raise InputError(f"{order.data}: names no classes; give --names pothole,crack or a data.yaml")
+    if order.corrections:
+        opened = with_corrections([Opened("training", "training", source)], source.classes, reporter)
+        source = opened[0].source
+    taught = source.images[source.images["labelled"] & source.images["split"].isin(["train", "val"])]
+    for part in parts if len(parts) > 1 else ():
+        if not part.images["path"].isin(taught["path"]).any():
+            raise InputError(
+                f"{part.spec}: has no labelled picture in 'train' or 'val'; leave it out, or see with 'shiftscope inspect {part.spec}' what was read"
+            )
     splits_of(source)
     footage: dict[str, str | Source] = {}
     taken = {IN_DOMAIN}
@@ -139,7 +154,4 @@ def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | 
         footage[unique(name or name_of(spec), taken)] = with_classes(
             away, source.classes, dict(order.class_map)
         )
-    if order.corrections:
-        opened = with_corrections([Opened("training", "training", source)], source.classes, reporter)
-        source = opened[0].source
     return source, footage

@@ -239,7 +239,7 @@ def test_run_folders(tmp_path: Path, weights: Path) -> None:
     assert run.history.to_dict("list") == {"epoch": [1, 2], "ap50": [0.1, 0.3]}
     assert run.imgsz == 256
     with pytest.raises(InputError, match=r"data\.yaml is not found; tried"):
-        run.data_path()
+        run.data_source()
     with pytest.raises(InputError, match="no such checkpoint"):
         open_weights(tmp_path / "x.pt", None)
 

@@ -13,7 +13,9 @@ from diagnostics import label_free
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.label_free import Estimator, Graded, Reference, estimate, fit
+from reports.looks import development_sets
 from reports.unlabelled import missed, truth_words
+from train import changes
 
 FAMILIES = ("dark", "blurred", "small", "tilted", "noisy", "hazy", "turned", "pale")
 
@@ -240,3 +242,56 @@ def test_labels_of_some_pictures_refute_no_reading_of_all(home: Domain, estimato
     assert not missed(wrong)
     assert "without a word about 75 pictures" in truth_words(wrong)
     assert missed(replace(wrong, unlabelled=0))
+
+
+def elsewhere(signs: dict[str, float], families: tuple[str, ...] = FAMILIES) -> pd.DataFrame:
+    """Sets of two other detectors whose AP50 follows some signals, exactly."""
+    rng, rows = np.random.default_rng(0), []
+    for detector in (1, 2):
+        for family in families:
+            for _ in range(6):
+                signals = {name: float(rng.normal()) for name in label_free.SIGNAL_SETS[-1]}
+                worth = 0.8 + sum(sign * signals[name] for name, sign in signs.items())
+                rows.append({"detector": detector, "family": family, **signals, "truth": np.sin(worth) ** 2})
+    return pd.DataFrame(rows)
+
+
+def test_what_signals_were_worth_elsewhere_draws_the_weights(home: Domain, graded: list[Graded]) -> None:
+    others = elsewhere({"stated": 0.08, "novelty": -0.05})
+    found = fit(home, graded, others)
+    assert found is not None
+    names = label_free.SIGNAL_SETS[-1]
+    weights = dict(
+        zip(names, found.weights_elsewhere(names, frozenset(FAMILIES) | {"as it is"}), strict=True)
+    )
+    assert weights["stated"] == pytest.approx(0.08, rel=0.25)
+    assert weights["novelty"] == pytest.approx(-0.05, rel=0.25)
+    assert max(abs(weights[name]) for name in names if name not in ("stated", "novelty")) < 0.01
+    alone = fit(home, graded)
+    assert alone is not None
+    assert not np.allclose(alone.read(alone.signals), found.read(found.signals))
+
+
+def test_a_family_left_out_is_left_out_elsewhere_too(home: Domain, graded: list[Graded]) -> None:
+    """Nothing that a tested family says of itself, here or elsewhere, may reach its reading."""
+    others = elsewhere({"stated": 0.08})
+    name = FAMILIES[0]
+    spoiled = others.copy()
+    mine = spoiled["family"] == name
+    spoiled.loc[mine, "truth"] = np.random.default_rng(5).random(int(mine.sum()))
+    mixed = others[mine].assign(family=f"{name} and {FAMILIES[1]}", truth=0.0)
+    one, two = (fit(home, graded, table) for table in (others, pd.concat([spoiled, mixed])))
+    assert one is not None
+    assert two is not None
+    of_name = [(e.errors[e.errors["family"] == name])["reading"].to_numpy() for e in (one, two)]
+    assert np.array_equal(*of_name)
+    assert not np.allclose(one.errors["reading"], two.errors["reading"])
+
+
+def test_the_development_sets_speak_of_what_is_shown_today() -> None:
+    table = development_sets()
+    assert table["detector"].nunique() == 16
+    assert set(table["family"]) == {change.family for change in changes.graded()}
+    assert list(table.columns) == ["detector", "family", "severity", *label_free.SIGNAL_SETS[-1], "truth"]
+    assert table["truth"].between(0, 1).all()
+    assert np.isfinite(table.drop(columns="family").to_numpy(float)).all()

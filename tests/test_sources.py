@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -664,9 +665,20 @@ def test_two_datasets_in_one_folder_are_not_guessed_at(tmp_path: Path) -> None:
 
 def test_merged_sources_speak_of_the_same_classes(tmp_path: Path) -> None:
     dataset(tmp_path / "one")
-    dataset(tmp_path / "two", "path: .\nval: images/val\nnames: [crack, pothole]\n")
-    with pytest.raises(InputError, match=r"its classes .* are not those of"):
+    dataset(tmp_path / "two", "path: .\nval: images/val\nnames: [hole, crack]\n")
+    with pytest.raises(InputError, match=r"two: its classes .* are not those of .*one"):
         open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
+    # The same names in another order are told by name.
+    turned = "path: .\nval: images/val\nnames: [crack, pothole]\n"
+    (tmp_path / "two" / "data.yaml").write_text(turned)
+    alone = [open_source(str(tmp_path / name), cache=tmp_path) for name in ("one", "two")]
+    both = open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
+    assert both.classes == ("pothole", "crack")
+    assert Counter(both.classes[label] for label in both.boxes["label"]) == sum(
+        (Counter(source.classes[label] for label in source.boxes["label"]) for source in alone), Counter()
+    )
+    # Its files and its tables number the classes differently now.
+    assert both.kind == "several"
 
 
 def test_class_names_of_a_folder(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 from datasets.card import is_there, parse_yaml
 from datasets.containment import expanded
 from datasets.errors import InputError
+from datasets.source import parts_of
 from train.history import read_history
 
 # What our own training writes beside Ultralytics' files: where a run came from.
@@ -61,15 +62,18 @@ class Run:
         """Epochs in the history, 0 without one."""
         return len(self.history)
 
-    def data_path(self) -> Path:
-        """The data that the run was trained on: for our own runs the source itself, else the run's data.yaml, looked for as given, below the current folder and below the run.
+    def data_source(self) -> str:
+        """The data that the run was trained on, as `datasets.source.open_training` takes it: for our own runs the sources themselves, else the run's data.yaml, looked for as
+        given, below the current folder and below the run.
 
         Raises InputError listing the places tried.
         """
         source = self.lineage.get("source")
-        if isinstance(source, str) and Path(source).is_absolute() and Path(source).exists():
-            # The staged copy that ultralytics was given has the same pictures under other names.
-            return Path(source)
+        # The staged copy that ultralytics was given has the same pictures under other names.
+        if isinstance(source, str) and all(
+            Path(part).is_absolute() and is_there(Path(part)) for part in parts_of(source)
+        ):
+            return source
         if not self.data:
             raise InputError(
                 f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); say --in-domain SOURCE"
@@ -85,7 +89,7 @@ class Run:
         )
         for candidate in tried:
             if is_there(candidate):
-                return candidate.resolve()
+                return str(candidate.resolve())
         raise InputError(
             f"{self.folder}: its data {self.data} is not found; tried {', '.join(map(str, tried))}; say --in-domain SOURCE"
         )

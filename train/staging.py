@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
 
 from datasets.containment import vouch
@@ -14,16 +17,36 @@ from datasets.labels import label_text
 from datasets.pairing import homes_of
 from datasets.tables import CORNERS, Source
 
+SPLITS = ("train", "val", "test")
+
 
 def splits_of(source: Source) -> list[str]:
     """The splits of a source that hold labelled pictures. Raises InputError without train or val."""
     labelled = source.images[source.images["labelled"]]
-    splits = [split for split in ("train", "val", "test") if (labelled["split"] == split).any()]
+    splits = [split for split in SPLITS if (labelled["split"] == split).any()]
     if "train" not in splits or "val" not in splits:
         raise InputError(
             f"{source.spec}: training needs labelled pictures in both 'train' and 'val'; found {', '.join(splits) or 'none'}; add the missing split to the data.yaml"
         )
     return splits
+
+
+def boxes_shown(source: Source, arguments: Mapping[str, Any]) -> dict[str, int]:
+    """Boxes by split that a training on a source, as `stage` lays it out, is shown. arguments: Ultralytics' own, of which `fraction` takes the first pictures and `classes` some boxes."""
+    labelled = source.images[source.images["labelled"]]
+    classes = arguments.get("classes")
+    boxes = source.boxes if classes is None else source.boxes[source.boxes["label"].isin(np.ravel(classes))]
+    shares = arguments.get("fraction", 1.0)
+    shares = list(shares) if isinstance(shares, (list, tuple)) else [shares]
+    found = {}
+    for place, split in enumerate(SPLITS):
+        share = shares[place] if place < len(shares) else 1.0
+        pictures = labelled.loc[labelled["split"] == split, "image"]
+        # Ultralytics: a whole number other than 1 counts pictures, anything else is a share of them.
+        few = share if isinstance(share, int) and share > 1 else max(1, round(len(pictures) * share))
+        if len(pictures):
+            found[split] = int(boxes["image"].isin(pictures.iloc[:few]).sum())
+    return found
 
 
 def stage(source: Source, folder: Path, cache: Path) -> Path:

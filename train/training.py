@@ -17,7 +17,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from datasets.card import is_there
+from datasets.containment import expanded
 from datasets.errors import EnvironmentProblem, InputError
+from datasets.source import parts_of
 from datasets.tables import Source
 from train.environment import frames_folder
 from train.forward import chosen_device, load_checkpoint
@@ -25,7 +28,7 @@ from train.history import read_history
 from train.passes import available_cores
 from train.pretrained import ARCHITECTURE
 from train.run import LINEAGE, file_sha256, is_last_check
-from train.staging import stage
+from train.staging import boxes_shown, stage
 
 # Our copy of last.pt. Ultralytics writes its own in place, and a kill in that moment leaves half a file.
 CHECKPOINT = "resume.pt"
@@ -141,8 +144,10 @@ def train(
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             resume = last.is_file()
+    sources = [whole(part) for part in parts_of(source.spec)]
     lineage = {
-        "source": str(Path(source.spec).absolute()) if Path(source.spec).exists() else source.spec,
+        "source": ",".join(sources),
+        "sources": sources,
         "model": recipe.model.name,
         # A checkpoint is the run before: reports compare with it.
         "parent": str(recipe.model.absolute()) if recipe.model.suffix == ".pt" else None,
@@ -152,6 +157,8 @@ def train(
         "epochs": recipe.epochs,
         "batch": recipe.batch,
         "images": {str(split): int(count) for split, count in source.images["split"].value_counts().items()},
+        # What the curve of `shiftscope forecast` is over.
+        "boxes": boxes_shown(source, recipe.extra),
         "versions": {package: version(package) for package in ("ultralytics", "torch")},
     }
     draft = folder / f"{LINEAGE}.partial"
@@ -160,6 +167,12 @@ def train(
     for left in (last, folder / BEGUN):
         left.unlink(missing_ok=True)
     return folder
+
+
+def whole(place: str) -> str:
+    """A path that exists as an absolute one, anything else (a Kaggle handle) as it is."""
+    path = expanded(place)
+    return str(path.absolute()) if is_there(path) else place
 
 
 def begin_anew(folder: Path, recipe: Recipe) -> None:
