@@ -308,3 +308,69 @@ def test_the_same_hand_is_rarely_taken_for_another(home: Domain, seed: int) -> N
     found = drawn(home, offered("same", 100 + seed), np.random.default_rng(seed))
     assert found is not None
     assert 0.85 < found[0] < 1.15
+
+
+def test_labels_are_compared_between_sets_that_look_the_same(home: Domain, training: Domain) -> None:
+    """Where the detector is all but lost, home's hand is too far away to compare with; another set of the same view is not."""
+    view = {"embedding_shift": 4.0, "hit_rate": 0.3, "false_rate": 3.0}
+    found = compare(
+        [
+            offered("other labels", 5, label_margin=1.7, label_extra=0.4, **view),
+            offered("same", 7, **view),
+            offered("elsewhere", 6, embedding_shift=-4.0, hit_rate=0.9),
+        ],
+        [offered("footage", 3, labelled=False, **view)],
+        training,
+        home,
+        seed=0,
+    )
+    by_name = {c.name: c for c in found}
+    assert found[0].name == "same"
+    assert by_name["other labels"].twin == "same"
+    assert not by_name["other labels"].usable_labels
+    assert "same looks the same" in by_name["other labels"].reason
+    # What shows something else is no standard, however well the detector does on it.
+    assert by_name["same"].agrees < 0.5 * by_name["elsewhere"].agrees
+    assert not by_name["same"].twin
+
+
+def test_what_the_view_does_to_boxes_is_no_other_hand(home: Domain, training: Domain) -> None:
+    sets = [
+        offered("other labels", 5, embedding_shift=4.0, label_margin=2.0),
+        offered("same", 7, embedding_shift=4.0, label_margin=1.35),
+    ]
+    footage = [offered("footage", 3, embedding_shift=4.0, labelled=False)]
+    alone = compare(sets[1:], footage, training, home, seed=0)[0]
+    assert alone.other_hand
+    same, other = compare(sets, footage, training, home, seed=0)
+    assert (same.name, same.by_view, same.other_hand) == ("same", True, False)
+    assert other.twin == "same"
+
+
+def test_sets_labelled_alike_are_rarely_told_apart_by_their_labels(home: Domain, training: Domain) -> None:
+    seen = 0
+    for seed in range(20):
+        sets = [offered(f"set{n}", 1000 + 2 * seed + n, embedding_shift=4.0, hit_rate=0.5) for n in range(2)]
+        seen += any(
+            c.twin for c in compare(sets, [offered("footage", 3, labelled=False)], training, home, seed=seed)
+        )
+    assert seen <= 1
+
+
+def test_a_budget_of_boxes() -> None:
+    rng = np.random.default_rng(0)
+    pictures = table_of([f"clip{n // 5}" for n in range(100)]).assign(
+        shown=2, objects=rng.integers(0, 6, 100)
+    )
+    asked = {
+        "allowed": np.ones(100, bool),
+        "seed": 0,
+    }
+    points = rng.normal(0, 1, (100, 6)), rng.normal(0, 1, (20, 6))
+    whole = acquisition.rank(pictures, *points, budget=60, **asked)
+    some = acquisition.rank(pictures, *points, budget=60, boxes=40, **asked)
+    counted = whole["objects"].clip(lower=1).cumsum()
+    # The same pictures in the same order, and none after the one with which so many boxes are reached.
+    assert some["image"].tolist() == whole["image"].tolist()[: int((counted < 40).sum()) + 1]
+    known = pictures.set_index("image")["objects"]
+    assert (some["objects"].to_numpy() == known.loc[some["image"]].to_numpy()).all()

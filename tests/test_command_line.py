@@ -266,6 +266,17 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     assert not (place / "picks" / "candidates.csv").exists()
 
 
+def test_trying_out_needs_labels_to_judge_by(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "away" / "images", tmp_path / "bare")
+    asked = ("next", "--run", "run", "--real-world", f"bare={tmp_path / 'bare'}", "--probe")
+    outcome = run_script(*asked, "--candidate", "aerial=away", cwd=place)
+    assert outcome.code == 2
+    assert "0 labelled objects, 30 are needed" in complaint(outcome)
+    outcome = run_script("next", "--run", "run", "--real-world", "away", "--probe", cwd=place)
+    assert outcome.code == 2
+    assert "give --candidate SOURCE" in complaint(outcome)
+
+
 def test_candidates_need_footage_to_be_compared_with(place: Path) -> None:
     outcome = run_script("next", "--run", "run", "--pool", "away", "--candidate", "home", cwd=place)
     assert outcome.code == 2

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
+from datasets.world import DRONE, Plan, build_world
 from tests.conftest import MainJob, run_script
 from tests.oracles import pycocotools_twelve
 
@@ -408,3 +409,38 @@ def test_hostile_names_stay_text(browser: Browser, main_job: MainJob, tmp_path: 
     assert page.locator("text=<script>").count() > 0
     assert page.evaluate("document.querySelectorAll('main script:not([type])').length") == 0
     assert page.evaluate("document.querySelectorAll('img[src=q]').length") == 0
+
+
+def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> None:
+    """More pictures from the car teach nothing about the view from above; pictures from above do. A budget may be boxes."""
+    run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
+    ground, drone = (
+        next((main_job.cwd / "runs" / "demo").glob(f"{name}-*")) for name in ("dashcam", "drone")
+    )
+    aerial = tmp_path / "aerial"
+    list(build_world(aerial, Plan(DRONE, {"train": (10, 4)}, seed=77, prefix="more")))
+    asked = (
+        *("next", "--run", str(run), "--real-world", f"drone={drone}", "--probe", "--boxes", "9", "--json"),
+        *(
+            "--candidate",
+            f"ground={ground}",
+            "--candidate",
+            f"aerial={aerial}",
+            "--out",
+            str(tmp_path / "next"),
+        ),
+    )
+    outcome = run_script(*asked, cwd=main_job.cwd)
+    assert outcome.code == 0, outcome.stderr
+    result = json.loads(outcome.stdout)
+    best, other = result["candidates"]
+    assert (best["name"], other["name"]) == ("aerial", "ground")
+    assert best["probed_low"] > other["probed"]
+    assert "after a short training with 40 of its pictures, AP50 is" in best["reason"]
+    assert "Trying aerial" in outcome.stderr
+    objects = [max(pick["objects"], 1) for pick in result["next"]]
+    assert sum(objects[:-1]) < 9 <= sum(objects)
+    # Trainings are kept: the second time nothing is trained, and nothing changes.
+    again = run_script(*asked, cwd=main_job.cwd)
+    assert json.loads(again.stdout)["candidates"] == result["candidates"]
+    assert "epoch" not in again.stderr
