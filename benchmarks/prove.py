@@ -465,8 +465,9 @@ times as many labels are the unlabelled pictures worth?
 LABEL_FREE = """
 ## AP50 without labels
 
-Each detector was shown 40 of its own held-out pictures changed in {ways} ways; a regression from signals that need no labels reads AP50. Each of {families_count} families of
-changes in three grades was read by a regression that had seen neither it nor a mixture with it. Errors are root mean squares in AP50; intervals are 90 %.
+Each detector was shown 40 of its own held-out pictures changed in {ways} ways; a regression from signals that need no labels, drawn towards what these were worth to sixteen
+other detectors, reads AP50. Each of {families_count} families of
+changes in three grades was read by a regression that had seen neither it nor a mixture with it, from no detector. Errors are root mean squares in AP50; intervals are 90 %.
 
 | detector | AP50 at home | error | assuming AP50 at home | less by | if confidences meant the same | thresholded confidence | interval held | half-width |
 |---|---|---|---|---|---|---|---|---|

@@ -406,19 +406,19 @@ def look_at_everything(request: Request, reporter: Reporter, *, objects: bool = 
     )
     domains: dict[str, Domain] = {}
     failures = []
+    # One for all of them: what it knows is read from every shard there is.
+    store = Store(
+        predict_folder(settings, run.sha256)
+        if detector is not None and run is not None
+        else runs_folder() / "predictions" / "statistics"
+    )
     for o in opened:
         images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
         with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
-            if detector is not None and run is not None:
-                found = detector.predict(
-                    images,
-                    settings,
-                    Store(predict_folder(settings, run.sha256)),
-                    tick=tick,
-                    objects=objects,
-                )
+            if detector is not None:
+                found = detector.predict(images, settings, store, tick=tick, objects=objects)
             else:
-                found = describe(images, Store(runs_folder() / "predictions" / "statistics"), tick=tick)
+                found = describe(images, store, tick=tick)
         if found.pictures.empty:
             first = found.failures.iloc[0]
             raise InputError(

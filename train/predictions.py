@@ -90,10 +90,9 @@ class Store:
         self._known: dict[str, Path] = {}
         for shard in sorted(self.folder.glob("shard-*")):
             if shard.suffix != ".partial":
-                for content in pq.read_table(shard / "pictures.parquet", columns=["content"])[
-                    "content"
-                ].to_pylist():
-                    self._known[content] = shard
+                with pq.ParquetFile(shard / "pictures.parquet") as file:
+                    contents = file.read(columns=["content"])["content"].to_pylist()
+                self._known.update(dict.fromkeys(contents, shard))
 
     def __contains__(self, content: str) -> bool:
         return content in self._known
@@ -123,44 +122,64 @@ class Store:
 
         A content that stands in two shards (two runs raced) is read from one of them, boxes included.
         """
-        order = pd.DataFrame({"image": list(contents), "content": list(contents.values())}, dtype="str")
-        shards = sorted({self._known[content] for content in order["content"]})
+        # By shard, once: to ask of every content for every shard whether it lies there would grow with the square of the pool.
+        wanted: dict[Path, dict[str, None]] = {}
+        for content in contents.values():
+            wanted.setdefault(self._known[content], {})[content] = None
+        number: dict[str, int] = {}
         pictures: list[pa.Table] = []
         detections: list[pa.Table] = []
-        for shard in shards:
-            mine = pa.array([content for content, home in self._known.items() if home == shard])
-            for tables, name in ((pictures, "pictures"), (detections, "detections")):
-                path = shard / f"{name}.parquet"
-                columns = [
-                    c
-                    for c in pq.read_schema(path).names
-                    if objects or (name, c) != ("detections", "embedding")
-                ]
-                table = pq.read_table(path, columns=columns)
-                tables.append(table.filter(pc.is_in(table["content"], mine)))
-        seen = pa.concat_tables(pictures) if pictures else pictures_table([])
+        # The number of the picture that each row is about: as text it would take more memory than the boxes.
+        of_pictures, of_boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for shard in sorted(wanted):
+            mine = pa.array(list(wanted[shard]), pa.string())
+            for name, tables, owners in (
+                ("pictures", pictures, of_pictures),
+                ("detections", detections, of_boxes),
+            ):
+                table = load(shard / f"{name}.parquet", embedding=objects or name == "pictures")
+                place = pc.index_in(table["content"], value_set=mine)
+                owners.append(place.drop_null().to_numpy().astype(np.int64) + len(number))
+                tables.append(table.drop_columns(["content"]).filter(place.is_valid()))
+            number.update({content: len(number) + at for at, content in enumerate(wanted[shard])})
+        seen = pa.concat_tables(pictures) if pictures else pictures_table([]).drop_columns(["content"])
         boxes = pa.concat_tables(detections) if detections else detections_table([])
-        of_boxes = (
-            matrix(boxes["embedding"])
-            if "embedding" in boxes.column_names
-            else np.zeros((len(boxes), 0), np.float32)
-        )
-        row_of = pd.Series(np.arange(seen.num_rows), index=seen["content"].to_pylist(), dtype="int64")
-        chosen = seen.take(row_of.reindex(order["content"]).to_numpy(dtype=np.int64))
-        table = chosen.drop_columns(["embedding", "content"]).to_pandas()
-        table.insert(0, "image", order["image"])
-        flat = (
-            boxes.select(["content", "label", *CORNERS, "confidence"]).to_pandas().astype({"content": "str"})
-        )
-        flat["row"] = np.arange(len(flat))
-        joined = order.merge(flat, on="content", how="inner")
+        asked = np.array([number[content] for content in contents.values()], np.int64)
+        chosen = seen.take(np.argsort(np.concatenate(of_pictures))[asked])
+        images = pd.Series(list(contents), dtype="str")
+        table = chosen.drop_columns(["embedding"]).to_pandas()
+        table.insert(0, "image", images)
+        owner, rows = spread(np.concatenate(of_boxes), asked)
+        found = {"image": images.take(owner).array}
+        found |= {name: boxes[name].to_numpy()[rows] for name in ("label", *CORNERS, "confidence")}
         return Predictions(
             pictures=table,
             embeddings=matrix(chosen["embedding"]),
-            detections=joined[["image", "label", *CORNERS, "confidence"]].reset_index(drop=True),
-            objects=of_boxes[joined["row"].to_numpy(dtype=np.int64)],
+            detections=pd.DataFrame(found),
+            objects=matrix(boxes["embedding"])[rows]
+            if "embedding" in boxes.column_names
+            else np.zeros((len(rows), 0), np.float32),
             failures=pd.DataFrame(columns=["path", "reason"]),
         )
+
+
+def load(path: Path, *, embedding: bool) -> pa.Table:
+    """A table of a shard, with or without its column of embeddings."""
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        return file.read(columns=[name for name in names if embedding or name != "embedding"])
+
+
+def spread(
+    numbers: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each of asked (n,), in that order, the rows whose number it is, in their order: position in asked, and row, (m,) and (m,)."""
+    by_number = np.argsort(numbers, kind="stable")
+    counts = np.bincount(numbers, minlength=int(asked.max(initial=-1)) + 1)
+    starts = (np.cumsum(counts) - counts)[asked]
+    sizes = counts[asked]
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.repeat(np.arange(len(asked)), sizes), by_number[np.repeat(starts, sizes) + within]
 
 
 def matrix(column: pa.ChunkedArray) -> Floats:
