@@ -35,7 +35,7 @@ VIEWS = (
     Dials(pitch=2, height=1),
     DASHCAM,
 )
-# A detector that hardly finds its own objects teaches nothing; rounding keeps the file small and is far below what a signal scatters by.
+# Rounding keeps the file small and is far below what a signal scatters by.
 DECIMALS = 4
 
 

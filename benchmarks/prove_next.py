@@ -266,7 +266,7 @@ def candidate_rows(world: tuple[int, int]) -> list[dict[str, Any]]:
     seen = look_at_everything(request, reporter)
     found = [d for d in seen.domains.values() if d.role == "real_world"]
     ranked = compare(found[1:], found[:1], seen.domains["training"], seen.domains["home"], seed=number)
-    tried = {c.name: c for c in probe(ranked, seen, found[1:], found[:1], number, reporter)}
+    tried = {c.name: c for c in probe(ranked, seen, found[:1], number, reporter)}
     return [
         {
             "world": number,

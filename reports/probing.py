@@ -70,14 +70,13 @@ def short_training(weights: Path, pictures: int, imgsz: int, device: str, seed: 
 def probe(
     candidates: Sequence[Candidate],
     seen: Seen,
-    offered: Sequence[Domain],
     footage: Sequence[Domain],
     seed: int,
     reporter: Reporter,
 ) -> list[Candidate]:
     """Candidates ranked anew by AP50 on the footage's labelled pictures after a short training with as many pictures of each; those without labels cannot be tried and stand last.
 
-    seen: everything, with the detector. offered, footage: the domains of the candidates and of the footage. Trainings are kept, and those that were killed go on. Raises
+    seen: everything, with the detector. footage: its domains. Trainings are kept, and those that were killed go on. Raises
     InputError where the footage has fewer than MIN_BOXES labelled objects.
     """
     assert seen.run is not None
@@ -124,14 +123,12 @@ def probe(
 
 def labelled_footage(sources: Sequence[Source]) -> Source:
     """The labelled pictures of several sources as one."""
-    parts = [
-        (f"{number}:", s.keep(s.images["labelled"].astype(bool)), number) for number, s in enumerate(sources)
-    ]
+    parts = [(f"{number}:", s.keep(s.images["labelled"].astype(bool))) for number, s in enumerate(sources)]
     images = [
         s.images.assign(image=prefix + s.images["image"], group=prefix + s.images["group"])
-        for prefix, s, _ in parts
+        for prefix, s in parts
     ]
-    boxes = [s.boxes.assign(image=prefix + s.boxes["image"]) for prefix, s, _ in parts]
+    boxes = [s.boxes.assign(image=prefix + s.boxes["image"]) for prefix, s in parts]
     return replace(
         sources[0],
         images=concatenate(images, IMAGE_COLUMNS)[list(IMAGE_COLUMNS)],

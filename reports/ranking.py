@@ -44,7 +44,8 @@ def rank_next(
 ) -> dict[str, Any]:
     """Rank pool (or, without one, the real-world pictures) and candidates; write next.csv, test.csv, candidates.csv and hand-off/ into out.
 
-    budget, boxes: pictures to pick, and objects that are in them where those are what costs; at most either. probe: rank candidates by short trainings, see `reports.probing`. Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
+    budget, boxes: pictures to pick, and objects that are in them where those are what costs; at most either. probe: rank candidates by short trainings, see `reports.probing`.
+    Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
     """
     if request.run is None and request.weights is None:
         raise InputError("ranking compares what the detector sees: give --run DIR or --weights FILE")
@@ -101,7 +102,7 @@ def rank_next(
         # Training needs PyTorch, which nothing else here does before it is asked whether checkpoints are trusted.
         from reports.probing import probe as try_out
 
-        compared = try_out(compared, seen, offered, footage, request.seed, reporter)
+        compared = try_out(compared, seen, footage, request.seed, reporter)
     table, test = advice.picks, test_pictures(advice)
     result = {
         "next": plain(table),
