@@ -96,7 +96,10 @@ def test_the_page_says_all_of_it() -> None:
             "name": names * 2,
             "covers": 0.5,
             "drawn": 1.0,
-            "other_hand": [n.endswith("labels") for n in names] * 2,
+            "agrees": 0.4,
+            "noticed": [n.endswith("labels") for n in names] * 2,
+            "probed": 0.5,
+            "probed_rank": [1, 2, 3, 4, 5] * 2,
         }
     )
     text = page(results, offers)
