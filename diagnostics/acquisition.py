@@ -55,6 +55,13 @@ def similarity(points: Floats, others: Floats, bandwidth: float) -> Floats:
     return np.exp(-np.maximum(squared, 0) / bandwidth)
 
 
+def typical_distance(points: Floats) -> float:
+    """Median squared distance between different points (n, D), of 300 at most: the median heuristic. 1 where all are the same."""
+    some = points[:300]
+    squared = ((some[:, None] - some[None]) ** 2).sum(-1)
+    return float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0
+
+
 def footage(domains: Sequence[Domain]) -> tuple[Floats, Strings]:
     """Embeddings of all pictures, (n, D), and the clip of each, (n,); clips of different domains are different clips."""
     groups = [f"{domain.name}/{group}" for domain in domains for group in domain.pictures["group"]]
@@ -87,9 +94,7 @@ def herd(
     at index shows the same as a pick, so that it is passed over. costs: (k,), of each that may be picked; nothing is picked once limit is spent. Returns (index into pool, gain) in order. Gains only fall as more is picked
     (submodularity), so a candidate is looked at again only when its last known gain leads (Minoux 1978).
     """
-    sample = target[:300]
-    squared = ((sample[:, None] - sample[None]) ** 2).sum(-1)
-    bandwidth = float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0
+    bandwidth = typical_distance(target)
     covered = np.zeros(len(target))
     for start in range(0, len(have), BLOCK):
         covered = np.maximum(

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
 from diagnostics import shift
-from diagnostics.acquisition import MAX_TARGET, MAX_TRAINING, clip_weights, footage, similarity
+from diagnostics.acquisition import (
+    MAX_TARGET,
+    MAX_TRAINING,
+    clip_weights,
+    footage,
+    similarity,
+    typical_distance,
+)
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_GROUPS, draws
@@ -139,30 +147,24 @@ def compare(
     """Rank datasets by what they would add, best first. target: the footage, labelled or not. training: what is there already. home: held-out in-domain pictures.
     set_aside: fingerprints of footage that is to test.
 
-    Datasets without labels, or whose boxes are drawn by another rule, count half (WITHOUT_LABELS). Embeddings are the detector's own, so "covers" means: looks alike to it.
+    Datasets without labels, or whose boxes are drawn by another rule, count half (WITHOUT_LABELS). What "covers" means: see `likeness`.
     """
     rng = np.random.default_rng(seed)
     held_out = [*home.pictures["fingerprint"], *set_aside]
-    wanted, groups = footage(target)
-    sample = np.sort(rng.permutation(len(wanted))[:MAX_TARGET])
-    kept = training.embeddings[thin(rng, len(training.embeddings), MAX_TRAINING)]
-    parts = [kept, *(d.embeddings for d in candidates)]
-    others, points = pooled_components(np.concatenate(parts), wanted[sample])
-    have, *own = np.split(others, np.cumsum([len(part) for part in parts])[:-1])
-    some = points[:300]
-    squared = ((some[:, None] - some[None]) ** 2).sum(-1)
-    bandwidth = float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0
+    groups = footage(target)[1]
+    sample = np.sort(rng.permutation(len(groups))[:MAX_TARGET])
+    kept = thin(rng, len(training.pictures), MAX_TRAINING)
+    have, *own = likeness(target, sample, training, kept, candidates)
     weights, clips = clip_weights(groups[sample]), np.unique(groups[sample], return_inverse=True)[1]
-    covered = similarity(points, have, bandwidth).max(1, initial=0) if len(have) else np.zeros(len(points))
+    covered = have.max(1, initial=0)
     size = int(np.clip(min(len(d.pictures) for d in candidates), FEWEST, MOST))
     found = []
-    for domain, mine in zip(candidates, own, strict=True):
-        near = similarity(points, mine, bandwidth)
-        count = min(size, len(mine))
+    for domain, near in zip(candidates, own, strict=True):
+        count = min(size, near.shape[1])
         gains = np.array(
             [
                 np.maximum(near[:, chosen].max(1) - covered, 0)
-                for chosen in (rng.permutation(len(mine))[:count] for _ in range(DRAWS))
+                for chosen in (rng.permutation(near.shape[1])[:count] for _ in range(DRAWS))
             ]
         )
         share, low, high = shares(gains, 1 - covered, weights, clips, rng)
@@ -186,6 +188,34 @@ def compare(
     return placed(beside_each_other(found, candidates, rng, seed=seed))
 
 
+def likeness(
+    target: Sequence[Domain], sample: Ints, training: Domain, kept: Ints, candidates: Sequence[Domain]
+) -> list[Floats]:
+    """How alike sampled pictures of the footage are, between 0 and 1, to the kept ones of training and to all of each candidate: (n, m) of each.
+
+    The smaller of two: alike to the detector (its embeddings), and alike in light, colours and edges without a model (`datasets.pixels.descriptor`). Where the footage is so strange that the detector sees next
+    to nothing in it, all else in which it sees nothing, smeared and dark pictures among it, is alike to the detector alone.
+    """
+    everything = (*target, training, *candidates)
+    views = [[domain.embeddings for domain in everything]]
+    without_a_model = [d for domain in everything if (d := domain.descriptors) is not None]
+    if len(without_a_model) == len(everything):
+        views.append(without_a_model)
+    found: list[Floats] = []
+    for view in views:
+        wanted = np.concatenate(view[: len(target)])
+        have, *offered = view[len(target) :]
+        parts = [have[kept], *offered]
+        others, points = pooled_components(np.concatenate(parts), wanted[sample])
+        bandwidth = typical_distance(points)
+        near = [
+            similarity(points, part, bandwidth)
+            for part in np.split(others, np.cumsum([len(part) for part in parts])[:-1])
+        ]
+        found = [np.minimum(*pair) for pair in zip(found, near, strict=True)] if found else near
+    return found
+
+
 def placed(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Candidates with rank and reason, best first: by what a short training gave where there was one, else by what they cover."""
 
@@ -201,7 +231,7 @@ def placed(candidates: Sequence[Candidate]) -> list[Candidate]:
 def beside_each_other(
     found: Sequence[Candidate], domains: Sequence[Domain], rng: np.random.Generator, *, seed: int
 ) -> list[Candidate]:
-    """Candidates with agrees, twin and by_view: sets that look the same, held against each other.
+    """Candidates with agrees, twin and by_view: every set held against the one that looks most alike, if the two cannot be told apart.
 
     What a strange view does to the detector it does to all sets that show it, so that their labels can be compared where home's are too far away to.
     """
@@ -212,24 +242,31 @@ def beside_each_other(
     }
     after = {c.name: replace(c, agrees=scored[c.name][0]) if c.name in scored else c for c in found}
     shown = {domain.name: footage([domain]) for domain in domains}
+    apart = {
+        frozenset(pair): shift.told_apart(
+            shown[pair[0]][0], shown[pair[1]][0], shown[pair[0]][1], shown[pair[1]][1], seed=seed
+        )
+        for pair in combinations(scored, 2)
+    }
     for worse, (low, low_draws) in scored.items():
-        alike: list[tuple[float, str]] = []
-        for better, (high, high_draws) in scored.items():
-            if not low < WORSE * high or high_draws is None or low_draws is None:
-                continue
-            if np.quantile(high_draws - low_draws, 0.025) <= 0:
-                continue
-            (points, groups), (others, other_groups) = shown[better], shown[worse]
-            p = shift.told_apart(points, others, groups, other_groups, seed=seed)
-            if p is not None and p > ALIKE:
-                alike.append((p, better))
-        if alike:
-            # Several can pass the test where there are few clips: the one that looks most alike.
-            twin = max(alike)[1]
-            after[worse] = replace(after[worse], twin=twin, twin_agrees=scored[twin][0])
-            drawn, other = after[twin].drawn, after[worse].drawn
-            if drawn is not None and other is not None and (1 < drawn < other or other < drawn < 1):
-                after[twin] = replace(after[twin], by_view=True)
+        # With few clips several pass the test, a view of another kind among them; only the nearest is held against it.
+        alike = [
+            (p, name)
+            for name in scored
+            if name != worse and (p := apart[frozenset((worse, name))]) is not None
+        ]
+        if not alike or max(alike)[0] <= ALIKE:
+            continue
+        twin = max(alike)[1]
+        high, high_draws = scored[twin]
+        if not low < WORSE * high or high_draws is None or low_draws is None:
+            continue
+        if np.quantile(high_draws - low_draws, 0.025) <= 0:
+            continue
+        after[worse] = replace(after[worse], twin=twin, twin_agrees=high)
+        drawn, other = after[twin].drawn, after[worse].drawn
+        if drawn is not None and other is not None and (1 < drawn < other or other < drawn < 1):
+            after[twin] = replace(after[twin], by_view=True)
     return list(after.values())
 
 

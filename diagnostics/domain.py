@@ -65,6 +65,13 @@ class Domain:
         return self.pictures["labelled"].to_numpy(bool)
 
     @cached_property
+    def descriptors(self) -> Floats | None:
+        """What the pictures look like without any model (`datasets.pixels.descriptor`), (n, 84); None where that was not measured."""
+        if "descriptor" not in self.pictures:
+            return None
+        return np.stack(list(self.pictures["descriptor"])).astype(float)
+
+    @cached_property
     def labelled_pictures(self) -> pd.DataFrame:
         """The pictures that can be scored, renumbered."""
         return self.pictures[self.labelled].reset_index(drop=True)

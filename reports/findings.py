@@ -288,11 +288,10 @@ def picture_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
 
 def look_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
     """Shift between all pictures by their light, colours and edges, without a model."""
-    if "descriptor" not in home.pictures or "descriptor" not in away.pictures:
+    if home.descriptors is None or away.descriptors is None:
         return shift.Shift(0, 0, 0, 0, note="not measured: no descriptors")
-    sides = [np.stack(list(domain.pictures["descriptor"])).astype(float) for domain in (home, away)]
     groups = home.pictures["group"].to_numpy(str), away.pictures["group"].to_numpy(str)
-    return shift.measure(sides[0], sides[1], *groups, seed=seed)
+    return shift.measure(home.descriptors, away.descriptors, *groups, seed=seed)
 
 
 def find(

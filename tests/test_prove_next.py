@@ -106,7 +106,10 @@ def test_the_page_says_all_of_it() -> None:
     said = " ".join(text.split())
     assert "| ours | " in text
     assert "Places are those without a training. The same footage stands first in **2 of 2" in said
-    assert "the same footage stands first in **2 of 2 (0.34 to 1.00)** and the smeared pictures among the first two in **0**" in said
+    assert (
+        "the same footage stands first in **2 of 2 (0.34 to 1.00)** and the smeared pictures among the first two in **0**"
+        in said
+    )
     assert "among the first two in **0** of 2" in said
     assert "Other labels are noticed in 2 of 2" in said
     assert "seen where there are none in 0 of 8" in said
