@@ -116,17 +116,25 @@ CANDIDATES: dict[str, Dials] = {
     "more of the same": Dials(),
     "irrelevant": Dials(light=5, blur=5),
 }
-CANDIDATE_CLIPS, TARGET_CLIPS = (10, 6), (12, 6)
+TARGET_CLIPS = (12, 6)
+# Datasets differ in size for reasons that have nothing to do with what they show: each has one of these numbers of clips, drawn anew in every world.
+CANDIDATE_CLIPS, CANDIDATE_FRAMES = (10, 14, 20, 28), 6
 
 
 def candidate_folders(seed: int, reporter: Reporter) -> tuple[str, dict[str, str]]:
     """Unlabelled footage, and candidate sets by name; every one with roads of its own."""
     target = render("prove-target", Plan(DRONE, {"val": TARGET_CLIPS}, seed=seed, prefix="t"), reporter)
+    clips = np.random.default_rng(seed).choice(CANDIDATE_CLIPS, len(CANDIDATES))
     folders = {
         name: str(
             render(
                 f"prove-candidate-{number}",
-                Plan(dials, {"train": CANDIDATE_CLIPS}, seed=seed + 1 + number, prefix="c"),
+                Plan(
+                    dials,
+                    {"train": (int(clips[number]), CANDIDATE_FRAMES)},
+                    seed=seed + 1 + number,
+                    prefix="c",
+                ),
                 reporter,
             )
         )

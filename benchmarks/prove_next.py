@@ -32,6 +32,7 @@ from diagnostics.domain import Domain
 from diagnostics.forecast import forecast
 from diagnostics.intervals import wilson
 from diagnostics.matching import Floats
+from diagnostics.wording import fraction
 from reports.atomic import write_text
 from reports.looks import predict_folder
 from reports.pipeline import Opened, Request, assemble, look_at_everything
@@ -271,6 +272,7 @@ def candidate_rows(world: tuple[int, int]) -> list[dict[str, Any]]:
         {
             "world": number,
             "rank": c.rank,
+            "by_size": c.by_size,
             "name": c.name,
             "covers": c.covers,
             "drawn": c.drawn,
@@ -284,7 +286,7 @@ def candidate_rows(world: tuple[int, int]) -> list[dict[str, Any]]:
 
 
 def candidate_ranks(detectors: int, count: int, reporter: Reporter) -> pd.DataFrame:
-    """world, rank, name, covers, drawn, agrees, noticed (labels seen to follow another rule), probed (AP50 after a short training), probed_rank: candidate sets ranked for
+    """world, rank, by_size (its place by size alone), name, covers, drawn, agrees, noticed (labels seen to follow another rule), probed (AP50 after a short training), probed_rank: candidate sets ranked for
     footage, in worlds of their own. No label of the footage is used but by the short trainings, which are judged by them.
     """
     for name in TURNS:
@@ -447,6 +449,10 @@ def candidates_part(offers: pd.DataFrame) -> str:
         right=share(int((same["rank"] == 1).sum()), total),
         probed_right=share(int((same["probed_rank"] == 1).sum()), total),
         beside=int((useless["rank"] <= 2).sum()),
+        sized_right=int((same["by_size"] == 1).sum()),
+        sized_beside=int((useless["by_size"] <= 2).sum()),
+        random_right=fraction(1 / len(names)),
+        random_beside=fraction(2 / len(names)),
         probed_beside=int((useless["probed_rank"] <= 2).sum()),
         flagged=share(int(flagged["same footage, other labels"]), total),
         falsely=share(int(flagged.drop("same footage, other labels").sum()), total * (len(flagged) - 1)),
@@ -536,14 +542,15 @@ CANDIDATES_TEXT = """
 
 {total} worlds: unlabelled footage from a drone, and five datasets on roads of their own: the same kind of footage; the same, with boxes drawn half as large again and
 puddles labelled as potholes; from half-way up; more pictures from the car; and dark, smeared ones. Places are those without a training. The same footage stands first in
-**{right}**; the smeared pictures stand among the first two in **{beside}** of {total}. Other labels are noticed in {flagged}, and seen where there are none in {falsely} datasets.
+**{right}**; the smeared pictures stand among the first two in **{beside}** of {total}. By size alone (60 to 168 pictures, drawn at random) the same footage
+would stand first in {sized_right} and the smeared pictures among the first two in {sized_beside}; in an order drawn at random, in a share of {random_right} and {random_beside}. Other labels are noticed in {flagged}, and seen where there are none in {falsely} datasets.
 
 {head}
 {line}
 {rows}
 
 Numbers beside the places are medians. With `--probe`, which tries every dataset with a short training and judges by 72 labelled pictures of the footage, the same footage stands first in
-**{probed_right}** and the smeared pictures among the first two in **{probed_beside}**. How labels are compared between datasets that look the same was settled on eleven other worlds.
+**{probed_right}** and the smeared pictures among the first two in **{probed_beside}**. What "covers" means, and which datasets' labels are held against each other, was settled on 36 other worlds.
 """
 FORECAST_TEXT = """
 ## How many labels

@@ -54,7 +54,7 @@ class Candidate:
     agrees: AP50 of the detector by its labels. twin: the set that looks the same and with whose labels the detector agrees at least twice as well; "" if there is none.
     by_view: another set that looks the same is drawn further off in the same direction, so the view draws it so, not another hand. probed: AP50 on probed_on labelled pictures of
     the footage after a short training with some of it, with a 95 % interval (`reports.probing`). copies: pictures that are also among the held-out ones. rank: 1 is best.
-    reason: why it stands there.
+    by_size: its place if the one with the most pictures were taken first. reason: why it stands where it stands.
     """
 
     name: str
@@ -79,6 +79,7 @@ class Candidate:
     probed_high: float | None = None
     probed_on: int = 0
     rank: int = 0
+    by_size: int = 0
     reason: str = ""
 
     @property
@@ -217,14 +218,18 @@ def likeness(
 
 
 def placed(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates with rank and reason, best first: by what a short training gave where there was one, else by what they cover."""
+    """Candidates with rank, by_size and reason, best first: by what a short training gave where there was one, else by what they cover."""
 
     def key(c: Candidate) -> tuple[float, float, str]:
         covers = c.covers * (1.0 if c.usable_labels else WITHOUT_LABELS)
         return -(c.probed if c.probed is not None else -1.0), -covers, c.name
 
+    sizes = {
+        c.name: place for place, c in enumerate(sorted(candidates, key=lambda c: (-c.pictures, c.name)), 1)
+    }
     return [
-        replace(c, rank=place, reason=reason(c)) for place, c in enumerate(sorted(candidates, key=key), 1)
+        replace(c, rank=place, by_size=sizes[c.name], reason=reason(c))
+        for place, c in enumerate(sorted(candidates, key=key), 1)
     ]
 
 

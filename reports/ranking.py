@@ -163,6 +163,11 @@ def lines(result: dict[str, Any], out: Path) -> list[str]:
         f"{len(result['next'])} of {result['pool']} pictures ranked, with about {count(result['objects'], 'box', 'boxes')} to draw or mend: {out / 'next.csv'}"
     ]
     said += [f"  {c['rank']}. {c['name']}: {c['reason']}" for c in result["candidates"]]
+    if len(result["candidates"]) > 1:
+        by_size = [c["name"] for c in sorted(result["candidates"], key=lambda c: int(c["by_size"]))]
+        said.append(
+            f"By size alone the order would be {', '.join(by_size)}; drawn at random, the best stands first 1 time in {len(by_size)}."
+        )
     aside = len(result["reserved_test_clips"])
     if aside:
         said.append(

@@ -93,6 +93,7 @@ def test_the_page_says_all_of_it() -> None:
         {
             "world": np.repeat([0, 1], 5),
             "rank": [1, 2, 3, 4, 5] * 2,
+            "by_size": [1, 2, 3, 4, 5, 5, 4, 2, 3, 1],
             "name": names * 2,
             "covers": 0.5,
             "drawn": 1.0,
@@ -111,6 +112,10 @@ def test_the_page_says_all_of_it() -> None:
         in said
     )
     assert "among the first two in **0** of 2" in said
+    assert (
+        "would stand first in 1 and the smeared pictures among the first two in 1; in an order drawn at random, in a share of .20 and .40"
+        in said
+    )
     assert "Other labels are noticed in 2 of 2" in said
     assert "seen where there are none in 0 of 8" in said
 
