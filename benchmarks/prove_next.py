@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
+from scipy.stats import t as student
 
 from benchmarks import rendered
 from benchmarks.next_worlds import RULES, Case, candidate_folders, photographs, rendered_case
@@ -52,7 +53,7 @@ REPLICATES = 2000
 # The other rules do not look at the footage: nothing in them could find it in a pool.
 MIXED_RULES = ["ours", "random", "random by clip"]
 # Real trainings take minutes each.
-PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS = ["ours", "random"], (10, 40)
+PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS = ["ours", "random"], (10, 40, 160)
 
 
 @dataclass(frozen=True)
@@ -362,6 +363,7 @@ def main(
             if worlds
         ]
         if run_folder is not None:
+            parts = [part[~part["case"].str.startswith("photographs")] for part in parts]
             real = [photographs(run_folder, in_domain, pool, number) for number in range(seeds)]
             parts.append(run(real, PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS))
         results = pd.concat(parts, ignore_index=True)
@@ -402,21 +404,41 @@ def verdict(results: pd.DataFrame) -> str:
     return f"Choosing by `shiftscope next` is **no better than random** here, as far as {mine.cases} tries can tell: worth {worth}."
 
 
+def tried(results: pd.DataFrame, rules: Sequence[str]) -> str:
+    """Which rules beat random choice beyond doubt, in one sentence."""
+    found = summary(results, rules).set_index("rule")
+    better = [rule for rule in rules if rule != "random" and found.loc[rule, "times_low"] > 1]
+    others = [rule for rule in rules if rule != "random" and rule not in better]
+    words = f"Tried: {', '.join(rule for rule in rules if rule != 'random')}. "
+    if not better:
+        return words + "None of them is worth more labels than random choice with an interval above 1."
+    said = words + f"With an interval above 1: {', '.join(better)}"
+    return said + (f"; not so: {', '.join(others)}." if others else ".")
+
+
 def curves_of(results: pd.DataFrame, rules: Sequence[str]) -> str:
-    """Mean boxes and AP50 by pictures chosen, as Markdown."""
-    start = results.loc[results["rule"] == "start", "ap50"].mean()
-    means = results[results["rule"] != "start"].groupby(["rule", "pictures"])[["boxes", "ap50"]].mean()
-    budgets = sorted(means.index.get_level_values("pictures").unique())
+    """Mean boxes and AP50 by pictures chosen, with a 95 % interval over cases, as Markdown."""
+    start = results.loc[results["rule"] == "start", "ap50"]
+    chosen = results[results["rule"] != "start"]
+    budgets = sorted(chosen["pictures"].unique())
     head = "| rule | none | " + " | ".join(f"{b} pictures" for b in budgets) + " |"
-    rows = [
-        f"| {rule} | {start:.3f} | "
-        + " | ".join(
-            f"{means.loc[(rule, b), 'ap50']:.3f} ({means.loc[(rule, b), 'boxes']:.0f})" for b in budgets
-        )
-        + " |"
-        for rule in rules
-    ]
+    rows = []
+    for rule in rules:
+        cells = [of_cases(start)]
+        for budget in budgets:
+            mine = chosen[(chosen["rule"] == rule) & (chosen["pictures"] == budget)]
+            cells.append(f"{of_cases(mine['ap50'])}, {mine['boxes'].mean():.0f} boxes")
+        rows.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join([head, "|---" * (len(budgets) + 2) + "|", *rows])
+
+
+def of_cases(values: pd.Series) -> str:
+    """The mean of a few cases with its 95 % t-interval, as far as scores go."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    half = float(student.ppf(0.975, len(values) - 1) * values.sem())
+    return f"{mean:.3f} ({max(mean - half, 0):.3f} to {min(mean + half, 1):.3f})"
 
 
 def share(hits: int, total: int) -> str:
@@ -487,6 +509,7 @@ def page(results: pd.DataFrame, offers: pd.DataFrame) -> str:
         worlds=plain["case"].nunique(),
         verdict=verdict(plain),
         mixed_verdict=verdict(results[mixed]),
+        tried=tried(plain, list(RULES)),
         table=table_of(plain, list(RULES)),
         curves=curves_of(plain, list(RULES)),
         mixed_table=table_of(results[mixed], MIXED_RULES),
@@ -515,7 +538,9 @@ Every recording of the pool is from above, as what judges is. {verdict}
 
 {table}
 
-Mean AP50 after so many pictures (boxes in them):
+{tried}
+
+Mean AP50 after so many pictures, and the boxes in them:
 
 {curves}
 

@@ -43,7 +43,7 @@ MIN_SECOND_LOOK = 60
 STRIDE = 32
 # A part of two by two that overlap by a third of their side: an object smaller than that lies whole in one of them.
 TILES = tuple(Tile(x, y) for y in (0, 1) for x in (0, 1))
-# What sixteen development detectors said about their own pictures after each change, written by `python -m benchmarks.development_sets`: one row a changed set with detector,
+# What the development detectors said about their own pictures after each change, written by `python -m benchmarks.development_sets`: one row a changed set with detector,
 # family, severity, signals and truth, see `diagnostics.label_free.Estimator`.
 DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
 # Boxes of two tiles that overlap as much show one object.

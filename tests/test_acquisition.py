@@ -402,6 +402,49 @@ def test_labels_are_compared_between_sets_that_look_the_same(home: Domain, train
     assert not by_name["same"].twin
 
 
+def test_only_the_set_that_looks_most_alike_is_held_against_another(home: Domain, training: Domain) -> None:
+    """A view a little further off, in which the detector does well, is told apart by few clips only now and then."""
+    few = {"clips": 6, "frames": 6}
+    here = {"embedding_shift": 4.0, "hit_rate": 0.3, "false_rate": 3.0, **few}
+    footage = [offered("footage", 3, labelled=False, embedding_shift=4.0)]
+    same, again = offered("same", 7, **here), offered("again", 8, **here)
+    easier = offered("easier", 6, embedding_shift=3.4, hit_rate=0.9, **few)
+    alone = compare([same, easier], footage, training, home, seed=0)
+    assert {c.name: c.twin for c in alone} == {"same": "easier", "easier": ""}
+    beside = compare([same, easier, again], footage, training, home, seed=0)
+    assert {c.name: c.twin for c in beside}["same"] == ""
+
+
+def test_what_looks_alike_to_the_detector_alone_covers_nothing(home: Domain, training: Domain) -> None:
+    """Smeared pictures, in which it sees as little as in the footage."""
+
+    def looking(domain: Domain, light: float, seed: int) -> Domain:
+        look = np.random.default_rng(seed).normal(light, 1, (len(domain.pictures), 12))
+        return replace(domain, pictures=domain.pictures.assign(descriptor=list(look)))
+
+    footage = looking(offered("footage", 3, embedding_shift=4.0, labelled=False), 0, 1)
+    smeared = looking(offered("smeared", 4, embedding_shift=4.0), -8, 2)
+    same = looking(offered("same", 5, embedding_shift=4.0), 0, 3)
+    known = looking(training, 4, 4)
+    found = {c.name: c for c in compare([smeared, same], [footage], known, home, seed=0)}
+    assert found["smeared"].covers < 0.02
+    assert found["same"].covers > 0.1
+    # Without pictures' own looks the detector's say decides, as where predictions come from elsewhere.
+    blind = {c.name: c for c in compare([smeared, same], [footage], training, home, seed=0)}
+    assert blind["smeared"].covers == pytest.approx(blind["same"].covers, abs=0.1)
+
+
+def test_the_order_by_size_stands_beside(home: Domain, training: Domain) -> None:
+    sets = [
+        offered("small", 5, embedding_shift=4.0),
+        offered("large", 4, clips=30),
+        offered("also", 6, clips=20),
+    ]
+    found = compare(sets, [offered("footage", 3, embedding_shift=4.0)], training, home, seed=0)
+    assert found[0].name == "small"
+    assert {c.name: c.by_size for c in found} == {"large": 1, "also": 2, "small": 3}
+
+
 def test_what_the_view_does_to_boxes_is_no_other_hand(home: Domain, training: Domain) -> None:
     sets = [
         offered("other labels", 5, embedding_shift=4.0, label_margin=2.0),

@@ -211,13 +211,51 @@ def test_boxes_that_follow_a_squeeze_are_steady(home: Domain) -> None:
 
 
 def test_a_few_boxes_say_little_about_steadiness(estimator: Estimator) -> None:
-    signals = estimator.signals.head(1).assign(steady=0.1)
-    none, few, many = (
-        float(estimator.settle(signals.assign(followed=n))["steady"].iloc[0]) for n in (0, 5, 5000)
+    signals = estimator.signals.head(1).assign(steady=0.1, contested=0.3, sure=0)
+    usual = estimator.usual["steady"]
+    none, few, many = (estimator.settle(signals.assign(followed=n)).iloc[0] for n in (0, 5, 5000))
+    assert none["steady"] == pytest.approx(usual)
+    assert none["contested"] == pytest.approx(estimator.usual["contested"])
+    assert few["steady"] > usual - 0.15
+    assert many["steady"] < usual - 0.4
+
+
+def test_weaker_boxes_across_a_sure_one_contest_it(home: Domain) -> None:
+    first = home.detections.iloc[0]
+    wide = float(first["x2"] - first["x1"])
+
+    def with_boxes(*rows: tuple[float, float]) -> Domain:
+        """The first detection, and others of (confidence, shift to the right as a share of its width) beside it."""
+        found = pd.DataFrame(
+            [
+                {
+                    **first,
+                    "confidence": confidence,
+                    "x1": first["x1"] + off * wide,
+                    "x2": first["x2"] + off * wide,
+                }
+                for confidence, off in rows
+            ]
+        )
+        return replace(home, detections=found, objects=home.objects[: len(found)])
+
+    assert label_free.contested(with_boxes((0.8, 0))) == (0.0, 1)
+    # IoU of boxes shifted by half a width: 1 / 3; by .9: .05.
+    assert label_free.contested(with_boxes((0.8, 0), (0.04, 0.5))) == (pytest.approx(0.05), 1)
+    assert label_free.contested(with_boxes((0.8, 0), (0.04, 0.9))) == (0.0, 1)
+    # The weaker of two sure ones contests the other, not the other way round; each lies across the third.
+    assert label_free.contested(with_boxes((0.8, 0), (0.4, 0.5), (0.06, 0.25))) == (
+        pytest.approx((0.4 + 0.06 + 0.06) / 1.2),
+        2,
     )
-    assert none == pytest.approx(estimator.usual)
-    assert few > estimator.usual - 0.15
-    assert many < estimator.usual - 0.4
+    # Boxes of other pictures lie across nothing.
+    two = with_boxes((0.8, 0), (0.04, 0.5))
+    apart = two.detections.assign(image=list(home.pictures["image"].iloc[:2]))
+    assert label_free.contested(replace(two, detections=apart)) == (0.0, 1)
+    assert label_free.contested(replace(two, detections=two.detections.head(0), objects=two.objects[:0])) == (
+        0.0,
+        0,
+    )
 
 
 def test_only_the_pictures_looked_at_again_are_asked(home: Domain) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage
-from benchmarks.prove_next import Job, efficiency, forecasts, kept, key_of, page, summary, verdict
+from benchmarks.prove_next import Job, efficiency, forecasts, kept, key_of, of_cases, page, summary, verdict
 from benchmarks.simulated import make_domain
 from datasets.tables import Source, frame
 
@@ -45,6 +45,13 @@ def test_a_rule_that_is_one_doubling_ahead_is_worth_twice_the_labels() -> None:
     assert "**harm**" in verdict(results.replace({"rule": {"behind": "ours"}}))
     same = results[results["rule"] == "random"].assign(rule="ours")
     assert "no better than random" in verdict(pd.concat([results, same]))
+
+
+def test_a_few_cases_have_wide_intervals() -> None:
+    # Student's t with two degrees of freedom: 4.303 standard errors of .01 / sqrt(3).
+    assert of_cases(pd.Series([0.19, 0.2, 0.21])) == "0.200 (0.175 to 0.225)"
+    assert of_cases(pd.Series([0.1, 0.2, 0.3])) == "0.200 (0.000 to 0.448)"
+    assert of_cases(pd.Series([0.2])) == "0.200"
 
 
 def test_a_rule_that_never_gets_there_is_bounded() -> None:
@@ -106,6 +113,8 @@ def test_the_page_says_all_of_it() -> None:
     text = page(results, offers)
     said = " ".join(text.split())
     assert "| ours | " in text
+    assert "Tried: ours, random by clip, k-center, entropy. None of them is worth more" in said
+    assert "| ours | 0.100 (0.100 to 0.100) | 0.200 (0.200 to 0.200), 10 boxes | " in said
     assert "Places are those without a training. The same footage stands first in **2 of 2" in said
     assert (
         "the same footage stands first in **2 of 2 (0.34 to 1.00)** and the smeared pictures among the first two in **0**"
