@@ -26,7 +26,8 @@ from train.training import Recipe, is_finished, road_world_recipe, train
 
 # First seeds of the worlds that the rules were written with, and of those that are reported.
 DEVELOPMENT, REPORTED = 4711, 314159
-CLIPS = {"val": (12, 8)}
+# Twice home's clips: with twelve, losses of up to twenty points were not held to be more than HARMLESS_GAP, and nothing is named where nothing is known to be lost.
+CLIPS = {"val": (24, 8)}
 # World, which detector looks, its dials, and the codes one of which should be named first if the dial does any harm. A dial that costs this
 # detector less than HARMLESS_GAP is no failure, and "none" is the right answer.
 WORLDS: tuple[tuple[str, str, Dials, tuple[str, ...]], ...] = (

@@ -6,7 +6,7 @@ footage without labels. The idea of a meta-set is that of Deng and Zheng 2021 (A
 what overhead footage is. The error is measured by leaving out one whole family at a time, since what is at hand is none of them.
 
 What a signal is worth differs little from one detector to the next, so the regression is drawn towards what it was worth to sixteen others (rendered roads; trained
-well, too briefly and for too long): with as few sets as one detector gives, its own weights are half noise. That took another half to one point off the error, measured on
+well and for too long): with as few sets as one detector gives, its own weights are half noise. That took another half to one point off the error, measured on
 detectors and on photographs that are not among them.
 
 One signal needs a second look: the picture is squeezed a little, and boxes should follow. Where they do not, the detector is sure of something it cannot place,

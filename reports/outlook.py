@@ -27,6 +27,8 @@ from train.staging import boxes_shown
 
 COLUMNS = ("labels", "ap50")
 REPORT = "report.json"
+# What else may stand there.
+OR_REPORTS = "or give the folders of two reports or more"
 FIGURE, TABLE = "forecast.svg", "forecast.csv"
 # What is counted where reports are given.
 COUNTED = "boxes that training was shown, wherever they come from"
@@ -57,11 +59,13 @@ def read_sizes(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
+        raise InputError(
+            f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}); {OR_REPORTS}"
+        ) from None
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(
-            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; one row a training: labels it was given, and the AP50 it reached"
+            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; one row a training: labels it was given, and the AP50 it reached; {OR_REPORTS}"
         )
     numbers = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
     wrong = (
