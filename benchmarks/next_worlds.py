@@ -18,7 +18,7 @@ from datasets.tables import Source
 from datasets.world import DRONE, Clip, Dials, Plan
 from diagnostics import acquisition
 from diagnostics.domain import Domain
-from diagnostics.matching import Ints
+from diagnostics.matching import Floats, Ints
 from diagnostics.shift import pooled_components
 from reports.demo import render
 from reports.looks import evenly
@@ -193,18 +193,31 @@ def k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -
     return np.array(order)
 
 
-def entropy(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """The picture whose boxes are least sure on average: mean binary entropy of their confidences."""
-    boxes = pool.detections[pool.detections["confidence"] >= SURE_ENOUGH]
+def unsure(domain: Domain) -> Floats:
+    """Mean binary entropy of each picture's boxes, (n,); nan where no box reaches SURE_ENOUGH."""
+    boxes = domain.detections[domain.detections["confidence"] >= SURE_ENOUGH]
     p = np.clip(boxes["confidence"].to_numpy(float), 1e-6, 1 - 1e-6)
-    unsure = (-p * np.log(p) - (1 - p) * np.log(1 - p)).astype(float)
-    mean = boxes.assign(unsure=unsure).groupby("image")["unsure"].mean()
-    score = mean.reindex(pool.pictures["image"]).fillna(0.0).to_numpy(float)
+    mean = boxes.assign(unsure=-p * np.log(p) - (1 - p) * np.log(1 - p)).groupby("image")["unsure"].mean()
+    return mean.reindex(domain.pictures["image"]).to_numpy(float)
+
+
+def entropy(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """The picture whose boxes are least sure on average."""
+    score = np.nan_to_num(unsure(pool))
     return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
 
 
-def ours(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """`shiftscope next`, with nothing set aside because what judges is other footage; pictures it passes over come last."""
+def where_unsure(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """`ours`, with footage counting the more, the less sure the detector is of it; where it sees nothing, as much as on average."""
+    score = unsure(pool if target is None else target)
+    usual = np.nanmean(score) if np.isfinite(score).any() else 1.0
+    return ours(pool, training, target, seed, emphasis=np.where(np.isfinite(score), score, usual))
+
+
+def ours(
+    pool: Domain, training: Domain, target: Domain | None, seed: int, *, emphasis: Floats | None = None
+) -> Ints:
+    """`shiftscope next`, with nothing set aside because what judges is other footage; pictures it passes over come last. emphasis: see `acquisition.rank`."""
     pictures = pool.pictures.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
     table = acquisition.rank(
         pictures,
@@ -212,6 +225,7 @@ def ours(pool: Domain, training: Domain, target: Domain | None, seed: int) -> In
         training.embeddings,
         np.ones(len(pictures), bool),
         target=None if target is None else acquisition.footage([target]),
+        emphasis=emphasis,
         budget=len(pictures),
         seed=seed,
     )
@@ -225,5 +239,12 @@ RULES: dict[str, Rule] = {
     "random": at_random,
     "random by clip": by_clip,
     "k-center": k_center,
+    "entropy": entropy,
+}
+# What is compared where a detector has learned from some of the footage already.
+SECOND_RULES: dict[str, Rule] = {
+    "ours": ours,
+    "ours, where it is unsure": where_unsure,
+    "random by clip": by_clip,
     "entropy": entropy,
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage
+from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage, where_unsure
 from benchmarks.prove_next import Job, efficiency, forecasts, kept, key_of, of_cases, page, summary, verdict
 from benchmarks.simulated import make_domain
 from datasets.tables import Source, frame
@@ -68,6 +68,17 @@ def test_every_rule_chooses_each_picture_once(rule: str) -> None:
     assert (RULES[rule](pool, training, None, 3) == order).all()
 
 
+def test_where_the_detector_is_unsure_counts_more() -> None:
+    pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
+    training = make_domain("training", role="training", clips=5, frames=4, seed=2)
+    order = where_unsure(pool, training, None, 3)
+    assert sorted(order) == list(range(28))
+    assert not (order == RULES["ours"](pool, training, None, 3)).all()
+    # Nothing seen anywhere: no picture counts more than another.
+    blind = replace(pool, detections=pool.detections.head(0), objects=pool.objects[:0])
+    assert (where_unsure(blind, training, None, 3) == RULES["ours"](blind, training, None, 3)).all()
+
+
 def test_taking_clips_in_turn_takes_each_once_first() -> None:
     pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
     order = RULES["random by clip"](pool, pool, None, 3)
@@ -110,9 +121,20 @@ def test_the_page_says_all_of_it() -> None:
             "probed_rank": [1, 2, 3, 4, 5] * 2,
         }
     )
-    text = page(results, offers)
+    later = pd.DataFrame(
+        {
+            "case": ["footage-0", "footage-1"] * 3,
+            "round": [1, 1, 2, 2, 2, 2],
+            "rule": ["ours", "ours", "ours", "ours", "entropy", "entropy"],
+            "ap50": [0.3, 0.3, 0.4, 0.5, 0.41, 0.52],
+        }
+    )
+    text = page(results, offers, later)
     said = " ".join(text.split())
     assert "| ours | " in text
+    # Paired: differences of one and of two points, t with one degree of freedom 12.7 times .5.
+    assert "| 2 | entropy | 0.465 (0.000 to 1.000) | +1.5 (-4.9 to +7.9) |" in said
+    assert "| 1 | ours | 0.300 (0.300 to 0.300) | |" in said
     assert "Tried: ours, random by clip, k-center, entropy. None of them is worth more" in said
     assert "| ours | 0.100 (0.100 to 0.100) | 0.200 (0.200 to 0.200), 10 boxes | " in said
     assert "Places are those without a training. The same footage stands first in **2 of 2" in said
