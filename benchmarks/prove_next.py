@@ -12,10 +12,11 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,13 +197,14 @@ def run(cases: Sequence[Case], rules: Sequence[str], budgets: Sequence[int]) -> 
     return pd.DataFrame(rows)
 
 
-def second_rounds(cases: Sequence[Case]) -> pd.DataFrame:
-    """case, round, rule, ap50: after ROUND pictures by `ours` and by where the detector is unsure; and, from the first of these on, after ROUND more by each of SECOND_RULES."""
+def second_rounds(cases: Sequence[Case], reporter: Reporter) -> pd.DataFrame:
+    """case, round, rule, boxes, ap50: after ROUND pictures by `ours` and by where the detector is unsure; and, from the first of these on, after ROUND more by each of SECOND_RULES."""
     first = [
         job for case in cases for job in jobs_of(case, {n: SECOND_RULES[n] for n in FIRST_RULES}, (ROUND,))
     ]
     with workers() as pool:
         once = list(pool.map(retrain, first))
+        reporter.say(f"  first round of {len(cases)} worlds: {len(once)} trainings")
         later = [
             job
             for job, row in zip(first, once, strict=True)
@@ -211,6 +213,7 @@ def second_rounds(cases: Sequence[Case]) -> pd.DataFrame:
             if job.chosen
         ]
         twice = list(pool.map(retrain, later))
+        reporter.say(f"  second round: {len(twice)} trainings")
     found = pd.DataFrame([{**row, "round": 1} for row in once] + [{**row, "round": 2} for row in twice])
     return found.assign(case=found["case"].str.removesuffix(AGAIN))
 
@@ -391,41 +394,62 @@ def main(
     tables: Annotated[bool, typer.Option(help="Only write the tables anew, from kept results.")] = False,
     out: Annotated[Path, typer.Option(help="Where the tables go.")] = Path("docs/next.md"),
 ) -> None:
-    """Retrain, judge, print and write the tables."""
-    reporter, kept = Reporter(), runs_folder() / "prove-next" / "results.parquet"
-    ranked, again = kept.with_name("candidates.parquet"), kept.with_name("rounds.parquet")
-    if tables:
-        results, offers, later = (pd.read_parquet(path) for path in (kept, ranked, again))
-    else:
-        first = rendered.DEVELOPMENT if development else rendered.REPORTED
-        # Of what none is asked for, what an earlier call found stands.
-        parts = [] if worlds else [pd.read_parquet(kept)]
-        parts += [
-            run(
-                [rendered_case(first, number, reporter, mixed=mixed) for number in range(worlds)],
-                MIXED_RULES if mixed else list(RULES),
-                MIXED_BUDGETS if mixed else BUDGETS,
-            )
-            for mixed in (False, True)
-            if worlds
-        ]
-        if run_folder is not None:
-            parts = [part[~part["case"].str.startswith("photographs")] for part in parts]
-            real = [photographs(run_folder, in_domain, pool, number) for number in range(seeds)]
-            parts.append(run(real, PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS))
-        results = pd.concat(parts, ignore_index=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        results.to_parquet(kept)
-        offers = candidate_ranks(first, candidates, reporter) if candidates else pd.read_parquet(ranked)
-        offers.to_parquet(ranked)
-        if rounds:
-            cases = [rendered_case(first, number, reporter, mixed=False) for number in range(rounds)]
-            second_rounds(cases).to_parquet(again)
-        later = pd.read_parquet(again)
+    """Retrain, judge, print and write the tables. Of what none is asked for, what an earlier call found stands."""
+    reporter = Reporter()
+    first = rendered.DEVELOPMENT if development else rendered.REPORTED
+    folder = runs_folder() / ("prove-next-development" if development else "prove-next")
+
+    def rendered_pools() -> pd.DataFrame:
+        return pd.concat(
+            [
+                run(
+                    [rendered_case(first, number, reporter, mixed=mixed) for number in range(worlds)],
+                    MIXED_RULES if mixed else list(RULES),
+                    MIXED_BUDGETS if mixed else BUDGETS,
+                )
+                for mixed in (False, True)
+            ],
+            ignore_index=True,
+        )
+
+    def real_pools(trained: Path) -> pd.DataFrame:
+        cases = [photographs(trained, in_domain, pool, number) for number in range(seeds)]
+        return run(cases, PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS)
+
+    def second() -> pd.DataFrame:
+        return second_rounds(
+            [rendered_case(first, n, reporter, mixed=False) for n in range(rounds)], reporter
+        )
+
+    results = kept_or_found(folder / "results.parquet", rendered_pools if worlds and not tables else None)
+    photos = folder / "photographs.parquet"
+    if run_folder is not None and not tables:
+        results = pd.concat(
+            [results, kept_or_found(photos, partial(real_pools, run_folder))], ignore_index=True
+        )
+    elif photos.is_file():
+        results = pd.concat([results, pd.read_parquet(photos)], ignore_index=True)
+    later = kept_or_found(folder / "rounds.parquet", second if rounds and not tables else None)
+    offers = kept_or_found(
+        folder / "candidates.parquet",
+        partial(candidate_ranks, first, candidates, reporter) if candidates and not tables else None,
+    )
     text = page(results, offers, later)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
+
+
+def kept_or_found(path: Path, find: Callable[[], pd.DataFrame] | None) -> pd.DataFrame:
+    """A table found now and kept; without `find`, the kept one. Raises typer.BadParameter where none is kept."""
+    if find is None:
+        if not path.is_file():
+            raise typer.BadParameter(f"{path}: no earlier call has found this; ask for some worlds of it")
+        return pd.read_parquet(path)
+    table = find()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path)
+    return table
 
 
 def table_of(results: pd.DataFrame, rules: Sequence[str]) -> str:
@@ -456,7 +480,7 @@ def verdict(results: pd.DataFrame) -> str:
 
 
 def tried(results: pd.DataFrame, rules: Sequence[str]) -> str:
-    """Which rules beat random choice beyond doubt, in one sentence."""
+    """Which rules beat random choice with an interval above 1, in a sentence or two."""
     found = summary(results, rules).set_index("rule")
     better = [rule for rule in rules if rule != "random" and found.loc[rule, "times_low"] > 1]
     others = [rule for rule in rules if rule != "random" and rule not in better]
@@ -522,8 +546,8 @@ def candidates_part(offers: pd.DataFrame) -> str:
         right=share(int((same["rank"] == 1).sum()), total),
         probed_right=share(int((same["probed_rank"] == 1).sum()), total),
         beside=int((useless["rank"] <= 2).sum()),
-        sized_right=int((same["by_size"] == 1).sum()),
-        sized_beside=int((useless["by_size"] <= 2).sum()),
+        sized_right=expected_share(offers, "same footage", 1),
+        sized_beside=expected_share(offers, "irrelevant", 2),
         random_right=fraction(1 / len(names)),
         random_beside=fraction(2 / len(names)),
         probed_beside=int((useless["probed_rank"] <= 2).sum()),
@@ -535,6 +559,16 @@ def candidates_part(offers: pd.DataFrame) -> str:
         line="|---" * (len(ranks) + 5) + "|",
         rows="\n".join(lines),
     )
+
+
+def expected_share(offers: pd.DataFrame, name: str, places: int) -> str:
+    """The share of worlds in which a set stands among the first so many by size, where sets of one size stand in any order."""
+    there = []
+    for _, world in offers.groupby("world"):
+        mine = world.loc[world["name"] == name, "by_size"].item()
+        same = int((world["by_size"] == mine).sum())
+        there.append(np.clip((places - (mine - 1)) / same, 0, 1))
+    return fraction(float(np.mean(there)))
 
 
 def forecast_part(results: pd.DataFrame) -> str:
@@ -557,13 +591,16 @@ def rounds_part(later: pd.DataFrame) -> str:
         scores = mine.pivot_table(index="case", columns="rule", values="ap50")
         for rule in [name for name in SECOND_RULES if name in scores]:
             beside = "" if rule == "ours" else points_of(scores[rule] - scores["ours"])
-            lines.append(f"| {number} | {rule} | {of_cases(scores[rule])} | {beside} |")
+            boxes = mine.loc[mine["rule"] == rule, "boxes"].mean()
+            lines.append(f"| {number} | {rule} | {boxes:.0f} | {of_cases(scores[rule])} | {beside} |")
     return ROUNDS_TEXT.format(total=later["case"].nunique(), pictures=ROUND, rows="\n".join(lines))
 
 
 def points_of(differences: pd.Series) -> str:
     """The mean of a few differences of scores in points, with its 95 % t-interval."""
     mean = 100 * float(differences.mean())
+    if len(differences) < 2:
+        return f"{mean:+.1f}"
     half = 100 * float(student.ppf(0.975, len(differences) - 1) * differences.sem())
     return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
 
@@ -634,22 +671,23 @@ The same with real pictures: a detector trained on pictures from the ground goes
 ROUNDS_TEXT = """
 ## Where the detector is unsure, and a second round
 
-{total} other worlds, in which the pool is the footage: {pictures} pictures, and from the detector that learned from those of `ours` on, {pictures} more. "Where it is unsure" lets pictures of the footage
+{total} worlds in which the pool is the footage: {pictures} pictures, and from the detector that learned from those of `ours` on, {pictures} more. "Where it is unsure" lets pictures of the footage
 count the more, the less sure the detector is of its boxes in them (mean binary entropy); "entropy" takes those pictures themselves.
 
-| round | rule | AP50 | points above ours |
-|---|---|---|---|
+| round | rule | boxes | AP50 | points above ours |
+|---|---|---|---|---|
 {rows}
 
-`shiftscope next` does not look at how sure the detector is, in neither round.
+`shiftscope next` does not look at how sure the detector is, in either round.
 """
 CANDIDATES_TEXT = """
 ## Which dataset to add
 
 {total} worlds: unlabelled footage from a drone, and five datasets on roads of their own: the same kind of footage; the same, with boxes drawn half as large again and
 puddles labelled as potholes; from half-way up; more pictures from the car; and dark, smeared ones. Places are those without a training. The same footage stands first in
-**{right}**; the smeared pictures stand among the first two in **{beside}** of {total}. By size alone (60 to 168 pictures, drawn at random) the same footage
-would stand first in {sized_right} and the smeared pictures among the first two in {sized_beside}; in an order drawn at random, in a share of {random_right} and {random_beside}. Other labels are noticed in {flagged}, and seen where there are none in {falsely} datasets.
+**{right}**; the smeared pictures stand among the first two in **{beside}** of {total}. By size alone (60 to 168 pictures, drawn at random; sets of
+one size in any order) the same footage would stand first in a share of {sized_right} and the smeared pictures among the first two in {sized_beside}; in an order drawn at random, in {random_right} and
+{random_beside}. Other labels are noticed in {flagged}, and seen where there are none in {falsely} datasets.
 
 {head}
 {line}

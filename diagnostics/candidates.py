@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 
@@ -43,6 +42,8 @@ ALIKE = 0.05
 # On such sets a detector does differently by luck and by what their labels mean. Roads drawn anew by one rule changed AP50 by up to a third; half is beyond luck.
 WORSE = 0.5
 REPLICATES = 500
+# AP50, and replicates of it.
+Agreement = tuple[float, Floats | None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Candidate:
     agrees: AP50 of the detector by its labels. twin: the set that looks the same and with whose labels the detector agrees at least twice as well; "" if there is none.
     by_view: another set that looks the same is drawn further off in the same direction, so the view draws it so, not another hand. probed: AP50 on probed_on labelled pictures of
     the footage after a short training with some of it, with a 95 % interval (`reports.probing`). copies: pictures that are also among the held-out ones. rank: 1 is best.
-    by_size: its place if the one with the most pictures were taken first. reason: why it stands where it stands.
+    by_size: its place if the one with the most pictures were taken first; sets of one size share theirs. reason: why it stands where it stands.
     """
 
     name: str
@@ -155,7 +156,8 @@ def compare(
     groups = footage(target)[1]
     sample = np.sort(rng.permutation(len(groups))[:MAX_TARGET])
     kept = thin(rng, len(training.pictures), MAX_TRAINING)
-    have, *own = likeness(target, sample, training, kept, candidates)
+    offered = [thin(rng, len(domain.pictures), DRAWS * MOST) for domain in candidates]
+    have, *own = likeness(target, sample, (training, *candidates), (kept, *offered))
     weights, clips = clip_weights(groups[sample]), np.unique(groups[sample], return_inverse=True)[1]
     covered = have.max(1, initial=0)
     size = int(np.clip(min(len(d.pictures) for d in candidates), FEWEST, MOST))
@@ -190,28 +192,27 @@ def compare(
 
 
 def likeness(
-    target: Sequence[Domain], sample: Ints, training: Domain, kept: Ints, candidates: Sequence[Domain]
+    target: Sequence[Domain], sample: Ints, others: Sequence[Domain], kept: Sequence[Ints]
 ) -> list[Floats]:
-    """How alike sampled pictures of the footage are, between 0 and 1, to the kept ones of training and to all of each candidate: (n, m) of each.
+    """How alike sampled pictures of the footage (n,) are, between 0 and 1, to those that are kept of each other domain: (n, m) of each.
 
     The smaller of two: alike to the detector (its embeddings), and alike in light, colours and edges without a model (`datasets.pixels.descriptor`). Where the footage is so strange that the detector sees next
     to nothing in it, all else in which it sees nothing, smeared and dark pictures among it, is alike to the detector alone.
     """
-    everything = (*target, training, *candidates)
+    everything = (*target, *others)
     views = [[domain.embeddings for domain in everything]]
     without_a_model = [d for domain in everything if (d := domain.descriptors) is not None]
     if len(without_a_model) == len(everything):
         views.append(without_a_model)
     found: list[Floats] = []
     for view in views:
-        wanted = np.concatenate(view[: len(target)])
-        have, *offered = view[len(target) :]
-        parts = [have[kept], *offered]
-        others, points = pooled_components(np.concatenate(parts), wanted[sample])
+        wanted = np.concatenate(view[: len(target)])[sample]
+        parts = [points[rows] for points, rows in zip(view[len(target) :], kept, strict=True)]
+        reduced, points = pooled_components(np.concatenate(parts), wanted)
         bandwidth = typical_distance(points)
         near = [
             similarity(points, part, bandwidth)
-            for part in np.split(others, np.cumsum([len(part) for part in parts])[:-1])
+            for part in np.split(reduced, np.cumsum([len(part) for part in parts])[:-1])
         ]
         found = [np.minimum(*pair) for pair in zip(found, near, strict=True)] if found else near
     return found
@@ -224,9 +225,7 @@ def placed(candidates: Sequence[Candidate]) -> list[Candidate]:
         covers = c.covers * (1.0 if c.usable_labels else WITHOUT_LABELS)
         return -(c.probed if c.probed is not None else -1.0), -covers, c.name
 
-    sizes = {
-        c.name: place for place, c in enumerate(sorted(candidates, key=lambda c: (-c.pictures, c.name)), 1)
-    }
+    sizes = {c.name: 1 + sum(other.pictures > c.pictures for other in candidates) for c in candidates}
     return [
         replace(c, rank=place, by_size=sizes[c.name], reason=reason(c))
         for place, c in enumerate(sorted(candidates, key=key), 1)
@@ -236,7 +235,7 @@ def placed(candidates: Sequence[Candidate]) -> list[Candidate]:
 def beside_each_other(
     found: Sequence[Candidate], domains: Sequence[Domain], rng: np.random.Generator, *, seed: int
 ) -> list[Candidate]:
-    """Candidates with agrees, twin and by_view: every set held against the one that looks most alike, if the two cannot be told apart.
+    """Candidates with agrees, twin and by_view: sets that look the same, held against each other.
 
     What a strange view does to the detector it does to all sets that show it, so that their labels can be compared where home's are too far away to.
     """
@@ -246,36 +245,39 @@ def beside_each_other(
         if domain.labelled.any() and len(domain.boxes)
     }
     after = {c.name: replace(c, agrees=scored[c.name][0]) if c.name in scored else c for c in found}
-    shown = {domain.name: footage([domain]) for domain in domains}
-    apart = {
-        frozenset(pair): shift.told_apart(
-            shown[pair[0]][0], shown[pair[1]][0], shown[pair[0]][1], shown[pair[1]][1], seed=seed
-        )
-        for pair in combinations(scored, 2)
-    }
-    for worse, (low, low_draws) in scored.items():
-        # With few clips several pass the test, a view of another kind among them; only the nearest is held against it.
-        alike = [
-            (p, name)
-            for name in scored
-            if name != worse and (p := apart[frozenset((worse, name))]) is not None
-        ]
-        if not alike or max(alike)[0] <= ALIKE:
+    shown = {domain.name: footage([domain]) for domain in domains if domain.name in scored}
+    for worse in scored:
+        better = [name for name in scored if outdoes(scored[name], scored[worse])]
+        if not better:
             continue
-        twin = max(alike)[1]
-        high, high_draws = scored[twin]
-        if not low < WORSE * high or high_draws is None or low_draws is None:
+        # A set that is outdone itself speaks for this one, and one that does as well for nothing.
+        lesser = [name for name in scored if outdoes(scored[worse], scored[name])]
+        alike = []
+        for name in (*better, *lesser):
+            (points, groups), (others, other_groups) = shown[name], shown[worse]
+            apart = shift.told_apart(points, others, groups, other_groups, seed=seed)
+            if apart is not None and apart[1] > ALIKE:
+                alike.append((apart[0], name))
+        # With few clips several pass the test, a view of another kind among them: the nearest decides.
+        twin = min(alike)[1] if alike else ""
+        if twin not in better:
             continue
-        if np.quantile(high_draws - low_draws, 0.025) <= 0:
-            continue
-        after[worse] = replace(after[worse], twin=twin, twin_agrees=high)
+        after[worse] = replace(after[worse], twin=twin, twin_agrees=scored[twin][0])
         drawn, other = after[twin].drawn, after[worse].drawn
         if drawn is not None and other is not None and (1 < drawn < other or other < drawn < 1):
             after[twin] = replace(after[twin], by_view=True)
     return list(after.values())
 
 
-def agreement(domain: Domain, rng: np.random.Generator) -> tuple[float, Floats | None]:
+def outdoes(better: Agreement, worse: Agreement) -> bool:
+    """Whether the detector agrees with one set's labels so much better than with another's that it is beyond luck; False where luck is not known."""
+    (high, high_draws), (low, low_draws) = better, worse
+    if high_draws is None or low_draws is None or not low < WORSE * high:
+        return False
+    return bool(np.quantile(high_draws - low_draws, 0.025) > 0)
+
+
+def agreement(domain: Domain, rng: np.random.Generator) -> Agreement:
     """AP50 of the detector by a set's labels, and REPLICATES of it by clips drawn anew; None for those with fewer than MIN_GROUPS clips."""
     names, number = np.unique(domain.group_numbers, return_inverse=True)
     if len(names) < MIN_GROUPS:

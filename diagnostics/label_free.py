@@ -60,11 +60,11 @@ MIN_FAMILIES = 6
 # AP50 of fewer objects than this is noise.
 MIN_LOOKED_FOR = 10
 LEVEL = 0.9
-# On standardised signals: about the weight of ten of the fifty or so sets, so that seven correlated signals cannot fit their noise. What other detectors say weighs as much.
+# On standardised signals: about the weight of ten of the seventy or so sets, so that nine correlated signals cannot fit their noise. What other detectors say weighs as much.
 PENALTY = 10.0
 # A detector that hardly finds its own objects has nothing to lose to a change, so there is nothing to learn from.
 LEAST_AP50 = 0.05
-# Boxes that a mean IoU must come from to count as much as the mean over all sets: IoUs of one set scatter by .25 or so and the means of sets by .04, and
+# Boxes that a mean over boxes must come from to count as much as the mean over all sets: IoUs of one set scatter by .25 or so and the means of sets by .04, and
 # (.25 / .04) squared is 40 (empirical Bayes, Efron and Morris 1973). What lies across boxes scatters by .7, means of sets by .1 to .4, which gives 3 to 50; between 10 and 80 the error does not change.
 PRIOR_BOXES = 40
 # Boxes that overlap less have no object in common (TIDE, Bolya et al. 2020).
@@ -161,9 +161,13 @@ def steadiness(domain: Domain, squeezed: Domain) -> tuple[float, int]:
 
 
 def contested(domain: Domain) -> tuple[float, int]:
-    """Confidence of the weaker boxes that lie across boxes at or above LOOKED_AT, over the confidence of those; and how many those are. 0 of 0 boxes where there is none."""
+    """Confidence of the weaker boxes of a class that lie across boxes at or above LOOKED_AT, over the confidence of those; and how many those are. 0 of 0 boxes where there is none.
+
+    A box counts once for each surer one that it lies across, so this can be more than 1.
+    """
     across = stated = 0.0
     sure = 0
+    labels = domain.detections["label"].to_numpy()
     boxes, confidences = (
         domain.detections[CORNERS].to_numpy(float),
         domain.detections["confidence"].to_numpy(float),
@@ -173,6 +177,8 @@ def contested(domain: Domain) -> tuple[float, int]:
         asked = confidence >= LOOKED_AT
         overlap = iou_table(mine[asked], mine) > SAME_OBJECT
         weaker = confidence[None] < confidence[asked][:, None]
+        # Non-maximum suppression works class by class; another class at the same place is another doubt.
+        weaker &= labels[rows][None] == labels[rows][asked][:, None]
         across += float(((overlap & weaker) * confidence[None]).sum())
         stated += float(confidence[asked].sum())
         sure += int(asked.sum())

@@ -86,7 +86,7 @@ def pooled_components(home: Floats, away: Floats) -> tuple[Floats, Floats]:
     """
     both = np.concatenate([home, away]).astype(float)
     width = min(COMPONENTS, both.shape[1], len(both) - 1)
-    # By the covariance: a pool of 20,000 pictures has a hundred times as many rows as columns, and only leading components are kept.
+    # By the covariance, D by D: only leading components are kept, and a pool of 20,000 pictures would take a decomposition with as many rows.
     reduced = PCA(width, svd_solver="covariance_eigh").fit_transform(both)
     return reduced[: len(home)], reduced[len(home) :]
 
@@ -321,8 +321,8 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
 
 def told_apart(
     first: Floats, second: Floats, first_groups: Strings, second_groups: Strings, *, seed: int
-) -> float | None:
-    """The p of `measure` alone, for sets (n, D) and (m, D): how often groups dealt out at random lie as far apart. None where it cannot be tested."""
+) -> tuple[float, float] | None:
+    """MMD and p of `measure` alone, for sets (n, D) and (m, D): how far apart, and how often groups dealt out at random lie as far. None where it cannot be tested."""
     rng = np.random.default_rng(seed)
     keep = [thin(rng, len(points), MAX_SAMPLES) for points in (first, second)]
     tagged = np.concatenate(
@@ -338,7 +338,9 @@ def told_apart(
         return None
     points = np.concatenate(pooled_components(first[keep[0]], second[keep[1]]))
     sums = GroupSums(gaussian(squared_distances(points)), tagged)
-    return permutation_p(sums, of_second[None, :], labellings(rng, len(names), away, PERMUTATIONS))
+    observed = of_second[None, :]
+    p = permutation_p(sums, observed, labellings(rng, len(names), away, PERMUTATIONS))
+    return None if p is None else (float(sums.mmd(observed)[0]), p)
 
 
 def permutation_p(sums: GroupSums, observed: Floats, drawn: Floats) -> float | None:

@@ -27,7 +27,7 @@ from train.staging import boxes_shown
 
 COLUMNS = ("labels", "ap50")
 REPORT = "report.json"
-# What else may stand there.
+# Said where a table was expected and none is there.
 OR_REPORTS = "or give the folders of two reports or more"
 FIGURE, TABLE = "forecast.svg", "forecast.csv"
 # What is counted where reports are given.

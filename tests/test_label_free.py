@@ -248,8 +248,10 @@ def test_weaker_boxes_across_a_sure_one_contest_it(home: Domain) -> None:
         pytest.approx((0.4 + 0.06 + 0.06) / 1.2),
         2,
     )
-    # Boxes of other pictures lie across nothing.
+    # Boxes of other pictures lie across nothing, and those of another class are another doubt.
     two = with_boxes((0.8, 0), (0.04, 0.5))
+    other = two.detections.assign(label=["pothole", "puddle"])
+    assert label_free.contested(replace(two, detections=other)) == (0.0, 1)
     apart = two.detections.assign(image=list(home.pictures["image"].iloc[:2]))
     assert label_free.contested(replace(two, detections=apart)) == (0.0, 1)
     assert label_free.contested(replace(two, detections=two.detections.head(0), objects=two.objects[:0])) == (
@@ -332,4 +334,4 @@ def test_the_development_sets_speak_of_what_is_shown_today() -> None:
     assert set(table["family"]) == {change.family for change in changes.graded()}
     assert list(table.columns) == ["detector", "family", "severity", *label_free.SIGNAL_SETS[-1], "truth"]
     assert table["truth"].between(0, 1).all()
-    assert np.isfinite(table.drop(columns="family").to_numpy(float)).all()
+    assert np.isfinite(table.drop(columns=["detector", "family"]).to_numpy(float)).all()

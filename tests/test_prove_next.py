@@ -9,9 +9,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
 from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage, where_unsure
-from benchmarks.prove_next import Job, efficiency, forecasts, kept, key_of, of_cases, page, summary, verdict
+from benchmarks.prove_next import (
+    Job,
+    efficiency,
+    expected_share,
+    forecasts,
+    kept,
+    kept_or_found,
+    key_of,
+    of_cases,
+    page,
+    summary,
+    tried,
+    verdict,
+)
 from benchmarks.simulated import make_domain
 from datasets.tables import Source, frame
 
@@ -45,6 +59,9 @@ def test_a_rule_that_is_one_doubling_ahead_is_worth_twice_the_labels() -> None:
     assert "**harm**" in verdict(results.replace({"rule": {"behind": "ours"}}))
     same = results[results["rule"] == "random"].assign(rule="ours")
     assert "no better than random" in verdict(pd.concat([results, same]))
+    assert tried(results, ["ahead", "behind"]) == (
+        "Tried: ahead, behind. With an interval above 1: ahead; not so: behind."
+    )
 
 
 def test_a_few_cases_have_wide_intervals() -> None:
@@ -52,6 +69,25 @@ def test_a_few_cases_have_wide_intervals() -> None:
     assert of_cases(pd.Series([0.19, 0.2, 0.21])) == "0.200 (0.175 to 0.225)"
     assert of_cases(pd.Series([0.1, 0.2, 0.3])) == "0.200 (0.000 to 0.448)"
     assert of_cases(pd.Series([0.2])) == "0.200"
+
+
+def test_sets_of_one_size_stand_in_any_order() -> None:
+    offers = pd.DataFrame(
+        {"world": [0] * 4 + [1] * 4, "name": list("abcd") * 2, "by_size": [1, 1, 1, 4, 1, 2, 2, 2]}
+    )
+    # One of three in the one, certainly in the other.
+    assert expected_share(offers, "a", 1) == ".67"
+    # Two of three, and one place for three.
+    assert expected_share(offers, "b", 2) == ".50"
+    assert expected_share(offers, "d", 1) == ".00"
+
+
+def test_of_what_none_is_asked_for_the_kept_stands(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a": [1]})
+    with pytest.raises(typer.BadParameter, match="no earlier call"):
+        kept_or_found(tmp_path / "prove" / "x.parquet", None)
+    assert kept_or_found(tmp_path / "prove" / "x.parquet", lambda: table).equals(table)
+    assert kept_or_found(tmp_path / "prove" / "x.parquet", None).equals(table)
 
 
 def test_a_rule_that_never_gets_there_is_bounded() -> None:
@@ -71,9 +107,12 @@ def test_every_rule_chooses_each_picture_once(rule: str) -> None:
 def test_where_the_detector_is_unsure_counts_more() -> None:
     pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
     training = make_domain("training", role="training", clips=5, frames=4, seed=2)
+    # Sure of the boxes in the first four clips, of none in the others.
+    sure = pool.detections["image"].isin(pool.pictures["image"].iloc[:16])
+    pool = replace(pool, detections=pool.detections.assign(confidence=np.where(sure, 0.999, 0.5)))
     order = where_unsure(pool, training, None, 3)
     assert sorted(order) == list(range(28))
-    assert not (order == RULES["ours"](pool, training, None, 3)).all()
+    assert (order[:6] >= 16).sum() > (RULES["ours"](pool, training, None, 3)[:6] >= 16).sum()
     # Nothing seen anywhere: no picture counts more than another.
     blind = replace(pool, detections=pool.detections.head(0), objects=pool.objects[:0])
     assert (where_unsure(blind, training, None, 3) == RULES["ours"](blind, training, None, 3)).all()
@@ -126,15 +165,15 @@ def test_the_page_says_all_of_it() -> None:
             "case": ["footage-0", "footage-1"] * 3,
             "round": [1, 1, 2, 2, 2, 2],
             "rule": ["ours", "ours", "ours", "ours", "entropy", "entropy"],
+            "boxes": [10, 12, 11, 11, 20, 21],
             "ap50": [0.3, 0.3, 0.4, 0.5, 0.41, 0.52],
         }
     )
     text = page(results, offers, later)
     said = " ".join(text.split())
-    assert "| ours | " in text
     # Paired: differences of one and of two points, t with one degree of freedom 12.7 times .5.
-    assert "| 2 | entropy | 0.465 (0.000 to 1.000) | +1.5 (-4.9 to +7.9) |" in said
-    assert "| 1 | ours | 0.300 (0.300 to 0.300) | |" in said
+    assert "| 2 | entropy | 20 | 0.465 (0.000 to 1.000) | +1.5 (-4.9 to +7.9) |" in said
+    assert "| 1 | ours | 11 | 0.300 (0.300 to 0.300) | |" in said
     assert "Tried: ours, random by clip, k-center, entropy. None of them is worth more" in said
     assert "| ours | 0.100 (0.100 to 0.100) | 0.200 (0.200 to 0.200), 10 boxes | " in said
     assert "Places are those without a training. The same footage stands first in **2 of 2" in said
@@ -144,7 +183,7 @@ def test_the_page_says_all_of_it() -> None:
     )
     assert "among the first two in **0** of 2" in said
     assert (
-        "would stand first in 1 and the smeared pictures among the first two in 1; in an order drawn at random, in a share of .20 and .40"
+        "would stand first in a share of .50 and the smeared pictures among the first two in .50; in an order drawn at random, in .20 and .40"
         in said
     )
     assert "Other labels are noticed in 2 of 2" in said
