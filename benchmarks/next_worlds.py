@@ -6,7 +6,7 @@ length, say how well the detector does after it has learned from what was chosen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -209,15 +209,26 @@ def entropy(pool: Domain, training: Domain, target: Domain | None, seed: int) ->
 
 def where_unsure(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
     """`ours`, with footage counting the more, the less sure the detector is of it; where it sees nothing, as much as on average."""
-    score = unsure(pool if target is None else target)
+    wanted = pool if target is None else target
+    score = unsure(wanted)
     usual = np.nanmean(score) if np.isfinite(score).any() else 1.0
-    return ours(pool, training, target, seed, emphasis=np.where(np.isfinite(score), score, usual))
+    groups, points = wanted.pictures["group"].to_numpy(str), wanted.embeddings
+    weights = acquisition.clip_weights(groups) * np.where(np.isfinite(score), score, usual)
+    others, offered = pooled_components(np.concatenate([training.embeddings, points]), pool.embeddings)
+    have, goal = np.split(others, [len(training.embeddings)])
+    alike = acquisition.same_view(pool.pictures["fingerprint"].tolist(), pool.pictures["group"].to_numpy(str))
+    picks = acquisition.herd(goal, weights / weights.sum(), have, offered, len(offered), alike=alike)
+    return with_the_rest([index for index, _ in picks], len(offered))
 
 
-def ours(
-    pool: Domain, training: Domain, target: Domain | None, seed: int, *, emphasis: Floats | None = None
-) -> Ints:
-    """`shiftscope next`, with nothing set aside because what judges is other footage; pictures it passes over come last. emphasis: see `acquisition.rank`."""
+def with_the_rest(chosen: Sequence[int], size: int) -> Ints:
+    """The chosen ones, then all others."""
+    first = np.array(chosen, int)
+    return np.concatenate([first, np.setdiff1d(np.arange(size), first)])
+
+
+def ours(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """`shiftscope next`, with nothing set aside because what judges is other footage; pictures it passes over come last."""
     pictures = pool.pictures.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
     table = acquisition.rank(
         pictures,
@@ -225,13 +236,11 @@ def ours(
         training.embeddings,
         np.ones(len(pictures), bool),
         target=None if target is None else acquisition.footage([target]),
-        emphasis=emphasis,
         budget=len(pictures),
         seed=seed,
     )
-    chosen = np.array([pictures.index[pictures["image"] == image][0] for image in table["image"]], int)
-    rest = np.setdiff1d(np.arange(len(pictures)), chosen)
-    return np.concatenate([chosen, rest])
+    chosen = [int(pictures.index[pictures["image"] == image][0]) for image in table["image"]]
+    return with_the_rest(chosen, len(pictures))
 
 
 RULES: dict[str, Rule] = {

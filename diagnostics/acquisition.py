@@ -1,4 +1,8 @@
-"""What to add next: pictures that cover most of what the real world shows and training has never seen."""
+"""What to add next: pictures that cover most of what the real world shows and training has never seen.
+
+How sure the detector is plays no part: letting footage count the more, the less sure it is there, and taking the pictures it is least sure of, gave nothing in a first round of
+labelling and in a second one (docs/next.md).
+"""
 
 from __future__ import annotations
 
@@ -148,15 +152,13 @@ def rank(
     allowed: Bools,
     *,
     target: tuple[Floats, Strings] | None = None,
-    emphasis: Floats | None = None,
     budget: int,
     boxes: int | None = None,
     seed: int,
 ) -> pd.DataFrame:
     """Rank pictures for labelling, among those allowed (n,).
 
-    target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the pictures are that footage. emphasis: how much more some pictures of the footage count
-    within their clips, (t,), at least 0.
+    target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the pictures are that footage.
 
     pictures: one row a picture with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
     .25 or above) and, if known, fingerprint and objects (boxes it takes to label it; shown where they are not known), aligned with embeddings (n, D). training: (m, D).
@@ -177,9 +179,6 @@ def rank(
     if "fingerprint" in pictures:
         alike = same_view(pictures["fingerprint"].iloc[candidates].tolist(), groups[candidates])
     weights = clip_weights(wanted_groups[sample])
-    if emphasis is not None:
-        weights = weights * emphasis[sample]
-        weights /= max(weights.sum(), 1e-12)
     objects = pictures["objects" if "objects" in pictures else "shown"].to_numpy(float)
     chosen = herd(
         goal,
