@@ -20,9 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import typer
+from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from benchmarks import rendered
@@ -43,6 +45,7 @@ from diagnostics.forecast import forecast
 from diagnostics.intervals import wilson
 from diagnostics.matching import Floats
 from diagnostics.wording import fraction
+from reports import figures
 from reports.atomic import write_text
 from reports.looks import predict_folder
 from reports.pipeline import Opened, Request, assemble, look_at_everything
@@ -61,6 +64,12 @@ TURNS = ("good", "second", "third")
 REPLICATES = 2000
 # The other rules do not look at the footage: nothing in them could find it in a pool.
 MIXED_RULES = ["ours", "random", "random by clip"]
+# First words of cases, and what stands over their panel.
+KINDS = {
+    "footage": "the pool is the footage",
+    "mixed": "footage is to be found in the pool",
+    "photographs": "photographs",
+}
 # Pictures of each of two rounds, and what chooses in the first.
 ROUND, FIRST_RULES = 8, ("ours", "ours, where it is unsure")
 AGAIN = "-again"
@@ -437,6 +446,10 @@ def main(
     text = page(results, offers, later)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
+    words = "AP50 by boxes chosen, for every rule"
+    out.with_suffix(".svg").write_text(
+        figures.standing_alone(curves_figure(words, results)), encoding="utf-8"
+    )
     sys.stdout.write(text)
 
 
@@ -450,6 +463,35 @@ def kept_or_found(path: Path, find: Callable[[], pd.DataFrame] | None) -> pd.Dat
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path)
     return table
+
+
+@figures.themed
+def curves_figure(results: pd.DataFrame) -> Figure:
+    """AP50 by boxes chosen for every rule, with 95 % intervals over cases, a panel for each kind of pool."""
+    kinds = [(kind, words) for kind, words in KINDS.items() if results["case"].str.startswith(kind).any()]
+    figure, panels = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds), 3.4), squeeze=False)
+    rules = dict(zip(RULES, (figures.HOME, figures.TRAINING, *figures.AWAY), strict=False))
+    for axes, (kind, words) in zip(panels[0], kinds, strict=True):
+        mine = results[results["case"].str.startswith(kind)]
+        for rule, colour in rules.items():
+            part = mine[(mine["rule"] == rule)].groupby("pictures")
+            if not part.ngroups:
+                continue
+            middle, spread, count = part["ap50"].mean(), part["ap50"].sem().fillna(0), part["ap50"].size()
+            half = spread * student.ppf(0.975, np.maximum(count - 1, 1))
+            boxes = part["boxes"].mean()
+            axes.plot(boxes, middle, "o-", color=colour, markersize=3.5, linewidth=1.6, label=rule)
+            axes.fill_between(boxes, middle - half, middle + half, color=colour, alpha=0.1, linewidth=0)
+        start = float(mine.loc[mine["rule"] == "start", "ap50"].mean())
+        axes.axhline(start, color=figures.INK, linewidth=0.9, linestyle=":", label="none chosen")
+        axes.set(xscale="log", xlabel="boxes in the chosen pictures", title=words)
+        axes.set_ylim(0, None)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_minor_formatter(figures.minor_numbers)
+    panels[0, 0].set_ylabel("AP50 on footage never seen")
+    panels[0, 0].legend(fontsize=8, loc="upper left")
+    figure.tight_layout()
+    return figure
 
 
 def table_of(results: pd.DataFrame, rules: Sequence[str]) -> str:
@@ -637,6 +679,8 @@ Written by `make prove-next` on {date}. A detector trained on dashcam pictures g
 recordings (the longest of 80 pictures, the shortest of 5, four kinds of road and light), beside 48 of its old training pictures, for at least 60 steps of 16
 pictures (up to 80 with the fewest). It is judged on 24 recordings from above that it has never seen. {worlds} worlds of either kind, none of which a rule was chosen with; in each, every rule starts
 from the same detector and seed. Labels are counted in boxes. Intervals are 95 %, over worlds.
+
+![AP50 by boxes chosen, for every rule, on each kind of pool](next.svg)
 
 ## A pool that is the footage itself
 

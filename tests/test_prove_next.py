@@ -14,6 +14,7 @@ import typer
 from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage, where_unsure
 from benchmarks.prove_next import (
     Job,
+    curves_figure,
     efficiency,
     expected_share,
     forecasts,
@@ -169,6 +170,9 @@ def test_the_page_says_all_of_it() -> None:
             "ap50": [0.3, 0.3, 0.4, 0.5, 0.41, 0.52],
         }
     )
+    drawn = curves_figure("curves", results)
+    assert all(words in drawn for words in ("the pool is the footage", "random by clip", "none chosen"))
+    assert "photographs" not in drawn
     text = page(results, offers, later)
     said = " ".join(text.split())
     # Paired: differences of one and of two points, t with one degree of freedom 12.7 times .5.
