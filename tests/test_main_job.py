@@ -447,5 +447,5 @@ def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> 
     assert "epoch" not in again.stderr
     assert (
         "By size alone the order would be ground, aerial; drawn at random, the best stands first 1 time in 2."
-        in again.stdout
+        in again.stderr
     )
