@@ -74,7 +74,7 @@ KINDS = {
 ROUND, FIRST_RULES = 8, ("ours", "ours, where it is unsure")
 AGAIN = "-again"
 # Real trainings take minutes each.
-PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS = ["ours", "random"], (10, 40, 160)
+PHOTOGRAPH_RULES, PHOTOGRAPH_BUDGETS = list(RULES), (10, 40, 160)
 
 
 @dataclass(frozen=True)
