@@ -1,7 +1,7 @@
 """`python -m benchmarks.development_sets`: what development detectors say about their own pictures after each change, for `diagnostics.label_free` to lean on.
 
-The detectors of `benchmarks.rendered` from seeds that no reported measurement uses: three that were trained as they should be and one for far too long on a handful of
-pictures, from each. Takes an hour or two on two cores; trainings and looks are kept, so a killed call continues.
+The detectors of `benchmarks.rendered` from seeds that no reported reading without labels uses: three that were trained as they should be and one for far too long on a handful of
+pictures, from each. Trainings and looks are kept, so a killed call continues.
 """
 
 from __future__ import annotations

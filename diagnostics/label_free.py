@@ -37,6 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from datasets.tables import CORNERS
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
+from diagnostics.error_types import BACKGROUND
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.matching import Bools, Floats, Ints, iou_table
 from diagnostics.shift import COMPONENTS, Strings, neighbour_distance, outer_distance
@@ -67,8 +68,6 @@ LEAST_AP50 = 0.05
 # Boxes that a mean over boxes must come from to count as much as the mean over all sets: IoUs of one set scatter by .25 or so and the means of sets by .04, and
 # (.25 / .04) squared is 40 (empirical Bayes, Efron and Morris 1973). What lies across boxes scatters by .7, means of sets by .1 to .4, which gives 3 to 50; between 10 and 80 the error does not change.
 PRIOR_BOXES = 40
-# Boxes that overlap less have no object in common (TIDE, Bolya et al. 2020).
-SAME_OBJECT = 0.1
 CONFIDENCE_SIGNALS = ("highest", "expected", "stated", "speaking", "count", "steady", "contested")
 # Means over boxes, each with the signal that says over how many.
 MEANS = {"steady": "followed", "contested": "sure"}
@@ -161,7 +160,8 @@ def steadiness(domain: Domain, squeezed: Domain) -> tuple[float, int]:
 
 
 def contested(domain: Domain) -> tuple[float, int]:
-    """Confidence of the weaker boxes of a class that lie across boxes at or above LOOKED_AT, over the confidence of those; and how many those are. 0 of 0 boxes where there is none.
+    """Confidence of the weaker boxes of a class that lie across boxes at or above LOOKED_AT (IoU above BACKGROUND: about the same object), over the confidence of those; and how
+    many those are. 0 of 0 boxes where there is none.
 
     A box counts once for each surer one that it lies across, so this can be more than 1.
     """
@@ -175,7 +175,7 @@ def contested(domain: Domain) -> tuple[float, int]:
     for rows in domain.detections.reset_index(drop=True).groupby("image").indices.values():
         mine, confidence = boxes[rows], confidences[rows]
         asked = confidence >= LOOKED_AT
-        overlap = iou_table(mine[asked], mine) > SAME_OBJECT
+        overlap = iou_table(mine[asked], mine) > BACKGROUND
         weaker = confidence[None] < confidence[asked][:, None]
         # Non-maximum suppression works class by class; another class at the same place is another doubt.
         weaker &= labels[rows][None] == labels[rows][asked][:, None]

@@ -442,8 +442,8 @@ def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> 
     assert sum(objects[:-1]) < 9 <= sum(objects)
     assert (best["by_size"], other["by_size"]) == (2, 1)
     # Trainings are kept: the second time nothing is trained, and nothing changes.
-    again = run_script(*(word for word in asked if word != "--json"), cwd=main_job.cwd)
-    assert json.loads((tmp_path / "next" / "next.json").read_text())["candidates"] == result["candidates"]
+    again = run_script(*asked, cwd=main_job.cwd)
+    assert json.loads(again.stdout)["candidates"] == result["candidates"]
     assert "epoch" not in again.stderr
     assert (
         "By size alone the order would be ground, aerial; drawn at random, the best stands first 1 time in 2."

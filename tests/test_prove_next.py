@@ -11,22 +11,19 @@ import pandas as pd
 import pytest
 import typer
 
-from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage, where_unsure
-from benchmarks.prove_next import (
-    Job,
+from benchmarks.next_page import (
     curves_figure,
     efficiency,
     expected_share,
     forecasts,
-    kept,
-    kept_or_found,
-    key_of,
     of_cases,
     page,
     summary,
     tried,
     verdict,
 )
+from benchmarks.next_worlds import LENGTHS, RULES, TEST_CLIPS, TEST_FRAMES, Case, footage, where_unsure
+from benchmarks.prove_next import Job, kept, kept_or_found, key_of
 from benchmarks.simulated import make_domain
 from datasets.tables import Source, frame
 
