@@ -14,8 +14,9 @@ import typer
 
 from benchmarks.rendered import DEVELOPMENT as FIRST
 from benchmarks.rendered import detector
-from reports.looks import DEVELOPMENT
-from reports.pipeline import Request, run_report
+from reports.options import Request
+from reports.pipeline.corruptions import DEVELOPMENT
+from reports.pipeline.run import run_report
 from reports.progress import Reporter
 
 # Where the rules were written, and three seeds that were once reported.

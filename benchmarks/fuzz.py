@@ -16,7 +16,8 @@ from pathlib import Path
 import atheris  # type: ignore[import-not-found]
 
 with atheris.instrument_imports(include=["datasets", "train.history", "yaml"], enable_loader_override=False):
-    from datasets import archives, card, coco, labels, pixels, results, voc, yolo
+    from datasets import archives, coco, labels, pixels, results, voc, yolo
+    from datasets import data_yaml as card
     from datasets.containment import Bounds
     from datasets.errors import EnvironmentProblem, InputError
     from train import history
@@ -82,7 +83,7 @@ def readers(folder: Path) -> dict[str, Check]:
             source = coco.open_coco("x", stored(content, "input.json"), bounds)
         except InputError:
             return
-        corners = source.boxes[["x1", "y1", "x2", "y2"]].to_numpy()
+        corners = source.annotations[["x1", "y1", "x2", "y2"]].to_numpy()
         assert (corners[:, 2:] > corners[:, :2]).all()
         assert (corners >= 0).all()
         assert (corners <= 20).all()

@@ -16,7 +16,7 @@ from diagnostics.forecast import forecast
 from diagnostics.intervals import wilson
 from diagnostics.matching import Floats
 from diagnostics.wording import fraction
-from reports import figures
+from reports.page import figures
 
 REPLICATES = 2000
 # The other rules do not look at the footage: nothing in them could find it in a pool.

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rendered import detector
+from datasets.groups import evenly
 from datasets.source import open_source
 from datasets.tables import Source
 from datasets.world import DRONE, Clip, Dials, Plan
@@ -20,9 +21,8 @@ from diagnostics import acquisition
 from diagnostics.domain import Domain
 from diagnostics.matching import Floats, Ints
 from diagnostics.shift import pooled_components
-from reports.demo import render
-from reports.looks import evenly
-from reports.probing import REPLAY
+from reports.commands.demo import render
+from reports.commands.probe import REPLAY
 from reports.progress import Reporter
 from train.environment import frames_folder
 
@@ -182,7 +182,7 @@ def by_clip(pool: Domain, training: Domain, target: Domain | None, seed: int) ->
 
 def k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
     """The picture furthest from all that is in training or was chosen (core-set, Sener and Savarese 2018)."""
-    have, points = pooled_components(training.embeddings, pool.embeddings)
+    have, points = pooled_components(training.image_embeddings, pool.image_embeddings)
     distance = np.sqrt(((points[:, None] - have[None]) ** 2).sum(-1)).min(1)
     order = []
     for _ in range(len(points)):
@@ -212,10 +212,10 @@ def where_unsure(pool: Domain, training: Domain, target: Domain | None, seed: in
     wanted = pool if target is None else target
     score = unsure(wanted)
     usual = np.nanmean(score) if np.isfinite(score).any() else 1.0
-    groups, points = wanted.pictures["group"].to_numpy(str), wanted.embeddings
+    groups, points = wanted.pictures["group"].to_numpy(str), wanted.image_embeddings
     weights = acquisition.clip_weights(groups) * np.where(np.isfinite(score), score, usual)
-    others, offered = pooled_components(np.concatenate([training.embeddings, points]), pool.embeddings)
-    have, goal = np.split(others, [len(training.embeddings)])
+    others, offered = pooled_components(np.concatenate([training.image_embeddings, points]), pool.image_embeddings)
+    have, goal = np.split(others, [len(training.image_embeddings)])
     alike = acquisition.same_view(pool.pictures["fingerprint"].tolist(), pool.pictures["group"].to_numpy(str))
     picks = acquisition.herd(goal, weights / weights.sum(), have, offered, len(offered), alike=alike)
     return with_the_rest([index for index, _ in picks], len(offered))
@@ -232,8 +232,8 @@ def ours(pool: Domain, training: Domain, target: Domain | None, seed: int) -> In
     pictures = pool.pictures.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
     table = acquisition.rank(
         pictures,
-        pool.embeddings,
-        training.embeddings,
+        pool.image_embeddings,
+        training.image_embeddings,
         np.ones(len(pictures), bool),
         target=None if target is None else acquisition.footage([target]),
         budget=len(pictures),

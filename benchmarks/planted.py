@@ -204,5 +204,5 @@ def with_copies(home: Domain, training: Domain, share: float, clean_rate: float 
         home,
         pictures=pictures,
         detections=home.detections[kept].reset_index(drop=True),
-        objects=home.objects[kept],
+        detection_embeddings=home.detection_embeddings[kept],
     )

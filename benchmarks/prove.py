@@ -30,12 +30,12 @@ from benchmarks.simulated import make_domain
 from diagnostics import shift
 from diagnostics.counterfactuals import ap50
 from diagnostics.few_labels import few_labels
+from diagnostics.findings import Experiments, gather
 from diagnostics.hypotheses import Verdict, question
 from diagnostics.intervals import wilson
 from diagnostics.label_free import root_mean_square
 from diagnostics.sweep import f1_at, sweep
 from diagnostics.wording import fraction
-from reports.findings import Experiments, gather
 
 # First seeds of the two sets of worlds.
 DEVELOPMENT, REPORTED = 0, 1_000_000
@@ -86,7 +86,7 @@ def judge_world(job: tuple[tuple[str, ...], int, int]) -> Case:
 def without_labels(world: World) -> World:
     """Nobody has labelled the real world."""
     pictures = world.away.pictures.assign(labelled=False)
-    return replace(world, away=replace(world.away, pictures=pictures, boxes=world.away.boxes.head(0)))
+    return replace(world, away=replace(world.away, pictures=pictures, annotations=world.away.annotations.head(0)))
 
 
 def without_embeddings(world: World) -> World:
@@ -95,8 +95,8 @@ def without_embeddings(world: World) -> World:
     def blind(domain: Any) -> Any:
         return replace(
             domain,
-            embeddings=np.zeros((len(domain.pictures), 0)),
-            objects=np.zeros((len(domain.detections), 0)),
+            image_embeddings=np.zeros((len(domain.pictures), 0)),
+            detection_embeddings=np.zeros((len(domain.detections), 0)),
         )
 
     return replace(world, home=blind(world.home), away=blind(world.away), training=None, recoveries={})
@@ -140,8 +140,8 @@ def shift_of(job: tuple[float, int]) -> tuple[float, float, float, float]:
         "away", clips=12, frames=6, seed=int(seeds[1]), clip_names="w", embedding_shift=distance
     )
     found = shift.measure(
-        home.embeddings,
-        away.embeddings,
+        home.image_embeddings,
+        away.image_embeddings,
         home.pictures["group"].to_numpy(str),
         away.pictures["group"].to_numpy(str),
         seed=seed,
@@ -156,8 +156,8 @@ def few_labels_of(job: tuple[int, int]) -> tuple[int, bool, bool, float, float]:
     whole = make_domain(clips=20, frames=12, seed=int(seeds[0]), hit_rate=0.6, size_matters=True)
     chosen = np.random.default_rng(int(seeds[1])).choice(len(whole.pictures), count, replace=False)
     mask = np.isin(np.arange(len(whole.pictures)), chosen)
-    boxes = whole.boxes[whole.boxes["image"].isin(whole.pictures["image"][mask])].reset_index(drop=True)
-    part = replace(whole, pictures=whole.pictures.assign(labelled=mask), boxes=boxes)
+    boxes = whole.annotations[whole.annotations["image"].isin(whole.pictures["image"][mask])].reset_index(drop=True)
+    part = replace(whole, pictures=whole.pictures.assign(labelled=mask), annotations=boxes)
     found = few_labels(part, FEW_CONFIDENCE)
     assert found is not None
     by_name = {measure.name: measure for measure in found.measures}

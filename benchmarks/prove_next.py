@@ -37,11 +37,12 @@ from datasets.tables import Source
 from diagnostics.candidates import compare
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from reports import figures
-from reports.atomic import write_text
-from reports.looks import predict_folder
-from reports.pipeline import Opened, Request, assemble, look_at_everything
-from reports.probing import mixture, probe, short_training
+from reports.commands.probe import mixture, probe, short_training
+from reports.files import write_text
+from reports.options import Request
+from reports.page import figures
+from reports.pipeline.inference import assemble, look_at_everything, predict_folder
+from reports.pipeline.sources import Opened
 from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector
@@ -161,7 +162,7 @@ def jobs_of(case: Case, rules: Mapping[str, Rule], budgets: Sequence[int]) -> li
     pool = look(case, case.weights, case.pool, "pool")
     training = look(case, case.weights, case.replay, "training")
     target = None if case.target is None else look(case, case.weights, case.target, "target")
-    objects = pool.boxes["image"].value_counts()
+    objects = pool.annotations["image"].value_counts()
     names = pool.pictures["image"].to_numpy(str)
     folder = runs_folder() / "prove-next" / case.name
     jobs = [Job(case, "start", (), 0, folder / "start")]

@@ -15,11 +15,12 @@ import pandas as pd
 from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Dials, Plan
 from diagnostics.evidence import HARMLESS_GAP
+from diagnostics.findings import Findings
 from diagnostics.label_free import Estimator
 from diagnostics.wording import fraction, percent
-from reports.demo import render
-from reports.findings import Findings
-from reports.pipeline import Request, run_report
+from reports.commands.demo import render
+from reports.options import Request
+from reports.pipeline.run import run_report
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
 from train.training import Recipe, is_finished, road_world_recipe, train

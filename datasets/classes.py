@@ -31,7 +31,7 @@ def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str
     Sources of `BY_NAME` are matched by name without one, wherever the model has all classes of which there are boxes. Boxes left out are counted as rejected label
     rows. Raises InputError when names do not match and no mapping is given, or when one fits no class.
     """
-    drawn = {source.classes[label] for label in source.boxes["label"].unique() if label < len(source.classes)}
+    drawn = {source.classes[label] for label in source.annotations["label"].unique() if label < len(source.classes)}
     by_name = source.kind in BY_NAME and drawn <= set(model)
     if not (mapping or by_name) or not source.classes or not model:
         check_classes(model, source.classes, source.spec)
@@ -49,8 +49,8 @@ def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str
 
 def renumbered(source: Source, names: tuple[str, ...], places: Sequence[int]) -> Source:
     """A source with other class numbers: places[old] is the new one, or LEFT_OUT. Boxes left out are counted as rejected label rows."""
-    labels = source.boxes["label"].map(dict(enumerate(places))).astype("int64")
-    gone = source.boxes[labels == LEFT_OUT]
+    labels = source.annotations["label"].map(dict(enumerate(places))).astype("int64")
+    gone = source.annotations[labels == LEFT_OUT]
     paths = dict(zip(source.images["image"], source.images["path"], strict=True))
     left = gone["label"].map(dict(enumerate(source.classes))).astype("str")
     notes = pd.DataFrame(
@@ -64,7 +64,7 @@ def renumbered(source: Source, names: tuple[str, ...], places: Sequence[int]) ->
     return replace(
         source,
         classes=names,
-        boxes=source.boxes.assign(label=labels)[labels != LEFT_OUT].reset_index(drop=True),
+        annotations=source.annotations.assign(label=labels)[labels != LEFT_OUT].reset_index(drop=True),
         rows=concatenate([source.rows, notes], ROW_COLUMNS).astype(ROW_COLUMNS),
         category_ids={
             key: places[place] for key, place in source.category_ids.items() if places[place] != LEFT_OUT

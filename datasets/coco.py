@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.card import is_there
+from datasets.data_yaml import is_there
 from datasets.collector import Collector
 from datasets.containment import Bounds
 from datasets.errors import InputError

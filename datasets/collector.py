@@ -235,7 +235,7 @@ class Collector:
             kind=kind,
             classes=self.classes,
             images=images[list(IMAGE_COLUMNS)].astype(IMAGE_COLUMNS),
-            boxes=boxes.astype(BOX_COLUMNS),
+            annotations=boxes.astype(BOX_COLUMNS),
             ledger=pd.DataFrame(ledger, columns=list(LEDGER_COLUMNS)).astype(LEDGER_COLUMNS),
             rows=pd.DataFrame(self.rows, columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS),
         )

@@ -107,7 +107,7 @@ def same_boxes(first: Sequence[Box], second: Sequence[Box]) -> bool:
 
 def boxes_of(source: Source, image: str, classes: Sequence[str]) -> tuple[Box, ...]:
     """A picture's labels as they stand in a source."""
-    mine = source.boxes[source.boxes["image"] == image]
+    mine = source.annotations[source.annotations["image"] == image]
     return tuple(
         (classes[int(label)], *map(float, corners), bool(crowd))  # type: ignore[misc]
         for label, *corners, crowd in mine[["label", *CORNERS, "crowd"]].itertuples(index=False, name=None)
@@ -158,7 +158,7 @@ def apply(
         for name, *corners, crowd in boxes
         if name in names
     ]
-    kept = source.boxes[~source.boxes["image"].isin(list(replaced))]
+    kept = source.annotations[~source.annotations["image"].isin(list(replaced))]
     images = source.images.assign(
         labelled=source.images["labelled"] | source.images["image"].isin(list(replaced)),
         **{column: source.images["image"].map(values) for column, values in tags.items()},
@@ -168,4 +168,4 @@ def apply(
     order = pd.Series(range(len(images)), index=images["image"])
     boxes = boxes.iloc[boxes["image"].map(order).argsort(kind="stable")].reset_index(drop=True)
     done = Applied(len(replaced), stale, foreign, tagged, tuple(sorted(unknown)))
-    return replace(source, images=images, boxes=boxes, classes=source.classes), done
+    return replace(source, images=images, annotations=boxes, classes=source.classes), done

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from datasets.errors import InputError
+
+if TYPE_CHECKING:
+    pass
 
 # Exporters append a content hash to each augmented copy, `shiftscope prepare` the copy's number after the picture's; copies of one original are one unit.
 _COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+$")
@@ -62,3 +67,16 @@ def by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
             f"--group-by {pattern!r} does not match {paths[found.isna()].iloc[0]}; every picture needs a group"
         )
     return found.map(lambda match: match.group("group"))
+
+
+def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """At most limit pictures, the groups sharing alike and each giving pictures spread over its length."""
+    if len(images) <= limit:
+        return images
+    turn = images.groupby("group").cumcount().to_numpy()
+    shares = images["group"].iloc[np.argsort(turn, kind="stable")[:limit]].value_counts()
+    chosen: list[int] = []
+    for group, rows in images.groupby("group", sort=False).indices.items():
+        share = int(shares.get(group, 0))
+        chosen += rows[((np.arange(share) + 0.5) * len(rows) / max(share, 1)).astype(int)].tolist()
+    return images.iloc[sorted(chosen)].reset_index(drop=True)

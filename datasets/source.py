@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from datasets import coco, groups, kaggle, video, voc, yolo
-from datasets.card import NAMES, is_there, parse_yaml
+from datasets.data_yaml import NAMES, is_there, parse_yaml
 from datasets.classes import BY_NAME, LEFT_OUT, renumbered
 from datasets.collector import VIDEO, Collector
 from datasets.containment import OPTION, Bounds, expanded
@@ -187,7 +187,7 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
         else "several",
         classes=next((part.classes for part in parts if part.classes), ()),
         images=concatenate(tables["images"], IMAGE_COLUMNS),
-        boxes=concatenate(tables["boxes"], BOX_COLUMNS),
+        annotations=concatenate(tables["boxes"], BOX_COLUMNS),
         bursts=concatenate(tables["bursts"], BURST_COLUMNS),
         ledger=ledger.reset_index(drop=True),
         rows=concatenate([part.rows for part in parts], ROW_COLUMNS),
@@ -226,7 +226,7 @@ def alike(parts: Sequence[Source]) -> list[Source]:
     places = {name: place for place, name in enumerate(names)}
     found = []
     for part in parts:
-        drawn = {part.classes[label] for label in part.boxes["label"].unique() if label < len(part.classes)}
+        drawn = {part.classes[label] for label in part.annotations["label"].unique() if label < len(part.classes)}
         # What VOC, COCO and folders name is a list of what is in them, or somebody's vocabulary.
         if (
             part.classes

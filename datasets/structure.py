@@ -22,7 +22,7 @@ def folders(source: Source) -> pd.DataFrame:
     # Of a single folder the last two parts: "images" alone says little.
     common = os.path.dirname(common) if len(plain) == 1 else common
     names = parents.map(lambda path: os.path.relpath(path, common) if common else path)
-    boxes = images["image"].map(source.boxes["image"].value_counts()).fillna(0)
+    boxes = images["image"].map(source.annotations["image"].value_counts()).fillna(0)
     table = pd.DataFrame(
         {
             "folder": names.where(~videos, images["group"]).astype("str"),

@@ -60,7 +60,7 @@ class Source:
     kind: str
     classes: tuple[str, ...]
     images: pd.DataFrame
-    boxes: pd.DataFrame
+    annotations: pd.DataFrame
     ledger: pd.DataFrame
     rows: pd.DataFrame
     grouping: str = ""
@@ -72,8 +72,8 @@ class Source:
     def keep(self, mask: pd.Series) -> Source:
         """The same source with only the pictures where mask (aligned with images) is true; the ledger stays whole."""
         images = self.images[mask].reset_index(drop=True)
-        boxes = self.boxes[self.boxes["image"].isin(images["image"])].reset_index(drop=True)
-        return replace(self, images=images, boxes=boxes)
+        boxes = self.annotations[self.annotations["image"].isin(images["image"])].reset_index(drop=True)
+        return replace(self, images=images, annotations=boxes)
 
 
 def concatenate(frames: Iterable[pd.DataFrame], columns: Mapping[str, str]) -> pd.DataFrame:

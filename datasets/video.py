@@ -96,7 +96,7 @@ def open_video(spec: str, path: Path, cache: Path, say: Callable[[str], None] = 
         kind="video",
         classes=(),
         images=frame(images, IMAGE_COLUMNS),
-        boxes=frame([], BOX_COLUMNS),
+        annotations=frame([], BOX_COLUMNS),
         ledger=frame([{"path": str(path), "bucket": "used", "reason": reason}], LEDGER_COLUMNS),
         rows=frame([], ROW_COLUMNS),
         grouping=f"the video {path.name} is one group",
@@ -111,7 +111,7 @@ def untouched(spec: str, path: Path) -> Source:
         kind="video",
         classes=(),
         images=frame([], IMAGE_COLUMNS),
-        boxes=frame([], BOX_COLUMNS),
+        annotations=frame([], BOX_COLUMNS),
         ledger=frame([{"path": str(path), "bucket": "skipped", "reason": VIDEO}], LEDGER_COLUMNS),
         rows=frame([], ROW_COLUMNS),
     )

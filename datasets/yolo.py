@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets import video
-from datasets.card import Card, is_there, read_card
+from datasets.data_yaml import Card, is_there, read_card
 from datasets.collector import VIDEO, Collector
 from datasets.containment import Bounds, vouched
 from datasets.errors import InputError

@@ -69,7 +69,7 @@ def typical_distance(points: Floats) -> float:
 def footage(domains: Sequence[Domain]) -> tuple[Floats, Strings]:
     """Embeddings of all pictures, (n, D), and the clip of each, (n,); clips of different domains are different clips."""
     groups = [f"{domain.name}/{group}" for domain in domains for group in domain.pictures["group"]]
-    return np.concatenate([domain.embeddings for domain in domains]), np.array(groups, str)
+    return np.concatenate([domain.image_embeddings for domain in domains]), np.array(groups, str)
 
 
 def clip_weights(groups: Strings) -> Floats:

@@ -54,7 +54,7 @@ class Candidate:
     drawn: how many times as large its boxes are drawn around what the detector finds, against home's, with a 95 % interval; None where too few were found.
     agrees: AP50 of the detector by its labels. twin: the set that looks the same and with whose labels the detector agrees at least twice as well; "" if there is none.
     by_view: another set that looks the same is drawn further off in the same direction, so the view draws it so, not another hand. probed: AP50 on probed_on labelled pictures of
-    the footage after a short training with some of it, with a 95 % interval (`reports.probing`). copies: pictures that are also among the held-out ones. rank: 1 is best.
+    the footage after a short training with some of it, with a 95 % interval (`reports.commands.probe`). copies: pictures that are also among the held-out ones. rank: 1 is best.
     by_size: its place if the one with the most pictures were taken first; sets of one size share theirs. reason: why it stands where it stands.
     """
 
@@ -176,7 +176,7 @@ def compare(
             Candidate(
                 domain.name,
                 len(domain.pictures),
-                len(domain.boxes),
+                len(domain.annotations),
                 domain.pictures["group"].nunique(),
                 count,
                 share,
@@ -200,7 +200,7 @@ def likeness(
     to nothing in it, all else in which it sees nothing, smeared and dark pictures among it, is alike to the detector alone.
     """
     everything = (*target, *others)
-    views = [[domain.embeddings for domain in everything]]
+    views = [[domain.image_embeddings for domain in everything]]
     without_a_model = [d for domain in everything if (d := domain.descriptors) is not None]
     if len(without_a_model) == len(everything):
         views.append(without_a_model)
@@ -242,7 +242,7 @@ def beside_each_other(
     scored = {
         domain.name: agreement(domain, rng)
         for domain in domains
-        if domain.labelled.any() and len(domain.boxes)
+        if domain.labelled.any() and len(domain.annotations)
     }
     after = {c.name: replace(c, agrees=scored[c.name][0]) if c.name in scored else c for c in found}
     shown = {domain.name: footage([domain]) for domain in domains if domain.name in scored}

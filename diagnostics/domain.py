@@ -46,16 +46,16 @@ class Domain:
     """A named set of pictures. role: "in_domain", "real_world" or "training".
 
     pictures: images table joined with picture statistics, in the order of embeddings (n, D). boxes, detections: tables of that domain.
-    objects: (m, E), aligned with detections. imgsz: network input size in pixels. classes: names by index.
+    detection_embeddings: (m, E), aligned with detections. imgsz: network input size in pixels. classes: names by index.
     """
 
     name: str
     role: str
     pictures: pd.DataFrame
-    boxes: pd.DataFrame
+    annotations: pd.DataFrame
     detections: pd.DataFrame
-    embeddings: Floats
-    objects: Floats
+    image_embeddings: Floats
+    detection_embeddings: Floats
     imgsz: int
     classes: tuple[str, ...]
 
@@ -91,7 +91,7 @@ class Domain:
     @cached_property
     def object_arrays(self) -> Objects:
         """Annotations as arrays, pictures numbered as in labelled_pictures."""
-        return objects_of(self.boxes, self.labelled_pictures["image"])
+        return objects_of(self.annotations, self.labelled_pictures["image"])
 
     @cached_property
     def detection_arrays(self) -> Detections:
@@ -185,10 +185,10 @@ class Domain:
             self.name,
             self.role,
             self.pictures[keep].reset_index(drop=True),
-            self.boxes[self.boxes["image"].isin(images)].reset_index(drop=True),
+            self.annotations[self.annotations["image"].isin(images)].reset_index(drop=True),
             self.detections[mine].reset_index(drop=True),
-            self.embeddings[keep],
-            self.objects[mine],
+            self.image_embeddings[keep],
+            self.detection_embeddings[mine],
             self.imgsz,
             self.classes,
         )

@@ -8,10 +8,10 @@ from typing import Literal
 import pandas as pd
 
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
-from diagnostics.course import Carried
+from diagnostics.training_curve import Carried
 from diagnostics.intervals import Interval
 from diagnostics.label_free import LabelFree
-from diagnostics.ladder import Ladder
+from diagnostics.contributions import Ladder
 from diagnostics.leakage import Leak
 from diagnostics.learning import Learning
 from diagnostics.shift import Shift

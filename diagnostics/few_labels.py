@@ -145,8 +145,8 @@ def few_labels(domain: Domain, confidence: float) -> FewLabels | None:
 
     if count < MIN_LABELLED:
         return nothing(f"{count} labelled pictures: {MIN_LABELLED} are needed")
-    if len(domain.boxes) < MIN_OBJECTS:
-        return nothing(f"{len(domain.boxes)} labelled objects: {MIN_OBJECTS} are needed")
+    if len(domain.annotations) < MIN_OBJECTS:
+        return nothing(f"{len(domain.annotations)} labelled objects: {MIN_OBJECTS} are needed")
     if count > MAX_LABELLED:
         return nothing(f"{count:,} labelled pictures are enough: the interval by clip stands")
     if unit == "clip" and units < MIN_GROUPS:

@@ -62,7 +62,7 @@ def detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float
 def missed_cards(domain: Domain) -> pd.DataFrame:
     """Objects that nothing hits at the shown confidence, largest first."""
     rows = missed_objects(domain.table, domain.outcomes, confidence=SHOWN)
-    missed = domain.boxes.iloc[rows]
+    missed = domain.annotations.iloc[rows]
     area = (missed["x2"] - missed["x1"]) * (missed["y2"] - missed["y1"])
     return missed.assign(confidence=float("nan"), detection=-1, area=area).sort_values(
         "area", ascending=False, kind="stable"
@@ -78,8 +78,8 @@ class Nearest:
             return
         sure = np.flatnonzero(training.detections["confidence"].to_numpy() >= SHOWN)
         self.rows = sure
-        self.objects = _unit(training.objects[sure])
-        self.pictures = _unit(training.embeddings)
+        self.objects = _unit(training.detection_embeddings[sure])
+        self.pictures = _unit(training.image_embeddings)
 
     def to_object(self, vector: Floats, count: int = 2) -> list[dict[str, object]]:
         """Training pictures with the most similar detection: image and its box, at most one a picture."""
@@ -137,11 +137,11 @@ def choose(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
             kind=kind, domain=domain.name
         )
         rows = part["detection"].to_numpy()
-        part["look"] = looks(domain.objects[rows], seed) if kind in ("false_positive", "detection") else 0
+        part["look"] = looks(domain.detection_embeddings[rows], seed) if kind in ("false_positive", "detection") else 0
         part["nearest"] = [
-            nearest.to_object(domain.objects[row])
+            nearest.to_object(domain.detection_embeddings[row])
             if row >= 0
-            else nearest.to_picture(domain.embeddings[int(place_of[image])])
+            else nearest.to_picture(domain.image_embeddings[int(place_of[image])])
             for row, image in zip(rows, part["image"], strict=True)
         ]
         cards.append(part[list(COLUMNS)])

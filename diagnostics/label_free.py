@@ -213,7 +213,7 @@ class Reference:
         hit = (outcomes["outcome"] == "hit").to_numpy()
         confidence = outcomes["confidence"].to_numpy(float)
         self.meaning = meaning_of(confidence, hit)
-        self.objects_per_picture = len(home.boxes) / max(len(home.labelled_pictures), 1)
+        self.objects_per_picture = len(home.annotations) / max(len(home.labelled_pictures), 1)
         rows = home.scored_detections.index.to_numpy()[outcomes["row"].to_numpy()]
         wrong = (outcomes["outcome"] == "background").to_numpy()
         # False detections are fewer and less sure, so they are looked for further down.
@@ -222,9 +222,9 @@ class Reference:
     def _fit_looks(self, right: Ints, wrong: Ints) -> None:
         """The embeddings of hits and of false detections in the components of both, each with the groups they come from."""
         self.looks: tuple[Callable[[Floats], Floats], tuple[tuple[Floats, Strings], ...]] | None = None
-        if min(len(right), len(wrong)) < MIN_LOOKS or not self.home.objects.shape[1]:
+        if min(len(right), len(wrong)) < MIN_LOOKS or not self.home.detection_embeddings.shape[1]:
             return
-        both = self.home.objects[np.concatenate([right, wrong])].astype(float)
+        both = self.home.detection_embeddings[np.concatenate([right, wrong])].astype(float)
         centre, spread = both[: len(right)].mean(0), both[: len(right)].std(0) + 1e-2
         width = min(COMPONENTS, both.shape[1], len(both) - 1)
         components = PCA(width, svd_solver="full").fit((both - centre) / spread)
@@ -239,7 +239,7 @@ class Reference:
     @cached_property
     def _pictures(self) -> tuple[Floats, Floats, Floats, float]:
         """Mean and spread of home's picture embeddings, the standardised embeddings, and the distance that one in twenty of them exceeds."""
-        points = self.home.embeddings.astype(float)
+        points = self.home.image_embeddings.astype(float)
         mean, spread = points.mean(0), points.std(0) + 1e-3
         points = (points - mean) / spread
         return mean, spread, points, outer_distance(points, self.home.pictures["group"].to_numpy(str))
@@ -255,10 +255,10 @@ class Reference:
         own: the pictures are home's, changed; what was detected in the same group is no company then, as footage has none at home.
         """
         shown = (domain.detections["confidence"] >= LOOKED_AT).to_numpy()
-        if self.looks is None or not shown.any() or not domain.objects.shape[1]:
+        if self.looks is None or not shown.any() or not domain.detection_embeddings.shape[1]:
             return 0.0
         reduce, known = self.looks
-        points = reduce(domain.objects[shown])
+        points = reduce(domain.detection_embeddings[shown])
         groups = groups_of(domain)[shown] if own else None
         to_right, to_wrong = (np.maximum(neighbour_distance(*those, points, groups), 1e-9) for those in known)
         ratio = np.log(to_right / to_wrong)
@@ -273,7 +273,7 @@ class Reference:
         distance = neighbour_distance(
             points,
             groups,
-            (domain.embeddings - mean) / spread,
+            (domain.image_embeddings - mean) / spread,
             domain.pictures["group"].to_numpy(str) if own else None,
         )
         known = distance[np.isfinite(distance)]
@@ -321,7 +321,7 @@ def above_floor(domain: Domain) -> Domain:
     """The domain without the detections that changed pictures are not asked for."""
     keep = (domain.detections["confidence"] >= FLOOR).to_numpy()
     return replace(
-        domain, detections=domain.detections[keep].reset_index(drop=True), objects=domain.objects[keep]
+        domain, detections=domain.detections[keep].reset_index(drop=True), detection_embeddings=domain.detection_embeddings[keep]
     )
 
 
@@ -470,9 +470,9 @@ def no_others() -> pd.DataFrame:
 def fit(home: Domain, graded: Sequence[Graded], others: pd.DataFrame | None = None) -> Estimator | None:
     """The regression, or None where in-domain objects are too few, hardly any of them is found, or too few families were looked at. others: see `Estimator`."""
     # A change that left hardly an object in the pictures teaches nothing.
-    graded = [g for g in graded if (~g.domain.boxes["crowd"].to_numpy(bool)).sum() >= MIN_LOOKED_FOR]
+    graded = [g for g in graded if (~g.domain.annotations["crowd"].to_numpy(bool)).sum() >= MIN_LOOKED_FOR]
     families = {g.family for g in graded if " and " not in g.family}
-    if len(home.boxes) < MIN_BOXES or len(families) < MIN_FAMILIES or not ap50(home) >= LEAST_AP50:
+    if len(home.annotations) < MIN_BOXES or len(families) < MIN_FAMILIES or not ap50(home) >= LEAST_AP50:
         return None
     return Estimator(Reference(home), graded, no_others() if others is None else others)
 
@@ -489,10 +489,10 @@ def estimate(
     said = LabelFree(
         away.name, None, None, None, True, "", share, home_share, per_image, confidence, alarm, {}
     )
-    if len(away.boxes) >= MIN_BOXES:
+    if len(away.annotations) >= MIN_BOXES:
         said = replace(said, truth=ap50(away), unlabelled=int((~away.labelled).sum()))
     label = "label 25 to 50 frames from at least 5 clips"
-    if estimator is None or squeezed is None or away.objects.shape[1] != home.objects.shape[1]:
+    if estimator is None or squeezed is None or away.detection_embeddings.shape[1] != home.detection_embeddings.shape[1]:
         # Detections from elsewhere carry no embeddings, and their confidences are not this detector's.
         why = "reading AP50 takes the weights, 30 labelled in-domain objects, and a detector that finds some of them"
         return replace(said, reason=f"{why}; {label}")

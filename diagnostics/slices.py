@@ -99,7 +99,7 @@ def attributes(domain: Domain, cuts: dict[str, Floats]) -> pd.DataFrame:
             # A whole number is written alike whether or not some pictures lack it.
             words = pictures[name].map(lambda v: f"{v:g}" if isinstance(v, float) else str(v))
             table[name] = words.where(pictures[name].notna(), "")
-    count = pictures["image"].map(domain.boxes["image"].value_counts()).fillna(0).to_numpy()
+    count = pictures["image"].map(domain.annotations["image"].value_counts()).fillna(0).to_numpy()
     table["density"] = ""
     for low, high, name in DENSITIES:
         table.loc[(count >= low) & (count <= high), "density"] = name
@@ -121,7 +121,7 @@ def masks(domain: Domain, cuts: dict[str, Floats]) -> list[tuple[str, str, Bools
         common = table[attribute].value_counts().drop("", errors="ignore").index[:MAX_CLIPS]
         names = order.get(attribute, OWN_THIRDS if attribute in cuts else sorted(common))
         found += [(attribute, name, (table[attribute] == name).to_numpy()) for name in names]
-    boxes = domain.labelled_pictures["image"].map(domain.boxes["image"].value_counts()).fillna(0)
+    boxes = domain.labelled_pictures["image"].map(domain.annotations["image"].value_counts()).fillna(0)
     weight = boxes.groupby(table["clip"].to_numpy()).sum().sort_values(ascending=False)
     for clip in weight[weight >= MIN_BOXES].index[:MAX_CLIPS]:
         found.append(("clip", str(clip), (table["clip"] == clip).to_numpy()))

@@ -19,7 +19,7 @@ from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
 
 if TYPE_CHECKING:
-    from reports.pipeline import Request
+    from reports.options import Request
 
 OK, GATE_FAILED, BAD_INPUT, ENVIRONMENT, TOO_MANY_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -220,8 +220,8 @@ def report(
     reporter = Reporter()
     given = any((run, weights, in_domain, real_world, predictions))
     with data_on_stdout_only():
-        from reports.assembly import make_report
-        from reports.pipeline import Request
+        from reports.commands.report import make_report
+        from reports.options import Request
 
         if given:
             request = Request(
@@ -247,7 +247,7 @@ def report(
                 seed=seed,
             )
         else:
-            from reports.demo import prepare
+            from reports.commands.demo import prepare
 
             request = replace(
                 prepare(seed, reporter), corrections=not no_corrections, checkpoints=checkpoints
@@ -262,7 +262,7 @@ def report(
 
 def report_name(request: Request) -> str:
     """Name of a report's folder: the run and what it was shown."""
-    from reports.pipeline import name_of
+    from datasets.naming import name_of
 
     subject = request.run.name if request.run else request.weights.stem if request.weights else "predictions"
     shown = [name or name_of(source) for name, source in request.real_world]
@@ -314,7 +314,7 @@ def train(
     seed: SeedOption = 0,
 ) -> None:
     """Train a detector into a new run folder, which is printed on stdout."""
-    from reports.training import Order, train_run
+    from reports.commands.train import Order, train_run
 
     with data_on_stdout_only():
         folder = train_run(
@@ -372,8 +372,8 @@ def predict(
     """Look at pictures, videos or a camera: boxes drawn, and saved as tables. Prints the folder."""
     reporter = Reporter()
     with data_on_stdout_only():
-        from reports.predicting import Task, lines
-        from reports.predicting import predict as look
+        from reports.commands.predict import Task, lines
+        from reports.commands.predict import predict as look
 
         found = look(
             Task(
@@ -448,8 +448,8 @@ def next_(
     """Rank which pictures to label and add next, and which datasets."""
     reporter = Reporter()
     with data_on_stdout_only():
-        from reports.pipeline import Request
-        from reports.ranking import lines, rank_next
+        from reports.commands.next import lines, rank_next
+        from reports.options import Request
 
         if any((run, weights, in_domain, real_world, pool, candidate)):
             request = Request(
@@ -468,7 +468,7 @@ def next_(
                 seed=seed,
             )
         else:
-            from reports.demo import prepare
+            from reports.commands.demo import prepare
 
             request = replace(prepare(seed, reporter), corrections=not no_corrections)
         folder = (out or runs_folder() / "next" / report_name(request)).absolute()
@@ -496,7 +496,7 @@ def inspect(
     reporter = Reporter()
     with data_on_stdout_only():
         from datasets.source import open_source
-        from reports.inspection import inspection, lines
+        from reports.commands.inspect import inspection, lines
 
         opened = open_source(
             source,
@@ -553,8 +553,8 @@ def prepare(
     """Write a cleaned copy of a dataset into a new folder, with changed copies and draft labels if asked; its data.yaml is printed on stdout."""
     reporter = Reporter()
     with data_on_stdout_only():
-        from reports.pipeline import name_of
-        from reports.preparing import Order, prepare_dataset
+        from datasets.naming import name_of
+        from reports.commands.prepare import Order, prepare_dataset
 
         result = prepare_dataset(
             Order(
@@ -607,7 +607,7 @@ def forecast_(
     as_json: JsonOption = False,
 ) -> None:
     """How many labels an AP50 will take, from what a few sizes gave; a range, or a refusal."""
-    from reports.outlook import look_ahead, sentence, write_outlook
+    from reports.commands.forecast import look_ahead, sentence, write_outlook
 
     with data_on_stdout_only():
         outlook = look_ahead(curve, goal, domain)
@@ -638,8 +638,8 @@ def score(
     seed: SeedOption = 0,
 ) -> None:
     """Score predictions: COCO json in, numbers out (equal to pycocotools)."""
-    from reports.atomic import write_text
-    from reports.scoring import score as compute
+    from reports.commands.score import score as compute
+    from reports.files import write_text
 
     result = compute(
         ground_truth,
@@ -676,8 +676,8 @@ def triage(
     as_json: JsonOption = False,
 ) -> None:
     """What the numbers alone say: the line-up of suspects from a learning curve and a score or two, without any pictures."""
-    from reports.triage import lines, record
-    from reports.triage import triage as ask
+    from reports.commands.triage import lines, record
+    from reports.commands.triage import triage as ask
 
     verdict = ask(history, in_domain_ap50, training_ap50, real_world_ap50)
     if as_json:
@@ -715,7 +715,7 @@ def app_(
     if as_json and not pull:
         raise InputError("--json goes with --pull: the App has no result to print")
     if rebuild:
-        from reports.assembly import rebuild as write_anew
+        from reports.commands.report import rebuild as write_anew
 
         with data_on_stdout_only():
             dataset = write_anew(dataset, Reporter())
@@ -784,7 +784,7 @@ def world(
 @app.command()
 def doctor() -> None:
     """Check the environment: one line each, with the cure."""
-    from reports.doctor import examine
+    from reports.commands.doctor import examine
 
     found = examine()
     for check in found:

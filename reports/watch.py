@@ -24,6 +24,8 @@ import pandas as pd
 from datasets import groups
 from datasets.classes import with_classes
 from datasets.errors import InputError
+from datasets.groups import evenly
+from datasets.naming import name_of, unique
 from datasets.source import open_source
 from datasets.tables import BOX_COLUMNS, CORNERS, Source, frame
 from diagnostics.domain import Domain
@@ -33,9 +35,7 @@ from diagnostics.matching import Bools, Floats
 from diagnostics.precision import accumulate, mean
 from diagnostics.shift import Strings, novelty
 from diagnostics.wording import fraction, percent
-from reports.atomic import write_text
-from reports.looks import evenly
-from reports.pipeline import name_of, unique
+from reports.files import write_text
 from train.environment import frames_folder
 from train.forward import Glance
 from train.predictions import Settings
@@ -285,7 +285,7 @@ class Watch:
 
 def unlabelled(source: Source) -> Source:
     """The same pictures without their labels."""
-    return replace(source, images=source.images.assign(labelled=False), boxes=frame([], BOX_COLUMNS))
+    return replace(source, images=source.images.assign(labelled=False), annotations=frame([], BOX_COLUMNS))
 
 
 def look(name: str, glance: Glance, source: Source, trainer: Any) -> Domain:
@@ -304,7 +304,7 @@ def look(name: str, glance: Glance, source: Source, trainer: Any) -> Domain:
         name,
         "real_world",
         source.images,
-        source.boxes,
+        source.annotations,
         detections,
         embeddings,
         np.zeros((len(detections), 0), np.float32),
@@ -316,7 +316,7 @@ def look(name: str, glance: Glance, source: Source, trainer: Any) -> Domain:
 def row_of(seen: Domain, home: Home | None) -> dict[str, Any]:
     """One look as a row: see `COLUMNS`."""
     speaking, shown, stated = speak(seen)
-    objects = int((~seen.boxes["crowd"].to_numpy(bool)).sum())
+    objects = int((~seen.annotations["crowd"].to_numpy(bool)).sum())
     row: dict[str, Any] = {
         "domain": seen.name,
         "pictures": len(seen.pictures),
@@ -337,7 +337,7 @@ def row_of(seen: Domain, home: Home | None) -> dict[str, Any]:
         )
     if home is not None and len(home.embeddings):
         centre, spread = home.embeddings.mean(0), home.embeddings.std(0) + 1e-3
-        far = novelty((home.embeddings - centre) / spread, home.groups, (seen.embeddings - centre) / spread)
+        far = novelty((home.embeddings - centre) / spread, home.groups, (seen.image_embeddings - centre) / spread)
         if np.isfinite(far).any():
             row |= {"distance": float(np.nanmedian(far)), "outside": float(np.nanmean(far > 1))}
     return row

@@ -47,7 +47,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def database() -> Iterator[str]:
     """A mongod of the tests' own: two processes would otherwise share whatever database this user already runs."""
-    from reports.doctor import mongod_path
+    from reports.commands.doctor import mongod_path
 
     binary = mongod_path()
     assert binary is not None, "mongod is missing: run make setup"

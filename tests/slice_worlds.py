@@ -35,4 +35,4 @@ def planted_world(
         bad = pictures[(pictures[OWN + "weather"] == "fog") & (pictures[OWN + "road"] == "gravel")]["image"]
         kept = ~(domain.detections["image"].isin(bad).to_numpy() & (rng.random(len(kept)) < loss))
     detections = domain.detections[kept].reset_index(drop=True)
-    return replace(domain, pictures=pictures, detections=detections, objects=domain.objects[kept]), PLANTED
+    return replace(domain, pictures=pictures, detections=detections, detection_embeddings=domain.detection_embeddings[kept]), PLANTED

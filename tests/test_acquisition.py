@@ -14,10 +14,10 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics import acquisition
+from diagnostics.advice import next_pictures
 from diagnostics.candidates import compare, drawn
 from diagnostics.domain import Domain
-from reports.findings import next_pictures
-from reports.ranking import test_pictures as pictures_to_test
+from reports.commands.next import test_pictures as pictures_to_test
 from train.passes import SHARD
 from train.predictions import Pass, Store
 

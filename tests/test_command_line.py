@@ -147,7 +147,7 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
     for name, keep in (("home", 1.0), ("away", 0.0)):
         source = open_source(str(place / name), cache=place)
         images = source.images.loc[source.images["split"] == "val", "image"]
-        boxes = source.boxes[source.boxes["image"].isin(images)]
+        boxes = source.annotations[source.annotations["image"].isin(images)]
         results = [
             {
                 "image_id": Path(b.image).stem,
@@ -389,7 +389,7 @@ def test_what_a_report_was_asked_for_can_be_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datasets.errors import InputError
-    from reports.pipeline import Request
+    from reports.options import Request
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flight").mkdir()

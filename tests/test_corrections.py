@@ -38,15 +38,15 @@ def path_of(source: Source, stem: str) -> str:
 
 
 def test_corrected_labels_take_the_place_of_those_on_disk(source: Source) -> None:
-    before = source.boxes.copy()
+    before = source.annotations.copy()
     found = {path_of(source, "a"): Correction((HOLE,), (HOLE, OTHER), ("shadow",))}
     changed, done = apply(source, found, ())
     assert (done.labels, done.stale, done.tagged, done.unknown) == (1, 0, 1, ())
-    assert len(changed.boxes) == len(before) + 1
-    assert changed.boxes["x2"].max() == 90
-    assert changed.boxes.dtypes.equals(before.dtypes)
+    assert len(changed.annotations) == len(before) + 1
+    assert changed.annotations["x2"].max() == 90
+    assert changed.annotations.dtypes.equals(before.dtypes)
     assert changed.images[OWN + "tag shadow"].notna().sum() == 1
-    assert source.boxes.equals(before)
+    assert source.annotations.equals(before)
 
 
 def test_an_unlabelled_picture_becomes_a_labelled_one(source: Source) -> None:
@@ -56,7 +56,7 @@ def test_an_unlabelled_picture_becomes_a_labelled_one(source: Source) -> None:
     changed, done = apply(bare, {path_of(source, "c"): Correction(None, (OTHER,))}, ())
     assert done.labels == 1
     assert changed.images["labelled"].sum() == bare.images["labelled"].sum() + 1
-    assert len(changed.boxes) == len(source.boxes) + 1
+    assert len(changed.annotations) == len(source.annotations) + 1
 
 
 def test_labels_that_changed_on_disk_since_win(source: Source) -> None:
@@ -64,16 +64,16 @@ def test_labels_that_changed_on_disk_since_win(source: Source) -> None:
     for was in (moved,), (HOLE, OTHER), ():
         changed, done = apply(source, {path_of(source, "a"): Correction(was, (OTHER,))}, ())
         assert (done.labels, done.stale) == (0, 1)
-        assert changed.boxes.equals(source.boxes)
+        assert changed.annotations.equals(source.annotations)
     # Emptied on disk since: that is a change, too.
-    emptied = dataclasses.replace(source, boxes=source.boxes.iloc[:0])
+    emptied = dataclasses.replace(source, annotations=source.annotations.iloc[:0])
     assert apply(emptied, {path_of(source, "a"): Correction((HOLE,), (OTHER,))}, ())[1].stale == 1
 
 
 def test_taking_every_label_away_leaves_a_background_picture(source: Source) -> None:
     changed, done = apply(source, {path_of(source, "a"): Correction((HOLE,), ())}, ())
     assert done.labels == 1
-    assert len(changed.boxes) == len(source.boxes) - 1
+    assert len(changed.annotations) == len(source.annotations) - 1
     assert changed.images["labelled"].sum() == source.images["labelled"].sum()
 
 
@@ -81,7 +81,7 @@ def test_boxes_of_unknown_classes_are_named_and_left_out(source: Source) -> None
     dog = ("dog", *HOLE[1:])
     changed, done = apply(source, {path_of(source, "a"): Correction((HOLE,), (HOLE, dog))}, ())
     assert done.unknown == ("dog",)
-    assert len(changed.boxes) == len(source.boxes)
+    assert len(changed.annotations) == len(source.annotations)
 
 
 def edited(written: tuple | None, drawn: tuple | None, **tags: set[str]) -> Edited:
@@ -92,7 +92,7 @@ def edited(written: tuple | None, drawn: tuple | None, **tags: set[str]) -> Edit
 
 def test_a_picture_labelled_with_unknown_classes_only_stays_unlabelled(source: Source) -> None:
     bare = dataclasses.replace(
-        source, images=source.images.assign(labelled=False), boxes=source.boxes.iloc[:0]
+        source, images=source.images.assign(labelled=False), annotations=source.annotations.iloc[:0]
     )
     changed, done = apply(bare, {path_of(source, "c"): Correction(None, (("dog", *HOLE[1:]),))}, ())
     assert (done.labels, done.foreign) == (0, 1)

@@ -40,8 +40,8 @@ def test_sweep_equals_scoring_filtered_detections() -> None:
         hits = int(again.flags(0.5)[0].sum())
         row = table.iloc[(table["confidence"] - confidence).abs().argmin()]
         assert row["precision"] == pytest.approx(hits / keep.sum())
-        assert row["recall"] == pytest.approx(hits / len(domain.boxes))
-        assert row["f1"] == pytest.approx(2 * hits / (keep.sum() + len(domain.boxes)))
+        assert row["recall"] == pytest.approx(hits / len(domain.annotations))
+        assert row["f1"] == pytest.approx(2 * hits / (keep.sum() + len(domain.annotations)))
         assert row["false_positives_per_image"] == pytest.approx((keep.sum() - hits) / len(domain.pictures))
 
 
@@ -384,7 +384,7 @@ def test_holm_by_hand() -> None:
 def test_the_factor_that_was_changed_comes_first() -> None:
     home, dark = make_domain(clips=8, seed=0), make_domain(clips=8, seed=1, statistics={"brightness": 0.2})
     table = factors.compare(
-        *(factors.samples(d.pictures, factors.object_factors(d.pictures, d.boxes, 320)) for d in (home, dark))
+        *(factors.samples(d.pictures, factors.object_factors(d.pictures, d.annotations, 320)) for d in (home, dark))
     )
     assert table["name"].iloc[0] == "brightness"
     assert table["p"].iloc[0] < 0.05
@@ -424,7 +424,7 @@ def test_slices_of_one_attribute_make_up_the_whole() -> None:
     domain = make_domain(clips=8, seed=4)
     table = slices.score(domain, slices.edges([domain]), seed=0)
     for attribute in ("brightness", "density", "size"):
-        assert table.loc[table["attribute"] == attribute, "boxes"].sum() == len(domain.boxes)
+        assert table.loc[table["attribute"] == attribute, "boxes"].sum() == len(domain.annotations)
 
 
 def test_an_unlabelled_domain_has_no_ap() -> None:

@@ -33,7 +33,7 @@ from datasets.pixels import decode
 from datasets.source import open_source
 from datasets.video import MAX_FRAMES, extract, open_video
 from reports import cli
-from reports.pictures import crop
+from reports.page.thumbnails import crop
 from tests.conftest import MainJob, Outcome, complaint, run_script
 from tests.fault_table import FAULTS, ROOT, THREATS, Fault, encoded, film, page, pixels, write, yolo
 from tests.test_sources import tree
@@ -117,7 +117,7 @@ def test_fault(fault: Fault, command, tmp_path: Path, monkeypatch: pytest.Monkey
     # Every regular file that is not hidden stands in the ledger.
     if fault.id != "F13":
         assert {str(p) for p in root.rglob("*") if p.is_file() and not p.is_symlink()} <= set(ledger["path"])
-    assert np.isfinite(source.boxes[["x1", "y1", "x2", "y2"]].to_numpy()).all()
+    assert np.isfinite(source.annotations[["x1", "y1", "x2", "y2"]].to_numpy()).all()
 
 
 def test_the_table_is_whole_and_names_tests_that_exist() -> None:
@@ -550,7 +550,7 @@ def test_doctor_sees_a_hidden_library(tmp_path: Path) -> None:
 
 
 def test_doctor_sees_two_opencvs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reports import doctor
+    from reports.commands import doctor
 
     class Installed:
         def __init__(self, name: str) -> None:
@@ -627,7 +627,7 @@ def test_a_labels_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     write(tmp_path / "d" / "data.yaml", "val: images/val\nnames: [pothole]\n")
     (tmp_path / "d" / "labels").symlink_to(tmp_path / "private")
     source = open_source(str(tmp_path / "d"), cache=tmp_path / "cache")
-    assert source.boxes.empty
+    assert source.annotations.empty
     assert source.ledger["reason"].str.startswith("leads out of the source").any()
 
 

@@ -17,8 +17,8 @@ from diagnostics.sweep import f1_at, sweep
 def part_of(domain: Domain, mask: np.ndarray) -> Domain:
     """The domain with labels on some pictures only."""
     pictures = domain.pictures.assign(labelled=mask)
-    boxes = domain.boxes[domain.boxes["image"].isin(pictures["image"][mask])].reset_index(drop=True)
-    return replace(domain, pictures=pictures, boxes=boxes)
+    boxes = domain.annotations[domain.annotations["image"].isin(pictures["image"][mask])].reset_index(drop=True)
+    return replace(domain, pictures=pictures, annotations=boxes)
 
 
 def random_part(domain: Domain, count: int, seed: int) -> Domain:
@@ -89,12 +89,12 @@ def test_how_many_more() -> None:
 def test_few_or_no_objects_are_no_crash() -> None:
     whole = make_domain(clips=20, frames=10, seed=1)
     some = random_part(whole, 30, 0)
-    none = few_labels(replace(some, boxes=some.boxes.head(0)), 0.3)
+    none = few_labels(replace(some, annotations=some.annotations.head(0)), 0.3)
     assert none.measures == ()
     assert "0 labelled objects" in none.note
     # All objects in one picture: without it there is no AP50, so nothing is said about how it scatters.
     first = some.pictures["image"][some.labelled].iloc[0]
-    crowded = replace(some, boxes=some.boxes.assign(image=first))
+    crowded = replace(some, annotations=some.annotations.assign(image=first))
     assert "AP50" not in {m.name for m in few_labels(crowded, 0.3).measures}
 
 

@@ -16,7 +16,7 @@ import pytest
 from datasets.errors import InputError
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.forecast import FAMILIES, FURTHEST, curves, forecast
-from reports.outlook import answer, line, look_ahead, sentence
+from reports.commands.forecast import answer, line, look_ahead, sentence
 from tests.conftest import complaint, run_script
 
 SIZES = np.array([20, 40, 80, 160, 320.0])

@@ -16,7 +16,7 @@ from datasets.errors import InputError
 from datasets.pixels import decode, descriptor
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
-from train.changes import Photometric
+from train.transforms import Photometric
 from train.forward import Detector
 from train.passes import describe
 from train.predictions import Settings, Store
@@ -60,14 +60,14 @@ def test_picture_embeddings_are_those_of_embed(weights: Path, images: pd.DataFra
     model = YOLO(str(weights))
     for row, path in enumerate(images["path"]):
         expected = model.embed(path, imgsz=256, verbose=False)[0].numpy()
-        mine = seen.embeddings[row]
+        mine = seen.image_embeddings[row]
         assert expected @ mine / np.linalg.norm(expected) / np.linalg.norm(mine) > 0.9999
 
 
 def test_every_box_has_an_embedding_of_its_own_place(weights: Path, seen) -> None:
     """On maps that hold their own coordinates, a box's mean must be its centre, letterboxing undone."""
-    assert len(seen.objects) == len(seen.detections)
-    assert np.isfinite(seen.objects).all()
+    assert len(seen.detection_embeddings) == len(seen.detections)
+    assert np.isfinite(seen.detection_embeddings).all()
     detector = Detector(weights)
     detector._prepare(SETTINGS)
     # A picture 400 wide and 200 high becomes 256 by 128: strides 8 and 16 see it as 32 by 16 and 16 by 8 cells.
@@ -92,7 +92,7 @@ def test_one_forward_call_a_picture_and_none_the_second_time(
     again = detector.predict(images, SETTINGS, Store(tmp_path))
     assert len(calls) == len(images)
     pd.testing.assert_frame_equal(first.detections, again.detections)
-    np.testing.assert_array_equal(first.embeddings, again.embeddings)
+    np.testing.assert_array_equal(first.image_embeddings, again.image_embeddings)
 
 
 def test_a_batch_sees_what_single_pictures_see(
@@ -100,7 +100,7 @@ def test_a_batch_sees_what_single_pictures_see(
 ) -> None:
     batched = Detector(weights, batch=4).predict(images, SETTINGS, Store(tmp_path))
     assert len(batched.detections) == len(seen.detections)
-    np.testing.assert_allclose(batched.embeddings, seen.embeddings, atol=1e-4)
+    np.testing.assert_allclose(batched.image_embeddings, seen.image_embeddings, atol=1e-4)
 
 
 def test_an_interrupted_pass_goes_on_where_it_stopped(
@@ -122,7 +122,7 @@ def test_an_interrupted_pass_goes_on_where_it_stopped(
     (tmp_path / "shard-zzz.partial").mkdir()
     resumed = Detector(weights).predict(images, SETTINGS, Store(tmp_path))
     pd.testing.assert_frame_equal(resumed.detections, seen.detections)
-    np.testing.assert_array_equal(resumed.embeddings, seen.embeddings)
+    np.testing.assert_array_equal(resumed.image_embeddings, seen.image_embeddings)
 
 
 def test_order_of_pictures_is_kept_and_copies_share_a_pass(
@@ -131,7 +131,7 @@ def test_order_of_pictures_is_kept_and_copies_share_a_pass(
     doubled = pd.concat([images.iloc[::-1], images.head(1).assign(image="copy")], ignore_index=True)
     found = Detector(weights).predict(doubled, SETTINGS, Store(tmp_path))
     assert found.pictures["image"].tolist() == doubled["image"].tolist()
-    np.testing.assert_array_equal(found.embeddings[-1], found.embeddings[-2])
+    np.testing.assert_array_equal(found.image_embeddings[-1], found.image_embeddings[-2])
     first = images["image"].iloc[0]
     counts = found.detections["image"].value_counts()
     assert counts["copy"] == counts[first]
@@ -254,7 +254,7 @@ def test_two_racing_runs_do_not_double_the_boxes(
     detector.predict(images.head(3), SETTINGS, second)
     found = detector.predict(images, SETTINGS, Store(tmp_path))
     pd.testing.assert_frame_equal(found.detections, seen.detections)
-    np.testing.assert_array_equal(found.embeddings, seen.embeddings)
+    np.testing.assert_array_equal(found.image_embeddings, seen.image_embeddings)
 
 
 def test_reading_nothing_gives_empty_tables(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_reading_nothing_gives_empty_tables(tmp_path: Path) -> None:
 def test_everything_but_the_embeddings_of_boxes_can_be_read_alone(
     weights: Path, images: pd.DataFrame, seen, tmp_path: Path
 ) -> None:
-    found = Detector(weights).predict(images, SETTINGS, Store(tmp_path), objects=False)
+    found = Detector(weights).predict(images, SETTINGS, Store(tmp_path), embed_detections=False)
     pd.testing.assert_frame_equal(found.detections, seen.detections)
-    np.testing.assert_array_equal(found.embeddings, seen.embeddings)
-    assert found.objects.shape == (len(seen.detections), 0)
+    np.testing.assert_array_equal(found.image_embeddings, seen.image_embeddings)
+    assert found.detection_embeddings.shape == (len(seen.detections), 0)

@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from benchmarks.simulated import make_domain
 from datasets.source import open_source
 from diagnostics.domain import Domain
-from reports.handoff import write_handoff
+from reports.export.handoff import write_handoff
 
 CLASSES = ('pot"hole', "<crack & more>")
 
@@ -63,8 +63,8 @@ def test_our_own_reader_finds_the_drafts(domain: Domain, folder: Path, tmp_path:
     expected = drafts(domain, 5)
     assert source.classes == CLASSES
     assert len(source.images) == 5
-    assert len(source.boxes) == len(expected) > 0
-    assert np.sort(source.boxes["x1"]) == pytest.approx(np.sort(expected["x1"]), abs=0.01)
+    assert len(source.annotations) == len(expected) > 0
+    assert np.sort(source.annotations["x1"]) == pytest.approx(np.sort(expected["x1"]), abs=0.01)
     assert (source.images["split"] == "train").all()
 
 
@@ -153,11 +153,11 @@ def test_crowds_are_no_objects_to_teach(domain: Domain, tmp_path: Path) -> None:
     labelled = make_domain("away", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES)
     labelled.pictures["path"] = domain.pictures["path"]
     labelled.pictures[["width", "height"]] = 640, 480
-    labelled.boxes["crowd"] = True
+    labelled.annotations["crowd"] = True
     card = write_handoff(
         tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None, tmp_path / "cache"
     )
-    assert open_source(str(card), cache=tmp_path / "cache").boxes.empty
+    assert open_source(str(card), cache=tmp_path / "cache").annotations.empty
 
 
 def test_labels_that_people_made_are_kept(tmp_path: Path, domain: Domain) -> None:
@@ -168,5 +168,5 @@ def test_labels_that_people_made_are_kept(tmp_path: Path, domain: Domain) -> Non
         tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None, tmp_path / "cache"
     )
     source = open_source(str(card), cache=tmp_path / "cache")
-    expected = labelled.boxes[labelled.boxes["image"].isin(labelled.pictures["image"].head(3))]
-    assert np.sort(source.boxes["y2"]) == pytest.approx(np.sort(expected["y2"]), abs=0.01)
+    expected = labelled.annotations[labelled.annotations["image"].isin(labelled.pictures["image"].head(3))]
+    assert np.sort(source.annotations["y2"]) == pytest.approx(np.sort(expected["y2"]), abs=0.01)

@@ -11,12 +11,12 @@ import pytest
 from benchmarks.simulated import make_domain
 from diagnostics.comparison import Comparison
 from diagnostics.counterfactuals import Recovery, SizeMatch
-from diagnostics.course import Standing
+from diagnostics.training_curve import Standing
 from diagnostics.evidence import Evidence, Hypothesis
+from diagnostics.findings import Experiments, find, gather
 from diagnostics.hypotheses import SUSPECTS, Verdict, question, scale
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
-from reports.findings import Experiments, find, gather
 
 RISEN = pd.DataFrame(
     {
@@ -34,7 +34,7 @@ NO_HELP = {
 }
 
 
-def diagnose(home, away, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
+def verdict_on(home, away, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
     experiments = Experiments(recoveries=recoveries or {})
     return find(home, away, training, history, experiments, conf=None, seed=seed).verdict
 
@@ -59,7 +59,7 @@ def status(verdict: Verdict) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_wrong(seed: int) -> None:
-    verdict = diagnose(home(clips=40, seed=seed), [away(clips=40, seed=50 + seed)], training=training_like())
+    verdict = verdict_on(home(clips=40, seed=seed), [away(clips=40, seed=50 + seed)], training=training_like())
     assert status(verdict)["none"] != "rejected"
     assert verdict.primary in (None, "none")
 
@@ -67,7 +67,7 @@ def test_nothing_wrong(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_domain_shift(seed: int) -> None:
     shifted = away(seed=10 + seed, hit_rate=0.2, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
-    verdict = diagnose(home(seed=seed), [shifted], training=training_like(), recoveries=NO_HELP)
+    verdict = verdict_on(home(seed=seed), [shifted], training=training_like(), recoveries=NO_HELP)
     assert verdict.primary == "domain_shift"
     assert verdict.named("domain_shift").kind == "viewpoint"
     found = status(verdict)
@@ -81,7 +81,7 @@ def test_domain_shift(seed: int) -> None:
 
 
 def test_a_shift_that_does_no_harm_is_said_to_do_none() -> None:
-    verdict = diagnose(
+    verdict = verdict_on(
         home(clips=40),
         [away(clips=40, embedding_shift=6.0, statistics={"saturation": 0.9})],
         training=training_like(),
@@ -95,7 +95,7 @@ def test_threshold() -> None:
     """The same ranking at lower confidence: the threshold from home finds nothing out there, another finds it all."""
     low = away(hit_rate=0.8)
     squeezed = low.detections.assign(confidence=low.detections["confidence"] ** 4 * 0.2)
-    verdict = diagnose(home(), [replace(low, detections=squeezed)], training=training_like())
+    verdict = verdict_on(home(), [replace(low, detections=squeezed)], training=training_like())
     assert verdict.primary == "threshold"
 
 
@@ -104,7 +104,7 @@ HELPED = NO_HELP | {"imgsz 1280": Recovery("imgsz 1280", 0.2, 0.65, 0.85, 0.7, 0
 
 def test_scale_by_experiment() -> None:
     small = away(hit_rate=0.2, sides=(7, 24))
-    verdict = diagnose(home(), [small], training=training_like(), recoveries=HELPED)
+    verdict = verdict_on(home(), [small], training=training_like(), recoveries=HELPED)
     assert verdict.primary == "scale"
     assert status(verdict)["domain_shift"] != "supported"
 
@@ -175,7 +175,7 @@ def test_more_epochs_are_cleared_where_what_they_won_at_home_did_not_arrive() ->
 
 def test_enlarging_what_is_not_small_is_no_evidence_for_size() -> None:
     alike = away(hit_rate=0.2, sides=(20, 60), embedding_shift=6.0, statistics={"texture_gradient": -1.0})
-    verdict = diagnose(home(), [alike], training=training_like(), recoveries=HELPED)
+    verdict = verdict_on(home(), [alike], training=training_like(), recoveries=HELPED)
     assert verdict.primary == "domain_shift"
     scale = verdict.named("scale")
     assert scale.status == "rejected"
@@ -183,20 +183,20 @@ def test_enlarging_what_is_not_small_is_no_evidence_for_size() -> None:
 
 
 def test_labels_drawn_by_another_rule() -> None:
-    verdict = diagnose(home(), [away(label_margin=1.8)], training=training_like(), recoveries=NO_HELP)
+    verdict = verdict_on(home(), [away(label_margin=1.8)], training=training_like(), recoveries=NO_HELP)
     assert verdict.primary == "label_protocol"
 
 
 def test_underfit_by_its_own_training_pictures() -> None:
     weak = {"hit_rate": 0.2}
-    verdict = diagnose(home(**weak), [away(**weak)], training=training_like(**weak), history=RISING)
+    verdict = verdict_on(home(**weak), [away(**weak)], training=training_like(**weak), history=RISING)
     assert verdict.primary == "underfit"
-    one = diagnose(home(**weak), [away(**weak)], training=training_like(**weak), history=RISING.head(1))
+    one = verdict_on(home(**weak), [away(**weak)], training=training_like(**weak), history=RISING.head(1))
     assert one.primary == "underfit"
 
 
 def test_overfit() -> None:
-    verdict = diagnose(
+    verdict = verdict_on(
         home(hit_rate=0.5), [away(hit_rate=0.5)], training=training_like(hit_rate=1.0), history=TURNED
     )
     assert status(verdict)["overfit"] == "supported"
@@ -216,15 +216,15 @@ def test_leakage() -> None:
         inflated,
         pictures=pictures,
         detections=inflated.detections[keep].reset_index(drop=True),
-        objects=inflated.objects[keep.to_numpy()],
+        detection_embeddings=inflated.detection_embeddings[keep.to_numpy()],
     )
-    verdict = diagnose(leaky, [away(hit_rate=0.12)], training=training, recoveries=NO_HELP)
+    verdict = verdict_on(leaky, [away(hit_rate=0.12)], training=training, recoveries=NO_HELP)
     assert status(verdict)["leakage"] == "supported"
-    assert status(diagnose(home(), [away(hit_rate=0.2)], training=training))["leakage"] == "rejected"
+    assert status(verdict_on(home(), [away(hit_rate=0.2)], training=training))["leakage"] == "rejected"
 
 
 def test_without_labels_nothing_is_supported() -> None:
-    verdict = diagnose(home(), [away(labelled=False, embedding_shift=6.0)], training=training_like())
+    verdict = verdict_on(home(), [away(labelled=False, embedding_shift=6.0)], training=training_like())
     assert verdict.primary is None
     shift = verdict.named("domain_shift")
     assert shift.status == "untested"
@@ -256,17 +256,17 @@ def test_without_embeddings_shift_stays_open() -> None:
     def blind(domain):
         return replace(
             domain,
-            embeddings=np.zeros((len(domain.pictures), 0)),
-            objects=np.zeros((len(domain.detections), 0)),
+            image_embeddings=np.zeros((len(domain.pictures), 0)),
+            detection_embeddings=np.zeros((len(domain.detections), 0)),
         )
 
-    verdict = diagnose(blind(home()), [blind(away(hit_rate=0.2))], history=pd.DataFrame())
+    verdict = verdict_on(blind(home()), [blind(away(hit_rate=0.2))], history=pd.DataFrame())
     assert verdict.named("domain_shift").status == "untested"
     assert verdict.named("domain_shift").missing == "give the weights"
 
 
 def test_too_few_clips_for_a_null_is_open_and_not_cleared() -> None:
-    verdict = diagnose(
+    verdict = verdict_on(
         home(clips=2, frames=20), [away(clips=1, frames=30, hit_rate=0.2, embedding_shift=8.0)]
     )
     shift = verdict.named("domain_shift")
@@ -278,7 +278,7 @@ def test_a_silent_detector_does_not_hide_that_embeddings_are_at_hand() -> None:
     silent = away(hit_rate=0.0, false_rate=0.0)
     assert (
         "not at hand"
-        not in diagnose(home(), [silent], training=training_like()).named("domain_shift").statement
+        not in verdict_on(home(), [silent], training=training_like()).named("domain_shift").statement
     )
 
 
@@ -295,7 +295,7 @@ def test_names_alone_convict_nobody_of_leakage() -> None:
     """pothole1.jpg in training and pothole2.jpg in validation share a name, which may be all they share."""
     training = training_like()
     assert (
-        status(diagnose(home(clip_names="t"), [away(hit_rate=0.2)], training=training))["leakage"]
+        status(verdict_on(home(clip_names="t"), [away(hit_rate=0.2)], training=training))["leakage"]
         == "untested"
     )
 
@@ -316,7 +316,7 @@ def test_copies_of_training_pictures_not_looked_at_are_counted_in() -> None:
 def test_predictions_from_elsewhere_beside_a_run() -> None:
     """Pictures have embeddings, boxes of the other detector have none."""
     foreign = away(hit_rate=0.2, embedding_shift=6.0)
-    foreign = replace(foreign, objects=np.zeros((len(foreign.detections), 0)))
+    foreign = replace(foreign, detection_embeddings=np.zeros((len(foreign.detections), 0)))
     findings = find(
         home(), [foreign], training_like(), RISEN, Experiments(recoveries=NO_HELP), conf=None, seed=0
     )
@@ -327,8 +327,8 @@ def test_predictions_from_elsewhere_beside_a_run() -> None:
 def test_partly_labelled_footage_is_not_half_empty() -> None:
     part = away(clips=10)
     labelled = part.pictures["group"].isin(["w0", "w1", "w2", "w3", "w4", "w5"])
-    boxes = part.boxes[part.boxes["image"].isin(part.pictures.loc[labelled, "image"])].reset_index(drop=True)
-    part = replace(part, pictures=part.pictures.assign(labelled=labelled), boxes=boxes)
+    boxes = part.annotations[part.annotations["image"].isin(part.pictures.loc[labelled, "image"])].reset_index(drop=True)
+    part = replace(part, pictures=part.pictures.assign(labelled=labelled), annotations=boxes)
     table = (
         find(home(), [part], None, RISEN, Experiments(), conf=None, seed=0)
         .evidence.factors["overhead"]
@@ -338,10 +338,10 @@ def test_partly_labelled_footage_is_not_half_empty() -> None:
 
 
 def test_background_only_domain_still_makes_figures() -> None:
-    from reports.figures import sweep as draw
+    from reports.page.figures import sweep as draw
 
     empty = away()
-    empty = replace(empty, boxes=empty.boxes.head(0))
+    empty = replace(empty, annotations=empty.annotations.head(0))
     findings = find(home(), [empty], None, RISEN, Experiments(), conf=None, seed=0)
     curves = pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()])
     assert draw("alt", curves, {"home": "#000000", "overhead": "#ff0000"}).startswith("<svg")

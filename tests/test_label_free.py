@@ -13,9 +13,9 @@ from diagnostics import label_free
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.label_free import Estimator, Graded, Reference, estimate, fit
-from reports.looks import development_sets
-from reports.unlabelled import missed, truth_words
-from train import changes
+from reports.page.label_free import missed, truth_words
+from reports.pipeline.corruptions import development_sets
+from train import transforms as changes
 
 FAMILIES = ("dark", "blurred", "small", "tilted", "noisy", "hazy", "turned", "pale")
 
@@ -75,7 +75,7 @@ def estimator(home: Domain, graded: list[Graded]) -> Estimator:
 
 def unlabelled(domain: Domain) -> Domain:
     pictures = domain.pictures.assign(labelled=False)
-    return replace(domain, pictures=pictures, boxes=domain.boxes.head(0))
+    return replace(domain, pictures=pictures, annotations=domain.annotations.head(0))
 
 
 @pytest.mark.parametrize("loss", [0.1, 0.45, 0.75])
@@ -117,7 +117,7 @@ def test_a_silent_detector_is_never_healthy(home: Domain, estimator: Estimator) 
     silent = replace(
         unlabelled(shown(0.0, 1, clip_names="w")),
         detections=shown(0.0, 1).detections.head(0),
-        objects=np.zeros((0, 12)),
+        detection_embeddings=np.zeros((0, 12)),
     )
     found = read(home, silent, estimator)
     assert found.abstained or found.ap50 <= 0.05
@@ -128,7 +128,7 @@ def test_what_is_like_nothing_shown_is_refused(home: Domain, estimator: Estimato
     # Three hundred sure boxes a picture: no change of the in-domain pictures ever made it say that.
     domain = unlabelled(shown(0.0, 7, clip_names="w"))
     rows = pd.concat([domain.detections.assign(confidence=0.99)] * 60, ignore_index=True)
-    mad = replace(domain, detections=rows, objects=np.full((len(rows), 12), 40.0))
+    mad = replace(domain, detections=rows, detection_embeddings=np.full((len(rows), 12), 40.0))
     found = read(home, mad, estimator)
     assert found.abstained
     assert "unlike anything" in found.reason
@@ -154,7 +154,7 @@ def test_nothing_is_read_without_sets_or_objects(home: Domain, graded: list[Grad
 
 
 def test_detections_without_embeddings_still_give_a_reading(home: Domain, graded: list[Graded]) -> None:
-    blind = replace(home, objects=np.zeros((len(home.detections), 0)))
+    blind = replace(home, detection_embeddings=np.zeros((len(home.detections), 0)))
     assert Reference(blind).resemblance(home) == 0.0
 
 
@@ -164,7 +164,7 @@ def test_the_floor_applies_to_everything(home: Domain) -> None:
     longer = replace(
         domain,
         detections=pd.concat([domain.detections, tail], ignore_index=True),
-        objects=np.concatenate([domain.objects, domain.objects[:40]]),
+        detection_embeddings=np.concatenate([domain.detection_embeddings, domain.detection_embeddings[:40]]),
     )
     reference = Reference(home)
     assert reference.signals(longer, squeezed(domain)) == pytest.approx(
@@ -173,7 +173,7 @@ def test_the_floor_applies_to_everything(home: Domain) -> None:
 
 
 def test_a_change_that_empties_the_pictures_is_left_out(home: Domain, graded: list[Graded]) -> None:
-    empty = replace(graded[1].domain, boxes=graded[1].domain.boxes.assign(crowd=True))
+    empty = replace(graded[1].domain, annotations=graded[1].domain.annotations.assign(crowd=True))
     found = fit(home, [*graded, seen("larger", 3, empty)])
     assert found is not None
     assert "larger" not in found.families
@@ -181,7 +181,7 @@ def test_a_change_that_empties_the_pictures_is_left_out(home: Domain, graded: li
 
 def test_another_detectors_boxes_are_not_read(home: Domain, estimator: Estimator) -> None:
     domain = unlabelled(shown(0.3, 3, clips=20))
-    foreign = replace(domain, objects=np.zeros((len(domain.detections), 0)))
+    foreign = replace(domain, detection_embeddings=np.zeros((len(domain.detections), 0)))
     assert read(home, foreign, estimator).abstained
 
 
@@ -205,7 +205,7 @@ def test_boxes_that_follow_a_squeeze_are_steady(home: Domain) -> None:
     (near, _), (far, _) = (label_free.steadiness(home, squeezed(home, off=off)) for off in (0.05, 0.3))
     assert 0.8 < near < 1
     assert far < near - 0.2
-    nothing = replace(home, detections=home.detections.head(0), objects=home.objects[:0])
+    nothing = replace(home, detections=home.detections.head(0), detection_embeddings=home.detection_embeddings[:0])
     assert label_free.steadiness(home, nothing) == (0.0, sure)
     assert label_free.steadiness(nothing, home) == (0.0, 0)
 
@@ -237,7 +237,7 @@ def test_weaker_boxes_across_a_sure_one_contest_it(home: Domain) -> None:
                 for confidence, off in rows
             ]
         )
-        return replace(home, detections=found, objects=home.objects[: len(found)])
+        return replace(home, detections=found, detection_embeddings=home.detection_embeddings[: len(found)])
 
     assert label_free.contested(with_boxes((0.8, 0))) == (0.0, 1)
     # IoU of boxes shifted by half a width: 1 / 3; by .9: .05.
@@ -254,7 +254,7 @@ def test_weaker_boxes_across_a_sure_one_contest_it(home: Domain) -> None:
     assert label_free.contested(replace(two, detections=other)) == (0.0, 1)
     apart = two.detections.assign(image=list(home.pictures["image"].iloc[:2]))
     assert label_free.contested(replace(two, detections=apart)) == (0.0, 1)
-    assert label_free.contested(replace(two, detections=two.detections.head(0), objects=two.objects[:0])) == (
+    assert label_free.contested(replace(two, detections=two.detections.head(0), detection_embeddings=two.detection_embeddings[:0])) == (
         0.0,
         0,
     )
@@ -274,8 +274,8 @@ def test_footage_that_was_not_looked_at_again_is_not_read(home: Domain, estimato
 def test_labels_of_some_pictures_refute_no_reading_of_all(home: Domain, estimator: Estimator) -> None:
     domain = shown(0.45, 5000, clips=20, clip_names="w")
     some = domain.pictures["image"].isin(domain.pictures["image"].iloc[::4])
-    boxes = domain.boxes[domain.boxes["image"].isin(domain.pictures["image"][some])]
-    part = replace(domain, pictures=domain.pictures.assign(labelled=some), boxes=boxes.reset_index(drop=True))
+    boxes = domain.annotations[domain.annotations["image"].isin(domain.pictures["image"][some])]
+    part = replace(domain, pictures=domain.pictures.assign(labelled=some), annotations=boxes.reset_index(drop=True))
     found = read(home, part, estimator)
     assert found.unlabelled == (~some).sum()
     wrong = replace(found, ap50=0.9, low=0.85, high=0.95)

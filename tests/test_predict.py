@@ -28,16 +28,18 @@ from datasets.pixels import decode
 from datasets.source import open_source
 from datasets.video import upright
 from datasets.world import DRONE, Plan, build_world
-from reports import predicting
-from reports.drawing import draw
-from reports.film import Film
-from reports.live import Window
-from reports.pipeline import Request, look_at_everything, run_report, with_predicted
-from reports.predicted import behind
-from reports.predicting import Task, lines, predict
+from reports.commands import predict as predicting
+from reports.commands.predict import Task, lines, predict
+from reports.options import Request
+from reports.pipeline.inference import look_at_everything, with_predicted
+from reports.pipeline.run import run_report
+from reports.prediction.overlay import draw
+from reports.prediction.video import Film
+from reports.prediction.window import Window
 from reports.progress import Reporter
 from tests.conftest import SCRIPT, complaint, run_script
 from train.forward import Detector, load_checkpoint
+from train.prediction_folder import behind
 from train.predictions import Settings
 
 SIZE = (96, 64)
@@ -442,7 +444,7 @@ def test_a_film_whose_times_stand_still_or_go_back_does_not_stop_the_others(
         def __getattr__(self, name: str) -> object:
             return getattr(self.frame, name)
 
-    monkeypatch.setattr("reports.film.upright", lambda odd: upright(getattr(odd, "frame", odd)))
+    monkeypatch.setattr("reports.prediction.video.upright", lambda odd: upright(getattr(odd, "frame", odd)))
     read = av.container.InputContainer.decode
     assert original is not None
 
@@ -468,7 +470,7 @@ def test_a_film_whose_times_stand_still_or_go_back_does_not_stop_the_others(
 
     opened = av.open
     monkeypatch.setattr(
-        "reports.film.av.open",
+        "reports.prediction.video.av.open",
         lambda path, *more, **options: (
             Opened(opened(path, *more, **options))
             if str(path).endswith(".mkv")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from datasets.errors import InputError
 from datasets.source import open_source
 from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source, frame
-from reports.preparing import Order, prepare_dataset
+from reports.commands.prepare import Order, prepare_dataset
 from reports.progress import Reporter
 from tests.conftest import run_script, untrained
 from tests.test_sources import label, tree
@@ -337,7 +337,7 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     # As many pictures and boxes as the ledger says, and as the reader finds without a remark.
     assert sorted(again.images["image"]) == sorted(written["file"])
     assert again.images["labelled"].all()
-    assert again.boxes["image"].value_counts().to_dict() == {
+    assert again.annotations["image"].value_counts().to_dict() == {
         row.file: row.boxes for row in written.itertuples() if row.boxes
     }
     assert again.rows.empty
@@ -345,8 +345,8 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     # Boxes of unchanged pictures are where they were.
     kept = dict(zip(written["path"], written["file"], strict=True)) if not copies else {}
     for image, path in zip(source.images["image"], source.images["path"], strict=True):
-        was = source.boxes[(source.boxes["image"] == image) & ~source.boxes["crowd"]]
-        now = again.boxes[again.boxes["image"] == kept.get(path, "")]
+        was = source.annotations[(source.annotations["image"] == image) & ~source.annotations["crowd"]]
+        now = again.annotations[again.annotations["image"] == kept.get(path, "")]
         if len(now) and len(now) == len(was):
             np.testing.assert_allclose(now.iloc[:, 2:6], was.iloc[:, 2:6], atol=1e-3)
     # Copies are of their original's clip; and clips stay together, where there is more than one to tell.

@@ -112,7 +112,7 @@ def test_where_the_detector_is_unsure_counts_more() -> None:
     assert sorted(order) == list(range(28))
     assert (order[:6] >= 16).sum() > (RULES["ours"](pool, training, None, 3)[:6] >= 16).sum()
     # Nothing seen anywhere: no picture counts more than another. (Later on, two pictures that stand for each other only are worth the same.)
-    blind = replace(pool, detections=pool.detections.head(0), objects=pool.objects[:0])
+    blind = replace(pool, detections=pool.detections.head(0), detection_embeddings=pool.detection_embeddings[:0])
     assert (where_unsure(blind, training, None, 3)[:8] == RULES["ours"](blind, training, None, 3)[:8]).all()
 
 

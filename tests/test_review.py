@@ -10,10 +10,10 @@ import pytest
 
 from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Plan, build_world
-from reports.preparing import Order, prepare_dataset
+from reports.commands.prepare import Order, prepare_dataset
+from reports.commands.train import Order as Training
+from reports.commands.train import open_all
 from reports.progress import Reporter
-from reports.training import Order as Training
-from reports.training import open_all
 
 QUIET = Reporter(quiet=True)
 
@@ -50,7 +50,7 @@ def test_drafts_are_shown_mended_and_used(drafted: tuple[Path, dict]) -> None:
     view = dataset.load_saved_view(DRAFTS)
     assert view.values("least_sure") == sorted(drafts["confidence"])
     source = open_source(str(place / "out"), cache=place / "cache")
-    assert sum(len(d.detections) for d in dataset.values("ground_truth")) == len(source.boxes)
+    assert sum(len(d.detections) for d in dataset.values("ground_truth")) == len(source.annotations)
 
     sample = view.first()
     name = Path(sample.filepath).name
@@ -68,7 +68,7 @@ def test_drafts_are_shown_mended_and_used(drafted: tuple[Path, dict]) -> None:
         arguments=(), real_world=(), every=1, class_map=(), allow=(), trust=False, corrections=True, seed=0,
     )  # fmt: skip
     taught, _ = open_all(training, QUIET)
-    mine = taught.boxes[taught.boxes["image"].str.endswith(name)]
+    mine = taught.annotations[taught.annotations["image"].str.endswith(name)]
     picture = taught.images[taught.images["image"].str.endswith(name)].iloc[0]
     assert len(mine) == number
     drawn = mine.iloc[-1]

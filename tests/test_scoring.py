@@ -16,7 +16,7 @@ from hypothesis.strategies import SearchStrategy
 from datasets import results as reader
 from datasets.errors import InputError
 from diagnostics.precision import TWELVE
-from reports.scoring import score
+from reports.commands.score import score
 from tests.conftest import complaint, run_script
 from tests.oracles import Problem, coco_json, pycocotools_twelve, random_problem
 
@@ -269,6 +269,6 @@ def test_whatever_is_in_the_file_only_input_errors_come_out(
 
 
 def test_scoring_does_not_wait_for_pandas() -> None:
-    code = "import reports.cli, reports.scoring, sys; print([m for m in ('pandas', 'torch', 'fiftyone') if m in sys.modules])"
+    code = "import reports.cli, reports.commands.score, sys; print([m for m in ('pandas', 'torch', 'fiftyone') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -17,10 +17,11 @@ from datasets.errors import InputError
 from datasets.source import open_source, open_training
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.domain import Domain
-from reports.handoff import write_handoff
-from reports.pipeline import Request, open_everything
+from reports.commands.train import Order, open_all
+from reports.export.handoff import write_handoff
+from reports.options import Request
+from reports.pipeline.sources import open_everything
 from reports.progress import Reporter
-from reports.training import Order, open_all
 from tests.conftest import complaint, run_script
 from train.environment import frames_folder
 from train.pretrained import ARCHITECTURE
@@ -136,7 +137,7 @@ def test_a_hand_off_and_what_it_names_count_once(places: Path) -> None:
     home = open_source(str(places / "home"), cache=frames_folder())
     flown = open_source(str(places / "flown"), cache=frames_folder())
     domain = Domain(
-        "flown", "real_world", flown.images, flown.boxes, pd.DataFrame(), None, None, 64, NAMES
+        "flown", "real_world", flown.images, flown.annotations, pd.DataFrame(), None, None, 64, NAMES
     )  # fmt: skip
     chosen = flown.images[["image", "path", "group"]].assign(rank=range(1, 5), domain="flown")
     card = write_handoff(places / "hand-off", chosen, [domain], NAMES, 0.25, home.images, frames_folder())

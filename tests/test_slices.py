@@ -119,7 +119,7 @@ def test_differences_of_slices_are_seldom_believed_without_reason() -> None:
             domain,
             pictures=domain.pictures.assign(**{OWN + "coin": coin, OWN + "light": worse}),
             detections=domain.detections[kept].reset_index(drop=True),
-            objects=domain.objects[kept],
+            detection_embeddings=domain.detection_embeddings[kept],
         )
         table = slices.score(domain, slices.edges([domain]), seed=seed)
         sure = table["q"] <= 0.1

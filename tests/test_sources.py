@@ -212,9 +212,9 @@ def test_fifty_thousand_label_files_need_the_memory_of_their_tables(fifty_thousa
     source = filled(fifty_thousand).source("x", "folder")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(source.boxes) == 250_000
+    assert len(source.annotations) == 250_000
     tables = sum(
-        int(table.memory_usage(deep=True).sum()) for table in (source.images, source.boxes, source.ledger)
+        int(table.memory_usage(deep=True).sum()) for table in (source.images, source.annotations, source.ledger)
     )
     # While the columns become frames, both are there, and Python's strings are larger than Arrow's.
     assert peak <= 3 * tables, (peak, tables)
@@ -227,7 +227,7 @@ def test_a_data_yaml_gives_splits_groups_and_boxes(tmp_path: Path) -> None:
     assert source.classes == ("pothole", "crack")
     assert source.images.groupby("split").size().to_dict() == {"train": 3, "val": 2}
     assert source.images["group"].tolist() == ["a", "a", "b", "c", "c"]
-    assert source.boxes.iloc[0][["x1", "y1", "x2", "y2"]].tolist() == [24, 12, 40, 36]
+    assert source.annotations.iloc[0][["x1", "y1", "x2", "y2"]].tolist() == [24, 12, 40, 36]
     assert source.ledger["bucket"].value_counts().to_dict() == {"used": 11}
     assert tree(root) == before
 
@@ -310,14 +310,14 @@ def test_a_folder_without_labels_is_unlabelled(tmp_path: Path) -> None:
         picture(tmp_path / "f" / f"{i}.png", seed=i)
     source = opened(tmp_path / "f", classes=CLASSES)
     assert not source.images["labelled"].any()
-    assert source.boxes.empty
+    assert source.annotations.empty
 
 
 def test_a_folder_with_labels_beside_the_pictures(tmp_path: Path) -> None:
     picture(tmp_path / "f" / "a.png")
     label(tmp_path / "f" / "a.txt", "1 .5 .5 .5 .5")
     source = opened(tmp_path / "f", classes=CLASSES)
-    assert source.boxes["label"].tolist() == [1]
+    assert source.annotations["label"].tolist() == [1]
 
 
 def test_coco_json(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_coco_json(tmp_path: Path) -> None:
     (tmp_path / "gt.json").write_text(json.dumps(content))
     source = opened(tmp_path / "gt.json")
     assert source.classes == ("pothole",)
-    assert source.boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[1, 2, 31, 22]]
+    assert source.annotations[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[1, 2, 31, 22]]
     assert source.rows["reason"].tolist() == ["width or height is not positive"]
     assert source.ledger["bucket"].value_counts().to_dict() == {"used": 2, "failed": 1}
 
@@ -618,7 +618,7 @@ def test_layouts_without_a_yaml(tmp_path: Path, layout: str) -> None:
     other = "test" if layout == "imgs" else "val"
     assert source.images.groupby("split").size().to_dict() == {"train": 2, other: 3}
     assert source.images["labelled"].all()
-    assert len(source.boxes) == 5
+    assert len(source.annotations) == 5
     assert source.ledger["bucket"].value_counts().to_dict() == {"used": 10}
     assert tree(tmp_path / "d") == before
 
@@ -629,10 +629,10 @@ def test_a_flat_folder_has_no_splits(tmp_path: Path) -> None:
         label(tmp_path / "d" / "labels" / f"{name}.txt", "0 0.5 0.5 0.25 0.5\n")
     source = opened(tmp_path / "d", classes=CLASSES)
     assert set(source.images["split"]) == {""}
-    assert len(source.boxes) == 3
+    assert len(source.annotations) == 3
     # Its folder of pictures alone is the same dataset.
     part = opened(tmp_path / "d" / "images", classes=CLASSES)
-    assert len(part.boxes) == 3
+    assert len(part.annotations) == 3
     assert len(part.ledger) == 6
 
 
@@ -657,7 +657,7 @@ def test_two_datasets_in_one_folder_are_not_guessed_at(tmp_path: Path) -> None:
     both = open_source(f"{tmp_path / 'd' / 'one'},{tmp_path / 'd' / 'two'}", cache=tmp_path)
     assert len(both.images) == 10
     assert both.images["image"].is_unique
-    assert both.boxes["image"].isin(both.images["image"]).all()
+    assert both.annotations["image"].isin(both.images["image"]).all()
     assert len(both.ledger) == 22
     # Clips of one name in two datasets are two.
     assert both.images["group"].nunique() == 6
@@ -674,8 +674,8 @@ def test_merged_sources_speak_of_the_same_classes(tmp_path: Path) -> None:
     alone = [open_source(str(tmp_path / name), cache=tmp_path) for name in ("one", "two")]
     both = open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
     assert both.classes == ("pothole", "crack")
-    assert Counter(both.classes[label] for label in both.boxes["label"]) == sum(
-        (Counter(source.classes[label] for label in source.boxes["label"]) for source in alone), Counter()
+    assert Counter(both.classes[label] for label in both.annotations["label"]) == sum(
+        (Counter(source.classes[label] for label in source.annotations["label"]) for source in alone), Counter()
     )
     # Its files and its tables number the classes differently now.
     assert both.kind == "several"
@@ -689,7 +689,7 @@ def test_class_names_of_a_folder(tmp_path: Path) -> None:
     source = opened(tmp_path / "d", classes=["patch", "hole", "crack"])
     assert source.classes == ("hole", "patch")
     mapped = with_classes(source, ["patch", "hole", "crack"], {})
-    assert mapped.boxes["label"].value_counts().to_dict() == {1: 3, 0: 2}
+    assert mapped.annotations["label"].value_counts().to_dict() == {1: 3, 0: 2}
     with pytest.raises(InputError, match="class names do not match"):
         with_classes(source, ["hole"], {})
     label(tmp_path / "d" / "images" / "classes.txt", "patch\nhole\n")
@@ -703,7 +703,7 @@ def test_names_of_a_labelling_tool_that_nobody_used_do_not_matter(tmp_path: Path
     label(tmp_path / "d" / "a.txt", "15 0.5 0.5 0.25 0.5\n")
     label(tmp_path / "d" / "classes.txt", "".join(f"thing{i}\n" for i in range(15)) + "pothole\n")
     mapped = with_classes(opened(tmp_path / "d", classes=CLASSES), CLASSES, {})
-    assert mapped.boxes["label"].tolist() == [0]
+    assert mapped.annotations["label"].tolist() == [0]
 
 
 def test_a_list_of_pictures(tmp_path: Path) -> None:
@@ -744,7 +744,7 @@ def test_pascal_voc(tmp_path: Path, places: tuple[str, str]) -> None:
     source = opened(root)
     assert source.kind == "voc"
     assert source.classes == ("pothole",)
-    assert source.boxes[["label", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[0, 8, 4, 30, 20]] * 3
+    assert source.annotations[["label", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[0, 8, 4, 30, 20]] * 3
     assert source.images["group"].tolist() == ["a", "a", "b"]
     assert source.ledger["bucket"].value_counts().to_dict() == {"used": 6}
     assert set(source.images["split"]) == ({"train"} if places[0] == "train" else {""})
@@ -769,7 +769,7 @@ def test_voc_splits_difficult_objects_and_what_is_wrong(tmp_path: Path) -> None:
     source = opened(root)
     assert source.images["split"].tolist() == ["train", "train", "val"]
     assert source.classes == ("crack", "pothole")
-    last = source.boxes[source.boxes["image"] == "JPEGImages/b_1.jpg"]
+    last = source.annotations[source.annotations["image"] == "JPEGImages/b_1.jpg"]
     assert last[["label", "x2", "crowd"]].to_numpy().tolist() == [[1, 30, True], [0, 64, False]]
     assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
         [2, "repaired", "clipped at the edge"],
@@ -826,7 +826,7 @@ def test_fiftyone_reads_voc_boxes_as_we_do(tmp_path: Path, database: str) -> Non
         for sample in loaded
         for d in sample.ground_truth.detections
     )
-    ours = sorted(opened(root).boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist())
+    ours = sorted(opened(root).annotations[["x1", "y1", "x2", "y2"]].to_numpy().tolist())
     np.testing.assert_allclose(theirs, ours, atol=1e-6)
     loaded.delete()
 
@@ -852,7 +852,7 @@ def test_coco_in_its_own_layout(tmp_path: Path) -> None:
     assert source.kind == "coco"
     assert source.images["split"].tolist() == ["train", "val"]
     assert source.images["image"].is_unique
-    assert source.boxes.groupby("image").size().tolist() == [1, 1]
+    assert source.annotations.groupby("image").size().tolist() == [1, 1]
     # The same picture number in two files is two pictures, which results cannot tell apart by number.
     assert source.image_ids == {}
     one = opened(tmp_path / "coco" / "annotations" / "instances_val2017.json")
@@ -867,7 +867,7 @@ def test_coco_with_a_json_in_each_split(tmp_path: Path) -> None:
     label(tmp_path / "d" / "readme.txt", "x")
     source = opened(tmp_path / "d")
     assert source.images["split"].tolist() == ["train", "val"]
-    assert source.boxes.groupby("image").size().tolist() == [1, 1]
+    assert source.annotations.groupby("image").size().tolist() == [1, 1]
 
 
 def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
@@ -885,7 +885,7 @@ def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
     label(tmp_path / "gt.json", json.dumps(content))
     source = opened(tmp_path / "gt.json")
     # Listed twice, both entries' boxes count.
-    assert len(source.boxes) == 4
+    assert len(source.annotations) == 4
     assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
         [2, "repaired", "box taken from a polygon"],
         [3, "repaired", "clipped at the edge"],
@@ -918,13 +918,13 @@ def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="class 'crack' is none of the model's"):
         with_classes(source, ["pothole"], {"Hole": "pothole"})
     mapped = with_classes(source, ["pothole"], {"Hole": "pothole", "crack": ""})
-    assert mapped.boxes[["image", "label"]].to_numpy().tolist() == [["images/val/c_001.jpg", 0]]
+    assert mapped.annotations[["image", "label"]].to_numpy().tolist() == [["images/val/c_001.jpg", 0]]
     assert mapped.rows["reason"].tolist() == ["class crack left out by --class-map"] * 2
     # COCO and VOC go by name.
     picture(tmp_path / "c" / "a.jpg")
     label(tmp_path / "c" / "gt.json", json.dumps(coco_content("a.jpg")))
     named = with_classes(opened(tmp_path / "c" / "gt.json"), ["crack", "pothole", "patch"], {})
-    assert named.boxes["label"].tolist() == [1]
+    assert named.annotations["label"].tolist() == [1]
     assert named.category_ids == {3: 1, 7: 0}
 
 
@@ -932,7 +932,7 @@ def test_poses_give_their_box(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d", "path: .\nval: images/val\nnames: [pothole, crack]\nkpt_shape: [2, 3]\n")
     label(root / "labels/val/c_001.txt", "0 .5 .5 .25 .5 .4 .4 0 .6 .6 1\n")
     source = opened(root)
-    assert source.boxes[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[24, 12, 40, 36]] * 2
+    assert source.annotations[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[24, 12, 40, 36]] * 2
     assert source.rows["reason"].tolist() == ["box taken from a pose"]
 
 
@@ -1025,7 +1025,7 @@ def test_coco_as_other_tools_write_it(tmp_path: Path, json_at: str, pictures_at:
     label(tmp_path / "d" / json_at, json.dumps({"info": {"note": "x" * 500}, **coco_content("a.jpg")}))
     source = opened(tmp_path / "d")
     assert source.kind == "coco"
-    assert len(source.boxes) == 1
+    assert len(source.annotations) == 1
     # Annotations of other tools are no COCO files.
     label(tmp_path / "e" / "annotations.json", json.dumps({"a.jpg123": {"regions": []}}))
     picture(tmp_path / "e" / "a.jpg")
@@ -1045,7 +1045,7 @@ def test_categories_with_a_supercategory_of_the_same_name(tmp_path: Path) -> Non
     label(tmp_path / "gt.json", json.dumps(content))
     source = opened(tmp_path / "gt.json")
     assert source.classes == ("potholes", "pothole")
-    assert with_classes(source, ["pothole"], {}).boxes["label"].tolist() == [0]
+    assert with_classes(source, ["pothole"], {}).annotations["label"].tolist() == [0]
 
 
 def test_coco_of_pictures_that_were_resized_since(tmp_path: Path) -> None:
@@ -1071,14 +1071,14 @@ def test_two_voc_folders_are_one_domain_by_name(tmp_path: Path) -> None:
     label(tmp_path / "two" / "Annotations" / "b_1.xml", voc_xml((64, 48), ("crack", 8, 4, 30, 20, 0)))
     both = open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
     assert both.classes == ("pothole", "crack")
-    assert both.boxes["label"].tolist() == [0, 0, 0, 0, 0, 1]
+    assert both.annotations["label"].tolist() == [0, 0, 0, 0, 0, 1]
 
 
 def test_a_source_given_twice_counts_once(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     both = open_source(f"{root},{root}", cache=tmp_path)
     assert len(both.images) == 5
-    assert len(both.boxes) == 5
+    assert len(both.annotations) == 5
     assert len(both.ledger) == 11
 
 
@@ -1149,7 +1149,7 @@ def test_a_class_number_beyond_all_bounds_costs_its_row(tmp_path: Path) -> None:
     picture(tmp_path / "d" / "a.jpg")
     label(tmp_path / "d" / "a.txt", "1e30 .5 .5 .1 .1\n3 .5 .5 .1 .1\n")
     source = opened(tmp_path / "d")
-    assert source.boxes["label"].tolist() == [3]
+    assert source.annotations["label"].tolist() == [3]
     assert source.rows["reason"].tolist() == ["class 1e30 is not a class number"]
 
 

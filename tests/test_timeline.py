@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.timeline import link, steadiness, timeline
-from reports.unlabelled import clip_words
+from reports.page.label_free import clip_words
 
 
 def boxes(*corners: tuple[float, float]) -> np.ndarray:

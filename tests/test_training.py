@@ -39,7 +39,7 @@ def test_staging_links_pictures_one_by_one_and_writes_our_labels(data: Path, tmp
     card = stage(source, tmp_path / "staged", tmp_path)
     again = open_source(str(card), cache=tmp_path)
     assert len(again.images) == len(source.images)
-    assert len(again.boxes) == len(source.boxes)
+    assert len(again.annotations) == len(source.annotations)
     links = list((tmp_path / "staged" / "images").rglob("*.jpg"))
     assert all(p.is_symlink() for p in links)
     assert not any(p.is_symlink() for p in (tmp_path / "staged").rglob("*") if p.is_dir())
@@ -133,7 +133,7 @@ def test_what_cannot_be_trained_from_leaves_no_run(data: Path, tmp_path: Path) -
 def test_of_two_demos_the_second_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from reports import demo
+    from reports.commands import demo
     from reports.progress import Reporter
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path))

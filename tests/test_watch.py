@@ -18,15 +18,15 @@ import ultralytics
 
 import reports.watch as watching
 from datasets.errors import InputError
+from datasets.groups import evenly
 from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.counterfactuals import ap50
-from diagnostics.course import courses
+from diagnostics.training_curve import courses
 from diagnostics.domain import Domain
-from reports.looks import evenly
+from reports.commands.train import Order, train_run
 from reports.progress import Reporter
-from reports.training import Order, train_run
 from reports.watch import COLUMNS, attach
 from tests.conftest import MainJob, complaint, run_script
 from train.forward import Detector, Glance, load_checkpoint
@@ -125,7 +125,7 @@ def test_a_look_is_worth_a_prediction(main_job: MainJob) -> None:
     def score(detections: pd.DataFrame) -> float:
         empty = np.zeros((len(images), 0), np.float32)
         pictures, classes = images.reset_index(drop=True), drone.classes
-        mine = drone.boxes[drone.boxes["image"].isin(images["image"])].reset_index(drop=True)
+        mine = drone.annotations[drone.annotations["image"].isin(images["image"])].reset_index(drop=True)
         nothing = np.zeros((len(detections), 0), np.float32)
         return ap50(Domain("drone", "real_world", pictures, mine, detections, empty, nothing, 256, classes))
 
@@ -332,7 +332,7 @@ def test_footage_of_other_classes_is_watched_without_its_labels(worlds: Path, tm
 OWN_SCRIPT = """
 from ultralytics import YOLO
 from reports.progress import Reporter
-from reports.training import Order, train_run
+from reports.commands.train import Order, train_run
 from reports.watch import attach
 model = YOLO({architecture!r})
 attach(model, real_world={drone!r})
@@ -417,7 +417,7 @@ def test_errors_come_before_anything_is_opened(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, words: str
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr("reports.training.open_all", lambda *_: pytest.fail("opened a source first"))
+    monkeypatch.setattr("reports.commands.train.open_all", lambda *_: pytest.fail("opened a source first"))
     order = Order(
         data=str(worlds / "small"), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu", name="t",
         resume=None, classes=(), arguments=(), real_world=(), every=1, class_map=(), allow=(), trust=False,

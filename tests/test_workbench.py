@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.domain import Domain
-from reports.findings import Experiments, Findings, find
+from diagnostics.findings import Experiments, Findings, find
+from reports.commands.score import score
 from reports.progress import Reporter
-from reports.scoring import score
 from reports.workbench import dataset as workbench
 from reports.workbench.connection import database as connected
 from reports.workbench.documents import SHOWN_FLOOR, boxes_of, evaluation_key
@@ -35,7 +35,7 @@ def with_seconds(domain: Domain) -> Domain:
     return replace(
         domain,
         detections=pd.concat([domain.detections, again, beside], ignore_index=True),
-        objects=np.vstack([domain.objects, domain.objects[:40]]),
+        detection_embeddings=np.vstack([domain.detection_embeddings, domain.detection_embeddings[:40]]),
     )
 
 
@@ -160,7 +160,7 @@ def scored(domain: Domain, slices: dict[str, list[str]], folder: Path) -> dict[s
     truth = {
         "images": [{"id": i} for i in number.values()],
         "categories": [{"id": i} for i in range(1, len(domain.classes) + 1)],
-        "annotations": boxes(domain.boxes),
+        "annotations": boxes(domain.annotations),
     }
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "found.json").write_text(json.dumps(boxes(domain.scored_detections)))
@@ -235,7 +235,7 @@ def test_a_threshold_tells_what_the_sweep_of_the_report_tells(
                 told, row = tell(dataset, domain.name, confidence), points.loc[confidence]
                 assert told.recall == pytest.approx(row["recall"], abs=1e-12)
                 assert told.precision == pytest.approx(row["precision"], abs=1e-12)
-                assert told.hits + told.missed == len(domain.boxes)
+                assert told.hits + told.missed == len(domain.annotations)
         away = findings.away[0].name
         for confidence in (0.25, 0.6):
             told = tell(dataset, away, confidence)
@@ -400,7 +400,7 @@ def test_two_comparisons_do_not_disturb_each_other(findings: Findings, tmp_path:
 
 
 def test_domains_and_slices_whose_names_are_alike_do_not_collide(findings: Findings, tmp_path: Path) -> None:
-    from reports.pipeline import unique
+    from datasets.naming import unique
     from reports.workbench.documents import part_of_name, slice_field
 
     taken: set[str] = set()
@@ -416,8 +416,8 @@ def test_domains_and_slices_whose_names_are_alike_do_not_collide(findings: Findi
 
 def test_ids_of_boxes_stay_when_others_come_and_go(findings: Findings) -> None:
     away = findings.away[0]
-    box = away.boxes.iloc[[0]].assign(x1=1.0, y1=1.0, x2=9.0, y2=9.0)
-    more = replace(away, boxes=pd.concat([box, away.boxes], ignore_index=True))
+    box = away.annotations.iloc[[0]].assign(x1=1.0, y1=1.0, x2=9.0, y2=9.0)
+    more = replace(away, annotations=pd.concat([box, away.annotations], ignore_index=True))
     before, after = (boxes_of(d, findings.cards) for d in (away, more))
     places = [
         {b["_id"]: b["bounding_box"] for found in boxes.truths.values() for b in found}
@@ -431,16 +431,16 @@ def test_crowds_are_neither_found_nor_missed(findings: Findings, tmp_path: Path)
     from reports.workbench.threshold import at_threshold, tell
 
     away = findings.away[0]
-    crowds = away.boxes["crowd"].copy()
+    crowds = away.annotations["crowd"].copy()
     crowds.iloc[:5] = True
-    fewer = replace(away, boxes=away.boxes.assign(crowd=crowds))
+    fewer = replace(away, annotations=away.annotations.assign(crowd=crowds))
     found = find(findings.home, [fewer], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
     made = workbench.publish(found, tmp_path / "crowds", {}, Reporter())
     with connected() as fo:
         dataset = fo.load_dataset(made.dataset)
         points = found.sweeps[away.name].set_index("confidence")
         told = tell(dataset, away.name, 0.5)
-        assert told.hits + told.missed == len(away.boxes) - 5
+        assert told.hits + told.missed == len(away.annotations) - 5
         assert told.recall == pytest.approx(points.loc[0.5, "recall"], abs=1e-12)
         shown = at_threshold(dataset, [away.name], 0.99, "all")
         missed = shown.filter_labels("ground_truth", fo.ViewField("outcome") == "missed")
@@ -548,7 +548,7 @@ def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> N
     many = pd.concat([domain.detections] * 40, ignore_index=True)
     many[["x1", "x2"]] += rng.uniform(-20, 20, (len(many), 1))
     many["confidence"] = rng.uniform(SHOWN_FLOOR, 1, len(many))
-    domain = replace(domain, detections=many, objects=np.tile(domain.objects, (40, 1)))
+    domain = replace(domain, detections=many, detection_embeddings=np.tile(domain.detection_embeddings, (40, 1)))
     home = with_sizes(make_domain("home", clips=5, frames=2, seed=1))
     findings = find(home, [domain], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
     per_picture = (domain.detections["confidence"] >= SHOWN_FLOOR).sum() / len(domain.pictures)

@@ -145,7 +145,7 @@ def test_clips_are_groups_and_boxes_survive_the_reader(tmp_path: Path) -> None:
             [boxes_of(Clip((1, n), DASHCAM, 3 if split == "train" else 2)) for n in clips]
         )
         images = source.images.loc[source.images["split"] == split, "image"]
-        got = source.boxes[source.boxes["image"].isin(images)][["x1", "y1", "x2", "y2"]].to_numpy()
+        got = source.annotations[source.annotations["image"].isin(images)][["x1", "y1", "x2", "y2"]].to_numpy()
         np.testing.assert_allclose(np.sort(got, 0), np.sort(expected, 0), atol=1e-3)
 
 

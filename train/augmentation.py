@@ -1,6 +1,6 @@
 """Changed copies of training pictures, with what becomes of their boxes, by a recipe that is a small yaml.
 
-Chance comes from the caller's generator alone, so that a seed gives the same copy whatever else is drawn in the process. The changes that `train.changes` makes to
+Chance comes from the caller's generator alone, so that a seed gives the same copy whatever else is drawn in the process. The changes that `train.transforms` makes to
 measure a detector are graded and always the same; these are random, to teach one.
 """
 
@@ -17,10 +17,10 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as change
 from torchvision.tv_tensors import BoundingBoxes, Image, KeyPoints
 
-from datasets.card import parse_yaml
+from datasets.data_yaml import parse_yaml
 from datasets.errors import InputError
 from datasets.pixels import Pixels
-from train.changes import GREY, VISIBLE, Matrix
+from train.transforms import GREY, VISIBLE, Matrix
 
 DEFAULT = Path(__file__).with_name("augment.yaml")
 # Points on the rim of an ellipse: the outermost of them misses its edge by at most .0012 of the radius.
@@ -72,7 +72,7 @@ def flipped(shown: Shown, flip: Callable[[Any], Any], words: str) -> Shown:
 
 
 def rotation(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
-    """Turned about the middle. A box becomes the bounding box of its inscribed ellipse, as in `train.changes.Distortion.boxes`."""
+    """Turned about the middle. A box becomes the bounding box of its inscribed ellipse, as in `train.transforms.Distortion.boxes`."""
     degrees = chance.uniform(-amounts["degrees"], amounts["degrees"])
     picture = change.rotate(
         shown.picture, degrees, interpolation=InterpolationMode.BILINEAR, fill=[GREY, GREY, GREY]

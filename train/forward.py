@@ -21,7 +21,7 @@ from ultralytics.utils import SAFE_LOAD, nms
 
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import Pixels, UnreadablePicture, decode
-from train.changes import Change
+from train.transforms import Change
 from train.passes import Seen, available_cores, collect
 from train.predictions import Floats, Predictions, Settings, Store
 
@@ -152,17 +152,17 @@ class Detector:
         *,
         change: Change | None = None,
         tick: Callable[[], None] = lambda: None,
-        objects: bool = True,
+        embed_detections: bool = True,
     ) -> Predictions:
         """Results for every picture of the images table, computing only what the store does not hold yet.
 
-        Pictures that cannot be decoded are returned as failures. tick is called once a picture. objects: see `Store.read`.
+        Pictures that cannot be decoded are returned as failures. tick is called once a picture. embed_detections: see `Store.read`.
         """
 
         def look(pictures: Sequence[Pixels]) -> list[Seen]:
             return self.see([change(pixels) for pixels in pictures] if change else pictures, settings)
 
-        return collect(images, store, look, tick, batch=self.batch, objects=objects)
+        return collect(images, store, look, tick, batch=self.batch, embed_detections=embed_detections)
 
     def _prepare(self, settings: Settings) -> None:
         """Set the predictor up without running it, and listen at the head's input and the layer before it."""

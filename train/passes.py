@@ -76,9 +76,9 @@ def collect(
     tick: Callable[[], None],
     *,
     batch: int,
-    objects: bool = True,
+    embed_detections: bool = True,
 ) -> Predictions:
-    """Pass every picture whose content the store does not know, then read them all back in the order of images. objects: see `Store.read`."""
+    """Pass every picture whose content the store does not know, then read them all back in the order of images. embed_detections: see `Store.read`."""
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
     pending = Batch(store, look, batch)
@@ -94,7 +94,7 @@ def collect(
         contents[image] = content
     pending.close()
     return replace(
-        store.read(contents, objects=objects), failures=pd.DataFrame(failures, columns=["path", "reason"])
+        store.read(contents, embed_detections=embed_detections), failures=pd.DataFrame(failures, columns=["path", "reason"])
     )
 
 
@@ -103,7 +103,7 @@ def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = l
     nothing = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
     found = collect(images, store, lambda pictures: [nothing] * len(pictures), tick, batch=1)
     # The store holds one empty column, since Parquet has no vectors of length 0.
-    return replace(found, embeddings=found.embeddings[:, :0], objects=found.objects[:, :0])
+    return replace(found, image_embeddings=found.image_embeddings[:, :0], detection_embeddings=found.detection_embeddings[:, :0])
 
 
 def available_cores() -> int:

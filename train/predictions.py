@@ -53,7 +53,7 @@ FORMAT = 2
 class Pass:
     """One picture's result. statistics, descriptor: see `datasets.pixels`. embedding: (D,). boxes: (N, 6) xyxy pixels, confidence, class.
 
-    objects: (N, E), one row a box.
+    detection_embeddings: (N, E), one row a box.
     """
 
     content: str
@@ -62,7 +62,7 @@ class Pass:
     fingerprint: bytes
     embedding: Floats
     boxes: Floats
-    objects: Floats
+    detection_embeddings: Floats
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class Predictions:
     """
 
     pictures: pd.DataFrame
-    embeddings: Floats
+    image_embeddings: Floats
     detections: pd.DataFrame
-    objects: Floats
+    detection_embeddings: Floats
     failures: pd.DataFrame
 
 
@@ -115,10 +115,10 @@ class Store:
                 shutil.rmtree(draft, ignore_errors=True)
         self._known.update({p.content: shard for p in passes})
 
-    def read(self, contents: dict[str, str], *, objects: bool = True) -> Predictions:
+    def read(self, contents: dict[str, str], *, embed_detections: bool = True) -> Predictions:
         """Results of the pictures image -> content, in that order. Two images of equal content share one pass.
 
-        objects: read the embeddings of boxes too, which are most of what is stored; without them they have no columns.
+        embed_detections: read the embeddings of boxes too, which are most of what is stored; without them they have no columns.
 
         A content that stands in two shards (two runs raced) is read from one of them, boxes included.
         """
@@ -137,7 +137,7 @@ class Store:
                 ("pictures", pictures, of_pictures),
                 ("detections", detections, of_boxes),
             ):
-                table = load(shard / f"{name}.parquet", embedding=objects or name == "pictures")
+                table = load(shard / f"{name}.parquet", embedding=embed_detections or name == "pictures")
                 place = pc.index_in(table["content"], value_set=mine)
                 owners.append(place.drop_null().to_numpy().astype(np.int64) + len(number))
                 tables.append(table.drop_columns(["content"]).filter(place.is_valid()))
@@ -154,9 +154,9 @@ class Store:
         found |= {name: boxes[name].to_numpy()[rows] for name in ("label", *CORNERS, "confidence")}
         return Predictions(
             pictures=table,
-            embeddings=matrix(chosen["embedding"]),
+            image_embeddings=matrix(chosen["embedding"]),
             detections=pd.DataFrame(found),
-            objects=matrix(boxes["embedding"])[rows]
+            detection_embeddings=matrix(boxes["embedding"])[rows]
             if "embedding" in boxes.column_names
             else np.zeros((len(rows), 0), np.float32),
             failures=pd.DataFrame(columns=["path", "reason"]),
@@ -209,12 +209,12 @@ def pictures_table(passes: Sequence[Pass]) -> pa.Table:
 
 def detections_table(passes: Sequence[Pass]) -> pa.Table:
     """One row a box; object embeddings in half precision, whose rounding is far below what any distance here resolves."""
-    width = passes[0].objects.shape[1] if passes else 1
+    width = passes[0].detection_embeddings.shape[1] if passes else 1
     boxes = np.concatenate([p.boxes for p in passes]) if passes else np.zeros((0, 6), np.float32)
     columns: dict[str, object] = {
         "content": pa.array([p.content for p in passes for _ in range(len(p.boxes))], pa.string())
     }
     columns["label"] = boxes[:, 5].astype(np.int64)
     columns.update({name: boxes[:, i].astype(np.float64) for i, name in enumerate([*CORNERS, "confidence"])})
-    columns["embedding"] = vectors([p.objects for p in passes], width, pa.float16())
+    columns["embedding"] = vectors([p.detection_embeddings for p in passes], width, pa.float16())
     return pa.table(columns)

@@ -86,7 +86,7 @@ def prepare(
         raise InputError(f"{source.spec}: names no classes; give --names pothole,crack or a data.yaml")
     before = recorded(source)
     refuse_copies(source, before)
-    boxes = source.boxes.assign(confidence=np.nan)
+    boxes = source.annotations.assign(confidence=np.nan)
     if drafts is not None and len(drafts):
         boxes = pd.concat([boxes, drafts.assign(crowd=False)[boxes.columns]], ignore_index=True)
     stays, removed = cleaned(boxes, source, min_side, max_share)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from datasets.card import is_there, parse_yaml
+from datasets.data_yaml import is_there, parse_yaml
 from datasets.containment import expanded
 from datasets.errors import InputError
 from datasets.source import parts_of

@@ -35,7 +35,7 @@ def boxes_shown(source: Source, arguments: Mapping[str, Any]) -> dict[str, int]:
     """Boxes by split that a training on a source, as `stage` lays it out, is shown. arguments: Ultralytics' own, of which `fraction` takes the first pictures and `classes` some boxes."""
     labelled = source.images[source.images["labelled"]]
     classes = arguments.get("classes")
-    boxes = source.boxes if classes is None else source.boxes[source.boxes["label"].isin(np.ravel(classes))]
+    boxes = source.annotations if classes is None else source.annotations[source.annotations["label"].isin(np.ravel(classes))]
     shares = arguments.get("fraction", 1.0)
     shares = list(shares) if isinstance(shares, (list, tuple)) else [shares]
     found = {}
@@ -61,7 +61,7 @@ def stage(source: Source, folder: Path, cache: Path) -> Path:
     labelled = source.images[source.images["labelled"]]
     draft = folder.with_name(folder.name + ".partial")
     shutil.rmtree(draft, ignore_errors=True)
-    rows = dict(iter(source.boxes.groupby("image")))
+    rows = dict(iter(source.annotations.groupby("image")))
     for split in splits:
         for kind in ("images", "labels"):
             (draft / kind / split).mkdir(parents=True)

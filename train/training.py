@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from datasets.card import is_there
+from datasets.data_yaml import is_there
 from datasets.containment import expanded
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import parts_of
@@ -210,7 +210,7 @@ def data_sha256(source: Source) -> str:
     digest = hashlib.sha256(json.dumps(source.classes).encode())
     images = source.images[source.images["labelled"]].sort_values("image")
     sizes = [Path(path).stat().st_size for path in images["path"]]
-    for table in (images[["image", "split"]].assign(bytes=sizes), source.boxes.sort_values([*source.boxes])):
+    for table in (images[["image", "split"]].assign(bytes=sizes), source.annotations.sort_values([*source.annotations])):
         digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
     return digest.hexdigest()
 

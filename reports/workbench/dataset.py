@@ -21,8 +21,9 @@ from datasets.attributes import Attributes
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.tables import OWN
 from diagnostics.domain import Domain
+from diagnostics.findings import Findings
 from diagnostics.wording import count
-from reports.findings import Findings
+from reports.page.reader import Written, read_report
 from reports.progress import Reporter
 from reports.workbench.connection import database
 from reports.workbench.documents import (
@@ -35,7 +36,6 @@ from reports.workbench.documents import (
     schema,
 )
 from reports.workbench.views import address, gallery_view, save_views, slug
-from reports.written import Written, read_report
 from train.environment import corrections_path
 
 # Documents sent to the database at a time, and fields that people filter and sort by.
@@ -323,7 +323,7 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
     from reports.workbench.evaluation import store_evaluation
 
     for domain in findings.domains:
-        if not domain.labelled.any() or not len(domain.boxes):
+        if not domain.labelled.any() or not len(domain.annotations):
             continue
         view = dataset.match(F("domain") == domain.name)
         store_evaluation(view, domain, evaluation_key(domain), drawn[domain.name])
@@ -335,7 +335,7 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
         vectors = {
             (domain.name, image): vector
             for domain in findings.domains
-            for image, vector in zip(domain.pictures["image"], domain.embeddings, strict=True)
+            for image, vector in zip(domain.pictures["image"], domain.image_embeddings, strict=True)
         }
         fob.compute_similarity(
             dataset,
@@ -349,11 +349,11 @@ def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
     """Two principal components of every picture, by domain and image."""
     from diagnostics.shift import pooled_components
 
-    if not findings.home.embeddings.shape[1] or sum(len(d.pictures) for d in findings.domains) < 3:
+    if not findings.home.image_embeddings.shape[1] or sum(len(d.pictures) for d in findings.domains) < 3:
         return {}
     points, _ = pooled_components(
-        np.concatenate([d.embeddings for d in findings.domains]),
-        np.zeros((0, findings.home.embeddings.shape[1]), np.float32),
+        np.concatenate([d.image_embeddings for d in findings.domains]),
+        np.zeros((0, findings.home.image_embeddings.shape[1]), np.float32),
     )
     names = [(d.name, image) for d in findings.domains for image in d.pictures["image"]]
     return {

@@ -24,9 +24,9 @@ from datasets.tables import CORNERS, OWN
 from diagnostics import gallery, slices
 from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
 from diagnostics.error_types import missed_objects
+from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats
-from reports.findings import Findings
 
 # Boxes below stay in our tables: they matter for AP and to nobody's eyes.
 SHOWN_FLOOR = 0.05
@@ -136,12 +136,12 @@ def cards_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[
     mine = mine[mine["domain"] == domain.name]
     detected = mine[mine["detection"] >= 0]
     predictions = dict(zip(detected["detection"].tolist(), detected["place"].tolist(), strict=True))
-    if not len(domain.boxes):
+    if not len(domain.annotations):
         return predictions, {}
     where = {
         (image, *corners): row
         for row, (image, *corners) in enumerate(
-            domain.boxes[["image", *CORNERS]].itertuples(index=False, name=None)
+            domain.annotations[["image", *CORNERS]].itertuples(index=False, name=None)
         )
     }
     missed = mine[mine["detection"] < 0]
@@ -168,7 +168,7 @@ def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
     carded, carded_truths = cards_of(domain, cards)
     if not domain.labelled.any():
         return Boxes({}, predictions_of(domain, key, model, carded, {}), [], [])
-    truth_ids = box_ids("truth", domain.name, domain.boxes)
+    truth_ids = box_ids("truth", domain.name, domain.annotations)
     found = domain.outcomes
     rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()].tolist()
     columns = (found[name].tolist() for name in ("outcome", "nearest_iou", "partner"))
@@ -187,7 +187,7 @@ def truths_of(
 ) -> dict[str, list[Document]]:
     """A labelled domain's objects by image. carded: row -> place in the gallery."""
     drawn: dict[str, list[Document]] = defaultdict(list)
-    boxes = domain.boxes
+    boxes = domain.annotations
     if not len(boxes):
         return drawn
     missed, unfound = (
@@ -270,7 +270,7 @@ def matches_of(
     outcomes: dict[int, tuple[str, float, int]],
 ) -> list[tuple[Any, ...]]:
     """FiftyOne's pairs of labels: hits, false positives, and objects that nothing shown hits."""
-    labels = [domain.classes[label] for label in domain.boxes["label"].tolist()]
+    labels = [domain.classes[label] for label in domain.annotations["label"].tolist()]
     matches: list[tuple[Any, ...]] = []
     used: set[int] = set()
     for box in (box for boxes in predictions.values() for box in boxes):
@@ -291,7 +291,7 @@ def matches_of(
             matches.append((None, box["label"], None, box["confidence"], None, str(box["_id"])))
     return matches + [
         (labels[row], None, None, None, str(truth_ids[row]), None)
-        for row, crowd in enumerate(domain.boxes["crowd"].tolist())
+        for row, crowd in enumerate(domain.annotations["crowd"].tolist())
         if row not in used and not crowd
     ]
 
@@ -398,12 +398,12 @@ def attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[st
 
 def nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
     """For each picture the training pictures most like it; empty without training pictures."""
-    if findings.training is None or not domain.embeddings.shape[1]:
+    if findings.training is None or not domain.image_embeddings.shape[1]:
         return []
     nearest = gallery.Nearest(findings.training)
     return [
         [str(entry["image"]) for entry in nearest.to_picture(v, count=TRAINING_SHOWN)]
-        for v in domain.embeddings
+        for v in domain.image_embeddings
     ]
 
 

@@ -15,9 +15,9 @@ from diagnostics.comparison import compare
 from diagnostics.domain import Domain
 from diagnostics.gallery import COLUMNS
 from diagnostics.wording import count, fraction, points
+from reports.page.reader import Written
 from reports.workbench.documents import Boxes, box_fields, boxes_of, evaluation_key, part_of_name, sample_id
 from reports.workbench.evaluation import store_evaluation
-from reports.written import Written
 
 NO_CARDS = pd.DataFrame(columns=list(COLUMNS))
 
@@ -34,10 +34,10 @@ def seen_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Doma
     return replace(
         domain,
         pictures=domain.pictures[mine].reset_index(drop=True),
-        boxes=domain.boxes[domain.boxes["image"].isin(images)],
+        annotations=domain.annotations[domain.annotations["image"].isin(images)],
         detections=found,
-        embeddings=domain.embeddings[mine],
-        objects=np.zeros((len(found), 0), np.float32),
+        image_embeddings=domain.image_embeddings[mine],
+        detection_embeddings=np.zeros((len(found), 0), np.float32),
     )
 
 
@@ -127,7 +127,7 @@ def compare_with(fo: Any, dataset: Any, here: Written, other: Written) -> tuple[
     lines, both = [], []
     for domain in here.domains:
         shared = domain.labelled & domain.pictures["path"].isin(elsewhere.index).to_numpy()
-        if not shared.any() or not len(domain.boxes):
+        if not shared.any() or not len(domain.annotations):
             continue
         mine = domain.pictures.loc[shared, ["image", "path"]]
         names = elsewhere.loc[mine["path"], ["domain", "image"]].reset_index(drop=True)

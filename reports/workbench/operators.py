@@ -15,7 +15,7 @@ from datasets.corrections import LABEL_NEXT as TAG
 from datasets.errors import InputError
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count
-from reports.handoff import write_handoff
+from reports.export.handoff import write_handoff
 from reports.workbench.dataset import of_reports, report_of
 from reports.workbench.models import compare_with
 from train.environment import frames_folder

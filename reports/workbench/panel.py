@@ -11,7 +11,7 @@ from fiftyone.operators import types
 from datasets.errors import InputError
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import fraction
-from reports.where import label
+from reports.page.slices import label
 from reports.workbench.dataset import report_of
 from reports.workbench.documents import SHOWN_FLOOR, slice_field
 from reports.workbench.threshold import at_threshold, tell

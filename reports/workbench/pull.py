@@ -16,7 +16,7 @@ from filelock import FileLock
 from datasets.corrections import Box, Correction, as_text, read_corrections, same_boxes
 from datasets.errors import InputError
 from diagnostics.wording import count
-from reports.atomic import write_text
+from reports.files import write_text
 from reports.workbench.connection import database
 from reports.workbench.dataset import own_tags
 from train.environment import corrections_path

@@ -47,13 +47,13 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
             dataset.add_sample_field(field, fo.StringField)
         dataset.add_sample_field("least_sure", fo.FloatField)
         dataset.media_type = "image"
-        parts = dict(iter(source.boxes.groupby("image")))
+        parts = dict(iter(source.annotations.groupby("image")))
         dataset._sample_collection.insert_many(
             [
                 document(
                     picture,
                     source,
-                    parts.get(picture["image"], source.boxes.iloc[:0]),
+                    parts.get(picture["image"], source.annotations.iloc[:0]),
                     drafts,
                     dataset._doc.id,
                 )

@@ -9,9 +9,9 @@ import numpy as np
 
 from datasets.tables import OWN
 from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
+from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
-from reports.findings import Findings
-from reports.where import label
+from reports.page.slices import label
 from reports.workbench.documents import (
     LOOKS,
     SHOWN_FLOOR,

@@ -1,0 +1,171 @@
+"""The first screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from diagnostics.domain import Domain
+from diagnostics.evidence import REJECTED_SHARE, Hypothesis
+from diagnostics.findings import Findings
+from diagnostics.intervals import MIN_BOXES
+from diagnostics.wording import count, interval, points
+from reports.page import slices as where
+from reports.page.domains import ROLE_WORDS
+from reports.page.gallery import card_picture
+from reports.page.next import labels_words
+
+# What a cleared suspect saves the reader from trying.
+SPARED = {
+    "underfit": "more epochs",
+    "overfit": "fewer epochs",
+    "threshold": "another confidence threshold",
+    "scale": "another image size",
+    "label_protocol": "redrawing the boxes",
+}
+
+
+REMEDY = {
+    "none": "Nothing to mend. Keep this report as the baseline and run it again on new footage.",
+    "underfit": "Train longer, until validation AP50 levels off, then run the report again.",
+    "overfit": "Take an earlier checkpoint or fewer epochs, add varied training pictures, then run the report again.",
+    "threshold": "Set the confidence threshold found for this footage and check it on clips it was not chosen on.",
+    "scale": "Predict at the image size that helped (or in tiles), and train at that size.",
+    "label_protocol": "Agree on one rule for boxes, redraw the smaller set by it, then run the report again.",
+    "label_error": "Correct the labels in the App and run the report again.",
+    "leakage": "Split by recording, train again, and only then compare.",
+}
+
+
+def headline(findings: Findings) -> dict[str, Any]:
+    """The first screen: the cause, how sure, two numbers, a pair of pictures, the next step."""
+    evidence, verdict = findings.evidence, findings.verdict
+    helped = any(
+        found.size_factor != 1 and found.share >= REJECTED_SHARE for found in evidence.recoveries.values()
+    )
+    spared = [
+        words
+        for code, words in SPARED.items()
+        if verdict.named(code).status == "rejected"
+        and not (code == "scale" and helped)
+        # Nobody would try the opposite of the cure.
+        and (code, verdict.primary) not in (("overfit", "underfit"), ("underfit", "overfit"))
+    ]
+    open_suspects = [h.name for h in verdict.hypotheses if h.status == "untested"]
+    if evidence.gap_is_real and verdict.named("label_protocol").status == "rejected":
+        open_suspects.append("whether the same things count as objects")
+    if verdict.primary is None:
+        tested = next((h for h in verdict.hypotheses if h.status == "untested" and h.missing), None)
+        cause, statement = "Cannot tell yet", verdict.named("domain_shift").statement
+        step = f"Missing: {tested.missing}." if tested else "No suspect is supported by the evidence at hand."
+        sure = ""
+    else:
+        primary = verdict.named(verdict.primary)
+        cause, statement = primary.name, primary.statement
+        step = REMEDY.get(primary.code) or shift_remedy(findings, primary)
+        gap = evidence.gap_interval
+        sure = (
+            f"The fall of {points(evidence.gap)} has a 95 % interval of {100 * gap.low:.0f} to {points(gap.high)}{', ' + gap.note if gap.note else ''}."
+            if gap is not None and evidence.gap is not None and gap.low is not None and gap.high is not None
+            else (f"How sure: {gap.note}." if gap is not None else "")
+        )
+    negation = (
+        f"{spared[0][0].upper()}{spared[0][1:]}{join(spared[1:], 'or')} would not fix it."
+        if spared and verdict.primary not in (None, "none")
+        else ""
+    )
+    return {
+        "cause": cause,
+        "statement": statement,
+        "negation": negation,
+        "sure": sure,
+        "step": step,
+        "open": f"Still open: {', '.join(open_suspects).lower()}." if open_suspects else "",
+        "numbers": [big_number(findings, d) for d in shown_first(findings)],
+        "pair": pair(findings),
+    }
+
+
+def join(rest: Sequence[str], conjunction: str) -> str:
+    """What follows a first word in a list: ", a or b"."""
+    if not rest:
+        return ""
+    return (
+        f" {conjunction} {rest[-1]}"
+        if len(rest) == 1
+        else f", {', '.join(rest[:-1])} {conjunction} {rest[-1]}"
+    )
+
+
+def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
+    """What to add against a domain shift."""
+    what = {
+        "viewpoint": "pictures from that viewpoint",
+        "appearance": "pictures with that light and those colours",
+        "context": "pictures of such scenes",
+    }.get(primary.kind, "pictures of that kind")
+    picks = len(findings.next)
+    clips = findings.next["group"].nunique()
+    to_label = sum(
+        labels_words(findings, r["domain"], r["image"]) == "to be labelled"
+        for r in findings.next.to_dict("records")
+    )
+    labels = f", {to_label} of them still to be labelled," if to_label else ", all labelled already,"
+    return (
+        f"Add {what} to training: start with the {count(picks, 'picture')} from {count(clips, 'clip')}{labels} listed under \u201cWhat to add next\u201d."
+        if picks
+        else f"Add {what} to training."
+    )
+
+
+def shown_first(findings: Findings) -> list[Domain]:
+    """Home and the real-world domain in focus (or the first)."""
+    focus = next((d for d in findings.away if d.name == findings.evidence.away), None) or (
+        findings.away[0] if findings.away else None
+    )
+    return [findings.home, *([focus] if focus is not None else [])]
+
+
+def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
+    """AP50 of a domain with its interval, or why there is none."""
+    bounds = findings.evidence.intervals.get(domain.name)
+    value = findings.evidence.ap50.get(domain.name)
+    return {
+        "name": domain.name,
+        "role": "" if domain.name == ROLE_WORDS[domain.role] else ROLE_WORDS[domain.role],
+        "value": where.number(value)
+        if value is not None
+        else ("–" if domain.labelled.any() else "no labels"),
+        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else few_objects(domain),
+        "size": f"{count(len(domain.pictures), 'picture')}, {count(int(domain.pictures['group'].nunique()), 'clip')}",
+    }
+
+
+def few_objects(domain: Domain) -> str:
+    """Why a domain has no AP."""
+    return (
+        f"only {count(len(domain.annotations), 'labelled object')}, {MIN_BOXES} are needed"
+        if domain.labelled.any()
+        else "AP cannot be measured"
+    )
+
+
+def pair(findings: Findings) -> list[dict[str, str | None]]:
+    """A hit at home and a miss (or the worst claim) out there."""
+    cards = findings.cards
+    wanted = [(findings.home.name, ["hit"], "a hit at home")]
+    if len(shown_first(findings)) > 1:
+        wanted.append((shown_first(findings)[1].name, ["missed", "false_positive", "detection"], "out there"))
+    result = []
+    for domain, kinds, words in wanted:
+        rows = cards[(cards["domain"] == domain) & cards["kind"].isin(kinds)]
+        if len(rows):
+            first = min(range(len(rows)), key=lambda i: kinds.index(rows["kind"].iloc[i]))
+            card = rows.iloc[first]
+            caption = {
+                "missed": "a miss out there",
+                "false_positive": "a false positive out there",
+                "detection": "a claim out there",
+            }.get(card["kind"], words)
+            result.append({"src": card_picture(findings, card, side=280), "caption": f"{caption} ({domain})"})
+    return result

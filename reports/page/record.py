@@ -1,0 +1,287 @@
+"""report.json: the findings as plain data. Fractions, never percentages; null where a value cannot be measured, with a note."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from diagnostics.findings import Findings
+from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
+from diagnostics.sweep import best, f1_at, summary
+from reports.page.interventions import not_run
+from reports.pipeline import earlier_run as before
+from reports.pipeline.run import Result
+from reports.plain import plain
+from train.run import Run
+from train.staging import boxes_shown
+
+SCHEMA_VERSION = 1
+PACKAGES = (
+    "shiftscope",
+    "ultralytics",
+    "torch",
+    "fiftyone",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "opencv-python-headless",
+    "av",
+)
+
+
+def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, str]) -> dict[str, Any]:
+    """The contract's keys, and more. app_urls: card number -> link."""
+    findings = result.findings
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": result.request.seed,
+        "request": result.request.as_record(),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "run": run_record(result),
+        "protocol": {
+            "matcher": "COCO greedy matching, 101-point interpolation (equal to pycocotools)",
+            "iou_thresholds": list(COCO_IOUS),
+            "max_detections": MAX_DETECTIONS,
+            "confidence_floor": result.settings.conf,
+            "nms_iou": result.settings.iou,
+            "imgsz": result.settings.imgsz,
+            "intervals": "95 %, cluster bootstrap over groups, 1000 replicates, BCa",
+            "grouping": {o.name: o.source.grouping for o in result.opened},
+        },
+        "domains": [domain_record(result, name) for name in (d.name for d in findings.domains)],
+        "slices": plain(findings.slices),
+        "discovered": plain(findings.discovered),
+        "sweep": sweep_record(findings),
+        "risk_control": [
+            {"domain": name, **plain(found)} for name, controls in findings.risk.items() for found in controls
+        ],
+        "transfer": transfer_record(findings),
+        "errors": plain(findings.errors),
+        "error_differences": error_differences(findings),
+        "slice_errors": plain(findings.slice_errors),
+        "calibration": [
+            {
+                "domain": name,
+                "d_ece": plain(c.d_ece),
+                "la_ece": plain(c.la_ece),
+                "at_half": plain(c.at_half),
+                "curve": plain(c.curve),
+            }
+            for name, c in findings.calibration.items()
+        ],
+        "shift": {
+            "image": plain(findings.evidence.shift_image),
+            "object": plain(findings.evidence.shift_object),
+            "look": plain(findings.evidence.shift_look),
+            "factors": [
+                {"domain": name, **row}
+                for name, table in findings.evidence.factors.items()
+                for row in plain(table)
+            ],
+        },
+        "label_free": plain(list(findings.evidence.label_free.values())),
+        "label_free_check": []
+        if findings.estimator is None
+        else plain(findings.estimator.errors.drop(columns="row")),
+        "few_labels": plain(findings.few_labels),
+        "ladders": [{**plain(found), "left": plain(found.left)} for found in findings.evidence.ladders],
+        "videos": plain(findings.steadiness),
+        "not_run": not_run(result),
+        "verdict": {
+            "primary": findings.verdict.primary,
+            "hypotheses": [hypothesis_record(h) for h in findings.verdict.hypotheses],
+        },
+        "evidence": plain(
+            {
+                "ap50": findings.evidence.ap50,
+                "max_recall": findings.evidence.max_recall,
+                "ap_at_iou_0.1": findings.evidence.loose,
+                "gap": findings.evidence.gap,
+                "gap_interval": findings.evidence.gap_interval,
+                "learning": findings.evidence.learning,
+                "threshold": findings.evidence.threshold,
+                "size_match": findings.evidence.size,
+                "second_looks": findings.evidence.recoveries,
+                "carried": findings.evidence.carried,
+                "redrawn": findings.evidence.redrawn,
+                "leakage": findings.evidence.leak,
+            }
+        ),
+        "before": [before.values(change) for change in result.changes],
+        "next": plain(findings.next),
+        "reserved_test_clips": list(findings.reserved),
+        "gallery": gallery_record(findings, app_urls),
+        "ledger": ledger_record(result),
+        "timings": {stage: round(seconds, 3) for stage, seconds in timings.items()},
+    }
+
+
+def run_record(result: Result) -> dict[str, Any]:
+    """The run under diagnosis; nulls where only predictions were given."""
+    run = result.run
+    if run is None:
+        return {
+            "weights": None,
+            "sha256": None,
+            "classes": list(result.classes),
+            "imgsz": result.settings.imgsz,
+            "epochs": None,
+            "training_boxes": None,
+            "parent_sha256": None,
+            "history": [],
+            "watched": [],
+            "checkpoints": [],
+        }
+    return {
+        "weights": str(run.weights),
+        "sha256": run.sha256,
+        "classes": list(result.classes),
+        "imgsz": result.settings.imgsz,
+        "trained_imgsz": run.imgsz,
+        "epochs": run.epochs or None,
+        "training_boxes": training_boxes(result, run),
+        "parent_sha256": run.lineage.get("model_sha256") if run.lineage.get("parent") else None,
+        "history": plain(run.history),
+        "watched": plain(run.watched),
+        "checkpoints": plain(result.checkpoints.standings),
+    }
+
+
+def training_boxes(result: Result, run: Run) -> int | None:
+    """Boxes that the run's training was shown: as its lineage says, else those of the data that its own data.yaml names; None where neither tells."""
+    boxes = run.lineage.get("boxes")
+    if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
+        return int(boxes["train"])
+    opened = next((o for o in result.opened if o.role == "training"), None)
+    # Other data than the run names, or other labels by now, are not what it was shown.
+    if opened is None or result.request.in_domain is not None or opened.corrected.labels:
+        return None
+    return boxes_shown(opened.source, run.arguments).get("train")
+
+
+def domain_record(result: Result, name: str) -> dict[str, Any]:
+    """Counts of one domain."""
+    domain = next(d for d in result.findings.domains if d.name == name)
+    opened = next(o for o in result.opened if o.name == name)
+    mine = result.ledger[result.ledger["source"] == opened.source.spec]
+    return {
+        "name": name,
+        "role": domain.role,
+        "source": opened.source.spec,
+        "kind": opened.source.kind,
+        "origin": opened.source.origin or None,
+        "images": len(domain.pictures),
+        "labelled_images": int(domain.labelled.sum()),
+        "boxes": len(domain.annotations),
+        "groups": int(domain.pictures["group"].nunique()),
+        # Pictures of clips that training shows: AP50 on them is no forecast.
+        "trained_on": before.unseen(domain, result.findings.training)[1]
+        if domain.role == "real_world"
+        else None,
+        "skipped": int((mine["bucket"] != "used").sum()),
+        "corrected": plain(opened.corrected),
+    }
+
+
+def sweep_record(findings: Findings) -> list[dict[str, Any]]:
+    """One entry a labelled domain."""
+    entries = []
+    for name, points in findings.sweeps.items():
+        entries.append(
+            {
+                "domain": name,
+                "points": plain(points),
+                **summary(points),
+                "classes": [{"name": key, **found} for key, found in findings.class_sweeps[name].items()],
+            }
+        )
+    return entries
+
+
+def error_differences(findings: Findings) -> list[dict[str, Any]]:
+    """How many more errors of each type a picture of each real-world domain has than one of home."""
+    table = findings.errors.set_index(["domain", "type"])
+    home = findings.home.name
+    if home not in table.index.get_level_values("domain"):
+        return []
+    return [
+        {
+            "domain": name,
+            "type": kind,
+            "per_image": plain(row["per_image"] - table.loc[(home, kind), "per_image"]),
+            "delta_ap50": plain(row["delta_ap50"] - table.loc[(home, kind), "delta_ap50"]),
+        }
+        for (name, kind), row in table.iterrows()
+        if name != home
+    ]
+
+
+def transfer_record(findings: Findings) -> dict[str, Any]:
+    """Home's best threshold and the F1 that each domain loses by using it instead of its own."""
+    home = findings.sweeps.get(findings.home.name)
+    confidence = best(home)[1] if home is not None else None
+    if confidence is None:
+        return {"confidence": None, "regret": {}, "note": "no labelled in-domain pictures"}
+    regret = {}
+    for name, points in findings.sweeps.items():
+        top, _ = best(points)
+        regret[name] = None if top is None else top - f1_at(points, confidence)
+    found = findings.evidence.threshold
+    crossfitted = (
+        None if found is None or found.crossfitted is None else max(0.0, found.crossfitted - found.carried)
+    )
+    return {
+        "confidence": confidence,
+        "regret": regret,
+        "crossfitted_regret": {findings.evidence.away: crossfitted} if findings.evidence.away else {},
+    }
+
+
+def hypothesis_record(hypothesis: Any) -> dict[str, Any]:
+    """A suspect; evidence as sentences with the side they speak for."""
+    entry: dict[str, Any] = plain(hypothesis)
+    entry["evidence"] = [{"favours": clue["favours"], "text": clue["text"]} for clue in entry.pop("clues")]
+    return entry
+
+
+def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
+    """The cards without their pictures."""
+    return [
+        {
+            "kind": card["kind"],
+            "domain": card["domain"],
+            "image": card["image"],
+            "group": card["group"],
+            "box": [plain(card[c]) for c in ("x1", "y1", "x2", "y2")],
+            "confidence": plain(card["confidence"]),
+            "look": plain(card["look"]),
+            "nearest_training_images": [entry["image"] for entry in card["nearest"]],
+            "app_url": app_urls.get(number),
+        }
+        for number, card in enumerate(findings.cards.to_dict("records"))
+    ]
+
+
+def ledger_record(result: Result) -> dict[str, Any]:
+    """How many files ended in which bucket, and how many label rows were mended or rejected."""
+    return {
+        "files": {
+            str(bucket): int(count) for bucket, count in result.ledger["bucket"].value_counts().items()
+        },
+        "reasons": {
+            str(reason): int(count)
+            for reason, count in result.ledger[result.ledger["bucket"] != "used"]["reason"]
+            .value_counts()
+            .items()
+        },
+        "label_rows": {
+            f"{action}: {reason}": len(part)
+            for (action, reason), part in result.rows.groupby(["action", "reason"])
+        },
+    }

@@ -1,0 +1,1 @@
+"""Videos, cameras and overlays: what `shiftscope predict` reads, draws and writes."""
