@@ -28,7 +28,7 @@ app: $(READY) ## Browse the last report's failures in the FiftyOne App
 	@$(SHIFTSCOPE) app $(ARGS)
 
 .PHONY: next
-next: $(READY) ## Rank what to add next: RUN=dir REAL=source POOL=source BUDGET=50 (pictures) or BOXES=200
+next: $(READY) ## Rank what to add next: RUN=dir REAL=source POOL=source BUDGET=50 (images) or BOXES=200
 	@$(SHIFTSCOPE) next $(if $(RUN),--run "$(RUN)") $(if $(REAL),--real-world "$(REAL)") $(if $(POOL),--pool "$(POOL)") $(if $(BUDGET),--budget $(BUDGET)) $(if $(BOXES),--boxes $(BOXES)) $(ARGS)
 
 .PHONY: train

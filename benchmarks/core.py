@@ -2,7 +2,7 @@
 
 Three jobs on two workloads: from arrays, matching and 100 slices with twelve numbers each, against one global run of each peer; whole
 processes, from COCO json to numbers, with 100 slices, sweep and 1,000 replicates on our side and one global run on theirs; and growth to four
-times the pictures. Each pair of runs stands side by side, the ratio is the median over the pairs.
+times the images. Each pair of runs stands side by side, the ratio is the median over the pairs.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def cpu(job: Callable[[], Any]) -> tuple[float, Any]:
 def ours(problem: Problem) -> dict[str, np.ndarray[Any, Any]]:
     """Matching, and twelve numbers of the whole and of 100 slices."""
     table = match(
-        problem.objects, problem.detections, n_images=problem.n_images, n_classes=problem.shape.classes
+        problem.annotations, problem.detections, n_images=problem.n_images, n_classes=problem.shape.classes
     )
     everything = np.ones((1, problem.n_images), bool)
     return twelve_of(table, np.concatenate([everything, problem.slices]))
@@ -185,11 +185,11 @@ def whole_processes(name: str, folder: Path, rounds: int, slow: bool) -> list[st
 
 
 def growth(name: str, rounds: int) -> str:
-    """A row of the third table: four times the pictures."""
+    """A row of the third table: four times the images."""
     small, large = make(name), make(name, times=4)
     pairs = [(cpu(lambda: ours(small))[0], cpu(lambda: ours(large))[0]) for _ in range(max(1, rounds // 2))]
     ratio = median(b / a for a, b in pairs)
-    say(f"  {name}, four times the pictures: {ratio:.2f} times the time")
+    say(f"  {name}, four times the images: {ratio:.2f} times the time")
     return f"| {name} | {median(a for a, _ in pairs):.2f} | {median(b for _, b in pairs):.2f} | **{ratio:.2f}** |"
 
 
@@ -224,8 +224,8 @@ def main(
 TEXT = """# How fast the measuring core is
 
 Written by `make bench` on {date} ({machine}; {versions}). CPU seconds of all threads; ratios are medians over runs side by side, and the
-only figures worth comparing between machines. `coco` has the shape of COCO val 2017 (5,000 pictures, 80 classes, 37,705 objects, 500,000
-detections), `pothole` that of a road-damage set (2,700 pictures, one class, 81,000 detections); both are made from random numbers.
+only figures worth comparing between machines. `coco` has the shape of COCO val 2017 (5,000 images, 80 classes, 37,705 objects, 500,000
+detections), `pothole` that of a road-damage set (2,700 images, one class, 81,000 detections); both are made from random numbers.
 
 ## From arrays: matching and 100 slices with twelve numbers each, against one global run of the peer
 
@@ -242,7 +242,7 @@ scores once.
 |---|---|---|---|---|---|---|---|
 {whole}
 
-## Four times the pictures
+## Four times the images
 
 | workload | once (s) | four times (s) | ratio |
 |---|---|---|---|

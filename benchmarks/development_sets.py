@@ -1,7 +1,7 @@
-"""`python -m benchmarks.development_sets`: what development detectors say about their own pictures after each change, for `diagnostics.label_free` to lean on.
+"""`python -m benchmarks.development_sets`: what development detectors say about their own images after each change, for `diagnostics.label_free` to lean on.
 
 The detectors of `benchmarks.rendered` from seeds that no reported reading without labels uses: three that were trained as they should be and one for far too long on a handful of
-pictures, from each. Trainings and looks are kept, so a killed call continues.
+images, from each. Trainings and looks are kept, so a killed call continues.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer
 
 from benchmarks.rendered import DEVELOPMENT as FIRST
 from benchmarks.rendered import detector
-from reports.options import Request
+from reports.options import ReportOptions
 from reports.pipeline.corruptions import DEVELOPMENT
 from reports.pipeline.run import run_report
 from reports.progress import Reporter
@@ -28,9 +28,9 @@ DECIMALS = 4
 
 def sets_of(name: str, seed: int, reporter: Reporter) -> pd.DataFrame | None:
     """detector, family, severity, signals and truth of one detector's changed sets; None where it cannot be read without labels."""
-    run, home = detector(name, seed, reporter)
-    request = Request(run=run, in_domain=("home", str(home)), label_free=True, seed=0)
-    found = run_report(request, reporter).findings.estimator
+    run, in_domain = detector(name, seed, reporter)
+    options = ReportOptions(run=run, in_domain=("in_domain", str(in_domain)), label_free=True, seed=0)
+    found = run_report(options, reporter).findings.estimator
     if found is None:
         reporter.say(f"detector '{name}' of seed {seed} cannot be read without labels")
         return None

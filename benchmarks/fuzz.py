@@ -47,7 +47,7 @@ SEEDS = {
     "list": [b"a.png\n./b/../a.png\n/etc/passwd\n../../x\n"],
     "history": [b"epoch, metrics/mAP50(B), train/box_loss\n1, .1, 2\n2, nan, 1\n3,"],
     "archive": [],
-    "picture": [],
+    "image": [],
 }
 
 
@@ -72,7 +72,7 @@ def readers(folder: Path) -> dict[str, Check]:
 
     def read_yaml(content: bytes) -> None:
         try:
-            found = card.read_card(stored(content), bounds)
+            found = card.read_data_yaml(stored(content), bounds)
         except InputError:
             return
         assert found.classes
@@ -121,11 +121,11 @@ def readers(folder: Path) -> dict[str, Check]:
         except (InputError, EnvironmentProblem):
             return
 
-    def read_picture(content: bytes) -> None:
+    def read_image(content: bytes) -> None:
         try:
             size = pixels.probe(stored(content))[:2]
             shown = pixels.decode(file)
-        except pixels.UnreadablePicture:
+        except pixels.UnreadableImage:
             return
         assert shown.shape[:2] == size[::-1], (shown.shape, size)
 
@@ -138,7 +138,7 @@ def readers(folder: Path) -> dict[str, Check]:
         "list": read_list,
         "history": read_history,
         "archive": unpack,
-        "picture": read_picture,
+        "image": read_image,
     }
 
 
@@ -157,7 +157,7 @@ def honest(target: str) -> list[bytes]:
             info.size = 5
             opened.addfile(info, io.BytesIO(b"hello"))
         return [zipped.getvalue(), tarred.getvalue()]
-    if target == "picture":
+    if target == "image":
         import cv2
         import numpy as np
 
@@ -183,13 +183,13 @@ def main() -> None:
             (corpus / f"honest-{number}").write_bytes(content)
         place = folder / "place"
         (place / "images").mkdir(parents=True)
-        seed = next(iter(honest("picture")[1:2]))
+        seed = next(iter(honest("image")[1:2]))
         (place / "a.png").write_bytes(seed)
         (place / "list.txt").write_text("a.png\n")
         check = readers(place)[given.target]
         count, begin = 0, time.monotonic()
 
-        def once(content: bytes) -> None:
+        def merge_overlapping(content: bytes) -> None:
             nonlocal count
             count += 1
             check(content)
@@ -211,7 +211,7 @@ def main() -> None:
                 "-max_len=4096",
                 "-print_final_stats=1",
             ],
-            once,
+            merge_overlapping,
         )
         atheris.Fuzz()
 

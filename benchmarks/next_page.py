@@ -21,7 +21,7 @@ from reports.page import figures
 REPLICATES = 2000
 # The other rules do not look at the footage: nothing in them could find it in a pool.
 MIXED_RULES = ["ours", "random", "random by clip"]
-# Pictures of each of two rounds.
+# Images of each of two rounds.
 ROUND = 8
 # First words of cases, and what stands over their panel.
 KINDS = {
@@ -108,7 +108,7 @@ def forecasts(results: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     rows = []
     for case in sorted(results["case"].unique()):
         for rule in rules:
-            mine = results[(results["case"] == case) & (results["rule"] == rule)].sort_values("pictures")
+            mine = results[(results["case"] == case) & (results["rule"] == rule)].sort_values("images")
             *before, last = mine.itertuples()
             goal = float(last.ap50)
             if goal <= max(float(row.ap50) for row in before):
@@ -138,11 +138,11 @@ def curves_figure(results: pd.DataFrame) -> Figure:
     """AP50 by boxes chosen for every rule, with 95 % intervals over cases, a panel for each kind of pool."""
     kinds = [(kind, words) for kind, words in KINDS.items() if results["case"].str.startswith(kind).any()]
     figure, panels = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds), 3.4), squeeze=False)
-    rules = dict(zip(RULES, (figures.HOME, figures.TRAINING, *figures.AWAY), strict=False))
+    rules = dict(zip(RULES, (figures.IN_DOMAIN, figures.TRAINING, *figures.REAL_WORLD), strict=False))
     for axes, (kind, words) in zip(panels[0], kinds, strict=True):
         mine = results[results["case"].str.startswith(kind)]
         for rule, colour in rules.items():
-            part = mine[mine["rule"] == rule].groupby("pictures")
+            part = mine[mine["rule"] == rule].groupby("images")
             if not part.ngroups:
                 continue
             middle, half = np.array([interval(scores) for _, scores in part["ap50"]]).T
@@ -151,7 +151,7 @@ def curves_figure(results: pd.DataFrame) -> Figure:
             axes.fill_between(boxes, middle - half, middle + half, color=colour, alpha=0.1, linewidth=0)
         start = float(mine.loc[mine["rule"] == "start", "ap50"].mean())
         axes.axhline(start, color=figures.INK, linewidth=0.9, linestyle=":", label="none chosen")
-        axes.set(xscale="log", xlabel="boxes in the chosen pictures", title=words)
+        axes.set(xscale="log", xlabel="boxes in the chosen images", title=words)
         axes.set_ylim(0, None)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.xaxis.set_minor_formatter(figures.minor_numbers)
@@ -201,16 +201,16 @@ def tried(results: pd.DataFrame, rules: Sequence[str]) -> str:
 
 
 def curves_of(results: pd.DataFrame, rules: Sequence[str]) -> str:
-    """Mean boxes and AP50 by pictures chosen, with a 95 % interval over cases, as Markdown."""
+    """Mean boxes and AP50 by images chosen, with a 95 % interval over cases, as Markdown."""
     start = results.loc[results["rule"] == "start", "ap50"]
     chosen = results[results["rule"] != "start"]
-    budgets = sorted(chosen["pictures"].unique())
-    head = "| rule | none | " + " | ".join(f"{b} pictures" for b in budgets) + " |"
+    budgets = sorted(chosen["images"].unique())
+    head = "| rule | none | " + " | ".join(f"{b} images" for b in budgets) + " |"
     rows = []
     for rule in rules:
         cells = [of_cases(start)]
         for budget in budgets:
-            mine = chosen[(chosen["rule"] == rule) & (chosen["pictures"] == budget)]
+            mine = chosen[(chosen["rule"] == rule) & (chosen["images"] == budget)]
             cells.append(f"{of_cases(mine['ap50'])}, {mine['boxes'].mean():.0f} boxes")
         rows.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join([head, "|---" * (len(budgets) + 2) + "|", *rows])
@@ -224,10 +224,10 @@ def of_cases(values: pd.Series) -> str:
     return f"{mean:.3f} ({max(mean - half, 0):.3f} to {min(mean + half, 1):.3f})"
 
 
-def share(hits: int, total: int) -> str:
+def share(true_positives: int, total: int) -> str:
     """A share with its Wilson interval."""
-    low, high = wilson(hits, total)
-    return f"{hits} of {total} ({low:.2f} to {high:.2f})"
+    low, high = wilson(true_positives, total)
+    return f"{true_positives} of {total} ({low:.2f} to {high:.2f})"
 
 
 def candidates_part(offers: pd.DataFrame) -> str:
@@ -301,7 +301,7 @@ def rounds_part(later: pd.DataFrame) -> str:
             beside = "" if rule == "ours" else points_of(scores[rule] - scores["ours"])
             boxes = mine.loc[mine["rule"] == rule, "boxes"].mean()
             lines.append(f"| {number} | {rule} | {boxes:.0f} | {of_cases(scores[rule])} | {beside} |")
-    return ROUNDS_TEXT.format(total=later["case"].nunique(), pictures=ROUND, rows="\n".join(lines))
+    return ROUNDS_TEXT.format(total=later["case"].nunique(), images=ROUND, rows="\n".join(lines))
 
 
 def points_of(differences: pd.Series) -> str:
@@ -340,9 +340,9 @@ def page(results: pd.DataFrame, offers: pd.DataFrame, later: pd.DataFrame) -> st
 
 TEXT = """# Whether the advice on what to add next is good
 
-Written by `make prove-next` on {date}. A detector trained on dashcam pictures goes on learning from pictures that a rule has chosen out of a pool of 16
-recordings (the longest of 80 pictures, the shortest of 5, four kinds of road and light), beside 48 of its old training pictures, for at least 60 steps of 16
-pictures (up to 80 with the fewest). It is judged on 24 recordings from above that it has never seen. {worlds} worlds of either kind, none of which a rule was chosen with; in each, every rule starts
+Written by `make prove-next` on {date}. A detector trained on dashcam images goes on learning from images that a rule has chosen out of a pool of 16
+recordings (the longest of 80 images, the shortest of 5, four kinds of road and light), beside 48 of its old training images, for at least 60 steps of 16
+images (up to 80 with the fewest). It is judged on 24 recordings from above that it has never seen. {worlds} worlds of either kind, none of which a rule was chosen with; in each, every rule starts
 from the same detector and seed. Labels are counted in boxes. Intervals are 95 %, over worlds.
 
 ![AP50 by boxes chosen, for every rule, on each kind of pool](next.svg)
@@ -355,13 +355,13 @@ Every recording of the pool is from above, as what judges is. {verdict}
 
 {tried}
 
-Mean AP50 after so many pictures, and the boxes in them:
+Mean AP50 after so many images, and the boxes in them:
 
 {curves}
 
 ## A pool in which the footage has to be found
 
-Every other recording of the pool, on average, is from a car. The rules see 60 unlabelled pictures from above beside it, which are neither in the pool nor what judges.
+Every other recording of the pool, on average, is from a car. The rules see 60 unlabelled images from above beside it, which are neither in the pool nor what judges.
 {mixed_verdict}
 
 {mixed_table}
@@ -371,7 +371,7 @@ Every other recording of the pool, on average, is from a car. The rules see 60 u
 PHOTOGRAPHS = """
 ## Photographs
 
-The same with real pictures: a detector trained on pictures from the ground goes on learning from pictures taken from above, {seeds} seeds. {verdict}
+The same with real images: a detector trained on images from the ground goes on learning from images taken from above, {seeds} seeds. {verdict}
 
 {table}
 
@@ -380,8 +380,8 @@ The same with real pictures: a detector trained on pictures from the ground goes
 ROUNDS_TEXT = """
 ## Where the detector is unsure, and a second round
 
-{total} worlds in which the pool is the footage: {pictures} pictures, and from the detector that learned from those of `ours` on, {pictures} more. "Where it is unsure" lets pictures of the footage
-count the more, the less sure the detector is of its boxes in them (mean binary entropy); "entropy" takes those pictures themselves.
+{total} worlds in which the pool is the footage: {images} images, and from the detector that learned from those of `ours` on, {images} more. "Where it is unsure" lets images of the footage
+count the more, the less sure the detector is of its boxes in them (mean binary entropy); "entropy" takes those images themselves.
 
 | round | rule | boxes | AP50 | points above ours |
 |---|---|---|---|---|
@@ -393,17 +393,17 @@ CANDIDATES_TEXT = """
 ## Which dataset to add
 
 {total} worlds: unlabelled footage from a drone, and five datasets on roads of their own: the same kind of footage; the same, with boxes drawn half as large again and
-puddles labelled as potholes; from half-way up; more pictures from the car; and dark, smeared ones. Places are those without a training. The same footage stands first in
-**{right}**; the smeared pictures stand among the first two in **{beside}** of {total}. By size alone (60 to 168 pictures, drawn at random; sets of
-one size in any order) the same footage would stand first in a share of {sized_right} and the smeared pictures among the first two in {sized_beside}; in an order drawn at random, in {random_right} and
+puddles labelled as potholes; from half-way up; more images from the car; and dark, smeared ones. Places are those without a training. The same footage stands first in
+**{right}**; the smeared images stand among the first two in **{beside}** of {total}. By size alone (60 to 168 images, drawn at random; sets of
+one size in any order) the same footage would stand first in a share of {sized_right} and the smeared images among the first two in {sized_beside}; in an order drawn at random, in {random_right} and
 {random_beside}. Other labels are noticed in {flagged}, and seen where there are none in {falsely} datasets.
 
 {head}
 {line}
 {rows}
 
-Numbers beside the places are medians. With `--probe`, which tries every dataset with a short training and judges by 72 labelled pictures of the footage, the same footage stands first in
-**{probed_right}** and the smeared pictures among the first two in **{probed_beside}**. What "covers" means, and which datasets' labels are held against each other, was settled on 36 other worlds; sets by
+Numbers beside the places are medians. With `--probe`, which tries every dataset with a short training and judges by 72 labelled images of the footage, the same footage stands first in
+**{probed_right}** and the smeared images among the first two in **{probed_beside}**. What "covers" means, and which datasets' labels are held against each other, was settled on 36 other worlds; sets by
 the same other rule speaking for each other was ruled out by simulation, after a first look at these ten.
 """
 FORECAST_TEXT = """

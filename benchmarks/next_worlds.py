@@ -1,4 +1,4 @@
-"""Footage to choose from and footage to be judged on, for `make prove-next`, and the rules by which pictures are chosen.
+"""Footage to choose from and footage to be judged on, for `make prove-next`, and the rules by which images are chosen.
 
 Overhead recordings of unequal length, as people have them: a few long ones and many short ones, under four conditions. New recordings, all of one
 length, say how well the detector does after it has learned from what was chosen.
@@ -28,11 +28,11 @@ from train.environment import frames_folder
 
 # Conditions under which recordings are made; each recording is of one of them.
 CONDITIONS = (DRONE, replace(DRONE, light=4), replace(DRONE, soil=4), Dials(pitch=4, height=3, soil=2))
-# Frames of the recordings in the pool: the longest holds a third of all pictures, as a rank-size rule has it.
+# Frames of the recordings in the pool: the longest holds a third of all images, as a rank-size rule has it.
 LENGTHS = (80, 40, 27, 20, 16, 13, 11, 10, 9, 8, 7, 6, 6, 5, 5, 5)
 TEST_CLIPS, TEST_FRAMES = 24, 5
 TARGET_OF_POOL = 12
-# Boxes less sure than this are the tail that any picture has.
+# Boxes less sure than this are the tail that any image has.
 SURE_ENOUGH = 0.05
 
 
@@ -56,7 +56,7 @@ class Recordings(Plan):
 
 @dataclass(frozen=True)
 class Case:
-    """What is chosen from, and what chooses. replay: training pictures that stay. target: unlabelled footage of the kind that judges, None where the pool is
+    """What is chosen from, and what chooses. replay: training images that stay. target: unlabelled footage of the kind that judges, None where the pool is
     that. seed: of everything random in it.
     """
 
@@ -88,11 +88,11 @@ def footage(seed: int, *, mixed: bool) -> Recordings:
 def rendered_case(detectors: int, number: int, reporter: Reporter, *, mixed: bool) -> Case:
     """One world. mixed: see `footage`; without it the pool is the footage. detectors: the seed that the detectors of `benchmarks.rendered` come from; they take turns."""
     which = ("good", "second", "third")[number % 3]
-    run, home = detector(which, detectors, reporter)
+    run, in_domain = detector(which, detectors, reporter)
     seed = detectors + 1000 + number
     cache = frames_folder()
     source = open_source(str(render("prove-next", footage(seed, mixed=mixed), reporter)), cache=cache)
-    training = open_source(str(home), cache=cache)
+    training = open_source(str(in_domain), cache=cache)
     training = training.keep(training.images["split"] == "train")
     some = evenly(training.images, REPLAY)["image"]
     return Case(
@@ -144,44 +144,44 @@ def candidate_folders(seed: int, reporter: Reporter) -> tuple[str, dict[str, str
 
 
 def photographs(run: Path, training: str, pool: str, number: int) -> Case:
-    """Real pictures: a run, its training data, and a dataset whose "train" is chosen from and whose "val" judges."""
+    """Real images: a run, its training data, and a dataset whose "train" is chosen from and whose "val" judges."""
     cache = frames_folder()
-    away, home = open_source(pool, cache=cache), open_source(training, cache=cache)
-    home = home.keep(home.images["split"] == "train")
-    some = evenly(home.images, REPLAY)["image"]
+    real_world, in_domain = open_source(pool, cache=cache), open_source(training, cache=cache)
+    in_domain = in_domain.keep(in_domain.images["split"] == "train")
+    some = evenly(in_domain.images, REPLAY)["image"]
     return Case(
         f"photographs-{number}",
         run / "weights" / "best.pt",
         320,
-        home.keep(home.images["image"].isin(some)),
-        away.keep(away.images["split"] == "train"),
-        away.keep(away.images["split"] == "val"),
+        in_domain.keep(in_domain.images["image"].isin(some)),
+        real_world.keep(real_world.images["split"] == "train"),
+        real_world.keep(real_world.images["split"] == "val"),
         None,
         number,
     )
 
 
-# Pool, training pictures and unlabelled footage (None: the pool is that) as the detector saw them, and a seed -> every pool picture, first choice first.
+# Pool, training images and unlabelled footage (None: the pool is that) as the detector saw them, and a seed -> every pool image, first choice first.
 Rule = Callable[[Domain, Domain, Domain | None, int], Ints]
 
 
 def at_random(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """Any picture as likely as any other."""
-    return np.random.default_rng(seed).permutation(len(pool.pictures))
+    """Any image as likely as any other."""
+    return np.random.default_rng(seed).permutation(len(pool.images))
 
 
 def by_clip(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """Recordings in turn, a random picture of each."""
+    """Recordings in turn, a random image of each."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(pool.pictures))
-    groups = pool.pictures["group"].iloc[order]
+    order = rng.permutation(len(pool.images))
+    groups = pool.images["group"].iloc[order]
     turn = groups.groupby(groups).cumcount().to_numpy()
     clips = {name: place for place, name in enumerate(rng.permutation(groups.unique()))}
     return order[np.lexsort((groups.map(clips).to_numpy(), turn))]
 
 
 def k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """The picture furthest from all that is in training or was chosen (core-set, Sener and Savarese 2018)."""
+    """The image furthest from all that is in training or was chosen (core-set, Sener and Savarese 2018)."""
     have, points = pooled_components(training.image_embeddings, pool.image_embeddings)
     distance = np.sqrt(((points[:, None] - have[None]) ** 2).sum(-1)).min(1)
     order = []
@@ -194,15 +194,15 @@ def k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -
 
 
 def unsure(domain: Domain) -> Floats:
-    """Mean binary entropy of each picture's boxes, (n,); nan where no box reaches SURE_ENOUGH."""
+    """Mean binary entropy of each image's boxes, (n,); nan where no box reaches SURE_ENOUGH."""
     boxes = domain.detections[domain.detections["confidence"] >= SURE_ENOUGH]
     p = np.clip(boxes["confidence"].to_numpy(float), 1e-6, 1 - 1e-6)
     mean = boxes.assign(unsure=-p * np.log(p) - (1 - p) * np.log(1 - p)).groupby("image")["unsure"].mean()
-    return mean.reindex(domain.pictures["image"]).to_numpy(float)
+    return mean.reindex(domain.images["image"]).to_numpy(float)
 
 
 def entropy(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """The picture whose boxes are least sure on average."""
+    """The image whose boxes are least sure on average."""
     score = np.nan_to_num(unsure(pool))
     return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
 
@@ -212,11 +212,13 @@ def where_unsure(pool: Domain, training: Domain, target: Domain | None, seed: in
     wanted = pool if target is None else target
     score = unsure(wanted)
     usual = np.nanmean(score) if np.isfinite(score).any() else 1.0
-    groups, points = wanted.pictures["group"].to_numpy(str), wanted.image_embeddings
+    groups, points = wanted.images["group"].to_numpy(str), wanted.image_embeddings
     weights = acquisition.clip_weights(groups) * np.where(np.isfinite(score), score, usual)
-    others, offered = pooled_components(np.concatenate([training.image_embeddings, points]), pool.image_embeddings)
+    others, offered = pooled_components(
+        np.concatenate([training.image_embeddings, points]), pool.image_embeddings
+    )
     have, goal = np.split(others, [len(training.image_embeddings)])
-    alike = acquisition.same_view(pool.pictures["fingerprint"].tolist(), pool.pictures["group"].to_numpy(str))
+    alike = acquisition.same_view(pool.images["fingerprint"].tolist(), pool.images["group"].to_numpy(str))
     picks = acquisition.herd(goal, weights / weights.sum(), have, offered, len(offered), alike=alike)
     return with_the_rest([index for index, _ in picks], len(offered))
 
@@ -228,19 +230,19 @@ def with_the_rest(chosen: Sequence[int], size: int) -> Ints:
 
 
 def ours(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """`shiftscope next`, with nothing set aside because what judges is other footage; pictures it passes over come last."""
-    pictures = pool.pictures.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
+    """`shiftscope next`, with nothing set aside because what judges is other footage; images it passes over come last."""
+    images = pool.images.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
     table = acquisition.rank(
-        pictures,
+        images,
         pool.image_embeddings,
         training.image_embeddings,
-        np.ones(len(pictures), bool),
+        np.ones(len(images), bool),
         target=None if target is None else acquisition.footage([target]),
-        budget=len(pictures),
+        budget=len(images),
         seed=seed,
     )
-    chosen = [int(pictures.index[pictures["image"] == image][0]) for image in table["image"]]
-    return with_the_rest(chosen, len(pictures))
+    chosen = [int(images.index[images["image"] == image][0]) for image in table["image"]]
+    return with_the_rest(chosen, len(images))
 
 
 RULES: dict[str, Rule] = {

@@ -44,8 +44,8 @@ class World:
     """What a report starts from. causes: codes of what was planted, () where nothing harmful was."""
 
     causes: tuple[str, ...]
-    home: Domain
-    away: Domain
+    in_domain: Domain
+    real_world: Domain
     training: Domain | None
     history: pd.DataFrame
     recoveries: dict[str, Recovery]
@@ -59,69 +59,74 @@ def plant_nothing(world: dict[str, dict], severity: int) -> None:
 
 
 def plant_harmless_hue(world: dict[str, dict], severity: int) -> None:
-    """Pictures and embeddings differ, results do not."""
-    world["away"] |= {"embedding_shift": 1.5 * severity, "statistics": {"saturation": 0.3 + 0.1 * severity}}
+    """Images and embeddings differ, results do not."""
+    world["real_world"] |= {
+        "embedding_shift": 1.5 * severity,
+        "statistics": {"saturation": 0.3 + 0.1 * severity},
+    }
 
 
 def plant_underfit(world: dict[str, dict], severity: int) -> None:
-    """It has not learned its own training pictures."""
+    """It has not learned its own training images."""
     rate = (0.45, 0.35, 0.2)[severity - 1]
-    for name in ("home", "away", "training"):
+    for name in ("in_domain", "real_world", "training"):
         world[name]["hit_rate"] = rate
     world["history"] = {"make": rising}
 
 
 def plant_overfit(world: dict[str, dict], severity: int) -> None:
-    """It knows its training pictures by heart and nothing else."""
+    """It knows its training images by heart and nothing else."""
     world["training"]["hit_rate"] = 1.0
-    for name in ("home", "away"):
+    for name in ("in_domain", "real_world"):
         world[name]["hit_rate"] = (0.78, 0.6, 0.45)[severity - 1]
     world["history"] = {"make": turned}
 
 
 def plant_threshold(world: dict[str, dict], severity: int) -> None:
-    """It ranks as well out there, but states lower confidences."""
-    world["away"]["confidence_shift"] = -(0.27, 0.36, 0.46)[severity - 1]
+    """It ranks as well in the real world, but states lower confidences."""
+    world["real_world"]["confidence_shift"] = -(0.27, 0.36, 0.46)[severity - 1]
 
 
 def plant_scale(world: dict[str, dict], severity: int) -> None:
-    """Objects are smaller out there, and nothing else is different."""
+    """Objects are smaller in the real world, and nothing else is different."""
     factor = (0.65, 0.45, 0.28)[severity - 1]
-    world["away"]["sides"] = (20 * factor, 60 * factor)
+    world["real_world"]["sides"] = (20 * factor, 60 * factor)
 
 
 def plant_label_protocol(world: dict[str, dict], severity: int) -> None:
-    """Annotators out there draw larger boxes around the same objects."""
-    world["away"]["label_margin"] = (1.45, 1.7, 2.0)[severity - 1]
+    """Annotators in the real world draw larger boxes around the same objects."""
+    world["real_world"]["label_margin"] = (1.45, 1.7, 2.0)[severity - 1]
 
 
 def plant_label_error(world: dict[str, dict], severity: int) -> None:
-    """Annotators out there leave objects out and box things that are none."""
+    """Annotators in the real world leave objects out and box things that are none."""
     share = (0.15, 0.3, 0.5)[severity - 1]
-    world["away"] |= {"label_drop": share, "label_extra": share / 2}
+    world["real_world"] |= {"label_drop": share, "label_extra": share / 2}
 
 
 def plant_leakage(world: dict[str, dict], severity: int) -> None:
-    """Most validation pictures also stand in training; on new ones it is as weak at home as out there."""
-    world["home"]["copied"] = (0.5, 0.7, 0.9)[severity - 1]
-    world["away"]["hit_rate"] = world["home"]["clean_rate"] = (0.65, 0.45, 0.25)[severity - 1]
+    """Most validation images also stand in training; on new ones it is as weak in-domain as in the real world."""
+    world["in_domain"]["copied"] = (0.5, 0.7, 0.9)[severity - 1]
+    world["real_world"]["hit_rate"] = world["in_domain"]["clean_rate"] = (0.65, 0.45, 0.25)[severity - 1]
 
 
 def plant_viewpoint(world: dict[str, dict], severity: int) -> None:
     """Another viewpoint that it has never seen."""
-    world["away"]["hit_rate"] = world["away"].get("hit_rate", 0.85) * (0.8, 0.55, 0.25)[severity - 1]
-    world["away"]["embedding_shift"] = 2.0 * severity
-    world["away"].setdefault("statistics", {})["texture_gradient"] = 0.5 - (0.3, 0.6, 1.0)[severity - 1]
+    world["real_world"]["hit_rate"] = (
+        world["real_world"].get("hit_rate", 0.85) * (0.8, 0.55, 0.25)[severity - 1]
+    )
+    world["real_world"]["embedding_shift"] = 2.0 * severity
+    world["real_world"].setdefault("statistics", {})["texture_gradient"] = 0.5 - (0.3, 0.6, 1.0)[severity - 1]
 
 
 def plant_appearance(world: dict[str, dict], severity: int) -> None:
-    """Darker pictures; matching their tone to home wins back a third of what is lost."""
+    """Darker images; matching their tone to home recovers a third of what is lost."""
     lost = (0.8, 0.55, 0.25)[severity - 1]
-    before = world["away"].get("hit_rate", 0.85)
-    world["away"]["hit_rate"] = before * lost
+    before = world["real_world"].get("hit_rate", 0.85)
+    world["real_world"]["hit_rate"] = before * lost
     world["toned"] = {"hit_rate": before * (lost + (1 - lost) / 3)}
-    world["away"]["embedding_shift"] = 2.0 * severity
-    world["away"].setdefault("statistics", {})["brightness"] = 0.5 - (0.1, 0.2, 0.3)[severity - 1]
+    world["real_world"]["embedding_shift"] = 2.0 * severity
+    world["real_world"].setdefault("statistics", {})["brightness"] = 0.5 - (0.1, 0.2, 0.3)[severity - 1]
 
 
 PLANTS: dict[str, Plant] = {
@@ -137,7 +142,7 @@ PLANTS: dict[str, Plant] = {
     "viewpoint": plant_viewpoint,
     "appearance": plant_appearance,
 }
-# What a report should name. A harmless difference is no failure; a shift is one suspect, whatever its kind.
+# What a report should name. A harmless difference is no failure; a shift is one hypothesis, whatever its kind.
 CODE = {name: name for name in PLANTS} | {
     "harmless": "none",
     "viewpoint": "domain_shift",
@@ -154,55 +159,58 @@ MIXED = (
 
 
 def build(plants: tuple[str, ...], severity: int, seed: int, *, clips: int = CLIPS) -> World:
-    """A world with these plants at one severity, and the second looks that a report would take."""
-    spec: dict[str, dict] = {name: dict(GOOD) for name in ("home", "away", "training")}
+    """A world with these plants at one severity, and the interventions that a report would take."""
+    spec: dict[str, dict] = {name: dict(GOOD) for name in ("in_domain", "real_world", "training")}
     spec["history"] = {"make": levelled}
     for name in plants:
         PLANTS[name](spec, severity)
-    copied, clean = spec["home"].pop("copied", 0.0), spec["home"].pop("clean_rate", None)
+    copied, clean = spec["in_domain"].pop("copied", 0.0), spec["in_domain"].pop("clean_rate", None)
     shape = {"clips": clips, "frames": FRAMES}
     seeds = np.random.SeedSequence(seed).generate_state(4)
     training = make_domain(
         "training", role="training", clip_names="t", seed=int(seeds[0]), **shape, **spec["training"]
     )
-    home = make_domain("home", seed=int(seeds[1]), **shape, **spec["home"])
+    in_domain = make_domain("in_domain", seed=int(seeds[1]), **shape, **spec["in_domain"])
     if copied:
-        home = with_copies(home, training, copied, clean, int(seeds[3]))
+        in_domain = with_copies(in_domain, training, copied, clean, int(seeds[3]))
 
-    def away(**changes: object) -> Domain:
+    def real_world(**changes: object) -> Domain:
         return make_domain(
             "overhead",
             role="real_world",
             clip_names="w",
             seed=int(seeds[2]),
             **shape,
-            **(spec["away"] | changes),
+            **(spec["real_world"] | changes),
         )
 
-    real, home_ap50 = away(), ap50(home)
+    real, in_domain_ap50 = real_world(), ap50(in_domain)
     looks = {
-        f"imgsz {round(IMGSZ * factor)}": (away(zoom=factor), factor) for factor in size_factors(home, real)
-    } | {"colours": (away(**spec.get("toned", {})), 1.0)}
+        f"imgsz {round(IMGSZ * factor)}": (real_world(zoom=factor), factor)
+        for factor in size_factors(in_domain, real)
+    } | {"colours": (real_world(**spec.get("toned", {})), 1.0)}
     recoveries = {
-        name: recovery(name, real, seen, home_ap50, size_factor=factor, seed=seed)
+        name: recovery(name, real, seen, in_domain_ap50, size_factor=factor, seed=seed)
         for name, (seen, factor) in looks.items()
     }
-    history = spec["history"]["make"](home_ap50)
+    history = spec["history"]["make"](in_domain_ap50)
     causes = tuple(dict.fromkeys(CODE[name] for name in plants if CODE[name] != "none"))
-    return World(causes, home, real, training, history, recoveries)
+    return World(causes, in_domain, real, training, history, recoveries)
 
 
-def with_copies(home: Domain, training: Domain, share: float, clean_rate: float | None, seed: int) -> Domain:
-    """Home with a share of its pictures copied from training; on the others hits are thinned to clean_rate."""
-    pictures = home.pictures.copy()
-    count = int(len(pictures) * share)
-    pictures.loc[: count - 1, "fingerprint"] = training.pictures["fingerprint"].iloc[:count].to_numpy()
-    rest = home.detections["image"].isin(set(pictures["image"].iloc[count:])).to_numpy()
+def with_copies(
+    in_domain: Domain, training: Domain, share: float, clean_rate: float | None, seed: int
+) -> Domain:
+    """Home with a share of its images copied from training; on the others true positives are thinned to clean_rate."""
+    images = in_domain.images.copy()
+    count = int(len(images) * share)
+    images.loc[: count - 1, "fingerprint"] = training.images["fingerprint"].iloc[:count].to_numpy()
+    rest = in_domain.detections["image"].isin(set(images["image"].iloc[count:])).to_numpy()
     keep = np.random.default_rng(seed).random(len(rest)) < (clean_rate or 1.0) / GOOD["hit_rate"]
     kept = ~rest | keep
     return replace(
-        home,
-        pictures=pictures,
-        detections=home.detections[kept].reset_index(drop=True),
-        detection_embeddings=home.detection_embeddings[kept],
+        in_domain,
+        images=images,
+        detections=in_domain.detections[kept].reset_index(drop=True),
+        detection_embeddings=in_domain.detection_embeddings[kept],
     )

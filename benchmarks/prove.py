@@ -31,7 +31,7 @@ from diagnostics import shift
 from diagnostics.counterfactuals import ap50
 from diagnostics.few_labels import few_labels
 from diagnostics.findings import Experiments, gather
-from diagnostics.hypotheses import Verdict, question
+from diagnostics.hypotheses import Verdict, diagnose
 from diagnostics.intervals import wilson
 from diagnostics.label_free import root_mean_square
 from diagnostics.sweep import f1_at, sweep
@@ -42,7 +42,7 @@ DEVELOPMENT, REPORTED = 0, 1_000_000
 NULLS = 200
 # Distances of the shift tests in units of the scatter within a clip being .6; planted severity 1, 2 and 3 are SEVERE.
 DISTANCES, SEVERE = (0.4, 0.8, 1.2, 1.6), (2.0, 4.0, 6.0)
-# Labelled pictures of the 240 in each simulated footage, and footages each.
+# Labelled images of the 240 in each simulated footage, and footages each.
 FEW, FOOTAGES, FEW_CONFIDENCE = (25, 50), 200, 0.3
 ALPHA = 0.05
 # A change that costs more AP50 than this is harmful.
@@ -62,10 +62,10 @@ class Case:
 
 def verdict_of(world: World, seed: int) -> Verdict:
     """What a report would say."""
-    return question(
+    return diagnose(
         gather(
-            world.home,
-            [world.away],
+            world.in_domain,
+            [world.real_world],
             world.training,
             world.history,
             Experiments(recoveries=world.recoveries),
@@ -75,8 +75,8 @@ def verdict_of(world: World, seed: int) -> Verdict:
     )
 
 
-def judge_world(job: tuple[tuple[str, ...], int, int]) -> Case:
-    """Build a world and question the suspects."""
+def diagnose_world(job: tuple[tuple[str, ...], int, int]) -> Case:
+    """Build a world and question the hypotheses."""
     plants, severity, seed = job
     found = verdict_of(build(plants, severity, seed), seed)
     supported = tuple(h.code for h in found.hypotheses if h.status == "supported")
@@ -85,8 +85,11 @@ def judge_world(job: tuple[tuple[str, ...], int, int]) -> Case:
 
 def without_labels(world: World) -> World:
     """Nobody has labelled the real world."""
-    pictures = world.away.pictures.assign(labelled=False)
-    return replace(world, away=replace(world.away, pictures=pictures, annotations=world.away.annotations.head(0)))
+    images = world.real_world.images.assign(labelled=False)
+    return replace(
+        world,
+        real_world=replace(world.real_world, images=images, annotations=world.real_world.annotations.head(0)),
+    )
 
 
 def without_embeddings(world: World) -> World:
@@ -95,35 +98,41 @@ def without_embeddings(world: World) -> World:
     def blind(domain: Any) -> Any:
         return replace(
             domain,
-            image_embeddings=np.zeros((len(domain.pictures), 0)),
+            image_embeddings=np.zeros((len(domain.images), 0)),
             detection_embeddings=np.zeros((len(domain.detections), 0)),
         )
 
-    return replace(world, home=blind(world.home), away=blind(world.away), training=None, recoveries={})
+    return replace(
+        world,
+        in_domain=blind(world.in_domain),
+        real_world=blind(world.real_world),
+        training=None,
+        recoveries={},
+    )
 
 
 def without_training(world: World) -> World:
-    """No training pictures and no losses."""
+    """No training images and no losses."""
     return replace(world, training=None, history=world.history[["epoch", "ap50"]])
 
 
-def without_second_looks(world: World) -> World:
+def without_interventions(world: World) -> World:
     """No weights to look again with."""
     return replace(world, recoveries={})
 
 
 # The signal that decides each cause, taken away: naming the cause all the same would be guessing.
 WITHHELD: dict[str, tuple[str, Callable[[World], World], str]] = {
-    "labels out there": ("viewpoint", without_labels, "domain_shift"),
-    "labels out there (threshold)": ("threshold", without_labels, "threshold"),
-    "embeddings": ("viewpoint", without_embeddings, "domain_shift"),
-    "training pictures and losses": ("overfit", without_training, "overfit"),
-    "training pictures": ("leakage", without_training, "leakage"),
-    "second looks, at sizes home lacks": ("scale", without_second_looks, "scale"),
+    "labels in the real world": ("viewpoint", without_labels, "domain_shift"),
+    "labels in the real world (threshold)": ("threshold", without_labels, "threshold"),
+    "image_embeddings": ("viewpoint", without_embeddings, "domain_shift"),
+    "training images and losses": ("overfit", without_training, "overfit"),
+    "training images": ("leakage", without_training, "leakage"),
+    "interventions, at sizes home lacks": ("scale", without_interventions, "scale"),
 }
 
 
-def judge_withheld(job: tuple[str, int]) -> tuple[str, bool]:
+def diagnose_withheld(job: tuple[str, int]) -> tuple[str, bool]:
     """Whether the cause was left open when its signal was missing."""
     name, seed = job
     plant, withhold, code = WITHHELD[name]
@@ -135,29 +144,31 @@ def shift_of(job: tuple[float, int]) -> tuple[float, float, float, float]:
     """p, MMD, AUC and the p-value of the object shift for one pair of domains at one distance."""
     distance, seed = job
     seeds = np.random.SeedSequence(seed).generate_state(2)
-    home = make_domain(clips=12, frames=6, seed=int(seeds[0]))
-    away = make_domain(
-        "away", clips=12, frames=6, seed=int(seeds[1]), clip_names="w", embedding_shift=distance
+    in_domain = make_domain(clips=12, frames=6, seed=int(seeds[0]))
+    real_world = make_domain(
+        "real_world", clips=12, frames=6, seed=int(seeds[1]), clip_names="w", embedding_shift=distance
     )
     found = shift.measure(
-        home.image_embeddings,
-        away.image_embeddings,
-        home.pictures["group"].to_numpy(str),
-        away.pictures["group"].to_numpy(str),
+        in_domain.image_embeddings,
+        real_world.image_embeddings,
+        in_domain.images["group"].to_numpy(str),
+        real_world.images["group"].to_numpy(str),
         seed=seed,
     )
     return distance, found.p if found.p is not None else float("nan"), found.mmd or 0.0, found.auc or 0.5
 
 
 def few_labels_of(job: tuple[int, int]) -> tuple[int, bool, bool, float, float]:
-    """Whether the intervals of AP50 and F1 from so many labelled pictures hold what all labels say, what the unlabelled are worth, and the half-width."""
+    """Whether the intervals of AP50 and F1 from so many labelled images hold what all labels say, what the unlabelled are worth, and the half-width."""
     count, seed = job
     seeds = np.random.SeedSequence(seed).generate_state(2)
     whole = make_domain(clips=20, frames=12, seed=int(seeds[0]), hit_rate=0.6, size_matters=True)
-    chosen = np.random.default_rng(int(seeds[1])).choice(len(whole.pictures), count, replace=False)
-    mask = np.isin(np.arange(len(whole.pictures)), chosen)
-    boxes = whole.annotations[whole.annotations["image"].isin(whole.pictures["image"][mask])].reset_index(drop=True)
-    part = replace(whole, pictures=whole.pictures.assign(labelled=mask), annotations=boxes)
+    chosen = np.random.default_rng(int(seeds[1])).choice(len(whole.images), count, replace=False)
+    mask = np.isin(np.arange(len(whole.images)), chosen)
+    boxes = whole.annotations[whole.annotations["image"].isin(whole.images["image"][mask])].reset_index(
+        drop=True
+    )
+    part = replace(whole, images=whole.images.assign(labelled=mask), annotations=boxes)
     found = few_labels(part, FEW_CONFIDENCE)
     assert found is not None
     by_name = {measure.name: measure for measure in found.measures}
@@ -172,10 +183,10 @@ def few_labels_of(job: tuple[int, int]) -> tuple[int, bool, bool, float, float]:
     )
 
 
-def share(hits: int, total: int) -> str:
+def share(true_positives: int, total: int) -> str:
     """A share with its Wilson interval."""
-    low, high = wilson(hits, total)
-    return f"{hits / max(total, 1):.2f} ({low:.2f} to {high:.2f}, {total})"
+    low, high = wilson(true_positives, total)
+    return f"{true_positives / max(total, 1):.2f} ({low:.2f} to {high:.2f}, {total})"
 
 
 def confusion(cases: Sequence[Case]) -> str:
@@ -258,8 +269,10 @@ def main(
     few = [(count, first + 20_000 + i) for count in FEW for i in range(FOOTAGES)]
     # Fork would copy OpenCV's threads, which then never wake.
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        cases = progress("worlds", pool.map(judge_world, jobs, chunksize=4), len(jobs))
-        open_ = progress("withheld signals", pool.map(judge_withheld, withheld, chunksize=4), len(withheld))
+        cases = progress("worlds", pool.map(diagnose_world, jobs, chunksize=4), len(jobs))
+        open_ = progress(
+            "withheld signals", pool.map(diagnose_withheld, withheld, chunksize=4), len(withheld)
+        )
         shifts = progress("shift tests", pool.map(shift_of, distances, chunksize=8), len(distances))
         footages = progress("few labels", pool.map(few_labels_of, few, chunksize=8), len(few))
     text = report(cases, open_, pd.DataFrame(shifts, columns=["distance", "p", "mmd", "auc"]), worlds, first)
@@ -288,35 +301,35 @@ def real_detectors(seed: int, own: Path | None) -> str:
 
 
 def label_free_part(found: rendered.Rendered) -> str:
-    """How far off AP50 read without labels is: families left out, and worlds that are no change of a picture."""
+    """How far off AP50 read without labels is: families left out, and worlds that are no change of an image."""
     rows, parts = [], []
     for name, estimator in found.estimators.items():
         checked = estimator.coverage()
         naive = estimator.naive.iloc[checked["row"]].reset_index(drop=True)
-        home = estimator.reference.ap50
-        parts.append(checked.assign(detector=name, home=home, **naive))
+        in_domain = estimator.reference.ap50
+        parts.append(checked.assign(detector=name, in_domain=in_domain, **naive))
         error, assumed = (
-            root_mean_square(checked["truth"] - checked["reading"]),
-            root_mean_square(checked["truth"] - home),
+            root_mean_square(checked["truth"] - checked["estimate"]),
+            root_mean_square(checked["truth"] - in_domain),
         )
         others = " | ".join(
             f"{root_mean_square(checked['truth'] - naive[key]):.3f}" for key in naive.columns[1:]
         )
         rows.append(
-            f"| {name} | {home:.2f} | **{error:.3f}** | {assumed:.3f} | {1 - error / assumed:.0%} | {others} "
+            f"| {name} | {in_domain:.2f} | **{error:.3f}** | {assumed:.3f} | {1 - error / assumed:.0%} | {others} "
             f"| {share(int(checked['covered'].sum()), len(checked))} | {checked['half'].mean():.2f} |"
         )
     pooled = pd.concat(parts, ignore_index=True)
-    off = pooled["truth"] - pooled["reading"]
+    off = pooled["truth"] - pooled["estimate"]
     families = ", ".join(
         f"{name} {root_mean_square(part):.2f}"
         for name, part in sorted(off.groupby(pooled["family"]), key=lambda pair: root_mean_square(pair[1]))
     )
-    harmful = pooled["truth"] < pooled["home"] - HARM
-    worlds = found.readings[found.readings["truth"].notna()]
-    read = worlds[worlds["reading"].notna()]
+    harmful = pooled["truth"] < pooled["in_domain"] - HARM
+    worlds = found.estimates[found.estimates["truth"].notna()]
+    read = worlds[worlds["estimate"].notna()]
     lines = [
-        f"| {r.detector} | {r.world} | {r.home:.2f} | {fraction(r.truth)} "
+        f"| {r.detector} | {r.world} | {r.in_domain:.2f} | {fraction(r.truth)} "
         + (
             f"| {fraction(r.reading)} ({fraction(r.low)} to {fraction(r.high)}) |"
             if r.reading == r.reading
@@ -329,14 +342,14 @@ def label_free_part(found: rendered.Rendered) -> str:
         ways=len(next(iter(found.estimators.values())).families) - 1,
         rows="\n".join(rows),
         error=root_mean_square(off),
-        assumed=root_mean_square(pooled["truth"] - pooled["home"]),
+        assumed=root_mean_square(pooled["truth"] - pooled["in_domain"]),
         covered=share(int(pooled["covered"].sum()), len(pooled)),
         families=families,
         families_count=pooled["family"].nunique(),
-        auroc=roc_auc_score(harmful, pooled["home"] - pooled["reading"]),
+        auroc=roc_auc_score(harmful, pooled["in_domain"] - pooled["estimate"]),
         worlds="\n".join(lines),
-        world_error=root_mean_square(read["truth"] - read["reading"]),
-        world_assumed=root_mean_square(read["truth"] - read["home"]),
+        world_error=root_mean_square(read["truth"] - read["estimate"]),
+        world_assumed=root_mean_square(read["truth"] - read["in_domain"]),
         world_covered=share(int(inside.sum()), len(read)),
     )
 
@@ -396,7 +409,7 @@ def report(
 TEXT = """# How often the diagnosis is right
 
 Written by `make prove` on {date}: {worlds} worlds for each cause and severity, seeds from {seeds}. The detectors are simulated: their hit rates,
-confidences, labels and embeddings are drawn from known distributions (`benchmarks/planted.py`), 20 clips of 8 pictures in each domain. The
+confidences, labels and embeddings are drawn from known distributions (`benchmarks/planted.py`), 20 clips of 8 images in each domain. The
 rules and thresholds were written while looking at other seeds. A share stands with its 95 % interval and its number of cases.
 
 ## One planted cause
@@ -404,11 +417,11 @@ rules and thresholds were written while looking at other seeds. A share stands w
 {matrix}
 
 - Right cause first, mean over the causes: **{top1:.2f}**; among the first two: **{top2:.2f}** ({severities}).
-- No failure planted and none named ("cannot tell" names none): **{kept}**. "harmless" worlds differ in pictures and embeddings, not in results.
+- No failure planted and none named ("cannot tell" names none): **{kept}**. "harmless" worlds differ in images and embeddings, not in results.
 
 ## Two planted causes
 
-Both among the first three suspects: **{both}**.
+Both among the first three hypotheses: **{both}**.
 
 | planted | both among the first three | named first |
 |---|---|---|
@@ -424,7 +437,7 @@ How often the cause was left open, and not named, when what decides it was missi
 
 ## The shift test
 
-Permutation test of MMD over clips at 5 %, 12 clips of 6 pictures a side; distance in units of the scatter within a clip being .6. Planted
+Permutation test of MMD over clips at 5 %, 12 clips of 6 images a side; distance in units of the scatter within a clip being .6. Planted
 severities 1, 2 and 3 are distances 2, 4 and 6.
 
 | distance | called a shift | MMD (median) | domain AUC (median) |
@@ -435,9 +448,9 @@ Rank correlation of distance and MMD, distances above 0: **{rank:.2f}**.
 
 ## What this cannot show
 
-Simulated detectors fail in the way they are told to: hits are lost evenly, clips are alike in kind, embeddings move along one direction. Real
+Simulated detectors fail in the way they are told to: true positives are lost evenly, clips are alike in kind, embeddings move along one direction. Real
 failures are mixtures, and no simulation says how often a real shift looks like one of these. Wrong labels are named here only because
-nothing else differs between the domains; as soon as pictures differ too, that suspect stays open and an audit by eye decides.
+nothing else differs between the domains; as soon as images differ too, that hypothesis stays open and an audit by eye decides.
 """
 
 RENDERED = """
@@ -446,7 +459,7 @@ RENDERED = """
 Three tiny YOLOs trained here (seed {seed}) look at worlds in which one dial was turned, through the whole pipeline. **{right} of {total}** are
 named as planted; a dial that costs this detector under five points of AP50 is no failure, and "none" is right.
 
-| world | AP50 at home | AP50 there | right | named first (score) | left open beside it |
+| world | AP50 in-domain | AP50 there | right | named first (score) | left open beside it |
 |---|---|---|---|---|---|
 {rows}
 """
@@ -454,8 +467,8 @@ named as planted; a dial that costs this detector under five points of AP50 is n
 FEW_TEXT = """
 ## A few labels
 
-Simulated footage of 240 pictures in 20 clips, of which some pictures are labelled: do 95 % intervals hold what all labels would say, and how many
-times as many labels are the unlabelled pictures worth?
+Simulated footage of 240 images in 20 clips, of which some images are labelled: do 95 % intervals hold what all labels would say, and how many
+times as many labels are the unlabelled images worth?
 
 | labelled | AP50 held | F1 held | half-width of AP50 | worth (median) |
 |---|---|---|---|---|
@@ -465,21 +478,21 @@ times as many labels are the unlabelled pictures worth?
 LABEL_FREE = """
 ## AP50 without labels
 
-Each detector was shown 40 of its own held-out pictures changed in {ways} ways; a regression from signals that need no labels, drawn towards what these were worth to sixteen
+Each detector was shown 40 of its own held-out images changed in {ways} ways; a regression from signals that need no labels, drawn towards what these were worth to sixteen
 other detectors, reads AP50. Each of {families_count} families of
 changes in three grades was read by a regression that had seen neither it nor a mixture with it, from no detector. Errors are root mean squares in AP50; intervals are 90 %.
 
-| detector | AP50 at home | error | assuming AP50 at home | less by | if confidences meant the same | thresholded confidence | interval held | half-width |
+| detector | AP50 in-domain | error | assuming AP50 in-domain | less by | if confidences meant the same | thresholded confidence | interval held | half-width |
 |---|---|---|---|---|---|---|---|---|
 {rows}
 
-All together: **{error:.3f}** against {assumed:.3f} for assuming the AP50 at home; intervals held **{covered}**. By family: {families}.
+All together: **{error:.3f}** against {assumed:.3f} for assuming the AP50 in-domain; intervals held **{covered}**. By family: {families}.
 Whether a change costs more than ten points of AP50 is told with an AUROC of {auroc:.2f}.
 
-Changed pictures are not other footage. On the rendered worlds, which are no change of a picture, the error is **{world_error:.3f}** against {world_assumed:.3f}, and intervals held
+Changed images are not other footage. On the rendered worlds, which are no change of an image, the error is **{world_error:.3f}** against {world_assumed:.3f}, and intervals held
 {world_covered}:
 
-| detector | world | AP50 at home | AP50 there | read without labels |
+| detector | world | AP50 in-domain | AP50 there | read without labels |
 |---|---|---|---|---|
 {worlds}
 

@@ -39,9 +39,9 @@ from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from reports.commands.probe import mixture, probe, short_training
 from reports.files import write_text
-from reports.options import Request
+from reports.options import ReportOptions
 from reports.page import figures
-from reports.pipeline.inference import assemble, look_at_everything, predict_folder
+from reports.pipeline.inference import assemble, predict_domains, predict_folder
 from reports.pipeline.sources import Opened
 from reports.progress import Reporter
 from train.environment import runs_folder
@@ -63,7 +63,7 @@ PHOTOGRAPH_BUDGETS = (10, 40, 160)
 
 @dataclass(frozen=True)
 class Job:
-    """One retraining: a case, a rule, and the pictures it chose first."""
+    """One retraining: a case, a rule, and the images it chose first."""
 
     case: Case
     rule: str
@@ -72,7 +72,7 @@ class Job:
     folder: Path
 
 
-def look(case: Case, weights: Path, source: Source, role: str) -> Domain:
+def predict_source(case: Case, weights: Path, source: Source, role: str) -> Domain:
     """What a detector sees in a source."""
     detector, settings = Detector(weights, device="cpu"), Settings(imgsz=case.imgsz)
     store = Store(predict_folder(settings, file_sha256(weights)))
@@ -80,9 +80,9 @@ def look(case: Case, weights: Path, source: Source, role: str) -> Domain:
     return assemble(Opened(role, role, source), source.images, found, case.imgsz, detector.classes)
 
 
-def recipe_of(case: Case, pictures: int) -> Recipe:
-    """A short training of a case; at one number of pictures all rules take as many steps."""
-    return short_training(case.weights, pictures, case.imgsz, "cpu", case.seed % 1000)
+def recipe_of(case: Case, images: int) -> Recipe:
+    """A short training of a case; at one number of images all rules take as many steps."""
+    return short_training(case.weights, images, case.imgsz, "cpu", case.seed % 1000)
 
 
 def workers() -> ProcessPoolExecutor:
@@ -103,7 +103,7 @@ def take_core(cores: Any) -> None:
 
 
 def key_of(job: Job) -> str:
-    """Twelve hex digits over everything a result depends on, so that one of other pictures, weights or settings is not taken for it."""
+    """Twelve hex digits over everything a result depends on, so that one of other images, weights or settings is not taken for it."""
     how = recipe_of(job.case, len(job.case.replay.images) + len(job.chosen))
     told = [
         file_sha256(job.case.weights),
@@ -129,7 +129,7 @@ def retrain(job: Job) -> dict[str, Any]:
     """Train, judge, and keep the result; a result that is there already is read."""
     value = kept(job)
     if value is None:
-        # What was begun for other pictures, or was killed, starts anew: a training takes seconds.
+        # What was begun for other images, or was killed, starts anew: a training takes seconds.
         shutil.rmtree(job.folder, ignore_errors=True)
         weights = job.case.weights
         if job.chosen:
@@ -146,38 +146,38 @@ def retrain(job: Job) -> dict[str, Any]:
             )
             weights = job.folder / "weights" / "last.pt"
         job.folder.mkdir(parents=True, exist_ok=True)
-        value = ap50(look(job.case, weights, job.case.test, "test"))
+        value = ap50(predict_source(job.case, weights, job.case.test, "test"))
         write_text(job.folder / "result.json", json.dumps({"ap50": value, "key": key_of(job)}))
     return {
         "case": job.case.name,
         "rule": job.rule,
-        "pictures": len(job.chosen),
+        "images": len(job.chosen),
         "boxes": job.boxes,
         "ap50": value,
     }
 
 
 def jobs_of(case: Case, rules: Mapping[str, Rule], budgets: Sequence[int]) -> list[Job]:
-    """Every retraining of a case: none chosen, and each rule's first pictures."""
-    pool = look(case, case.weights, case.pool, "pool")
-    training = look(case, case.weights, case.replay, "training")
-    target = None if case.target is None else look(case, case.weights, case.target, "target")
-    objects = pool.annotations["image"].value_counts()
-    names = pool.pictures["image"].to_numpy(str)
+    """Every retraining of a case: none chosen, and each rule's first images."""
+    pool = predict_source(case, case.weights, case.pool, "pool")
+    training = predict_source(case, case.weights, case.replay, "training")
+    target = None if case.target is None else predict_source(case, case.weights, case.target, "target")
+    annotations = pool.annotations["image"].value_counts()
+    names = pool.images["image"].to_numpy(str)
     folder = runs_folder() / "prove-next" / case.name
     jobs = [Job(case, "start", (), 0, folder / "start")]
     for rule, choose in rules.items():
         order = names[choose(pool, training, target, case.seed)]
         for budget in budgets:
             chosen = tuple(order[:budget])
-            boxes = int(objects.reindex(chosen).fillna(0).sum())
+            boxes = int(annotations.reindex(chosen).fillna(0).sum())
             named = rule.replace(",", "").replace(" ", "-")
             jobs.append(Job(case, rule, chosen, boxes, folder / f"{named}-{budget}"))
     return jobs
 
 
 def run(cases: Sequence[Case], rules: Sequence[str], budgets: Sequence[int]) -> pd.DataFrame:
-    """case, rule, pictures, boxes, ap50 of every retraining."""
+    """case, rule, images, boxes, ap50 of every retraining."""
     chosen = {name: RULES[name] for name in rules}
     jobs = [job for case in cases for job in jobs_of(case, chosen, budgets)]
     rows = []
@@ -185,33 +185,35 @@ def run(cases: Sequence[Case], rules: Sequence[str], budgets: Sequence[int]) -> 
         for number, row in enumerate(pool.map(retrain, jobs), 1):
             rows.append(row)
             sys.stderr.write(
-                f"  {number} of {len(jobs)}: {row['case']}, {row['rule']}, {row['pictures']} pictures with {row['boxes']} boxes: {row['ap50']:.3f}\n"
+                f"  {number} of {len(jobs)}: {row['case']}, {row['rule']}, {row['images']} images with {row['boxes']} boxes: {row['ap50']:.3f}\n"
             )
     return pd.DataFrame(rows)
 
 
 def second_rounds(cases: Sequence[Case], reporter: Reporter) -> pd.DataFrame:
-    """case, round, rule, boxes, ap50: after ROUND pictures by `ours` and by where the detector is unsure; and, from the first of these on, after ROUND more by each of SECOND_RULES."""
+    """case, round, rule, boxes, ap50: after ROUND images by `ours` and by where the detector is unsure; and, from the first of these on, after ROUND more by each of SECOND_RULES."""
     first = [
         job for case in cases for job in jobs_of(case, {n: SECOND_RULES[n] for n in FIRST_RULES}, (ROUND,))
     ]
     with workers() as pool:
-        once = list(pool.map(retrain, first))
-        reporter.say(f"  first round of {len(cases)} worlds: {len(once)} trainings")
+        merge_overlapping = list(pool.map(retrain, first))
+        reporter.say(f"  first round of {len(cases)} worlds: {len(merge_overlapping)} trainings")
         later = [
             job
-            for job, row in zip(first, once, strict=True)
+            for job, row in zip(first, merge_overlapping, strict=True)
             if row["rule"] == "ours"
-            for job in jobs_of(learned(job), SECOND_RULES, (ROUND,))
+            for job in jobs_of(training_section(job), SECOND_RULES, (ROUND,))
             if job.chosen
         ]
         twice = list(pool.map(retrain, later))
         reporter.say(f"  second round: {len(twice)} trainings")
-    found = pd.DataFrame([{**row, "round": 1} for row in once] + [{**row, "round": 2} for row in twice])
+    found = pd.DataFrame(
+        [{**row, "round": 1} for row in merge_overlapping] + [{**row, "round": 2} for row in twice]
+    )
     return found.assign(case=found["case"].str.removesuffix(AGAIN))
 
 
-def learned(job: Job) -> Case:
+def training_section(job: Job) -> Case:
     """The case as it stands after a retraining: its detector, what it learned from, and what is left of the pool."""
     case = job.case
     mine = case.pool.images["image"].isin(job.chosen)
@@ -229,18 +231,18 @@ def candidate_rows(world: tuple[int, int]) -> list[dict[str, Any]]:
     """Candidate sets of one world (detectors' seed, number) ranked for footage, without and with short trainings: a row each, see `candidate_ranks`."""
     detectors, number = world
     reporter = Reporter(quiet=True)
-    run, home = rendered.detector(TURNS[number % len(TURNS)], detectors, reporter)
+    run, in_domain = rendered.detector(TURNS[number % len(TURNS)], detectors, reporter)
     target, folders = candidate_folders(detectors + 5000 + 20 * number, reporter)
-    request = Request(
+    options = ReportOptions(
         run=run,
-        in_domain=("home", str(home)),
+        in_domain=("in_domain", str(in_domain)),
         real_world=(("footage", target), *folders.items()),
         device="cpu",
         seed=number,
     )
-    seen = look_at_everything(request, reporter)
+    seen = predict_domains(options, reporter)
     found = [d for d in seen.domains.values() if d.role == "real_world"]
-    ranked = compare(found[1:], found[:1], seen.domains["training"], seen.domains["home"], seed=number)
+    ranked = compare(found[1:], found[:1], seen.domains["training"], seen.domains["in_domain"], seed=number)
     tried = {c.name: c for c in probe(ranked, seen, found[:1], number, reporter)}
     return [
         {
@@ -334,9 +336,7 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     words = "AP50 by boxes chosen, for every rule"
-    out.with_suffix(".svg").write_text(
-        figures.standing_alone(curves_figure(words, results)), encoding="utf-8"
-    )
+    out.with_suffix(".svg").write_text(figures.standalone(curves_figure(words, results)), encoding="utf-8")
     sys.stdout.write(text)
 
 

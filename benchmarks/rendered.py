@@ -1,7 +1,7 @@
 """The second half of `make prove`: real detectors, trained here, on rendered worlds in which one dial was turned.
 
-Tiny YOLOs of the demo's recipe: one trained as it should be, one for two epochs, one for far too long on a handful of pictures. The first looks at
-worlds that differ from its own in one dial; each is diagnosed by the whole pipeline, second looks included. Two more good ones, trained on other roads, serve to
+Tiny YOLOs of the demo's recipe: one trained as it should be, one for two epochs, one for far too long on a handful of images. The first looks at
+worlds that differ from its own in one dial; each is diagnosed by the whole pipeline, interventions included. Two more good ones, trained on other roads, serve to
 measure how far off AP50 read without labels is. Runs and results are kept, so that a second call costs seconds.
 """
 
@@ -19,7 +19,7 @@ from diagnostics.findings import Findings
 from diagnostics.label_free import Estimator
 from diagnostics.wording import fraction, percent
 from reports.commands.demo import render
-from reports.options import Request
+from reports.options import ReportOptions
 from reports.pipeline.run import run_report
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
@@ -27,7 +27,7 @@ from train.training import Recipe, is_finished, road_world_recipe, train
 
 # First seeds of the worlds that the rules were written with, and of those that are reported.
 DEVELOPMENT, REPORTED = 4711, 314159
-# Twice home's clips: with twelve, losses of up to twenty points were not held to be more than HARMLESS_GAP, and nothing is named where nothing is known to be lost.
+# Twice the in-domain clips: with twelve, losses of up to twenty points were not held to be more than HARMLESS_GAP, and nothing is named where nothing is known to be lost.
 CLIPS = {"val": (24, 8)}
 # World, which detector looks, its dials, and the codes one of which should be named first if the dial does any harm. A dial that costs this
 # detector less than HARMLESS_GAP is no failure, and "none" is the right answer.
@@ -41,7 +41,7 @@ WORLDS: tuple[tuple[str, str, Dials, tuple[str, ...]], ...] = (
     ("larger boxes (label convention 2)", "good", replace(DASHCAM, label_convention=2), ("label_protocol",)),
     ("careless labels (label noise 5)", "good", replace(DASHCAM, label_noise=5), ("label_error",)),
     ("the same road, after 2 epochs", "early", DASHCAM, ("underfit",)),
-    ("the same road, after 80 epochs on 18 pictures", "late", DASHCAM, ("overfit",)),
+    ("the same road, after 80 epochs on 18 images", "late", DASHCAM, ("overfit",)),
 )
 
 
@@ -66,7 +66,7 @@ def detector(name: str, seed: int, reporter: Reporter) -> tuple[Path, Path]:
         "second": recipe,
         "third": recipe,
         "early": replace(recipe, epochs=2),
-        # Small batches, so that eighteen pictures give as many steps as the good detector takes.
+        # Small batches, so that eighteen images give as many steps as the good detector takes.
         "late": replace(recipe, epochs=80, batch=4, extra={**recipe.extra, "nbs": 4}),
     }
     run = runs_folder() / "train" / f"prove-{name}-{seed}"
@@ -91,41 +91,45 @@ class Rendered:
 
     lines: list[str]
     right: int
-    readings: pd.DataFrame
+    estimates: pd.DataFrame
     estimators: dict[str, Estimator]
 
 
 def measure(seed: int, own: Path | None = None) -> Rendered:
     """Train, render and diagnose everything. own: a run of real photographs whose readings are measured too, on its own data."""
     reporter, lines, right = Reporter(), [], 0
-    readings: list[dict[str, object]] = []
+    estimates: list[dict[str, object]] = []
     estimators: dict[str, Estimator] = {}
 
     def keep(which: str, findings: Findings, world: str | None = None) -> None:
         if findings.estimator is not None:
             estimators[which] = findings.estimator
         for found in findings.evidence.label_free.values():
-            readings.append(
+            estimates.append(
                 {
                     "detector": which,
                     "world": world or found.domain,
-                    "home": findings.evidence.home_ap50,
+                    "in_domain": findings.evidence.in_domain_ap50,
                     "truth": found.truth,
-                    "reading": found.ap50,
+                    "estimate": found.ap50,
                     "low": found.low,
                     "high": found.high,
                 }
             )
 
     for number, (world, which, dials, planted) in enumerate(WORLDS):
-        run, home = detector(which, seed, reporter)
-        away = render(
+        run, in_domain = detector(which, seed, reporter)
+        real_world = render(
             f"prove-world-{number}", Plan(dials, CLIPS, seed=seed + 100 + number, prefix="w"), reporter
         )
-        request = Request(
-            run=run, in_domain=("home", str(home)), real_world=((None, str(away)),), label_free=True, seed=0
+        options = ReportOptions(
+            run=run,
+            in_domain=("in_domain", str(in_domain)),
+            real_world=((None, str(real_world)),),
+            label_free=True,
+            seed=0,
         )
-        found = run_report(request, reporter).findings
+        found = run_report(options, reporter).findings
         if not relabelled(dials):
             keep(which, found, world)
         verdict, evidence = found.verdict, found.evidence
@@ -141,12 +145,12 @@ def measure(seed: int, own: Path | None = None) -> Rendered:
             if h.code != verdict.primary and h.status != "rejected"
         )
         lines.append(
-            f"| {world} | {fraction(evidence.home_ap50)} | {fraction(evidence.away_ap50)} | {' or '.join(wanted)} "
+            f"| {world} | {fraction(evidence.in_domain_ap50)} | {fraction(evidence.real_world_ap50)} | {' or '.join(wanted)} "
             f"| {'**' if named in wanted else ''}{named}{score}{'**' if named in wanted else ''} | {second} |"
         )
         reporter.say(lines[-1])
     for which in ("second", "third"):
-        run, home = detector(which, seed, reporter)
+        run, in_domain = detector(which, seed, reporter)
         folders = [
             (
                 world,
@@ -161,10 +165,14 @@ def measure(seed: int, own: Path | None = None) -> Rendered:
             for number, (world, looker, dials, _) in enumerate(WORLDS)
             if looker == "good" and not relabelled(dials)
         ]
-        request = Request(
-            run=run, in_domain=("home", str(home)), real_world=tuple(folders), label_free=True, seed=0
+        options = ReportOptions(
+            run=run,
+            in_domain=("in_domain", str(in_domain)),
+            real_world=tuple(folders),
+            label_free=True,
+            seed=0,
         )
-        keep(which, run_report(request, reporter).findings)
+        keep(which, run_report(options, reporter).findings)
     if own is not None:
-        keep(own.name, run_report(Request(run=own, label_free=True, seed=0), reporter).findings)
-    return Rendered(lines, right, pd.DataFrame(readings), estimators)
+        keep(own.name, run_report(ReportOptions(run=own, label_free=True, seed=0), reporter).findings)
+    return Rendered(lines, right, pd.DataFrame(estimates), estimators)

@@ -1,7 +1,7 @@
 """Domains made from numbers alone: a simulated detector of known behaviour on clips that share a look.
 
-Every random number is drawn whether it is needed or not, so that two domains of one seed show the same pictures and objects, and differ
-only in what was asked to differ: a second look at the same pictures is the same call with another zoom.
+Every random number is drawn whether it is needed or not, so that two domains of one seed show the same images and objects, and differ
+only in what was asked to differ: an intervention at the same images is the same call with another zoom.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ STATISTICS = {
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How a simulated detector does on a domain, and what the domain is like.
 
-    hit_rate: of objects, with size_matters in proportion to their side below EASY_SIDE. false_rate: false boxes a picture. sides: pixels, drawn
+    hit_rate: of objects, with size_matters in proportion to their side below EASY_SIDE. false_rate: false boxes an image. sides: pixels, drawn
     evenly between. zoom: how much larger the network sees it all. label_margin: how much larger annotators draw. label_drop, label_extra:
-    shares of objects left out and of things boxed that are none. confidence_shift: added to every confidence. embedding_shift: of pictures and
-    objects along one direction, in standard deviations within clips of about .6 and 1. statistics: of pictures, beside STATISTICS.
+    shares of objects left out and of things boxed that are none. confidence_shift: added to every confidence. embedding_shift: of images and
+    objects along one direction, in standard deviations within clips of about .6 and 1. statistics: of images, beside STATISTICS.
     """
 
     hit_rate: float = 0.8
@@ -52,7 +52,7 @@ class Look:
 
 
 def make_domain(
-    name: str = "home",
+    name: str = "in_domain",
     *,
     role: str = "in_domain",
     clips: int = 8,
@@ -61,32 +61,32 @@ def make_domain(
     labelled: bool = True,
     clip_names: str = "c",
     classes: tuple[str, ...] = ("pothole",),
-    pictures: Sequence[tuple[list, list]] | None = None,
-    pictures_table: pd.DataFrame | None = None,
-    **look: object,
+    images: Sequence[tuple[list, list]] | None = None,
+    images_table: pd.DataFrame | None = None,
+    **appearance: object,
 ) -> Domain:
-    """A domain with a Look given field by field; with pictures, exactly those: (truth boxes xyxy, detections as (box, confidence[, class]))."""
+    """A domain with a Look given field by field; with images, exactly those: (truth boxes xyxy, detections as (box, confidence[, class]))."""
     rng = np.random.default_rng(seed)
-    how = Look(**look)  # type: ignore[arg-type]
-    if pictures is not None:
-        rows, boxes, found = drawn_by_hand(rng, pictures)
+    how = Appearance(**appearance)  # type: ignore[arg-type]
+    if images is not None:
+        rows, boxes, found = drawn_by_hand(rng, images)
     else:
         rows, boxes, found = simulate(rng, how, clips, frames, clip_names, labelled)
-    table = pictures_table if pictures_table is not None else pd.DataFrame(rows)
+    table = images_table if images_table is not None else pd.DataFrame(rows)
     detections = pd.DataFrame(found, columns=["image", "label", "x1", "y1", "x2", "y2", "confidence"])
     centres = {g: rng.normal(0, 0.6, 12) for g in table["group"].unique()}
     embeddings = np.stack([centres[g] for g in table["group"]]) + rng.normal(0, 0.6, (len(table), 12))
     embeddings[:, 0] += how.embedding_shift
-    objects = rng.normal(0, 1, (len(detections), 12))
-    objects[:, 0] += how.embedding_shift
+    annotations = rng.normal(0, 1, (len(detections), 12))
+    annotations[:, 0] += how.embedding_shift
     truth = frame(boxes, BOX_COLUMNS) if labelled else frame([], BOX_COLUMNS)
-    return Domain(name, role, table, truth, detections, embeddings, objects, IMGSZ, classes)
+    return Domain(name, role, table, truth, detections, embeddings, annotations, IMGSZ, classes)
 
 
-def drawn_by_hand(rng: np.random.Generator, pictures: Sequence[tuple[list, list]]) -> tuple[list, list, list]:
-    """Rows of pictures, boxes and detections as given."""
+def drawn_by_hand(rng: np.random.Generator, images: Sequence[tuple[list, list]]) -> tuple[list, list, list]:
+    """Rows of images, boxes and detections as given."""
     rows, boxes, found = [], [], []
-    for number, (truth, detections) in enumerate(pictures):
+    for number, (truth, detections) in enumerate(images):
         image = f"p{number}"
         rows.append(row_of(rng, image, "g0", {}, True))
         boxes += [box_row(image, box) for box in truth]
@@ -95,16 +95,16 @@ def drawn_by_hand(rng: np.random.Generator, pictures: Sequence[tuple[list, list]
 
 
 def simulate(
-    rng: np.random.Generator, how: Look, clips: int, frames: int, clip_names: str, labelled: bool
+    rng: np.random.Generator, how: Appearance, clips: int, frames: int, clip_names: str, labelled: bool
 ) -> tuple[list, list, list]:
-    """Rows of pictures, boxes and detections of clips that share a look and a hit rate."""
+    """Rows of images, boxes and detections of clips that share a look and a hit rate."""
     rows, boxes, found = [], [], []
     for clip in range(clips):
-        look = {k: v + rng.normal(0, 0.03) for k, v in {**STATISTICS, **(how.statistics or {})}.items()}
+        appearance = {k: v + rng.normal(0, 0.03) for k, v in {**STATISTICS, **(how.statistics or {})}.items()}
         rate = float(np.clip(how.hit_rate + rng.normal(0, 0.05) * (how.hit_rate > 0), 0, 1))
         for index in range(frames):
             image = f"{clip_names}{clip}_{index}"
-            rows.append(row_of(rng, image, f"{clip_names}{clip}", look, labelled))
+            rows.append(row_of(rng, image, f"{clip_names}{clip}", appearance, labelled))
             for k in range(int(rng.integers(1, 4))):
                 side = how.sides[0] + (how.sides[1] - how.sides[0]) * float(rng.random())
                 corner = np.array([30 + 200 * k + rng.uniform(0, 60), rng.uniform(50, 250)])
@@ -132,16 +132,16 @@ def simulate(
     return rows, boxes, found
 
 
-def shifted(confidence: float, how: Look) -> float:
+def shifted(confidence: float, how: Appearance) -> float:
     """A confidence as this detector states it there."""
     return float(np.clip(confidence + how.confidence_shift, 0.002, 0.999))
 
 
 def row_of(
-    rng: np.random.Generator, image: str, group: str, look: dict[str, float], labelled: bool
+    rng: np.random.Generator, image: str, group: str, appearance: dict[str, float], labelled: bool
 ) -> dict[str, object]:
-    """A row of the images table with its picture statistics."""
-    values = {k: v + rng.normal(0, 0.03) for k, v in (look or STATISTICS).items()}
+    """A row of the images table with its image statistics."""
+    values = {k: v + rng.normal(0, 0.03) for k, v in (appearance or STATISTICS).items()}
     return {
         "image": image,
         "path": f"/nowhere/{image}.jpg",

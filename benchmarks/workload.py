@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from diagnostics.matching import Detections, Objects
+from diagnostics.matching import Annotations, Detections
 
 
 @dataclass(frozen=True)
 class Shape:
-    """images; objects and detections a picture on average; classes; share of crowds."""
+    """images; objects and detections an image on average; classes; share of crowds."""
 
     images: int
-    objects: float
+    annotations: float
     detections: float
     classes: int
     crowd: float
@@ -36,21 +36,21 @@ SLICES = 100
 
 @dataclass(frozen=True)
 class Problem:
-    """n_images pictures with objects and detections; slices: (SLICES, n_images) masks, ten attributes of ten values."""
+    """n_images images with objects and detections; slices: (SLICES, n_images) masks, ten attributes of ten values."""
 
     shape: Shape
     n_images: int
-    objects: Objects
+    annotations: Annotations
     detections: Detections
     slices: np.ndarray
 
 
 def make(name: str, *, times: int = 1, seed: int = 0) -> Problem:
-    """A workload with `times` as many pictures."""
+    """A workload with `times` as many images."""
     shape = SHAPES[name]
     rng = np.random.default_rng(seed)
     n = shape.images * times
-    image = np.repeat(np.arange(n), rng.poisson(shape.objects, n))
+    image = np.repeat(np.arange(n), rng.poisson(shape.annotations, n))
     # Classes come in bunches and some are far more common than others, as in COCO.
     weight = 1 / np.arange(1, shape.classes + 1) ** 0.7
     theme = rng.choice(shape.classes, size=(n, 2), p=weight / weight.sum())
@@ -65,9 +65,9 @@ def make(name: str, *, times: int = 1, seed: int = 0) -> Problem:
     crowd = rng.random(len(image)) < shape.crowd
     xywh = np.round(np.column_stack([corner, side]), 2)
     area = xywh[:, 2] * xywh[:, 3] * rng.choice([1.0, 0.6], len(image))
-    objects = Objects(image, label, xywh, area, crowd)
+    annotations = Annotations(image, label, xywh, area, crowd)
 
-    # Found objects carry two detections on average, the rest of each picture is filled with false ones.
+    # Found objects carry two detections on average, the rest of each image is filled with false ones.
     copies = np.where(rng.random(len(image)) < 0.9, rng.poisson(1.6, len(image)), 0)
     owner = np.repeat(np.arange(len(image)), copies)
     jitter = np.abs(rng.normal(0, 0.14, len(owner)))[:, None]
@@ -92,33 +92,35 @@ def make(name: str, *, times: int = 1, seed: int = 0) -> Problem:
     )
     values = rng.integers(0, 10, (SLICES // 10, n))
     slices = (values[:, None, :] == np.arange(10)[None, :, None]).reshape(SLICES, n)
-    return Problem(shape, n, objects, detections, slices)
+    return Problem(shape, n, annotations, detections, slices)
 
 
 def write(problem: Problem, folder: Path) -> tuple[Path, Path, Path]:
     """The problem as COCO ground truth, COCO results and a slices csv, in folder."""
     folder.mkdir(parents=True, exist_ok=True)
     truth, results, slices = folder / "truth.json", folder / "results.json", folder / "slices.csv"
-    objects, found = problem.objects, problem.detections
-    annotations = [
+    annotations, found = problem.annotations, problem.detections
+    coco_annotations = [
         {"id": n + 1, "image_id": i, "category_id": k + 1, "bbox": b, "area": a, "iscrowd": int(c)}
         for n, (i, k, b, a, c) in enumerate(
             zip(
-                objects.image.tolist(),
-                objects.label.tolist(),
-                objects.xywh.tolist(),
-                objects.area.tolist(),
-                objects.crowd.tolist(),
+                annotations.image.tolist(),
+                annotations.label.tolist(),
+                annotations.xywh.tolist(),
+                annotations.area.tolist(),
+                annotations.crowd.tolist(),
                 strict=True,
             )
         )
     ]
-    pictures = [
+    images = [
         {"id": i, "file_name": f"{i:012}.jpg", "width": int(WIDTH), "height": int(HEIGHT)}
         for i in range(problem.n_images)
     ]
     categories = [{"id": k + 1, "name": f"class {k}"} for k in range(problem.shape.classes)]
-    truth.write_text(json.dumps({"images": pictures, "annotations": annotations, "categories": categories}))
+    truth.write_text(
+        json.dumps({"images": images, "annotations": coco_annotations, "categories": categories})
+    )
     results.write_text(
         json.dumps(
             [

@@ -1,1 +1,1 @@
-"""What we look at: any source of pictures and labels as two tables and a ledger in which every file stands once."""
+"""What we look at: any source of images and labels as two tables and a ledger in which every file stands once."""

@@ -16,10 +16,10 @@ from typing import IO
 
 from datasets.errors import EnvironmentProblem, InputError
 
-# The largest public detection sets have about two million pictures in several archives; one archive of this many is no ordinary dataset.
+# The largest public detection sets have about two million images in several archives; one archive of this many is no ordinary dataset.
 MAX_FILES = 1_000_000
 MAX_DEPTH = 32
-# Pictures do not shrink when packed and text does by ten or twenty; deflate can reach a thousand. Small archives may unfold as they like.
+# Images do not shrink when packed and text does by ten or twenty; deflate can reach a thousand. Small archives may unfold as they like.
 MAX_RATIO, SMALL = 100, 1_000_000_000
 CHUNK = 1 << 20
 # Errors of the system that an archive causes: offsets it made up, broken streams (which have no number), names too long, a file that is a folder too.
@@ -124,7 +124,7 @@ def _check(archive: Path, name: str, count: int, total: int) -> None:
         raise InputError(f"{archive}: holds more than {MAX_FILES:,} files; nothing was unpacked")
     if total > SMALL and total > MAX_RATIO * os.path.getsize(archive):
         raise InputError(
-            f"{archive}: would unfold to more than {MAX_RATIO} times its size, which no dataset of pictures does; nothing was unpacked"
+            f"{archive}: would unfold to more than {MAX_RATIO} times its size, which no dataset of images does; nothing was unpacked"
         )
 
 

@@ -1,4 +1,4 @@
-"""What people know about their pictures beyond the pictures: weather, road, camera, lane ... from a CSV, joined to an images table."""
+"""What people know about their images beyond the images: weather, road, camera, lane ... from a CSV, joined to an images table."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import pandas as pd
 from datasets.errors import InputError
 from datasets.tables import OWN
 
-# Names of the column that says which picture a row is about.
+# Names of the column that says which image a row is about.
 MISSING = ["", "nan", "NaN", "NA", "N/A", "null"]
 KEYS = ("image", "image_id", "path", "filepath", "filename", "file_name")
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """One row a picture: key (id, path, file name or stem), and columns named OWN + attribute. origin names the file in messages."""
+    """One row an image: key (id, path, file name or stem), and columns named OWN + attribute. origin names the file in messages."""
 
     origin: str
     table: pd.DataFrame
 
 
 def read_attributes(path: Path) -> Attributes:
-    """A CSV: one column that names the picture, every other one an attribute; or two, `image_id,slice`, a picture in as many as it likes.
+    """A CSV: one column that names the image, every other one an attribute; or two, `image_id,slice`, an image in as many as it likes.
 
     Raises InputError naming what is wrong.
     """
@@ -54,10 +54,10 @@ def read_attributes(path: Path) -> Attributes:
     others = [name for name in raw.columns if name != key]
     if key is None or not others:
         raise InputError(
-            f"{path}: needs a column that names the picture ({', '.join(KEYS[:3])}) and at least one attribute; found {', '.join(raw.columns) or 'nothing'}"
+            f"{path}: needs a column that names the image ({', '.join(KEYS[:3])}) and at least one attribute; found {', '.join(raw.columns) or 'nothing'}"
         )
     if raw[key].isna().any():
-        raise InputError(f"{path}:{int(raw[key].isna().to_numpy().argmax()) + 2}: the row names no picture")
+        raise InputError(f"{path}:{int(raw[key].isna().to_numpy().argmax()) + 2}: the row names no image")
     if others == ["slice"]:
         raw = raw.dropna().assign(member="yes").drop_duplicates()
         raw = raw.pivot_table(index=key, columns="slice", values="member", aggfunc="first").reset_index()
@@ -77,10 +77,10 @@ def read_attributes(path: Path) -> Attributes:
 def join(
     images: pd.DataFrame, attributes: Attributes, ids: Mapping[Any, str] | None = None
 ) -> tuple[pd.DataFrame, int]:
-    """Images with the attributes' columns, missing where no row names the picture, and the number of pictures that have any.
+    """Images with the attributes' columns, missing where no row names the image, and the number of images that have any.
 
-    A row names a picture by its id, its path, its file name or its stem, or by the number it has in a COCO json (ids), tried in this order,
-    where only one picture has it. A picture that an earlier file gave the same attribute keeps it where this one is silent.
+    A row names an image by its id, its path, its file name or its stem, or by the number it has in a COCO json (ids), tried in this order,
+    where only one image has it. An image that an earlier file gave the same attribute keeps it where this one is silent.
     """
     number = {image: str(key) for key, image in (ids or {}).items()}
     names = (

@@ -11,7 +11,7 @@ from datasets.errors import InputError
 from datasets.tables import ROW_COLUMNS, Source, concatenate
 
 # Kinds of source whose class numbers we gave ourselves, in the order of names or ids; and folders, whose numbers a classes.txt explains.
-BY_NAME = frozenset({"coco", "voc", "folder", "picture", "list", "several"})
+BY_NAME = frozenset({"coco", "voc", "folder", "image", "list", "several"})
 LEFT_OUT = -1
 
 
@@ -31,7 +31,9 @@ def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str
     Sources of `BY_NAME` are matched by name without one, wherever the model has all classes of which there are boxes. Boxes left out are counted as rejected label
     rows. Raises InputError when names do not match and no mapping is given, or when one fits no class.
     """
-    drawn = {source.classes[label] for label in source.annotations["label"].unique() if label < len(source.classes)}
+    drawn = {
+        source.classes[label] for label in source.annotations["label"].unique() if label < len(source.classes)
+    }
     by_name = source.kind in BY_NAME and drawn <= set(model)
     if not (mapping or by_name) or not source.classes or not model:
         check_classes(model, source.classes, source.spec)

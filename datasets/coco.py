@@ -1,4 +1,4 @@
-"""COCO json: ground truth with its pictures, and results files of any detector."""
+"""COCO json: ground truth with its images, and results files of any detector."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.data_yaml import is_there
 from datasets.collector import Collector
 from datasets.containment import Bounds
+from datasets.data_yaml import is_there
 from datasets.errors import InputError
 from datasets.pairing import LABEL_FOLDERS, SPLITS, leads_out, split_of
 from datasets.results import describe, load_json
@@ -22,10 +22,10 @@ from datasets.tables import CORNERS, Source
 
 
 def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None) -> Source:
-    """Pictures and boxes of a COCO ground-truth file.
+    """Images and boxes of a COCO ground-truth file.
 
-    Pictures are looked for beside it, in folders "images", "data" and one with the name of its split, and all that also around a folder "annotations". Their split is read off the
-    file's name or folder. root: the folder that ids of pictures are paths below; that of the dataset where None. A box without bbox is taken from its polygons.
+    Images are looked for beside it, in folders "images", "data" and one with the name of its split, and all that also around a folder "annotations". Their split is read off the
+    file's name or folder. root: the folder that ids of images are paths below; that of the dataset where None. A box without bbox is taken from its polygons.
     Raises InputError when the file lacks images, annotations or categories, or when ids repeat.
     """
     content = load_json(path)
@@ -40,7 +40,7 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     split = split_of((around, path.stem))
     collector = Collector(root or coco_root(path), names, bounds)
     collector.note(path, "used", "annotations")
-    homes = picture_folders(path, split)
+    folders = image_folders(path, split)
     rows: dict[Any, int] = {}
     by_file: dict[str, int] = {}
     listed: set[Any] = set()
@@ -53,14 +53,16 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
             )
         listed.add(entry["id"])
         name = str(entry["file_name"]).replace("\\", "/").replace("\0", "")
-        places = [Path(os.path.normpath(home / part)) for part in (name, Path(name).name) for home in homes]
+        places = [
+            Path(os.path.normpath(folder / part)) for part in (name, Path(name).name) for folder in folders
+        ]
         there = [place for place in places if is_there(place)]
         file = next((place for place in there if bounds.hold(place)), None)
         if file is None:
             reason = leads_out(there[0]) if there else "listed in the json but not on disk"
             collector.note((there or places)[0], "skipped" if there else "failed", reason)
             continue
-        row = collector.picture(file, split)
+        row = collector.image(file, split)
         if row is not None:
             by_file[str(file)] = row
             elsewhere = collector.drawn_elsewhere(row, _size(entry))
@@ -69,14 +71,14 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
                 del by_file[str(file)]
                 continue
             collector.labelled(row)
-        # A picture listed twice keeps the annotations of both entries.
+        # An image listed twice keeps the annotations of both entries.
         if str(file) in by_file:
             rows[entry["id"]] = by_file[str(file)]
     for position, annotation in enumerate(content["annotations"]):
         take_annotation(collector, path, position, annotation, rows, index)
-    for home in homes:
-        if home.is_dir() and home != coco_root(path):
-            for file in collector.walk(home):
+    for folder in folders:
+        if folder.is_dir() and folder != coco_root(path):
+            for file in collector.walk(folder):
                 if not collector.accounted(file):
                     collector.note(file, "skipped", "not listed in the json")
     images = collector.images["image"]
@@ -107,14 +109,14 @@ def coco_root(path: Path) -> Path:
     return path.parent.parent if path.parent.name.lower() in LABEL_FOLDERS else path.parent
 
 
-def picture_folders(path: Path, split: str) -> list[Path]:
-    """Where a json's pictures may lie, the likeliest first."""
+def image_folders(path: Path, split: str) -> list[Path]:
+    """Where a json's images may lie, the likeliest first."""
     root = coco_root(path)
-    # instances_val2017.json names pictures of val2017/.
+    # instances_val2017.json names images of val2017/.
     names = [name for name in (path.stem.rsplit("_", 1)[-1], path.stem, split) if name]
-    homes = [base / part for base in (path.parent, root) for part in (".", "images", "data")]
-    homes += [base / name for base in (root, root / "images") for name in names]
-    return list(dict.fromkeys(Path(os.path.normpath(home)) for home in homes))
+    folders = [base / part for base in (path.parent, root) for part in (".", "images", "data")]
+    folders += [base / name for base in (root, root / "images") for name in names]
+    return list(dict.fromkeys(Path(os.path.normpath(folder)) for folder in folders))
 
 
 def _hashable(value: Any) -> bool:
@@ -142,7 +144,7 @@ def take_annotation(
         collector.reject(path, position, "annotation without a usable bbox, image_id or category_id")
         return
     if row is None:
-        collector.reject(path, position, "annotation of a picture that is not used")
+        collector.reject(path, position, "annotation of an image that is not used")
     elif label is None:
         collector.reject(
             path, position, f"category {str(annotation['category_id'])[:40]} is not in categories"
@@ -166,9 +168,9 @@ def corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str]
 def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFrame:
     """A COCO results file -> detections: image, label, x1, y1, x2, y2, confidence.
 
-    Ids are those of the source's own json where it is one, and detections of pictures that it lists but that are not on disk are passed
-    over. Else, or if not among them, image_id is a picture's id here, its file name, its stem or the number its
-    stem spells (where only one picture has it), and category_id counts from 0 or from 1: from 1 where the number of classes itself
+    Ids are those of the source's own json where it is one, and detections of images that it lists but that are not on disk are passed
+    over. Else, or if not among them, image_id is an image's id here, its file name, its stem or the number its
+    stem spells (where only one image has it), and category_id counts from 0 or from 1: from 1 where the number of classes itself
     occurs. Raises InputError naming what does not fit.
     """
     results = read_columns(path)
@@ -190,7 +192,7 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     unknown = np.array([name not in known for name in names.tolist()], bool)
     if unknown.any():
         raise InputError(
-            f"{path}: {unknown[places].sum()} detections are for pictures not in this domain, first ids {names[unknown].tolist()[:5]}; use file names or stems as image_id"
+            f"{path}: {unknown[places].sum()} detections are for images not in this domain, first ids {names[unknown].tolist()[:5]}; use file names or stems as image_id"
         )
     corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
     found = pd.DataFrame(corners, columns=CORNERS)

@@ -15,17 +15,17 @@ import pandas as pd
 from datasets.containment import Bounds
 from datasets.labels import read_labels
 from datasets.pairing import Pairing, leads_out
-from datasets.pixels import SUFFIXES, UnreadablePicture, probe
+from datasets.pixels import SUFFIXES, UnreadableImage, probe
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
 
 VIDEO = "a video; give it as a source of its own"
-# Files beside pictures that would be taken for pictures: outlines of objects, pixel by pixel.
+# Files beside images that would be taken for images: outlines of objects, pixel by pixel.
 MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject", "masks", "mask"})
 UNLABELLED = "no label file: kept as unlabelled, not as background"
 
 
 class Collector:
-    """The growing tables of one source, column by column: a dataset of 50,000 pictures must not need more memory than its tables."""
+    """The growing tables of one source, column by column: a dataset of 50,000 images must not need more memory than its tables."""
 
     def __init__(self, root: Path, classes: Sequence[str], bounds: Bounds, pose: int = 0) -> None:
         self.root = root
@@ -35,7 +35,7 @@ class Collector:
         self.images: dict[str, list[Any]] = {
             name: [] for name in ("image", "path", "split", "width", "height", "labelled")
         }
-        # Which picture, which class; the four corners; crowd.
+        # Which image, which class; the four corners; crowd.
         self.owners, self.labels = array("q"), array("q")
         self.corners = array("d")
         self.crowds = bytearray()
@@ -53,7 +53,7 @@ class Collector:
         self.rows.append((str(path), line, "rejected", reason))
 
     def repair(self, path: Path, line: int, reason: str) -> None:
-        """Note a label row that was mended."""
+        """Note a label row that was repaired."""
         self.rows.append((str(path), line, "repaired", reason))
 
     def accounted(self, path: Path) -> bool:
@@ -65,14 +65,14 @@ class Collector:
         )
 
     def identify(self, path: Path) -> str:
-        """Id of a picture: its path below the root, with forward slashes."""
+        """Id of an image: its path below the root, with forward slashes."""
         try:
             return path.relative_to(self.root).as_posix()
         except ValueError:
             return path.as_posix()
 
-    def picture(self, path: Path, split: str) -> int | None:
-        """Take a picture, unlabelled as yet; returns its row, or None when the ledger says why not, or has it already."""
+    def image(self, path: Path, split: str) -> int | None:
+        """Take an image, unlabelled as yet; returns its row, or None when the ledger says why not, or has it already."""
         if str(path) in self.ledger:
             return None
         if printable(path) != str(path):
@@ -80,7 +80,7 @@ class Collector:
             return None
         try:
             width, height, remark = probe(path)
-        except UnreadablePicture as reason:
+        except UnreadableImage as reason:
             self.note(path, "failed", str(reason))
             return None
         self.note(path, "used", remark)
@@ -90,17 +90,17 @@ class Collector:
         return len(self.images["image"]) - 1
 
     def size(self, row: int) -> tuple[int, int]:
-        """Width and height of a picture taken, in pixels."""
+        """Width and height of an image taken, in pixels."""
         return self.images["width"][row], self.images["height"][row]
 
     def labelled(self, row: int) -> None:
-        """Say that a picture's labels are known, also where there are none in it."""
+        """Say that an image's labels are known, also where there are none in it."""
         self.images["labelled"][row] = True
 
     def box(
         self, row: int, label: int, x1: float, y1: float, x2: float, y2: float, *, crowd: bool = False
     ) -> None:
-        """Take one object of a picture; corners in pixels."""
+        """Take one object of an image; corners in pixels."""
         self.owners.append(row)
         self.labels.append(label)
         self.corners.extend((x1, y1, x2, y2))
@@ -114,9 +114,9 @@ class Collector:
         *,
         expects_labels: bool,
     ) -> Iterator[tuple[int, Path]]:
-        """Take the pictures among files, and give those that have a label file which may be read: row and label file. What the others lack stands in the ledger.
+        """Take the images among files, and give those that have a label file which may be read: row and label file. What the others lack stands in the ledger.
 
-        split: of a picture. expects_labels: whether a picture without a label file is worth a remark even where none has one.
+        split: of an image. expects_labels: whether an image without a label file is worth a remark even where none has one.
         """
         unlabelled: list[Path] = []
         for file in files:
@@ -125,7 +125,7 @@ class Collector:
             if file.parent.name.lower() in MASK_FOLDERS and file.parent != self.root:
                 self.note(file, "skipped", "a mask, going by its folder")
                 continue
-            row = self.picture(file, split(file))
+            row = self.image(file, split(file))
             if row is None:
                 continue
             label = pairing.find(file)
@@ -135,7 +135,7 @@ class Collector:
             expects_labels = True
             owner = pairing.claim(file, label)
             if owner is not None:
-                reason = f"unlabelled: {label.name} is the label file of {owner.name} too; rename one picture"
+                reason = f"unlabelled: {label.name} is the label file of {owner.name} too; rename one image"
                 self.note(file, "used", reason)
             elif self._may_read(label):
                 yield row, label
@@ -169,7 +169,7 @@ class Collector:
         crowd: bool = False,
         repair: str = "",
     ) -> None:
-        """Take an object whose corners (x1, y1, x2, y2) are written in pixels, clipped to its picture; the place in its file is noted where that is more than rounding.
+        """Take an object whose corners (x1, y1, x2, y2) are written in pixels, clipped to its image; the place in its file is noted where that is more than rounding.
 
         VOC counts pixels from 1 and annotation tools round, so that a box may end one pixel beyond.
         """
@@ -182,7 +182,7 @@ class Collector:
             self.reject(path, line, "width or height is not positive")
             return
         if x2 <= x1 or y2 <= y1:
-            self.reject(path, line, "box lies outside the picture")
+            self.reject(path, line, "box lies outside the image")
             return
         if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 1:
             repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
@@ -191,23 +191,23 @@ class Collector:
         self.box(row, label, x1, y1, x2, y2, crowd=crowd)
 
     def drawn_elsewhere(self, row: int, written: tuple[int, int]) -> str:
-        """Why boxes drawn on a picture of this size do not fit the one that was taken; nothing where they do, or where no size is given."""
+        """Why boxes drawn on an image of this size do not fit the one that was taken; nothing where they do, or where no size is given."""
         real = self.size(row)
-        # A pixel is what tools round away when they halve a picture.
+        # A pixel is what tools round away when they halve an image.
         if 0 in written or max(abs(a - b) for a, b in zip(written, real, strict=True)) <= 1:
             return ""
-        turned = " (the unturned picture)" if written == real[::-1] else ""
-        return f"drawn on a picture of {written[0]}x{written[1]}{turned}, this one is {real[0]}x{real[1]}"
+        turned = " (the unturned image)" if written == real[::-1] else ""
+        return f"drawn on an image of {written[0]}x{written[1]}{turned}, this one is {real[0]}x{real[1]}"
 
     def yolo(self, path: Path, row: int) -> None:
-        """Take a YOLO label file for a picture that was taken. A file that cannot be read, or of which no row can be used, leaves it unlabelled, and says so."""
+        """Take a YOLO label file for an image that was taken. A file that cannot be read, or of which no row can be used, leaves it unlabelled, and says so."""
         try:
             rows, notes = read_labels(path, self.classes, self.pose)
         except (OSError, ValueError) as reason:
             self.note(path, "failed", str(reason))
             return
         if not rows and any(note.action == "rejected" for note in notes):
-            self.note(path, "failed", "none of its rows could be used; its picture is kept as unlabelled")
+            self.note(path, "failed", "none of its rows could be used; its image is kept as unlabelled")
         else:
             self.note(path, "used")
             self.labelled(row)
@@ -243,9 +243,9 @@ class Collector:
     def walk(self, folder: Path) -> Iterator[Path]:
         """Regular files below a folder in a fixed order, links followed within the bounds; what is passed over stands in the ledger. Hidden names are left out."""
         # A folder is read once, by whatever links it is reached: links can make a maze of it.
-        home = os.path.realpath(folder)
-        seen = {home}
-        waiting = [(folder, home, folder.is_symlink())]
+        top = os.path.realpath(folder)
+        seen = {top}
+        waiting = [(folder, top, folder.is_symlink())]
         while waiting:
             place, real_place, linked = waiting.pop()
             try:

@@ -1,6 +1,6 @@
 """How far a source may lead. A dataset from strangers names its own files, and no others of this machine.
 
-Names in a data.yaml, in lists of pictures and in COCO files, and symbolic links, can point anywhere; what they point at would end in a report that is
+Names in a data.yaml, in lists of images and in COCO files, and symbolic links, can point anywhere; what they point at would end in a report that is
 shown around. So they are followed within the source's own folder only, and within folders that the user allows.
 """
 
@@ -39,37 +39,37 @@ class Bounds:
         return Bounds.of([*self.roots, *roots])
 
 
-def vouch(card: Path, roots: Iterable[Path], cache: Path) -> None:
-    """Remember, in our own folder, that a data.yaml which we wrote may lead to these folders: staged and handed-off datasets name the pictures they were made from.
+def vouch(file: Path, roots: Iterable[Path], cache: Path) -> None:
+    """Remember, in our own folder, that a data.yaml which we wrote may lead to these folders: staged and handed-off datasets name the images they were made from.
 
     It holds for this content of the yaml and of the lists beside it, at this place.
     """
-    place = _entry(card, cache)
+    place = _entry(file, cache)
     place.parent.mkdir(parents=True, exist_ok=True)
-    content = {"card": str(card), "content": _digest(card), "roots": [str(root) for root in roots]}
+    content = {"card": str(file), "content": _digest(file), "roots": [str(root) for root in roots]}
     place.write_text(json.dumps(content), encoding="utf-8")
 
 
-def vouched(card: Path, cache: Path) -> tuple[Path, ...]:
+def vouched(file: Path, cache: Path) -> tuple[Path, ...]:
     """Folders that a data.yaml of ours may lead to; none for everybody else's."""
     try:
-        content = json.loads(_entry(card, cache).read_text(encoding="utf-8"))
-        return tuple(Path(root) for root in content["roots"]) if vouched_for(card, cache) else ()
+        content = json.loads(_entry(file, cache).read_text(encoding="utf-8"))
+        return tuple(Path(root) for root in content["roots"]) if vouched_for(file, cache) else ()
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
 
-def vouched_for(card: Path, cache: Path) -> bool:
+def vouched_for(file: Path, cache: Path) -> bool:
     """Whether a file is one that we wrote here, and is as we wrote it."""
     try:
-        content = json.loads(_entry(card, cache).read_text(encoding="utf-8"))
-        return bool(content["content"] == _digest(card))
+        content = json.loads(_entry(file, cache).read_text(encoding="utf-8"))
+        return bool(content["content"] == _digest(file))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _digest(card: Path) -> str:
-    files = [card, *sorted(path for path in card.parent.glob("*.txt") if path.is_file())]
+def _digest(file: Path) -> str:
+    files = [file, *sorted(path for path in file.parent.glob("*.txt") if path.is_file())]
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
 
@@ -81,6 +81,6 @@ def expanded(text: str) -> Path:
         return Path(text)
 
 
-def _entry(card: Path, cache: Path) -> Path:
-    key = hashlib.sha256(os.fsencode(os.path.realpath(card))).hexdigest()[:24]
+def _entry(file: Path, cache: Path) -> Path:
+    key = hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:24]
     return cache / REGISTER / f"{key}.json"

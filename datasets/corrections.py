@@ -1,4 +1,4 @@
-"""What people corrected in pictures by hand: labels and tags kept beside the sources, which stay as they are, and put in their place when a source is opened."""
+"""What people corrected in images by hand: labels and tags kept beside the sources, which stay as they are, and put in their place when a source is opened."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from datasets.tables import BOX_COLUMNS, CORNERS, OWN, Source, concatenate, fram
 
 # Pixels: corrected boxes are kept with two digits, and read again from the same file they are the same numbers.
 SAME_CORNER = 0.02
-FORMAT = 1
-# Columns of an images table that hold tags; and the tag that says what to do with a picture, not what it shows: its column is nothing to slice by.
+# Format 1, of the first version, says "pictures" where format 2 says "images".
+FORMAT = 2
+# Columns of an images table that hold tags; and the tag that says what to do with an image, not what it shows: its column is nothing to slice by.
 TAGGED = f"{OWN}tag "
 LABEL_NEXT, PICKED = "label next", "picked"
 
@@ -24,7 +25,7 @@ Box = tuple[str, float, float, float, float, bool]
 
 @dataclass(frozen=True)
 class Correction:
-    """One picture. was: its labels (class, x1, y1, x2, y2 in pixels, crowd) in the source at that time, None where it had none. now: the corrected
+    """One image. was: its labels (class, x1, y1, x2, y2 in pixels, crowd) in the source at that time, None where it had none. now: the corrected
     labels, None where labels are as they were. tags: set by hand. origin: the dataset, and its writing, in which the labels were corrected.
     """
 
@@ -36,7 +37,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class Applied:
-    """Pictures of a source whose labels were replaced, whose labels have changed in the source since and were left, that would have been labelled with
+    """Images of a source whose labels were replaced, whose labels have changed in the source since and were left, that would have been labelled with
     nothing but unknown classes and were left, and that carry tags.
 
     unknown: classes of corrected boxes that the source does not have; such boxes are left out.
@@ -50,13 +51,14 @@ class Applied:
 
 
 def read_corrections(path: Path) -> dict[str, Correction]:
-    """Corrections by the path of their picture; none where there is no file. Raises InputError when it is not one of ours."""
+    """Corrections by the path of their image; none where there is no file. Raises InputError when it is not one of ours."""
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
+        if content["format"] not in (1, FORMAT):
             raise ValueError(f"format {content['format']}")
+        entries = content["images" if content["format"] == FORMAT else "pictures"]
         return {
             name: Correction(
                 boxes_from(entry["was"]),
@@ -64,7 +66,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
                 tuple(map(str, entry["tags"])),
                 str(entry["origin"]),
             )
-            for name, entry in content["pictures"].items()
+            for name, entry in entries.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -74,11 +76,11 @@ def read_corrections(path: Path) -> dict[str, Correction]:
 
 def as_text(corrections: Mapping[str, Correction]) -> str:
     """The file's content, for `read_corrections`."""
-    pictures = {
+    images = {
         name: {"was": c.was, "now": c.now, "tags": list(c.tags), "origin": c.origin}
         for name, c in sorted(corrections.items())
     }
-    return json.dumps({"format": FORMAT, "pictures": pictures}, indent=1)
+    return json.dumps({"format": FORMAT, "images": images}, indent=1)
 
 
 def boxes_from(rows: Sequence[Sequence[object]] | None) -> tuple[Box, ...] | None:
@@ -92,7 +94,7 @@ def boxes_from(rows: Sequence[Sequence[object]] | None) -> tuple[Box, ...] | Non
 
 
 def same_boxes(first: Sequence[Box], second: Sequence[Box]) -> bool:
-    """Whether two pictures' labels are the same up to rounding, whatever their order."""
+    """Whether two images' labels are the same up to rounding, whatever their order."""
     left = list(second)
     for name, *corners, crowd in first:
         for place, (other, *theirs, other_crowd) in enumerate(left):
@@ -106,7 +108,7 @@ def same_boxes(first: Sequence[Box], second: Sequence[Box]) -> bool:
 
 
 def boxes_of(source: Source, image: str, classes: Sequence[str]) -> tuple[Box, ...]:
-    """A picture's labels as they stand in a source."""
+    """An image's labels as they stand in a source."""
     mine = source.annotations[source.annotations["image"] == image]
     return tuple(
         (classes[int(label)], *map(float, corners), bool(crowd))  # type: ignore[misc]
@@ -143,7 +145,7 @@ def apply(
             continue
         unknown |= {box[0] for box in found.now} - set(names)
         if current is None and not any(box[0] in names for box in found.now):
-            # With no box left it would count as a picture without objects, which nobody said.
+            # With no box left it would count as an image without objects, which nobody said.
             foreign += 1
             continue
         replaced[image] = found.now
@@ -164,7 +166,7 @@ def apply(
         **{column: source.images["image"].map(values) for column, values in tags.items()},
     )
     boxes = concatenate([kept, frame(records, BOX_COLUMNS)], BOX_COLUMNS)
-    # In the order of pictures, as every reader has it.
+    # In the order of images, as every reader has it.
     order = pd.Series(range(len(images)), index=images["image"])
     boxes = boxes.iloc[boxes["image"].map(order).argsort(kind="stable")].reset_index(drop=True)
     done = Applied(len(replaced), stale, foreign, tagged, tuple(sorted(unknown)))

@@ -57,7 +57,7 @@ _Plain.add_implicit_resolver(
 
 
 @dataclass(frozen=True)
-class Card:
+class DataYaml:
     """What a data.yaml says. root: the folder its paths are below. splits: split name -> folders or list files, as they lie. remark: what was not followed, in words. pose: keypoint numbers in each label row."""
 
     path: Path
@@ -68,7 +68,7 @@ class Card:
     pose: int = 0
 
 
-def read_card(path: Path, bounds: Bounds) -> Card:
+def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
     """Parse a data.yaml; its splits must exist and lie within the bounds.
 
     Raises InputError naming the file, every path tried and what to mend.
@@ -99,7 +99,7 @@ def read_card(path: Path, bounds: Bounds) -> Card:
             splits.setdefault(split, []).append(resolve(path, root, key, entry, bounds))
     if not splits:
         raise InputError(f"{path}: no split (train, val or test) is named; add for example 'val: images/val'")
-    return Card(path, root, classes, splits, "; ".join(remarks), keypoints(content))
+    return DataYaml(path, root, classes, splits, "; ".join(remarks), keypoints(content))
 
 
 def keypoints(content: dict[str, Any]) -> int:
@@ -137,10 +137,12 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def resolve(card: Path, root: Path, key: str, entry: Any, bounds: Bounds) -> Path:
+def resolve(data_yaml: Path, root: Path, key: str, entry: Any, bounds: Bounds) -> Path:
     """One split entry as an existing folder or list file within the bounds. Raises InputError listing every path tried."""
     if not isinstance(entry, str):
-        raise InputError(f"{card}: '{key}:' must be a folder or a list of folders, found {str(entry)[:80]!r}")
+        raise InputError(
+            f"{data_yaml}: '{key}:' must be a folder or a list of folders, found {str(entry)[:80]!r}"
+        )
     tried = _places(root, entry)
     found = [place for place in tried if is_there(place)]
     inside = [place for place in found if bounds.hold(place)]
@@ -148,10 +150,10 @@ def resolve(card: Path, root: Path, key: str, entry: Any, bounds: Bounds) -> Pat
         return inside[0]
     if found:
         raise InputError(
-            f"{card}: '{key}: {entry}' {leads_out(found[0] / 'x')} (a yaml from strangers could show your own pictures this way)"
+            f"{data_yaml}: '{key}: {entry}' {leads_out(found[0] / 'x')} (a yaml from strangers could show your own images this way)"
         )
     raise InputError(
-        f"{card}: '{key}: {entry[:200]}' does not exist; tried {', '.join(str(place)[:200] for place in tried)}; correct the path in the yaml"
+        f"{data_yaml}: '{key}: {entry[:200]}' does not exist; tried {', '.join(str(place)[:200] for place in tried)}; correct the path in the yaml"
     )
 
 

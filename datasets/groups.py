@@ -1,4 +1,4 @@
-"""Which pictures belong together: frames of one clip, one session, one original. A group is the unit of every interval and test."""
+"""Which images belong together: frames of one clip, one session, one original. A group is the unit of every interval and test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets.errors import InputError
 if TYPE_CHECKING:
     pass
 
-# Exporters append a content hash to each augmented copy, `shiftscope prepare` the copy's number after the picture's; copies of one original are one unit.
+# Exporters append a content hash to each augmented copy, `shiftscope prepare` the copy's number after the image's; copies of one original are one unit.
 _COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+$")
 # A trailing counter, with the word people put before it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
@@ -25,16 +25,16 @@ def original(stem: str) -> str:
 
 
 def recording(stem: str) -> str:
-    """File stem without its frame counter: what pictures of one recording share."""
+    """File stem without its frame counter: what images of one recording share."""
     base = original(stem)
     return _COUNTER.sub("", base) or base
 
 
 def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
-    """Group of each picture, and a sentence about where it comes from.
+    """Group of each image, and a sentence about where it comes from.
 
     With a pattern (a regular expression with a named group "group", searched in the path) that decides. Otherwise the name without
-    its frame counter, where that gives at least two recordings of which one has several pictures; else each original is a group of its own.
+    its frame counter, where that gives at least two recordings of which one has several images; else each original is a group of its own.
     Raises InputError when the pattern is no regular expression, has no such group, or does not match a path.
     """
     if pattern is not None:
@@ -47,7 +47,7 @@ def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
     originals = stems.map(original)
     return (
         originals,
-        "no recording in the file names: each picture counts as independent (give --group-by if frames belong together)",
+        "no recording in the file names: each image counts as independent (give --group-by if frames belong together)",
     )
 
 
@@ -64,13 +64,13 @@ def by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
     found = paths.map(compiled.search)
     if found.isna().any():
         raise InputError(
-            f"--group-by {pattern!r} does not match {paths[found.isna()].iloc[0]}; every picture needs a group"
+            f"--group-by {pattern!r} does not match {paths[found.isna()].iloc[0]}; every image needs a group"
         )
     return found.map(lambda match: match.group("group"))
 
 
 def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most limit pictures, the groups sharing alike and each giving pictures spread over its length."""
+    """At most limit images, the groups sharing alike and each giving images spread over its length."""
     if len(images) <= limit:
         return images
     turn = images.groupby("group").cumcount().to_numpy()

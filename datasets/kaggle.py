@@ -72,16 +72,16 @@ def _fetch(
     spec: str, owner: str, name: str, version: int, cache: Path, say: Callable[[str], None]
 ) -> Fetched:
     """Once in a process: what was whole a moment ago need not be asked for again."""
-    home = cache / "datasets" / owner / name
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / ".lock"), answers(spec), patience():
-        card: Any = None
+    dataset_folder = cache / "datasets" / owner / name
+    dataset_folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(dataset_folder / ".lock"), answers(spec), patience():
+        metadata: Any = None
         if not version:
-            version, card = _current(spec, owner, name, home, say)
+            version, metadata = _current(spec, owner, name, dataset_folder, say)
         handle = f"{owner}/{name}/versions/{version}"
-        manifest = home / f"{version}.manifest.json"
+        manifest = dataset_folder / f"{version}.manifest.json"
         kept = _read(manifest)
-        folder = home / "versions" / str(version)
+        folder = dataset_folder / "versions" / str(version)
         # Without a manifest nothing says that what lies there is whole: a kill may have come between.
         damage = _damage(folder, kept) if kept else "no manifest was written" if folder.is_dir() else ""
         if kept and not damage:
@@ -90,8 +90,8 @@ def _fetch(
             say(f"  {spec}: {damage} since the download; downloading again")
         passed: list[str] = []
         found = _download(spec, handle, passed, say, force=bool(damage))
-        card = card or _card(owner, name)
-        licence = str(getattr(card, "license_name", "") or "")
+        metadata = metadata or _metadata(owner, name)
+        licence = str(getattr(metadata, "license_name", "") or "")
         if found != folder:
             # A notebook of Kaggle's or Colab's mounts its datasets, read-only and complete.
             return Fetched(found, handle, licence)
@@ -100,25 +100,27 @@ def _fetch(
         return Fetched(folder, handle, licence, tuple(passed))
 
 
-def _current(spec: str, owner: str, name: str, home: Path, say: Callable[[str], None]) -> tuple[int, Any]:
+def _current(
+    spec: str, owner: str, name: str, dataset_folder: Path, say: Callable[[str], None]
+) -> tuple[int, Any]:
     """The current version and what Kaggle says about the dataset; without a network, the newest version that is here."""
     from requests.exceptions import ConnectionError as NoConnection
 
     try:
-        card = _ask(owner, name)
+        metadata = _ask(owner, name)
     except NoConnection:
-        here = [int(path.name.split(".")[0]) for path in home.glob("*.manifest.json")]
+        here = [int(path.name.split(".")[0]) for path in dataset_folder.glob("*.manifest.json")]
         if not here:
             raise
         say(f"  {spec}: no connection to Kaggle; version {max(here)} is here and is taken")
         return max(here), None
-    version = int(card.current_version_number or 0)
+    version = int(metadata.current_version_number or 0)
     if not version:
         raise InputError(f"{spec}: Kaggle names no version of this dataset; give one as {spec}/versions/1")
-    return version, card
+    return version, metadata
 
 
-def _card(owner: str, name: str) -> Any:
+def _metadata(owner: str, name: str) -> Any:
     """What Kaggle says about a dataset, None where it does not: a dataset that is here can be used without."""
     from requests.exceptions import RequestException
 

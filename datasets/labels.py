@@ -1,4 +1,4 @@
-"""The one reader and the one writer of YOLO label files. Strict row by row, lenient file by file: a bad row costs that row, never the picture."""
+"""The one reader and the one writer of YOLO label files. Strict row by row, lenient file by file: a bad row costs that row, never the image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def label_text(
     height: int,
     confidence: Sequence[float] | None = None,
 ) -> str:
-    """A label file of boxes whose corners (n, 4: x1, y1, x2, y2) are in pixels of a picture; with confidence, as a sixth column, as Ultralytics writes what it found."""
+    """A label file of boxes whose corners (n, 4: x1, y1, x2, y2) are in pixels of an image; with confidence, as a sixth column, as Ultralytics writes what it found."""
     shares = corners / (width, height, width, height)
     centres, sides = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
     sure = [""] * len(labels) if confidence is None else [f" {value:.5f}" for value in confidence]
@@ -56,7 +56,7 @@ class Note:
 
 
 def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list[Row], list[Note]]:
-    """Boxes of one YOLO file and what was wrong with the other rows. An empty file is a background picture: no rows, no notes.
+    """Boxes of one YOLO file and what was wrong with the other rows. An empty file is a background image: no rows, no notes.
 
     Polygon rows become their bounding box. pose: numbers behind the box that are keypoints (`kpt_shape` of a data.yaml, multiplied out). Raises ValueError with the reason when the file as a whole cannot be read.
     """
@@ -95,7 +95,7 @@ def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list
 
 
 def quick(fields: list[str], plain: dict[str, int]) -> Row | None:
-    """The row that nearly all are: a known class and a box inside the picture. None for anything else, which `parse_row` looks at closely."""
+    """The row that nearly all are: a known class and a box inside the image. None for anything else, which `parse_row` looks at closely."""
     if len(fields) != 5 or fields[0] not in plain:
         return None
     try:
@@ -143,12 +143,12 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     else:
         raise ValueError(f"{len(fields)} columns; expected 5 (box) or 1 + 2n (polygon)")
     if max(numbers) > 2:
-        raise ValueError("coordinates look like pixels; YOLO rows are fractions of the picture")
+        raise ValueError("coordinates look like pixels; YOLO rows are fractions of the image")
     if max(numbers) > EDGE or min(numbers) < 1 - EDGE:
-        raise ValueError("coordinate outside the picture")
+        raise ValueError("coordinate outside the image")
     x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in corners)
     if x2 <= x1 or y2 <= y1:
-        raise ValueError("box has no area inside the picture")
+        raise ValueError("box has no area inside the image")
     # Half a millionth is the rounding of six decimals, not a box drawn over the edge.
     if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 2e-6:
         repair = "; ".join(filter(None, [repair, "clipped at the edge"]))

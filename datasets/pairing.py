@@ -1,4 +1,4 @@
-"""Which label file belongs to which picture, in every folder layout that people use."""
+"""Which label file belongs to which image, in every folder layout that people use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.containment import OPTION, Bounds
 
-PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
+IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
 LABEL_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "xmls"})
 SPLITS = {
     "train": "train",
@@ -41,13 +41,13 @@ def split_of(names: tuple[str, ...]) -> str:
 def leads_out(path: Path) -> str:
     """The reason of a ledger line for something that is not followed. The folder to allow is the whole dataset's, so that labels come along."""
     real = Path(os.path.realpath(path))
-    known = PICTURE_FOLDERS | LABEL_FOLDERS
+    known = IMAGE_FOLDERS | LABEL_FOLDERS
     around = next((place.parent for place in real.parents if place.name.lower() in known), real.parent)
     return f"leads out of the source, to {real.parent}; if it is yours: {OPTION} {around}"
 
 
-def homes_of(folders: Iterable[Path]) -> list[Path]:
-    """Folders of pictures, and those that their labels are looked for in, as far as they are there."""
+def enclosing_roots(folders: Iterable[Path]) -> list[Path]:
+    """Folders of images, and those that their labels are looked for in, as far as they are there."""
     found: dict[Path, None] = {}
     for folder in folders:
         root = dataset_root(folder)
@@ -59,18 +59,18 @@ def homes_of(folders: Iterable[Path]) -> list[Path]:
 
 
 def dataset_root(folder: Path) -> Path:
-    """The folder that holds pictures and labels: what lies around a folder "images", since labels lie beside that; else the folder itself."""
+    """The folder that holds images and labels: what lies around a folder "images", since labels lie beside that; else the folder itself."""
     for place in (folder, *folder.parents):
-        if place.name.lower() in PICTURE_FOLDERS:
+        if place.name.lower() in IMAGE_FOLDERS:
             return place.parent
     return folder
 
 
 class Pairing:
-    """Finds the label file of a picture. root: the dataset's folder. suffix: of label files, ".txt" or ".xml".
+    """Finds the label file of an image. root: the dataset's folder. suffix: of label files, ".txt" or ".xml".
 
-    Looked for, in this order: in the folder of labels beside the picture's folder "images" (also one called image, imgs or JPEGImages, in any case), in that
-    picture's own folder, and in a folder of labels beside or around it, with and without the split's name. Ultralytics replaces the last "/images/"
+    Looked for, in this order: in the folder of labels beside the image's folder "images" (also one called image, imgs or JPEGImages, in any case), in that
+    image's own folder, and in a folder of labels beside or around it, with and without the split's name. Ultralytics replaces the last "/images/"
     of a path literally, and takes every other layout for a dataset without labels.
     """
 
@@ -84,25 +84,25 @@ class Pairing:
         self.listings: dict[Path, dict[str, str]] = {}
         self.owners: dict[Path, Path] = {}
 
-    def find(self, picture: Path) -> Path | None:
-        """The label file of a picture, None where there is none."""
-        for place in self.places_for(picture.parent):
-            name = self._listing(place).get(picture.stem)
+    def find(self, image: Path) -> Path | None:
+        """The label file of an image, None where there is none."""
+        for place in self.places_for(image.parent):
+            name = self._listing(place).get(image.stem)
             if name is not None:
                 return place / name
         return None
 
     def places_for(self, folder: Path) -> list[Path]:
-        """Folders in which the labels of a folder's pictures are looked for, in this order; not all need exist."""
+        """Folders in which the labels of a folder's images are looked for, in this order; not all need exist."""
         places = self.places.get(folder)
         if places is None:
             places = self.places[folder] = list(dict.fromkeys(self._places(folder)))
         return places
 
-    def claim(self, picture: Path, label: Path) -> Path | None:
-        """Take a label file for a picture; returns the picture that has it already (a.jpg and a.png would share a.txt), else None."""
-        owner = self.owners.setdefault(label, picture)
-        return None if owner == picture else owner
+    def claim(self, image: Path, label: Path) -> Path | None:
+        """Take a label file for an image; returns the image that has it already (a.jpg and a.png would share a.txt), else None."""
+        owner = self.owners.setdefault(label, image)
+        return None if owner == image else owner
 
     def candidates(self) -> Iterator[Path]:
         """Every label file in the folders that were looked into."""
@@ -112,12 +112,12 @@ class Pairing:
 
     def _places(self, folder: Path) -> Iterator[Path]:
         inside = folder.is_relative_to(self.root)
-        # Pictures that a list names elsewhere: what lies around their own folder is their dataset.
+        # Images that a list names elsewhere: what lies around their own folder is their dataset.
         root = self.root if inside else dataset_root(folder)
         root = folder.parent if root == folder and not inside else root
         parts = folder.relative_to(root).parts
         for depth in range(len(parts), 0, -1):
-            if parts[depth - 1].lower() in PICTURE_FOLDERS:
+            if parts[depth - 1].lower() in IMAGE_FOLDERS:
                 for place in label_folders(root.joinpath(*parts[: depth - 1])):
                     yield place.joinpath(*parts[depth:])
                 break

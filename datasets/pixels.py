@@ -1,4 +1,4 @@
-"""Reading pictures: upright, once, by us; so that every library downstream sees the same pixels."""
+"""Reading images: upright, once, by us; so that every library downstream sees the same pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {
 SUFFIXES = frozenset(_KINDS)
 # Nothing else is tried, whatever the content: Pillow hands PostScript, for one, to an interpreter.
 FORMATS = tuple(sorted(set(_KINDS.values())))
-# How files that are no pictures begin, and what they are.
+# How files that are no images begin, and what they are.
 _HEADS = (
     (b"<!doctype", "it is a web page"),
     (b"<html", "it is a web page"),
@@ -53,59 +53,59 @@ _TURNS = {
 }
 
 
-class UnreadablePicture(Exception):
-    """A file that cannot be used as a picture; the message is the reason, short enough for a ledger."""
+class UnreadableImage(Exception):
+    """A file that cannot be used as an image; the message is the reason, short enough for a ledger."""
 
 
 def probe(path: Path) -> tuple[int, int, str]:
-    """Width and height in pixels of the upright picture, from the header alone, and what is unusual about it, in words.
+    """Width and height in pixels of the upright image, from the header alone, and what is unusual about it, in words.
 
-    Raises UnreadablePicture with the reason: empty file, not a picture, too small, too large, not a regular file.
+    Raises UnreadablePicture with the reason: empty file, not an image, too small, too large, not a regular file.
     """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadablePicture("not a regular file")
+            raise UnreadableImage("not a regular file")
         if status.st_size == 0:
-            raise UnreadablePicture("empty file")
-        with Image.open(path, formats=FORMATS) as picture:
-            width, height = picture.size
+            raise UnreadableImage("empty file")
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
             # Pillow turns TIFFs by itself, and tells their size upright.
-            turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) in _TRANSPOSED
-            remark = _remark(picture, path)
+            turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in _TRANSPOSED
+            remark = _remark(image, path)
     except (UnidentifiedImageError, ImportError):
-        # ImportError: ultralytics patches Pillow to ask for a HEIF plugin whenever a file is no picture.
-        raise UnreadablePicture(f"not a picture ({looks_like(path)})") from None
+        # ImportError: ultralytics patches Pillow to ask for a HEIF plugin whenever a file is no image.
+        raise UnreadableImage(f"not an image ({looks_like(path)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadablePicture("too large (over 179 megapixels); cut it into tiles") from None
-    except UnreadablePicture:
+        raise UnreadableImage("too large (over 179 megapixels); cut it into tiles") from None
+    except UnreadableImage:
         raise
     except OSError as error:
-        raise UnreadablePicture(f"unreadable ({error.strerror or error})") from None
+        raise UnreadableImage(f"unreadable ({error.strerror or error})") from None
     except Exception as error:  # whatever Pillow's many decoders raise on broken content
-        raise UnreadablePicture(f"unreadable ({error})") from None
+        raise UnreadableImage(f"unreadable ({error})") from None
     if width * height > MAX_PIXELS:
-        raise UnreadablePicture("too large (over 179 megapixels); cut it into tiles")
+        raise UnreadableImage("too large (over 179 megapixels); cut it into tiles")
     if min(width, height) < MIN_SIDE:
-        raise UnreadablePicture(f"too small ({width}x{height}, needs {MIN_SIDE} pixels a side)")
+        raise UnreadableImage(f"too small ({width}x{height}, needs {MIN_SIDE} pixels a side)")
     return (height, width, remark) if turned else (width, height, remark)
 
 
-def _remark(picture: Image.Image, path: Path) -> str:
-    """What a reader of the ledger should know about a picture that is used."""
+def _remark(image: Image.Image, path: Path) -> str:
+    """What a reader of the ledger should know about an image that is used."""
     words = []
-    kind = str(picture.format)
+    kind = str(image.format)
     if _KINDS.get(path.suffix.lower(), kind) != kind:
         words.append(f"content is {kind}, whatever its name says")
-    if picture.mode not in ("RGB", "L"):
-        words.append(f"mode {picture.mode}, converted to RGB")
-    if getattr(picture, "n_frames", 1) > 1 and kind != "MPO":
-        words.append(f"the first of {getattr(picture, 'n_frames', 1)} pages")
+    if image.mode not in ("RGB", "L"):
+        words.append(f"mode {image.mode}, converted to RGB")
+    if getattr(image, "n_frames", 1) > 1 and kind != "MPO":
+        words.append(f"the first of {getattr(image, 'n_frames', 1)} pages")
     return "; ".join(words)
 
 
 def looks_like(path: Path) -> str:
-    """A guess at what a file that is no picture is, for the reason in the ledger."""
+    """A guess at what a file that is no image is, for the reason in the ledger."""
     with path.open("rb") as handle:
         head = handle.read(64).lstrip().lower()
     if b"ftyphei" in head or b"ftypmif1" in head:
@@ -123,9 +123,9 @@ def decode(path: Path) -> Pixels:
         with Image.open(path, formats=FORMATS) as header:
             kind, mode, turn = header.format, header.mode, header.getexif().get(0x0112, 1)
     except OSError as error:
-        raise UnreadablePicture(f"unreadable ({error.strerror or error})") from None
+        raise UnreadableImage(f"unreadable ({error.strerror or error})") from None
     except Exception as error:  # as in `probe`
-        raise UnreadablePicture(f"unreadable ({error})") from None
+        raise UnreadableImage(f"unreadable ({error})") from None
     if kind == "JPEG" and b"\xff\xd9" not in raw[-64:] and complete(raw):
         raw += b"\xff\xd9"
     whole = kind != "TIFF" and (kind != "JPEG" or b"\xff\xd9" in raw[-64:])
@@ -136,14 +136,14 @@ def decode(path: Path) -> Pixels:
             return np.ascontiguousarray(upright, dtype=np.uint8)
     # Unusual modes, TIFFs (which OpenCV turns or not by version), and JPEGs without an end marker: Pillow reads them strictly and says when data is missing.
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            turned = ImageOps.exif_transpose(picture)
+        with Image.open(path, formats=FORMATS) as image:
+            turned = ImageOps.exif_transpose(image)
             if turned.mode.startswith("I;16"):
-                # Pillow would cut everything above 255 off; the upper byte is the picture.
+                # Pillow would cut everything above 255 off; the upper byte is the image.
                 turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
             colour = np.asarray(turned.convert("RGB"))
     except Exception as error:  # as in `probe`
-        raise UnreadablePicture("cut short" if "truncated" in str(error) else f"broken ({error})") from None
+        raise UnreadableImage("cut short" if "truncated" in str(error) else f"broken ({error})") from None
     return np.ascontiguousarray(colour[..., ::-1])
 
 
@@ -160,7 +160,7 @@ def complete(raw: bytes) -> bool:
 
 
 def statistics(pixels: Pixels) -> dict[str, float]:
-    """Readable properties of a picture, all independent of its size.
+    """Readable properties of an image, all independent of its size.
 
     brightness, contrast: mean and standard deviation of grey, in [0, 1]. saturation: mean, in [0, 1]. sharpness: log10 of the
     variance of the Laplacian at 256 pixels' width. top_light: how much brighter the top quarter is than the bottom half (sky).
@@ -194,9 +194,9 @@ def statistics(pixels: Pixels) -> dict[str, float]:
 
 
 def descriptor(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """What a picture looks like without any learned model, (84,): colours on a grid of 4 by 4 (Lab, 48), edge directions by quarter (9 each, 36).
+    """What an image looks like without any learned model, (84,): colours on a grid of 4 by 4 (Lab, 48), edge directions by quarter (9 each, 36).
 
-    In units in which an ordinary picture's entries spread by about one: Lab over 32, the square root of each direction's share of the edge energy times 4.
+    In units in which an ordinary image's entries spread by about one: Lab over 32, the square root of each direction's share of the edge energy times 4.
     A detector's own features can be blind to what it never needed; these are not.
     """
     small = cv2.resize(pixels, (128, 128), interpolation=cv2.INTER_AREA)
@@ -213,6 +213,6 @@ def descriptor(pixels: Pixels) -> npt.NDArray[np.float32]:
 
 
 def difference_hash(pixels: Pixels) -> bytes:
-    """256-bit gradient hash (32 bytes): near-duplicates differ in few bits, unrelated pictures in about half."""
+    """256-bit gradient hash (32 bytes): near-duplicates differ in few bits, unrelated images in about half."""
     small = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (17, 16), interpolation=cv2.INTER_AREA)
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from datasets import coco, groups, kaggle, video, voc, yolo
-from datasets.data_yaml import NAMES, is_there, parse_yaml
 from datasets.classes import BY_NAME, LEFT_OUT, renumbered
 from datasets.collector import VIDEO, Collector
 from datasets.containment import OPTION, Bounds, expanded
+from datasets.data_yaml import NAMES, is_there, parse_yaml
 from datasets.errors import InputError
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
@@ -31,10 +31,10 @@ from datasets.tables import (
     frame,
 )
 
-KINDS = "a data.yaml, a folder of pictures or videos, a list of pictures (.txt), a video, a COCO json, a Pascal VOC folder or kaggle:owner/dataset"
+KINDS = "a data.yaml, a folder of images or videos, a list of images (.txt), a video, a COCO json, a Pascal VOC folder or kaggle:owner/dataset"
 # A data.yaml or COCO file lies at most this many folders down, which is where archives and exports put it; what labels there are is told from all below.
-CARD_DEPTH, DEPTH = 3, 16
-# Kinds of source whose pictures have YOLO label files.
+DATA_YAML_DEPTH, DEPTH = 3, 16
+# Kinds of source whose images have YOLO label files.
 WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
 # What a COCO file says early on; other tools have their annotations.json too.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
@@ -59,7 +59,7 @@ def open_source(
 
     cache: our own folder, where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`. allow: folders outside
     the source that its lists, yaml and links may lead to. Several sources with commas between are one. say: told what takes long, before it does. frames: take frames of videos; without,
-    they only stand in the ledger. Raises InputError when it does not exist, is of no known kind, or holds no usable picture.
+    they only stand in the ledger. Raises InputError when it does not exist, is of no known kind, or holds no usable image.
     """
     parts = parts_of(spec)
     if len(parts) > 1:
@@ -92,7 +92,7 @@ def open_source(
             if len(first)
             else ""
         )
-        raise InputError(f"{spec}: no usable picture found{why}; give {KINDS}")
+        raise InputError(f"{spec}: no usable image found{why}; give {KINDS}")
     return source
 
 
@@ -106,7 +106,7 @@ def training_parts(
 ) -> list[Source]:
     """Each source of a specification, told what several need to be one dataset.
 
-    Of several, one that names no split gives training pictures, and the labels of one that names no classes are numbered as another's; both are said. given: as `open_source`
+    Of several, one that names no split gives training images, and the labels of one that names no classes are numbered as another's; both are said. given: as `open_source`
     takes it. Raises InputError as that does.
     """
     parts = [open_source(part, classes=classes, say=say, **given) for part in parts_of(spec)]
@@ -136,7 +136,7 @@ def one_dataset(spec: str, parts: Sequence[Source]) -> Source:
 
 
 def roots_of(path: Path) -> list[Path]:
-    """Folders that a source's own names may lead to: its own, that around "annotations" for a json, and the folders of labels that belong to pictures in "images"."""
+    """Folders that a source's own names may lead to: its own, that around "annotations" for a json, and the folders of labels that belong to images in "images"."""
     if path.suffix.lower() == ".json":
         return [coco.coco_root(path)]
     folder = path if path.is_dir() else path.parent
@@ -145,7 +145,7 @@ def roots_of(path: Path) -> list[Path]:
 
 
 def merged(spec: str, parts: Sequence[Source]) -> Source:
-    """Several sources as one. Pictures that would share an id carry their source's number before it; one that stands in two counts once.
+    """Several sources as one. Images that would share an id carry their source's number before it; one that stands in two counts once.
 
     Classes in another order are brought to one, by their names. Raises InputError when they are others.
     """
@@ -199,7 +199,7 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
 
 
 def without_copies(part: Source, before: Sequence[Source]) -> Source:
-    """A source without the pictures that sources before it have."""
+    """A source without the images that sources before it have."""
     seen = {path for other in before for path in other.images["path"]}
     return part.keep(~part.images["path"].isin(seen)) if seen else part
 
@@ -213,7 +213,7 @@ def numbered(parts: Sequence[Source]) -> Source | None:
 def alike(parts: Sequence[Source]) -> list[Source]:
     """Sources in one order of classes, told by name. Without a data.yaml among them, all their classes count; with one, its own.
 
-    Raises InputError when a source has others: pictures on which nobody drew a class would teach, and count, that it is not there.
+    Raises InputError when a source has others: images on which nobody drew a class would teach, and count, that it is not there.
     """
     names: tuple[str, ...]
     leader = numbered(parts)
@@ -226,7 +226,9 @@ def alike(parts: Sequence[Source]) -> list[Source]:
     places = {name: place for place, name in enumerate(names)}
     found = []
     for part in parts:
-        drawn = {part.classes[label] for label in part.annotations["label"].unique() if label < len(part.classes)}
+        drawn = {
+            part.classes[label] for label in part.annotations["label"].unique() if label < len(part.classes)
+        }
         # What VOC, COCO and folders name is a list of what is in them, or somebody's vocabulary.
         if (
             part.classes
@@ -253,7 +255,7 @@ def agreed(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
 
 
 def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = quiet) -> Source:
-    """A folder's pictures and, each as one group, the videos that lie among them; a video that cannot be decoded stands in the ledger."""
+    """A folder's images and, each as one group, the videos that lie among them; a video that cannot be decoded stands in the ledger."""
     # Only those that the walk let through: not links that lead out, and no pipes.
     found = folder.ledger.loc[folder.ledger["reason"] == VIDEO, "path"].tolist()
     if not found:
@@ -307,7 +309,7 @@ def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], Non
 
 
 def renamed(part: Source, group: str) -> Source:
-    """A video whose group and pictures carry another name."""
+    """A video whose group and images carry another name."""
     images, bursts = (
         table.assign(group=group, image=group + "#" + table["image"].str.rsplit("#", n=1).str[-1]).astype(
             {"group": "str", "image": "str"}
@@ -362,7 +364,7 @@ def dispatch(
     if suffix == ".txt":
         return yolo.open_list(spec, path, classes, bounds)
     if suffix in SUFFIXES:
-        return yolo.open_picture(spec, path, classes, bounds)
+        return yolo.open_image(spec, path, classes, bounds)
     if suffix in {".zip", ".tar", ".tgz", ".gz"}:
         raise InputError(f"{spec}: is an archive; unpack it and give the folder")
     raise InputError(
@@ -371,23 +373,23 @@ def dispatch(
 
 
 def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """A folder by what it holds: a data.yaml, COCO files, VOC files, or pictures in any layout; every file of it is accounted for. Raises InputError for several datasets in one folder."""
+    """A folder by what it holds: a data.yaml, COCO files, VOC files, or images in any layout; every file of it is accounted for. Raises InputError for several datasets in one folder."""
     if is_result(path):
         raise InputError(
             f"{spec}: was written by 'shiftscope predict', and is a domain of 'report' and 'next' where it was made; else give what it looked at"
         )
     files = sorted(below(path, DEPTH, bounds))
-    near = [file for file in files if len(file.relative_to(path).parts) <= CARD_DEPTH + 1]
-    card = card_of(spec, path, near)
-    jsons = [] if card else [file for file in near if is_coco(file)]
-    if card:
-        source = yolo.open_yaml(spec, card, bounds, cache)
+    near = [file for file in files if len(file.relative_to(path).parts) <= DATA_YAML_DEPTH + 1]
+    data_yaml = find_data_yaml(spec, path, near)
+    jsons = [] if data_yaml else [file for file in near if is_coco(file)]
+    if data_yaml:
+        source = yolo.open_yaml(spec, data_yaml, bounds, cache)
     elif jsons:
         parts = [coco.open_coco(str(file), file, bounds, root=path) for file in jsons]
         source = parts[0] if len(parts) == 1 else merged(spec, parts)
     else:
-        pictures = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
-        described = Counter(file.suffix.lower() for file in files if file.stem in pictures)
+        images = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
+        described = Counter(file.suffix.lower() for file in files if file.stem in images)
         reader = voc.open_voc if described[".xml"] > described[".txt"] else yolo.open_folder
         return reader(spec, path, classes, bounds)
     rest = Collector(path, (), bounds)
@@ -400,29 +402,35 @@ def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], boun
 
 
 def is_result(folder: Path) -> bool:
-    """Whether a folder is one that `shiftscope predict` wrote: its pictures carry boxes drawn on them."""
-    card = folder / "predict.json"
+    """Whether a folder is one that `shiftscope predict` wrote: its images carry boxes drawn on them."""
+    data_yaml = folder / "predict.json"
     try:
-        return b'"sha256"' in card.read_bytes()[:SNIFFED] if card.is_file() else False
+        return b'"sha256"' in data_yaml.read_bytes()[:SNIFFED] if data_yaml.is_file() else False
     except OSError:
         return False
 
 
-def card_of(spec: str, folder: Path, files: Sequence[Path]) -> Path | None:
+def find_data_yaml(spec: str, folder: Path, files: Sequence[Path]) -> Path | None:
     """The data.yaml of a folder, under whatever name, where it is the only one; the outermost, where there are several below each other. Raises InputError for several side by side."""
-    cards = [file for file in files if file.name in NAMES] or [
-        file for file in files if file.suffix.lower() in {".yaml", ".yml"} and is_card(file)
+    data_yamls = [file for file in files if file.name in NAMES] or [
+        file for file in files if file.suffix.lower() in {".yaml", ".yml"} and is_data_yaml(file)
     ]
-    outermost = min((len(card.parts) for card in cards), default=0)
-    cards = [card for card in cards if len(card.parts) == outermost]
-    if len({card.parent for card in cards}) > 1 or (cards and cards[0].name not in NAMES and len(cards) > 1):
+    outermost = min((len(data_yaml.parts) for data_yaml in data_yamls), default=0)
+    data_yamls = [data_yaml for data_yaml in data_yamls if len(data_yaml.parts) == outermost]
+    if len({data_yaml.parent for data_yaml in data_yamls}) > 1 or (
+        data_yamls and data_yamls[0].name not in NAMES and len(data_yamls) > 1
+    ):
         raise InputError(
-            f"{spec}: holds several datasets: {', '.join(str(card.relative_to(folder)) for card in cards)}; name one, or several with commas between"
+            f"{spec}: holds several datasets: {', '.join(str(data_yaml.relative_to(folder)) for data_yaml in data_yamls)}; name one, or several with commas between"
         )
-    return min(cards, key=lambda card: NAMES.index(card.name) if card.name in NAMES else 0, default=None)
+    return min(
+        data_yamls,
+        key=lambda data_yaml: NAMES.index(data_yaml.name) if data_yaml.name in NAMES else 0,
+        default=None,
+    )
 
 
-def is_card(file: Path) -> bool:
+def is_data_yaml(file: Path) -> bool:
     """Whether a yaml describes a dataset: it names classes and a split."""
     try:
         content = parse_yaml(file)

@@ -1,4 +1,4 @@
-"""What was found where: the folders that pictures came from, as which split, and what was passed over."""
+"""What was found where: the folders that images came from, as which split, and what was passed over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_FOLDERS = 12
 
 
 def folders(source: Source) -> pd.DataFrame:
-    """One row a folder (or video) and split: folder, split, images, labelled, boxes; in the order of the pictures. folder is relative to what all have in common."""
+    """One row a folder (or video) and split: folder, split, images, labelled, boxes; in the order of the images. folder is relative to what all have in common."""
     images = source.images
     videos = images["seconds"].notna()
     parents = images["path"].map(os.path.dirname)
@@ -43,7 +43,7 @@ def reasons(ledger: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def mended(rows: pd.DataFrame) -> pd.DataFrame:
+def repaired(rows: pd.DataFrame) -> pd.DataFrame:
     """Label rows not taken as written, one row an action and reason: action, reason, rows, first (a path), line."""
     found = rows.groupby(["action", "reason"]).agg(
         rows=("path", "size"), first=("path", "first"), line=("line", "first")

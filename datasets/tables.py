@@ -1,8 +1,8 @@
 """The two tables and the ledger that every source is turned into; everything downstream reads these and nothing else.
 
-images: one row a picture. image (unique id within its domain), path (absolute), split, group, width, height (pixels, upright),
-labelled, seconds (time within a video, NaN for pictures).
-boxes: one row an annotated object. image, label (class index), x1, y1, x2, y2 (pixels, upright picture), crowd.
+images: one row an image. image (unique id within its domain), path (absolute), split, group, width, height (pixels, upright),
+labelled, seconds (time within a video, NaN for images).
+boxes: one row an annotated object. image, label (class index), x1, y1, x2, y2 (pixels, upright image), crowd.
 ledger: one row a file found on disk. path, bucket ("used", "skipped", "failed"), reason.
 rows: one row a label row that was not taken as written. path, line, action ("rejected", "repaired"), reason.
 """
@@ -50,7 +50,7 @@ def frame(records: Iterable[Mapping[str, object]], columns: Mapping[str, str]) -
 
 @dataclass(frozen=True)
 class Source:
-    """One opened source. classes is empty where nothing names them (a folder of pictures, a video).
+    """One opened source. classes is empty where nothing names them (a folder of images, a video).
 
     grouping says in words where the groups come from, origin where a download does. image_ids, category_ids: a COCO json's own ids -> image and class index. bursts: short runs of
     consecutive frames of videos, for telling whether detections last; they are no part of images.
@@ -70,7 +70,7 @@ class Source:
     bursts: pd.DataFrame = field(default_factory=lambda: frame([], BURST_COLUMNS))
 
     def keep(self, mask: pd.Series) -> Source:
-        """The same source with only the pictures where mask (aligned with images) is true; the ledger stays whole."""
+        """The same source with only the images where mask (aligned with images) is true; the ledger stays whole."""
         images = self.images[mask].reset_index(drop=True)
         boxes = self.annotations[self.annotations["image"].isin(images["image"])].reset_index(drop=True)
         return replace(self, images=images, annotations=boxes)

@@ -1,4 +1,4 @@
-"""Videos as pictures: frames sampled by presentation time and written once, below our own folder."""
+"""Videos as images: frames sampled by presentation time and written once, below our own folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BURST_SECONDS = 5.0
 SAME_BITS, MAX_THINNED = 4, 19
 # Seconds to the next needed frame from which on jumping to a key frame before it beats decoding all between: key frames usually lie one to ten seconds apart.
 SEEK_AHEAD = 5.0
-# Containers that hold their film themselves: lists and playlists, which name other files, are no film. FFmpeg's names.
+# Containers that hold their video themselves: lists and playlists, which name other files, are no video. FFmpeg's names.
 CONTAINERS = {
     "format_whitelist": "mov,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,m4v",
     "protocol_whitelist": "file",
@@ -52,7 +52,7 @@ CONTAINERS = {
 # Of a name, so many characters go into the names of our folders, which file systems hold to 255 bytes.
 NAME = 40
 MANIFEST = "frames.json"
-# JPEG at this quality moves a detector's confidence by less than a rescaled picture does.
+# JPEG at this quality moves a detector's confidence by less than a rescaled image does.
 JPEG_QUALITY = 95
 
 
@@ -169,9 +169,9 @@ class Sampling:
         """Time of the next frame that is needed, in seconds."""
         return 0.0 if self.running else min(self.due, self.next_burst)
 
-    def take(self, picture: av.VideoFrame, seconds: float) -> bool:
+    def take(self, image: av.VideoFrame, seconds: float) -> bool:
         """Write a frame that is wanted; False when it has another size than those before."""
-        pixels = upright(picture)
+        pixels = upright(image)
         if self.size not in ((0, 0), (pixels.shape[1], pixels.shape[0])):
             return False
         self.size = (pixels.shape[1], pixels.shape[0])
@@ -266,12 +266,12 @@ def sample(
     try:
         while again:
             again = False
-            for picture in container.decode(stream):
-                if picture.time is None:
+            for image in container.decode(stream):
+                if image.time is None:
                     decoded += 1
                     continue
-                start = float(picture.time) if start is None else start
-                seconds = float(picture.time) - start
+                start = float(image.time) if start is None else start
+                seconds = float(image.time) - start
                 if landing and seconds <= last + 1e-6:
                     # The jump led back: key frames lie farther apart than samples, so that nothing is to be gained by more.
                     jumping = False
@@ -280,7 +280,7 @@ def sample(
                     continue
                 decoded += 1
                 last = max(last, seconds)
-                if taken.wants(seconds) and not taken.take(picture, seconds):
+                if taken.wants(seconds) and not taken.take(image, seconds):
                     return decoded, [f"frames from {seconds:.1f} s on have another size and were left out"]
                 if taken.complete:
                     return (None if jumped else decoded), _short(
@@ -316,8 +316,8 @@ def write_frame(path: Path, pixels: np.ndarray) -> None:
     cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
-def upright(picture: av.VideoFrame) -> np.ndarray:
+def upright(image: av.VideoFrame) -> np.ndarray:
     """BGR pixels (H, W, 3) with the container's rotation applied."""
-    pixels = picture.to_ndarray(format="bgr24")
-    turns = round((getattr(picture, "rotation", 0) or 0) / 90) % 4
+    pixels = image.to_ndarray(format="bgr24")
+    turns = round((getattr(image, "rotation", 0) or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns))

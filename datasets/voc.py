@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file a picture, in Annotations/ beside JPEGImages/ or beside the picture itself."""
+"""Pascal VOC: one XML file an image, in Annotations/ beside JPEGImages/ or beside the image itself."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Annotation:
     """One XML file. size: width and height in pixels, (0, 0) where it says none. objects: class name, corners as written, whether difficult, reason against it."""
 
     size: tuple[int, int]
-    objects: list[tuple[str, tuple[float, float, float, float], bool, str]] = field(default_factory=list)
+    annotations: list[tuple[str, tuple[float, float, float, float], bool, str]] = field(default_factory=list)
 
 
 def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """Every picture below a folder with the boxes of its XML file.
+    """Every image below a folder with the boxes of its XML file.
 
     classes: the model's, taken where they include every name found; else those, sorted. Splits are read off folder names, or from ImageSets/Main/train.txt and the like. Corners are taken as
     written, in pixels (VOC itself counts from 1, most tools from 0; the difference is a pixel). Objects marked difficult are neither asked for nor counted against a detector, as in
@@ -52,7 +52,7 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
             collector.note(label, "failed", elsewhere)
             continue
         read.append((row, label, annotation))
-    names = {name for _, _, found in read for name, *_ in found.objects if name}
+    names = {name for _, _, found in read for name, *_ in found.annotations if name}
     if not names <= set(classes):
         # Whether these are the model's under other names is for `classes.with_classes` to say.
         collector.classes = tuple(sorted(names))
@@ -63,7 +63,7 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
 
 
 def image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
-    """Picture stem -> split, from the lists in ImageSets/Main; lists of a single class (aeroplane_train.txt) are left out."""
+    """Image stem -> split, from the lists in ImageSets/Main; lists of a single class (aeroplane_train.txt) are left out."""
     found: dict[str, str] = {}
     for file in files:
         if (
@@ -77,9 +77,9 @@ def image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
                     raise ValueError("too large")
                 lines = file.read_text(encoding="utf-8-sig").splitlines()
             except (OSError, ValueError) as error:
-                collector.note(file, "failed", f"list of pictures cannot be read ({type(error).__name__})")
+                collector.note(file, "failed", f"list of images cannot be read ({type(error).__name__})")
                 continue
-            collector.note(file, "used", "list of pictures")
+            collector.note(file, "used", "list of images")
             for line in lines:
                 if line.split():
                     found.setdefault(line.split()[0], split_of((file.stem,)))
@@ -143,7 +143,7 @@ def take(collector: Collector, row: int, label: Path, annotation: Annotation) ->
     index = {name: i for i, name in enumerate(collector.classes)}
     collector.note(label, "used")
     collector.labelled(row)
-    for number, (name, corners, difficult, reason) in enumerate(annotation.objects, start=1):
+    for number, (name, corners, difficult, reason) in enumerate(annotation.annotations, start=1):
         if not reason and name not in index:
             reason = f"class {name[:40]!r} is not one of the names"
         if reason:

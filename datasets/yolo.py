@@ -1,4 +1,4 @@
-"""YOLO labels: datasets with a data.yaml, folders in any layout without one, and lists of pictures."""
+"""YOLO labels: datasets with a data.yaml, folders in any layout without one, and lists of images."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets import video
-from datasets.data_yaml import Card, is_there, read_card
 from datasets.collector import VIDEO, Collector
 from datasets.containment import Bounds, vouched
+from datasets.data_yaml import DataYaml, is_there, read_data_yaml
 from datasets.errors import InputError
 from datasets.pairing import Pairing, dataset_root, leads_out, split_of
 from datasets.pixels import SUFFIXES
 from datasets.tables import Source
 
-# Files that libraries load beside pictures and labels, and that can run code when they are loaded.
+# Files that libraries load beside images and labels, and that can run code when they are loaded.
 DANGEROUS = frozenset({".cache", ".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle", ".joblib"})
 OTHER = {
     ".json": "not read; if it is a COCO file, give it as the source",
     ".xml": "not read; Pascal VOC files are, in a folder without YOLO labels",
-    **dict.fromkeys((".heic", ".heif"), "HEIC picture: convert it to JPEG"),
+    **dict.fromkeys((".heic", ".heif"), "HEIC image: convert it to JPEG"),
     **dict.fromkeys((".gif", ".svg"), "not a photograph"),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"), "archive: unpack it first"),
     **dict.fromkeys(DANGEROUS, "never read: loading it could run code"),
@@ -32,53 +32,57 @@ CLASS_FILES = ("classes.txt", "obj.names", "labels.names")
 
 
 def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
-    """All splits of a data.yaml. A picture named by two splits stays in the first (train before val before test). Raises InputError."""
+    """All splits of a data.yaml. An image named by two splits stays in the first (train before val before test). Raises InputError."""
     bounds = bounds.wider(*vouched(path, cache))
-    card = read_card(path, bounds)
-    collector = Collector(path.parent, card.classes, bounds, card.pose)
+    data_yaml = read_data_yaml(path, bounds)
+    collector = Collector(path.parent, data_yaml.classes, bounds, data_yaml.pose)
     collector.note(path, "used")
     pairing = Pairing(path.parent, ".txt", bounds)
-    remarks = [card.remark]
-    home: dict[str, str] = {}
+    remarks = [data_yaml.remark]
+    split_of: dict[str, str] = {}
     for split in ("train", "val", "test"):
         files = list(
             dict.fromkeys(
-                file for entry in card.splits.get(split, []) for file in entries(card, entry, collector)
+                file
+                for entry in data_yaml.splits.get(split, [])
+                for file in entries(data_yaml, entry, collector)
             )
         )
         take(collector, pairing, files, split)
-        pictures = [str(file) for file in files if file.suffix.lower() in SUFFIXES]
-        shared = Counter(home[file] for file in pictures if file in home)
-        if pictures and shared["train"] == len(pictures):
+        images = [str(file) for file in files if file.suffix.lower() in SUFFIXES]
+        shared = Counter(split_of[file] for file in images if file in split_of)
+        if images and shared["train"] == len(images):
             raise InputError(
-                f"{path}: every picture of '{split}' is one of 'train' too; scores on it would be scores on training data"
+                f"{path}: every image of '{split}' is one of 'train' too; scores on it would be scores on training data"
             )
         for other, number in shared.items():
-            remarks.append(f"{number} pictures of '{split}' are some of '{other}' too, and were left there")
-        home |= {file: split for file in pictures if file not in home}
+            remarks.append(f"{number} images of '{split}' are some of '{other}' too, and were left there")
+        split_of |= {file: split for file in images if file not in split_of}
     collector.note(path, "used", "; ".join(filter(None, ["dataset description", *remarks])))
-    leftovers(collector, pairing, scope(card))
+    leftovers(collector, pairing, scope(data_yaml))
     return collector.source(spec, "yolo")
 
 
-def entries(card: Card, entry: Path, collector: Collector) -> Iterator[Path]:
-    """Files of one entry of a split: a folder, or a text file that lists pictures."""
-    return collector.walk(entry) if entry.is_dir() else listed(entry, card.root, collector)
+def entries(data_yaml: DataYaml, entry: Path, collector: Collector) -> Iterator[Path]:
+    """Files of one entry of a split: a folder, or a text file that lists images."""
+    return collector.walk(entry) if entry.is_dir() else listed(entry, data_yaml.root, collector)
 
 
-def scope(card: Card) -> list[Path]:
+def scope(data_yaml: DataYaml) -> list[Path]:
     """Folders whose every file a data.yaml answers for: its own, where all its splits lie below it; else each split's."""
-    homes = [
-        entry if entry.is_dir() else entry.parent for entries in card.splits.values() for entry in entries
+    folders = [
+        entry if entry.is_dir() else entry.parent
+        for entries in data_yaml.splits.values()
+        for entry in entries
     ]
-    around = [dataset_root(home) for home in homes]
+    around = [dataset_root(split_of) for split_of in folders]
     common = Path(os.path.commonpath(around))
     # Where train/ and valid/ hold images/ each, what they share is one level up.
-    return [common] if common.is_relative_to(card.root) else sorted(set(around))
+    return [common] if common.is_relative_to(data_yaml.root) else sorted(set(around))
 
 
 def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """Every picture below a folder, whatever its layout; split by its folders' names, labelled where `Pairing` finds a YOLO file.
+    """Every image below a folder, whatever its layout; split by its folders' names, labelled where `Pairing` finds a YOLO file.
 
     classes: the model's, because a folder names none; a classes.txt in it does, and then says what its labels mean. With no label file anywhere the domain is unlabelled.
     Raises InputError when files of class names contradict each other.
@@ -94,17 +98,17 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
 
 
 def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """The pictures that a text file lists, one a line, relative to it or absolute; labelled where `Pairing` finds a YOLO file."""
+    """The images that a text file lists, one a line, relative to it or absolute; labelled where `Pairing` finds a YOLO file."""
     collector = Collector(path.parent, classes, bounds)
     take(collector, Pairing(path.parent, ".txt", bounds), listed(path, path.parent, collector), None)
     return collector.source(spec, "list")
 
 
-def open_picture(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """One picture, with its labels where it has any."""
+def open_image(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
+    """One image, with its labels where it has any."""
     collector = Collector(path.parent, classes, bounds)
     take(collector, Pairing(dataset_root(path.parent), ".txt", bounds), [path], None)
-    return collector.source(spec, "picture")
+    return collector.source(spec, "image")
 
 
 def class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
@@ -128,7 +132,7 @@ def class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple[
 
 
 def take(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
-    """Take pictures and their labels. split: what they all belong to, None to read it off their folders."""
+    """Take images and their labels. split: what they all belong to, None to read it off their folders."""
 
     def named(file: Path) -> str:
         inside = file.is_relative_to(collector.root)
@@ -140,19 +144,19 @@ def take(collector: Collector, pairing: Pairing, files: Iterable[Path], split: s
 
 
 def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
-    """Pictures that a text file lists, relative to it or to root. Those that are missing or lead out stand in the ledger.
+    """Images that a text file lists, relative to it or to root. Those that are missing or lead out stand in the ledger.
 
     Raises InputError when the file is no text, or names nothing that exists.
     """
-    collector.note(path, "used", "list of pictures")
+    collector.note(path, "used", "list of images")
     try:
         if not path.is_file() or path.stat().st_size > MAX_LIST_BYTES:
             raise InputError(
-                f"{path}: not a regular file of at most {MAX_LIST_BYTES // 1_000_000} MB, as a list of pictures is"
+                f"{path}: not a regular file of at most {MAX_LIST_BYTES // 1_000_000} MB, as a list of images is"
             )
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; a list of pictures has one path a line") from None
+        raise InputError(f"{path}: not UTF-8 text; a list of images has one path a line") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     for number, line in enumerate(lines, start=1):
@@ -173,7 +177,7 @@ def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
 
 
 def shortened(name: str) -> list[str]:
-    """A name in a list, and the same without its first folder or two: Darknet's lists name pictures from the folder that training ran in."""
+    """A name in a list, and the same without its first folder or two: Darknet's lists name images from the folder that training ran in."""
     parts = name.split("/")
     return [name, *("/".join(parts[skip:]) for skip in (1, 2) if len(parts) > skip + 1)]
 
@@ -182,7 +186,7 @@ def leftovers(collector: Collector, pairing: Pairing, folders: Iterable[Path]) -
     """Account for every other file of these folders, and for label files in the folders that labels were looked for in."""
     for file in pairing.candidates():
         if not collector.accounted(file) and file.name.lower() not in CLASS_FILES:
-            collector.note(file, "skipped", "label without a picture")
+            collector.note(file, "skipped", "label without an image")
     for folder in folders:
         account(collector, folder)
 
@@ -198,9 +202,9 @@ def passed_over(file: Path) -> str:
     """Why a file was not used."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:
-        return "picture in none of the splits"
+        return "image in none of the splits"
     if suffix in video.SUFFIXES:
         return VIDEO
     if file.name.lower() in CLASS_FILES:
         return "class names, which the data.yaml gives already"
-    return OTHER.get(suffix, "not a picture or label file")
+    return OTHER.get(suffix, "not an image or label file")

@@ -1,6 +1,6 @@
-"""What to add next: pictures that cover most of what the real world shows and training has never seen.
+"""What to add next: images that cover most of what the real world shows and training has never seen.
 
-How sure the detector is plays no part: letting footage count the more, the less sure it is there, and taking the pictures it is least sure of, gave nothing in a first round of
+How sure the detector is plays no part: letting footage count the more, the less sure it is there, and taking the images it is least sure of, gave nothing in a first round of
 labelling and in a second one (docs/next.md).
 """
 
@@ -16,19 +16,19 @@ from diagnostics.leakage import NEAR_DUPLICATE_BITS
 from diagnostics.matching import Bools, Floats
 from diagnostics.shift import Strings, pooled_components, thin
 
-# (index, index) -> whether two pictures of the pool show the same.
+# (index, index) -> whether two images of the pool show the same.
 Alike = Callable[[int, int], bool]
 
 # Frozen first and never picked: this share of the clips, at least MIN_TEST_CLIPS where there are twice as many.
 TEST_SHARE = 0.2
 MIN_TEST_CLIPS = 5
-# Training pictures the coverage starts from; more only refine what is already covered.
+# Training images the coverage starts from; more only refine what is already covered.
 MAX_TRAINING = 2000
-# Pictures that coverage is averaged over.
+# Images that coverage is averaged over.
 MAX_TARGET = 2000
-# Pool pictures compared with the target at a time, so that memory does not grow with the pool.
+# Pool images compared with the target at a time, so that memory does not grow with the pool.
 BLOCK = 2000
-# A picture that adds less than this to the mean similarity shows nothing that the footage shows and is not covered: the rest of the pool shows no more.
+# An image that adds less than this to the mean similarity shows nothing that the footage shows and is not covered: the rest of the pool shows no more.
 NOTHING = 1e-4
 COLUMNS = (
     "rank",
@@ -40,7 +40,7 @@ COLUMNS = (
     "covered",
     "novelty",
     "shown",
-    "objects",
+    "annotations",
     "reason",
 )
 
@@ -67,15 +67,15 @@ def typical_distance(points: Floats) -> float:
 
 
 def footage(domains: Sequence[Domain]) -> tuple[Floats, Strings]:
-    """Embeddings of all pictures, (n, D), and the clip of each, (n,); clips of different domains are different clips."""
-    groups = [f"{domain.name}/{group}" for domain in domains for group in domain.pictures["group"]]
+    """Embeddings of all images, (n, D), and the clip of each, (n,); clips of different domains are different clips."""
+    groups = [f"{domain.name}/{group}" for domain in domains for group in domain.images["group"]]
     return np.concatenate([domain.image_embeddings for domain in domains]), np.array(groups, str)
 
 
 def clip_weights(groups: Strings) -> Floats:
-    """A weight for each picture, (n,), summing to 1, with which every clip counts alike.
+    """A weight for each image, (n,), summing to 1, with which every clip counts alike.
 
-    The next recording is one more clip, however long the ones at hand are: weighting by pictures would let one long clip decide what footage looks like.
+    The next recording is one more clip, however long the ones at hand are: weighting by images would let one long clip decide what footage looks like.
     """
     _, number, size = np.unique(groups, return_inverse=True, return_counts=True)
     return np.asarray(1.0 / (len(size) * size[number]))
@@ -94,7 +94,7 @@ def herd(
 ) -> list[tuple[int, float]]:
     """Greedy MaxHerding (Bae et al., ECCV 2024): each pick adds most to the mean, over the target, of the similarity to its nearest pick.
 
-    target: (n, D), the real world, with weights (n,). have: (m, D), training. pool: (k, D), what may be picked. alike: (pick, index) -> whether the picture
+    target: (n, D), the real world, with weights (n,). have: (m, D), training. pool: (k, D), what may be picked. alike: (pick, index) -> whether the image
     at index shows the same as a pick, so that it is passed over. costs: (k,), of each that may be picked; nothing is picked once limit is spent. Returns (index into pool, gain) in order. Gains only fall as more is picked
     (submodularity), so a candidate is looked at again only when its last known gain leads (Minoux 1978).
     """
@@ -133,7 +133,7 @@ def herd(
 
 
 def same_view(fingerprints: Sequence[bytes], groups: Strings) -> Alike:
-    """Whether two pictures of one clip show the same: fingerprints at most NEAR_DUPLICATE_BITS apart."""
+    """Whether two images of one clip show the same: fingerprints at most NEAR_DUPLICATE_BITS apart."""
     bits = np.array([list(f) for f in fingerprints], np.uint8)
 
     def alike(first: int, second: int) -> bool:
@@ -146,7 +146,7 @@ def same_view(fingerprints: Sequence[bytes], groups: Strings) -> Alike:
 
 
 def rank(
-    pictures: pd.DataFrame,
+    images: pd.DataFrame,
     embeddings: Floats,
     training: Floats,
     allowed: Bools,
@@ -156,17 +156,17 @@ def rank(
     boxes: int | None = None,
     seed: int,
 ) -> pd.DataFrame:
-    """Rank pictures for labelling, among those allowed (n,).
+    """Rank images for labelling, among those allowed (n,).
 
-    target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the pictures are that footage.
+    target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the images are that footage.
 
-    pictures: one row a picture with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
+    images: one row an image with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
     .25 or above) and, if known, fingerprint and objects (boxes it takes to label it; shown where they are not known), aligned with embeddings (n, D). training: (m, D).
     Returns COLUMNS, best first, at most budget rows; boxes: no more rows either once so many objects are in them.
     """
     rng = np.random.default_rng(seed)
     kept = training[thin(rng, len(training), MAX_TRAINING)]
-    groups = pictures["group"].to_numpy(str)
+    groups = images["group"].to_numpy(str)
     wanted, wanted_groups = (embeddings, groups) if target is None else target
     # Coverage is measured on a sample of a large target; what may be picked is all of the pool.
     sample = rng.permutation(len(wanted))[:MAX_TARGET]
@@ -176,10 +176,10 @@ def rank(
     have, goal = have[: len(kept)], have[len(kept) :]
     candidates = np.flatnonzero(allowed)
     alike = None
-    if "fingerprint" in pictures:
-        alike = same_view(pictures["fingerprint"].iloc[candidates].tolist(), groups[candidates])
+    if "fingerprint" in images:
+        alike = same_view(images["fingerprint"].iloc[candidates].tolist(), groups[candidates])
     weights = clip_weights(wanted_groups[sample])
-    objects = pictures["objects" if "objects" in pictures else "shown"].to_numpy(float)
+    annotations = images["annotations" if "annotations" in images else "shown"].to_numpy(float)
     chosen = herd(
         goal,
         weights,
@@ -187,8 +187,8 @@ def rank(
         points[candidates],
         budget,
         alike=alike,
-        # A picture without a box has to be looked through all the same.
-        costs=np.maximum(objects[candidates], 1.0),
+        # An image without a box has to be looked through all the same.
+        costs=np.maximum(annotations[candidates], 1.0),
         limit=np.inf if boxes is None else boxes,
     )
     picks = [(int(candidates[index]), gain) for index, gain in chosen]
@@ -197,7 +197,7 @@ def rank(
     running = 0.0
     for place, (index, gain) in enumerate(picks, start=1):
         running += gain
-        row = pictures.iloc[index]
+        row = images.iloc[index]
         rows.append(
             {
                 "rank": place,
@@ -209,7 +209,7 @@ def rank(
                 "covered": running / total,
                 "novelty": row["novelty"],
                 "shown": int(row["shown"]),
-                "objects": int(objects[index]),
+                "annotations": int(annotations[index]),
                 "reason": reason(float(row["novelty"]), int(row["shown"]), str(row["group"]), place),
             }
         )
@@ -217,13 +217,13 @@ def rank(
 
 
 def reason(novelty: float, shown: int, group: str, place: int) -> str:
-    """Why a picture was picked, in words for somebody who never heard of embeddings."""
+    """Why an image was picked, in words for somebody who never heard of embeddings."""
     if novelty != novelty:
-        looks = "stands for many pictures out there"
+        looks = "stands for many images in the real world"
     elif novelty > 2:
-        looks = "looks like nothing in training, and like pictures out there"
+        looks = "looks like nothing in training, and like images in the real world"
     elif novelty > 1:
-        looks = "unlike what training shows, and like pictures out there"
+        looks = "unlike what training shows, and like images in the real world"
     else:
         looks = "resembles training, but stands for a part of the footage not picked yet"
     sees = (

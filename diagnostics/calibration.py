@@ -57,35 +57,41 @@ def expected_error(claimed: Floats, true: Floats, bins: int) -> float:
 def calibrate(outcomes: pd.DataFrame, group: Ints) -> Calibration:
     """Calibration of detections at or above LOWEST (see `error_types.outcomes`); a hit is a match at IoU .5.
 
-    group: (n_images,) of the pictures that outcomes counts. D-ECE pools the classes. LaECE compares confidence with IoU, 0 for a false positive, class by class, and averages.
+    group: (n_images,) of the images that outcomes counts. D-ECE pools the classes. LaECE compares confidence with IoU, 0 for a false positive, class by class, and averages.
     """
     shown = outcomes[outcomes["confidence"] >= LOWEST]
     columns = ["confidence", "precision", "count"]
     if shown.empty:
         return Calibration(None, None, None, pd.DataFrame(columns=columns))
     confidence = shown["confidence"].to_numpy(float)
-    hit = (shown["outcome"] == "hit").to_numpy()
-    overlap = np.where(hit, shown["nearest_iou"].to_numpy(float), 0.0)
+    true_positive = (shown["outcome"] == "true_positive").to_numpy()
+    overlap = np.where(true_positive, shown["nearest_iou"].to_numpy(float), 0.0)
     label = shown["label"].to_numpy()
     tenth = np.minimum((confidence * 10).astype(int), 9)
-    frame = pd.DataFrame({"tenth": tenth, "confidence": confidence, "hit": hit.astype(float)})
+    frame = pd.DataFrame(
+        {"tenth": tenth, "confidence": confidence, "true_positive": true_positive.astype(float)}
+    )
     curve = (
         frame.groupby("tenth")
-        .agg(confidence=("confidence", "mean"), precision=("hit", "mean"), count=("hit", "size"))
+        .agg(
+            confidence=("confidence", "mean"),
+            precision=("true_positive", "mean"),
+            count=("true_positive", "size"),
+        )
         .reset_index(drop=True)
     )
     by_class = [
         expected_error(confidence[label == k], overlap[label == k], LA_ECE_BINS) for k in np.unique(label)
     ]
     return Calibration(
-        expected_error(confidence, hit.astype(float), D_ECE_BINS),
+        expected_error(confidence, true_positive.astype(float), D_ECE_BINS),
         float(np.mean(by_class)),
-        at_half(confidence, hit, group[shown["image"].to_numpy(np.int64)]),
+        at_half(confidence, true_positive, group[shown["image"].to_numpy(np.int64)]),
         curve[curve["count"] >= MIN_PER_BIN].reset_index(drop=True),
     )
 
 
-def at_half(confidence: Floats, hit: np.ndarray[Any, Any], owner: Ints) -> AtHalf | None:
+def at_half(confidence: Floats, true_positive: np.ndarray[Any, Any], owner: Ints) -> AtHalf | None:
     """What a confidence of .5 stands for; None from fewer than MIN_PER_BIN detections. owner: group of each.
 
     The interval is that of a ratio over groups (linearised, Student's t): detections of one clip are right or wrong together.
@@ -94,7 +100,7 @@ def at_half(confidence: Floats, hit: np.ndarray[Any, Any], owner: Ints) -> AtHal
     count = int(around.sum())
     if count < MIN_PER_BIN:
         return None
-    right, groups = hit[around], len(np.unique(owner[around]))
+    right, groups = true_positive[around], len(np.unique(owner[around]))
     share = float(right.mean())
     if groups < MIN_GROUPS:
         return AtHalf(count, share, None, None)

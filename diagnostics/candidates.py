@@ -30,12 +30,12 @@ from diagnostics.wording import fraction, percent
 FEWEST, MOST = 10, 100
 # Random parts of that size, over which coverage is averaged.
 DRAWS = 20
-# Boxes drawn by this factor larger or smaller than at home overlap home's by an IoU of 1 / 1.2 squared, .69: not yet a miss at .5, no longer a match at .75.
+# Boxes drawn by this factor larger or smaller than in-domain overlap the in-domain by an IoU of 1 / 1.2 squared, .69: not yet a miss at .5, no longer a match at .75.
 SAME_HAND = 1.2
 MIN_PAIRS = 20
 # A detector that is lost in a dataset overlaps its objects by chance, with boxes of any size: at least this share of its sure detections must lie on objects.
-ON_OBJECTS = 0.5
-# Where there are no labels, or boxes drawn by another rule that have to be drawn anew, a set brings pictures only: it counts half.
+ON_ANNOTATIONS = 0.5
+# Where there are no labels, or boxes drawn by another rule that have to be drawn anew, a set brings images only: it counts half.
 WITHOUT_LABELS = 0.5
 # Two sets that a shift test at this level cannot tell apart show the same.
 ALIKE = 0.05
@@ -48,19 +48,19 @@ Agreement = tuple[float, Floats | None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One dataset. pictures, objects, groups: how large it is. covers: share of what the footage shows and training lacks that `compared` of its pictures
+    """One dataset. images, objects, groups: how large it is. covers: share of what the footage shows and training lacks that `compared` of its images
     would cover, with a 95 % interval (over the footage's clips and the draws).
 
-    drawn: how many times as large its boxes are drawn around what the detector finds, against home's, with a 95 % interval; None where too few were found.
+    drawn: how many times as large its boxes are drawn around what the detector finds, against the in-domain, with a 95 % interval; None where too few were found.
     agrees: AP50 of the detector by its labels. twin: the set that looks the same and with whose labels the detector agrees at least twice as well; "" if there is none.
-    by_view: another set that looks the same is drawn further off in the same direction, so the view draws it so, not another hand. probed: AP50 on probed_on labelled pictures of
-    the footage after a short training with some of it, with a 95 % interval (`reports.commands.probe`). copies: pictures that are also among the held-out ones. rank: 1 is best.
-    by_size: its place if the one with the most pictures were taken first; sets of one size share theirs. reason: why it stands where it stands.
+    by_view: another set that looks the same is drawn further off in the same direction, so the view draws it so, not another hand. probed: AP50 on probed_on labelled images of
+    the footage after a short training with some of it, with a 95 % interval (`reports.commands.probe`). copies: images that are also among the held-out ones. rank: 1 is best.
+    by_size: its place if the one with the most images were taken first; sets of one size share theirs. reason: why it stands where it stands.
     """
 
     name: str
-    pictures: int
-    objects: int
+    images: int
+    annotations: int
     groups: int
     compared: int
     covers: float
@@ -92,7 +92,7 @@ class Candidate:
 
     @property
     def usable_labels(self) -> bool:
-        """Whether it has labels, drawn by the rule used at home as far as is known."""
+        """Whether it has labels, drawn by the rule used in-domain as far as is known."""
         return self.labelled and not self.other_hand and not self.twin
 
 
@@ -102,20 +102,22 @@ def sides(domain: Domain) -> tuple[Floats, Ints]:
     near = sure[
         (sure["nearest_iou"] > 0.1)
         & (sure["partner"] >= 0)
-        & sure["outcome"].isin(["hit", "location", "duplicate"])
+        & sure["outcome"].isin(["true_positive", "location", "duplicate"])
     ]
-    if len(near) < ON_OBJECTS * len(sure):
+    if len(near) < ON_ANNOTATIONS * len(sure):
         return np.zeros(0), np.zeros(0, np.int64)
     near = near.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("partner")
-    own = np.prod(domain.object_arrays.xywh[near["partner"].to_numpy(int), 2:], 1)
+    own = np.prod(domain.annotation_arrays.xywh[near["partner"].to_numpy(int), 2:], 1)
     seen = np.maximum(np.prod(domain.detection_arrays.xywh[near["row"].to_numpy(int), 2:], 1), 1e-9)
     return np.log(own / seen) / 2, domain.group_numbers[near["image"].to_numpy(int)]
 
 
-def drawn(home: Domain, candidate: Domain, rng: np.random.Generator) -> tuple[float, float, float] | None:
-    """How many times as large boxes are drawn as at home, around what the detector finds, and a 95 % interval by clips; None with fewer than MIN_PAIRS pairs."""
+def drawn(
+    in_domain: Domain, candidate: Domain, rng: np.random.Generator
+) -> tuple[float, float, float] | None:
+    """How many times as large boxes are drawn as in-domain, around what the detector finds, and a 95 % interval by clips; None with fewer than MIN_PAIRS pairs."""
     medians, spreads = [], []
-    for domain in (candidate, home):
+    for domain in (candidate, in_domain):
         if not domain.labelled.any():
             return None
         values, clips = sides(domain)
@@ -133,34 +135,34 @@ def drawn(home: Domain, candidate: Domain, rng: np.random.Generator) -> tuple[fl
 
 
 def copies(candidate: Domain, held_out: Sequence[bytes]) -> int:
-    """Pictures of a candidate that are near-duplicates of held-out ones, by fingerprint."""
-    return int(copied(candidate.pictures["fingerprint"].tolist(), held_out).sum())
+    """Images of a candidate that are near-duplicates of held-out ones, by fingerprint."""
+    return int(copied(candidate.images["fingerprint"].tolist(), held_out).sum())
 
 
 def compare(
     candidates: Sequence[Domain],
     target: Sequence[Domain],
     training: Domain,
-    home: Domain,
+    in_domain: Domain,
     *,
     set_aside: Sequence[bytes] = (),
     seed: int,
 ) -> list[Candidate]:
-    """Rank datasets by what they would add, best first. target: the footage, labelled or not. training: what is there already. home: held-out in-domain pictures.
+    """Rank datasets by what they would add, best first. target: the footage, labelled or not. training: what is there already. home: held-out in-domain images.
     set_aside: fingerprints of footage that is to test.
 
     Datasets without labels, or whose boxes are drawn by another rule, count half (WITHOUT_LABELS). What "covers" means: see `likeness`.
     """
     rng = np.random.default_rng(seed)
-    held_out = [*home.pictures["fingerprint"], *set_aside]
+    held_out = [*in_domain.images["fingerprint"], *set_aside]
     groups = footage(target)[1]
     sample = np.sort(rng.permutation(len(groups))[:MAX_TARGET])
-    kept = thin(rng, len(training.pictures), MAX_TRAINING)
-    offered = [thin(rng, len(domain.pictures), DRAWS * MOST) for domain in candidates]
+    kept = thin(rng, len(training.images), MAX_TRAINING)
+    offered = [thin(rng, len(domain.images), DRAWS * MOST) for domain in candidates]
     have, *own = likeness(target, sample, (training, *candidates), (kept, *offered))
     weights, clips = clip_weights(groups[sample]), np.unique(groups[sample], return_inverse=True)[1]
     covered = have.max(1, initial=0)
-    size = int(np.clip(min(len(d.pictures) for d in candidates), FEWEST, MOST))
+    size = int(np.clip(min(len(d.images) for d in candidates), FEWEST, MOST))
     found = []
     for domain, near in zip(candidates, own, strict=True):
         count = min(size, near.shape[1])
@@ -171,13 +173,13 @@ def compare(
             ]
         )
         share, low, high = shares(gains, 1 - covered, weights, clips, rng)
-        hand = drawn(home, domain, rng)
+        hand = drawn(in_domain, domain, rng)
         found.append(
             Candidate(
                 domain.name,
-                len(domain.pictures),
+                len(domain.images),
                 len(domain.annotations),
-                domain.pictures["group"].nunique(),
+                domain.images["group"].nunique(),
                 count,
                 share,
                 low,
@@ -194,10 +196,10 @@ def compare(
 def likeness(
     target: Sequence[Domain], sample: Ints, others: Sequence[Domain], kept: Sequence[Ints]
 ) -> list[Floats]:
-    """How alike sampled pictures of the footage (n,) are, between 0 and 1, to those that are kept of each other domain: (n, m) of each.
+    """How alike sampled images of the footage (n,) are, between 0 and 1, to those that are kept of each other domain: (n, m) of each.
 
     The smaller of two: alike to the detector (its embeddings), and alike in light, colours and edges without a model (`datasets.pixels.descriptor`). Where the footage is so strange that the detector sees next
-    to nothing in it, all else in which it sees nothing, smeared and dark pictures among it, is alike to the detector alone.
+    to nothing in it, all else in which it sees nothing, smeared and dark images among it, is alike to the detector alone.
     """
     everything = (*target, *others)
     views = [[domain.image_embeddings for domain in everything]]
@@ -225,7 +227,7 @@ def placed(candidates: Sequence[Candidate]) -> list[Candidate]:
         covers = c.covers * (1.0 if c.usable_labels else WITHOUT_LABELS)
         return -(c.probed if c.probed is not None else -1.0), -covers, c.name
 
-    sizes = {c.name: 1 + sum(other.pictures > c.pictures for other in candidates) for c in candidates}
+    sizes = {c.name: 1 + sum(other.images > c.images for other in candidates) for c in candidates}
     return [
         replace(c, rank=place, by_size=sizes[c.name], reason=reason(c))
         for place, c in enumerate(sorted(candidates, key=key), 1)
@@ -237,7 +239,7 @@ def beside_each_other(
 ) -> list[Candidate]:
     """Candidates with agrees, twin and by_view: sets that look the same, held against each other.
 
-    What a strange view does to the detector it does to all sets that show it, so that their labels can be compared where home's are too far away to.
+    What a strange view does to the detector it does to all sets that show it, so that their labels can be compared where the in-domain are too far away to.
     """
     scored = {
         domain.name: agreement(domain, rng)
@@ -307,27 +309,27 @@ def reason(candidate: Candidate) -> str:
     """Where it stands and why, for somebody who never heard of embeddings."""
     words = ""
     if candidate.probed is not None:
-        words = f"after a short training with {candidate.compared} of its pictures, AP50 is {fraction(candidate.probed)} on the {candidate.probed_on} labelled pictures of the footage"
+        words = f"after a short training with {candidate.compared} of its images, AP50 is {fraction(candidate.probed)} on the {candidate.probed_on} labelled images of the footage"
         if candidate.probed_low is not None and candidate.probed_high is not None:
             words += f" ({fraction(candidate.probed_low)} to {fraction(candidate.probed_high)})"
         words += "; "
     words += (
-        f"{candidate.compared} of its pictures would cover {percent(candidate.covers)} of what the footage shows and training lacks "
+        f"{candidate.compared} of its images would cover {percent(candidate.covers)} of what the footage shows and training lacks "
         f"({percent(candidate.covers_low)} to {percent(candidate.covers_high)})"
     )
     if candidate.other_hand and candidate.drawn is not None:
         larger = candidate.drawn > 1
         factor = candidate.drawn if larger else 1 / candidate.drawn
-        words += f"; its boxes are drawn {factor:.1f} times as {'large' if larger else 'small'} as at home around what the detector finds: redraw them before adding it"
+        words += f"; its boxes are drawn {factor:.1f} times as {'large' if larger else 'small'} as in-domain around what the detector finds: redraw them before adding it"
     elif candidate.twin and candidate.agrees is not None and candidate.twin_agrees is not None:
         words += (
             f"; {candidate.twin} looks the same, and by its labels the detector reaches AP50 {fraction(candidate.twin_agrees)} against {fraction(candidate.agrees)} "
-            "by these: they seem to follow another rule, so hold ten pictures of each beside each other before adding it"
+            "by these: they seem to follow another rule, so hold ten images of each beside each other before adding it"
         )
     elif not candidate.labelled:
         words += "; it has no labels"
     elif candidate.drawn is None and candidate.probed is None:
         words += "; whether its labels mean the same could not be checked"
     if candidate.copies:
-        words += f"; {candidate.copies} of its pictures are also among the held-out ones: leave those out"
+        words += f"; {candidate.copies} of its images are also among the held-out ones: leave those out"
     return words

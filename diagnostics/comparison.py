@@ -1,4 +1,4 @@
-"""Two detectors on the same pictures: how much one gains, how sure that is, and whether chance would do as much."""
+"""Two detectors on the same images: how much one gains, how sure that is, and whether chance would do as much."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diagnostics.intervals import MIN_GROUPS, REPLICATES, Interval, bca, draws, left_out, note_for, too_few
-from diagnostics.matching import Detections, Floats, Ints, Objects, match
+from diagnostics.matching import Annotations, Detections, Floats, Ints, match
 from diagnostics.precision import Averager, mean_of_classes
 
 # With g groups there are 2^g ways to swap, and no p can be below 2 / 2^g: five groups cannot reach .05.
@@ -27,7 +27,7 @@ class Comparison:
 
 
 def compare(
-    objects: Objects,
+    annotations: Annotations,
     first: Detections,
     second: Detections,
     group: Ints,
@@ -37,7 +37,7 @@ def compare(
     iou: float | None = 0.5,
     replicates: int | None = None,
 ) -> Comparison:
-    """AP of first minus AP of second on the same pictures, whose groups are drawn together for both.
+    """AP of first minus AP of second on the same images, whose groups are drawn together for both.
 
     group: (n_images,). The test swaps the two detectors' outputs in random groups: if they were alike, every assignment would be as likely
     as the true one (approximate randomisation, Noreen 1989; the sign-flip test, for a number that is no mean over groups). iou: None for
@@ -46,12 +46,12 @@ def compare(
     n_images, replicates = len(group), replicates or REPLICATES
     names, number = np.unique(group, return_inverse=True)
     count = len(names)
-    doubled = Objects(
-        np.concatenate([objects.image, objects.image + n_images]),
-        np.tile(objects.label, 2),
-        np.tile(objects.xywh, (2, 1)),
-        np.tile(objects.area, 2),
-        np.tile(objects.crowd, 2),
+    doubled = Annotations(
+        np.concatenate([annotations.image, annotations.image + n_images]),
+        np.tile(annotations.label, 2),
+        np.tile(annotations.xywh, (2, 1)),
+        np.tile(annotations.area, 2),
+        np.tile(annotations.crowd, 2),
     )
     both = Detections(
         np.concatenate([first.image, second.image + n_images]),

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from diagnostics import slices
-from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
+from diagnostics.domain import BOX_ATTRIBUTES, Domain
 from diagnostics.intervals import MIN_GROUPS
 from diagnostics.matching import Bools, Floats, Ints
 from diagnostics.significance import benjamini_hochberg
@@ -50,47 +50,48 @@ MIN_EFFECT = 0.1
 def discover(domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed: int) -> pd.DataFrame:
     """Slices by one or two attributes with more objects missed, or more false positives, than the rest of the domain: COLUMNS.
 
-    An object is missed when nothing at or above the confidence hits it; a detection at or above it that hits nothing is false. count, groups,
+    An object is missed when nothing at or above the confidence true positives it; a detection at or above it that true positives nothing is false. count, groups,
     rate (in the slice), rest (outside it; for two attributes, in the worse of them without the other) and p are of the confirming half alone. confirmed: q at most RATE and MIN_EFFECT more errors.
     Empty below 2 * MIN_GROUPS clips: each half needs MIN_GROUPS.
     """
     if not domain.labelled.any() or int(domain.group_numbers.max(initial=-1)) + 1 < 2 * MIN_GROUPS:
         return pd.DataFrame(columns=list(COLUMNS))
-    pictures = slices.attributes(domain, cuts).drop(columns=["image", "clip"])
+    images = slices.attributes(domain, cuts).drop(columns=["image", "clip"])
     count = int(domain.group_numbers.max()) + 1
     searched = np.random.default_rng(seed).permutation(count) < count // 2
-    hit, counted = domain.table.flags(0.5)
+    true_positive, counted = domain.table.flags(0.5)
     claims = domain.table.claim
-    found = claims[hit[claims] & (domain.table.confidence[claims] >= confidence)]
+    found = claims[true_positive[claims] & (domain.table.confidence[claims] >= confidence)]
     partners = np.full(len(domain.table.row), -1)
     partners[claims] = domain.table.partner
-    missed = np.ones(len(domain.object_arrays.image), bool)
+    missed = np.ones(len(domain.annotation_arrays.image), bool)
     missed[partners[found]] = False
-    objects = np.flatnonzero(~domain.table.object_ignored[:, 0])
+    annotations = np.flatnonzero(~domain.table.annotation_ignored[:, 0])
     shown = np.flatnonzero(counted & (domain.table.confidence >= confidence))
-    object_parts = {name: domain.parts(name, domain.object_arrays)[objects] for name in OBJECT_ATTRIBUTES}
-    box_parts = {
-        name: domain.parts(name, domain.detection_arrays)[domain.table.row[shown]]
-        for name in OBJECT_ATTRIBUTES
+    annotation_parts = {
+        name: domain.parts(name, domain.annotation_arrays)[annotations] for name in BOX_ATTRIBUTES
+    }
+    detection_parts = {
+        name: domain.parts(name, domain.detection_arrays)[domain.table.row[shown]] for name in BOX_ATTRIBUTES
     }
     # Where there is less to find, more of what is found is false: the number of objects explains nothing.
-    false_pictures = pictures.drop(columns="density")
+    false_images = images.drop(columns="density")
     parts = [
         search(
             "missed",
-            pictures,
-            object_parts,
-            domain.table.object_image[objects],
-            missed[objects],
+            images,
+            annotation_parts,
+            domain.table.annotation_image[annotations],
+            missed[annotations],
             domain.group_numbers,
             searched,
         ),
         search(
             "false positive",
-            false_pictures,
-            box_parts,
+            false_images,
+            detection_parts,
             domain.table.image[shown],
-            ~hit[shown],
+            ~true_positive[shown],
             domain.group_numbers,
             searched,
         ),
@@ -106,15 +107,15 @@ def discover(domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed
 
 def search(
     kind: str,
-    pictures: pd.DataFrame,
+    images: pd.DataFrame,
     parts: dict[str, np.ndarray],
     image: Ints,
     wrong: Bools,
     group: Ints,
     searched: Bools,
 ) -> pd.DataFrame:
-    """Candidates from the searched groups, tested on the others. pictures, parts: the attributes of pictures and of rows; image: of rows."""
-    values = {name: pictures[name].to_numpy(str)[image] for name in pictures} | parts
+    """Candidates from the searched groups, tested on the others. images, parts: the attributes of images and of rows; image: of rows."""
+    values = {name: images[name].to_numpy(str)[image] for name in images} | parts
     names = [(a, v) for a, column in values.items() for v in np.unique(column) if v]
     members: Any = np.array([values[a] == v for a, v in names], bool).reshape(len(names), len(image))
     owner = group[image]

@@ -15,25 +15,30 @@ from diagnostics.domain import Domain
 from diagnostics.matching import Floats
 
 # Detections below this are not objects to compare embeddings of.
-OBJECT_CONFIDENCE = 0.05
+MIN_CONFIDENCE = 0.05
 
 
 # Fewer object embeddings than this say nothing about objects.
-MIN_OBJECTS = 30
+MIN_DETECTIONS = 30
 
 
-def object_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
+def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
     """Shift between detections at or above OBJECT_CONFIDENCE."""
-    if home.detection_embeddings.shape[1] != away.detection_embeddings.shape[1] or not home.detection_embeddings.shape[1]:
+    if (
+        in_domain.detection_embeddings.shape[1] != real_world.detection_embeddings.shape[1]
+        or not in_domain.detection_embeddings.shape[1]
+    ):
         return shift.Shift(0, 0, 0, 0, note="not measured: detections from elsewhere have no embeddings")
     sides = []
-    for domain in (home, away):
-        rows = np.flatnonzero(domain.detections["confidence"].to_numpy() >= OBJECT_CONFIDENCE)
-        groups = domain.detections["image"].map(domain.pictures.set_index("image")["group"]).to_numpy(str)
+    for domain in (in_domain, real_world):
+        rows = np.flatnonzero(domain.detections["confidence"].to_numpy() >= MIN_CONFIDENCE)
+        groups = domain.detections["image"].map(domain.images.set_index("image")["group"]).to_numpy(str)
         sides.append((domain.detection_embeddings[rows], groups[rows]))
     (first, first_groups), (second, second_groups) = sides
-    if min(len(first), len(second)) < MIN_OBJECTS:
-        note = f"not measured: {min(len(first), len(second))} detections on a side, {MIN_OBJECTS} are needed"
+    if min(len(first), len(second)) < MIN_DETECTIONS:
+        note = (
+            f"not measured: {min(len(first), len(second))} detections on a side, {MIN_DETECTIONS} are needed"
+        )
         return shift.Shift(
             len(first), len(second), len(np.unique(first_groups)), len(np.unique(second_groups)), note=note
         )
@@ -41,10 +46,10 @@ def object_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
 
 
 def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
-    """Two principal components of all picture embeddings: domain, image, path, x, y; at most 400 pictures a domain."""
+    """Two principal components of all image embeddings: domain, image, path, x, y; at most 400 images a domain."""
     rng = np.random.default_rng(seed)
     kept = [
-        (domain, shift.thin(rng, len(domain.pictures), 400))
+        (domain, shift.thin(rng, len(domain.images), 400))
         for domain in domains
         if domain.image_embeddings.shape[1]
     ]
@@ -56,7 +61,7 @@ def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
     )
     frame = pd.concat(
         [
-            domain.pictures.iloc[rows][["image", "path"]].assign(domain=domain.name, role=domain.role)
+            domain.images.iloc[rows][["image", "path"]].assign(domain=domain.name, role=domain.role)
             for domain, rows in kept
         ],
         ignore_index=True,
@@ -64,49 +69,49 @@ def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
     return frame.assign(x=points[:, 0], y=points[:, 1] if points.shape[1] > 1 else 0.0)
 
 
-def picture_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
-    """Shift between all pictures."""
-    groups = home.pictures["group"].to_numpy(str), away.pictures["group"].to_numpy(str)
-    return shift.measure(home.image_embeddings, away.image_embeddings, *groups, seed=seed)
+def image_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
+    """Shift between all images."""
+    groups = in_domain.images["group"].to_numpy(str), real_world.images["group"].to_numpy(str)
+    return shift.measure(in_domain.image_embeddings, real_world.image_embeddings, *groups, seed=seed)
 
 
-def look_shift(home: Domain, away: Domain, *, seed: int) -> shift.Shift:
-    """Shift between all pictures by their light, colours and edges, without a model."""
-    if home.descriptors is None or away.descriptors is None:
+def descriptor_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
+    """Shift between all images by their light, colours and edges, without a model."""
+    if in_domain.descriptors is None or real_world.descriptors is None:
         return shift.Shift(0, 0, 0, 0, note="not measured: no descriptors")
-    groups = home.pictures["group"].to_numpy(str), away.pictures["group"].to_numpy(str)
-    return shift.measure(home.descriptors, away.descriptors, *groups, seed=seed)
+    groups = in_domain.images["group"].to_numpy(str), real_world.images["group"].to_numpy(str)
+    return shift.measure(in_domain.descriptors, real_world.descriptors, *groups, seed=seed)
 
 
-def novelties(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
-    """How far outside home each picture lies (see `shift.novelty`), by domain, in one common space."""
-    if not away or len(home.pictures) <= shift.NEIGHBOURS:
-        return {domain.name: np.full(len(domain.pictures), np.nan) for domain in away}
-    everyone = np.concatenate([domain.image_embeddings for domain in away])
-    own, others = shift.pooled_components(home.image_embeddings, everyone)
-    values = shift.novelty(own, home.pictures["group"].to_numpy(str), others)
-    limits = np.cumsum([len(domain.pictures) for domain in away])[:-1]
-    return {domain.name: part for domain, part in zip(away, np.split(values, limits), strict=True)}
+def novelties(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:
+    """How far outside home each image lies (see `shift.novelty`), by domain, in one common space."""
+    if not real_world or len(in_domain.images) <= shift.NEIGHBOURS:
+        return {domain.name: np.full(len(domain.images), np.nan) for domain in real_world}
+    everyone = np.concatenate([domain.image_embeddings for domain in real_world])
+    own, others = shift.pooled_components(in_domain.image_embeddings, everyone)
+    values = shift.novelty(own, in_domain.images["group"].to_numpy(str), others)
+    limits = np.cumsum([len(domain.images) for domain in real_world])[:-1]
+    return {domain.name: part for domain, part in zip(real_world, np.split(values, limits), strict=True)}
 
 
-def shift_scores(home: Domain, away: Sequence[Domain]) -> dict[str, Floats]:
-    """By domain, the chance of each picture to be of the real world, from a classifier that has not seen its clip (see `shift.domain_scores`).
+def shift_scores(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:
+    """By domain, the chance of each image to be of the real world, from a classifier that has not seen its clip (see `shift.domain_scores`).
 
-    Home's pictures get the mean over the real-world domains: the high ones are what home has of them already. NaN where it could not be learnt.
+    The in-domain images get the mean over the real-world domains: the high ones are what home has of them already. NaN where it could not be learnt.
     """
-    of_home, found = [], {}
-    for domain in away:
-        groups = [shift.as_groups(d.pictures["group"].to_numpy(str)) for d in (home, domain)]
+    of_in_domain, found = [], {}
+    for domain in real_world:
+        groups = [shift.as_groups(d.images["group"].to_numpy(str)) for d in (in_domain, domain)]
         scores = None
-        if min(len(home.pictures), len(domain.pictures)) >= shift.MIN_SAMPLES:
+        if min(len(in_domain.images), len(domain.images)) >= shift.MIN_SAMPLES:
             scores = shift.domain_scores(
-                *shift.pooled_components(home.image_embeddings, domain.image_embeddings), *groups
+                *shift.pooled_components(in_domain.image_embeddings, domain.image_embeddings), *groups
             )
         if scores is None:
-            found[domain.name] = np.full(len(domain.pictures), np.nan)
+            found[domain.name] = np.full(len(domain.images), np.nan)
             continue
         chances = [expit(part) for part in scores]
-        of_home.append(chances[0])
+        of_in_domain.append(chances[0])
         found[domain.name] = chances[1]
-    mean = np.mean(of_home, axis=0) if of_home else np.full(len(home.pictures), np.nan)
-    return {home.name: mean, **found}
+    mean = np.mean(of_in_domain, axis=0) if of_in_domain else np.full(len(in_domain.images), np.nan)
+    return {in_domain.name: mean, **found}

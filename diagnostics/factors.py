@@ -15,21 +15,21 @@ FACTORS = {
     "contrast": ("appearance", "contrast"),
     "saturation": ("appearance", "colour saturation"),
     "sharpness": ("appearance", "sharpness"),
-    "top_light": ("viewpoint", "sky at the top of the picture"),
+    "top_light": ("viewpoint", "sky at the top of the image"),
     "texture_gradient": ("viewpoint", "texture squeezed towards a horizon"),
     "aspect": ("viewpoint", "shape of the objects (width over height)"),
-    "position": ("viewpoint", "height of the objects in the picture"),
+    "position": ("viewpoint", "height of the objects in the image"),
     "size_px": ("scale", "object size in network pixels"),
-    "density": ("context", "objects per picture"),
+    "density": ("context", "objects per image"),
 }
-PICTURE_FACTORS = ("brightness", "contrast", "saturation", "sharpness", "top_light", "texture_gradient")
+IMAGE_FACTORS = ("brightness", "contrast", "saturation", "sharpness", "top_light", "texture_gradient")
 # Fewer objects than this describe nothing.
-MIN_OBJECTS = 20
+MIN_ANNOTATIONS = 20
 # Effects are in home standard deviations; below this two samples of one domain differ as much.
 NOTABLE_EFFECT = 0.5
 
 
-def object_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.DataFrame:
+def box_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.DataFrame:
     """One row an object: image, size_px, aspect (log2 of width over height), position (0 top to 1 bottom)."""
     joined = boxes.merge(images[["image", "width", "height"]], on="image", how="left")
     width, height = joined["x2"] - joined["x1"], joined["y2"] - joined["y1"]
@@ -44,34 +44,34 @@ def object_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.
     )
 
 
-def samples(pictures: pd.DataFrame, objects: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Factor -> its values with their group, from a table of pictures (with statistics and group) and one of objects."""
+def samples(images: pd.DataFrame, annotations: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Factor -> its values with their group, from a table of images (with statistics and group) and one of objects."""
     result = {
-        name: pictures[["group", name]].rename(columns={name: "value"})
-        for name in PICTURE_FACTORS
-        if name in pictures
+        name: images[["group", name]].rename(columns={name: "value"})
+        for name in IMAGE_FACTORS
+        if name in images
     }
     # Unlabelled frames of a partly labelled domain are not empty.
-    counted = pictures[pictures["labelled"]] if pictures["labelled"].any() else pictures
+    counted = images[images["labelled"]] if images["labelled"].any() else images
     density = counted[["image", "group"]].assign(
-        value=counted["image"].map(objects["image"].value_counts()).fillna(0.0)
+        value=counted["image"].map(annotations["image"].value_counts()).fillna(0.0)
     )
     result["density"] = density[["group", "value"]]
-    grouped = objects.merge(pictures[["image", "group"]], on="image", how="inner")
+    grouped = annotations.merge(images[["image", "group"]], on="image", how="inner")
     for name in ("size_px", "aspect", "position"):
         result[name] = grouped[["group", name]].rename(columns={name: "value"})
     return result
 
 
-def compare(home: dict[str, pd.DataFrame], away: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def compare(in_domain: dict[str, pd.DataFrame], real_world: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Per factor: kind, medians, effect (Wasserstein distance in home standard deviations) and p, Holm-adjusted over the factors.
 
     p is a Kolmogorov-Smirnov test on group medians, the only independent values; NaN below MIN_GROUPS groups on a side.
     """
     records = []
     for name, (kind, words) in FACTORS.items():
-        first, second = home.get(name), away.get(name)
-        if first is None or second is None or min(len(first), len(second)) < MIN_OBJECTS:
+        first, second = in_domain.get(name), real_world.get(name)
+        if first is None or second is None or min(len(first), len(second)) < MIN_ANNOTATIONS:
             continue
         spread = float(first["value"].std()) or float(pd.concat([first["value"], second["value"]]).std())
         if spread == 0:
@@ -85,12 +85,12 @@ def compare(home: dict[str, pd.DataFrame], away: dict[str, pd.DataFrame]) -> pd.
                 "name": name,
                 "kind": kind,
                 "words": words,
-                "home": float(first["value"].median()),
-                "away": float(second["value"].median()),
+                "in_domain": float(first["value"].median()),
+                "real_world": float(second["value"].median()),
                 "effect": float(wasserstein_distance(first["value"], second["value"])) / spread,
                 "p": p,
             }
         )
-    table = pd.DataFrame(records, columns=["name", "kind", "words", "home", "away", "effect", "p"])
+    table = pd.DataFrame(records, columns=["name", "kind", "words", "in_domain", "real_world", "effect", "p"])
     table["p"] = holm(table["p"].to_numpy(float))
     return table.sort_values("effect", ascending=False, ignore_index=True)

@@ -1,4 +1,4 @@
-"""Which failures to show: the telling ones, spread over clips, each with the training pictures most like it."""
+"""Which failures to show: the telling ones, spread over clips, each with the training images most like it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pandas as pd
 from sklearn.cluster import KMeans
 
 from diagnostics.domain import Domain
-from diagnostics.error_types import missed_objects
+from diagnostics.error_types import missed_annotations
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats, Ints
 
 # Cards of a kind: enough to see a pattern.
 PER_KIND = 24
 # Cards from one clip before every other clip has had its turn.
-LOOKS = 4
-KINDS = ("false_positive", "missed", "near_miss", "hit", "detection")
+CLUSTERS = 4
+KINDS = ("false_positive", "missed", "near_miss", "true_positive", "detection")
 COLUMNS = (
     "kind",
     "domain",
@@ -29,7 +29,7 @@ COLUMNS = (
     "x2",
     "y2",
     "confidence",
-    "look",
+    "cluster",
     "detection",
     "nearest",
 )
@@ -42,12 +42,12 @@ def spread(frame: pd.DataFrame, by: str, limit: int) -> pd.DataFrame:
     return frame.assign(_turn=turn).sort_values("_turn", kind="stable").drop(columns="_turn").head(limit)
 
 
-def looks(vectors: Floats, seed: int) -> Ints:
+def cluster_by_appearance(vectors: Floats, seed: int) -> Ints:
     """Cluster number of each card by what it looks like; 0 for all when there are few."""
-    if len(vectors) < 3 * LOOKS or vectors.shape[1] == 0:
+    if len(vectors) < 3 * CLUSTERS or vectors.shape[1] == 0:
         return np.zeros(len(vectors), np.int64)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return np.asarray(KMeans(LOOKS, n_init=4, random_state=seed).fit_predict(unit), np.int64)
+    return np.asarray(KMeans(CLUSTERS, n_init=4, random_state=seed).fit_predict(unit), np.int64)
 
 
 def detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float) -> pd.DataFrame:
@@ -59,9 +59,9 @@ def detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float
     return chosen.assign(detection=chosen.index).sort_values("confidence", ascending=False, kind="stable")
 
 
-def missed_cards(domain: Domain) -> pd.DataFrame:
-    """Objects that nothing hits at the shown confidence, largest first."""
-    rows = missed_objects(domain.table, domain.outcomes, confidence=SHOWN)
+def missed_rows(domain: Domain) -> pd.DataFrame:
+    """Objects that nothing true positives at the shown confidence, largest first."""
+    rows = missed_annotations(domain.table, domain.outcomes, confidence=SHOWN)
     missed = domain.annotations.iloc[rows]
     area = (missed["x2"] - missed["x1"]) * (missed["y2"] - missed["y1"])
     return missed.assign(confidence=float("nan"), detection=-1, area=area).sort_values(
@@ -70,7 +70,7 @@ def missed_cards(domain: Domain) -> pd.DataFrame:
 
 
 class Nearest:
-    """Finds the training detections, or pictures, most like a given one."""
+    """Finds the training detections, or images, most like a given one."""
 
     def __init__(self, training: Domain | None) -> None:
         self.training = training
@@ -78,15 +78,15 @@ class Nearest:
             return
         sure = np.flatnonzero(training.detections["confidence"].to_numpy() >= SHOWN)
         self.rows = sure
-        self.objects = _unit(training.detection_embeddings[sure])
-        self.pictures = _unit(training.image_embeddings)
+        self.annotations = _unit(training.detection_embeddings[sure])
+        self.images = _unit(training.image_embeddings)
 
-    def to_object(self, vector: Floats, count: int = 2) -> list[dict[str, object]]:
-        """Training pictures with the most similar detection: image and its box, at most one a picture."""
-        if self.training is None or not len(self.rows) or len(vector) != self.objects.shape[1]:
+    def to_detection(self, vector: Floats, count: int = 2) -> list[dict[str, object]]:
+        """Training images with the most similar detection: image and its box, at most one an image."""
+        if self.training is None or not len(self.rows) or len(vector) != self.annotations.shape[1]:
             return []
         result: list[dict[str, object]] = []
-        for place in np.argsort(-(self.objects @ _unit(vector[None])[0])):
+        for place in np.argsort(-(self.annotations @ _unit(vector[None])[0])):
             row = self.training.detections.iloc[int(self.rows[place])]
             if all(entry["image"] != row["image"] for entry in result):
                 result.append({"image": row["image"], "box": [float(row[c]) for c in CORNERS]})
@@ -94,12 +94,12 @@ class Nearest:
                 break
         return result
 
-    def to_picture(self, vector: Floats, count: int = 2) -> list[dict[str, object]]:
-        """Training pictures most similar as a whole."""
-        if self.training is None or not len(self.pictures):
+    def to_image(self, vector: Floats, count: int = 2) -> list[dict[str, object]]:
+        """Training images most similar as a whole."""
+        if self.training is None or not len(self.images):
             return []
-        order = np.argsort(-(self.pictures @ _unit(vector[None])[0]))[:count]
-        return [{"image": str(self.training.pictures["image"].iloc[int(i)]), "box": None} for i in order]
+        order = np.argsort(-(self.images @ _unit(vector[None])[0]))[:count]
+        return [{"image": str(self.training.images["image"].iloc[int(i)]), "box": None} for i in order]
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -107,20 +107,20 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def choose(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
-    """Cards of one domain: COLUMNS. A labelled domain gives errors (and hits); an unlabelled one its most confident detections.
+    """Cards of one domain: COLUMNS. A labelled domain gives errors (and true positives); an unlabelled one its most confident detections.
 
     detection: row in domain.detections, -1 for a missed object. nearest: list of {image, box} in training.
     """
-    group_of = domain.pictures.set_index("image")["group"]
-    place_of = pd.Series(np.arange(len(domain.pictures)), index=domain.pictures["image"])
+    group_of = domain.images.set_index("image")["group"]
+    place_of = pd.Series(np.arange(len(domain.images)), index=domain.images["image"])
     parts: dict[str, pd.DataFrame] = {}
     if domain.labelled.any():
         parts["false_positive"] = detections_of_outcome(
             domain, ["background", "duplicate", "class", "both"], SHOWN / 5
         )
         parts["near_miss"] = detections_of_outcome(domain, ["location"], SHOWN / 5)
-        parts["hit"] = detections_of_outcome(domain, ["hit"], SHOWN)
-        parts["missed"] = missed_cards(domain)
+        parts["true_positive"] = detections_of_outcome(domain, ["true_positive"], SHOWN)
+        parts["missed"] = missed_rows(domain)
     else:
         shown = domain.detections[domain.detections["confidence"] >= SHOWN / 5]
         parts["detection"] = shown.assign(detection=shown.index).sort_values(
@@ -131,17 +131,21 @@ def choose(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
         part = parts.get(kind)
         if part is None or part.empty:
             continue
-        # One card a picture: frames next to each other show the same thing.
+        # One card an image: frames next to each other show the same thing.
         part = part.drop_duplicates("image")
         part = spread(part.assign(group=part["image"].map(group_of)), "group", PER_KIND).assign(
             kind=kind, domain=domain.name
         )
         rows = part["detection"].to_numpy()
-        part["look"] = looks(domain.detection_embeddings[rows], seed) if kind in ("false_positive", "detection") else 0
+        part["cluster"] = (
+            cluster_by_appearance(domain.detection_embeddings[rows], seed)
+            if kind in ("false_positive", "detection")
+            else 0
+        )
         part["nearest"] = [
-            nearest.to_object(domain.detection_embeddings[row])
+            nearest.to_detection(domain.detection_embeddings[row])
             if row >= 0
-            else nearest.to_picture(domain.image_embeddings[int(place_of[image])])
+            else nearest.to_image(domain.image_embeddings[int(place_of[image])])
             for row, image in zip(rows, part["image"], strict=True)
         ]
         cards.append(part[list(COLUMNS)])

@@ -16,7 +16,7 @@ REPLICATES = 1000
 NORMAL = NormalDist()
 LEVEL = 0.95
 # Measured coverage of these 95 % intervals on 600 simulated worlds each, at two spreads between clips: 5 groups .91 and .94, 10 .94, 20 .95,
-# 40 .94 and .95 (without the expansion in `bca`: .84 to .87, .90, .92, .93 and .95). Three groups cannot be mended.
+# 40 .94 and .95 (without the expansion in `bca`: .84 to .87, .90, .92, .93 and .95). Three groups cannot be repaired.
 MIN_GROUPS = 5
 ENOUGH_GROUPS = 10
 # The acceleration from 50 blocks has a standard error of sqrt(6 / 50) / (6 * sqrt(50)) = .008, which moves an interval's ends by 2 % of its half.
@@ -38,7 +38,7 @@ class Interval:
 class ApBootstrap:
     """AP as a function of how often each group is drawn, prepared once for many draws.
 
-    table: a match table. group: (n_images,) group number of each picture. iou: one threshold, None for the mean over all. images: mask
+    table: a match table. group: (n_images,) group number of each image. iou: one threshold, None for the mean over all. images: mask
     of the slice.
     """
 

@@ -1,6 +1,6 @@
 """AP50 of footage that nobody has labelled, read off what the detector says there, and how far off such a reading is.
 
-The detector is first shown its own labelled pictures again, changed in ways whose cost can be measured: darker, blurred, smaller, from higher up, and so
+The detector is first shown its own labelled images again, changed in ways whose cost can be measured: darker, blurred, smaller, from higher up, and so
 on, each in three grades (`train.distortions`). A regression from signals that need no labels to the AP50 of those changed sets then reads the AP50 of
 footage without labels. The idea of a meta-set is that of Deng and Zheng 2021 (AutoEval); geometric families are added because they are
 what overhead footage is. The error is measured by leaving out one whole family at a time, since what is at hand is none of them.
@@ -9,16 +9,16 @@ What a signal is worth differs little from one detector to the next, so the regr
 well and for too long): with as few sets as one detector gives, its own weights are half noise. That took another half to one point off the error, measured on
 detectors and on photographs that are not among them.
 
-One signal needs a second look: the picture is squeezed a little, and boxes should follow. Where they do not, the detector is sure of something it cannot place,
+One signal needs an intervention: the image is squeezed a little, and boxes should follow. Where they do not, the detector is sure of something it cannot place,
 which is what lowers AP50 when shapes are new while confidence stays. It took two points off the error with families left out.
 
-Another says the same without a second look: what non-maximum suppression leaves across a box does not agree with it where the object ends. Pictures drawn wider, in which
+Another says the same without an intervention: what non-maximum suppression leaves across a box does not agree with it where the object ends. Images drawn wider, in which
 detectors stay sure with boxes that are too short, were read with an error of .19 before and .11 with it. It took another one and a half points off the whole.
 
 Measured and left out, because family-left-out error stayed the same within half a point: agreement of boxes before non-maximum suppression (Yang et
-al. 2025, PCR: those that agree are what it removes), boxes with those of the mirrored picture and of the picture shown larger, shape and size of boxes, and the spread of the distribution from which
+al. 2025, PCR: those that agree are what it removes), boxes with those of the mirrored image and of the image shown larger, shape and size of boxes, and the spread of the distribution from which
 YOLO reads each side (Li et al. 2021, GFLv2). Whether detections last from frame to frame is told for
-videos (`diagnostics.timeline`), but still pictures cannot teach what it says about AP50.
+videos (`diagnostics.timeline`), but still images cannot teach what it says about AP50.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from diagnostics.wording import percent
 
 # The confidence at which people look at a detector's output by default.
 SHOWN = 0.25
-# Home speaks on this share of pictures or more; an unlabelled domain far below it has either no objects or a detector gone silent.
+# Home speaks on this share of images or more; an unlabelled domain far below it has either no objects or a detector gone silent.
 SILENT_SHARE = 0.25
-# Detections below this are not kept of the changed pictures, so they count nowhere here; AP50 hardly moves with them.
+# Detections below this are not kept of the changed images, so they count nowhere here; AP50 hardly moves with them.
 FLOOR = 0.01
-# Detections whose looks are compared: below, home's own hits thin out.
-LOOKED_AT = 0.1
-# Fewer embeddings of hits or of false detections at home than this describe neither.
-MIN_LOOKS = 20
-# Pictures each change is shown on, and fewest pictures of footage: the error was measured on sets of the first size, and grows as its root.
-GRADED_PICTURES = 40
-MIN_PICTURES = 20
+# Detections whose looks are compared: below, the in-domain own true positives thin out.
+MIN_CONFIDENCE = 0.1
+# Fewer embeddings of true positives or of false detections in-domain than this describe neither.
+MIN_EMBEDDINGS = 20
+# Images each change is shown on, and fewest images of footage: the error was measured on sets of the first size, and grows as its root.
+CORRUPTION_IMAGES = 40
+MIN_IMAGES = 20
 # Fewer families than this, and leaving one out says little about a family nobody thought of.
 MIN_FAMILIES = 6
 # AP50 of fewer objects than this is noise.
-MIN_LOOKED_FOR = 10
+MIN_ANNOTATIONS = 10
 LEVEL = 0.9
 # On standardised signals: about the weight of ten of the seventy or so sets, so that nine correlated signals cannot fit their noise. What other detectors say weighs as much.
 PENALTY = 10.0
@@ -68,7 +68,7 @@ LEAST_AP50 = 0.05
 # Boxes that a mean over boxes must come from to count as much as the mean over all sets: IoUs of one set scatter by .25 or so and the means of sets by .04, and
 # (.25 / .04) squared is 40 (empirical Bayes, Efron and Morris 1973). What lies across boxes scatters by .7, means of sets by .1 to .4, which gives 3 to 50; between 10 and 80 the error does not change.
 PRIOR_BOXES = 40
-CONFIDENCE_SIGNALS = ("highest", "expected", "stated", "speaking", "count", "steady", "contested")
+CONFIDENCE_SIGNALS = ("highest", "expected", "stated", "detection_rate", "count", "steady", "contested")
 # Means over boxes, each with the signal that says over how many.
 MEANS = {"steady": "followed", "contested": "sure"}
 # The mean of both is better than either: what looks new is often, but not always, what it fails on.
@@ -76,10 +76,10 @@ SIGNAL_SETS = (CONFIDENCE_SIGNALS, (*CONFIDENCE_SIGNALS, "novelty", "resemblance
 
 
 @dataclass(frozen=True)
-class Graded:
-    """In-domain pictures after one change, with their moved boxes. family: "as it is" for no change; "a and b" is a mixture of two families.
+class CorruptedDomain:
+    """In-domain images after one change, with their moved boxes. family: "as it is" for no change; "a and b" is a mixture of two families.
 
-    squeezed: the same pictures seen squeezed, see `steadiness`.
+    squeezed: the same images seen squeezed, see `steadiness`.
     """
 
     family: str
@@ -93,9 +93,9 @@ class LabelFree:
     """ap50 with its 90 % interval, or None while abstained; reason says why.
 
     naive: what three simpler readings would say (see `Reference.naive`). error: family-left-out root mean square error in AP50; naive_error: that of
-    assuming AP50 at home. with_box, home_with_box: share of pictures with a detection at or above SHOWN. alarm: the detector is silent where at home
+    assuming AP50 in-domain. with_box, home_with_box: share of images with a detection at or above SHOWN. alarm: the detector is silent where in-domain
     it speaks ("nothing is a pothole" must never pass for healthy). truth: AP50 by labels where there are some, and unlabelled:
-    how many of the pictures read it says nothing about.
+    how many of the images read it says nothing about.
     """
 
     domain: str
@@ -105,7 +105,7 @@ class LabelFree:
     abstained: bool
     reason: str
     with_box: float
-    home_with_box: float
+    in_domain_with_box: float
     boxes_per_image: float
     mean_confidence: float | None
     alarm: str
@@ -126,28 +126,28 @@ def share_of(angles: Floats) -> Floats:
     return np.asarray(np.sin(np.clip(angles, 0.0, np.pi / 2)) ** 2)
 
 
-def speak(domain: Domain) -> tuple[float, float, float | None]:
-    """Share of pictures with a shown detection, shown detections a picture, and their mean confidence."""
+def summarise_detections(domain: Domain) -> tuple[float, float, float | None]:
+    """Share of images with a shown detection, shown detections an image, and their mean confidence."""
     shown = domain.detections[domain.detections["confidence"] >= SHOWN]
-    count = max(len(domain.pictures), 1)
+    count = max(len(domain.images), 1)
     mean = float(shown["confidence"].mean()) if len(shown) else None
     return shown["image"].nunique() / count, len(shown) / count, mean
 
 
 def highest(domain: Domain) -> Floats:
-    """Highest confidence in each picture, (n,), 0 where there is no box."""
+    """Highest confidence in each image, (n,), 0 where there is no box."""
     top = domain.detections.groupby("image")["confidence"].max()
-    return top.reindex(domain.pictures["image"]).fillna(0.0).to_numpy(float)
+    return top.reindex(domain.images["image"]).fillna(0.0).to_numpy(float)
 
 
 def steadiness(domain: Domain, squeezed: Domain) -> tuple[float, int]:
-    """How well boxes follow when pictures are squeezed: the mean IoU of each box with the nearest found then, weighted by confidence; and of how many boxes.
+    """How well boxes follow when images are squeezed: the mean IoU of each box with the nearest found then, weighted by confidence; and of how many boxes.
 
-    squeezed: some or all of domain's pictures, with the boxes found in the squeezed picture laid back into the picture as it is. 0 of 0 boxes where none of these
-    pictures' boxes reaches LOOKED_AT.
+    squeezed: some or all of domain's images, with the boxes found in the squeezed image laid back into the image as it is. 0 of 0 boxes where none of these
+    images' boxes reaches LOOKED_AT.
     """
-    asked = domain.subset(squeezed.pictures["image"]).detections
-    asked = asked[asked["confidence"] >= LOOKED_AT]
+    asked = domain.subset(squeezed.images["image"]).detections
+    asked = asked[asked["confidence"] >= MIN_CONFIDENCE]
     if not len(asked):
         return 0.0, 0
     again = squeezed.detections.groupby("image").indices
@@ -174,7 +174,7 @@ def contested(domain: Domain) -> tuple[float, int]:
     )
     for rows in domain.detections.reset_index(drop=True).groupby("image").indices.values():
         mine, confidence = boxes[rows], confidences[rows]
-        asked = confidence >= LOOKED_AT
+        asked = confidence >= MIN_CONFIDENCE
         overlap = iou_table(mine[asked], mine) > BACKGROUND
         weaker = confidence[None] < confidence[asked][:, None]
         # Non-maximum suppression works class by class; another class at the same place is another doubt.
@@ -185,76 +185,79 @@ def contested(domain: Domain) -> tuple[float, int]:
     return across / stated if sure else 0.0, sure
 
 
-def meaning_of(confidence: Floats, hit: Bools) -> IsotonicRegression:
-    """What confidences mean: the share of detections that are hits, as a rising function of their confidence."""
-    return IsotonicRegression(out_of_bounds="clip").fit(confidence, hit.astype(float))
+def meaning_of(confidence: Floats, true_positive: Bools) -> IsotonicRegression:
+    """What confidences mean: the share of detections that are true positives, as a rising function of their confidence."""
+    return IsotonicRegression(out_of_bounds="clip").fit(confidence, true_positive.astype(float))
 
 
-def expected_ap50(meaning: IsotonicRegression, confidence: Floats, objects: float) -> float:
+def expected_ap50(meaning: IsotonicRegression, confidence: Floats, annotations: float) -> float:
     """AP50 of detections (n,) if confidences meant what `meaning` says, and there were as many objects."""
     if not len(confidence):
         return 0.0
-    hits = np.cumsum(meaning.predict(np.sort(confidence)[::-1]))
-    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    recall = np.minimum(hits / max(objects, 1e-9), 1.0)
+    true_positives = np.cumsum(meaning.predict(np.sort(confidence)[::-1]))
+    precision = np.maximum.accumulate((true_positives / np.arange(1, len(true_positives) + 1))[::-1])[::-1]
+    recall = np.minimum(true_positives / max(annotations, 1e-9), 1.0)
     return float(np.trapezoid(np.r_[precision[0], precision], np.r_[0.0, recall]))
 
 
 class Reference:
-    """The in-domain pictures as what others are held against: what confidences mean there, and what hits, false detections and pictures look like.
+    """The in-domain images as what others are held against: what confidences mean there, and what true positives, false detections and images look like.
 
     home: labelled, with at least one object.
     """
 
-    def __init__(self, home: Domain) -> None:
-        self.home = home
-        self.ap50 = ap50(home)
-        outcomes = home.outcomes
-        hit = (outcomes["outcome"] == "hit").to_numpy()
+    def __init__(self, in_domain: Domain) -> None:
+        self.in_domain = in_domain
+        self.ap50 = ap50(in_domain)
+        outcomes = in_domain.outcomes
+        true_positive = (outcomes["outcome"] == "true_positive").to_numpy()
         confidence = outcomes["confidence"].to_numpy(float)
-        self.meaning = meaning_of(confidence, hit)
-        self.objects_per_picture = len(home.annotations) / max(len(home.labelled_pictures), 1)
-        rows = home.scored_detections.index.to_numpy()[outcomes["row"].to_numpy()]
+        self.meaning = meaning_of(confidence, true_positive)
+        self.annotations_per_image = len(in_domain.annotations) / max(len(in_domain.labelled_images), 1)
+        rows = in_domain.scored_detections.index.to_numpy()[outcomes["row"].to_numpy()]
         wrong = (outcomes["outcome"] == "background").to_numpy()
         # False detections are fewer and less sure, so they are looked for further down.
-        self._fit_looks(rows[hit & (confidence >= LOOKED_AT)], rows[wrong & (confidence >= LOOKED_AT / 3)])
+        self._fit_appearance(
+            rows[true_positive & (confidence >= MIN_CONFIDENCE)],
+            rows[wrong & (confidence >= MIN_CONFIDENCE / 3)],
+        )
 
-    def _fit_looks(self, right: Ints, wrong: Ints) -> None:
-        """The embeddings of hits and of false detections in the components of both, each with the groups they come from."""
+    def _fit_appearance(self, right: Ints, wrong: Ints) -> None:
+        """The embeddings of true positives and of false detections in the components of both, each with the groups they come from."""
         self.looks: tuple[Callable[[Floats], Floats], tuple[tuple[Floats, Strings], ...]] | None = None
-        if min(len(right), len(wrong)) < MIN_LOOKS or not self.home.detection_embeddings.shape[1]:
+        if min(len(right), len(wrong)) < MIN_EMBEDDINGS or not self.in_domain.detection_embeddings.shape[1]:
             return
-        both = self.home.detection_embeddings[np.concatenate([right, wrong])].astype(float)
+        both = self.in_domain.detection_embeddings[np.concatenate([right, wrong])].astype(float)
         centre, spread = both[: len(right)].mean(0), both[: len(right)].std(0) + 1e-2
         width = min(COMPONENTS, both.shape[1], len(both) - 1)
         components = PCA(width, svd_solver="full").fit((both - centre) / spread)
 
-        def reduce(objects: Floats) -> Floats:
-            return np.asarray(components.transform((objects.astype(float) - centre) / spread))
+        def reduce(annotations: Floats) -> Floats:
+            return np.asarray(components.transform((annotations.astype(float) - centre) / spread))
 
-        points, groups = reduce(both), groups_of(self.home)[np.concatenate([right, wrong])]
+        points, groups = reduce(both), groups_of(self.in_domain)[np.concatenate([right, wrong])]
         parts = slice(None, len(right)), slice(len(right), None)
         self.looks = reduce, tuple((points[part], groups[part]) for part in parts)
 
     @cached_property
-    def _pictures(self) -> tuple[Floats, Floats, Floats, float]:
-        """Mean and spread of home's picture embeddings, the standardised embeddings, and the distance that one in twenty of them exceeds."""
-        points = self.home.image_embeddings.astype(float)
+    def _standardised_images(self) -> tuple[Floats, Floats, Floats, float]:
+        """Mean and spread of the in-domain image embeddings, the standardised embeddings, and the distance that one in twenty of them exceeds."""
+        points = self.in_domain.image_embeddings.astype(float)
         mean, spread = points.mean(0), points.std(0) + 1e-3
         points = (points - mean) / spread
-        return mean, spread, points, outer_distance(points, self.home.pictures["group"].to_numpy(str))
+        return mean, spread, points, outer_distance(points, self.in_domain.images["group"].to_numpy(str))
 
     def expected(self, domain: Domain) -> float:
-        """AP50 if a confidence meant there what it means at home, and objects were as many a picture."""
-        objects = self.objects_per_picture * len(domain.pictures)
-        return expected_ap50(self.meaning, domain.detections["confidence"].to_numpy(float), objects)
+        """AP50 if a confidence meant there what it means in-domain, and objects were as many an image."""
+        annotations = self.annotations_per_image * len(domain.images)
+        return expected_ap50(self.meaning, domain.detections["confidence"].to_numpy(float), annotations)
 
     def resemblance(self, domain: Domain, *, own: bool = False) -> float:
-        """Mean log ratio of how far detections lie from home's hits and from home's false detections; 0 where looks are unknown.
+        """Mean log ratio of how far detections lie from the in-domain true positives and from the in-domain false detections; 0 where looks are unknown.
 
-        own: the pictures are home's, changed; what was detected in the same group is no company then, as footage has none at home.
+        own: the images are the in-domain, changed; what was detected in the same group is no company then, as footage has none in-domain.
         """
-        shown = (domain.detections["confidence"] >= LOOKED_AT).to_numpy()
+        shown = (domain.detections["confidence"] >= MIN_CONFIDENCE).to_numpy()
         if self.looks is None or not shown.any() or not domain.detection_embeddings.shape[1]:
             return 0.0
         reduce, known = self.looks
@@ -265,16 +268,16 @@ class Reference:
         return float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
 
     def novelty(self, domain: Domain, *, own: bool = False) -> float:
-        """Log of the median distance of pictures to home's, over the distance that one in twenty of home's own exceeds. own: see `resemblance`."""
-        mean, spread, points, limit = self._pictures
+        """Log of the median distance of images to the in-domain, over the distance that one in twenty of the in-domain own exceeds. own: see `resemblance`."""
+        mean, spread, points, limit = self._standardised_images
         if not np.isfinite(limit) or limit <= 0:
             return 0.0
-        groups = self.home.pictures["group"].to_numpy(str)
+        groups = self.in_domain.images["group"].to_numpy(str)
         distance = neighbour_distance(
             points,
             groups,
             (domain.image_embeddings - mean) / spread,
-            domain.pictures["group"].to_numpy(str) if own else None,
+            domain.images["group"].to_numpy(str) if own else None,
         )
         known = distance[np.isfinite(distance)]
         return float(np.log(max(float(np.median(known)), 1e-9) / limit)) if len(known) else 0.0
@@ -284,13 +287,13 @@ class Reference:
         domain = above_floor(domain)
         steady, followed = steadiness(domain, above_floor(squeezed))
         across, sure = contested(domain)
-        share, per_picture, stated = speak(domain)
+        share, per_image, stated = summarise_detections(domain)
         return {
             "highest": float(angle(highest(domain).mean())),
             "expected": float(angle(self.expected(domain))),
             "stated": float(angle(SHOWN if stated is None else stated)),
-            "speaking": float(angle(share)),
-            "count": float(np.log1p(per_picture)),
+            "detection_rate": float(angle(share)),
+            "count": float(np.log1p(per_image)),
             "steady": steady,
             "followed": followed,
             "contested": across,
@@ -300,28 +303,30 @@ class Reference:
         }
 
     def naive(self, domain: Domain) -> dict[str, float]:
-        """Readings that need no changed pictures: as at home; confidences mean what they mean at home; and the share of pictures whose highest
-        confidence is over the value that AP50 of home's pictures exceed (ATC, Garg et al. 2022, with pictures in the place of samples).
+        """Readings that need no changed images: as in-domain; confidences mean what they mean in-domain; and the share of images whose highest
+        confidence is over the value that AP50 of the in-domain images exceed (ATC, Garg et al. 2022, with images in the place of samples).
         """
-        over = np.quantile(highest(self.home), 1 - self.ap50)
+        over = np.quantile(highest(self.in_domain), 1 - self.ap50)
         return {
-            "as at home": self.ap50,
+            "as in-domain": self.ap50,
             "if confidences meant the same": self.expected(above_floor(domain)),
             "thresholded confidence": float((highest(domain) > over).mean()),
         }
 
 
 def groups_of(domain: Domain) -> Strings:
-    """The group of each detection's picture, (n_detections,)."""
-    named = domain.pictures.set_index("image")["group"]
+    """The group of each detection's image, (n_detections,)."""
+    named = domain.images.set_index("image")["group"]
     return named.loc[domain.detections["image"]].to_numpy(str)
 
 
 def above_floor(domain: Domain) -> Domain:
-    """The domain without the detections that changed pictures are not asked for."""
+    """The domain without the detections that changed images are not asked for."""
     keep = (domain.detections["confidence"] >= FLOOR).to_numpy()
     return replace(
-        domain, detections=domain.detections[keep].reset_index(drop=True), detection_embeddings=domain.detection_embeddings[keep]
+        domain,
+        detections=domain.detections[keep].reset_index(drop=True),
+        detection_embeddings=domain.detection_embeddings[keep],
     )
 
 
@@ -336,12 +341,14 @@ class Estimator:
     others: such sets of other detectors, one row each with detector, family, the settled signals and truth; without rows the regression stands alone.
     """
 
-    def __init__(self, reference: Reference, graded: Sequence[Graded], others: pd.DataFrame) -> None:
+    def __init__(
+        self, reference: Reference, corruptions: Sequence[CorruptedDomain], others: pd.DataFrame
+    ) -> None:
         self.reference, self.others = reference, others
         self._elsewhere: dict[tuple[tuple[str, ...], frozenset[str]], Floats] = {}
-        self.families = [g.family for g in graded]
-        self.severities = [g.severity for g in graded]
-        signals = pd.DataFrame([reference.signals(g.domain, g.squeezed, own=True) for g in graded])
+        self.families = [g.family for g in corruptions]
+        self.severities = [g.severity for g in corruptions]
+        signals = pd.DataFrame([reference.signals(g.domain, g.squeezed, own=True) for g in corruptions])
         counts = {name: signals[boxes].to_numpy(float) for name, boxes in MEANS.items()}
         self.usual = {
             name: float(np.average(signals[name], weights=count)) if count.any() else 0.0
@@ -349,8 +356,8 @@ class Estimator:
         }
         self.most = {name: float(count.max()) for name, count in counts.items()}
         self.signals = self.settle(signals)
-        self.truth = np.array([ap50(g.domain) for g in graded])
-        self.naive = pd.DataFrame([reference.naive(g.domain) for g in graded])
+        self.truth = np.array([ap50(g.domain) for g in corruptions])
+        self.naive = pd.DataFrame([reference.naive(g.domain) for g in corruptions])
         self.names = [f for f in dict.fromkeys(self.families) if " and " not in f and f != "as it is"]
 
     def settle(self, signals: pd.DataFrame) -> pd.DataFrame:
@@ -370,7 +377,7 @@ class Estimator:
         chosen = np.ones(len(self.truth), bool) if rows is None else rows
         goal = angle(self.truth[chosen])
         there = {part for name in np.array(self.families)[chosen] for part in name.split(" and ")}
-        readings = []
+        estimates = []
         for names in SIGNAL_SETS:
             scaler = StandardScaler().fit(self.signals.loc[chosen, list(names)].to_numpy())
             known, asked = (
@@ -378,8 +385,8 @@ class Estimator:
             )
             usual = self.weights_elsewhere(names, frozenset(there))
             own = Ridge(PENALTY).fit(known, goal - known @ usual)
-            readings.append(own.predict(asked) + asked @ usual)
-        return share_of(np.mean(readings, axis=0))
+            estimates.append(own.predict(asked) + asked @ usual)
+        return share_of(np.mean(estimates, axis=0))
 
     def weights_elsewhere(self, names: tuple[str, ...], families: frozenset[str]) -> Floats:
         """What each signal is worth to other detectors on average, (len(names),): the ridge regression of their AP50 (as angles) on their signals, both standardised as one
@@ -410,12 +417,12 @@ class Estimator:
         for name in self.names:
             tested = np.flatnonzero(there & np.array([family == name for family in self.families]))
             if len(tested):
-                readings = self.read(self.signals.iloc[tested], there & self.without(name))
+                estimates = self.read(self.signals.iloc[tested], there & self.without(name))
                 parts += [
                     (row, name, self.severities[row], self.truth[row], reading)
-                    for row, reading in zip(tested, readings, strict=True)
+                    for row, reading in zip(tested, estimates, strict=True)
                 ]
-        return pd.DataFrame(parts, columns=["row", "family", "severity", "truth", "reading"])
+        return pd.DataFrame(parts, columns=["row", "family", "severity", "truth", "estimate"])
 
     @cached_property
     def errors(self) -> pd.DataFrame:
@@ -428,7 +435,7 @@ class Estimator:
         The quantile is that of split conformal prediction (Vovk et al. 2005), with families in the place of samples; jackknife+ (Barber et al. 2021)
         is the same idea.
         """
-        size = (errors["truth"] - errors["reading"]).abs() / spread(errors["reading"].to_numpy(float))
+        size = (errors["truth"] - errors["estimate"]).abs() / spread(errors["estimate"].to_numpy(float))
         level = min(1.0, LEVEL * (1 + 1 / len(size)))
         return np.asarray(float(np.quantile(size, level)) * spread(reading))
 
@@ -437,8 +444,8 @@ class Estimator:
         parts = []
         for name, mine in self.errors.groupby("family", sort=False):
             others = self.left_out(self.without(str(name)))
-            half = self.reach(others, mine["reading"].to_numpy(float))
-            parts.append(mine.assign(half=half, covered=(mine["truth"] - mine["reading"]).abs() <= half))
+            half = self.reach(others, mine["estimate"].to_numpy(float))
+            parts.append(mine.assign(half=half, covered=(mine["truth"] - mine["estimate"]).abs() <= half))
         return pd.concat(parts, ignore_index=True)
 
     def extrapolates(self, signals: pd.DataFrame) -> bool:
@@ -467,52 +474,64 @@ def no_others() -> pd.DataFrame:
     return pd.DataFrame(columns=["detector", "family", *SIGNAL_SETS[-1], "truth"])
 
 
-def fit(home: Domain, graded: Sequence[Graded], others: pd.DataFrame | None = None) -> Estimator | None:
+def fit(
+    in_domain: Domain, corruptions: Sequence[CorruptedDomain], others: pd.DataFrame | None = None
+) -> Estimator | None:
     """The regression, or None where in-domain objects are too few, hardly any of them is found, or too few families were looked at. others: see `Estimator`."""
-    # A change that left hardly an object in the pictures teaches nothing.
-    graded = [g for g in graded if (~g.domain.annotations["crowd"].to_numpy(bool)).sum() >= MIN_LOOKED_FOR]
-    families = {g.family for g in graded if " and " not in g.family}
-    if len(home.annotations) < MIN_BOXES or len(families) < MIN_FAMILIES or not ap50(home) >= LEAST_AP50:
+    # A change that left hardly an object in the images teaches nothing.
+    corruptions = [
+        g for g in corruptions if (~g.domain.annotations["crowd"].to_numpy(bool)).sum() >= MIN_ANNOTATIONS
+    ]
+    families = {g.family for g in corruptions if " and " not in g.family}
+    if (
+        len(in_domain.annotations) < MIN_BOXES
+        or len(families) < MIN_FAMILIES
+        or not ap50(in_domain) >= LEAST_AP50
+    ):
         return None
-    return Estimator(Reference(home), graded, no_others() if others is None else others)
+    return Estimator(Reference(in_domain), corruptions, no_others() if others is None else others)
 
 
 def estimate(
-    home: Domain, away: Domain, estimator: Estimator | None, squeezed: Domain | None = None
+    in_domain: Domain, real_world: Domain, estimator: Estimator | None, squeezed: Domain | None = None
 ) -> LabelFree:
-    """Describe a domain without its labels; AP50 only where the regression holds. squeezed: pictures of away seen squeezed, see `steadiness`."""
-    share, per_image, confidence = speak(away)
-    home_share = speak(home)[0]
+    """Describe a domain without its labels; AP50 only where the regression holds. squeezed: images of away seen squeezed, see `steadiness`."""
+    share, per_image, confidence = summarise_detections(real_world)
+    in_domain_share = summarise_detections(in_domain)[0]
     alarm = ""
-    if share < SILENT_SHARE * home_share:
-        alarm = f"detections on {percent(share)} of the pictures against {percent(home_share)} at home: no objects there, or a detector gone silent; say yes or no for 20 pictures to tell which"
+    if share < SILENT_SHARE * in_domain_share:
+        alarm = f"detections on {percent(share)} of the images against {percent(in_domain_share)} in-domain: no objects there, or a detector gone silent; say yes or no for 20 images to tell which"
     said = LabelFree(
-        away.name, None, None, None, True, "", share, home_share, per_image, confidence, alarm, {}
+        real_world.name, None, None, None, True, "", share, in_domain_share, per_image, confidence, alarm, {}
     )
-    if len(away.annotations) >= MIN_BOXES:
-        said = replace(said, truth=ap50(away), unlabelled=int((~away.labelled).sum()))
+    if len(real_world.annotations) >= MIN_BOXES:
+        said = replace(said, truth=ap50(real_world), unlabelled=int((~real_world.labelled).sum()))
     label = "label 25 to 50 frames from at least 5 clips"
-    if estimator is None or squeezed is None or away.detection_embeddings.shape[1] != home.detection_embeddings.shape[1]:
+    if (
+        estimator is None
+        or squeezed is None
+        or real_world.detection_embeddings.shape[1] != in_domain.detection_embeddings.shape[1]
+    ):
         # Detections from elsewhere carry no embeddings, and their confidences are not this detector's.
         why = "reading AP50 takes the weights, 30 labelled in-domain objects, and a detector that finds some of them"
         return replace(said, reason=f"{why}; {label}")
     reference = estimator.reference
-    signals = estimator.settle(pd.DataFrame([reference.signals(away, squeezed)]))
+    signals = estimator.settle(pd.DataFrame([reference.signals(real_world, squeezed)]))
     reading = float(estimator.read(signals)[0])
     said = replace(
         said,
-        naive=reference.naive(away),
-        error=root_mean_square(estimator.errors["truth"] - estimator.errors["reading"]),
+        naive=reference.naive(real_world),
+        error=root_mean_square(estimator.errors["truth"] - estimator.errors["estimate"]),
         naive_error=root_mean_square(estimator.errors["truth"] - reference.ap50),
     )
-    if len(away.pictures) < MIN_PICTURES:
-        return replace(said, reason=f"{len(away.pictures)} pictures, {MIN_PICTURES} are needed; {label}")
+    if len(real_world.images) < MIN_IMAGES:
+        return replace(said, reason=f"{len(real_world.images)} images, {MIN_IMAGES} are needed; {label}")
     if estimator.extrapolates(signals):
-        why = "what the detector says here is unlike anything it said about in-domain pictures, however they were changed"
+        why = "what the detector says here is unlike anything it said about in-domain images, however they were changed"
         return replace(said, reason=f"{why}; {label}")
     half = (
         float(estimator.reach(estimator.errors, reading))
-        * max(1.0, GRADED_PICTURES / len(away.pictures)) ** 0.5
+        * max(1.0, CORRUPTION_IMAGES / len(real_world.images)) ** 0.5
     )
     return replace(
         said, ap50=reading, low=max(0.0, reading - half), high=min(1.0, reading + half), abstained=False

@@ -1,4 +1,4 @@
-"""Does the validation set measure anything: pictures, or recordings, that it shares with training."""
+"""Does the validation set measure anything: images, or recordings, that it shares with training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.precision import accumulate, mean
 
-# Of 256 gradient bits. Re-encoding and resizing move under 10; unrelated pictures of one road rarely come below 60 (measured on
+# Of 256 gradient bits. Re-encoding and resizing move under 10; unrelated images of one road rarely come below 60 (measured on
 # photographs and on the rendered world), so 20 leaves room on both sides.
 NEAR_DUPLICATE_BITS = 20
 CHUNK = 2048
@@ -20,8 +20,8 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class Leak:
-    """train, val: pictures compared; train_total: training pictures there are. duplicates: val pictures with a near-duplicate in training. shared_groups: val pictures whose
-    recording also stands in training. clean_ap50: AP50 on the others; None below MIN_BOXES objects. clips_known: whether anything says which pictures belong together. pairs: (val image, train image).
+    """train, val: images compared; train_total: training images there are. duplicates: val images with a near-duplicate in training. shared_groups: val images whose
+    recording also stands in training. clean_ap50: AP50 on the others; None below MIN_BOXES objects. clips_known: whether anything says which images belong together. pairs: (val image, train image).
     """
 
     train: int
@@ -57,40 +57,40 @@ def nearest_fingerprint(
 
 
 def copied(fingerprints: Sequence[bytes], known: Sequence[bytes]) -> npt.NDArray[np.bool_]:
-    """Which pictures are near-duplicates of known ones, (n,)."""
+    """Which images are near-duplicates of known ones, (n,)."""
     if not len(fingerprints) or not len(known):
         return np.zeros(len(fingerprints), bool)
     _, bits = nearest_fingerprint(unpack(fingerprints), unpack(known))
     return bits <= NEAR_DUPLICATE_BITS
 
 
-def find_leaks(training: Domain, home: Domain, total: int | None = None) -> Leak:
-    """Compare the validation pictures with the training pictures; total: how many there are, if training is a sample."""
-    total = total or len(training.pictures)
-    if training.pictures.empty or home.pictures.empty:
-        return Leak(len(training.pictures), len(home.pictures), 0, 0, None, (), total)
+def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) -> Leak:
+    """Compare the validation images with the training images; total: how many there are, if training is a sample."""
+    total = total or len(training.images)
+    if training.images.empty or in_domain.images.empty:
+        return Leak(len(training.images), len(in_domain.images), 0, 0, None, (), total)
     at, bits = nearest_fingerprint(
-        unpack(home.pictures["fingerprint"].tolist()), unpack(training.pictures["fingerprint"].tolist())
+        unpack(in_domain.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
     )
     duplicate = bits <= NEAR_DUPLICATE_BITS
-    shared = home.pictures["group"].isin(training.pictures["group"]).to_numpy()
-    leaky = (duplicate | shared)[home.labelled]
+    shared = in_domain.images["group"].isin(training.images["group"]).to_numpy()
+    leaky = (duplicate | shared)[in_domain.labelled]
     clean = None
     if leaky.any():
-        counted = ~home.table.object_ignored[:, 0] & ~leaky[home.table.object_image]
+        counted = ~in_domain.table.annotation_ignored[:, 0] & ~leaky[in_domain.table.annotation_image]
         if counted.sum() >= MIN_BOXES:
-            clean = mean(accumulate(home.table, images=~leaky)[0][:, home.table.bit(0.5)])
-    names = training.pictures["image"].to_numpy(str)
+            clean = mean(accumulate(in_domain.table, images=~leaky)[0][:, in_domain.table.bit(0.5)])
+    names = training.images["image"].to_numpy(str)
     pairs = tuple(
-        (str(image), str(names[at[i]])) for i, image in enumerate(home.pictures["image"]) if duplicate[i]
+        (str(image), str(names[at[i]])) for i, image in enumerate(in_domain.images["image"]) if duplicate[i]
     )
     return Leak(
-        len(training.pictures),
-        len(home.pictures),
+        len(training.images),
+        len(in_domain.images),
         int(duplicate.sum()),
         int(shared.sum()),
         clean,
         pairs,
         total,
-        home.pictures["group"].nunique() < len(home.pictures),
+        in_domain.images["group"].nunique() < len(in_domain.images),
     )

@@ -1,7 +1,7 @@
 """Greedy COCO matching, done once: every slice, threshold, class and bootstrap replicate is an aggregation over its table.
 
-Equal to pycocotools' `COCOeval.evaluate` (crowds, ignores, area ranges, ties, maximum detections), but without a loop over pictures:
-detections of all pictures are matched in rounds, the k-th candidate of every (picture, class) cell at once.
+Equal to pycocotools' `COCOeval.evaluate` (crowds, ignores, area ranges, ties, maximum detections), but without a loop over images:
+detections of all images are matched in rounds, the k-th candidate of every (image, class) cell at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating[Any]]
 
 COCO_IOUS = tuple(float(t) for t in np.linspace(0.5, 0.95, 10))
-# Square pixels of the picture, as in COCO.
+# Square pixels of the image, as in COCO.
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 MAX_DETECTIONS = 100
 # Pairs of boxes whose overlap is computed together: some 30 MB of intermediate results.
@@ -27,7 +27,7 @@ PAIRS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
-class Objects:
+class Annotations:
     """Annotations as arrays of length n. xywh: (n, 4) pixels. area: square pixels (COCO's own field where there is one)."""
 
     image: Ints
@@ -51,12 +51,12 @@ class Detections:
 class MatchTable:
     """The result of matching, at most 24 bytes a detection where one in eight or fewer matches an object (a full COCO run: one in 15).
 
-    Detections stand in lines ordered by class, then falling confidence, ties by picture. A line either matches an object at some IoU, then it
+    Detections stand in lines ordered by class, then falling confidence, ties by image. A line either matches an object at some IoU, then it
     is a claim, or it is a false positive in every area range that holds it.
 
     ious: thresholds (T,). areas: names of area ranges (A,). n_images, n_classes: extents.
     row: (n,) which detection of the input a line is. image, label, confidence: (n,) of that detection. rank: (n,) its place within its
-    picture and class. in_range: (n,) bit a set where the detection's own area lies in areas[a].
+    image and class. in_range: (n,) bit a set where the detection's own area lies in areas[a].
     claim: (c,) lines of the claims, rising. hit: (c, A), bit t set where the claim matches a counted object at ious[t]. void: (c, A), bit t
     set where it matches one that is not counted (a crowd, or out of the range). partner: (c,) object matched at the lowest IoU over all
     areas, -1 where none.
@@ -74,12 +74,12 @@ class MatchTable:
     rank: npt.NDArray[np.unsignedinteger[Any]]
     in_range: npt.NDArray[np.uint8]
     claim: npt.NDArray[np.int32]
-    hit: npt.NDArray[np.uint16]
+    true_positive: npt.NDArray[np.uint16]
     void: npt.NDArray[np.uint16]
     partner: npt.NDArray[np.int32]
-    object_image: npt.NDArray[np.int32]
-    object_label: npt.NDArray[np.int16]
-    object_ignored: Bools
+    annotation_image: npt.NDArray[np.int32]
+    annotation_label: npt.NDArray[np.int16]
+    annotation_ignored: Bools
 
     def bit(self, iou: float) -> int:
         """Index of an IoU threshold. Raises ValueError when it was not matched."""
@@ -91,17 +91,17 @@ class MatchTable:
     def flags(self, iou: float, area: str = "all") -> tuple[Bools, Bools]:
         """For every line at one IoU: is it a hit, and is it counted at all; (n,) each."""
         a, bit = self.areas.index(area), np.uint16(1 << self.bit(iou))
-        hit = np.zeros(len(self.row), bool)
+        true_positive = np.zeros(len(self.row), bool)
         counted = (self.in_range >> a) & 1 == 1
-        hit[self.claim] = self.hit[:, a] & bit > 0
+        true_positive[self.claim] = self.true_positive[:, a] & bit > 0
         counted[self.claim] &= self.void[:, a] & bit == 0
-        return hit, counted | hit
+        return true_positive, counted | true_positive
 
     @property
     def bytes_per_detection(self) -> float:
         """Memory of everything about detections, a detection."""
         arrays = (self.row, self.image, self.label, self.confidence, self.rank, self.in_range)
-        claims = (self.claim, self.hit, self.void, self.partner)
+        claims = (self.claim, self.true_positive, self.void, self.partner)
         return sum(array.nbytes for array in (*arrays, *claims)) / max(len(self.row), 1)
 
 
@@ -135,7 +135,7 @@ def pair_up(left: Ints, right: Ints) -> tuple[Ints, Ints]:
 
 
 def match(
-    objects: Objects,
+    annotations: Annotations,
     detections: Detections,
     *,
     n_images: int,
@@ -149,7 +149,7 @@ def match(
     fullest cell has candidates.
 
     areas: name -> lowest and highest area that counts, in the unit of Objects.area; must hold "all". detection_area: (n,) in the same
-    unit, square pixels of the picture if not given. At most 16 IoU thresholds, in rising order. Raises ValueError otherwise.
+    unit, square pixels of the image if not given. At most 16 IoU thresholds, in rising order. Raises ValueError otherwise.
     """
     if not 0 < len(ious) <= 16 or list(ious) != sorted(ious):
         raise ValueError(f"expected 1 to 16 rising IoU thresholds, got {ious}")
@@ -159,11 +159,17 @@ def match(
         raise ValueError(f"expected at most {np.iinfo(np.int16).max} classes, got {n_classes}")
     line, cell, rank = _lines(detections, n_images, max_detections)
     by_cell = np.argsort(cell, kind="stable")
-    objects_by_cell = np.argsort(objects.label * n_images + objects.image, kind="stable")
-    object_cell = (objects.label * n_images + objects.image)[objects_by_cell]
-    left, right = pair_up(cell[by_cell], object_cell)
+    annotations_by_cell = np.argsort(annotations.label * n_images + annotations.image, kind="stable")
+    annotation_cell = (annotations.label * n_images + annotations.image)[annotations_by_cell]
+    left, right = pair_up(cell[by_cell], annotation_cell)
     left, right, overlap = _near(
-        detections.xywh, objects.xywh, objects.crowd, line[by_cell], left, objects_by_cell[right], ious[0]
+        detections.xywh,
+        annotations.xywh,
+        annotations.crowd,
+        line[by_cell],
+        left,
+        annotations_by_cell[right],
+        ious[0],
     )
     # From here on only detections with an object near enough, numbered from 0 in the order of their cells.
     bearing, left = np.unique(left, return_inverse=True)
@@ -175,28 +181,28 @@ def match(
     )
     in_range = np.zeros(len(line), np.uint8)
     bits = (1 << np.arange(len(ious))).astype(np.uint16)
-    hit = np.zeros((len(bearing), len(areas)), np.uint16)
+    true_positive = np.zeros((len(bearing), len(areas)), np.uint16)
     void = np.zeros((len(bearing), len(areas)), np.uint16)
-    object_ignored = np.zeros((len(objects.image), len(areas)), bool)
+    annotation_ignored = np.zeros((len(annotations.image), len(areas)), bool)
     partner = np.full(len(bearing), -1, np.int32)
     # pycocotools caps each threshold just below 1, so that perfect overlap counts at IoU 1.
     thresholds = np.minimum(np.array(ious), 1 - 1e-10)
     for index, (name, (low, high)) in enumerate(areas.items()):
         in_range |= (((own_area >= low) & (own_area <= high)) << index).astype(np.uint8)
-        skip = objects.crowd | (objects.area < low) | (objects.area > high)
-        object_ignored[:, index] = skip
+        skip = annotations.crowd | (annotations.area < low) | (annotations.area > high)
+        annotation_ignored[:, index] = skip
         if not len(bearing):
             continue
-        chosen = greedy(left, right, overlap, turn, skip, objects.crowd, thresholds, len(bearing))
+        chosen = greedy(left, right, overlap, turn, skip, annotations.crowd, thresholds, len(bearing))
         matched = chosen >= 0
         ignored = matched & skip[np.maximum(chosen, 0)]
-        hit[:, index], void[:, index] = (matched & ~ignored) @ bits, ignored @ bits
+        true_positive[:, index], void[:, index] = (matched & ~ignored) @ bits, ignored @ bits
         if name == "all":
             partner = chosen[:, 0].astype(np.int32)
 
     place = by_cell[bearing]
     kept = np.argsort(place)
-    kept = kept[(hit[kept] | void[kept]).any(axis=1)]
+    kept = kept[(true_positive[kept] | void[kept]).any(axis=1)]
     return MatchTable(
         ious=tuple(ious),
         areas=tuple(areas),
@@ -209,19 +215,19 @@ def match(
         rank=rank,
         in_range=in_range,
         claim=place[kept].astype(np.int32),
-        hit=hit[kept],
+        true_positive=true_positive[kept],
         void=void[kept],
         partner=partner[kept],
-        object_image=objects.image.astype(np.int32),
-        object_label=objects.label.astype(np.int16),
-        object_ignored=object_ignored,
+        annotation_image=annotations.image.astype(np.int32),
+        annotation_label=annotations.label.astype(np.int16),
+        annotation_ignored=annotation_ignored,
     )
 
 
 def _lines(
     detections: Detections, n_images: int, max_detections: int
 ) -> tuple[Ints, Ints, npt.NDArray[np.unsignedinteger[Any]]]:
-    """Detections by class, falling confidence and picture, without those beyond the limit of their (picture, class) cell: row, cell and rank."""
+    """Detections by class, falling confidence and image, without those beyond the limit of their (image, class) cell: row, cell and rank."""
     cell = detections.label * n_images + detections.image
     line = np.argsort(cell, kind="stable")
     line = line[np.argsort(-detections.confidence[line], kind="stable")]
@@ -236,13 +242,13 @@ def _lines(
 
 
 def _near(
-    boxes: Floats, objects: Floats, crowd: Bools, line: Ints, left: Ints, right: Ints, iou: float
+    boxes: Floats, annotations: Floats, crowd: Bools, line: Ints, left: Ints, right: Ints, iou: float
 ) -> tuple[Ints, Ints, Floats]:
     """The pairs (index into line, object) that overlap by at least iou, and their overlaps; looked at in parts to bound memory."""
     parts = []
     for begin in range(0, len(left), PAIRS_AT_ONCE):
         a, b = left[begin : begin + PAIRS_AT_ONCE], right[begin : begin + PAIRS_AT_ONCE]
-        overlap = box_iou(boxes[line[a]], objects[b], crowd[b])
+        overlap = box_iou(boxes[line[a]], annotations[b], crowd[b])
         near = overlap >= min(iou, 1 - 1e-10)
         parts.append((a[near], b[near], overlap[near]))
     if not parts:
@@ -279,12 +285,12 @@ def greedy(
     taken = np.zeros((len(skip), len(thresholds)), bool)
     limits = np.searchsorted(turn, np.arange(turn[-1] + 2)) if len(turn) else np.zeros(1, int)
     for begin, end in pairwise(limits):
-        objects = right[begin:end]
-        free = (overlap[begin:end, None] >= thresholds) & (~taken[objects] | crowd[objects, None])
+        annotations = right[begin:end]
+        free = (overlap[begin:end, None] >= thresholds) & (~taken[annotations] | crowd[annotations, None])
         place = np.where(free, np.arange(end - begin)[:, None], -1)
         detections, starts = np.unique(left[begin:end], return_index=True)
         best = np.maximum.reduceat(place, starts, axis=0)
-        picked = np.where(best >= 0, objects[np.maximum(best, 0)], -1)
+        picked = np.where(best >= 0, annotations[np.maximum(best, 0)], -1)
         chosen[detections] = picked
         got, column = np.nonzero(picked >= 0)
         taken[picked[got, column], column] = True

@@ -38,16 +38,16 @@ TWELVE = (
 )
 
 
-def interpolated_curve(hits: Bools, misses: Bools, positives: int) -> tuple[Floats, Floats]:
+def interpolated_curve(true_positives: Bools, missed: Bools, positives: int) -> tuple[Floats, Floats]:
     """Interpolated precision at the 101 recall points and final recall, for each threshold: (T, 101) and (T,).
 
-    hits, misses: (n, T) flags of detections in falling confidence; positives: number of counted objects, at least 1.
+    true positives, misses: (n, T) flags of detections in falling confidence; positives: number of counted objects, at least 1.
     """
-    curve = np.zeros((hits.shape[1], len(RECALL_POINTS)))
-    recall = np.zeros(hits.shape[1])
-    for column in range(hits.shape[1]):
-        counted = hits[:, column] | misses[:, column]
-        true = np.cumsum(hits[counted, column], dtype=float)
+    curve = np.zeros((true_positives.shape[1], len(RECALL_POINTS)))
+    recall = np.zeros(true_positives.shape[1])
+    for column in range(true_positives.shape[1]):
+        counted = true_positives[:, column] | missed[:, column]
+        true = np.cumsum(true_positives[counted, column], dtype=float)
         if not len(true):
             continue
         precision = true / (np.arange(1, len(true) + 1) + np.spacing(1))
@@ -60,37 +60,40 @@ def interpolated_curve(hits: Bools, misses: Bools, positives: int) -> tuple[Floa
     return curve, recall
 
 
-def interpolated(hits: Bools, misses: Bools, positives: int) -> tuple[Floats, Floats]:
+def interpolated(true_positives: Bools, missed: Bools, positives: int) -> tuple[Floats, Floats]:
     """101-point average precision and final recall at each threshold, (T,) and (T,)."""
-    curve, recall = interpolated_curve(hits, misses, positives)
+    curve, recall = interpolated_curve(true_positives, missed, positives)
     return curve.mean(1), recall
 
 
 def curves(table: MatchTable) -> tuple[Floats, Floats]:
-    """Interpolated precision (T, K, 101) and final recall (T, K) over all pictures; -1 for classes without an object, as pycocotools has it."""
+    """Interpolated precision (T, K, 101) and final recall (T, K) over all images; -1 for classes without an object, as pycocotools has it."""
     precision = np.full((len(table.ious), table.n_classes, len(RECALL_POINTS)), -1.0)
     recall = np.full((len(table.ious), table.n_classes), -1.0)
     positives = np.bincount(
-        table.object_label[~table.object_ignored[:, table.areas.index("all")]], minlength=table.n_classes
+        table.annotation_label[~table.annotation_ignored[:, table.areas.index("all")]],
+        minlength=table.n_classes,
     )
     flags = [table.flags(iou) for iou in table.ious]
     for label in np.flatnonzero(positives):
         mine = slice(*np.searchsorted(table.label, [label, label + 1]))
-        hits = np.column_stack([hit[mine] for hit, _ in flags])
-        misses = np.column_stack([counted[mine] for _, counted in flags]) & ~hits
-        precision[:, label], recall[:, label] = interpolated_curve(hits, misses, int(positives[label]))
+        true_positives = np.column_stack([true_positive[mine] for true_positive, _ in flags])
+        missed = np.column_stack([counted[mine] for _, counted in flags]) & ~true_positives
+        precision[:, label], recall[:, label] = interpolated_curve(
+            true_positives, missed, int(positives[label])
+        )
     return precision, recall
 
 
 class Averager:
-    """Average precision and recall as a function of how much each picture counts, for many such weightings at once.
+    """Average precision and recall as a function of how much each image counts, for many such weightings at once.
 
     A slice is a weighting by 0 and 1, a bootstrap replicate one by how often each group was drawn, a jackknife one by 0 for one group.
-    Nothing is matched or sorted again: between two hits of a class only the number of false positives matters, so they are summed
-    into one sparse matrix (hits x units), and each weighting is a product with it.
+    Nothing is matched or sorted again: between two true positives of a class only the number of false positives matters, so they are summed
+    into one sparse matrix (true positives x units), and each weighting is a product with it.
 
-    table: a match table. area: one of its ranges. ious: thresholds wanted, None for all. unit: (n_images,) number of the unit, a picture
-    or a group of them, to which each picture belongs, -1 for pictures left out; None takes each picture as its own.
+    table: a match table. area: one of its ranges. ious: thresholds wanted, None for all. unit: (n_images,) number of the unit, an image
+    or a group of them, to which each image belongs, -1 for images left out; None takes each image as its own.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class Averager:
         used = unit[table.image[table.claim]] >= 0
         claim = table.claim[used]
         self._owner = unit[table.image[claim]]
-        self._hit, self._void = table.hit[used, a], table.void[used, a]
+        self._true_positive, self._void = table.true_positive[used, a], table.void[used, a]
         self._in_range = in_range[claim]
         self._base = self._counted(self.columns[0])
         self._limits = np.searchsorted(table.label[claim], np.arange(table.n_classes + 1))
@@ -129,19 +132,19 @@ class Averager:
         )
         self._between.sum_duplicates()
         self._known: dict[tuple[int, int], Steps] = {}
-        objects = np.flatnonzero(~table.object_ignored[:, a] & (unit[table.object_image] >= 0))
+        annotations = np.flatnonzero(~table.annotation_ignored[:, a] & (unit[table.annotation_image] >= 0))
         self._positives = csr_array(
             (
-                np.ones(len(objects), np.int32),
-                (table.object_label[objects], unit[table.object_image[objects]]),
+                np.ones(len(annotations), np.int32),
+                (table.annotation_label[annotations], unit[table.annotation_image[annotations]]),
             ),
             shape=(table.n_classes, self.units),
         )
 
     def _counted(self, column: int) -> Bools:
-        """Claims that count at one IoU: hits, and those within the range that match no ignored object."""
-        hit, void = ((bits >> column) & 1 == 1 for bits in (self._hit, self._void))
-        return hit | (self._in_range & ~void)
+        """Claims that count at one IoU: true positives, and those within the range that match no ignored object."""
+        true_positive, void = ((bits >> column) & 1 == 1 for bits in (self._true_positive, self._void))
+        return true_positive | (self._in_range & ~void)
 
     def __call__(self, weights: Ints | Bools, *, single: bool = False) -> tuple[Floats, Floats]:
         """Average precision and final recall, (K, T, R) each, for whole, not negative weights (R, units); NaN for a class without an object.
@@ -174,10 +177,10 @@ class Averager:
             average[label][:, ~present] = recall[label][:, ~present] = np.nan
 
     def _steps(self, label: int, column: int) -> Steps:
-        """The hits of a class at one IoU, worked out at the first weighting that asks."""
+        """The true positives of a class at one IoU, worked out at the first weighting that asks."""
         if (label, column) not in self._known:
             mine = slice(*self._limits[label : label + 2])
-            rows = np.flatnonzero((self._hit[mine] >> column) & 1)
+            rows = np.flatnonzero((self._true_positive[mine] >> column) & 1)
             counted = self._counted(column)[mine]
             changed = np.flatnonzero(counted != self._base[mine])
             sign = np.where(counted[changed], 1, -1).astype(np.int32)
@@ -187,7 +190,7 @@ class Averager:
 
 @dataclass(frozen=True)
 class Steps:
-    """Claims of one class at one IoU. rows: the hits. changed, sign: claims that count here (1) but not at the first IoU, or the other way
+    """Claims of one class at one IoU. rows: the true positives. changed, sign: claims that count here (1) but not at the first IoU, or the other way
     round (-1). before: how many of these come at or before each hit.
     """
 
@@ -262,12 +265,12 @@ def accumulate(table: MatchTable, *, area: str = "all", images: Bools | None = N
 
 
 def recall_within(table: MatchTable, limit: int, weights: Ints | Bools) -> Floats:
-    """Final recall (K, T, R) when only the first `limit` detections of each picture and class count. weights: (R, n_images)."""
+    """Final recall (K, T, R) when only the first `limit` detections of each image and class count. weights: (R, n_images)."""
     a, count = table.areas.index("all"), len(table.ious)
     early = table.rank[table.claim] < limit
-    place, column = np.nonzero((table.hit[early, a, None] >> np.arange(count, dtype=np.uint16)) & 1)
+    place, column = np.nonzero((table.true_positive[early, a, None] >> np.arange(count, dtype=np.uint16)) & 1)
     line = table.claim[early][place]
-    counted = ~table.object_ignored[:, a]
+    counted = ~table.annotation_ignored[:, a]
 
     def summed(row: Ints, image: Ints, rows: int) -> npt.NDArray[Any]:
         ones = np.ones(len(row), np.int32)
@@ -277,7 +280,7 @@ def recall_within(table: MatchTable, limit: int, weights: Ints | Bools) -> Float
     found = summed(rows, table.image[line], table.n_classes * count).reshape(
         table.n_classes, count, len(weights)
     )
-    positives = summed(table.object_label[counted], table.object_image[counted], table.n_classes)
+    positives = summed(table.annotation_label[counted], table.annotation_image[counted], table.n_classes)
     recall = np.full(found.shape, np.nan)
     np.divide(found, positives[:, None], out=recall, where=positives[:, None] > 0)
     return recall
@@ -318,13 +321,13 @@ def twelve_of(table: MatchTable, weights: Ints | Bools) -> dict[str, Floats]:
 
 
 def twelve(table: MatchTable, images: Bools | None = None) -> dict[str, float]:
-    """COCO's twelve numbers for a slice of pictures, NaN where not measurable."""
+    """COCO's twelve numbers for a slice of images, NaN where not measurable."""
     weights = np.ones((1, table.n_images), bool) if images is None else images[None]
     return {name: float(values[0]) for name, values in twelve_of(table, weights).items()}
 
 
 def headline(table: MatchTable, images: Bools | None = None) -> dict[str, float]:
-    """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU .5, for a slice of pictures."""
+    """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU .5, for a slice of images."""
     whole, recall = accumulate(table, images=images)
     half = table.bit(0.5)
     return {

@@ -59,12 +59,12 @@ def promise(missed: Floats, risk: float) -> RiskControl:
 
 def missed_by_group(table: MatchTable, number: Ints) -> Floats:
     """Share of missed objects of each group with objects at each threshold of GRID: (n, B), rising."""
-    hit, _ = table.flags(0.5)
+    true_positive, _ = table.flags(0.5)
     groups, steps = int(number.max(initial=-1)) + 1, len(GRID)
     step = np.searchsorted(GRID, table.confidence, "right") - 1
-    lines = hit & (step >= 0)
+    lines = true_positive & (step >= 0)
     found = np.bincount(number[table.image[lines]] * steps + step[lines], minlength=groups * steps)
     above = np.cumsum(found.reshape(groups, steps)[:, ::-1], axis=1)[:, ::-1]
-    counted = ~table.object_ignored[:, table.areas.index("all")]
-    objects = np.bincount(number[table.object_image[counted]], minlength=groups)
-    return np.asarray(1 - above[objects > 0] / objects[objects > 0, None])
+    counted = ~table.annotation_ignored[:, table.areas.index("all")]
+    annotations = np.bincount(number[table.annotation_image[counted]], minlength=groups)
+    return np.asarray(1 - above[annotations > 0] / annotations[annotations > 0, None])

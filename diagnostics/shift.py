@@ -48,14 +48,14 @@ class Shift:
     p: of the group permutation test. energy, energy_p: energy distance (Szekely and Rizzo 2013), which needs no bandwidth, tested alike.
     frechet: Frechet distance between Gaussians (Heusel et al. 2017) at a size of frechet_size on both sides; frechet_null: its 95 % quantile
     between halves of home at the same size, for it grows as samples shrink. auc: cross-fitted domain classifier. auc_null: the same between halves of home.
-    outside: share of away beyond the 95 % quantile of home's own neighbour distance, so .05 is its null. coverage: share of home's points that have an away point
+    outside: share of away beyond the 95 % quantile of the in-domain own neighbour distance, so .05 is its null. coverage: share of the in-domain points that have an away point
     within their 5th neighbour's distance (Naeem et al. 2020): how much of what home knows the footage visits; coverage_null: the same between halves of home.
     """
 
-    n_home: int
-    n_away: int
-    groups_home: int
-    groups_away: int
+    n_in_domain: int
+    n_real_world: int
+    groups_in_domain: int
+    groups_real_world: int
     mmd: float | None = None
     mmd_null: float | None = None
     mmd_ratio: float | None = None
@@ -79,16 +79,16 @@ def thin(rng: np.random.Generator, size: int, limit: int) -> Ints:
     return np.arange(size) if size <= limit else np.sort(rng.choice(size, limit, replace=False))
 
 
-def pooled_components(home: Floats, away: Floats) -> tuple[Floats, Floats]:
+def pooled_components(in_domain: Floats, real_world: Floats) -> tuple[Floats, Floats]:
     """Principal components fitted on both sides together, which keeps the permutation test exact.
 
     Dimensions are not scaled one by one: that would shrink just the one along which the sides lie apart.
     """
-    both = np.concatenate([home, away]).astype(float)
+    both = np.concatenate([in_domain, real_world]).astype(float)
     width = min(COMPONENTS, both.shape[1], len(both) - 1)
-    # By the covariance, D by D: only leading components are kept, and a pool of 20,000 pictures would take a decomposition with as many rows.
+    # By the covariance, D by D: only leading components are kept, and a pool of 20,000 images would take a decomposition with as many rows.
     reduced = PCA(width, svd_solver="covariance_eigh").fit_transform(both)
-    return reduced[: len(home)], reduced[len(home) :]
+    return reduced[: len(in_domain)], reduced[len(in_domain) :]
 
 
 def squared_distances(points: Floats) -> Floats:
@@ -125,47 +125,51 @@ class GroupSums:
         part.sums, part.sizes = self.sums[np.ix_(chosen, chosen)], self.sizes[chosen]
         return part
 
-    def mmd(self, away: Floats) -> Floats:
+    def mmd(self, real_world: Floats) -> Floats:
         """Unbiased squared MMD of each labelling, (R,); away: (R, G), 1 where a group is on the away side. NaN if a side has one point."""
-        home = 1 - away
-        n, m = home @ self.sizes, away @ self.sizes
-        towards_away = away @ self.sums
+        in_domain = 1 - real_world
+        n, m = in_domain @ self.sizes, real_world @ self.sizes
+        towards_real_world = real_world @ self.sums
         # Each point's similarity to itself is no pair: take it out of the within-side sums.
-        within_home = (home @ self.sums * home).sum(1) - self.diagonal * n
-        within_away = (towards_away * away).sum(1) - self.diagonal * m
-        across = (towards_away * home).sum(1)
+        within_in_domain = (in_domain @ self.sums * in_domain).sum(1) - self.diagonal * n
+        within_real_world = (towards_real_world * real_world).sum(1) - self.diagonal * m
+        across = (towards_real_world * in_domain).sum(1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = within_home / (n * (n - 1)) + within_away / (m * (m - 1)) - 2 * across / (n * m)
+            value = (
+                within_in_domain / (n * (n - 1)) + within_real_world / (m * (m - 1)) - 2 * across / (n * m)
+            )
         return np.where((n > 1) & (m > 1), value, np.nan)
 
 
-def labellings(rng: np.random.Generator, groups: int, away: int, count: int) -> Floats:
+def labellings(rng: np.random.Generator, groups: int, real_world: int, count: int) -> Floats:
     """Random choices of which groups are away, (count, groups)."""
     ranks = rng.random((count, groups)).argsort(1).argsort(1)
-    return (ranks < away).astype(float)
+    return (ranks < real_world).astype(float)
 
 
-def domain_auc(home: Floats, away: Floats, home_groups: Strings, away_groups: Strings) -> float | None:
+def domain_auc(
+    in_domain: Floats, real_world: Floats, in_domain_groups: Strings, real_world_groups: Strings
+) -> float | None:
     """AUC of `domain_scores`. None when a side has one group."""
-    scores = domain_scores(home, away, home_groups, away_groups)
+    scores = domain_scores(in_domain, real_world, in_domain_groups, real_world_groups)
     if scores is None:
         return None
-    return float(roc_auc_score(np.repeat([0, 1], [len(home), len(away)]), np.concatenate(scores)))
+    return float(roc_auc_score(np.repeat([0, 1], [len(in_domain), len(real_world)]), np.concatenate(scores)))
 
 
 def domain_scores(
-    home: Floats, away: Floats, home_groups: Strings, away_groups: Strings
+    in_domain: Floats, real_world: Floats, in_domain_groups: Strings, real_world_groups: Strings
 ) -> tuple[Floats, Floats] | None:
     """What a logistic classifier that tells away from home says of each point of either side, (n,) and (m,): log odds of being away.
 
     Cross-fitted, and folds never split a group: no point is judged by a classifier that has seen its clip. None when a side has one group.
     """
-    groups = np.concatenate([home_groups, away_groups])
-    side = np.repeat([0, 1], [len(home), len(away)])
-    fewest = min(len(np.unique(home_groups)), len(np.unique(away_groups)))
+    groups = np.concatenate([in_domain_groups, real_world_groups])
+    side = np.repeat([0, 1], [len(in_domain), len(real_world)])
+    fewest = min(len(np.unique(in_domain_groups)), len(np.unique(real_world_groups)))
     if fewest < 2:
         return None
-    points = np.concatenate([home, away])
+    points = np.concatenate([in_domain, real_world])
     scores = np.full(len(points), np.nan)
     # Folds are made within each side, so that each holds groups of both.
     fold = np.zeros(len(points), int)
@@ -181,7 +185,7 @@ def domain_scores(
         )
         model.fit(points[fold != number], side[fold != number])
         scores[fold == number] = model.decision_function(points[fold == number])
-    return scores[: len(home)], scores[len(home) :]
+    return scores[: len(in_domain)], scores[len(in_domain) :]
 
 
 def as_groups(groups: Strings) -> Strings:
@@ -213,38 +217,38 @@ def neighbour_distance(
     return np.where(enough, distance[np.arange(len(points)), place], np.nan)
 
 
-def outer_distance(home: Floats, home_groups: Strings) -> float:
-    """The 95 % quantile of home's distances to its own other groups; NaN where home has too few of them."""
-    own = neighbour_distance(home, home_groups, home, home_groups)
+def outer_distance(in_domain: Floats, in_domain_groups: Strings) -> float:
+    """The 95 % quantile of the in-domain distances to its own other groups; NaN where home has too few of them."""
+    own = neighbour_distance(in_domain, in_domain_groups, in_domain, in_domain_groups)
     return float(np.nanquantile(own, OUTSIDE_QUANTILE)) if np.isfinite(own).any() else float("nan")
 
 
-def novelty(home: Floats, home_groups: Strings, away: Floats) -> Floats:
-    """How far outside home each away point lies: its neighbour distance over home's 95 % quantile, (m,). Above 1 is outside."""
-    if len(home) <= NEIGHBOURS or not len(away):
-        return np.full(len(away), np.nan)
-    limit = outer_distance(home, home_groups)
-    return np.asarray(neighbour_distance(home, home_groups, away) / max(float(limit), 1e-12))
+def novelty(in_domain: Floats, in_domain_groups: Strings, real_world: Floats) -> Floats:
+    """How far outside home each away point lies: its neighbour distance over the in-domain 95 % quantile, (m,). Above 1 is outside."""
+    if len(in_domain) <= NEIGHBOURS or not len(real_world):
+        return np.full(len(real_world), np.nan)
+    limit = outer_distance(in_domain, in_domain_groups)
+    return np.asarray(neighbour_distance(in_domain, in_domain_groups, real_world) / max(float(limit), 1e-12))
 
 
-def coverage(home: Floats, home_groups: Strings, away: Floats) -> float | None:
-    """Share of home's points with an away point no further than their 5th neighbour of another group; None where home has too few."""
-    reach = neighbour_distance(home, home_groups, home, home_groups)
+def coverage(in_domain: Floats, in_domain_groups: Strings, real_world: Floats) -> float | None:
+    """Share of the in-domain points with an away point no further than their 5th neighbour of another group; None where home has too few."""
+    reach = neighbour_distance(in_domain, in_domain_groups, in_domain, in_domain_groups)
     known = np.isfinite(reach)
-    if not known.any() or not len(away):
+    if not known.any() or not len(real_world):
         return None
-    nearest = NearestNeighbors(n_neighbors=1).fit(away).kneighbors(home[known])[0][:, 0]
+    nearest = NearestNeighbors(n_neighbors=1).fit(real_world).kneighbors(in_domain[known])[0][:, 0]
     return float((nearest <= reach[known]).mean())
 
 
-def half_coverage(rng: np.random.Generator, home: Floats, groups: Strings, size: int) -> float | None:
-    """Mean coverage between five random halves of home's groups, the visiting half thinned to at most size points."""
+def half_coverage(rng: np.random.Generator, in_domain: Floats, groups: Strings, size: int) -> float | None:
+    """Mean coverage between five random halves of the in-domain groups, the visiting half thinned to at most size points."""
     names = np.unique(groups)
     values = []
     for _ in range(5):
         chosen: Bools = np.isin(groups, rng.permutation(names)[: len(names) // 2])
-        visiting = home[~chosen]
-        value = coverage(home[chosen], groups[chosen], visiting[thin(rng, len(visiting), size)])
+        visiting = in_domain[~chosen]
+        value = coverage(in_domain[chosen], groups[chosen], visiting[thin(rng, len(visiting), size)])
         values += [] if value is None else [value]
     return float(np.mean(values)) if values else None
 
@@ -254,25 +258,30 @@ def share_outside(values: Floats) -> float | None:
     return float((values > 1).mean()) if len(values) and np.isfinite(values).all() else None
 
 
-def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strings, *, seed: int) -> Shift:
+def measure(
+    in_domain: Floats, real_world: Floats, in_domain_groups: Strings, real_world_groups: Strings, *, seed: int
+) -> Shift:
     """All shift measures between two sets of embeddings (n, D) and (m, D)."""
     rng = np.random.default_rng(seed)
-    keep_home, keep_away = thin(rng, len(home), MAX_SAMPLES), thin(rng, len(away), MAX_SAMPLES)
-    home, home_groups = home[keep_home], home_groups[keep_home]
-    away, away_groups = away[keep_away], away_groups[keep_away]
-    n_home, n_away = len(np.unique(home_groups)), len(np.unique(away_groups))
-    if min(len(home), len(away)) < MIN_SAMPLES:
+    keep_in_domain, keep_real_world = (
+        thin(rng, len(in_domain), MAX_SAMPLES),
+        thin(rng, len(real_world), MAX_SAMPLES),
+    )
+    in_domain, in_domain_groups = in_domain[keep_in_domain], in_domain_groups[keep_in_domain]
+    real_world, real_world_groups = real_world[keep_real_world], real_world_groups[keep_real_world]
+    n_in_domain, n_real_world = len(np.unique(in_domain_groups)), len(np.unique(real_world_groups))
+    if min(len(in_domain), len(real_world)) < MIN_SAMPLES:
         return Shift(
-            len(home),
-            len(away),
-            n_home,
-            n_away,
-            note=f"not measured: {min(len(home), len(away))} samples on a side, {MIN_SAMPLES} are needed",
+            len(in_domain),
+            len(real_world),
+            n_in_domain,
+            n_real_world,
+            note=f"not measured: {min(len(in_domain), len(real_world))} samples on a side, {MIN_SAMPLES} are needed",
         )
-    first, second = pooled_components(home, away)
+    first, second = pooled_components(in_domain, real_world)
     # Prefixes keep equal group names of the two domains apart.
     tagged = np.concatenate(
-        [np.char.add("h:", home_groups.astype(str)), np.char.add("a:", away_groups.astype(str))]
+        [np.char.add("h:", in_domain_groups.astype(str)), np.char.add("a:", real_world_groups.astype(str))]
     )
     squared = squared_distances(np.concatenate([first, second]))
     sums, energies = GroupSums(gaussian(squared), tagged), GroupSums(-np.sqrt(squared), tagged)
@@ -281,25 +290,25 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
     value, energy = float(sums.mmd(observed)[0]), float(energies.mmd(observed)[0])
     # With fewer labellings than this no permutation test can reach 5 %; and groups are exchangeable only if there are several on each
     # side: a single clip can be far away without its likes being so.
-    testable = min(n_home, n_away) > 1 and comb(len(names), n_away) >= MIN_LABELLINGS
-    drawn = labellings(rng, len(names), n_away, PERMUTATIONS)
+    testable = min(n_in_domain, n_real_world) > 1 and comb(len(names), n_real_world) >= MIN_LABELLINGS
+    drawn = labellings(rng, len(names), n_real_world, PERMUTATIONS)
     p, energy_p = (permutation_p(part, observed, drawn) if testable else None for part in (sums, energies))
     mmd_null = auc_null = None
-    if n_home >= 4:
-        halves = sums.within(observed[0] == 0).mmd(labellings(rng, n_home, n_home // 2, HALVES))
+    if n_in_domain >= 4:
+        halves = sums.within(observed[0] == 0).mmd(labellings(rng, n_in_domain, n_in_domain // 2, HALVES))
         mmd_null = float(np.nanquantile(halves, 0.95))
-        auc_null = half_auc(rng, first, home_groups)
-    distance, distance_null, size = matched_frechet(rng, first, second, home_groups)
+        auc_null = half_auc(rng, first, in_domain_groups)
+    distance, distance_null, size = matched_frechet(rng, first, second, in_domain_groups)
     note = ""
-    if n_away == 1:
+    if n_real_world == 1:
         note = (
             "one clip is one sample: that this clip differs is measured, whether others like it would is not"
         )
     return Shift(
-        len(home),
-        len(away),
-        n_home,
-        n_away,
+        len(in_domain),
+        len(real_world),
+        n_in_domain,
+        n_real_world,
         mmd=value,
         mmd_null=mmd_null,
         mmd_ratio=value / mmd_null if mmd_null and mmd_null > 0 else None,
@@ -309,12 +318,12 @@ def measure(home: Floats, away: Floats, home_groups: Strings, away_groups: Strin
         frechet=distance,
         frechet_null=distance_null,
         frechet_size=size,
-        auc=domain_auc(first, second, as_groups(home_groups), as_groups(away_groups)),
+        auc=domain_auc(first, second, as_groups(in_domain_groups), as_groups(real_world_groups)),
         auc_null=auc_null,
-        outside=share_outside(novelty(first, home_groups, second)),
+        outside=share_outside(novelty(first, in_domain_groups, second)),
         outside_null=1 - OUTSIDE_QUANTILE,
-        coverage=coverage(first, home_groups, second),
-        coverage_null=half_coverage(rng, first, home_groups, len(second)) if n_home >= 4 else None,
+        coverage=coverage(first, in_domain_groups, second),
+        coverage_null=half_coverage(rng, first, in_domain_groups, len(second)) if n_in_domain >= 4 else None,
         note=note,
     )
 
@@ -333,13 +342,13 @@ def told_apart(
     )
     names = np.unique(tagged)
     of_second = np.char.startswith(names, "2").astype(float)
-    away = int(of_second.sum())
-    if min(away, len(names) - away) < 2 or comb(len(names), away) < MIN_LABELLINGS:
+    real_world = int(of_second.sum())
+    if min(real_world, len(names) - real_world) < 2 or comb(len(names), real_world) < MIN_LABELLINGS:
         return None
     points = np.concatenate(pooled_components(first[keep[0]], second[keep[1]]))
     sums = GroupSums(gaussian(squared_distances(points)), tagged)
     observed = of_second[None, :]
-    p = permutation_p(sums, observed, labellings(rng, len(names), away, PERMUTATIONS))
+    p = permutation_p(sums, observed, labellings(rng, len(names), real_world, PERMUTATIONS))
     return None if p is None else (float(sums.mmd(observed)[0]), p)
 
 
@@ -364,21 +373,21 @@ def frechet(first: Floats, second: Floats) -> float:
 
 
 def matched_frechet(
-    rng: np.random.Generator, home: Floats, away: Floats, home_groups: Strings
+    rng: np.random.Generator, in_domain: Floats, real_world: Floats, in_domain_groups: Strings
 ) -> tuple[float | None, float | None, int | None]:
     """Frechet distance at one size on both sides, its null, and the size; None where home has fewer than four groups or a side is too small.
 
-    The null is between halves of home's groups. On the same two distributions it falls twelvefold from a thousand samples to fifty thousand, so
+    The null is between halves of the in-domain groups. On the same two distributions it falls twelvefold from a thousand samples to fifty thousand, so
     a distance means something only beside another at the same size.
     """
-    names = np.unique(home_groups)
+    names = np.unique(in_domain_groups)
     if len(names) < 4:
         return None, None, None
     halves = []
     for _ in range(FRECHET_HALVES):
-        chosen: Bools = np.isin(home_groups, rng.permutation(names)[: len(names) // 2])
-        halves.append((home[chosen], home[~chosen]))
-    size = min(len(away), *(len(side) for pair in halves for side in pair))
+        chosen: Bools = np.isin(in_domain_groups, rng.permutation(names)[: len(names) // 2])
+        halves.append((in_domain[chosen], in_domain[~chosen]))
+    size = min(len(real_world), *(len(side) for pair in halves for side in pair))
     if size < FRECHET_SAMPLES:
         return None, None, None
 
@@ -386,17 +395,17 @@ def matched_frechet(
         return points[thin(rng, len(points), size)]
 
     null = [frechet(some(one), some(other)) for one, other in halves]
-    values = [frechet(some(home), some(away)) for _ in range(FRECHET_DRAWS)]
+    values = [frechet(some(in_domain), some(real_world)) for _ in range(FRECHET_DRAWS)]
     return float(np.mean(values)), float(np.quantile(null, 0.95)), size
 
 
-def half_auc(rng: np.random.Generator, home: Floats, groups: Strings) -> float | None:
-    """Mean domain AUC between five random halves of home's groups: what "no shift" looks like."""
+def half_auc(rng: np.random.Generator, in_domain: Floats, groups: Strings) -> float | None:
+    """Mean domain AUC between five random halves of the in-domain groups: what "no shift" looks like."""
     names = np.unique(groups)
     values = []
     for _ in range(5):
         chosen: Bools = np.isin(groups, rng.permutation(names)[: len(names) // 2])
-        auc = domain_auc(home[~chosen], home[chosen], groups[~chosen], groups[chosen])
+        auc = domain_auc(in_domain[~chosen], in_domain[chosen], groups[~chosen], groups[chosen])
         if auc is not None:
             values.append(auc)
     return float(np.mean(values)) if values else None

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from datasets.tables import OWN
-from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
+from diagnostics.domain import BOX_ATTRIBUTES, Domain
 from diagnostics.intervals import (
     MIN_BOXES,
     MIN_GROUPS,
@@ -49,7 +49,7 @@ COLUMNS = (
     "note",
 )
 NUMBERS = COLUMNS[6:18]
-# Picture attributes that are cut into thirds, with what their ends are called.
+# Image attributes that are cut into thirds, with what their ends are called.
 THIRDS = {
     "brightness": ("dark", "middling light", "bright"),
     "contrast": ("flat", "middling contrast", "contrasty"),
@@ -75,7 +75,7 @@ def edges(domains: Sequence[Domain]) -> dict[str, Floats]:
     """Thirds of the first domain (home) that knows a number, used for every domain so that a slice means the same everywhere."""
     cuts: dict[str, Floats] = {}
     for domain in domains:
-        for name, values in domain.pictures.items():
+        for name, values in domain.images.items():
             own = str(name).startswith(OWN) and pd.api.types.is_numeric_dtype(values)
             if (
                 name not in cuts
@@ -87,41 +87,39 @@ def edges(domains: Sequence[Domain]) -> dict[str, Floats]:
 
 
 def attributes(domain: Domain, cuts: dict[str, Floats]) -> pd.DataFrame:
-    """One row a labelled picture, one column an attribute; the cell is the slice's name, empty where unknown."""
-    pictures = domain.labelled_pictures
-    table = pd.DataFrame({"image": pictures["image"]})
+    """One row a labelled image, one column an attribute; the cell is the slice's name, empty where unknown."""
+    images = domain.labelled_images
+    table = pd.DataFrame({"image": images["image"]})
     for name, limits in cuts.items():
-        values = pictures[name].to_numpy(float) if name in pictures else np.full(len(pictures), np.nan)
+        values = images[name].to_numpy(float) if name in images else np.full(len(images), np.nan)
         words = np.array(THIRDS.get(name, OWN_THIRDS))[np.searchsorted(limits, values)]
         table[name] = np.where(np.isfinite(values), words, "")
-    for name in pictures:
+    for name in images:
         if name.startswith(OWN) and name not in cuts:
-            # A whole number is written alike whether or not some pictures lack it.
-            words = pictures[name].map(lambda v: f"{v:g}" if isinstance(v, float) else str(v))
-            table[name] = words.where(pictures[name].notna(), "")
-    count = pictures["image"].map(domain.annotations["image"].value_counts()).fillna(0).to_numpy()
+            # A whole number is written alike whether or not some images lack it.
+            words = images[name].map(lambda v: f"{v:g}" if isinstance(v, float) else str(v))
+            table[name] = words.where(images[name].notna(), "")
+    count = images["image"].map(domain.annotations["image"].value_counts()).fillna(0).to_numpy()
     table["density"] = ""
     for low, high, name in DENSITIES:
         table.loc[(count >= low) & (count <= high), "density"] = name
-    table["clip"] = pictures["group"]
+    table["clip"] = images["group"]
     return table
 
 
 def masks(domain: Domain, cuts: dict[str, Floats]) -> list[tuple[str, str, Bools]]:
-    """(attribute, slice, mask over labelled pictures) of every picture slice; the whole domain first."""
-    found = [("all", "all", np.ones(len(domain.labelled_pictures), bool))]
+    """(attribute, slice, mask over labelled images) of every image slice; the whole domain first."""
+    found = [("all", "all", np.ones(len(domain.labelled_images), bool))]
     table = attributes(domain, cuts)
-    splits = sorted(domain.labelled_pictures["split"].unique())
+    splits = sorted(domain.labelled_images["split"].unique())
     if len(splits) > 1:
-        found += [
-            ("split", split, (domain.labelled_pictures["split"] == split).to_numpy()) for split in splits
-        ]
+        found += [("split", split, (domain.labelled_images["split"] == split).to_numpy()) for split in splits]
     order = {**THIRDS, "density": tuple(words for _, _, words in DENSITIES)}
     for attribute in table.columns.drop(["image", "clip"]):
         common = table[attribute].value_counts().drop("", errors="ignore").index[:MAX_CLIPS]
         names = order.get(attribute, OWN_THIRDS if attribute in cuts else sorted(common))
         found += [(attribute, name, (table[attribute] == name).to_numpy()) for name in names]
-    boxes = domain.labelled_pictures["image"].map(domain.annotations["image"].value_counts()).fillna(0)
+    boxes = domain.labelled_images["image"].map(domain.annotations["image"].value_counts()).fillna(0)
     weight = boxes.groupby(table["clip"].to_numpy()).sum().sort_values(ascending=False)
     for clip in weight[weight >= MIN_BOXES].index[:MAX_CLIPS]:
         found.append(("clip", str(clip), (table["clip"] == clip).to_numpy()))
@@ -148,9 +146,9 @@ def score(domain: Domain, cuts: dict[str, Floats], *, seed: int) -> pd.DataFrame
         row |= dict.fromkeys(NUMBERS, float("nan")) | {"note": "no labels: AP cannot be measured"}
         return pd.DataFrame([row], columns=list(COLUMNS))
     resampled = Resampled(domain, seed)
-    records = picture_slices(domain, masks(domain, cuts), resampled)
-    for attribute, (_, names) in OBJECT_ATTRIBUTES.items():
-        records += object_slices(domain, attribute, names, resampled)
+    records = image_slices(domain, masks(domain, cuts), resampled)
+    for attribute, (_, names) in BOX_ATTRIBUTES.items():
+        records += annotation_slices(domain, attribute, names, resampled)
     table = pd.DataFrame(records, columns=list(COLUMNS))
     boxes = table["boxes"].to_numpy(float)
     # The difference of a small slice is drawn towards none before it is weighed by the slice's share of the objects.
@@ -208,15 +206,15 @@ class Sample:
         return difference, p
 
 
-def picture_slices(
+def image_slices(
     domain: Domain, slices: Sequence[tuple[str, str, Bools]], resampled: Resampled
 ) -> list[dict[str, object]]:
-    """Slices made of whole pictures."""
+    """Slices made of whole images."""
     table = domain.table
     chosen = np.stack([mask for _, _, mask in slices])
     numbers = headlines(table, "all", chosen)
-    counted = ~table.object_ignored[:, table.areas.index("all")]
-    boxes = chosen[:, table.object_image[counted]].sum(1)
+    counted = ~table.annotation_ignored[:, table.areas.index("all")]
+    boxes = chosen[:, table.annotation_image[counted]].sum(1)
     records = []
     for i, (attribute, name, mask) in enumerate(slices):
         groups = len(np.unique(domain.group_numbers[mask]))
@@ -227,7 +225,7 @@ def picture_slices(
         top, confidence = best(sweep(table, images=mask))
         values = {key: float(column[i]) for key, column in numbers.items()}
         values |= {"best_f1": none_to_nan(top), "best_confidence": none_to_nan(confidence)}
-        # With as many false boxes a picture, AP is lower where there is less to find: that a density differs is no finding.
+        # With as many false boxes an image, AP is lower where there is less to find: that a density differs is no finding.
         values |= {"difference": difference, "p": float("nan") if attribute in ("all", "density") else p}
         records.append(
             record(domain, attribute, name, int(mask.sum()), int(boxes[i]), groups, values, sample.interval())
@@ -235,22 +233,22 @@ def picture_slices(
     return records
 
 
-def object_slices(
+def annotation_slices(
     domain: Domain, attribute: str, names: Sequence[str], resampled: Resampled
 ) -> list[dict[str, object]]:
     """Slices made of the objects in a range; detections outside it that match nothing are left out, as in COCO's area ranges.
 
     With them goes most of what is false, so a range is compared not with the whole domain but with the mean of the ranges, by objects.
     """
-    table = domain.object_table(attribute)
+    table = domain.attribute_table(attribute)
     everything = np.ones((1, table.n_images), bool)
-    counted = {name: ~table.object_ignored[:, table.areas.index(name)] for name in names}
+    counted = {name: ~table.annotation_ignored[:, table.areas.index(name)] for name in names}
     weight = {name: int(mask.sum()) for name, mask in counted.items() if mask.sum() >= MIN_BOXES}
     samples = {name: resampled.resample(ApBootstrap(table, resampled.group, area=name)) for name in weight}
     reference = mean_of(list(samples.values()), list(weight.values()))
     records = []
     for name, mask in counted.items():
-        owners = np.unique(table.object_image[mask])
+        owners = np.unique(table.annotation_image[mask])
         if not len(owners):
             continue
         groups = len(np.unique(domain.group_numbers[owners]))

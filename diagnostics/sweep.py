@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 
-# Even steps, plus the low end where a failing detector's hits hide.
+# Even steps, plus the low end where a failing detector's true positives hide.
 GRID: Floats = np.concatenate([[0.001, 0.002, 0.005], np.arange(1, 100) / 100])
 FOLDS = 2
 # Every second alarm right, four in five, nineteen in twenty: the recall that is left at each is what an operator chooses from.
@@ -25,12 +25,12 @@ def counts(table: MatchTable, *, iou: float = 0.5, images: Bools | None = None) 
     Greedy matching runs in falling confidence, so dropping detections below a threshold changes no match above it: one table serves
     every threshold.
     """
-    hit, counted = table.flags(iou)
-    objects = ~table.object_ignored[:, table.areas.index("all")]
+    true_positive, counted = table.flags(iou)
+    annotations = ~table.annotation_ignored[:, table.areas.index("all")]
     if images is not None:
         counted &= images[table.image]
-        objects &= images[table.object_image]
-    return table.confidence[counted], hit[counted], int(objects.sum())
+        annotations &= images[table.annotation_image]
+    return table.confidence[counted], true_positive[counted], int(annotations.sum())
 
 
 def sweep(table: MatchTable, *, images: Bools | None = None) -> Points:
@@ -46,10 +46,10 @@ def sweeps(
 
     Exactly those of re-evaluating the detections at or above each threshold. confidence: (B,).
     """
-    hit, counted = table.flags(iou)
+    true_positive, counted = table.flags(iou)
     step = np.searchsorted(grid, table.confidence, "right") - 1
     counted &= step >= 0
-    counted_objects = ~table.object_ignored[:, table.areas.index("all")]
+    counted_annotations = ~table.annotation_ignored[:, table.areas.index("all")]
     classes = table.n_classes if by_class else 1
 
     def above(lines: Bools) -> Floats:
@@ -60,29 +60,33 @@ def sweeps(
         )
         return np.cumsum(total[..., ::-1], axis=-1)[..., ::-1]
 
-    true, shown = above(counted & hit), above(counted)
-    label = table.object_label[counted_objects] if by_class else np.zeros(counted_objects.sum(), np.int64)
-    objects = sums(label, table.object_image[counted_objects], classes, weights)[..., None]
-    pictures = weights.sum(1)[:, None, None]
-    return _curve(true, shown, objects, pictures, grid)
+    true, shown = above(counted & true_positive), above(counted)
+    label = (
+        table.annotation_label[counted_annotations]
+        if by_class
+        else np.zeros(counted_annotations.sum(), np.int64)
+    )
+    annotations = sums(label, table.annotation_image[counted_annotations], classes, weights)[..., None]
+    images = weights.sum(1)[:, None, None]
+    return _curve(true, shown, annotations, images, grid)
 
 
 def sums(row: Ints, image: Ints, rows: int, weights: Ints | Bools) -> Floats:
-    """How often each row occurs in the weighted pictures: (R, rows)."""
+    """How often each row occurs in the weighted images: (R, rows)."""
     counts = csr_array((np.ones(len(row)), (row, image)), shape=(rows, weights.shape[1]))
     return (counts @ weights.T.astype(float)).T
 
 
-def _curve(true: Floats, shown: Floats, objects: Floats, pictures: Floats, grid: Floats) -> Points:
+def _curve(true: Floats, shown: Floats, annotations: Floats, images: Floats, grid: Floats) -> Points:
     """Precision without a detection, and recall without an object, are NaN; F1 counts them as no success."""
-    labelled = objects > 0
+    labelled = annotations > 0
     nothing = np.full(true.shape, np.nan)
     return {
         "confidence": grid,
         "precision": np.divide(true, shown, out=nothing.copy(), where=shown > 0),
-        "recall": np.divide(true, objects, out=nothing.copy(), where=labelled),
-        "f1": np.divide(2 * true, np.maximum(shown + objects, 1), out=nothing, where=labelled),
-        "false_positives_per_image": (shown - true) / np.maximum(pictures, 1),
+        "recall": np.divide(true, annotations, out=nothing.copy(), where=labelled),
+        "f1": np.divide(2 * true, np.maximum(shown + annotations, 1), out=nothing, where=labelled),
+        "false_positives_per_image": (shown - true) / np.maximum(images, 1),
     }
 
 
@@ -126,22 +130,26 @@ def f1_at(points: Points, confidence: float) -> float:
 def crossfitted_best_f1(table: MatchTable, group: Ints, *, seed: int) -> float | None:
     """F1 that choosing the best threshold on one half of the groups earns on the other half, both ways pooled.
 
-    Choosing and measuring on the same pictures is optimistic (by .02 to .05 F1 at 25 to 50 pictures). None with a single group.
+    Choosing and measuring on the same images is optimistic (by .02 to .05 F1 at 25 to 50 images). None with a single group.
     """
     groups = np.unique(group)
     if len(groups) < FOLDS:
         return None
     shuffled = np.random.default_rng(seed).permutation(groups)
-    true = detected = objects = 0.0
+    true = detected = annotations = 0.0
     for fold in range(FOLDS):
         held = np.isin(group, shuffled[fold::FOLDS])
         _, chosen = best(sweep(table, images=~held))
         if chosen is None:
             return None
-        confidence, hit, count = counts(table, images=held)
+        confidence, true_positive, count = counts(table, images=held)
         above = confidence >= chosen
-        true, detected, objects = true + hit[above].sum(), detected + above.sum(), objects + count
-    return float(2 * true / max(detected + objects, 1))
+        true, detected, annotations = (
+            true + true_positive[above].sum(),
+            detected + above.sum(),
+            annotations + count,
+        )
+    return float(2 * true / max(detected + annotations, 1))
 
 
 def summary(points: Points) -> dict[str, Any]:

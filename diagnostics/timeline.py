@@ -16,12 +16,12 @@ from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN, highest
 from diagnostics.matching import Floats, Ints, iou_table
 
-# Of the 256 bits of a picture's fingerprint, unrelated pictures differ in 128 give or take 8. A cut is as much, and twice what is usual in the clip;
+# Of the 256 bits of an image's fingerprint, unrelated images differ in 128 give or take 8. A cut is as much, and twice what is usual in the clip;
 # where half of that is usual already, the camera moves too fast between two samples for a cut to stand out.
 CUT_BITS = 96
 # Two boxes of neighbouring frames that overlap as much are the same thing.
 SAME = 0.3
-# What a camera moves between neighbouring frames at most, as a share of the picture's width.
+# What a camera moves between neighbouring frames at most, as a share of the image's width.
 MOVE = 0.05
 # A thing gone for so many frames at most and then back has blinked.
 GAP = 2
@@ -45,16 +45,16 @@ class Steadiness:
 
 
 def timeline(domain: Domain, novelty: Floats | None) -> pd.DataFrame:
-    """One row a video frame in order: COLUMNS. novelty: (n,) of the domain's pictures. change: bits in which its fingerprint differs from the frame
+    """One row a video frame in order: COLUMNS. novelty: (n,) of the domain's images. change: bits in which its fingerprint differs from the frame
     before, NaN for the first. cut: a new scene begins here.
     """
-    pictures = domain.pictures
-    frame = pictures[["image", "group", "seconds"]].copy()
+    images = domain.images
+    frame = images[["image", "group", "seconds"]].copy()
     shown = domain.detections[domain.detections["confidence"] >= SHOWN]["image"].value_counts()
     frame["shown"] = frame["image"].map(shown).fillna(0).astype(int)
     frame["highest"] = highest(domain)
     frame["novelty"] = np.nan if novelty is None else novelty
-    frame["print"] = pictures["fingerprint"]
+    frame["print"] = images["fingerprint"]
     frame = frame[frame["seconds"].notna()].sort_values(["group", "seconds"], kind="stable")
     before = frame.groupby("group")["print"].shift()
     change = [

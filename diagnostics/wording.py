@@ -25,7 +25,7 @@ def percent(value: float | None) -> str:
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """1, "picture" -> "1 picture"; 1200 -> "1,200 pictures"."""
+    """1, "image" -> "1 image"; 1200 -> "1,200 images"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 

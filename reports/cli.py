@@ -19,7 +19,7 @@ from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
 
 if TYPE_CHECKING:
-    from reports.options import Request
+    from reports.options import ReportOptions
 
 OK, GATE_FAILED, BAD_INPUT, ENVIRONMENT, TOO_MANY_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -56,7 +56,7 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, 0, cuda:1, mps; default: a GPU if there is one.")
 ]
 BatchOption = Annotated[
-    int | None, typer.Option(help="Pictures a forward call; default: 1 on a CPU, 8 on a GPU.")
+    int | None, typer.Option(help="Images a forward call; default: 1 on a CPU, 8 on a GPU.")
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Folder to write into.")]
 CorrectionsOption = Annotated[
@@ -169,7 +169,7 @@ def report(
     predictions: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=FILE: COCO results of a domain, instead of looking at its pictures. Repeatable."
+            help="NAME=FILE: COCO results of a domain, instead of looking at its images. Repeatable."
         ),
     ] = None,
     slices: Annotated[
@@ -188,7 +188,7 @@ def report(
         bool | None,
         typer.Option(
             "--label-free/--no-label-free",
-            help="Show the detector changed in-domain pictures, to read AP50 without labels; default: where footage has none.",
+            help="Show the detector changed in-domain images, to read AP50 without labels; default: where footage has none.",
         ),
     ] = None,
     before: Annotated[
@@ -216,15 +216,15 @@ def report(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Diagnose a detector: a report of why it fails out there. Without arguments, train on the rendered road world and diagnose that."""
+    """Diagnose a detector: a report of why it fails in the real world. Without arguments, train on the rendered road world and diagnose that."""
     reporter = Reporter()
     given = any((run, weights, in_domain, real_world, predictions))
     with data_on_stdout_only():
         from reports.commands.report import make_report
-        from reports.options import Request
+        from reports.options import ReportOptions
 
         if given:
-            request = Request(
+            request = ReportOptions(
                 run=run,
                 weights=weights,
                 in_domain=named(in_domain) if in_domain else None,
@@ -247,10 +247,10 @@ def report(
                 seed=seed,
             )
         else:
-            from reports.commands.demo import prepare
+            from reports.commands.demo import prepare_demo
 
             request = replace(
-                prepare(seed, reporter), corrections=not no_corrections, checkpoints=checkpoints
+                prepare_demo(seed, reporter), corrections=not no_corrections, checkpoints=checkpoints
             )
         folder = out or runs_folder() / "report" / report_name(request)
         record = make_report(request, folder.absolute(), reporter, fiftyone=not no_fiftyone)
@@ -260,7 +260,7 @@ def report(
     too_many(skipped, max_skipped, reporter, f"; see {folder / 'ledger.csv'}")
 
 
-def report_name(request: Request) -> str:
+def report_name(request: ReportOptions) -> str:
     """Name of a report's folder: the run and what it was shown."""
     from datasets.naming import name_of
 
@@ -292,7 +292,7 @@ def train(
         int | None,
         typer.Option(min=32, help="Network input size; default: that of the checkpoint's run, else 640."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; halved where memory runs out.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step; halved where memory runs out.")] = 16,
     device: DeviceOption = None,
     name: Annotated[str, typer.Option(help="Name of the run; a taken name gets a number.")] = "train",
     resume: Annotated[Path | None, typer.Option(help="Continue this unfinished run folder.")] = None,
@@ -314,11 +314,11 @@ def train(
     seed: SeedOption = 0,
 ) -> None:
     """Train a detector into a new run folder, which is printed on stdout."""
-    from reports.commands.train import Order, train_run
+    from reports.commands.train import TrainOptions, train_run
 
     with data_on_stdout_only():
         folder = train_run(
-            Order(
+            TrainOptions(
                 data=data,
                 model=model,
                 epochs=epochs,
@@ -346,7 +346,7 @@ def train(
 def predict(
     source: Annotated[
         str,
-        typer.Argument(help="SOURCE: pictures, folders, videos; or webcam, webcam:1 ..."),
+        typer.Argument(help="SOURCE: images, folders, videos; or webcam, webcam:1 ..."),
     ],
     weights: Annotated[Path, typer.Option(help="A detection checkpoint.")],
     conf: Annotated[
@@ -369,14 +369,14 @@ def predict(
     max_skipped: MaxSkippedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at pictures, videos or a camera: boxes drawn, and saved as tables. Prints the folder."""
+    """Look at images, videos or a camera: boxes drawn, and saved as tables. Prints the folder."""
     reporter = Reporter()
     with data_on_stdout_only():
-        from reports.commands.predict import Task, lines
+        from reports.commands.predict import PredictOptions, lines
         from reports.commands.predict import predict as look
 
         found = look(
-            Task(
+            PredictOptions(
                 source,
                 weights,
                 conf,
@@ -420,17 +420,17 @@ def next_(
     probe: Annotated[
         bool,
         typer.Option(
-            help="Try every candidate with a short training, and rank by AP50 on the real-world pictures that have labels; takes minutes."
+            help="Try every candidate with a short training, and rank by AP50 on the real-world images that have labels; takes minutes."
         ),
     ] = False,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Pictures to pick; 50, unless --boxes is given.")
+        int | None, typer.Option(min=1, help="Images to pick; 50, unless --boxes is given.")
     ] = None,
     boxes: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Objects to label: pictures are picked until so many are in them (by labels, or what the detector shows).",
+            help="Objects to label: images are picked until so many are in them (by labels, or what the detector shows).",
         ),
     ] = None,
     group_by: GroupByOption = None,
@@ -445,14 +445,14 @@ def next_(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank which pictures to label and add next, and which datasets."""
+    """Rank which images to label and add next, and which datasets."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.next import lines, rank_next
-        from reports.options import Request
+        from reports.options import ReportOptions
 
         if any((run, weights, in_domain, real_world, pool, candidate)):
-            request = Request(
+            request = ReportOptions(
                 run=run,
                 weights=weights,
                 in_domain=named(in_domain) if in_domain else None,
@@ -468,9 +468,9 @@ def next_(
                 seed=seed,
             )
         else:
-            from reports.commands.demo import prepare
+            from reports.commands.demo import prepare_demo
 
-            request = replace(prepare(seed, reporter), corrections=not no_corrections)
+            request = replace(prepare_demo(seed, reporter), corrections=not no_corrections)
         folder = (out or runs_folder() / "next" / report_name(request)).absolute()
         result = rank_next(
             request, several(pool), several(candidate), budget, boxes, folder, reporter, probe=probe
@@ -519,7 +519,7 @@ def prepare(
     source: Annotated[str, typer.Argument(help="SOURCE; it is only read.")],
     out: OutOption = None,
     copies: Annotated[
-        int, typer.Option(min=0, max=100, help="Changed copies of each labelled training picture.")
+        int, typer.Option(min=0, max=100, help="Changed copies of each labelled training image.")
     ] = 0,
     recipe: Annotated[
         Path | None, typer.Option(help="How copies are changed: a yaml like train/augment.yaml, the default.")
@@ -528,10 +528,10 @@ def prepare(
         float, typer.Option(min=0.0, help="Take boxes out of which a side is shorter, in pixels.")
     ] = 1.0,
     max_share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Take boxes out that cover more of their picture's area.")
+        float, typer.Option(min=0.0, max=1.0, help="Take boxes out that cover more of their image's area.")
     ] = 1.0,
     weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint whose boxes become draft labels of unlabelled pictures.")
+        Path | None, typer.Option(help="A checkpoint whose boxes become draft labels of unlabelled images.")
     ] = None,
     conf: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Confidence from which a box is a draft.")
@@ -554,10 +554,10 @@ def prepare(
     reporter = Reporter()
     with data_on_stdout_only():
         from datasets.naming import name_of
-        from reports.commands.prepare import Order, prepare_dataset
+        from reports.commands.prepare import PrepareOptions, prepare_dataset
 
         result = prepare_dataset(
-            Order(
+            PrepareOptions(
                 source=source,
                 folder=(out or runs_folder() / "prepare" / name_of(source)[:80]).absolute(),
                 copies=copies,
@@ -607,12 +607,12 @@ def forecast_(
     as_json: JsonOption = False,
 ) -> None:
     """How many labels an AP50 will take, from what a few sizes gave; a range, or a refusal."""
-    from reports.commands.forecast import look_ahead, sentence, write_outlook
+    from reports.commands.forecast import forecast_labels, sentence, write_forecast
 
     with data_on_stdout_only():
-        outlook = look_ahead(curve, goal, domain)
+        outlook = forecast_labels(curve, goal, domain)
         if out is not None:
-            Reporter().say(f"Drawn: {write_outlook(outlook, out)[0]}")
+            Reporter().say(f"Drawn: {write_forecast(outlook, out)[0]}")
     if as_json:
         emit(outlook.as_record())
     else:
@@ -624,14 +624,14 @@ def score(
     ground_truth: Annotated[Path, typer.Option(help="COCO ground truth.")],
     predictions: Annotated[Path, typer.Option(help="COCO results of any detector.")],
     slices: Annotated[
-        Path | None, typer.Option(help="CSV with image_id,slice; a picture may be in many.")
+        Path | None, typer.Option(help="CSV with image_id,slice; an image may be in many.")
     ] = None,
     groups: Annotated[
         Path | None, typer.Option(help="CSV with image_id,group: the units of the bootstrap.")
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option(help="COCO results of another detector on the same pictures, to compare with."),
+        typer.Option(help="COCO results of another detector on the same images, to compare with."),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates; 0 for no interval.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write; default: stdout.")] = None,
@@ -675,7 +675,7 @@ def triage(
     real_world_ap50: Fraction = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What the numbers alone say: the line-up of suspects from a learning curve and a score or two, without any pictures."""
+    """What the numbers alone say: the line-up of hypotheses from a learning curve and a score or two, without any images."""
     from reports.commands.triage import lines, record
     from reports.commands.triage import triage as ask
 
@@ -732,7 +732,7 @@ def app_(
     with data_on_stdout_only():
         found = read_back(name)
     if as_json:
-        emit({"dataset": name, "pictures": found.pictures, "objects": found.objects, "tags": found.tags})
+        emit({"dataset": name, "images": found.images, "annotations": found.annotations, "tags": found.tags})
     else:
         sys.stdout.write("\n".join(lines(found)) + "\n")
 
@@ -746,7 +746,7 @@ def world(
     ] = None,
     train_clips: Annotated[int, typer.Option(min=0)] = 0,
     val_clips: Annotated[int, typer.Option(min=0)] = 10,
-    frames: Annotated[int, typer.Option(min=1, help="Pictures a clip.")] = 10,
+    frames: Annotated[int, typer.Option(min=1, help="Images a clip.")] = 10,
     seed: SeedOption = 0,
 ) -> None:
     """Render the road world as a YOLO dataset with exact boxes."""
@@ -784,9 +784,9 @@ def world(
 @app.command()
 def doctor() -> None:
     """Check the environment: one line each, with the cure."""
-    from reports.commands.doctor import examine
+    from reports.commands.doctor import check_environment
 
-    found = examine()
+    found = check_environment()
     for check in found:
         sys.stdout.write(
             f"{'ok   ' if check.ok else 'WRONG'} {check.name}: {check.line}{'; ' + check.cure if check.cure else ''}\n"

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReportOptions:
     """What `shiftscope report` was asked for. in_domain and real_world: (name or None, source). predictions: domain name -> COCO results.
 
-    slices: attributes of pictures, each a CSV or fiftyone:DATASET. label_free: show the detector changed in-domain pictures, to read AP50 without labels; None
+    slices: attributes of images, each a CSV or fiftyone:DATASET. label_free: show the detector changed in-domain images, to read AP50 without labels; None
     where a domain has none. before: an earlier run to compare with, None for the one this run went on from, if its lineage names it. conf: the confidence
     threshold in use, None for the one that is best in-domain. corrections: use labels and tags read back from the App. class_map: (a source's class, the model's).
     allow: folders outside of sources that they may lead to. trust: load checkpoints that the restricted loader refuses. checkpoints: of those that
@@ -63,7 +63,7 @@ class Request:
         return record
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Request:
+    def from_record(cls, record: Mapping[str, Any]) -> ReportOptions:
         """What `as_record` gave. Raises InputError when it is none."""
         try:
             # What reports of earlier versions do not mention was not there to be asked for.

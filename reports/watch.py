@@ -30,24 +30,24 @@ from datasets.source import open_source
 from datasets.tables import BOX_COLUMNS, CORNERS, Source, frame
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
-from diagnostics.label_free import FLOOR, SHOWN, expected_ap50, meaning_of, speak
+from diagnostics.label_free import FLOOR, SHOWN, expected_ap50, meaning_of, summarise_detections
 from diagnostics.matching import Bools, Floats
 from diagnostics.precision import accumulate, mean
 from diagnostics.shift import Strings, novelty
 from diagnostics.wording import fraction, percent
 from reports.files import write_text
 from train.environment import frames_folder
-from train.forward import Glance
+from train.forward import EpochPredictor
 from train.predictions import Settings
 from train.run import IN_DOMAIN, WATCHED, WATCHED_NUMBERS, is_last_check, read_watched
 
-# Pictures of each domain that are looked at: enough for a curve, little beside an epoch.
-PICTURES = 100
-# Validation pictures whose embeddings are kept to hold footage against.
-HOME_PICTURES = 1000
-# Of real_world.csv. ap50, ap: by labels. speaking: share of pictures with a detection at or above .25; shown: such detections a picture; confidence: their mean.
-# expected_ap50: if confidences meant what they mean in validation and objects were as many, a hint. distance: of the median picture to validation's, over the distance that one in
-# twenty of validation's own exceeds; outside: share of pictures beyond it. seconds: what the look took.
+# Images of each domain that are looked at: enough for a curve, little beside an epoch.
+IMAGES = 100
+# Validation images whose embeddings are kept to hold footage against.
+VALIDATION_IMAGES = 1000
+# Of real_world.csv. ap50, ap: by labels. speaking: share of images with a detection at or above .25; shown: such detections an image; confidence: their mean.
+# expected_ap50: if confidences meant what they mean in validation and objects were as many, a hint. distance: of the median image to validation's, over the distance that one in
+# twenty of validation's own exceeds; outside: share of images beyond it. seconds: what the look took.
 COLUMNS = ("epoch", "domain", *WATCHED_NUMBERS[1:])
 
 
@@ -61,19 +61,19 @@ def attach(
     real_world: str | Sequence[str] | Mapping[str, str | Source],
     *,
     every: int = 1,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     class_map: Mapping[str, str] | None = None,
     allow: Sequence[Path] = (),
     say: Callable[[str], None] = print_line,
 ) -> Watch:
     """Watch footage while an `ultralytics.YOLO` is trained; returns the watch, whose `table` holds what was seen.
 
-    real_world: a source, several, or domain names and their sources (see `datasets.source.open_source`). every: epochs between two looks. pictures: at most so many of each
+    real_world: a source, several, or domain names and their sources (see `datasets.source.open_source`). every: epochs between two looks. images: at most so many of each
     domain, spread over its clips. class_map: a source's class name -> the model's. say: told one line a look. Raises InputError for a source that cannot be opened;
     while training nothing is raised: a look that fails is told once, and the training goes on as if nobody watched.
     """
-    if every < 1 or pictures < 1:
-        raise InputError(f"every={every}, pictures={pictures}: both are at least 1")
+    if every < 1 or images < 1:
+        raise InputError(f"every={every}, images={images}: both are at least 1")
     given: Mapping[str, str | Source]
     if isinstance(real_world, Mapping):
         given = real_world
@@ -91,14 +91,14 @@ def attach(
         else open_source(source, cache=frames_folder(), allow=allow, say=say)
         for name, source in given.items()
     }
-    watch = Watch(sources, every, pictures, dict(class_map or {}), say)
+    watch = Watch(sources, every, images, dict(class_map or {}), say)
     for event in ("on_train_start", "on_val_start", "on_val_batch_end", "on_val_end", "on_fit_epoch_end"):
-        model.add_callback(event, Guarded(watch, event))
+        model.add_callback(event, GuardedCallback(watch, event))
     return watch
 
 
 @dataclass(frozen=True)
-class Guarded:
+class GuardedCallback:
     """One callback: what its watch raises ends the watching, never the training. Can be pickled, as Ultralytics does with callbacks when it trains on several GPUs."""
 
     watch: Watch
@@ -111,28 +111,28 @@ class Guarded:
             return
         try:
             getattr(self.watch, self.event)(trainer)
-        except Exception as error:  # whatever pictures, networks and disks raise
+        except Exception as error:  # whatever images, networks and disks raise
             self.watch.failed = f"{type(error).__name__}: {error}"
-            self.watch.let_go()
+            self.watch.reset()
             self.watch.say(
                 f"  the real world is no longer watched ({self.watch.failed}); the training goes on"
             )
 
 
 @dataclass(frozen=True)
-class Home:
-    """What the validation of one epoch says by the way. embeddings (n, D), groups (n,): of its pictures. confidence, hit (m,): of its detections from FLOOR up.
+class ValidationResult:
+    """What the validation of one epoch says by the way. embeddings (n, D), groups (n,): of its images. confidence, hit (m,): of its detections from FLOOR up.
 
-    pictures, objects: how many. speaking: share of pictures with a shown detection; shown: shown detections a picture; stated: their mean confidence.
+    images, objects: how many. speaking: share of images with a shown detection; shown: shown detections an image; stated: their mean confidence.
     """
 
     embeddings: Floats
     groups: Strings
     confidence: Floats
-    hit: Bools
-    pictures: int
-    objects: int
-    speaking: float
+    true_positive: Bools
+    images: int
+    annotations: int
+    detection_rate: float
     shown: float
     stated: float | None
 
@@ -144,38 +144,38 @@ class Watch:
         self,
         sources: Mapping[str, Source],
         every: int,
-        pictures: int,
+        images: int,
         class_map: dict[str, str],
         say: Callable[[str], None],
     ) -> None:
-        self.sources, self.every, self.pictures = dict(sources), every, pictures
+        self.sources, self.every, self.images = dict(sources), every, images
         self.class_map, self.say = class_map, say
         self.table = pd.DataFrame()
         self.failed = ""
-        self.let_go()
+        self.reset()
 
-    def let_go(self) -> None:
+    def reset(self) -> None:
         """Forget what belongs to a training that is under way, and take the hook off its network."""
         if hook := getattr(self, "_hook", None):
             hook.remove()
         self._hook: Any = None
-        self._glances: dict[str, tuple[Glance, Source]] = {}
+        self._predictors: dict[str, tuple[EpochPredictor, Source]] = {}
         self._pooled: list[Floats] = []
-        self._home: Home | None = None
+        self._validation: ValidationResult | None = None
         self._trainer: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What was asked for, without what only lives in this process."""
-        kept = {"sources", "every", "pictures", "class_map", "say", "table", "failed"}
+        kept = {"sources", "every", "images", "class_map", "say", "table", "failed"}
         return {name: value for name, value in self.__dict__.items() if name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.let_go()
+        self.reset()
 
     def on_train_start(self, trainer: Any) -> None:
-        """Prepare the pictures, in the classes that are trained; and take up what an interrupted training has seen."""
-        self.let_go()
+        """Prepare the images, in the classes that are trained; and take up what an interrupted training has seen."""
+        self.reset()
         self._trainer = trainer
         names = trainer.data["names"]
         classes = tuple(str(names[i]) for i in sorted(names))
@@ -185,13 +185,13 @@ class Watch:
             except InputError as problem:
                 self.say(f"  {name} is watched without its labels: {problem}")
                 mapped = unlabelled(source)
-            images = evenly(mapped.images, self.pictures)
-            glance = Glance(images["path"].tolist(), int(trainer.args.imgsz))
-            if not glance.kept:
-                raise InputError(f"{mapped.spec}: none of its pictures can be decoded")
-            images = images.iloc[glance.kept].reset_index(drop=True)
+            images = evenly(mapped.images, self.images)
+            predictor = EpochPredictor(images["path"].tolist(), int(trainer.args.imgsz))
+            if not predictor.kept:
+                raise InputError(f"{mapped.spec}: none of its images can be decoded")
+            images = images.iloc[predictor.kept].reset_index(drop=True)
             kept = mapped.keep(mapped.images["image"].isin(images["image"]))
-            self._glances[name] = glance, kept
+            self._predictors[name] = predictor, kept
         earlier = read_watched(Path(trainer.save_dir) / WATCHED) if trainer.start_epoch else pd.DataFrame()
         self.table = earlier[earlier["epoch"] <= trainer.start_epoch] if len(earlier) else earlier
 
@@ -201,8 +201,8 @@ class Watch:
         return bool(epoch == 1 or epoch % self.every == 0 or epoch == trainer.epochs)
 
     def on_val_start(self, validator: Any) -> None:
-        """Listen where the validation's pictures go through the network: what they look like to it costs nothing then."""
-        self._home = None
+        """Listen where the validation's images go through the network: what they look like to it costs nothing then."""
+        self._validation = None
         if validator.training and self.due(self._trainer):
             pooled: list[Floats] = []
             self._pooled = pooled
@@ -218,18 +218,18 @@ class Watch:
         stats = validator.metrics.stats
         sure = [np.asarray(values, float) for values in stats["conf"]]
         # Column 0 is the match at IoU .5.
-        hit = [np.asarray(values, bool).reshape(-1, 10)[:, 0] for values in stats["tp"]]
-        objects = sum(len(labels) for labels in stats["target_cls"])
+        true_positive = [np.asarray(values, bool).reshape(-1, 10)[:, 0] for values in stats["tp"]]
+        annotations = sum(len(labels) for labels in stats["target_cls"])
         confidence = np.concatenate(sure)
         shown = confidence >= SHOWN
         kept = confidence >= FLOOR
-        self._home = Home(
+        self._validation = ValidationResult(
             np.zeros((0, 0), np.float32),
             np.zeros(0, str),
             confidence[kept],
-            np.concatenate(hit)[kept],
+            np.concatenate(true_positive)[kept],
             len(sure),
-            objects,
+            annotations,
             float(np.mean([bool((values >= SHOWN).any()) for values in sure])),
             float(shown.sum() / len(sure)),
             float(confidence[shown].mean()) if shown.any() else None,
@@ -243,39 +243,39 @@ class Watch:
         self._hook = None
         embeddings = np.concatenate(self._pooled)
         paths = pd.Series([os.path.realpath(path) for path in validator.dataloader.dataset.im_files])
-        if self._home is not None and len(embeddings) == len(paths):
+        if self._validation is not None and len(embeddings) == len(paths):
             chosen = np.unique(
-                np.linspace(0, len(paths) - 1, min(len(paths), HOME_PICTURES)).round().astype(int)
+                np.linspace(0, len(paths) - 1, min(len(paths), VALIDATION_IMAGES)).round().astype(int)
             )
             clips = groups.assign(paths, None)[0].to_numpy(str)
-            self._home = replace(self._home, embeddings=embeddings[chosen], groups=clips[chosen])
+            self._validation = replace(self._validation, embeddings=embeddings[chosen], groups=clips[chosen])
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         """Look at every domain, and write what was seen."""
         if is_last_check(trainer) or not self.due(trainer):
             return
-        epoch, home = trainer.epoch + 1, self._home
+        epoch, validation = trainer.epoch + 1, self._validation
         rows = []
-        if home is not None:
+        if validation is not None:
             known = trainer.metrics or {}
             rows.append(
                 {
                     "epoch": epoch,
                     "domain": IN_DOMAIN,
-                    "pictures": home.pictures,
-                    "labelled": home.pictures,
-                    "objects": home.objects,
+                    "images": validation.images,
+                    "labelled": validation.images,
+                    "annotations": validation.annotations,
                     "ap50": known.get("metrics/mAP50(B)"),
                     "ap": known.get("metrics/mAP50-95(B)"),
-                    "speaking": home.speaking,
-                    "shown": home.shown,
-                    "confidence": home.stated,
+                    "detection_rate": validation.detection_rate,
+                    "shown": validation.shown,
+                    "confidence": validation.stated,
                 }
             )
-        for name, (glance, source) in self._glances.items():
+        for name, (predictor, source) in self._predictors.items():
             begin = time.perf_counter()
-            seen = look(name, glance, source, trainer)
-            rows.append({"epoch": epoch, **row_of(seen, home), "seconds": time.perf_counter() - begin})
+            seen = predict_domain(name, predictor, source, trainer)
+            rows.append({"epoch": epoch, **row_of(seen, validation), "seconds": time.perf_counter() - begin})
         self.table = pd.concat([self.table, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
         write_text(Path(trainer.save_dir) / WATCHED, self.table.to_csv(index=False, float_format="%.6g"))
         for row in rows:
@@ -284,17 +284,19 @@ class Watch:
 
 
 def unlabelled(source: Source) -> Source:
-    """The same pictures without their labels."""
+    """The same images without their labels."""
     return replace(source, images=source.images.assign(labelled=False), annotations=frame([], BOX_COLUMNS))
 
 
-def look(name: str, glance: Glance, source: Source, trainer: Any) -> Domain:
+def predict_domain(name: str, predictor: EpochPredictor, source: Source, trainer: Any) -> Domain:
     """A domain as the network sees it now: its averaged weights, which are what is saved."""
     classes = tuple(str(value) for _, value in sorted(trainer.data["names"].items()))
     asked = trainer.args
     settings = Settings(int(asked.imgsz), iou=float(asked.iou), max_det=int(asked.max_det))
     agnostic = bool(asked.single_cls or asked.agnostic_nms)
-    boxes, embeddings = glance.look(trainer.ema.ema, settings, half=bool(trainer.amp), agnostic=agnostic)
+    boxes, embeddings = predictor.predict(
+        trainer.ema.ema, settings, half=bool(trainer.amp), agnostic=agnostic
+    )
     images = np.repeat(source.images["image"].to_numpy(object), [len(found) for found in boxes])
     stacked = np.concatenate(boxes) if boxes else np.zeros((0, 6), np.float32)
     detections = pd.DataFrame(stacked[:, :4].astype(float), columns=CORNERS).assign(
@@ -313,31 +315,35 @@ def look(name: str, glance: Glance, source: Source, trainer: Any) -> Domain:
     )
 
 
-def row_of(seen: Domain, home: Home | None) -> dict[str, Any]:
+def row_of(seen: Domain, validation: ValidationResult | None) -> dict[str, Any]:
     """One look as a row: see `COLUMNS`."""
-    speaking, shown, stated = speak(seen)
-    objects = int((~seen.annotations["crowd"].to_numpy(bool)).sum())
+    detection_rate, shown, stated = summarise_detections(seen)
+    annotations = int((~seen.annotations["crowd"].to_numpy(bool)).sum())
     row: dict[str, Any] = {
         "domain": seen.name,
-        "pictures": len(seen.pictures),
+        "images": len(seen.images),
         "labelled": int(seen.labelled.sum()),
-        "objects": objects,
-        "speaking": speaking,
+        "annotations": annotations,
+        "detection_rate": detection_rate,
         "shown": shown,
         "confidence": stated,
     }
-    if objects:
+    if annotations:
         average = accumulate(seen.table)[0]
         row |= {"ap50": mean(average[:, seen.table.bit(0.5)]), "ap": mean(average)}
-    if home is not None and home.objects >= MIN_BOXES and len(home.confidence):
+    if validation is not None and validation.annotations >= MIN_BOXES and len(validation.confidence):
         sure = seen.detections["confidence"].to_numpy(float)
-        expected = home.objects / home.pictures * len(seen.pictures)
+        expected = validation.annotations / validation.images * len(seen.images)
         row["expected_ap50"] = expected_ap50(
-            meaning_of(home.confidence, home.hit), sure[sure >= FLOOR], expected
+            meaning_of(validation.confidence, validation.true_positive), sure[sure >= FLOOR], expected
         )
-    if home is not None and len(home.embeddings):
-        centre, spread = home.embeddings.mean(0), home.embeddings.std(0) + 1e-3
-        far = novelty((home.embeddings - centre) / spread, home.groups, (seen.image_embeddings - centre) / spread)
+    if validation is not None and len(validation.embeddings):
+        centre, spread = validation.embeddings.mean(0), validation.embeddings.std(0) + 1e-3
+        far = novelty(
+            (validation.embeddings - centre) / spread,
+            validation.groups,
+            (seen.image_embeddings - centre) / spread,
+        )
         if np.isfinite(far).any():
             row |= {"distance": float(np.nanmedian(far)), "outside": float(np.nanmean(far > 1))}
     return row
@@ -350,7 +356,7 @@ def line_of(row: Mapping[str, Any]) -> str:
         words += f"AP50 {fraction(row['ap50'])}, "
     elif row.get("expected_ap50") is not None:
         words += f"AP50 {fraction(row['expected_ap50'])} if confidences meant what they mean in validation, "
-    words += f"detections on {percent(row['speaking'])} of the pictures"
+    words += f"detections on {percent(row['detection_rate'])} of the images"
     if row.get("outside") is not None:
-        words += f"; {percent(row['outside'])} of all pictures outside what validation covers"
+        words += f"; {percent(row['outside'])} of all images outside what validation covers"
     return words

@@ -59,15 +59,15 @@ def write(path: Path, content: bytes | str) -> Path:
 def yolo(
     root: Path, labels: str | None = GOOD, yaml: str = "val: images/val\nnames: [pothole, crack]\n"
 ) -> None:
-    """A dataset of one good picture, and its yaml."""
+    """A dataset of one good image, and its yaml."""
     write(root / "images" / "val" / "good.jpg", encoded())
     if labels is not None:
         write(root / "labels" / "val" / "good.txt", labels)
     write(root / "data.yaml", yaml)
 
 
-def with_picture(name: str, content: bytes) -> Callable[[Path], None]:
-    """A good dataset with one more file among the pictures."""
+def with_image(name: str, content: bytes) -> Callable[[Path], None]:
+    """A good dataset with one more file among the images."""
 
     def build(root: Path) -> None:
         yolo(root)
@@ -197,10 +197,10 @@ def val_inside_train(root: Path) -> None:
     write(root / "images" / "other" / "b.jpg", encoded(seed=8))
 
 
-def film(
+def video(
     path: Path, frames: int, *, codec: str = "mpeg4", size: tuple[int, int] = (64, 48), rate: int = 10
 ) -> Path:
-    """A film of wandering noise."""
+    """A video of wandering noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     base = pixels(3, (size[0] * 2, size[1] * 2))
     with av.open(str(path), "w") as container:
@@ -216,7 +216,7 @@ def film(
 
 def no_moov(root: Path) -> None:
     yolo_folder(root)
-    raw = film(root / "cut.mp4", 30).read_bytes()
+    raw = video(root / "cut.mp4", 30).read_bytes()
     (root / "cut.mp4").write_bytes(raw[: len(raw) // 2])
 
 
@@ -225,7 +225,7 @@ def yolo_folder(root: Path) -> None:
 
 
 def broken_tail(root: Path) -> list[str]:
-    raw = film(root / "tail.avi", 60).read_bytes()
+    raw = video(root / "tail.avi", 60).read_bytes()
     (root / "tail.avi").write_bytes(raw[: int(len(raw) * 0.8)])
     return ["inspect", str(root / "tail.avi")]
 
@@ -268,7 +268,7 @@ def typo(root: Path) -> list[str]:
 
 
 def coco(root: Path, **change: object) -> None:
-    """A COCO dataset of one picture."""
+    """A COCO dataset of one image."""
     write(root / "images" / "a.jpg", encoded())
     content = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
@@ -279,7 +279,7 @@ def coco(root: Path, **change: object) -> None:
     write(root / "gt.json", json.dumps(content))
 
 
-def no_pictures(root: Path) -> None:
+def no_images(root: Path) -> None:
     (root / "empty").mkdir(parents=True)
 
 
@@ -305,7 +305,7 @@ def missing_weights(root: Path) -> list[str]:
     return ["train", str(root), "--model", "yolo26n.pt", "--epochs", "1"]
 
 
-def unknown_picture(root: Path) -> list[str]:
+def unknown_image(root: Path) -> list[str]:
     coco(root)
     write(
         root / "dt.json", json.dumps([{"image_id": 99, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}])
@@ -344,16 +344,16 @@ def torn_history(root: Path) -> list[str]:
 FAULTS: tuple[Fault, ...] = (
     Fault(
         "F01",
-        "zero-byte picture",
+        "zero-byte image",
         "failed: empty file",
-        with_picture("empty.jpg", b""),
+        with_image("empty.jpg", b""),
         ledger=(("empty.jpg", "failed", "empty file"),),
     ),
     Fault(
         "F02",
         "web page saved as .jpg",
         "failed, says what it is",
-        with_picture("page.jpg", b"<!DOCTYPE html><html>404"),
+        with_image("page.jpg", b"<!DOCTYPE html><html>404"),
         ledger=(("page.jpg", "failed", "it is a web page"),),
     ),
     Fault(
@@ -377,7 +377,7 @@ FAULTS: tuple[Fault, ...] = (
         "F05",
         "PNG named .jpg",
         "used, and said",
-        with_picture("png.jpg", encoded(".png")),
+        with_image("png.jpg", encoded(".png")),
         ledger=(("png.jpg", "used", "content is PNG"),),
     ),
     Fault(
@@ -406,16 +406,16 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F08",
-        "picture under ten pixels",
+        "image under ten pixels",
         "failed: too small",
-        with_picture("tiny.png", encoded(".png", size=(9, 40))),
+        with_image("tiny.png", encoded(".png", size=(9, 40))),
         ledger=(("tiny.png", "failed", "too small (9x40"),),
     ),
     Fault(
         "F09",
         "900 megapixels in a few hundred bytes",
         "failed: too large, never decoded",
-        with_picture("bomb.png", bomb_png()),
+        with_image("bomb.png", bomb_png()),
         ledger=(("bomb.png", "failed", "too large"),),
     ),
     Fault(
@@ -423,14 +423,14 @@ FAULTS: tuple[Fault, ...] = (
         "HEIC, also under another name",
         "passed over with the cure",
         lambda root: (
-            with_picture("a.heic", b"\0\0\0\x18ftypheic")(root),
+            with_image("a.heic", b"\0\0\0\x18ftypheic")(root),
             write(root / "images/val/b.jpg", b"\0\0\0\x18ftypheic"),
         )[0],
         ledger=(("a.heic", "skipped", "convert it to JPEG"), ("b.jpg", "failed", "HEIC")),
     ),
     Fault(
         "F11",
-        "picture unreadable, or gone while running",
+        "image unreadable, or gone while running",
         "failed; the next run takes it",
         elsewhere=("test_faults.py::test_a_picture_that_vanishes_fails_alone",),
     ),
@@ -457,7 +457,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F14",
         "names that differ in case alone",
-        "two pictures",
+        "two images",
         case_twins,
         counts=(("images", 2), ("labelled_images", 2), ("background_images", 1)),
     ),
@@ -485,10 +485,10 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F18",
-        "label without a picture",
+        "label without an image",
         "skipped",
         lambda root: (yolo(root), write(root / "labels/val/orphan.txt", GOOD))[0],
-        ledger=(("orphan.txt", "skipped", "label without a picture"),),
+        ledger=(("orphan.txt", "skipped", "label without an image"),),
     ),
     Fault(
         "F19",
@@ -632,16 +632,16 @@ FAULTS: tuple[Fault, ...] = (
         "refused, or said",
         reversed_splits,
         code=2,
-        said=("data.yaml", "every picture of 'val' is one of 'train' too"),
+        said=("data.yaml", "every image of 'val' is one of 'train' too"),
         elsewhere=("test_faults.py::test_a_validation_set_within_training_is_said",),
     ),
     Fault(
         "F32",
-        "no picture, no prediction, no object, a class never seen",
+        "no image, no prediction, no object, a class never seen",
         "refused, or no number and the reason",
-        no_pictures,
+        no_images,
         code=2,
-        said=("no usable picture found",),
+        said=("no usable image found",),
         elsewhere=(
             "test_scoring.py::test_nothing_to_score_is_no_accident",
             "test_faults.py::test_one_picture_and_a_class_never_seen",
@@ -658,9 +658,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F34",
-        "prediction for an unknown picture",
+        "prediction for an unknown image",
         "refused with the first ids",
-        unknown_picture,
+        unknown_image,
         code=2,
         said=("dt.json", "first ids [99]"),
     ),
@@ -745,7 +745,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F44",
-        "film of two hours",
+        "video of two hours",
         "plan said first, memory bounded",
         elsewhere=("test_faults.py::test_two_hours_of_film_in_bounded_memory",),
     ),
@@ -1023,7 +1023,7 @@ THREATS = (
     ),
     Threat(
         "T13",
-        "pictures that are something else",
+        "images that are something else",
         ("test_faults.py::test_thumbnails_carry_nothing_but_pixels",),
     ),
     Threat(

@@ -80,7 +80,7 @@ class KaggleServer:
         self.requests: list[Asked] = []
 
     def __enter__(self) -> Self:
-        self._home = tempfile.TemporaryDirectory(prefix="shiftscope-kaggle-", ignore_cleanup_errors=True)
+        self._in_domain = tempfile.TemporaryDirectory(prefix="shiftscope-kaggle-", ignore_cleanup_errors=True)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -90,7 +90,7 @@ class KaggleServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._home.cleanup()
+        self._in_domain.cleanup()
 
     @property
     def port(self) -> int:
@@ -105,9 +105,9 @@ class KaggleServer:
             # localhost must go through the proxy; other services of a test are reached at 127.0.0.1.
             "no_proxy": "127.0.0.1",
             "NO_PROXY": "127.0.0.1",
-            "HOME": self._home.name,
-            "USERPROFILE": self._home.name,
-            "KAGGLE_CONFIG_DIR": self._home.name,
+            "HOME": self._in_domain.name,
+            "USERPROFILE": self._in_domain.name,
+            "KAGGLE_CONFIG_DIR": self._in_domain.name,
             "KAGGLE_API_TOKEN": "",
             "KAGGLE_USERNAME": "",
             "KAGGLE_KEY": "",

@@ -12,25 +12,25 @@ import tidecv
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from diagnostics.matching import Detections, MatchTable, Objects, match
+from diagnostics.matching import Annotations, Detections, MatchTable, match
 
-# Classes, pictures, objects (picture, class, xywh, area, crowd) and detections (picture, class, xywh, confidence).
+# Classes, images, objects (image, class, xywh, area, crowd) and detections (image, class, xywh, confidence).
 Problem = tuple[int, int, list, list]
 
 
 def random_problem(rng: np.random.Generator, *, crowds: float = 0.1, decimals: int = 1) -> Problem:
-    """Classes, pictures, objects and detections with crowds, odd areas, tied scores, empty pictures and duplicated hits."""
+    """Classes, images, objects and detections with crowds, odd areas, tied scores, empty images and duplicated true positives."""
     classes, images = int(rng.integers(1, 6)), int(rng.integers(1, 13))
-    objects, detections = [], []
+    annotations, detections = [], []
     for image in range(images):
         for _ in range(int(rng.integers(0, 7))):
             side = np.round(rng.choice([8, 20, 60, 150]) * rng.uniform(0.5, 1.5, 2))
             corner = np.round(rng.uniform(0, 300, 2))
             area = float(side.prod() * rng.choice([1, 0.7]))
-            objects.append(
+            annotations.append(
                 (image, int(rng.integers(classes)), [*corner, *side], area, bool(rng.random() < crowds))
             )
-    for image, label, box, _, _ in objects:
+    for image, label, box, _, _ in annotations:
         for _ in range(int(rng.integers(0, 4))):
             moved = np.array(box) + np.round(rng.normal(0, 0.12, 4) * box[2])
             moved[2:] = np.maximum(moved[2:], 1)
@@ -41,18 +41,18 @@ def random_problem(rng: np.random.Generator, *, crowds: float = 0.1, decimals: i
         detections.append(
             (int(rng.integers(images)), int(rng.integers(classes)), box, round(float(rng.random()), decimals))
         )
-    return classes, images, objects, detections
+    return classes, images, annotations, detections
 
 
 def coco_json(problem: Problem) -> tuple[dict, list]:
     """The problem as COCO ground truth and COCO results."""
-    classes, images, objects, detections = problem
+    classes, images, annotations, detections = problem
     truth = {
         "images": [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(images)],
         "categories": [{"id": k, "name": str(k)} for k in range(classes)],
         "annotations": [
             {"id": n, "image_id": i, "category_id": k, "bbox": b, "area": a, "iscrowd": int(c)}
-            for n, (i, k, b, a, c) in enumerate(objects, 1)
+            for n, (i, k, b, a, c) in enumerate(annotations, 1)
         ],
     }
     return truth, [{"image_id": i, "category_id": k, "bbox": b, "score": s} for i, k, b, s in detections]
@@ -81,14 +81,14 @@ def pycocotools_twelve(problem: Problem, only: list[int] | None = None) -> np.nd
     return evaluation.stats
 
 
-def arrays_of(problem: Problem) -> tuple[Objects, Detections]:
-    _, _, objects, detections = problem
-    return Objects(
-        np.array([o[0] for o in objects], int),
-        np.array([o[1] for o in objects], int),
-        np.array([o[2] for o in objects], float).reshape(-1, 4),
-        np.array([o[3] for o in objects], float),
-        np.array([o[4] for o in objects], bool),
+def arrays_of(problem: Problem) -> tuple[Annotations, Detections]:
+    _, _, annotations, detections = problem
+    return Annotations(
+        np.array([o[0] for o in annotations], int),
+        np.array([o[1] for o in annotations], int),
+        np.array([o[2] for o in annotations], float).reshape(-1, 4),
+        np.array([o[3] for o in annotations], float),
+        np.array([o[4] for o in annotations], bool),
     ), Detections(
         np.array([d[0] for d in detections], int),
         np.array([d[1] for d in detections], int),
@@ -102,7 +102,7 @@ def table_of(problem: Problem, **options) -> MatchTable:
 
 
 def hotcoco_twelve(truth: Path, results: Path, only: list[int]) -> np.ndarray:
-    """The twelve numbers of some pictures by hotcoco, a second evaluator, written in Rust."""
+    """The twelve numbers of some images by hotcoco, a second evaluator, written in Rust."""
     images = hotcoco.COCO(str(truth))
     evaluation = hotcoco.COCOeval(images, images.load_res(str(results)), "bbox")
     evaluation.params.img_ids = only
@@ -113,13 +113,13 @@ def hotcoco_twelve(truth: Path, results: Path, only: list[int]) -> np.ndarray:
 
 
 def tide(problem: Problem) -> tuple[dict[str, int], dict[str, float]]:
-    """Count and delta AP50 of each error type by tidecv. It prints and needs every picture to be known to both sides."""
-    _, images, objects, detections = problem
+    """Count and delta AP50 of each error type by tidecv. It prints and needs every image to be known to both sides."""
+    _, images, annotations, detections = problem
     truth, found = tidecv.Data("truth"), tidecv.Data("found")
     for data in (truth, found):
         for image in range(images):
             data.add_image(image, str(image))
-    for image, label, box, _, _ in objects:
+    for image, label, box, _, _ in annotations:
         truth.add_ground_truth(image, label, box)
     for image, label, box, score in detections:
         found.add_detection(image, label, score, box)

@@ -1,4 +1,4 @@
-"""Domains with attributes of pictures that mean nothing, and, where asked for, one combination of two in which more is missed."""
+"""Domains with attributes of images that mean nothing, and, where asked for, one combination of two in which more is missed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PLANTED = {(OWN + "weather", "fog"), (OWN + "road", "gravel")}
 def planted_world(
     seed: int, *, planted: bool, clips: int = 40, frames: int = 30, loss: float = 0.3
 ) -> tuple[Domain, set[tuple[str, str]]]:
-    """One in twenty pictures has both attributes of PLANTED; there a hit is lost with the probability `loss`."""
+    """One in twenty images has both attributes of PLANTED; there a hit is lost with the probability `loss`."""
     rng = np.random.default_rng(10_000 + seed)
     domain = make_domain(clips=clips, frames=frames, seed=seed, hit_rate=0.75)
-    n = len(domain.pictures)
-    pictures = domain.pictures.assign(
+    n = len(domain.images)
+    images = domain.images.assign(
         **{
             OWN + "weather": rng.choice(WEATHER, n),
             OWN + "road": rng.choice(ROAD, n),
@@ -32,7 +32,9 @@ def planted_world(
     detections = domain.detections
     kept = np.ones(len(domain.detections), bool)
     if planted:
-        bad = pictures[(pictures[OWN + "weather"] == "fog") & (pictures[OWN + "road"] == "gravel")]["image"]
+        bad = images[(images[OWN + "weather"] == "fog") & (images[OWN + "road"] == "gravel")]["image"]
         kept = ~(domain.detections["image"].isin(bad).to_numpy() & (rng.random(len(kept)) < loss))
     detections = domain.detections[kept].reset_index(drop=True)
-    return replace(domain, pictures=pictures, detections=detections, detection_embeddings=domain.detection_embeddings[kept]), PLANTED
+    return replace(
+        domain, images=images, detections=detections, detection_embeddings=domain.detection_embeddings[kept]
+    ), PLANTED

@@ -55,7 +55,7 @@ MOVING = (
         "shiftscope train path/to/dataset --resume runs/train/mine",
     ),
     (
-        "look at a picture",
+        "look at an image",
         "python scripts/inference.py --model best.pt --input road.jpg --output road-out.jpg --no-display",
         "shiftscope predict road.jpg --weights best.pt",
     ),
@@ -77,8 +77,8 @@ MOVING = (
     ),
     (
         "label automatically",
-        "python autolabeling/auto-label.py --input_folder pictures --text_prompt pothole --output_path out",
-        "shiftscope prepare pictures/ --weights best.pt --conf 0.35",
+        "python autolabeling/auto-label.py --input_folder images --text_prompt pothole --output_path out",
+        "shiftscope prepare images/ --weights best.pt --conf 0.35",
     ),
     (
         "explore and annotate",
@@ -147,7 +147,7 @@ SECTIONS = (
             Row(
                 "`train_model(...)`",
                 "`shiftscope train SOURCE`, or `reports.watch.attach(model, real_world=...)` before `model.train()` in a script of your own",
-                "a new folder each time: the run before stays; every argument of Ultralytics can be given, the seed too",
+                "a new folder each time: the earlier run stays; every argument of Ultralytics can be given, the seed too",
                 ("test_training.py::test_two_trainings_that_start_at_once_have_a_folder_each", RESUMED),
             ),
             Row(
@@ -281,7 +281,7 @@ SECTIONS = (
             Row(
                 "`infer_image`, `--input road.jpg`",
                 "`shiftscope predict road.jpg --weights best.pt`",
-                "an unreadable picture is named, where the template shows boxes of Ultralytics' example pictures; folders, .webp, .tif and more are read",
+                "an unreadable image is named, where the template shows boxes of Ultralytics' example images; folders, .webp, .tif and more are read",
                 (
                     "test_predict.py::test_boxes_are_those_of_ultralytics",
                     "test_predict.py::test_what_cannot_be_looked_at_is_said",
@@ -325,7 +325,7 @@ SECTIONS = (
             ),
             Row(
                 "only pixels are saved",
-                "`boxes.parquet`, `boxes.csv`, `coco.json` and YOLO `labels/` beside the pictures; `--iou`, `--imgsz`, `--stride`",
+                "`boxes.parquet`, `boxes.csv`, `coco.json` and YOLO `labels/` beside the images; `--iou`, `--imgsz`, `--stride`",
                 "what was found can be analysed: `shiftscope report --real-world runs/predict/NAME` takes it as it is",
                 (
                     "test_predict.py::test_every_table_says_the_same",
@@ -347,14 +347,14 @@ SECTIONS = (
                 ),
             ),
             Row(
-                "`clean_dataset`: unreadable pictures",
+                "`clean_dataset`: unreadable images",
                 "left out of the copy, with the reason in `ledger.csv`",
                 "nothing is deleted",
                 (MESSY, UNTOUCHED),
             ),
             Row(
                 "`clean_dataset`: label lines",
-                "rejected or mended one by one, with file and line in `rows.csv`",
+                "rejected or repaired one by one, with file and line in `rows.csv`",
                 "polygons become their boxes instead of being deleted",
                 (MESSY, "test_sources.py::test_bad_rows_are_rejected_with_a_reason"),
             ),
@@ -423,13 +423,13 @@ SECTIONS = (
             ),
             Row(
                 "`compute_dataset_stats`",
-                "`shiftscope inspect SOURCE`: pictures a split, objects a class, what was passed over and why",
+                "`shiftscope inspect SOURCE`: images a split, objects a class, what was passed over and why",
                 "",
                 ("test_sources.py::test_every_file_stands_in_the_ledger_once",),
             ),
             Row(
                 "`draw_annotations`, `get_sample_images`",
-                "`shiftscope app` after a report: pictures with boxes, labelled and found",
+                "`shiftscope app` after a report: images with boxes, labelled and found",
                 "labels show their class and confidence",
                 (
                     "test_predict.py::test_labels_stay_in_the_picture",
@@ -456,7 +456,7 @@ SECTIONS = (
             Row(
                 "page Inference",
                 "`shiftscope predict SOURCE --weights best.pt`",
-                "no result of another picture is shown; the webcam is there",
+                "no result of another image is shown; the webcam is there",
                 (
                     "test_predict.py::test_pictures_are_drawn_on_copies_and_nothing_is_done_twice",
                     "test_predict.py::test_a_camera_is_kept_as_a_film",
@@ -478,7 +478,7 @@ SECTIONS = (
             Row(
                 "page Auto-labeling",
                 "`shiftscope prepare SOURCE --weights best.pt`, and `shiftscope app` on what it prints",
-                "drafts are looked through and mended, the least sure first, before anything is trained on them",
+                "drafts are looked through and repaired, the least sure first, before anything is trained on them",
                 (DRAFTS, "test_review.py::test_drafts_are_shown_mended_and_used"),
             ),
             Row(
@@ -500,7 +500,7 @@ SECTIONS = (
         (
             Row(
                 "`create_yolo_dataset(...)`, `--input_folder`, `--output_path`",
-                "`shiftscope prepare pictures/ --weights best.pt --out FOLDER`",
+                "`shiftscope prepare images/ --weights best.pt --out FOLDER`",
                 "drafts are for training only, marked in the ledger: validation is never what the detector said itself",
                 (
                     DRAFTS,
@@ -522,7 +522,7 @@ SECTIONS = (
             Row(
                 "blurring of faces on a webcam",
                 "`shiftscope predict SOURCE --weights FILE --blur face`",
-                "the result is saved; any class of any detection checkpoint, in pictures, videos and on a camera",
+                "the result is saved; any class of any detection checkpoint, in images, videos and on a camera",
                 ("test_predict.py::test_classes_are_blurred",),
             ),
             Row(
@@ -716,7 +716,7 @@ def page() -> str:
     out.write("## Moving over\n\n")
     out.write(
         "`make setup` installs everything. `shiftscope` is `.venv/bin/shiftscope`. Where a SOURCE is asked for, give a `data.yaml`, a folder in any layout, a video, a COCO json, a list of"
-        " pictures or `kaggle:owner/dataset`; your runs of the template are run folders of Ultralytics, which every command takes as they are.\n\n"
+        " images or `kaggle:owner/dataset`; your runs of the template are run folders of Ultralytics, which every command takes as they are.\n\n"
     )
     out.write("| | with the template | here |\n|---|---|---|\n")
     for what, theirs, ours in MOVING:

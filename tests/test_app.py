@@ -59,20 +59,20 @@ def app(main_job: MainJob) -> Iterator[App]:
 
 @contextmanager
 def opened(browser: Browser, url: str) -> Iterator[tuple[Page, list[str]]]:
-    """A page of the App, and the pictures it asked for. The banner of FiftyOne's vendor is sent away."""
+    """A page of the App, and the images it asked for. The banner of FiftyOne's vendor is sent away."""
     context = browser.new_context(viewport={"width": 1600, "height": 1400})
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
-    pictures: list[str] = []
-    page.on("request", lambda r: pictures.append(unquote(r.url)) if "media?filepath" in r.url else None)
+    images: list[str] = []
+    page.on("request", lambda r: images.append(unquote(r.url)) if "media?filepath" in r.url else None)
     page.add_locator_handler(
         page.get_by_role("button", name="Dismiss").first,
         lambda found: found.evaluate("e => e.click()"),
         times=3,
     )
     page.goto(url)
-    yield page, pictures
+    yield page, images
     context.close()
 
 
@@ -111,19 +111,19 @@ def test_the_workspace_shows_and_the_view_holds_our_false_positives(app: App, br
         (detections["domain"] == "drone")
         & (detections["confidence"] >= 0.25)
         & detections["outcome"].notna()
-        & (detections["outcome"] != "hit")
+        & (detections["outcome"] != "true_positive")
     ]
-    with opened(browser, app.url) as (page, pictures):
+    with opened(browser, app.url) as (page, images):
         for tab in ("Samples", "Shift", "Domain map", "Histograms", "Model Evaluation"):
             expect(page.get_by_text(tab, exact=True).first).to_be_visible()
         expect(page.locator("[data-cy=entry-counts]")).to_have_text(f"{wrong['image'].nunique()} samples")
         page.wait_for_function("document.querySelectorAll('canvas[canvas-loaded]').length > 3")
-        assert pictures
+        assert images
         names = {
             Path(p).name
-            for p in pd.read_parquet(tables / "pictures.parquet").query("domain == 'drone'")["path"]
+            for p in pd.read_parquet(tables / "images.parquet").query("domain == 'drone'")["path"]
         }
-        assert {Path(p.split("filepath=")[1].split("&")[0]).name for p in pictures} <= names
+        assert {Path(p.split("filepath=")[1].split("&")[0]).name for p in images} <= names
 
 
 def test_the_panel_says_what_the_report_says(app: App, browser: Browser) -> None:
@@ -168,16 +168,16 @@ def test_the_panel_says_what_the_report_says(app: App, browser: Browser) -> None
         with loaded(app) as dataset:
             from reports.workbench.threshold import at_threshold
 
-            view = at_threshold(dataset, ["drone"], 0.5, "misses")
+            view = at_threshold(dataset, ["drone"], 0.5, "missed")
             assert view.count("ground_truth.detections") == int(missed)
             expect(page.locator("[data-cy=entry-counts]")).to_have_text(f"{len(view)} samples")
 
 
-def test_a_slice_is_one_click_from_its_pictures(app: App, browser: Browser) -> None:
+def test_a_slice_is_one_click_from_its_images(app: App, browser: Browser) -> None:
     with opened(browser, app.url) as (page, _):
-        name, domain, pictures, _ = rows_of(page, "Slice")[0]
+        name, domain, images, _ = rows_of(page, "Slice")[0]
         page.get_by_role("cell", name=name, exact=True).first.click()
-        expect(page.locator("[data-cy=entry-counts]")).to_have_text(f"{pictures} samples")
+        expect(page.locator("[data-cy=entry-counts]")).to_have_text(f"{images} samples")
         assert domain == "drone"
 
 
@@ -203,18 +203,18 @@ def test_the_model_evaluation_panel_gives_each_slice_its_own_map(app: App, brows
         expect(page.get_by_text("brightness", exact=True).first).to_be_visible()
 
 
-def test_pictures_sent_to_label_next_are_tagged_and_handed_off(app: App, browser: Browser) -> None:
+def test_images_sent_to_label_next_are_tagged_and_handed_off(app: App, browser: Browser) -> None:
     with opened(browser, app.url) as (page, _):
         page.wait_for_function("document.querySelectorAll('[data-cy=looker]').length > 3")
         for place in (0, 1):
             tile = page.locator("[data-cy=looker]").nth(place)
             tile.hover()
-            # Pictures slide under the pointer while the grid lays itself out: tell the box itself.
+            # Images slide under the pointer while the grid lays itself out: tell the box itself.
             tile.locator("[data-cy=looker-checkbox-]").dispatch_event("click")
         page.get_by_role("button", name="Send to label next").click()
-        expect(page.get_by_text("2 pictures selected. Execute tags them")).to_be_visible()
+        expect(page.get_by_text("2 images selected. Execute tags them")).to_be_visible()
         page.get_by_role("button", name="Execute").click()
-        expect(page.get_by_text("2 pictures tagged “label next”")).to_be_visible()
+        expect(page.get_by_text("2 images tagged “label next”")).to_be_visible()
         page.get_by_role("button", name="Close").click()
         with loaded(app) as dataset:
             tagged = dataset.match_tags("label next")
@@ -222,7 +222,7 @@ def test_pictures_sent_to_label_next_are_tagged_and_handed_off(app: App, browser
             assert len(chosen) == 2
             assert set(tagged.distinct("domain")) == {"drone"}
         page.get_by_role("button", name="Hand off for labelling").click()
-        expect(page.get_by_text("2 pictures tagged “label next”, with the detector's boxes")).to_be_visible()
+        expect(page.get_by_text("2 images tagged “label next”, with the detector's boxes")).to_be_visible()
         page.get_by_role("button", name="Execute").click()
         expect(page.get_by_text("It is a YOLO dataset")).to_be_visible()
     folder = app.job.folder / "hand-off"
@@ -257,16 +257,16 @@ def test_what_is_done_in_the_app_is_read_back_and_used(app: App) -> None:
     try:
         pulled = run_script("app", app.dataset, "--pull", cwd=job.cwd)
         assert pulled.code == 0, pulled.stderr
-        assert "Labels of 2 pictures changed; objects: 1 added, 1 moved, 1 taken away." in pulled.stdout
-        assert "1 picture tagged “shadow”." in pulled.stdout
+        assert "Labels of 2 images changed; objects: 1 added, 1 moved, 1 taken away." in pulled.stdout
+        assert "1 image tagged “shadow”." in pulled.stdout
         again = json.loads(run_script("app", app.dataset, "--pull", "--json", cwd=job.cwd).stdout)
-        assert again["objects"] == {"added": 1, "moved": 1, "taken away": 1}
-        known = json.loads(corrections.read_text())["pictures"]
+        assert again["annotations"] == {"added": 1, "moved": 1, "taken away": 1}
+        known = json.loads(corrections.read_text())["images"]
         assert len(known) == 2
         report = ("report", "--json", "--no-fiftyone", "--out", str(job.cwd / "corrected"))
         used = run_script(*report, cwd=job.cwd)
         assert used.code == 0, used.stderr[-2000:]
-        assert "labels of 2 pictures as corrected in the App" in used.stderr
+        assert "labels of 2 images as corrected in the App" in used.stderr
         record = json.loads(used.stdout)
         drone = next(d for d in record["domains"] if d["name"] == "drone")
         assert drone["corrected"]["labels"] == 2
@@ -284,7 +284,7 @@ def test_what_is_done_in_the_app_is_read_back_and_used(app: App) -> None:
         others = [t[~t["image"].isin(changed)].reset_index(drop=True) for t in (boxes, same)]
         assert others[0].equals(others[1])
         page = (job.cwd / "corrected" / "report.html").read_text(encoding="utf-8")
-        assert "labels of 2 pictures as corrected in the App" in page
+        assert "labels of 2 images as corrected in the App" in page
         plain = run_script(*report, "--no-corrections", cwd=job.cwd)
         assert json.loads(plain.stdout)["slices"] == job.record["slices"]
     finally:
@@ -333,22 +333,22 @@ def test_two_runs_are_compared_in_one_dataset(app: App, browser: Browser) -> Non
         assert all(a != b for a, b in pairs)
 
 
-def test_a_gallery_link_lands_on_its_picture(app: App, browser: Browser) -> None:
-    # Last of this file: the server keeps the picture open for whoever comes next.
+def test_a_gallery_link_lands_on_its_image(app: App, browser: Browser) -> None:
+    # Last of this file: the server keeps the image open for whoever comes next.
     cards = {card["kind"]: card for card in reversed(app.job.record["gallery"]) if card["domain"] == "drone"}
-    paths = pd.read_parquet(app.job.folder / "tables" / "pictures.parquet").set_index(["domain", "image"])[
+    paths = pd.read_parquet(app.job.folder / "tables" / "images.parquet").set_index(["domain", "image"])[
         "path"
     ]
     for kind in ("false_positive", "missed"):
         card = cards[kind]
         url = card["app_url"].replace(":5151/", f":{app.port}/")
-        with opened(browser, url) as (page, pictures):
+        with opened(browser, url) as (page, images):
             modal = page.locator("[data-cy=modal]")
             expect(modal).to_be_visible()
             expect(modal).to_contain_text(card["image"][:30])
             wanted = Path(paths[("drone", card["image"])]).name
             page.wait_for_function("() => document.querySelector('[data-cy=modal] canvas') !== null")
-            assert any(Path(p).name.startswith(wanted) for p in pictures)
+            assert any(Path(p).name.startswith(wanted) for p in images)
 
 
 def test_a_dataset_that_the_database_lost_is_written_again(main_job: MainJob) -> None:
@@ -368,13 +368,13 @@ def test_a_dataset_that_the_database_lost_is_written_again(main_job: MainJob) ->
     assert "--rebuild" in refused.stderr
     rebuilt = run_script("app", name, "--rebuild", "--pull", cwd=main_job.cwd)
     assert rebuilt.code == 0, rebuilt.stderr[-2000:]
-    assert "3 pictures tagged “shadow”" in rebuilt.stdout
+    assert "3 images tagged “shadow”" in rebuilt.stdout
     with database() as fo:
         again = fo.load_dataset(name)
         assert again.count_sample_tags()["shadow"] == 3
         assert again.count_sample_tags()["label next"] == 1
         again.untag_samples(["shadow", "label next"])
         assert run_script("app", name, "--pull", cwd=main_job.cwd).stdout.startswith("Nothing was changed")
-        assert json.loads((main_job.cwd / "runs" / "corrections.json").read_text())["pictures"] == {}
+        assert json.loads((main_job.cwd / "runs" / "corrections.json").read_text())["images"] == {}
         assert again.values(["id", "predictions.detections.id", "ground_truth.detections.id"]) == before
         assert set(again.list_evaluations()) == {"eval_dashcam", "eval_drone"}

@@ -26,11 +26,11 @@ from tests.conftest import SCRIPT, complaint, run_script
 def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     """A folder with two small rendered sources and an untrained run on the first."""
     folder = tmp_path_factory.mktemp("place")
-    list(build_world(folder / "home", Plan(DASHCAM, {"train": (2, 3), "val": (6, 5)}, seed=1)))
-    list(build_world(folder / "away", Plan(DRONE, {"val": (6, 5)}, seed=2)))
+    list(build_world(folder / "in_domain", Plan(DASHCAM, {"train": (2, 3), "val": (6, 5)}, seed=1)))
+    list(build_world(folder / "real_world", Plan(DRONE, {"val": (6, 5)}, seed=2)))
     (folder / "run" / "weights").mkdir(parents=True)
     shutil.copyfile(weights, folder / "run" / "weights" / "best.pt")
-    (folder / "run" / "args.yaml").write_text(f"imgsz: 256\ndata: {folder / 'home' / 'data.yaml'}\n")
+    (folder / "run" / "args.yaml").write_text(f"imgsz: 256\ndata: {folder / 'in_domain' / 'data.yaml'}\n")
     return folder
 
 
@@ -38,24 +38,24 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     ("arguments", "message"),
     [
         (["report", "--run", "nowhere"], "nowhere: no such run folder"),
-        (["report", "--weights", "nowhere.pt", "--in-domain", "home"], "no such checkpoint"),
+        (["report", "--weights", "nowhere.pt", "--in-domain", "in_domain"], "no such checkpoint"),
         (["report", "--run", "run", "--real-world", "nowhere"], "nowhere: no such file or folder"),
-        (["report", "--run", "run", "--real-world", "void"], "no usable picture found"),
+        (["report", "--run", "run", "--real-world", "void"], "no usable image found"),
         (["report", "--run", "run", "--real-world", "junk"], "failed, first"),
         (["report", "--run", "run", "--real-world", "other"], "class names do not match the model"),
-        (["report", "--weights", "junk/a.jpg", "--in-domain", "home"], "not a usable checkpoint"),
-        (["report", "--weights", "run/weights/best.pt", "--real-world", "away"], "no in-domain pictures"),
-        (["report", "--real-world", "away"], "nothing to diagnose"),
+        (["report", "--weights", "junk/a.jpg", "--in-domain", "in_domain"], "not a usable checkpoint"),
+        (["report", "--weights", "run/weights/best.pt", "--real-world", "real_world"], "no in-domain images"),
+        (["report", "--real-world", "real_world"], "nothing to diagnose"),
         (["report", "--run", "run", "--predictions", "mars=x.json"], "no domain has this name"),
         (["report", "--run", "run", "--history", "home/data.yaml"], "has no column 'epoch'"),
         (["report", "--run", "run", "--conf", "7"], "Invalid value"),
         (["report", "--rum", "run"], "No such option"),
-        (["train", "away"], "needs labelled pictures in both"),
+        (["train", "real_world"], "needs labelled images in both"),
         (["score", "--ground-truth", "x.json", "--predictions", "y.json"], "x.json: no such file"),
-        (["world", "away"], "exists already"),
+        (["world", "real_world"], "exists already"),
         (["world", "w", "--dial", "pitch=9"], "a severity is a whole number from 0 to 5"),
         (["world", "w", "--dial", "tilt=1"], "NAME is one of pitch"),
-        (["next", "--real-world", "away"], "give --run DIR or --weights FILE"),
+        (["next", "--real-world", "real_world"], "give --run DIR or --weights FILE"),
         (["triage", "--real-world-ap50", "0.1"], "no in-domain AP50"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
@@ -98,12 +98,12 @@ def test_doctor(place: Path) -> None:
 def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
     before = {
         str(p): hashlib.sha256(p.read_bytes()).hexdigest()
-        for d in ("home", "away", "run")
+        for d in ("in_domain", "real_world", "run")
         for p in (place / d).rglob("*")
         if p.is_file()
     }
-    broken = place / "away" / "images" / "val" / "broken_0001.jpg"
-    broken.write_bytes(next((place / "away" / "images" / "val").glob("*.jpg")).read_bytes()[:4000])
+    broken = place / "real_world" / "images" / "val" / "broken_0001.jpg"
+    broken.write_bytes(next((place / "real_world" / "images" / "val").glob("*.jpg")).read_bytes()[:4000])
     outcome = run_script(
         "report",
         "--run",
@@ -133,7 +133,7 @@ def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
     assert [r["reason"] for r in rows if r["path"].endswith("broken_0001.jpg")] == ["cut short"]
     after = {
         str(p): hashlib.sha256(p.read_bytes()).hexdigest()
-        for d in ("home", "away", "run")
+        for d in ("in_domain", "real_world", "run")
         for p in (place / d).rglob("*")
         if p.is_file()
     }
@@ -141,10 +141,10 @@ def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
 
 
 def test_a_report_from_predictions_alone(place: Path) -> None:
-    """Any detector's output: perfect at home, blind out there; no weights anywhere."""
+    """Any detector's output: perfect in-domain, blind in the real world; no weights anywhere."""
     from datasets.source import open_source
 
-    for name, keep in (("home", 1.0), ("away", 0.0)):
+    for name, keep in (("in_domain", 1.0), ("real_world", 0.0)):
         source = open_source(str(place / name), cache=place)
         images = source.images.loc[source.images["split"] == "val", "image"]
         boxes = source.annotations[source.annotations["image"].isin(images)]
@@ -161,9 +161,9 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
     outcome = run_script(
         "report",
         "--in-domain",
-        "home",
+        "in_domain",
         "--real-world",
-        "away",
+        "real_world",
         "--predictions",
         "in-domain=home.json",
         "--predictions",
@@ -178,13 +178,13 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
     record = json.loads(outcome.stdout)
     scores = {s["domain"]: s["ap50"] for s in record["slices"] if s["slice"] == "all"}
     assert scores["in-domain"] == pytest.approx(1.0)
-    assert scores["away"] == pytest.approx(0.0)
+    assert scores["real_world"] == pytest.approx(0.0)
     assert record["shift"]["image"] == {}
     # Light, colours and edges need no model.
-    assert record["shift"]["look"]["away"]["mmd_ratio"] > 1
-    assert record["ladders"] == []
+    assert record["shift"]["descriptors"]["real_world"]["mmd_ratio"] > 1
+    assert record["contributions"] == []
     missing = {entry["test"]: entry["missing"] for entry in record["not_run"]}
-    assert any("second looks" in test for test in missing)
+    assert any("interventions" in test for test in missing)
     assert any("own features" in test for test in missing)
     assert "the learning curve" in missing
     assert "Tests that could not be run" in (place / "blind" / "report.html").read_text(encoding="utf-8")
@@ -230,9 +230,9 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
             "--run",
             "run",
             "--pool",
-            "away",
+            "real_world",
             "--real-world",
-            "away",
+            "real_world",
             "--budget",
             "5",
             "--out",
@@ -251,14 +251,14 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
         with (place / "picks" / table).open() as handle:
             assert len(list(csv.DictReader(handle))) == count
     assert "Mend the labels, then: shiftscope train" in outcome.stderr
-    # The old training pictures and the chosen ones; what validates stays what it was.
+    # The old training images and the chosen ones; what validates stays what it was.
     from datasets.source import open_source
 
     mixed = open_source(result["hand_off"], cache=place / "runs" / "frames")
     assert mixed.images["split"].value_counts().to_dict() == {"val": 30, "train": 11}
-    # Labels that were mended in it stay: the next call writes beside it.
+    # Labels that were repaired in it stay: the next call writes beside it.
     again = run_script(
-        "next", "--run", "run", "--real-world", "away", "--budget", "2", "--out", "picks", cwd=place
+        "next", "--run", "run", "--real-world", "real_world", "--budget", "2", "--out", "picks", cwd=place
     )
     assert again.code == 0, again.stderr
     assert Path(result["hand_off"]).is_file()
@@ -267,33 +267,35 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
 
 
 def test_trying_out_needs_labels_to_judge_by(place: Path, tmp_path: Path) -> None:
-    shutil.copytree(place / "away" / "images", tmp_path / "bare")
+    shutil.copytree(place / "real_world" / "images", tmp_path / "bare")
     asked = ("next", "--run", "run", "--real-world", f"bare={tmp_path / 'bare'}", "--probe")
     outcome = run_script(*asked, "--candidate", "aerial=away", cwd=place)
     assert outcome.code == 2
     assert "0 labelled objects, 30 are needed" in complaint(outcome)
-    outcome = run_script("next", "--run", "run", "--real-world", "away", "--probe", cwd=place)
+    outcome = run_script("next", "--run", "run", "--real-world", "real_world", "--probe", cwd=place)
     assert outcome.code == 2
     assert "give --candidate SOURCE" in complaint(outcome)
 
 
 def test_candidates_need_footage_to_be_compared_with(place: Path) -> None:
-    outcome = run_script("next", "--run", "run", "--pool", "away", "--candidate", "home", cwd=place)
+    outcome = run_script(
+        "next", "--run", "run", "--pool", "real_world", "--candidate", "in_domain", cwd=place
+    )
     assert outcome.code == 2
     assert "give --real-world SOURCE" in complaint(outcome)
 
 
 def test_a_report_compares_with_the_run_before(place: Path) -> None:
     outcome = run_script(
-        *("report", "--run", "run", "--real-world", "away", "--before", "run"),
+        *("report", "--run", "run", "--real-world", "real_world", "--before", "run"),
         *("--no-fiftyone", "--no-label-free", "--json", "--out", "again"),
         cwd=place,
     )
     assert outcome.code == 0, outcome.stderr
     found = json.loads(outcome.stdout)["before"]
-    assert [entry["domain"] for entry in found] == ["in-domain", "away"]
+    assert [entry["domain"] for entry in found] == ["in-domain", "real_world"]
     assert all(entry["difference"] == 0 for entry in found)
-    assert "Against the run before" in (place / "again" / "report.html").read_text()
+    assert "Against the earlier run" in (place / "again" / "report.html").read_text()
 
 
 def test_forecast_answers_or_refuses(place: Path) -> None:
@@ -338,7 +340,7 @@ def test_two_runs_do_not_write_one_report(place: Path) -> None:
     assert "another command is writing there" in complaint(outcome)
 
 
-STAGES = ("Looking at in-domain", "Second look", "Writing the report")
+STAGES = ("Looking at in-domain", "Intervention", "Writing the report")
 
 
 def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path: Path) -> None:
@@ -355,7 +357,7 @@ def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path:
         "--run",
         str(place / "run"),
         "--real-world",
-        str(place / "away"),
+        str(place / "real_world"),
         "--no-fiftyone",
         "--out",
     ]
@@ -389,13 +391,13 @@ def test_what_a_report_was_asked_for_can_be_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datasets.errors import InputError
-    from reports.options import Request
+    from reports.options import ReportOptions
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flight").mkdir()
-    request = Request(
+    request = ReportOptions(
         weights=Path("flight"),
-        in_domain=("home", "kaggle:a/b/versions/3"),
+        in_domain=("in_domain", "kaggle:a/b/versions/3"),
         real_world=((None, "flight"), ("far", "nowhere.mp4")),
         predictions=(("far", Path("found.json")),),
         slices=("fiftyone:mine",),
@@ -403,10 +405,10 @@ def test_what_a_report_was_asked_for_can_be_asked_again(
         label_free=False,
         seed=7,
     )
-    again = Request.from_record(json.loads(json.dumps(request.as_record())))
+    again = ReportOptions.from_record(json.loads(json.dumps(request.as_record())))
     # Paths that exist are whole, whatever folder it is asked from; everything else is as it was.
     assert again.weights == tmp_path / "flight"
     assert again.real_world == ((None, str(tmp_path / "flight")), ("far", "nowhere.mp4"))
     assert dataclasses.replace(again, weights=request.weights, real_world=request.real_world) == request
     with pytest.raises(InputError, match="does not say what it was asked for"):
-        Request.from_record({"seed": 3})
+        ReportOptions.from_record({"seed": 3})

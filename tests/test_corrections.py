@@ -18,7 +18,7 @@ HOLE, OTHER = ("hole", 10.0, 10.0, 50.0, 40.0, False), ("hole", 60.0, 10.0, 90.0
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    """Two labelled pictures with one object, and one without a label file."""
+    """Two labelled images with one object, and one without a label file."""
     import cv2
     import numpy as np
 
@@ -49,7 +49,7 @@ def test_corrected_labels_take_the_place_of_those_on_disk(source: Source) -> Non
     assert source.annotations.equals(before)
 
 
-def test_an_unlabelled_picture_becomes_a_labelled_one(source: Source) -> None:
+def test_an_unlabelled_image_becomes_a_labelled_one(source: Source) -> None:
     bare = dataclasses.replace(
         source, images=source.images.assign(labelled=lambda t: t["labelled"] & (t["image"].str[-5] != "c"))
     )
@@ -70,7 +70,7 @@ def test_labels_that_changed_on_disk_since_win(source: Source) -> None:
     assert apply(emptied, {path_of(source, "a"): Correction((HOLE,), (OTHER,))}, ())[1].stale == 1
 
 
-def test_taking_every_label_away_leaves_a_background_picture(source: Source) -> None:
+def test_taking_every_label_real_world_leaves_a_background_image(source: Source) -> None:
     changed, done = apply(source, {path_of(source, "a"): Correction((HOLE,), ())}, ())
     assert done.labels == 1
     assert len(changed.annotations) == len(source.annotations) - 1
@@ -90,7 +90,7 @@ def edited(written: tuple | None, drawn: tuple | None, **tags: set[str]) -> Edit
     )
 
 
-def test_a_picture_labelled_with_unknown_classes_only_stays_unlabelled(source: Source) -> None:
+def test_a_image_labelled_with_unknown_classes_only_stays_unlabelled(source: Source) -> None:
     bare = dataclasses.replace(
         source, images=source.images.assign(labelled=False), annotations=source.annotations.iloc[:0]
     )
@@ -142,7 +142,7 @@ def test_tags_are_added_and_removed_one_by_one() -> None:
     assert merge(known, edited(*same, removed={"shadow"}), "b 1") is None
 
 
-def test_one_picture_in_two_domains_keeps_what_was_done_in_either() -> None:
+def test_one_image_in_two_domains_keeps_what_was_done_in_either() -> None:
     changed, plain = edited((HOLE,), (OTHER,), added={"x"}), edited((HOLE,), (HOLE,), added={"y"})
     for pair in ((changed, plain), (plain, changed)):
         found = both(*pair)
@@ -163,7 +163,7 @@ def test_the_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"format": 2, "pictures": {}}', '{"format": 1, "pictures": {"a": {"was": [[1]]}}}']
+    "text", ["", "[]", '{"format": 2, "images": {}}', '{"format": 1, "images": {"a": {"was": [[1]]}}}']
 )
 def test_another_file_in_its_place_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "corrections.json"

@@ -20,7 +20,7 @@ from diagnostics import (
     sweep,
 )
 from diagnostics.counterfactuals import loose_ap, redraw, size_match, stretch
-from diagnostics.error_types import decompose, missed_objects, outcomes
+from diagnostics.error_types import decompose, missed_annotations, outcomes
 from diagnostics.learning import read_curve
 from diagnostics.matching import Detections, match
 from diagnostics.wording import count, fraction, interval, percent, points
@@ -36,25 +36,27 @@ def test_sweep_equals_scoring_filtered_detections() -> None:
         filtered = Detections(
             arrays.image[keep], arrays.label[keep], arrays.xywh[keep], arrays.confidence[keep]
         )
-        again = match(domain.object_arrays, filtered, n_images=len(domain.pictures), n_classes=1)
-        hits = int(again.flags(0.5)[0].sum())
+        again = match(domain.annotation_arrays, filtered, n_images=len(domain.images), n_classes=1)
+        true_positives = int(again.flags(0.5)[0].sum())
         row = table.iloc[(table["confidence"] - confidence).abs().argmin()]
-        assert row["precision"] == pytest.approx(hits / keep.sum())
-        assert row["recall"] == pytest.approx(hits / len(domain.annotations))
-        assert row["f1"] == pytest.approx(2 * hits / (keep.sum() + len(domain.annotations)))
-        assert row["false_positives_per_image"] == pytest.approx((keep.sum() - hits) / len(domain.pictures))
+        assert row["precision"] == pytest.approx(true_positives / keep.sum())
+        assert row["recall"] == pytest.approx(true_positives / len(domain.annotations))
+        assert row["f1"] == pytest.approx(2 * true_positives / (keep.sum() + len(domain.annotations)))
+        assert row["false_positives_per_image"] == pytest.approx(
+            (keep.sum() - true_positives) / len(domain.images)
+        )
 
 
 def test_sweep_by_hand() -> None:
     box, miss = [10.0, 10.0, 40.0, 40.0], [300.0, 300.0, 40.0, 40.0]
-    objects = [(0, 0, box, 1600.0, False), (1, 0, box, 1600.0, False), (1, 0, miss, 1600.0, False)]
+    annotations = [(0, 0, box, 1600.0, False), (1, 0, box, 1600.0, False), (1, 0, miss, 1600.0, False)]
     detections = [
         (0, 0, box, 0.9),
         (0, 0, miss, 0.8),
         (1, 0, box, 0.7),
         (1, 0, [200.0, 0.0, 40.0, 40.0], 0.6),
     ]
-    table = table_of((1, 2, objects, detections))
+    table = table_of((1, 2, annotations, detections))
     grid = np.array([0.65, 0.75, 0.95])
     points_ = sweep.sweeps(table, np.ones((1, 2), bool), grid=grid)
     np.testing.assert_allclose(points_["precision"][0, 0], [2 / 3, 1 / 2, np.nan])
@@ -71,20 +73,22 @@ def test_sweep_by_hand() -> None:
 def test_sweeps_of_every_class_and_slice_equal_matching_again(seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, decimals=3)
-    objects, found = arrays_of(problem)
+    annotations, found = arrays_of(problem)
     masks = rng.random((5, problem[1])) < 0.6
     grid = np.array([0.1, 0.25, 0.5, 0.8])
     by_class = sweep.sweeps(table_of(problem), masks, by_class=True, grid=grid)
     for g, confidence in enumerate(grid):
         keep = found.confidence >= confidence
         filtered = Detections(found.image[keep], found.label[keep], found.xywh[keep], found.confidence[keep])
-        again = match(objects, filtered, n_images=problem[1], n_classes=problem[0])
-        hit, counted = again.flags(0.5)
+        again = match(annotations, filtered, n_images=problem[1], n_classes=problem[0])
+        true_positive, counted = again.flags(0.5)
         for m, mask in enumerate(masks):
             for label in range(problem[0]):
                 mine = mask[again.image] & (again.label == label)
-                true, shown = (mine & hit).sum(), (mine & counted).sum()
-                positives = (mask[objects.image] & (objects.label == label) & ~objects.crowd).sum()
+                true, shown = (mine & true_positive).sum(), (mine & counted).sum()
+                positives = (
+                    mask[annotations.image] & (annotations.label == label) & ~annotations.crowd
+                ).sum()
                 expected = 2 * true / max(shown + positives, 1) if positives else np.nan
                 np.testing.assert_equal(by_class["f1"][m, label, g], expected)
                 expected = (shown - true) / max(mask.sum(), 1)
@@ -96,9 +100,9 @@ def test_error_types_equal_tidecv_whole_and_per_slice(seed: int, monkeypatch: py
     # tidecv takes the recall points as k / 100, COCO as k times .01; they differ in the last bit, which decides ties.
     monkeypatch.setattr(precision, "RECALL_POINTS", np.arange(101) / 100)
     rng = np.random.default_rng(seed)
-    classes, images, objects, detections = random_problem(rng, crowds=0, decimals=6)
-    labels = {o[1] for o in objects}
-    problem = classes, images, objects, [d for d in detections if d[1] in labels]
+    classes, images, annotations, detections = random_problem(rng, crowds=0, decimals=6)
+    labels = {o[1] for o in annotations}
+    problem = classes, images, annotations, [d for d in detections if d[1] in labels]
     table = table_of(problem)
     found = outcomes(table, *arrays_of(problem))
     for mask in (np.ones(images, bool), rng.random(images) < 0.6):
@@ -127,7 +131,7 @@ def test_choosing_on_the_test_clips_is_optimistic() -> None:
     assert np.mean(gaps) > 0
 
 
-def test_error_types_of_a_picture_drawn_by_hand() -> None:
+def test_error_types_of_a_image_drawn_by_hand() -> None:
     """One of each: hit, duplicate, misplaced, background, and two missed objects, one of which the misplaced one would have found."""
     truth = [[0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 500, 100]]
     found = [
@@ -136,10 +140,10 @@ def test_error_types_of_a_picture_drawn_by_hand() -> None:
         ([230, 40, 330, 140], 0.7),
         ([600, 300, 650, 350], 0.6),
     ]
-    domain = make_domain(pictures=[(truth, found)])
+    domain = make_domain(images=[(truth, found)])
     outcomes = domain.outcomes
-    assert outcomes["outcome"].tolist() == ["hit", "duplicate", "location", "background"]
-    assert missed_objects(domain.table, outcomes).tolist() == [1, 2]
+    assert outcomes["outcome"].tolist() == ["true_positive", "duplicate", "location", "background"]
+    assert missed_annotations(domain.table, outcomes).tolist() == [1, 2]
     table = decompose(domain.table, outcomes, confidence=0.0).set_index("type")
     assert table["count"].to_dict() == {
         "class": 0,
@@ -147,7 +151,7 @@ def test_error_types_of_a_picture_drawn_by_hand() -> None:
         "both": 0,
         "duplicate": 1,
         "background": 1,
-        # The other one that nothing hits has the misplaced box.
+        # The other one that nothing true positives has the misplaced box.
         "missed": 1,
     }
     # AP50: one hit of three objects, 34 of 101 recall points at precision 1. Mending the misplaced one (third in rank, after a
@@ -158,10 +162,10 @@ def test_error_types_of_a_picture_drawn_by_hand() -> None:
 
 
 def test_mending_a_class_ranks_by_confidence() -> None:
-    """A sure crack that is a pothole outranks the potholes that were called so: mended, it comes first."""
+    """A sure crack that is a pothole outranks the potholes that were called so: repaired, it comes first."""
     truth = [[0, 0, 100, 100], [200, 0, 300, 100]]
     found = [([0, 0, 100, 100], 0.95, 1), ([400, 200, 450, 250], 0.9, 0), ([200, 0, 300, 100], 0.5, 0)]
-    domain = make_domain(pictures=[(truth, found)], classes=("pothole", "crack"))
+    domain = make_domain(images=[(truth, found)], classes=("pothole", "crack"))
     table = decompose(domain.table, domain.outcomes, confidence=0).set_index("type")
     # Before: 1 of 2 found, behind a false one: 51 points at 1/2. After: 51 points at 1, 50 at 2/3.
     assert table.loc["class", "delta_ap50"] == pytest.approx((51 + 50 * 2 / 3 - 51 / 2) / 101)
@@ -169,14 +173,14 @@ def test_mending_a_class_ranks_by_confidence() -> None:
 
 def test_wrong_class_is_a_class_error() -> None:
     domain = make_domain(
-        pictures=[([[0, 0, 100, 100]], [([0, 0, 100, 100], 0.9, 1)])], classes=("pothole", "crack")
+        images=[([[0, 0, 100, 100]], [([0, 0, 100, 100], 0.9, 1)])], classes=("pothole", "crack")
     )
     assert domain.outcomes["outcome"].tolist() == ["class"]
     assert decompose(domain.table, domain.outcomes, confidence=0).set_index("type").loc["class", "count"] == 1
 
 
 def test_where_ap_is_near_zero_deltas_are_missing() -> None:
-    domain = make_domain(pictures=[([[0, 0, 100, 100]] * 1, [([300, 300, 350, 350], 0.9)])])
+    domain = make_domain(images=[([[0, 0, 100, 100]] * 1, [([300, 300, 350, 350], 0.9)])])
     assert decompose(domain.table, domain.outcomes, confidence=0)["delta_ap50"].isna().all()
 
 
@@ -185,14 +189,14 @@ def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -
     confidence = rng.uniform(0.05, 1, 20_000)
 
     def outcomes(rate: np.ndarray) -> pd.DataFrame:
-        hit = rng.random(len(rate)) < rate
+        true_positive = rng.random(len(rate)) < rate
         return pd.DataFrame(
             {
                 "confidence": confidence,
                 "image": 0,
                 "label": 0,
-                "outcome": np.where(hit, "hit", "background"),
-                "nearest_iou": np.where(hit, 0.8, 0.0),
+                "outcome": np.where(true_positive, "true_positive", "background"),
+                "nearest_iou": np.where(true_positive, 0.8, 0.0),
             }
         )
 
@@ -210,22 +214,22 @@ def test_calibration_errors_equal_netcal_and_the_written_out_sum(decimals: int) 
 
     rng = np.random.default_rng(decimals)
     confidence = np.round(rng.uniform(0.05, 1, 3000), decimals)
-    hit = rng.random(3000) < confidence**1.5
-    label, overlap = rng.integers(0, 4, 3000), np.where(hit, rng.uniform(0.5, 1, 3000), 0.3)
+    true_positive = rng.random(3000) < confidence**1.5
+    label, overlap = rng.integers(0, 4, 3000), np.where(true_positive, rng.uniform(0.5, 1, 3000), 0.3)
     found = calibration.calibrate(
         pd.DataFrame(
             {
                 "image": np.arange(3000) % 30,
                 "confidence": confidence,
                 "label": label,
-                "outcome": np.where(hit, "hit", "location"),
+                "outcome": np.where(true_positive, "true_positive", "location"),
                 "nearest_iou": overlap,
             }
         ),
         np.arange(30),
     )
     assert found.d_ece == pytest.approx(
-        ECE(bins=20, detection=True).measure(confidence, hit.astype(int)), abs=1e-4
+        ECE(bins=20, detection=True).measure(confidence, true_positive.astype(int)), abs=1e-4
     )
     by_class = []
     for k in range(4):
@@ -233,13 +237,13 @@ def test_calibration_errors_equal_netcal_and_the_written_out_sum(decimals: int) 
         for b in range(25):
             inside = (label == k) & (confidence >= b / 25) & (confidence < (b + 1) / 25 if b < 24 else True)
             if inside.any():
-                claimed, true = confidence[inside].mean(), np.where(hit, overlap, 0)[inside].mean()
+                claimed, true = confidence[inside].mean(), np.where(true_positive, overlap, 0)[inside].mean()
                 total += inside.sum() / (label == k).sum() * abs(claimed - true)
         by_class.append(total)
     assert found.la_ece == pytest.approx(np.mean(by_class), abs=2e-3)
     around = (confidence >= 0.4) & (confidence <= 0.6)
     assert found.at_half.count == around.sum()
-    assert found.at_half.low < hit[around].mean() < found.at_half.high
+    assert found.at_half.low < true_positive[around].mean() < found.at_half.high
 
 
 def naive_mmd(x: np.ndarray, y: np.ndarray, bandwidth: float) -> float:
@@ -259,8 +263,8 @@ def test_mmd_equals_its_definition() -> None:
     squared = ((both[:, None] - both[None]) ** 2).sum(-1)
     groups = np.array([f"h{i // 3}" for i in range(12)] + [f"a{i // 3}" for i in range(9)])
     sums = shift.GroupSums(shift.gaussian(shift.squared_distances(both)), groups)
-    away = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
-    assert sums.mmd(away)[0] == pytest.approx(
+    real_world = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
+    assert sums.mmd(real_world)[0] == pytest.approx(
         naive_mmd(x, y, float(np.median(squared[np.triu_indices(21, 1)]))), abs=1e-12
     )
 
@@ -270,13 +274,15 @@ def test_energy_distance_equals_its_definition() -> None:
     x, y = rng.normal(size=(12, 3)), rng.normal(0.5, 1, size=(9, 3))
     groups = np.array([f"h{i // 3}" for i in range(12)] + [f"a{i // 3}" for i in range(9)])
     matrix = -np.sqrt(shift.squared_distances(np.concatenate([x, y])))
-    away = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
+    real_world = np.array([[name.startswith("a") for name in np.unique(groups)]], float)
     across = np.mean([np.linalg.norm(a - b) for a in x for b in y])
     within = [
         np.mean([np.linalg.norm(a - b) for i, a in enumerate(side) for j, b in enumerate(side) if i != j])
         for side in (x, y)
     ]
-    assert shift.GroupSums(matrix, groups).mmd(away)[0] == pytest.approx(2 * across - sum(within), abs=1e-9)
+    assert shift.GroupSums(matrix, groups).mmd(real_world)[0] == pytest.approx(
+        2 * across - sum(within), abs=1e-9
+    )
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
@@ -294,18 +300,18 @@ def test_frechet_distance_of_known_gaussians() -> None:
     assert shift.frechet(first[:50], second[:70]) == pytest.approx(plain, abs=1e-9)
 
 
-def test_frechet_stands_beside_halves_of_home_at_the_same_size() -> None:
+def test_frechet_stands_beside_halves_of_in_domain_at_the_same_size() -> None:
     rng = np.random.default_rng(3)
     beyond = 0
     for seed in range(12):
-        home, home_groups = clips(rng, 24, 10)
-        away, away_groups = clips(rng, 12, 10)
-        found = shift.measure(home, away, home_groups, away_groups, seed=seed)
+        in_domain, in_domain_groups = clips(rng, 24, 10)
+        real_world, real_world_groups = clips(rng, 12, 10)
+        found = shift.measure(in_domain, real_world, in_domain_groups, real_world_groups, seed=seed)
         assert found.frechet_size == 120
         beyond += found.frechet > found.frechet_null
     assert beyond <= 4
     moved, moved_groups = clips(rng, 12, 10, offset=3.0)
-    far = shift.measure(home, moved, home_groups, moved_groups, seed=0)
+    far = shift.measure(in_domain, moved, in_domain_groups, moved_groups, seed=0)
     assert far.frechet > 3 * far.frechet_null
     assert far.energy_p == pytest.approx(0.001)
     assert far.energy > 5 * abs(found.energy)
@@ -350,12 +356,12 @@ def test_shift_grows_with_the_offset_and_is_found() -> None:
 
 def test_coverage_is_its_definition() -> None:
     """Points on a line, each its own group, and one visitor."""
-    home, groups = np.arange(20.0)[:, None], np.array([f"g{i}" for i in range(20)])
+    in_domain, groups = np.arange(20.0)[:, None], np.array([f"g{i}" for i in range(20)])
     # From the inside two neighbours lie one step away, two lie two, and the fifth lies three steps away; the ends reach further.
     reach = np.array([5, 4, 3] + [3] * 14 + [3, 4, 5])
     expected = (np.abs(np.arange(20) - 3) <= reach).mean()
-    assert shift.coverage(home, groups, np.array([[3.0]])) == pytest.approx(expected)
-    assert shift.coverage(home[:4], groups[:4], np.array([[3.0]])) is None
+    assert shift.coverage(in_domain, groups, np.array([[3.0]])) == pytest.approx(expected)
+    assert shift.coverage(in_domain[:4], groups[:4], np.array([[3.0]])) is None
 
 
 def test_one_clip_is_one_sample() -> None:
@@ -382,9 +388,15 @@ def test_holm_by_hand() -> None:
 
 
 def test_the_factor_that_was_changed_comes_first() -> None:
-    home, dark = make_domain(clips=8, seed=0), make_domain(clips=8, seed=1, statistics={"brightness": 0.2})
+    in_domain, dark = (
+        make_domain(clips=8, seed=0),
+        make_domain(clips=8, seed=1, statistics={"brightness": 0.2}),
+    )
     table = factors.compare(
-        *(factors.samples(d.pictures, factors.object_factors(d.pictures, d.annotations, 320)) for d in (home, dark))
+        *(
+            factors.samples(d.images, factors.box_factors(d.images, d.annotations, 320))
+            for d in (in_domain, dark)
+        )
     )
     assert table["name"].iloc[0] == "brightness"
     assert table["p"].iloc[0] < 0.05
@@ -401,13 +413,13 @@ def test_stretching_mends_boxes_drawn_by_another_rule() -> None:
 
 
 def test_size_alone_explains_what_size_alone_does() -> None:
-    home = make_domain(clips=40, seed=0, sides=(10, 60), size_matters=True)
+    in_domain = make_domain(clips=40, seed=0, sides=(10, 60), size_matters=True)
     small = make_domain(clips=10, seed=1, sides=(10, 18), size_matters=True)
-    assert size_match(home, small, 0.1).share == pytest.approx(1.0, abs=0.25)
+    assert size_match(in_domain, small, 0.1).share == pytest.approx(1.0, abs=0.25)
     worse = make_domain(clips=10, seed=2, sides=(10, 60), hit_rate=0.3)
-    assert size_match(home, worse, 0.1).share < 0.25
+    assert size_match(in_domain, worse, 0.1).share < 0.25
     giant = make_domain(clips=10, seed=3, sides=(150, 200), hit_rate=0.3)
-    assert size_match(home, giant, 0.1).share is None
+    assert size_match(in_domain, giant, 0.1).share is None
 
 
 def test_slices_below_thirty_objects_have_no_ap() -> None:
@@ -435,26 +447,26 @@ def test_an_unlabelled_domain_has_no_ap() -> None:
 
 
 def test_a_silent_detector_raises_the_alarm_and_gets_no_ap() -> None:
-    home, silent = (
+    in_domain, silent = (
         make_domain(clips=4, seed=0),
         make_domain(clips=2, seed=1, labelled=False, hit_rate=0.0, false_rate=0.0),
     )
-    found = label_free.estimate(home, silent, None)
+    found = label_free.estimate(in_domain, silent, None)
     assert found.ap50 is None
     assert found.abstained
     assert "gone silent" in found.alarm
-    assert label_free.estimate(home, make_domain(clips=2, seed=2, labelled=False), None).alarm == ""
+    assert label_free.estimate(in_domain, make_domain(clips=2, seed=2, labelled=False), None).alarm == ""
 
 
 def test_planted_copies_are_found_and_nothing_else() -> None:
-    training, home = make_domain(clips=10, seed=0), make_domain(clips=4, seed=1, clip_names="v")
-    clean = leakage.find_leaks(training, home)
+    training, in_domain = make_domain(clips=10, seed=0), make_domain(clips=4, seed=1, clip_names="v")
+    clean = leakage.find_leaks(training, in_domain)
     assert (clean.duplicates, clean.shared_groups) == (0, 0)
-    copied = home.pictures.copy()
-    copied.loc[:4, "fingerprint"] = training.pictures["fingerprint"].iloc[:5].to_numpy()
-    leaky = leakage.find_leaks(training, make_domain(clips=4, seed=1, clip_names="v", pictures_table=copied))
+    copied = in_domain.images.copy()
+    copied.loc[:4, "fingerprint"] = training.images["fingerprint"].iloc[:5].to_numpy()
+    leaky = leakage.find_leaks(training, make_domain(clips=4, seed=1, clip_names="v", images_table=copied))
     assert leaky.duplicates == 5
-    assert [pair[1] for pair in leaky.pairs] == training.pictures["image"].head(5).tolist()
+    assert [pair[1] for pair in leaky.pairs] == training.images["image"].head(5).tolist()
     assert leaky.clean_ap50 is not None
 
 
@@ -491,7 +503,7 @@ def test_a_short_history_has_no_slope_and_a_turned_loss_is_seen() -> None:
         (points(0.183), "18 points"),
         (percent(0.412), "41 %"),
         (count(1, "clip"), "1 clip"),
-        (count(1200, "picture"), "1,200 pictures"),
+        (count(1200, "image"), "1,200 images"),
         (interval(0.1, 0.2), "95 % interval .10 to .20"),
         (interval(None, None, "why"), "why"),
     ],

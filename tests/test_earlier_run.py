@@ -1,4 +1,4 @@
-"""The run before: a better detector is told from chance, what training shows by now is left out, and lineage leads to the parent."""
+"""The earlier run: a better detector is told from chance, what training shows by now is left out, and lineage leads to the parent."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def compared(now: Domain, then: Domain, training: Domain | None = None) -> befor
         None,
         lambda weights: Earlier(then),
         Reporter(),
-        training_total=len(training.pictures) if training is not None else 0,
+        training_total=len(training.images) if training is not None else 0,
         seed=0,
     )
     return found
 
 
 def seen_with(hit_rate: float, seed: int = 5) -> Domain:
-    """The same pictures and objects, found at another rate: the stream of randomness is drawn alike."""
-    return make_domain("away", role="real_world", clips=16, frames=6, seed=seed, hit_rate=hit_rate)
+    """The same images and objects, found at another rate: the stream of randomness is drawn alike."""
+    return make_domain("real_world", role="real_world", clips=16, frames=6, seed=seed, hit_rate=hit_rate)
 
 
 def test_a_better_detector_is_told_from_chance() -> None:
@@ -78,21 +78,21 @@ def test_the_same_detector_makes_no_difference() -> None:
     assert before.values(change)["p"] == 1.0
 
 
-def test_pictures_that_training_shows_are_left_out() -> None:
+def test_images_that_training_shows_are_left_out() -> None:
     now = seen_with(0.8)
-    # Ten pictures of two clips of six: both clips are left out whole.
-    training = now.subset(now.pictures["image"].head(10))
+    # Ten images of two clips of six: both clips are left out whole.
+    training = now.subset(now.images["image"].head(10))
     change = compared(now, now, replace(training, role="training"))
-    assert (change.image_count, change.trained_on) == (len(now.pictures) - 12, 12)
-    assert "12 pictures of clips that training shows by now are left out" in before.sentence(change)
+    assert (change.image_count, change.trained_on) == (len(now.images) - 12, 12)
+    assert "12 images of clips that training shows by now are left out" in before.sentence(change)
     many = replace(change, unchecked=200)
-    assert before.sentence(many).endswith("200 training pictures were not looked at for that.")
+    assert before.sentence(many).endswith("200 training images were not looked at for that.")
 
 
 def test_five_clips_cannot_be_told_from_chance() -> None:
     now = seen_with(0.8)
-    clips = now.pictures["group"].unique()[:5]
-    few = now.subset(now.pictures.loc[now.pictures["group"].isin(clips), "image"])
+    clips = now.images["group"].unique()[:5]
+    few = now.subset(now.images.loc[now.images["group"].isin(clips), "image"])
     assert "cannot be told" in before.sentence(compared(few, few))
 
 

@@ -29,25 +29,25 @@ PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnxslim", "pnnx")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "home"
+    folder = tmp_path_factory.mktemp("data") / "in_domain"
     list(build_world(folder, Plan(DASHCAM, {"train": (1, 2), "val": (1, 4)}, seed=1)))
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder whose checkpoint nobody has trained, but which sees: every layer is scaled to pictures, so that boxes and scores differ from place to place."""
+    """A run folder whose checkpoint nobody has trained, but which sees: every layer is scaled to images, so that boxes and scores differ from place to place."""
     torch.manual_seed(0)
     model = YOLO(str(ARCHITECTURE))
     model.model.names = {0: "pothole"}
     model.ckpt = {"train_args": {"imgsz": 256}}
-    pictures = [cv2.resize(cv2.imread(str(path)), (256, 256)) for path in sorted(world.rglob("*.jpg"))]
+    images = [cv2.resize(cv2.imread(str(path)), (256, 256)) for path in sorted(world.rglob("*.jpg"))]
     for layer in model.model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0
     model.model.train()
     with torch.no_grad():
-        model.model(torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy()).float() / 255)
+        model.model(torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float() / 255)
     for branch in model.model.model[-1].cv3:
         branch[-1].weight.data *= 3
     for branch in model.model.model[-1].cv2:
@@ -58,10 +58,10 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def boxes(model: Path, picture: Path) -> np.ndarray:
-    """(N, 6) xyxy, confidence, class; an exported network takes one size, so pictures are letterboxed to a square for both."""
+def boxes(model: Path, image: Path) -> np.ndarray:
+    """(N, 6) xyxy, confidence, class; an exported network takes one size, so images are letterboxed to a square for both."""
     found = YOLO(str(model), task="detect").predict(
-        picture, imgsz=256, conf=0.01, rect=False, device="cpu", verbose=False
+        image, imgsz=256, conf=0.01, rect=False, device="cpu", verbose=False
     )
     return found[0].boxes.data.numpy()
 
@@ -79,8 +79,8 @@ def test_the_exported_detector_sees_the_same_boxes(
     assert list(written.parent.parent.iterdir()) == [written.parent]
     assert entries(run) == before
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
-    picture = next((world / "images" / "val").glob("*.jpg"))
-    ours, theirs = boxes(run / "weights" / "best.pt", picture), boxes(written, picture)
+    image = next((world / "images" / "val").glob("*.jpg"))
+    ours, theirs = boxes(run / "weights" / "best.pt", image), boxes(written, image)
     for some, others in ((ours, theirs), (theirs, ours)):
         # Those just above the threshold may be just below it in the other.
         sure = some[some[:, 4] > 0.011]

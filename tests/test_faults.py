@@ -28,14 +28,14 @@ from playwright.sync_api import Browser
 
 from datasets.containment import vouch
 from datasets.errors import InputError
-from datasets.pairing import homes_of
+from datasets.pairing import enclosing_roots
 from datasets.pixels import decode
 from datasets.source import open_source
 from datasets.video import MAX_FRAMES, extract, open_video
 from reports import cli
 from reports.page.thumbnails import crop
 from tests.conftest import MainJob, Outcome, complaint, run_script
-from tests.fault_table import FAULTS, ROOT, THREATS, Fault, encoded, film, page, pixels, write, yolo
+from tests.fault_table import FAULTS, ROOT, THREATS, Fault, encoded, page, pixels, video, write, yolo
 from tests.test_sources import tree
 from train.history import read_history
 from train.passes import describe
@@ -148,12 +148,12 @@ def test_the_table_is_whole_and_names_tests_that_exist() -> None:
 
 
 def seen(root: Path, store: Path) -> pd.DataFrame:
-    """Decode every picture of a folder, as a report does."""
+    """Decode every image of a folder, as a report does."""
     source = open_source(str(root), cache=store)
     return describe(source.images, Store(store / "passes"))
 
 
-def test_a_picture_that_vanishes_fails_alone(tmp_path: Path) -> None:
+def test_a_image_that_vanishes_fails_alone(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / "f" / f"{number}.jpg", encoded(seed=number))
     source = open_source(str(tmp_path / "f"), cache=tmp_path)
@@ -162,29 +162,29 @@ def test_a_picture_that_vanishes_fails_alone(tmp_path: Path) -> None:
     assert [Path(path).name for path in found.failures["path"]] == ["1.jpg"]
     assert "No such file" in found.failures["reason"].iloc[0]
     (tmp_path / "away.jpg").rename(tmp_path / "f" / "1.jpg")
-    assert len(describe(source.images, Store(tmp_path / "passes")).pictures) == 3
+    assert len(describe(source.images, Store(tmp_path / "passes")).images) == 3
 
 
 def test_content_decides_and_not_the_clock(tmp_path: Path) -> None:
     path = write(tmp_path / "f" / "a.png", encoded(".png", 1))
     moment = path.stat().st_mtime_ns
-    first = seen(tmp_path / "f", tmp_path).pictures["fingerprint"].iloc[0]
+    first = seen(tmp_path / "f", tmp_path).images["fingerprint"].iloc[0]
     write(path, encoded(".png", 2))
     os.utime(path, ns=(moment, moment))
-    assert seen(tmp_path / "f", tmp_path).pictures["fingerprint"].iloc[0] != first
+    assert seen(tmp_path / "f", tmp_path).images["fingerprint"].iloc[0] != first
 
 
 def test_a_validation_set_within_training_is_said(tmp_path: Path) -> None:
-    """The pictures that both splits name stay with training; those of val alone are val."""
+    """The images that both splits name stay with training; those of val alone are val."""
     yolo(tmp_path, yaml="train: images/val\nval: [images/val, images/more]\nnames: [pothole, crack]\n")
     write(tmp_path / "images" / "more" / "b.jpg", encoded(seed=8))
     source = open_source(str(tmp_path), cache=tmp_path / "cache")
     assert source.images["split"].tolist() == ["train", "val"]
     said = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))[str(tmp_path / "data.yaml")]
-    assert "1 pictures of 'val' are some of 'train' too" in said
+    assert "1 images of 'val' are some of 'train' too" in said
 
 
-def test_one_picture_and_a_class_never_seen(command, tmp_path: Path) -> None:
+def test_one_image_and_a_class_never_seen(command, tmp_path: Path) -> None:
     write(tmp_path / "d" / "images" / "a.jpg", encoded())
     truth = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
@@ -245,7 +245,7 @@ def test_the_locale_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_frames_are_keyed_by_presentation_time(tmp_path: Path) -> None:
-    """A film whose frames come at uneven times and are stored out of order: each shows the time it is keyed by."""
+    """A video whose frames come at uneven times and are stored out of order: each shows the time it is keyed by."""
     moments = [Fraction(n, 10) + Fraction(n % 3, 50) for n in range(60)]
     with av.open(str(tmp_path / "v.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=50)
@@ -256,9 +256,9 @@ def test_frames_are_keyed_by_presentation_time(tmp_path: Path) -> None:
             shade = np.full((48, 64, 3), round(float(moment) * 40), np.uint8)
             shade[:, :: 2 + int(moment * 7) % 5] //= 2
             shade[0:48, 32:64] = round(float(moment) * 40)
-            picture = av.VideoFrame.from_ndarray(shade, format="rgb24")
-            picture.pts, picture.time_base = int(moment * 50), Fraction(1, 50)
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(shade, format="rgb24")
+            image.pts, image.time_base = int(moment * 50), Fraction(1, 50)
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
     source = open_source(str(tmp_path / "v.mp4"), cache=tmp_path / "cache")
     assert len(source.images) >= 8
@@ -268,7 +268,7 @@ def test_frames_are_keyed_by_presentation_time(tmp_path: Path) -> None:
     np.testing.assert_allclose(shown, source.images["seconds"] * 40, atol=6)
 
 
-def test_a_rotated_film_is_turned_upright(tmp_path: Path) -> None:
+def test_a_rotated_video_is_turned_upright(tmp_path: Path) -> None:
     """The matrix in the track header says a quarter turn, as phones write it."""
     path = tmp_path / "v.mp4"
     with av.open(str(path), "w") as container:
@@ -292,12 +292,12 @@ def test_a_rotated_film_is_turned_upright(tmp_path: Path) -> None:
     assert shown[4:28, 4:20].mean() < 60
 
 
-def test_a_film_that_changes_its_size_is_used_until_then(tmp_path: Path) -> None:
+def test_a_video_that_changes_its_size_is_used_until_then(tmp_path: Path) -> None:
     """Two MPEG streams one behind the other, the second of another size."""
     parts = []
     for number, size in enumerate([(64, 48), (96, 64)]):
         parts.append(
-            film(tmp_path / f"{number}.mpg", 40, codec="mpeg1video", size=size, rate=25).read_bytes()
+            video(tmp_path / f"{number}.mpg", 40, codec="mpeg1video", size=size, rate=25).read_bytes()
         )
     write(tmp_path / "f" / "both.mpg", b"".join(parts))
     source = open_source(str(tmp_path / "f" / "both.mpg"), cache=tmp_path / "cache")
@@ -305,8 +305,8 @@ def test_a_film_that_changes_its_size_is_used_until_then(tmp_path: Path) -> None
     assert "another size" in source.ledger["reason"].iloc[0]
 
 
-def test_two_hours_of_film_in_bounded_memory(tmp_path: Path) -> None:
-    film(tmp_path / "long.mp4", 7200 * 4, rate=4, size=(64, 48))
+def test_two_hours_of_video_in_bounded_memory(tmp_path: Path) -> None:
+    video(tmp_path / "long.mp4", 7200 * 4, rate=4, size=(64, 48))
     script = (
         "import resource, sys\nfrom pathlib import Path\nfrom datasets.video import open_video\n"
         "source = open_video('x', Path(sys.argv[1]), Path(sys.argv[2]), print)\n"
@@ -314,7 +314,7 @@ def test_two_hours_of_film_in_bounded_memory(tmp_path: Path) -> None:
         "print(len(times), times.iloc[-1], source.bursts.groupby('burst').size().tolist())\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
     )
-    film(tmp_path / "short.mp4", 60 * 4, rate=4, size=(64, 48))
+    video(tmp_path / "short.mp4", 60 * 4, rate=4, size=(64, 48))
     said = {}
     for name in ("long", "short"):
         command = [sys.executable, "-c", script, str(tmp_path / f"{name}.mp4"), str(tmp_path / "cache")]
@@ -335,7 +335,7 @@ def test_two_hours_of_film_in_bounded_memory(tmp_path: Path) -> None:
 def test_jumping_and_decoding_everything_take_the_same_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film(tmp_path / "v.mp4", 900 * 5, rate=5)
+    video(tmp_path / "v.mp4", 900 * 5, rate=5)
     jumped = open_video("v", tmp_path / "v.mp4", tmp_path / "jumped")
     monkeypatch.setattr("datasets.video.SEEK_AHEAD", float("inf"))
     plain = open_video("v", tmp_path / "v.mp4", tmp_path / "plain")
@@ -346,18 +346,18 @@ def test_jumping_and_decoding_everything_take_the_same_frames(
             assert Path(a).read_bytes() == Path(b).read_bytes()
 
 
-def test_a_film_whose_name_is_as_long_as_names_can_be(tmp_path: Path) -> None:
+def test_a_video_whose_name_is_as_long_as_names_can_be(tmp_path: Path) -> None:
     name = "\u00e9" * 125 + ".mp4"
-    film(tmp_path / "short.mp4", 20).rename(tmp_path / name)
+    video(tmp_path / "short.mp4", 20).rename(tmp_path / name)
     source = open_source(str(tmp_path / name), cache=tmp_path / "cache")
     assert len(source.images) == 4
     assert source.images["group"].unique().tolist() == [name.removesuffix(".mp4")]
 
 
-def test_of_two_that_look_at_one_film_the_second_takes_the_firsts_frames(
+def test_of_two_that_look_at_one_video_the_second_takes_the_firsts_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film(tmp_path / "v.mp4", 60)
+    video(tmp_path / "v.mp4", 60)
     calls: list[Path] = []
 
     def slow(path: Path, folder: Path, say: Callable[[str], None]) -> None:
@@ -530,12 +530,14 @@ def test_a_place_that_cannot_be_written(command, tmp_path: Path) -> None:
     assert str(tmp_path / "file") in complaint(outcome)
 
 
-def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_in_domain_that_cannot_be_written(tmp_path: Path) -> None:
     """Nothing of ours needs a home folder, but for FiftyOne's database, of which doctor tells."""
     yolo(tmp_path / "d")
-    outcome = run_script("inspect", "d", cwd=tmp_path, HOME="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere")
+    outcome = run_script(
+        "inspect", "d", cwd=tmp_path, IN_DOMAIN="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere"
+    )
     assert outcome.code == 0, outcome.stderr
-    outcome = run_script("doctor", cwd=tmp_path, HOME="/proc/nowhere", FIFTYONE_DATABASE_URI="")
+    outcome = run_script("doctor", cwd=tmp_path, IN_DOMAIN="/proc/nowhere", FIFTYONE_DATABASE_URI="")
     assert outcome.code == 3
     assert any(
         line.startswith("WRONG mongod") and "/proc/nowhere" in line for line in outcome.stdout.splitlines()
@@ -568,7 +570,7 @@ def test_doctor_sees_two_opencvs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def secrets(tmp_path: Path) -> Path:
-    """A dataset that points at pictures and labels around it in every way there is."""
+    """A dataset that points at images and labels around it in every way there is."""
     root = tmp_path / "d"
     write(tmp_path / "private" / "images" / "secret.jpg", encoded(seed=9))
     write(tmp_path / "private" / "labels" / "secret.txt", "0 .5 .5 .1 .1\n")
@@ -613,7 +615,7 @@ def test_a_split_that_leads_out_is_refused(tmp_path: Path, entry: str) -> None:
     root = secrets(tmp_path)
     # Out by way of a link within, and back up from where that ends.
     (root / "deep" / "a" / "b").mkdir(parents=True)
-    (root / "away").symlink_to(root / "deep" / "a" / "b")
+    (root / "real_world").symlink_to(root / "deep" / "a" / "b")
     write(root / "data.yaml", f"val: {entry.format(tmp=tmp_path)}\nnames: [pothole, crack]\n")
     with pytest.raises(
         InputError, match=r"data\.yaml: 'val: .*(leads out of the source.*--allow-root|does not exist)"
@@ -632,15 +634,15 @@ def test_a_labels_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "list", "list in a link"])
-def test_a_film_outside_is_not_decoded(tmp_path: Path, kind: str) -> None:
+def test_a_video_outside_is_not_decoded(tmp_path: Path, kind: str) -> None:
     """As a link, or named by a file that FFmpeg would follow."""
-    film(tmp_path / "private" / "secret.mp4", 30)
+    video(tmp_path / "private" / "secret.mp4", 30)
     write(tmp_path / "d" / "a.jpg", encoded())
     if kind == "link":
         (tmp_path / "d" / "x.mp4").symlink_to(tmp_path / "private" / "secret.mp4")
     else:
         (tmp_path / "d" / "sub").symlink_to(tmp_path / "private")
-        film(tmp_path / "d" / "own" / "own.avi", 20)
+        video(tmp_path / "d" / "own" / "own.avi", 20)
         named = "own/own.avi" if kind == "list" else "sub/secret.mp4"
         write(tmp_path / "d" / "x.mp4", f"ffconcat version 1.0\nfile {named}\n")
     source = open_source(str(tmp_path / "d"), cache=tmp_path / "cache")
@@ -666,7 +668,7 @@ def test_descriptions_that_are_links_out_are_not_read(tmp_path: Path, name: str)
     assert source.ledger.set_index("path").loc[str(tmp_path / "d" / name), "bucket"] == "skipped"
 
 
-def test_pipes_in_the_place_of_films_and_lists_hang_nobody(command, tmp_path: Path) -> None:
+def test_pipes_in_the_place_of_videos_and_lists_hang_nobody(command, tmp_path: Path) -> None:
     write(tmp_path / "d" / "a.jpg", encoded())
     os.mkfifo(tmp_path / "d" / "x.mp4")
     assert command("inspect", str(tmp_path / "d")).code == 0
@@ -698,7 +700,7 @@ def test_permission_of_a_handed_off_dataset_ends_when_it_is_changed(tmp_path: Pa
     write(tmp_path / "private" / "b.jpg", encoded(seed=3))
     card = write(tmp_path / "h" / "data.yaml", "train: train.txt\nnames: [pothole]\n")
     write(tmp_path / "h" / "train.txt", f"{tmp_path / 'old' / 'images' / 'a.jpg'}\n")
-    vouch(card, homes_of([tmp_path / "old" / "images"]), tmp_path / "cache")
+    vouch(card, enclosing_roots([tmp_path / "old" / "images"]), tmp_path / "cache")
     source = open_source(str(card), cache=tmp_path / "cache")
     assert source.images["labelled"].tolist() == [True]
     # It comes back from somebody with other names in it.
@@ -873,7 +875,7 @@ def test_thumbnails_carry_nothing_but_pixels(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"<html><script>alert('SECRET-TAIL')</script></html>")
     import base64
 
-    uri = crop(str(path), (20, 20, 80, 80), "hit")
+    uri = crop(str(path), (20, 20, 80, 80), "true_positive")
     assert uri is not None
     assert uri.startswith("data:image/jpeg;base64,")
     raw = base64.b64decode(uri.partition(",")[2])

@@ -1,4 +1,4 @@
-"""A few labels and all pictures: intervals hold what all labels would say, and the detector's word helps or does no harm."""
+"""A few labels and all images: intervals hold what all labels would say, and the detector's word helps or does no harm."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from diagnostics.sweep import f1_at, sweep
 
 
 def part_of(domain: Domain, mask: np.ndarray) -> Domain:
-    """The domain with labels on some pictures only."""
-    pictures = domain.pictures.assign(labelled=mask)
-    boxes = domain.annotations[domain.annotations["image"].isin(pictures["image"][mask])].reset_index(drop=True)
-    return replace(domain, pictures=pictures, annotations=boxes)
+    """The domain with labels on some images only."""
+    images = domain.images.assign(labelled=mask)
+    boxes = domain.annotations[domain.annotations["image"].isin(images["image"][mask])].reset_index(drop=True)
+    return replace(domain, images=images, annotations=boxes)
 
 
 def random_part(domain: Domain, count: int, seed: int) -> Domain:
-    chosen = np.random.default_rng(seed).choice(len(domain.pictures), count, replace=False)
-    return part_of(domain, np.isin(np.arange(len(domain.pictures)), chosen))
+    chosen = np.random.default_rng(seed).choice(len(domain.images), count, replace=False)
+    return part_of(domain, np.isin(np.arange(len(domain.images)), chosen))
 
 
 def test_intervals_hold_what_all_labels_say() -> None:
@@ -37,33 +37,35 @@ def test_intervals_hold_what_all_labels_say() -> None:
                 covered[measure.name].append(measure.low <= truth[measure.name] <= measure.high)
         worth.append(next(m.worth for m in found.measures if m.name == "AP50"))
     # 95 % of 60 is 57; fewer than 52 would happen in 1 of 100 such series.
-    assert all(sum(hits) >= 52 for hits in covered.values()), {k: sum(v) for k, v in covered.items()}
+    assert all(sum(true_positives) >= 52 for true_positives in covered.values()), {
+        k: sum(v) for k, v in covered.items()
+    }
     assert np.median(worth) > 1.5
 
 
 def test_whole_clips_are_the_unit_where_they_were_labelled_whole() -> None:
     whole = make_domain(clips=20, frames=10, seed=1)
-    first = part_of(whole, whole.pictures["group"].isin([f"c{k}" for k in range(8)]).to_numpy())
+    first = part_of(whole, whole.images["group"].isin([f"c{k}" for k in range(8)]).to_numpy())
     assert sampled(first) == ("clip", True)
     found = few_labels(first, 0.3)
     assert (found.unit, found.units) == ("clip", 8)
-    few = part_of(whole, whole.pictures["group"].isin(["c0", "c1", "c2"]).to_numpy())
+    few = part_of(whole, whole.images["group"].isin(["c0", "c1", "c2"]).to_numpy())
     assert few_labels(few, 0.3).measures == ()
-    assert "label a few pictures of every clip" in few_labels(few, 0.3).note
+    assert "label a few images of every clip" in few_labels(few, 0.3).note
 
 
-def test_pictures_are_the_unit_where_they_were_drawn_at_random() -> None:
+def test_images_are_the_unit_where_they_were_drawn_at_random() -> None:
     whole = make_domain(clips=20, frames=10, seed=1)
-    assert sampled(random_part(whole, 30, 0))[0] == "picture"
-    beginnings = whole.pictures.groupby("group").cumcount() < 5
-    some = beginnings & whole.pictures["group"].isin([f"c{k}" for k in range(6)])
+    assert sampled(random_part(whole, 30, 0))[0] == "image"
+    beginnings = whole.images.groupby("group").cumcount() < 5
+    some = beginnings & whole.images["group"].isin([f"c{k}" for k in range(6)])
     assert sampled(part_of(whole, some.to_numpy())) == ("clip", False)
 
 
 def test_all_labels_or_none_say_nothing_here() -> None:
     whole = make_domain(clips=6, seed=1)
     assert few_labels(whole, 0.3) is None
-    assert few_labels(part_of(whole, np.zeros(len(whole.pictures), bool)), 0.3) is None
+    assert few_labels(part_of(whole, np.zeros(len(whole.images), bool)), 0.3) is None
     some = few_labels(random_part(whole, MIN_LABELLED - 1, 0), 0.3)
     assert some.measures == ()
     assert f"{MIN_LABELLED} are needed" in some.note
@@ -92,8 +94,8 @@ def test_few_or_no_objects_are_no_crash() -> None:
     none = few_labels(replace(some, annotations=some.annotations.head(0)), 0.3)
     assert none.measures == ()
     assert "0 labelled objects" in none.note
-    # All objects in one picture: without it there is no AP50, so nothing is said about how it scatters.
-    first = some.pictures["image"][some.labelled].iloc[0]
+    # All objects in one image: without it there is no AP50, so nothing is said about how it scatters.
+    first = some.images["image"][some.labelled].iloc[0]
     crowded = replace(some, annotations=some.annotations.assign(image=first))
     assert "AP50" not in {m.name for m in few_labels(crowded, 0.3).measures}
 

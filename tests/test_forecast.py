@@ -16,7 +16,7 @@ import pytest
 from datasets.errors import InputError
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.forecast import FAMILIES, FURTHEST, curves, forecast
-from reports.commands.forecast import answer, line, look_ahead, sentence
+from reports.commands.forecast import answer, forecast_labels, line, sentence
 from tests.conftest import complaint, run_script
 
 SIZES = np.array([20, 40, 80, 160, 320.0])
@@ -124,13 +124,13 @@ def test_the_curves_that_are_drawn_are_those_that_are_asked() -> None:
 def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     """A report of a run on rendered worlds, as `shiftscope report` writes it: first/."""
     folder = tmp_path_factory.mktemp("place")
-    list(build_world(folder / "home", Plan(DASHCAM, {"train": (2, 3), "val": (2, 3)}, seed=1)))
-    list(build_world(folder / "away", Plan(DRONE, {"val": (3, 4)}, seed=2)))
+    list(build_world(folder / "in_domain", Plan(DASHCAM, {"train": (2, 3), "val": (2, 3)}, seed=1)))
+    list(build_world(folder / "real_world", Plan(DRONE, {"val": (3, 4)}, seed=2)))
     (folder / "run" / "weights").mkdir(parents=True)
     shutil.copyfile(weights, folder / "run" / "weights" / "best.pt")
-    (folder / "run" / "args.yaml").write_text(f"imgsz: 128\ndata: {folder / 'home' / 'data.yaml'}\n")
+    (folder / "run" / "args.yaml").write_text(f"imgsz: 128\ndata: {folder / 'in_domain' / 'data.yaml'}\n")
     outcome = run_script(
-        *("report", "--run", "run", "--real-world", "away", "--no-fiftyone", "--no-label-free"),
+        *("report", "--run", "run", "--real-world", "real_world", "--no-fiftyone", "--no-label-free"),
         *("--out", "first"),
         cwd=folder,
     )
@@ -151,11 +151,11 @@ def edited(written: Path, **run: Any) -> dict[str, Any]:
 
 
 def another(place: Path, folder: Path, labels: int, ap50: float) -> Path:
-    """The report, as that of another run would be: same pictures, another checkpoint, more boxes."""
+    """The report, as that of another run would be: same images, another checkpoint, more boxes."""
     shutil.copytree(place / "first", folder)
     record = edited(folder, sha256=f"{labels:064x}", training_boxes=labels)
     for row in record["slices"]:
-        if row["slice"] == "all" and row["domain"] == "away":
+        if row["slice"] == "all" and row["domain"] == "real_world":
             row["ap50"] = ap50
     (folder / "report.json").write_text(json.dumps(record))
     return folder
@@ -163,9 +163,11 @@ def another(place: Path, folder: Path, labels: int, ap50: float) -> Path:
 
 def test_a_report_says_how_many_boxes_its_run_was_shown(place: Path) -> None:
     record = json.loads((place / "first" / "report.json").read_text())
-    assert record["run"]["training_boxes"] == rows_of(place / "home" / "labels" / "train") > 0
+    assert record["run"]["training_boxes"] == rows_of(place / "in_domain" / "labels" / "train") > 0
     assert [d["trained_on"] for d in record["domains"]] == [None, 0]
-    assert look_ahead([place / "first"], 0.5).points["labels"].tolist() == [record["run"]["training_boxes"]]
+    assert forecast_labels([place / "first"], 0.5).points["labels"].tolist() == [
+        record["run"]["training_boxes"]
+    ]
 
 
 def test_reports_say_what_a_table_of_the_same_points_says(place: Path, tmp_path: Path) -> None:
@@ -194,26 +196,26 @@ def test_reports_say_what_a_table_of_the_same_points_says(place: Path, tmp_path:
     ET.fromstring(svg)
     assert "boxes in training" in svg
     assert "var(--" not in svg
-    outlook = look_ahead(reports, 0.64)
+    outlook = forecast_labels(reports, 0.64)
     assert f"{alone['low']:,} and {alone['high']:,} boxes in training" in sentence(outlook)
     assert f"{alone['high'] - 320:,} more than the largest run was shown" in sentence(outlook)
-    assert "1 size, 4 are needed" in sentence(look_ahead(reports[:1], 0.64))
+    assert "1 size, 4 are needed" in sentence(forecast_labels(reports[:1], 0.64))
 
 
-def fewer_pictures(folder: Path) -> None:
-    path = folder / "tables" / "pictures.parquet"
+def fewer_images(folder: Path) -> None:
+    path = folder / "tables" / "images.parquet"
     table = pd.read_parquet(path)
-    table.drop(index=table.index[table["domain"] == "away"][0]).to_parquet(path, index=False)
+    table.drop(index=table.index[table["domain"] == "real_world"][0]).to_parquet(path, index=False)
 
 
 def moved_box(folder: Path) -> None:
     path = folder / "tables" / "boxes.parquet"
     table = pd.read_parquet(path)
-    table.loc[table.index[table["domain"] == "away"][0], "x1"] -= 3
+    table.loc[table.index[table["domain"] == "real_world"][0], "x1"] -= 3
     table.to_parquet(path, index=False)
 
 
-def home_box(folder: Path) -> None:
+def in_domain_box(folder: Path) -> None:
     """Home is not what the curve is about."""
     path = folder / "tables" / "boxes.parquet"
     table = pd.read_parquet(path)
@@ -250,15 +252,15 @@ def second_domain(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (fewer_pictures, r"a/report\.json and .*b/report\.json: are about different pictures: 12 and 11 .*11 of them the same.*--real-world"),
-        (moved_box, r"a/report\.json and .*b/report\.json: the labels of their real-world pictures differ"),
+        (fewer_images, r"a/report\.json and .*b/report\.json: are about different images: 12 and 11 .*11 of them the same.*--real-world"),
+        (moved_box, r"a/report\.json and .*b/report\.json: the labels of their real-world images differ"),
         (with_run(classes=["crater"]), r"a/report\.json and .*b/report\.json: their detectors know other classes"),
         (with_run(imgsz=640), r"at other sizes, 128 and 640 px; write one again with --imgsz"),
         (with_run(sha256=f"{100:064x}"), r"are about the same checkpoint; give one of them"),
         (with_run(training_boxes=50, parent_sha256=f"{100:064x}"), r"b/report\.json and .*a/report\.json: the first run went on from the second"),
         (with_run(training_boxes=None, weights=None), r"b/report\.json: was written from predictions"),
         (with_run(training_boxes=None, weights="gone/weights/best.pt"), r"does not say how many boxes.*give a CSV"),
-        (with_domain(trained_on=3), r"b/report\.json: 3 of 12 pictures of away are from clips that its training shows"),
+        (with_domain(trained_on=3), r"b/report\.json: 3 of 12 images of away are from clips that its training shows"),
         (with_domain(role="in_domain"), r"b/report\.json: has no real-world domain; write it again with --real-world"),
         (unmeasured, r"b/report\.json: no AP50 was measured on away"),
         (second_domain, r"b/report\.json: has 2 real-world domains, away, harbour; choose one with --domain away"),
@@ -269,24 +271,24 @@ def test_what_is_no_curve_of_one_thing_is_refused(
     place: Path, tmp_path: Path, edit: Callable[[Path], object], words: str
 ) -> None:
     first, second = another(place, tmp_path / "a", 100, 0.4), another(place, tmp_path / "b", 200, 0.5)
-    assert len(look_ahead([first, second], 0.6).points) == 2
+    assert len(forecast_labels([first, second], 0.6).points) == 2
     edit(second)
     with pytest.raises(InputError, match=words):
-        look_ahead([first, second], 0.6)
+        forecast_labels([first, second], 0.6)
 
 
-def test_a_domain_is_chosen_and_seeds_and_home_do_not_matter(place: Path, tmp_path: Path) -> None:
+def test_a_domain_is_chosen_and_seeds_and_in_domain_do_not_matter(place: Path, tmp_path: Path) -> None:
     first, second = another(place, tmp_path / "a", 100, 0.4), another(place, tmp_path / "b", 101, 0.5)
     # Two runs of one size, one of which went on from the other with as many boxes.
     edited(second, training_boxes=100, parent_sha256=f"{100:064x}")
     second_domain(second)
-    home_box(second)
-    points = look_ahead([first, second], 0.6, "away").points
+    in_domain_box(second)
+    points = forecast_labels([first, second], 0.6, "real_world").points
     assert points["labels"].tolist() == [100, 100]
     with pytest.raises(
         InputError, match=r"a/report\.json: has no real-world domain 'harbour'; its own: away"
     ):
-        look_ahead([first, second], 0.6, "harbour")
+        forecast_labels([first, second], 0.6, "harbour")
 
 
 def test_an_older_report_is_asked_by_way_of_its_run(place: Path, tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ def test_an_older_report_is_asked_by_way_of_its_run(place: Path, tmp_path: Path)
     (tmp_path / "old" / "report.json").write_text(json.dumps(record))
 
     def labels() -> list[int]:
-        return look_ahead([tmp_path / "old"], 0.5).points["labels"].tolist()
+        return forecast_labels([tmp_path / "old"], 0.5).points["labels"].tolist()
 
     # An Ultralytics run: its data.yaml.
     assert labels() == [known]
@@ -323,6 +325,6 @@ def test_reports_and_tables_are_not_mixed(place: Path) -> None:
         mixed
     )
     with pytest.raises(InputError, match=r"home.report\.json: no report can be read there"):
-        look_ahead([place / "home"], 0.5)
+        forecast_labels([place / "in_domain"], 0.5)
     with pytest.raises(InputError, match="--domain away: goes with reports"):
-        look_ahead([place / "curve.csv"], 0.5, "away")
+        forecast_labels([place / "curve.csv"], 0.5, "real_world")

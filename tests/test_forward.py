@@ -1,4 +1,4 @@
-"""One forward pass gives what predict and embed give in two, once a picture, and the store gives it back without another."""
+"""One forward pass gives what predict and embed give in two, once an image, and the store gives it back without another."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from datasets.errors import InputError
 from datasets.pixels import decode, descriptor
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
-from train.transforms import Photometric
 from train.forward import Detector
 from train.passes import describe
 from train.predictions import Settings, Store
 from train.run import file_sha256, open_run, open_weights
+from train.transforms import Photometric
 
 SETTINGS = Settings(imgsz=256)
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    folder = tmp_path_factory.mktemp("pictures") / "w"
+    folder = tmp_path_factory.mktemp("images") / "w"
     list(build_world(folder, Plan(DASHCAM, {"val": (3, 2)}, seed=3)))
     # Other shapes, so that letterboxing has something to do.
     tall = cv2.imread(str(next((folder / "images" / "val").glob("*0000.jpg"))))
@@ -56,7 +56,7 @@ def test_boxes_are_those_of_predict(weights: Path, images: pd.DataFrame, seen) -
     assert total > 100
 
 
-def test_picture_embeddings_are_those_of_embed(weights: Path, images: pd.DataFrame, seen) -> None:
+def test_image_embeddings_are_those_of_embed(weights: Path, images: pd.DataFrame, seen) -> None:
     model = YOLO(str(weights))
     for row, path in enumerate(images["path"]):
         expected = model.embed(path, imgsz=256, verbose=False)[0].numpy()
@@ -70,17 +70,17 @@ def test_every_box_has_an_embedding_of_its_own_place(weights: Path, seen) -> Non
     assert np.isfinite(seen.detection_embeddings).all()
     detector = Detector(weights)
     detector._prepare(SETTINGS)
-    # A picture 400 wide and 200 high becomes 256 by 128: strides 8 and 16 see it as 32 by 16 and 16 by 8 cells.
+    # An image 400 wide and 200 high becomes 256 by 128: strides 8 and 16 see it as 32 by 16 and 16 by 8 cells.
     for columns, rows in ((32, 16), (16, 8)):
         y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
         detector._maps.append(torch.stack([x * 400 / columns, y * 200 / rows])[None].float())
     boxes = np.array([[100, 50, 180, 90, 0.9, 0], [300, 100, 380, 190, 0.8, 0]], np.float32)
-    found = detector._objects(boxes, 0, (200, 400))
+    found = detector._detection_embeddings(boxes, 0, (200, 400))
     centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
     np.testing.assert_allclose(found, np.hstack([centres, centres]), atol=0.5)
 
 
-def test_one_forward_call_a_picture_and_none_the_second_time(
+def test_one_forward_call_a_image_and_none_the_second_time(
     weights: Path, images: pd.DataFrame, tmp_path: Path
 ) -> None:
     detector = Detector(weights)
@@ -95,7 +95,7 @@ def test_one_forward_call_a_picture_and_none_the_second_time(
     np.testing.assert_array_equal(first.image_embeddings, again.image_embeddings)
 
 
-def test_a_batch_sees_what_single_pictures_see(
+def test_a_batch_sees_what_single_images_see(
     weights: Path, images: pd.DataFrame, seen, tmp_path: Path
 ) -> None:
     batched = Detector(weights, batch=4).predict(images, SETTINGS, Store(tmp_path))
@@ -125,12 +125,12 @@ def test_an_interrupted_pass_goes_on_where_it_stopped(
     np.testing.assert_array_equal(resumed.image_embeddings, seen.image_embeddings)
 
 
-def test_order_of_pictures_is_kept_and_copies_share_a_pass(
+def test_order_of_images_is_kept_and_copies_share_a_pass(
     weights: Path, images: pd.DataFrame, seen, tmp_path: Path
 ) -> None:
     doubled = pd.concat([images.iloc[::-1], images.head(1).assign(image="copy")], ignore_index=True)
     found = Detector(weights).predict(doubled, SETTINGS, Store(tmp_path))
-    assert found.pictures["image"].tolist() == doubled["image"].tolist()
+    assert found.images["image"].tolist() == doubled["image"].tolist()
     np.testing.assert_array_equal(found.image_embeddings[-1], found.image_embeddings[-2])
     first = images["image"].iloc[0]
     counts = found.detections["image"].value_counts()
@@ -154,16 +154,14 @@ def test_other_settings_are_another_key(weights: Path) -> None:
     assert len(keys) == 4
 
 
-def test_a_broken_picture_is_a_failure_and_no_row(
-    weights: Path, images: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_a_broken_image_is_a_failure_and_no_row(weights: Path, images: pd.DataFrame, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(images["path"].iloc[0]).read_bytes()[:3000])
     table = pd.concat([images, images.head(1).assign(image="broken", path=str(broken))], ignore_index=True)
     found = Detector(weights).predict(table, SETTINGS, Store(tmp_path / "s"))
     assert found.failures[["path", "reason"]].to_numpy().tolist() == [[str(broken), "cut short"]]
-    assert "broken" not in set(found.pictures["image"])
-    assert len(found.pictures) == len(images)
+    assert "broken" not in set(found.images["image"])
+    assert len(found.images) == len(images)
 
 
 def test_photometric_match_moves_colours_only(images: pd.DataFrame) -> None:
@@ -173,11 +171,11 @@ def test_photometric_match_moves_colours_only(images: pd.DataFrame) -> None:
     np.testing.assert_allclose(matched.std((0, 1)), [30, 30, 30], atol=4)
 
 
-def test_without_a_detector_pictures_are_still_described(images: pd.DataFrame, tmp_path: Path) -> None:
+def test_without_a_detector_images_are_still_described(images: pd.DataFrame, tmp_path: Path) -> None:
     found = describe(images, Store(tmp_path))
-    assert len(found.pictures) == len(images)
+    assert len(found.images) == len(images)
     assert found.detections.empty
-    assert found.pictures["brightness"].between(0, 1).all()
+    assert found.images["brightness"].between(0, 1).all()
 
 
 def test_the_descriptor_sees_light_and_direction(images: pd.DataFrame, tmp_path: Path) -> None:
@@ -185,7 +183,7 @@ def test_the_descriptor_sees_light_and_direction(images: pd.DataFrame, tmp_path:
     pixels = cv2.imread(images["path"].iloc[0])
     own = descriptor(decode(Path(images["path"].iloc[0])))
     assert own.shape == (84,)
-    np.testing.assert_array_equal(found.pictures["descriptor"].iloc[0], own)
+    np.testing.assert_array_equal(found.images["descriptor"].iloc[0], own)
     # Half the light halves the lightness, a third of the 48 colour entries; edges keep their shares.
     darker = descriptor(pixels // 2)
     assert (darker[:48:3] < 0.7 * own[:48:3]).all()
@@ -247,7 +245,7 @@ def test_run_folders(tmp_path: Path, weights: Path) -> None:
 def test_two_racing_runs_do_not_double_the_boxes(
     weights: Path, images: pd.DataFrame, seen, tmp_path: Path
 ) -> None:
-    """Each had not seen the other's shards when it began, and both stored the first picture."""
+    """Each had not seen the other's shards when it began, and both stored the first image."""
     detector = Detector(weights)
     first, second = Store(tmp_path), Store(tmp_path)
     detector.predict(images.head(2), SETTINGS, first)
@@ -259,7 +257,7 @@ def test_two_racing_runs_do_not_double_the_boxes(
 
 def test_reading_nothing_gives_empty_tables(tmp_path: Path) -> None:
     found = Store(tmp_path).read({})
-    assert found.pictures.empty
+    assert found.images.empty
     assert found.detections.empty
 
 

@@ -25,24 +25,26 @@ CLASSES = ('pot"hole', "<crack & more>")
 
 @pytest.fixture
 def domain(tmp_path: Path) -> Domain:
-    made = make_domain("away", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES, labelled=False)
+    made = make_domain(
+        "real_world", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES, labelled=False
+    )
     paths = []
-    for number, image in enumerate(made.pictures["image"]):
+    for number, image in enumerate(made.images["image"]):
         path = tmp_path / "original" / f"{image} ü.jpg"
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), np.full((480, 640, 3), 10 * number, np.uint8))
         paths.append(str(path))
-    made.pictures["path"] = paths
-    made.pictures[["width", "height"]] = 640, 480
+    made.images["path"] = paths
+    made.images[["width", "height"]] = 640, 480
     made.detections["label"] = np.arange(len(made.detections)) % 2
     return made
 
 
 def chosen(domain: Domain, count: int) -> pd.DataFrame:
     return (
-        domain.pictures[["image", "path"]]
+        domain.images[["image", "path"]]
         .head(count)
-        .assign(rank=range(1, count + 1), domain=domain.name, group=domain.pictures["group"].head(count))
+        .assign(rank=range(1, count + 1), domain=domain.name, group=domain.images["group"].head(count))
     )
 
 
@@ -55,7 +57,7 @@ def folder(domain: Domain, tmp_path: Path) -> Path:
 
 def drafts(domain: Domain, count: int) -> pd.DataFrame:
     kept = domain.detections[domain.detections["confidence"] >= 0.25]
-    return kept[kept["image"].isin(domain.pictures["image"].head(count))]
+    return kept[kept["image"].isin(domain.images["image"].head(count))]
 
 
 def test_our_own_reader_finds_the_drafts(domain: Domain, folder: Path, tmp_path: Path) -> None:
@@ -108,16 +110,16 @@ def test_label_studio_gets_percentages_and_the_interface_that_knows_the_classes(
     assert [label.get("value") for label in view.iter("Label")] == list(CLASSES)
 
 
-def test_pictures_are_copies_and_the_originals_are_untouched(domain: Domain, folder: Path) -> None:
+def test_images_are_copies_and_the_originals_are_untouched(domain: Domain, folder: Path) -> None:
     copies = sorted((folder / "images").iterdir())
     assert [c.name for c in copies] == [
         f"away-{g}_{n:04d}.jpg" for n, g in enumerate(chosen(domain, 5)["group"], 1)
     ]
     assert not any(c.is_symlink() for c in copies)
-    assert copies[0].read_bytes() == Path(domain.pictures["path"].iloc[0]).read_bytes()
+    assert copies[0].read_bytes() == Path(domain.images["path"].iloc[0]).read_bytes()
 
 
-def test_training_goes_on_with_the_old_pictures(domain: Domain, tmp_path: Path) -> None:
+def test_training_goes_on_with_the_old_images(domain: Domain, tmp_path: Path) -> None:
     old = tmp_path / "old"
     for split in ("train", "val"):
         (old / "images" / split).mkdir(parents=True)
@@ -131,7 +133,7 @@ def test_training_goes_on_with_the_old_pictures(domain: Domain, tmp_path: Path) 
     )
     source = open_source(str(card), cache=tmp_path / "cache")
     assert source.images["split"].value_counts().to_dict() == {"train": 3, "val": 1}
-    # Somebody else's hand-off may not name pictures around it: this machine has not written it.
+    # Somebody else's hand-off may not name images around it: this machine has not written it.
     stranger = open_source(str(card), cache=tmp_path / "another")
     assert stranger.images["split"].value_counts().to_dict() == {"train": 2}
     assert stranger.ledger["reason"].str.startswith("leads out of the source").sum() == 2
@@ -150,9 +152,9 @@ def test_a_hand_off_in_which_labels_may_have_been_mended_is_never_written_over(
 
 
 def test_crowds_are_no_objects_to_teach(domain: Domain, tmp_path: Path) -> None:
-    labelled = make_domain("away", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES)
-    labelled.pictures["path"] = domain.pictures["path"]
-    labelled.pictures[["width", "height"]] = 640, 480
+    labelled = make_domain("real_world", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES)
+    labelled.images["path"] = domain.images["path"]
+    labelled.images[["width", "height"]] = 640, 480
     labelled.annotations["crowd"] = True
     card = write_handoff(
         tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None, tmp_path / "cache"
@@ -161,12 +163,12 @@ def test_crowds_are_no_objects_to_teach(domain: Domain, tmp_path: Path) -> None:
 
 
 def test_labels_that_people_made_are_kept(tmp_path: Path, domain: Domain) -> None:
-    labelled = make_domain("away", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES)
-    labelled.pictures["path"] = domain.pictures["path"]
-    labelled.pictures[["width", "height"]] = 640, 480
+    labelled = make_domain("real_world", role="real_world", clips=4, frames=3, seed=3, classes=CLASSES)
+    labelled.images["path"] = domain.images["path"]
+    labelled.images[["width", "height"]] = 640, 480
     card = write_handoff(
         tmp_path / "hand-off", chosen(labelled, 3), [labelled], CLASSES, 0.25, None, tmp_path / "cache"
     )
     source = open_source(str(card), cache=tmp_path / "cache")
-    expected = labelled.annotations[labelled.annotations["image"].isin(labelled.pictures["image"].head(3))]
+    expected = labelled.annotations[labelled.annotations["image"].isin(labelled.images["image"].head(3))]
     assert np.sort(source.annotations["y2"]) == pytest.approx(np.sort(expected["y2"]), abs=0.01)

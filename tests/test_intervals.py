@@ -7,7 +7,7 @@ import pytest
 
 from diagnostics import intervals
 from diagnostics.intervals import ApBootstrap, ap_interval, bca, difference_interval, draws, left_out, wilson
-from diagnostics.matching import Detections, Objects, match
+from diagnostics.matching import Annotations, Detections, match
 from diagnostics.precision import accumulate, mean
 
 
@@ -15,7 +15,7 @@ def simulated(
     rng: np.random.Generator, clips: int, frames: int = 6, spread: float = 0.15, false_rate: float = 0.7
 ):
     """A one-class detector whose hit rate varies from clip to clip; returns its match table and the clip of each frame."""
-    objects, found, group = [], [], []
+    annotations, found, group = [], [], []
     for clip in range(clips):
         rate = np.clip(0.6 + rng.normal(0, spread), 0.05, 0.95)
         for _ in range(frames):
@@ -23,18 +23,18 @@ def simulated(
             group.append(clip)
             for k in range(3):
                 box = [100.0 * k, 10.0, 50.0, 50.0]
-                objects.append((image, box))
+                annotations.append((image, box))
                 if rng.random() < rate:
                     found.append((image, box, rng.beta(4, 2)))
             if rng.random() < false_rate:
                 found.append((image, [500.0, 500.0, 50.0, 50.0], rng.beta(2, 4)))
     table = match(
-        Objects(
-            np.array([o[0] for o in objects]),
-            np.zeros(len(objects), int),
-            np.array([o[1] for o in objects]),
-            np.full(len(objects), 2500.0),
-            np.zeros(len(objects), bool),
+        Annotations(
+            np.array([o[0] for o in annotations]),
+            np.zeros(len(annotations), int),
+            np.array([o[1] for o in annotations]),
+            np.full(len(annotations), 2500.0),
+            np.zeros(len(annotations), bool),
         ),
         Detections(
             np.array([d[0] for d in found]),

@@ -133,19 +133,19 @@ def test_a_broken_download_goes_on_where_it_stopped(server: KaggleServer, files:
 
 def test_a_killed_download_goes_on_in_the_next_call(server: KaggleServer, files: dict[str, bytes]) -> None:
     server.datasets[HANDLE][3] = large(files)
-    home = Path(os.environ["KAGGLEHUB_CACHE"]) / "datasets" / "owner" / "holes"
-    home.mkdir(parents=True)
-    (home / "3.archive").write_bytes(server.datasets[HANDLE][3].archive[:1_500_000])
+    folder = Path(os.environ["KAGGLEHUB_CACHE"]) / "datasets" / "owner" / "holes"
+    folder.mkdir(parents=True)
+    (folder / "3.archive").write_bytes(server.datasets[HANDLE][3].archive[:1_500_000])
     # A kill while unpacking leaves this, which must not pass for files of the dataset.
-    (home / "versions" / "3.partial" / "images").mkdir(parents=True)
-    (home / "versions" / "3.partial" / "images" / "half.jpg").write_bytes(b"half")
+    (folder / "versions" / "3.partial" / "images").mkdir(parents=True)
+    (folder / "versions" / "3.partial" / "images" / "half.jpg").write_bytes(b"half")
     got = fetched()
     assert "archive.zip bytes=1500000-" in asked(server)
     assert {p.relative_to(got.folder).as_posix() for p in got.folder.rglob("*") if p.is_file()} == {
         *files,
         "noise.bin",
     }
-    assert not (home / "versions" / "3.partial").exists()
+    assert not (folder / "versions" / "3.partial").exists()
 
 
 def test_what_arrives_broken_is_not_kept(server: KaggleServer) -> None:

@@ -12,16 +12,16 @@ from benchmarks.simulated import make_domain
 from diagnostics import label_free
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from diagnostics.label_free import Estimator, Graded, Reference, estimate, fit
+from diagnostics.label_free import CorruptedDomain, Estimator, Reference, estimate, fit
 from reports.page.label_free import missed, truth_words
 from reports.pipeline.corruptions import development_sets
-from train import transforms as changes
+from train import transforms as transforms
 
 FAMILIES = ("dark", "blurred", "small", "tilted", "noisy", "hazy", "turned", "pale")
 
 
 def shown(loss: float, seed: int, **options) -> Domain:
-    """A set on which a share of the hits is lost, and confidence and embeddings move along with it."""
+    """A set on which a share of the true positives is lost, and confidence and embeddings move along with it."""
     moved = {"hit_rate": 0.9 * (1 - loss), "confidence_shift": -0.25 * loss, "embedding_shift": 2 * loss}
     return make_domain("set", **{"clips": 10, "frames": 5, "seed": seed, **moved, **options})
 
@@ -42,21 +42,21 @@ def unsteady(domain: Domain) -> Domain:
     return squeezed(domain, off=0.05 + 0.2 * (1 - float(domain.detections["confidence"].max())))
 
 
-def seen(family: str, severity: int, domain: Domain) -> Graded:
-    return Graded(family, severity, domain, unsteady(domain))
+def seen(family: str, severity: int, domain: Domain) -> CorruptedDomain:
+    return CorruptedDomain(family, severity, domain, unsteady(domain))
 
 
-def read(home: Domain, domain: Domain, estimator: Estimator | None) -> label_free.LabelFree:
-    return estimate(home, domain, estimator, unsteady(domain))
-
-
-@pytest.fixture(scope="module")
-def home() -> Domain:
-    return make_domain("home", clips=20, frames=5, seed=1, hit_rate=0.9)
+def read(in_domain: Domain, domain: Domain, estimator: Estimator | None) -> label_free.LabelFree:
+    return estimate(in_domain, domain, estimator, unsteady(domain))
 
 
 @pytest.fixture(scope="module")
-def graded() -> list[Graded]:
+def in_domain() -> Domain:
+    return make_domain("in_domain", clips=20, frames=5, seed=1, hit_rate=0.9)
+
+
+@pytest.fixture(scope="module")
+def corruptions() -> list[CorruptedDomain]:
     sets = [seen("as it is", 0, shown(0.0, 100))]
     for number, family in enumerate(FAMILIES):
         for severity in (1, 2, 3):
@@ -67,33 +67,33 @@ def graded() -> list[Graded]:
 
 
 @pytest.fixture(scope="module")
-def estimator(home: Domain, graded: list[Graded]) -> Estimator:
-    found = fit(home, graded)
+def estimator(in_domain: Domain, corruptions: list[CorruptedDomain]) -> Estimator:
+    found = fit(in_domain, corruptions)
     assert found is not None
     return found
 
 
 def unlabelled(domain: Domain) -> Domain:
-    pictures = domain.pictures.assign(labelled=False)
-    return replace(domain, pictures=pictures, annotations=domain.annotations.head(0))
+    images = domain.images.assign(labelled=False)
+    return replace(domain, images=images, annotations=domain.annotations.head(0))
 
 
 @pytest.mark.parametrize("loss", [0.1, 0.45, 0.75])
-def test_reads_what_labels_would_have_said(home: Domain, estimator: Estimator, loss: float) -> None:
+def test_reads_what_labels_would_have_said(in_domain: Domain, estimator: Estimator, loss: float) -> None:
     domain = shown(loss, 5000, clips=20, clip_names="w")
-    found = read(home, unlabelled(domain), estimator)
+    found = read(in_domain, unlabelled(domain), estimator)
     assert not found.abstained
     assert found.low <= ap50(domain) <= found.high
     assert found.error < 0.5 * found.naive_error
-    assert set(found.naive) == {"as at home", "if confidences meant the same", "thresholded confidence"}
+    assert set(found.naive) == {"as in-domain", "if confidences meant the same", "thresholded confidence"}
     assert found.truth is None
 
 
-def test_labels_are_never_looked_at(home: Domain, estimator: Estimator) -> None:
+def test_labels_are_never_looked_at(in_domain: Domain, estimator: Estimator) -> None:
     domain = shown(0.4, 5000, clips=20)
-    with_labels = read(home, domain, estimator)
+    with_labels = read(in_domain, domain, estimator)
     assert with_labels.truth == pytest.approx(ap50(domain))
-    assert with_labels.ap50 == pytest.approx(read(home, unlabelled(domain), estimator).ap50)
+    assert with_labels.ap50 == pytest.approx(read(in_domain, unlabelled(domain), estimator).ap50)
 
 
 def test_a_family_left_out_is_out_of_its_mixtures_too(estimator: Estimator) -> None:
@@ -113,52 +113,56 @@ def test_intervals_hold_families_never_seen(estimator: Estimator) -> None:
     assert found["half"].mean() < 0.3
 
 
-def test_a_silent_detector_is_never_healthy(home: Domain, estimator: Estimator) -> None:
+def test_a_silent_detector_is_never_healthy(in_domain: Domain, estimator: Estimator) -> None:
     silent = replace(
         unlabelled(shown(0.0, 1, clip_names="w")),
         detections=shown(0.0, 1).detections.head(0),
         detection_embeddings=np.zeros((0, 12)),
     )
-    found = read(home, silent, estimator)
+    found = read(in_domain, silent, estimator)
     assert found.abstained or found.ap50 <= 0.05
     assert "gone silent" in found.alarm
 
 
-def test_what_is_like_nothing_shown_is_refused(home: Domain, estimator: Estimator) -> None:
-    # Three hundred sure boxes a picture: no change of the in-domain pictures ever made it say that.
+def test_what_is_like_nothing_shown_is_refused(in_domain: Domain, estimator: Estimator) -> None:
+    # Three hundred sure boxes an image: no change of the in-domain images ever made it say that.
     domain = unlabelled(shown(0.0, 7, clip_names="w"))
     rows = pd.concat([domain.detections.assign(confidence=0.99)] * 60, ignore_index=True)
     mad = replace(domain, detections=rows, detection_embeddings=np.full((len(rows), 12), 40.0))
-    found = read(home, mad, estimator)
+    found = read(in_domain, mad, estimator)
     assert found.abstained
     assert "unlike anything" in found.reason
 
 
-def test_a_handful_of_pictures_is_refused(home: Domain, estimator: Estimator) -> None:
-    found = read(home, unlabelled(shown(0.3, 3, clips=3, frames=5)), estimator)
+def test_a_handful_of_images_is_refused(in_domain: Domain, estimator: Estimator) -> None:
+    found = read(in_domain, unlabelled(shown(0.3, 3, clips=3, frames=5)), estimator)
     assert found.abstained
-    assert "15 pictures" in found.reason
+    assert "15 images" in found.reason
 
 
-def test_fewer_pictures_give_wider_intervals(home: Domain, estimator: Estimator) -> None:
+def test_fewer_images_give_wider_intervals(in_domain: Domain, estimator: Estimator) -> None:
     domain = unlabelled(shown(0.4, 5000, clips=20))
-    some = domain.subset(domain.pictures["image"].head(20))
-    half = [f.high - f.ap50 for f in (read(home, d, estimator) for d in (domain, some))]
+    some = domain.subset(domain.images["image"].head(20))
+    half = [f.high - f.ap50 for f in (read(in_domain, d, estimator) for d in (domain, some))]
     assert half[1] > 1.2 * half[0]
 
 
-def test_nothing_is_read_without_sets_or_objects(home: Domain, graded: list[Graded]) -> None:
-    assert read(home, unlabelled(shown(0.3, 3)), None).abstained
-    assert fit(home, graded[:4]) is None
-    assert fit(home.subset(home.pictures["image"].head(3)), graded) is None
+def test_nothing_is_read_without_sets_or_objects(
+    in_domain: Domain, corruptions: list[CorruptedDomain]
+) -> None:
+    assert read(in_domain, unlabelled(shown(0.3, 3)), None).abstained
+    assert fit(in_domain, corruptions[:4]) is None
+    assert fit(in_domain.subset(in_domain.images["image"].head(3)), corruptions) is None
 
 
-def test_detections_without_embeddings_still_give_a_reading(home: Domain, graded: list[Graded]) -> None:
-    blind = replace(home, detection_embeddings=np.zeros((len(home.detections), 0)))
-    assert Reference(blind).resemblance(home) == 0.0
+def test_detections_without_embeddings_still_give_a_reading(
+    in_domain: Domain, corruptions: list[CorruptedDomain]
+) -> None:
+    blind = replace(in_domain, detection_embeddings=np.zeros((len(in_domain.detections), 0)))
+    assert Reference(blind).resemblance(in_domain) == 0.0
 
 
-def test_the_floor_applies_to_everything(home: Domain) -> None:
+def test_the_floor_applies_to_everything(in_domain: Domain) -> None:
     domain = shown(0.3, 3)
     tail = domain.detections.head(40).assign(confidence=label_free.FLOOR / 2)
     longer = replace(
@@ -166,48 +170,56 @@ def test_the_floor_applies_to_everything(home: Domain) -> None:
         detections=pd.concat([domain.detections, tail], ignore_index=True),
         detection_embeddings=np.concatenate([domain.detection_embeddings, domain.detection_embeddings[:40]]),
     )
-    reference = Reference(home)
+    reference = Reference(in_domain)
     assert reference.signals(longer, squeezed(domain)) == pytest.approx(
         reference.signals(domain, squeezed(domain))
     )
 
 
-def test_a_change_that_empties_the_pictures_is_left_out(home: Domain, graded: list[Graded]) -> None:
-    empty = replace(graded[1].domain, annotations=graded[1].domain.annotations.assign(crowd=True))
-    found = fit(home, [*graded, seen("larger", 3, empty)])
+def test_a_change_that_empties_the_images_is_left_out(
+    in_domain: Domain, corruptions: list[CorruptedDomain]
+) -> None:
+    empty = replace(corruptions[1].domain, annotations=corruptions[1].domain.annotations.assign(crowd=True))
+    found = fit(in_domain, [*corruptions, seen("larger", 3, empty)])
     assert found is not None
     assert "larger" not in found.families
 
 
-def test_another_detectors_boxes_are_not_read(home: Domain, estimator: Estimator) -> None:
+def test_another_detectors_boxes_are_not_read(in_domain: Domain, estimator: Estimator) -> None:
     domain = unlabelled(shown(0.3, 3, clips=20))
     foreign = replace(domain, detection_embeddings=np.zeros((len(domain.detections), 0)))
-    assert read(home, foreign, estimator).abstained
+    assert read(in_domain, foreign, estimator).abstained
 
 
-def test_home_unchanged_is_no_nearer_than_home_is_to_itself(home: Domain) -> None:
-    reference = Reference(home)
-    own, foreign = reference.novelty(home, own=True), reference.novelty(home)
-    # A picture's own clip is no company: half of home lies nearer than nineteen in twenty of it do, so below 0, but not by its own frames.
+def test_in_domain_unchanged_is_no_nearer_than_in_domain_is_to_itself(in_domain: Domain) -> None:
+    reference = Reference(in_domain)
+    own, foreign = reference.novelty(in_domain, own=True), reference.novelty(in_domain)
+    # An image's own clip is no company: half of home lies nearer than nineteen in twenty of it do, so below 0, but not by its own frames.
     assert foreign < own < 0
     fresh = make_domain("set", clips=20, frames=5, seed=77, hit_rate=0.9, clip_names="w")
     assert reference.novelty(fresh) == pytest.approx(own, abs=0.1)
 
 
-def test_a_clip_of_the_same_name_elsewhere_is_company(home: Domain) -> None:
-    reference, domain = Reference(home), shown(0.3, 5)
+def test_a_clip_of_the_same_name_elsewhere_is_company(in_domain: Domain) -> None:
+    reference, domain = Reference(in_domain), shown(0.3, 5)
     assert reference.resemblance(domain, own=True) != reference.resemblance(domain)
 
 
-def test_boxes_that_follow_a_squeeze_are_steady(home: Domain) -> None:
-    sure = int((home.detections["confidence"] >= label_free.LOOKED_AT).sum())
-    assert label_free.steadiness(home, home) == (pytest.approx(1.0), sure)
-    (near, _), (far, _) = (label_free.steadiness(home, squeezed(home, off=off)) for off in (0.05, 0.3))
+def test_boxes_that_follow_a_squeeze_are_steady(in_domain: Domain) -> None:
+    sure = int((in_domain.detections["confidence"] >= label_free.MIN_CONFIDENCE).sum())
+    assert label_free.steadiness(in_domain, in_domain) == (pytest.approx(1.0), sure)
+    (near, _), (far, _) = (
+        label_free.steadiness(in_domain, squeezed(in_domain, off=off)) for off in (0.05, 0.3)
+    )
     assert 0.8 < near < 1
     assert far < near - 0.2
-    nothing = replace(home, detections=home.detections.head(0), detection_embeddings=home.detection_embeddings[:0])
-    assert label_free.steadiness(home, nothing) == (0.0, sure)
-    assert label_free.steadiness(nothing, home) == (0.0, 0)
+    nothing = replace(
+        in_domain,
+        detections=in_domain.detections.head(0),
+        detection_embeddings=in_domain.detection_embeddings[:0],
+    )
+    assert label_free.steadiness(in_domain, nothing) == (0.0, sure)
+    assert label_free.steadiness(nothing, in_domain) == (0.0, 0)
 
 
 def test_a_few_boxes_say_little_about_steadiness(estimator: Estimator) -> None:
@@ -220,8 +232,8 @@ def test_a_few_boxes_say_little_about_steadiness(estimator: Estimator) -> None:
     assert many["steady"] < usual - 0.4
 
 
-def test_weaker_boxes_across_a_sure_one_contest_it(home: Domain) -> None:
-    first = home.detections.iloc[0]
+def test_weaker_boxes_across_a_sure_one_contest_it(in_domain: Domain) -> None:
+    first = in_domain.detections.iloc[0]
     wide = float(first["x2"] - first["x1"])
 
     def with_boxes(*rows: tuple[float, float]) -> Domain:
@@ -237,7 +249,9 @@ def test_weaker_boxes_across_a_sure_one_contest_it(home: Domain) -> None:
                 for confidence, off in rows
             ]
         )
-        return replace(home, detections=found, detection_embeddings=home.detection_embeddings[: len(found)])
+        return replace(
+            in_domain, detections=found, detection_embeddings=in_domain.detection_embeddings[: len(found)]
+        )
 
     assert label_free.contested(with_boxes((0.8, 0))) == (0.0, 1)
     # IoU of boxes shifted by half a width: 1 / 3; by .9: .05.
@@ -248,39 +262,43 @@ def test_weaker_boxes_across_a_sure_one_contest_it(home: Domain) -> None:
         pytest.approx((0.4 + 0.06 + 0.06) / 1.2),
         2,
     )
-    # Boxes of other pictures lie across nothing, and those of another class are another doubt.
+    # Boxes of other images lie across nothing, and those of another class are another doubt.
     two = with_boxes((0.8, 0), (0.04, 0.5))
     other = two.detections.assign(label=["pothole", "puddle"])
     assert label_free.contested(replace(two, detections=other)) == (0.0, 1)
-    apart = two.detections.assign(image=list(home.pictures["image"].iloc[:2]))
+    apart = two.detections.assign(image=list(in_domain.images["image"].iloc[:2]))
     assert label_free.contested(replace(two, detections=apart)) == (0.0, 1)
-    assert label_free.contested(replace(two, detections=two.detections.head(0), detection_embeddings=two.detection_embeddings[:0])) == (
+    assert label_free.contested(
+        replace(two, detections=two.detections.head(0), detection_embeddings=two.detection_embeddings[:0])
+    ) == (
         0.0,
         0,
     )
 
 
-def test_only_the_pictures_looked_at_again_are_asked(home: Domain) -> None:
-    some = squeezed(home).subset(home.pictures["image"].iloc[::3])
-    assert label_free.steadiness(home, some) == pytest.approx(
-        label_free.steadiness(home.subset(some.pictures["image"]), some)
+def test_only_the_images_looked_at_again_are_asked(in_domain: Domain) -> None:
+    some = squeezed(in_domain).subset(in_domain.images["image"].iloc[::3])
+    assert label_free.steadiness(in_domain, some) == pytest.approx(
+        label_free.steadiness(in_domain.subset(some.images["image"]), some)
     )
 
 
-def test_footage_that_was_not_looked_at_again_is_not_read(home: Domain, estimator: Estimator) -> None:
-    assert estimate(home, unlabelled(shown(0.3, 3, clips=20)), estimator).abstained
+def test_footage_that_was_not_looked_at_again_is_not_read(in_domain: Domain, estimator: Estimator) -> None:
+    assert estimate(in_domain, unlabelled(shown(0.3, 3, clips=20)), estimator).abstained
 
 
-def test_labels_of_some_pictures_refute_no_reading_of_all(home: Domain, estimator: Estimator) -> None:
+def test_labels_of_some_images_refute_no_reading_of_all(in_domain: Domain, estimator: Estimator) -> None:
     domain = shown(0.45, 5000, clips=20, clip_names="w")
-    some = domain.pictures["image"].isin(domain.pictures["image"].iloc[::4])
-    boxes = domain.annotations[domain.annotations["image"].isin(domain.pictures["image"][some])]
-    part = replace(domain, pictures=domain.pictures.assign(labelled=some), annotations=boxes.reset_index(drop=True))
-    found = read(home, part, estimator)
+    some = domain.images["image"].isin(domain.images["image"].iloc[::4])
+    boxes = domain.annotations[domain.annotations["image"].isin(domain.images["image"][some])]
+    part = replace(
+        domain, images=domain.images.assign(labelled=some), annotations=boxes.reset_index(drop=True)
+    )
+    found = read(in_domain, part, estimator)
     assert found.unlabelled == (~some).sum()
     wrong = replace(found, ap50=0.9, low=0.85, high=0.95)
     assert not missed(wrong)
-    assert "without a word about 75 pictures" in truth_words(wrong)
+    assert "without a word about 75 images" in truth_words(wrong)
     assert missed(replace(wrong, unlabelled=0))
 
 
@@ -296,9 +314,11 @@ def elsewhere(signs: dict[str, float], families: tuple[str, ...] = FAMILIES) -> 
     return pd.DataFrame(rows)
 
 
-def test_what_signals_were_worth_elsewhere_draws_the_weights(home: Domain, graded: list[Graded]) -> None:
+def test_what_signals_were_worth_elsewhere_draws_the_weights(
+    in_domain: Domain, corruptions: list[CorruptedDomain]
+) -> None:
     others = elsewhere({"stated": 0.08, "novelty": -0.05})
-    found = fit(home, graded, others)
+    found = fit(in_domain, corruptions, others)
     assert found is not None
     names = label_free.SIGNAL_SETS[-1]
     weights = dict(
@@ -307,12 +327,14 @@ def test_what_signals_were_worth_elsewhere_draws_the_weights(home: Domain, grade
     assert weights["stated"] == pytest.approx(0.08, rel=0.25)
     assert weights["novelty"] == pytest.approx(-0.05, rel=0.25)
     assert max(abs(weights[name]) for name in names if name not in ("stated", "novelty")) < 0.01
-    alone = fit(home, graded)
+    alone = fit(in_domain, corruptions)
     assert alone is not None
     assert not np.allclose(alone.read(alone.signals), found.read(found.signals))
 
 
-def test_a_family_left_out_is_left_out_elsewhere_too(home: Domain, graded: list[Graded]) -> None:
+def test_a_family_left_out_is_left_out_elsewhere_too(
+    in_domain: Domain, corruptions: list[CorruptedDomain]
+) -> None:
     """Nothing that a tested family says of itself, here or elsewhere, may reach its reading."""
     others = elsewhere({"stated": 0.08})
     name = FAMILIES[0]
@@ -320,18 +342,18 @@ def test_a_family_left_out_is_left_out_elsewhere_too(home: Domain, graded: list[
     mine = spoiled["family"] == name
     spoiled.loc[mine, "truth"] = np.random.default_rng(5).random(int(mine.sum()))
     mixed = others[mine].assign(family=f"{name} and {FAMILIES[1]}", truth=0.0)
-    one, two = (fit(home, graded, table) for table in (others, pd.concat([spoiled, mixed])))
+    one, two = (fit(in_domain, corruptions, table) for table in (others, pd.concat([spoiled, mixed])))
     assert one is not None
     assert two is not None
-    of_name = [(e.errors[e.errors["family"] == name])["reading"].to_numpy() for e in (one, two)]
+    of_name = [(e.errors[e.errors["family"] == name])["estimate"].to_numpy() for e in (one, two)]
     assert np.array_equal(*of_name)
-    assert not np.allclose(one.errors["reading"], two.errors["reading"])
+    assert not np.allclose(one.errors["estimate"], two.errors["estimate"])
 
 
 def test_the_development_sets_speak_of_what_is_shown_today() -> None:
     table = development_sets()
     assert table["detector"].nunique() == 16
-    assert set(table["family"]) == {change.family for change in changes.graded()}
+    assert set(table["family"]) == {transform.family for transform in transforms.corruptions()}
     assert list(table.columns) == ["detector", "family", "severity", *label_free.SIGNAL_SETS[-1], "truth"]
     assert table["truth"].between(0, 1).all()
     assert np.isfinite(table.drop(columns=["detector", "family"]).to_numpy(float)).all()

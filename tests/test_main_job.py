@@ -28,9 +28,9 @@ def slice_of(job: MainJob, domain: str, name: str = "all") -> dict:
 
 
 def test_it_finds_the_cause_that_was_built_in_and_no_other(main_job: MainJob) -> None:
-    home, away = slice_of(main_job, "dashcam"), slice_of(main_job, "drone")
-    assert home["ap50"] >= 0.70
-    assert away["ap50"] <= home["ap50"] - 0.25
+    in_domain, real_world = slice_of(main_job, "dashcam"), slice_of(main_job, "drone")
+    assert in_domain["ap50"] >= 0.70
+    assert real_world["ap50"] <= in_domain["ap50"] - 0.25
     verdict = main_job.record["verdict"]
     assert verdict["primary"] == "domain_shift"
     assert [h["code"] for h in verdict["hypotheses"] if h["status"] == "supported"] == ["domain_shift"]
@@ -93,33 +93,33 @@ def test_the_video_has_no_ap_but_a_reading_without_labels(main_job: MainJob) -> 
     flight = slice_of(main_job, "flight")
     assert flight["ap50"] is None
     assert "no labels" in flight["note"]
-    readings = {entry["domain"]: entry for entry in main_job.record["label_free"]}
-    assert set(readings) == {"drone", "flight"}
-    for reading in readings.values():
+    estimates = {entry["domain"]: entry for entry in main_job.record["label_free"]}
+    assert set(estimates) == {"drone", "flight"}
+    for reading in estimates.values():
         assert reading["abstained"] == (reading["ap50"] is None)
         assert reading["error"] < 0.6 * reading["naive_error"]
     # The drone has labels: the reading, which never saw them, is held against them.
-    drone = readings["drone"]
+    drone = estimates["drone"]
     assert drone["truth"] == pytest.approx(slice_of(main_job, "drone")["ap50"])
-    home = slice_of(main_job, "dashcam")["ap50"]
-    assert abs(drone["ap50"] - drone["truth"]) < 0.5 * (home - drone["truth"])
+    in_domain = slice_of(main_job, "dashcam")["ap50"]
+    assert abs(drone["ap50"] - drone["truth"]) < 0.5 * (in_domain - drone["truth"])
     # Seventeen families in three grades.
     assert len(main_job.record["label_free_check"]) == 51
 
 
 def test_corrections_are_tried_in_every_combination(main_job: MainJob) -> None:
     record = main_job.record
-    by_measure = {ladder["measure"]: ladder for ladder in record["ladders"]}
+    by_measure = {decomposition["measure"]: decomposition for decomposition in record["contributions"]}
     assert set(by_measure) == {"AP50", "F1"}
-    for ladder in by_measure.values():
-        won = sum(rung["won"] for rung in ladder["rungs"])
-        assert won == pytest.approx(ladder["end"] - ladder["start"])
-        assert ladder["left"] == pytest.approx(ladder["home"] - ladder["end"])
-        assert ladder["end"] >= ladder["start"]
-    single = {rung["name"]: rung["alone"] for rung in by_measure["AP50"]["rungs"]}
-    looks = record["evidence"]["second_looks"]
-    assert single["colours"] == pytest.approx(looks["colours"]["after"] - looks["colours"]["before"])
-    assert "confidence threshold" in {rung["name"] for rung in by_measure["F1"]["rungs"]}
+    for decomposition in by_measure.values():
+        recovered = sum(contribution["recovered"] for contribution in decomposition["rungs"])
+        assert recovered == pytest.approx(decomposition["end"] - decomposition["start"])
+        assert decomposition["left"] == pytest.approx(decomposition["in_domain"] - decomposition["end"])
+        assert decomposition["end"] >= decomposition["start"]
+    single = {contribution["name"]: contribution["alone"] for contribution in by_measure["AP50"]["rungs"]}
+    looks = record["evidence"]["interventions"]
+    assert single["colours"] == pytest.approx(looks["colours"]["after"] - looks["colours"]["earlier_run"])
+    assert "confidence threshold" in {contribution["name"] for contribution in by_measure["F1"]["rungs"]}
 
 
 def test_the_video_is_told_as_it_runs(main_job: MainJob) -> None:
@@ -134,11 +134,11 @@ def test_slices_equal_pycocotools(main_job: MainJob) -> None:
     """The report's own tables, scored by somebody else."""
     tables = {
         name: pd.read_parquet(main_job.folder / "tables" / f"{name}.parquet")
-        for name in ("pictures", "boxes", "detections")
+        for name in ("images", "boxes", "detections")
     }
     for domain in ("dashcam", "drone"):
         part = {name: t[t["domain"] == domain] for name, t in tables.items()}
-        number = {image: i for i, image in enumerate(part["pictures"]["image"])}
+        number = {image: i for i, image in enumerate(part["images"]["image"])}
         boxes = [
             (number[b.image], 0, [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1], (b.x2 - b.x1) * (b.y2 - b.y1), False)
             for b in part["boxes"].itertuples()
@@ -149,7 +149,7 @@ def test_slices_equal_pycocotools(main_job: MainJob) -> None:
         ]
         for name, only in [
             ("all", None),
-            *((clip, [number[i] for i in g["image"]]) for clip, g in part["pictures"].groupby("group")),
+            *((clip, [number[i] for i in g["image"]]) for clip, g in part["images"].groupby("group")),
         ]:
             entry = next(
                 (s for s in main_job.record["slices"] if (s["domain"], s["slice"]) == (domain, name)), None
@@ -210,10 +210,10 @@ def test_the_page_opens_offline_and_answers_first(browser: Browser, main_job: Ma
     assert box["y"] + box["height"] <= 800, "the answer does not fit the first screen"
     shown = verdict.locator("[data-test=ap50]").all_inner_texts()
     assert shown == [f"{slice_of(main_job, d)['ap50']:.2f}"[1:] for d in ("dashcam", "drone")]
-    assert page.locator("[data-test=suspect]").count() == 9
+    assert page.locator("[data-test=hypothesis]").count() == 9
     statuses = {
         e.get_attribute("data-code"): e.get_attribute("data-status")
-        for e in page.locator("[data-test=suspect]").all()
+        for e in page.locator("[data-test=hypothesis]").all()
     }
     assert statuses == {h["code"]: h["status"] for h in main_job.record["verdict"]["hypotheses"]}
 
@@ -237,7 +237,7 @@ def test_the_slider_moves_numbers_and_cards(browser: Browser, main_job: MainJob)
     assert page.locator(".card.below").count() == 0
 
 
-def test_every_card_is_there_and_every_picture_loads(browser: Browser, main_job: MainJob) -> None:
+def test_every_card_is_there_and_every_image_loads(browser: Browser, main_job: MainJob) -> None:
     page, _ = opened(browser, main_job, width=1280)
     assert page.locator("[data-test=card]").count() == len(main_job.record["gallery"])
     assert page.locator("[data-test=pick]").count() == len(main_job.record["next"])
@@ -277,7 +277,7 @@ def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
         assert len(dataset) == sum(d["images"] for d in main_job.record["domains"])
         views = {
             "false positives",
-            "misses",
+            "missed",
             "near misses",
             "duplicates",
             "both domains",
@@ -287,10 +287,12 @@ def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
         assert views <= set(dataset.list_saved_views())
         assert dataset.list_workspaces() == ["shift"]
         assert set(dataset.list_evaluations()) == {"eval_dashcam", "eval_drone"}
-        assert dataset.list_brain_runs() == ["embedding_map", "similar_pictures"]
+        assert dataset.list_brain_runs() == ["embedding_map", "similar_images"]
         detections = pd.read_parquet(main_job.folder / "tables" / "detections.parquet")
         mine = detections[(detections["domain"] == "drone") & (detections["confidence"] >= SHOWN_FLOOR)]
-        wrong = mine[mine["outcome"].notna() & (mine["outcome"] != "hit") & (mine["confidence"] >= 0.25)]
+        wrong = mine[
+            mine["outcome"].notna() & (mine["outcome"] != "true_positive") & (mine["confidence"] >= 0.25)
+        ]
         view = dataset.load_saved_view("false positives")
         assert view.count("predictions.detections") == len(wrong)
         assert set(view.distinct("domain")) == {"drone"}
@@ -301,7 +303,7 @@ def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
         ]
         results = dataset.load_evaluation_results("eval_drone")
         assert results.mAP() == pytest.approx(slice_of(main_job, "drone")["ap"], abs=1e-9)
-        assert int((results.ypred == results.ytrue).sum()) == int((mine["outcome"] == "hit").sum())
+        assert int((results.ypred == results.ytrue).sum()) == int((mine["outcome"] == "true_positive").sum())
         card = main_job.record["gallery"][0]
         assert dataset[card["app_url"].split("id=")[1]]["image_id"] == card["image"]
 
@@ -313,8 +315,8 @@ def test_tags_set_in_the_app_can_be_sliced_by(main_job: MainJob) -> None:
     from reports.workbench.dataset import attributes_of
 
     name = main_job.record["fiftyone"]["dataset"]
-    pictures = pd.read_parquet(main_job.folder / "tables" / "pictures.parquet")
-    drone = pictures[pictures["domain"] == "drone"].reset_index(drop=True)
+    images = pd.read_parquet(main_job.folder / "tables" / "images.parquet")
+    drone = images[images["domain"] == "drone"].reset_index(drop=True)
     with database() as fo:
         dataset = fo.load_dataset(name)
         view = dataset.match(fo.ViewField("domain") == "drone").limit(7)
@@ -330,16 +332,16 @@ def test_tags_set_in_the_app_can_be_sliced_by(main_job: MainJob) -> None:
         other.delete()
     # Of our own dataset, only what a person set: its fields are results.
     assert set(found.table.columns) == {"key", OWN + "tag shadow"}
-    images, count = join(drone, found)
+    image_rows, count = join(drone, found)
     assert count == len(drone)
-    assert set(images.loc[images[OWN + "tag shadow"] == "yes", "image"]) == tagged
+    assert set(image_rows.loc[image_rows[OWN + "tag shadow"] == "yes", "image"]) == tagged
     assert foreign.table[[OWN + "weather", OWN + "speed"]].to_numpy().tolist() == [["fog", 30]]
 
 
 def test_ones_own_attributes_become_slices(main_job: MainJob, tmp_path: Path) -> None:
-    pictures = pd.read_parquet(main_job.folder / "tables" / "pictures.parquet")
-    pictures = pictures[pictures["domain"].isin(["dashcam", "drone"])].reset_index(drop=True)
-    rows = pd.DataFrame({"image": pictures["path"], "half": np.where(pictures.index % 2, "odd", "even")})
+    images = pd.read_parquet(main_job.folder / "tables" / "images.parquet")
+    images = images[images["domain"].isin(["dashcam", "drone"])].reset_index(drop=True)
+    rows = pd.DataFrame({"image": images["path"], "half": np.where(images.index % 2, "odd", "even")})
     rows.to_csv(tmp_path / "half.csv", index=False)
     run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
     dashcam, drone = (
@@ -379,15 +381,15 @@ def test_a_report_works_without_a_database(main_job: MainJob) -> None:
 
 
 def test_hostile_names_stay_text(browser: Browser, main_job: MainJob, tmp_path: Path) -> None:
-    """A folder, a picture and a class named like attacks: shown as text, and a spreadsheet sees no formula."""
+    """A folder, an image and a class named like attacks: shown as text, and a spreadsheet sees no formula."""
     source = next((main_job.cwd / "runs" / "demo").glob("drone-*"))
     hostile = tmp_path / "x<img src=q onerror=alert(1)>"
     (hostile / "images").mkdir(parents=True)
     (hostile / "labels").mkdir()
-    for i, picture in enumerate(sorted((source / "images" / "val").glob("*.jpg"))[:30]):
+    for i, image in enumerate(sorted((source / "images" / "val").glob("*.jpg"))[:30]):
         stem = f"=cmd|'<script>alert(1)<script>$\\frac{i}"
-        shutil.copy(picture, hostile / "images" / f"{stem}.jpg")
-        shutil.copy(source / "labels" / "val" / f"{picture.stem}.txt", hostile / "labels" / f"{stem}.txt")
+        shutil.copy(image, hostile / "images" / f"{stem}.jpg")
+        shutil.copy(source / "labels" / "val" / f"{image.stem}.txt", hostile / "labels" / f"{stem}.txt")
     run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
     outcome = run_script(
         "report",
@@ -412,7 +414,7 @@ def test_hostile_names_stay_text(browser: Browser, main_job: MainJob, tmp_path: 
 
 
 def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> None:
-    """More pictures from the car teach nothing about the view from above; pictures from above do. A budget may be boxes."""
+    """More images from the car teach nothing about the view from above; images from above do. A budget may be boxes."""
     run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
     ground, drone = (
         next((main_job.cwd / "runs" / "demo").glob(f"{name}-*")) for name in ("dashcam", "drone")
@@ -436,10 +438,10 @@ def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> 
     best, other = result["candidates"]
     assert (best["name"], other["name"]) == ("aerial", "ground")
     assert best["probed_low"] > other["probed"]
-    assert "after a short training with 40 of its pictures, AP50 is" in best["reason"]
+    assert "after a short training with 40 of its images, AP50 is" in best["reason"]
     assert "Trying aerial" in outcome.stderr
-    objects = [max(pick["objects"], 1) for pick in result["next"]]
-    assert sum(objects[:-1]) < 9 <= sum(objects)
+    annotations = [max(pick["annotations"], 1) for pick in result["next"]]
+    assert sum(annotations[:-1]) < 9 <= sum(annotations)
     assert (best["by_size"], other["by_size"]) == (2, 1)
     # Trainings are kept: the second time nothing is trained, and nothing changes.
     again = run_script(*asked, cwd=main_job.cwd)

@@ -38,24 +38,24 @@ def test_twelve_numbers_equal_pycocotools(seed: int) -> None:
         )
 
 
-def test_more_than_a_hundred_detections_in_a_picture() -> None:
+def test_more_than_a_hundred_detections_in_a_image() -> None:
     rng = np.random.default_rng(7)
-    objects = [(0, 0, [20.0 * i, 10.0, 15.0, 15.0], 225.0, False) for i in range(30)]
+    annotations = [(0, 0, [20.0 * i, 10.0, 15.0, 15.0], 225.0, False) for i in range(30)]
     detections = [
         (0, 0, [20.0 * i + rng.normal(0, 3), 10.0, 15.0, 15.0], float(rng.random()))
         for i in range(30)
         for _ in range(6)
     ]
-    problem = (1, 1, objects, detections)
+    problem = (1, 1, annotations, detections)
     np.testing.assert_allclose(ours(problem), pycocotools_twelve(problem), atol=1e-9)
 
 
-@pytest.mark.parametrize("missing", ["objects", "detections", "both"])
+@pytest.mark.parametrize("missing", ["annotations", "detections", "both"])
 def test_nothing_to_measure_is_missing_not_zero(missing: str) -> None:
     box = [10.0, 10.0, 40.0, 40.0]
-    objects = [] if missing in ("objects", "both") else [(0, 0, box, 1600.0, False)]
+    annotations = [] if missing in ("annotations", "both") else [(0, 0, box, 1600.0, False)]
     detections = [] if missing in ("detections", "both") else [(0, 0, box, 0.9)]
-    numbers = twelve(table_of((1, 1, objects, detections)))
+    numbers = twelve(table_of((1, 1, annotations, detections)))
     if missing == "detections":
         assert numbers["ap"] == 0
     else:
@@ -63,32 +63,32 @@ def test_nothing_to_measure_is_missing_not_zero(missing: str) -> None:
         assert np.isnan(numbers["ar_100"])
 
 
-def test_order_of_pictures_and_rows_does_not_matter() -> None:
+def test_order_of_images_and_rows_does_not_matter() -> None:
     rng = np.random.default_rng(3)
-    classes, images, objects, detections = random_problem(rng)
-    # Ties between pictures are broken by picture order, so scores are made distinct first.
+    classes, images, annotations, detections = random_problem(rng)
+    # Ties between images are broken by image order, so scores are made distinct first.
     detections = [(*d[:3], d[3] + 1e-6 * n) for n, d in enumerate(detections)]
     turn = rng.permutation(images)
     turned = (
         classes,
         images,
-        [(int(turn[o[0]]), *o[1:]) for o in objects],
+        [(int(turn[o[0]]), *o[1:]) for o in annotations],
         [(int(turn[d[0]]), *d[1:]) for d in rng.permutation(np.array(detections, object))],
     )
-    np.testing.assert_allclose(ours((classes, images, objects, detections)), ours(turned), atol=1e-12)
+    np.testing.assert_allclose(ours((classes, images, annotations, detections)), ours(turned), atol=1e-12)
 
 
-def test_doubling_every_picture_changes_nothing() -> None:
+def test_doubling_every_image_changes_nothing() -> None:
     rng = np.random.default_rng(11)
-    classes, images, objects, detections = random_problem(rng)
+    classes, images, annotations, detections = random_problem(rng)
     detections = [(*d[:3], d[3] + 1e-6 * n) for n, d in enumerate(detections)]
     twice = (
         classes,
         2 * images,
-        objects + [(o[0] + images, *o[1:]) for o in objects],
+        annotations + [(o[0] + images, *o[1:]) for o in annotations],
         detections + [(d[0] + images, *d[1:]) for d in detections],
     )
-    first, second = twelve(table_of((classes, images, objects, detections))), twelve(table_of(twice))
+    first, second = twelve(table_of((classes, images, annotations, detections))), twelve(table_of(twice))
     assert first["ap50"] == pytest.approx(second["ap50"], abs=0.02)
     assert first["ar_100"] == pytest.approx(second["ar_100"], abs=1e-12)
 
@@ -108,30 +108,30 @@ def test_area_ranges_may_be_given_in_another_unit() -> None:
     box = [10.0, 10.0, 40.0, 40.0]
     problem = (1, 1, [(0, 0, box, 4.0, False)], [(0, 0, box, 0.9)])
     table = table_of(problem, areas={"all": AREAS["all"], "tiny": (0.0, 9.0)}, detection_area=np.array([4.0]))
-    assert not table.object_ignored[0, 1]
-    assert table.hit[0, 1] == 2**10 - 1
+    assert not table.annotation_ignored[0, 1]
+    assert table.true_positive[0, 1] == 2**10 - 1
     assert not table.void.any()
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_many_weightings_equal_one_at_a_time_and_doubled_pictures(seed: int) -> None:
+def test_many_weightings_equal_one_at_a_time_and_doubled_images(seed: int) -> None:
     rng = np.random.default_rng(1000 + seed)
-    classes, images, objects, detections = random_problem(rng, decimals=6)
-    table = table_of((classes, images, objects, detections))
+    classes, images, annotations, detections = random_problem(rng, decimals=6)
+    table = table_of((classes, images, annotations, detections))
     masks = rng.random((140, images)) < 0.5
     together = twelve_of(table, masks)
     for row in (0, 70, 139):
         np.testing.assert_allclose(
             [together[name][row] for name in TWELVE], list(twelve(table, masks[row]).values()), atol=1e-12
         )
-    # A weight of two is the same picture twice, up to the order of the tied scores within the pair.
+    # A weight of two is the same image twice, up to the order of the tied scores within the pair.
     weights = rng.integers(0, 3, (1, images))
     copies = [(i, copy) for i in range(images) for copy in range(weights[0, i])]
     number = {pair: n for n, pair in enumerate(copies)}
     again = (
         classes,
         len(copies),
-        [(number[i, c], *o[1:]) for o in objects for i, c in copies if o[0] == i],
+        [(number[i, c], *o[1:]) for o in annotations for i, c in copies if o[0] == i],
         [(number[i, c], *d[1:3], d[3] - 1e-9 * c) for d in detections for i, c in copies if d[0] == i],
     )
     if copies:
@@ -163,7 +163,7 @@ def test_single_precision_is_right_to_a_recall_point() -> None:
 
 def test_a_detection_costs_at_most_24_bytes() -> None:
     workload = make("coco", times=1)
-    table = match(workload.objects, workload.detections, n_images=workload.n_images, n_classes=80)
+    table = match(workload.annotations, workload.detections, n_images=workload.n_images, n_classes=80)
     assert len(table.row) > 400_000
     assert table.bytes_per_detection <= 24
 
@@ -171,7 +171,7 @@ def test_a_detection_costs_at_most_24_bytes() -> None:
 def test_hotcoco_agrees_on_a_whole_workload_and_its_slices(tmp_path: Path) -> None:
     workload = make("pothole")
     truth, results, _ = write(workload, tmp_path)
-    table = match(workload.objects, workload.detections, n_images=workload.n_images, n_classes=1)
+    table = match(workload.annotations, workload.detections, n_images=workload.n_images, n_classes=1)
     masks = np.concatenate([np.ones((1, workload.n_images), bool), workload.slices[:10]])
     found = twelve_of(table, masks)
     for row, mask in enumerate(masks):

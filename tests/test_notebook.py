@@ -49,19 +49,19 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {"validation", "drone"} <= set(curves)
     assert 0.2 < float(curves["validation"]) <= 1
     assert float(curves["drone"]) < float(curves["validation"])
-    assert pictures(shown["Learning curves"]) == 1
+    assert images(shown["Learning curves"]) == 1
     page = next(out.data["text/html"] for out in shown["Report"] if "text/html" in out.get("data", {}))
     assert page.count("<iframe srcdoc=") == 1
     assert "&lt;/html&gt;" in page
     record = json.loads((runs / "report" / "notebook" / "report.json").read_text(encoding="utf-8"))
     assert record["ledger"]["files"]["used"] > 0
-    assert pictures(shown["Look at the footage"]) == 3
+    assert images(shown["Look at the footage"]) == 3
     assert "confidence" in shown["Look at the footage"][-1].data["text/html"]
     assert (runs / "next" / "notebook" / "hand-off" / "data.yaml").is_file()
     assert "shiftscope export" in said["Your own data"]
 
 
-def pictures(outputs: list[nbformat.NotebookNode]) -> int:
-    """How many pictures a cell shows."""
+def images(outputs: list[nbformat.NotebookNode]) -> int:
+    """How many images a cell shows."""
     kinds = [kind for out in outputs for kind in out.get("data", {})]
     return kinds.count("image/png") + kinds.count("image/jpeg")

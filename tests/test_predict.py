@@ -1,4 +1,4 @@
-"""`shiftscope predict`: the boxes are the detector's, films keep their times and their sound, a killed pass goes on, and the result is a domain of a report."""
+"""`shiftscope predict`: the boxes are the detector's, videos keep their times and their sound, a killed pass goes on, and the result is a domain of a report."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from datasets.video import upright
 from datasets.world import DRONE, Plan, build_world
 from reports.commands import predict as predicting
 from reports.commands.predict import Task, lines, predict
-from reports.options import Request
-from reports.pipeline.inference import look_at_everything, with_predicted
+from reports.options import ReportOptions
+from reports.pipeline.inference import predict_domains, resolve_prediction_folders
 from reports.pipeline.run import run_report
 from reports.prediction.overlay import draw
-from reports.prediction.video import Film
+from reports.prediction.video import Video
 from reports.prediction.window import Window
 from reports.progress import Reporter
 from tests.conftest import SCRIPT, complaint, run_script
@@ -47,20 +47,20 @@ QUIET = Reporter(quiet=True)
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def in_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     return tmp_path
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures") / "drone"
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "drone"
     list(build_world(folder, Plan(DRONE, {"val": (2, 3)}, seed=3)))
     return folder
 
 
-def film(path: Path, frames: int = 40, *, sound: str | None = "aac", odd: bool = False) -> list[int]:
-    """A film whose frames come at uneven times, a tone beside it; returns the times in thousandths of a second."""
+def video(path: Path, frames: int = 40, *, sound: str | None = "aac", odd: bool = False) -> list[int]:
+    """A video whose frames come at uneven times, a tone beside it; returns the times in thousandths of a second."""
     times = [100 + 40 * i + (7 * i * i) % 23 for i in range(frames)]
     width, height = SIZE[0] + odd, SIZE[1] + odd
     with av.open(str(path), "w") as container:
@@ -105,14 +105,14 @@ def loudest(tone: np.ndarray) -> float:
     return float(np.fft.rfftfreq(len(tone), 1 / 16000)[np.abs(np.fft.rfft(tone)).argmax()])
 
 
-def test_boxes_are_those_of_ultralytics(home: Path, weights: Path, pictures: Path) -> None:
-    before = {p: p.read_bytes() for p in pictures.rglob("*") if p.is_file()}
-    found = predict(Task(str(pictures), weights, conf=0.1, imgsz=128, device="cpu"), QUIET)
+def test_boxes_are_those_of_ultralytics(in_domain: Path, weights: Path, images: Path) -> None:
+    before = {p: p.read_bytes() for p in images.rglob("*") if p.is_file()}
+    found = predict(Task(str(images), weights, conf=0.1, imgsz=128, device="cpu"), QUIET)
     folder = Path(found["folder"])
     boxes = pd.read_parquet(folder / "boxes.parquet")
-    images = pd.read_parquet(folder / "images.parquet")
+    image_rows = pd.read_parquet(folder / "images.parquet")
     model = load_checkpoint(weights, "")
-    for image, path in zip(images["image"], images["path"], strict=True):
+    for image, path in zip(image_rows["image"], image_rows["path"], strict=True):
         result = model.predict(
             decode(Path(path)), imgsz=128, conf=0.001, iou=0.7, device="cpu", verbose=False
         )[0]
@@ -121,15 +121,15 @@ def test_boxes_are_those_of_ultralytics(home: Path, weights: Path, pictures: Pat
         np.testing.assert_allclose(mine[["x1", "y1", "x2", "y2", "confidence"]], theirs[:, :5], atol=1e-3)
     shown = boxes[boxes["confidence"] >= 0.1]
     assert len(pd.read_csv(folder / "boxes.csv")) == len(shown) == found["boxes"] > 0
-    assert {p: p.read_bytes() for p in pictures.rglob("*") if p.is_file()} == before
-    assert found["images"] == len(images) == 6
+    assert {p: p.read_bytes() for p in images.rglob("*") if p.is_file()} == before
+    assert found["images"] == len(image_rows) == 6
 
 
-def test_every_table_says_the_same(home: Path, weights: Path, pictures: Path) -> None:
-    found = predict(Task(str(pictures), weights, conf=0.1, imgsz=128, device="cpu"), QUIET)
+def test_every_table_says_the_same(in_domain: Path, weights: Path, images: Path) -> None:
+    found = predict(Task(str(images), weights, conf=0.1, imgsz=128, device="cpu"), QUIET)
     folder = Path(found["folder"])
     shown = pd.read_csv(folder / "boxes.csv").sort_values(["image", "confidence"]).reset_index(drop=True)
-    source = open_source(str(pictures), cache=home / "cache")
+    source = open_source(str(images), cache=in_domain / "cache")
     results = read_results(folder / "predictions.json", source, source.classes)
     results = results.sort_values(["image", "confidence"]).reset_index(drop=True)
     columns = ["x1", "y1", "x2", "y2"]
@@ -139,7 +139,7 @@ def test_every_table_says_the_same(home: Path, weights: Path, pictures: Path) ->
     assert [a["score"] for a in coco["annotations"]] == pytest.approx(
         pd.read_csv(folder / "boxes.csv")["confidence"].tolist(), abs=1e-4
     )
-    # YOLO's text, read by our own reader of such labels, beside pictures that lie in the same places.
+    # YOLO's text, read by our own reader of such labels, beside images that lie in the same places.
     rows = sum(len(p.read_text().splitlines()) for p in (folder / "labels").rglob("*.txt"))
     assert rows == len(shown)
     assert len(list((folder / "labels").rglob("*.txt"))) == 6
@@ -154,41 +154,40 @@ def test_every_table_says_the_same(home: Path, weights: Path, pictures: Path) ->
     assert label == nearest["label"]
 
 
-def test_pictures_are_drawn_on_copies_and_nothing_is_done_twice(
-    home: Path, weights: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_are_drawn_on_copies_and_nothing_is_done_twice(
+    in_domain: Path, weights: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = Task(str(pictures), weights, conf=0.1, imgsz=128, device="cpu")
+    task = Task(str(images), weights, conf=0.1, imgsz=128, device="cpu")
     folder = Path(predict(task, QUIET)["folder"])
-    drawn = sorted((folder / "pictures").rglob("*.jpg"))
-    assert [p.relative_to(folder / "pictures") for p in drawn] == [
-        p.relative_to(pictures) for p in sorted(pictures.rglob("*.jpg"))
+    drawn = sorted((folder / "images").rglob("*.jpg"))
+    assert [p.relative_to(folder / "images") for p in drawn] == [
+        p.relative_to(images) for p in sorted(images.rglob("*.jpg"))
     ]
     assert any(
-        np.abs(cv2.imread(str(p)).astype(int) - decode(pictures / p.relative_to(folder / "pictures"))).max()
-        > 100
+        np.abs(cv2.imread(str(p)).astype(int) - decode(images / p.relative_to(folder / "images"))).max() > 100
         for p in drawn
     )
     monkeypatch.setattr(Detector, "see", lambda *_: pytest.fail("looked again"))
     assert predict(task, QUIET)["folder"] == str(folder)
     # Other settings are another pass, in another folder; what was seen is not looked at again either.
     assert (
-        Path(predict(Task(str(pictures), weights, conf=0.3, imgsz=128, device="cpu"), QUIET)["folder"]).name
+        Path(predict(Task(str(images), weights, conf=0.3, imgsz=128, device="cpu"), QUIET)["folder"]).name
         == "drone-2"
     )
 
 
 @pytest.mark.parametrize(("sound", "kept"), [("aac", True), ("pcm_s16le", False), (None, True)])
-def test_films_keep_their_times_and_their_sound(
-    home: Path, weights: Path, sound: str | None, kept: bool
+def test_videos_keep_their_times_and_their_sound(
+    in_domain: Path, weights: Path, sound: str | None, kept: bool
 ) -> None:
-    path = home / "clip.mkv"
-    times = film(path, sound=sound, odd=sound is None)
+    path = in_domain / "clip.mkv"
+    times = video(path, sound=sound, odd=sound is None)
     found = predict(Task(str(path), weights, conf=0.1, imgsz=64, device="cpu"), QUIET)
     folder = Path(found["folder"])
     assert times_of(folder / "clip.mp4") == pytest.approx([t / 1000 for t in times], abs=1e-9)
-    images = pd.read_parquet(folder / "images.parquet")
-    assert images["seconds"].tolist() == pytest.approx([(t - times[0]) / 1000 for t in times], abs=5e-4)
-    assert images["frame"].tolist() == list(range(len(times)))
+    image_rows = pd.read_parquet(folder / "images.parquet")
+    assert image_rows["seconds"].tolist() == pytest.approx([(t - times[0]) / 1000 for t in times], abs=5e-4)
+    assert image_rows["frame"].tolist() == list(range(len(times)))
     with av.open(str(folder / "clip.mp4")) as container:
         assert len(container.streams.audio) == (sound is not None)
         size = container.streams.video[0].width, container.streams.video[0].height
@@ -202,13 +201,13 @@ def test_films_keep_their_times_and_their_sound(
         assert packets[0] == packets[1]
 
 
-def test_the_frames_of_a_film_are_seen_as_pictures_are(home: Path, weights: Path) -> None:
-    path = home / "clip.mkv"
-    film(path, 6)
+def test_the_frames_of_a_video_are_seen_as_images_are(in_domain: Path, weights: Path) -> None:
+    path = in_domain / "clip.mkv"
+    video(path, 6)
     found = predict(Task(str(path), weights, imgsz=64, device="cpu", stride=2), QUIET)
     boxes = pd.read_parquet(Path(found["folder"]) / "boxes.parquet")
     detector = Detector(weights, device="cpu")
-    frames = list(Film.open(path).read(0, 2))
+    frames = list(Video.open(path).read(0, 2))
     assert [frame.index for frame in frames] == [0, 2, 4]
     for frame in frames:
         theirs = detector.see([frame.pixels], Settings(64))[0][0]
@@ -216,14 +215,14 @@ def test_the_frames_of_a_film_are_seen_as_pictures_are(home: Path, weights: Path
         np.testing.assert_allclose(mine[["x1", "y1", "x2", "y2", "confidence"]], theirs[:, :5], atol=1e-3)
 
 
-def test_a_killed_film_goes_on_where_it_stopped(home: Path, weights: Path) -> None:
-    path = home / "long.mkv"
-    times = film(path, 600, sound=None)
+def test_a_killed_video_goes_on_where_it_stopped(in_domain: Path, weights: Path) -> None:
+    path = in_domain / "long.mkv"
+    times = video(path, 600, sound=None)
     command = [SCRIPT, "predict", str(path), "--weights", str(weights), "--imgsz", "64", "--device", "cpu"]
     victim = subprocess.Popen(
-        command, cwd=home, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=in_domain, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    parts = home / "runs" / "predict" / "long" / ".parts"
+    parts = in_domain / "runs" / "predict" / "long" / ".parts"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not list(parts.glob("*/*.boxes.parquet")):
         time.sleep(0.02)
@@ -231,44 +230,46 @@ def test_a_killed_film_goes_on_where_it_stopped(home: Path, weights: Path) -> No
     victim.wait()
     done = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in parts.glob("*/*.boxes.parquet")}
     assert done
-    outcome = run_script(*command[1:], cwd=home)
+    outcome = run_script(*command[1:], cwd=in_domain)
     assert outcome.code == 0, outcome.stderr
     assert "going on at frame" in outcome.stderr
     folder = Path(outcome.stdout.strip())
     assert times_of(folder / "long.mp4") == pytest.approx([t / 1000 for t in times], abs=1e-9)
-    images = pd.read_parquet(folder / "images.parquet")
-    assert images["frame"].tolist() == list(range(600))
+    image_rows = pd.read_parquet(folder / "images.parquet")
+    assert image_rows["frame"].tolist() == list(range(600))
     assert not (folder / ".parts").exists()
 
 
-def test_the_result_is_a_domain_of_a_report(home: Path, weights: Path, pictures: Path) -> None:
-    clip = home / "flight.mkv"
-    film(clip, 30)
+def test_the_result_is_a_domain_of_a_report(in_domain: Path, weights: Path, images: Path) -> None:
+    clip = in_domain / "flight.mkv"
+    video(clip, 30)
     folders = [
         Path(predict(Task(str(source), weights, imgsz=128, device="cpu"), QUIET)["folder"])
-        for source in (pictures, clip)
+        for source in (images, clip)
     ]
-    # With the same weights: the pictures themselves, whose results are there already.
-    with_weights = Request(
+    # With the same weights: the images themselves, whose results are there already.
+    with_weights = ReportOptions(
         weights=weights,
-        in_domain=(None, str(pictures)),
+        in_domain=(None, str(images)),
         real_world=tuple((None, str(f)) for f in folders),
         imgsz=128,
     )
-    known = with_predicted(with_weights, pytest.fail)
-    assert [Path(source) for _, source in known.real_world] == [pictures, clip]
+    known = resolve_prediction_folders(with_weights, pytest.fail)
+    assert [Path(source) for _, source in known.real_world] == [images, clip]
     assert known.predictions == ()
-    seen = look_at_everything(known, QUIET)
-    # Without weights: the boxes of the folder, frames of films told by their time.
-    bare = Request(in_domain=("home", str(folders[0])), real_world=(("flight", str(folders[1])),), imgsz=128)
+    seen = predict_domains(known, QUIET)
+    # Without weights: the boxes of the folder, frames of videos told by their time.
+    bare = ReportOptions(
+        in_domain=("in_domain", str(folders[0])), real_world=(("flight", str(folders[1])),), imgsz=128
+    )
     result = run_report(bare, QUIET)
-    away = result.findings.away[0]
-    sampled = open_source(str(clip), cache=home / "runs" / "frames").images["image"]
-    assert sorted(away.pictures["image"]) == sorted(sampled)
+    real_world = result.findings.real_world[0]
+    sampled = open_source(str(clip), cache=in_domain / "runs" / "frames").image_rows["image"]
+    assert sorted(real_world.images["image"]) == sorted(sampled)
     boxes = pd.read_parquet(folders[1] / "boxes.parquet")
-    assert len(away.detections) == int(boxes["image"].isin(sampled).sum()) > 0
+    assert len(real_world.detections) == int(boxes["image"].isin(sampled).sum()) > 0
     np.testing.assert_allclose(
-        np.sort(result.findings.home.detections["confidence"]),
+        np.sort(result.findings.in_domain.detections["confidence"]),
         np.sort(seen.domains["in-domain"].detections["confidence"]),
         atol=1e-6,
     )
@@ -287,7 +288,7 @@ def test_classes_are_blurred(weights: Path) -> None:
     assert (plain[20, 20:40] == plain[20, 20]).all(), "an outline"
 
 
-def test_labels_stay_in_the_picture() -> None:
+def test_labels_stay_in_the_image() -> None:
     pixels = np.zeros((40, 40, 3), np.uint8)
     corners = [[0, 0, 39, 39], [30, 30, 60, 60], [-9, -9, 5, 5], [38, 0, 40, 3], [50, 50, 60, 60]]
     boxes = np.array([[*c, 0.5, i] for i, c in enumerate(corners)], np.float32)
@@ -295,7 +296,7 @@ def test_labels_stay_in_the_picture() -> None:
 
 
 class Camera:
-    """What cv2.VideoCapture is to us, with eight pictures."""
+    """What cv2.VideoCapture is to us, with eight images."""
 
     def __init__(self, number: int) -> None:
         self.left = 8 if number == 0 else 0
@@ -312,21 +313,21 @@ class Camera:
         pass
 
 
-def test_a_camera_is_kept_as_a_film(home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_is_kept_as_a_video(in_domain: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting.cv2, "VideoCapture", Camera)
     found = predict(Task("webcam", weights, imgsz=64, device="cpu"), QUIET)
     folder = Path(found["folder"])
-    images = pd.read_parquet(folder / "images.parquet")
-    assert found["frames"] == len(images) == 8
-    assert times_of(folder / "webcam.mp4") == pytest.approx(images["seconds"].tolist(), abs=1e-3)
+    image_rows = pd.read_parquet(folder / "images.parquet")
+    assert found["frames"] == len(image_rows) == 8
+    assert times_of(folder / "webcam.mp4") == pytest.approx(image_rows["seconds"].tolist(), abs=1e-3)
     # Each time is another recording.
     assert Path(predict(Task("webcam", weights, imgsz=64, device="cpu"), QUIET)["folder"]) != folder
-    with pytest.raises(EnvironmentProblem, match="camera 1 gives no picture"):
+    with pytest.raises(EnvironmentProblem, match="camera 1 gives no image"):
         predict(Task("webcam:1", weights, imgsz=64, device="cpu"), QUIET)
 
 
 def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(
-    home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    in_domain: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Endless(Camera):
         def read(self) -> tuple[bool, np.ndarray | None]:
@@ -341,7 +342,7 @@ def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_window_shows_the_newest_picture_to_this_machine_only() -> None:
+def test_the_window_shows_the_newest_image_to_this_machine_only() -> None:
     window = Window(browse=False)
     try:
         window.put(np.full((32, 48, 3), 200, np.uint8))
@@ -364,18 +365,18 @@ def test_the_window_shows_the_newest_picture_to_this_machine_only() -> None:
                 16,
                 3,
             )
-        request = urllib.request.Request(window.address, headers={"Host": "elsewhere.example"})
+        request = urllib.request.ReportOptions(window.address, headers={"Host": "elsewhere.example"})
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(request, timeout=5)
     finally:
         window.close()
 
 
-def test_what_cannot_be_looked_at_is_said(home: Path, weights: Path) -> None:
-    mixed = home / "mixed"
+def test_what_cannot_be_looked_at_is_said(in_domain: Path, weights: Path) -> None:
+    mixed = in_domain / "mixed"
     mixed.mkdir()
-    film(mixed / "good.mkv", 5)
-    (mixed / "bad.mp4").write_bytes(b"no film")
+    video(mixed / "good.mkv", 5)
+    (mixed / "bad.mp4").write_bytes(b"no video")
     cv2.imwrite(str(mixed / "a.png"), np.zeros((40, 60, 3), np.uint8))
     (mixed / "b.jpg").write_bytes((mixed / "a.png").read_bytes()[:60])
     (mixed / "notes.md").write_text("x")
@@ -390,50 +391,50 @@ def test_what_cannot_be_looked_at_is_said(home: Path, weights: Path) -> None:
         "notes.md": "skipped",
     }
     assert any("3 files not looked at" in line for line in lines(found))
-    (home / "none").mkdir()
-    (home / "none" / "bad.mp4").write_bytes(b"no film")
+    (in_domain / "none").mkdir()
+    (in_domain / "none" / "bad.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match="nothing in it could be looked at"):
-        predict(Task(str(home / "none"), weights, imgsz=64, device="cpu"), QUIET)
+        predict(Task(str(in_domain / "none"), weights, imgsz=64, device="cpu"), QUIET)
 
 
-def test_films_of_one_name_are_looked_at_each(home: Path, weights: Path) -> None:
-    cards = home / "cards"
+def test_videos_of_one_name_are_looked_at_each(in_domain: Path, weights: Path) -> None:
+    cards = in_domain / "cards"
     for folder, frames in (("100", 12), ("101", 20)):
         (cards / folder).mkdir(parents=True)
-        film(cards / folder / "DJI_0001.mkv", frames, sound=None)
+        video(cards / folder / "DJI_0001.mkv", frames, sound=None)
     found = predict(Task(str(cards), weights, imgsz=64, device="cpu"), QUIET)
     folder = Path(found["folder"])
     assert found["frames"] == 32
-    images = pd.read_parquet(folder / "images.parquet")
-    assert images["image"].is_unique
-    assert images["path"].map(lambda path: Path(path).parent.name).value_counts().to_dict() == {
+    image_rows = pd.read_parquet(folder / "images.parquet")
+    assert image_rows["image"].is_unique
+    assert image_rows["path"].map(lambda path: Path(path).parent.name).value_counts().to_dict() == {
         "100": 12,
         "101": 20,
     }
     assert len(times_of(folder / "100" / "DJI_0001.mp4")) == 12
     assert len(times_of(folder / "101" / "DJI_0001.mp4")) == 20
     # As reports name them.
-    sampled = open_source(str(cards), cache=home / "cache").images["image"]
-    assert set(sampled) <= set(images["image"])
+    sampled = open_source(str(cards), cache=in_domain / "cache").image_rows["image"]
+    assert set(sampled) <= set(image_rows["image"])
 
 
-def test_films_that_differ_in_their_suffix_are_drawn_each(home: Path, weights: Path) -> None:
-    place = home / "films"
+def test_videos_that_differ_in_their_suffix_are_drawn_each(in_domain: Path, weights: Path) -> None:
+    place = in_domain / "videos"
     place.mkdir()
-    film(place / "a.mkv", 6, sound=None)
-    film(place / "a.mov", 9, sound=None)
+    video(place / "a.mkv", 6, sound=None)
+    video(place / "a.mov", 9, sound=None)
     folder = Path(predict(Task(str(place), weights, imgsz=64, device="cpu"), QUIET)["folder"])
     assert len(times_of(folder / "a.mkv.mp4")) == 6
     assert len(times_of(folder / "a.mov.mp4")) == 9
 
 
-def test_a_film_whose_times_stand_still_or_go_back_does_not_stop_the_others(
-    home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_video_whose_times_stand_still_or_go_back_does_not_stop_the_others(
+    in_domain: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = home / "films"
+    place = in_domain / "videos"
     place.mkdir()
-    film(place / "a.mkv", 8, sound=None)
-    film(place / "b.mkv", 8, sound=None)
+    video(place / "a.mkv", 8, sound=None)
+    video(place / "b.mkv", 8, sound=None)
     times = iter([0, 40, 40, 20, 80, 80, 120, 160] * 2)
     original = av.VideoFrame.pts
 
@@ -484,8 +485,8 @@ def test_a_film_whose_times_stand_still_or_go_back_does_not_stop_the_others(
     assert all(first < second for first, second in pairwise(moments))
 
 
-def test_the_same_name_with_other_content_is_looked_at_again(home: Path, weights: Path) -> None:
-    inbox = home / "inbox"
+def test_the_same_name_with_other_content_is_looked_at_again(in_domain: Path, weights: Path) -> None:
+    inbox = in_domain / "inbox"
     inbox.mkdir()
     cv2.imwrite(str(inbox / "a.png"), np.zeros((40, 60, 3), np.uint8))
     task = Task(str(inbox), weights, imgsz=64, device="cpu")
@@ -497,58 +498,60 @@ def test_the_same_name_with_other_content_is_looked_at_again(home: Path, weights
     assert second["folder"] != first["folder"]
 
 
-def test_a_card_that_we_did_not_write_leads_nowhere(home: Path, pictures: Path) -> None:
-    evil = home / "evil"
+def test_a_card_that_we_did_not_write_leads_nowhere(in_domain: Path, images: Path) -> None:
+    evil = in_domain / "evil"
     evil.mkdir()
     (evil / "predict.json").write_text(json.dumps({"finished": True, "sha256": "x", "source": "/etc"}))
     assert behind((None, str(evil)), None, pytest.fail) == ((None, str(evil)), None)
 
 
 def test_frames_that_were_not_looked_at_are_no_part_of_the_domain(
-    home: Path, weights: Path, pictures: Path
+    in_domain: Path, weights: Path, images: Path
 ) -> None:
-    clip = home / "flight.mkv"
-    film(clip, 60)
-    known = Path(predict(Task(str(pictures), weights, imgsz=128, device="cpu"), QUIET)["folder"])
+    clip = in_domain / "flight.mkv"
+    video(clip, 60)
+    known = Path(predict(Task(str(images), weights, imgsz=128, device="cpu"), QUIET)["folder"])
     sparse = Path(predict(Task(str(clip), weights, imgsz=128, device="cpu", stride=7), QUIET)["folder"])
-    request = Request(in_domain=("home", str(known)), real_world=(("flight", str(sparse)),), imgsz=128)
-    away = run_report(request, QUIET).findings.away[0]
+    request = ReportOptions(
+        in_domain=("in_domain", str(known)), real_world=(("flight", str(sparse)),), imgsz=128
+    )
+    real_world = run_report(request, QUIET).findings.real_world[0]
     looked_at = set(pd.read_parquet(sparse / "images.parquet")["image"])
-    sampled = set(open_source(str(clip), cache=home / "runs" / "frames").images["image"])
-    assert set(away.pictures["image"]) == looked_at & sampled != sampled
+    sampled = set(open_source(str(clip), cache=in_domain / "runs" / "frames").image_rows["image"])
+    assert set(real_world.images["image"]) == looked_at & sampled != sampled
 
 
 def test_sources_of_several_parts_are_kept_whole(
-    home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    in_domain: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(home)
+    monkeypatch.chdir(in_domain)
     for name in ("a", "b"):
-        film(home / f"{name}.mkv", 3, sound=None)
+        video(in_domain / f"{name}.mkv", 3, sound=None)
     found = predict(Task("a.mkv,b.mkv", weights, imgsz=64, device="cpu"), QUIET)
-    assert found["source"] == f"{home / 'a.mkv'},{home / 'b.mkv'}"
+    assert found["source"] == f"{in_domain / 'a.mkv'},{in_domain / 'b.mkv'}"
     assert behind((None, found["folder"]), "other", lambda line: None)[0] == ("a", found["source"])
 
 
-def test_wrong_requests(home: Path, weights: Path, pictures: Path) -> None:
-    (home / "taken").mkdir()
-    (home / "taken" / "x").touch()
-    task = Task(str(pictures), weights, imgsz=64, device="cpu")
+def test_wrong_requests(in_domain: Path, weights: Path, images: Path) -> None:
+    (in_domain / "taken").mkdir()
+    (in_domain / "taken" / "x").touch()
+    task = Task(str(images), weights, imgsz=64, device="cpu")
     for wrong, words in (
         ({"source": "gone.mp4"}, "no such file"),
         ({"weights": Path("gone.pt")}, "no such checkpoint"),
         ({"blur": ("face",)}, "no such class"),
-        ({"out": home / "taken"}, "holds something else"),
+        ({"out": in_domain / "taken"}, "holds something else"),
         ({"device": "3"}, "this machine has"),
     ):
         with pytest.raises(InputError, match=words):
             predict(replace(task, **wrong), QUIET)
-    outcome = run_script("predict", "gone.mp4", "--weights", str(weights), cwd=home)
+    outcome = run_script("predict", "gone.mp4", "--weights", str(weights), cwd=in_domain)
     assert outcome.code == 2
     assert "no such file" in complaint(outcome)
-    assert not (home / "runs" / "predict").exists()
+    assert not (in_domain / "runs" / "predict").exists()
 
 
-def test_a_result_is_no_dataset(home: Path, weights: Path, pictures: Path) -> None:
-    folder = predict(Task(str(pictures), weights, imgsz=64, device="cpu"), QUIET)["folder"]
+def test_a_result_is_no_dataset(in_domain: Path, weights: Path, images: Path) -> None:
+    folder = predict(Task(str(images), weights, imgsz=64, device="cpu"), QUIET)["folder"]
     with pytest.raises(InputError, match="was written by 'shiftscope predict'"):
-        open_source(folder, cache=home / "cache")
+        open_source(folder, cache=in_domain / "cache")

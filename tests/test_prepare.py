@@ -27,7 +27,7 @@ CLASSES = ("pothole", "crack")
 GEOMETRIC = ("horizontal_flip", "vertical_flip", "rotation")
 
 
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
+def image(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (0, 0), 4))
@@ -37,20 +37,20 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path
 def messy(root: Path) -> Path:
     """What people have: two drives and a held-out one, and in them everything that can be wrong."""
     for number, name in enumerate(("drive-a_001", "drive-a_002", "drive-b_001", "drive-b_002")):
-        picture(root / "images/train" / f"{name}.jpg", number)
-    picture(root / "images/train/drive-b_003.png", 7)
+        image(root / "images/train" / f"{name}.jpg", number)
+    image(root / "images/train/drive-b_003.png", 7)
     for number, name in enumerate(("drive-c_001", "drive-c_002")):
-        picture(root / "images/val" / f"{name}.jpg", 10 + number)
+        image(root / "images/val" / f"{name}.jpg", 10 + number)
     labels = root / "labels/train"
     label(labels / "drive-a_001.txt", "0 .5 .5 .25 .5\n1 .1 .1 .3 .1 .3 .4 .1 .4\n")
     # A wrong class, a close-up, and a box of a hundredth of a pixel.
     label(labels / "drive-a_002.txt", "7 .5 .5 .1 .1\n0 .5 .5 1 .98\n0 .5 .5 .0001 .2\n")
     label(labels / "drive-b_001.txt", "")
-    # Nothing but a speck: what is left would be a background picture.
+    # Nothing but a speck: what is left would be a background image.
     label(labels / "drive-b_003.txt", "1 .5 .5 .0001 .0001\n")
     label(root / "labels/val/drive-c_001.txt", "1 .25 .5 .25 .5\n0 .5 .5 .2\n")
-    # Unlabelled: drive-b_002 and drive-c_002. Broken: cut short, and no picture at all.
-    whole = picture(root / "images/train/drive-a_003.jpg", 4, (320, 240)).read_bytes()
+    # Unlabelled: drive-b_002 and drive-c_002. Broken: cut short, and no image at all.
+    whole = image(root / "images/train/drive-a_003.jpg", 4, (320, 240)).read_bytes()
     (root / "images/train/drive-a_003.jpg").write_bytes(whole[: len(whole) // 2])
     label(labels / "drive-a_003.txt", "0 .5 .5 .2 .2\n")
     (root / "images/train/page.jpg").write_text("<!doctype html>")
@@ -61,7 +61,7 @@ def messy(root: Path) -> Path:
 
 def voc(root: Path) -> Path:
     for number in (1, 2):
-        picture(root / "JPEGImages" / f"a_{number}.jpg", number)
+        image(root / "JPEGImages" / f"a_{number}.jpg", number)
         hard = f"<difficult>{number - 1}</difficult>"
         label(
             root / "Annotations" / f"a_{number}.xml",
@@ -73,7 +73,7 @@ def voc(root: Path) -> Path:
 
 def coco(root: Path) -> Path:
     for split in ("train2017", "val2017"):
-        picture(root / split / "1.jpg", len(split))
+        image(root / split / "1.jpg", len(split))
         annotation = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [8, 4, 22, 16], "iscrowd": 0}
         crowd = {**annotation, "id": 2, "iscrowd": 1, "bbox": [0, 0, 40, 40]}
         content = {
@@ -88,7 +88,7 @@ def coco(root: Path) -> Path:
 def plain(root: Path) -> Path:
     """A folder that names no split and no class."""
     for number in range(3):
-        picture(root / f"walk_{number}.jpg", number)
+        image(root / f"walk_{number}.jpg", number)
         label(root / f"walk_{number}.txt", "0 .5 .5 .25 .5\n")
     return root
 
@@ -109,7 +109,7 @@ def only(**changes: dict[str, float]) -> Recipe:
 
 
 def ellipse(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
-    """A picture with one filled ellipse, by its equation."""
+    """An image with one filled ellipse, by its equation."""
     height, width = size
     y, x = np.mgrid[:height, :width] + 0.5
     x1, y1, x2, y2 = box
@@ -120,7 +120,7 @@ def ellipse(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray
 
 
 def outline(pixels: np.ndarray) -> tuple[np.ndarray, int]:
-    """Bounding box and area of what is nearer to the ellipse's colour than to anything else in these pictures."""
+    """Bounding box and area of what is nearer to the ellipse's colour than to anything else in these images."""
     shown = pixels[..., 2].astype(int) - pixels[..., 0] > 115
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]), int(shown.sum())
@@ -177,7 +177,7 @@ def test_flipped_boxes_are_exact(x: int, y: int, width: int, height: int, across
     assert copy.corners[0].tolist() == outline(copy.pixels)[0].tolist()
 
 
-def test_the_corners_of_a_turned_picture_are_grey() -> None:
+def test_the_corners_of_a_turned_image_are_grey() -> None:
     copy = only(rotation={"degrees": 40}).copy(
         np.zeros((240, 320, 3), np.uint8), np.zeros((0, 4)), np.random.default_rng(0)
     )
@@ -279,7 +279,7 @@ def test_of_a_messy_dataset_everything_is_kept_mended_or_named(tmp_path: Path) -
         "kept",
         2,
     ]
-    # A close-up is an object like any other; the speck beside it is gone, the background picture stays.
+    # A close-up is an object like any other; the speck beside it is gone, the background image stays.
     assert ledger.loc["drive-a_002.jpg", "boxes"] == 1
     assert ledger.loc["drive-b_001.jpg", ["action", "boxes"]].tolist() == ["kept", 0]
     left_out = ledger[ledger["action"] == "left out"]["reason"].to_dict()
@@ -312,7 +312,7 @@ def test_of_a_messy_dataset_everything_is_kept_mended_or_named(tmp_path: Path) -
 def test_close_ups_go_only_where_that_is_asked_for(tmp_path: Path) -> None:
     done = prepared(messy(tmp_path / "d"), tmp_path / "out", max_share=0.9, min_side=20)
     removed = done.rows.loc[done.rows["action"] == "removed", "reason"].tolist()
-    assert "pothole: covers 0.980 of its picture, over 0.9" in removed
+    assert "pothole: covers 0.980 of its image, over 0.9" in removed
     assert "crack: 12.8x14.4 px, a side below 20" in removed
     assert done.ledger["boxes"].sum() == 0 + 1 - 1 + 0
 
@@ -331,10 +331,10 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     ledger, written = done.ledger, done.ledger[done.ledger["file"] != ""]
     originals = ledger[(ledger["action"] != "augmented") & ~ledger["reason"].str.startswith("copy ")]
     assert sorted(originals["path"]) == sorted(source.ledger["path"])
-    learned = ledger[(ledger["action"] == "kept") & (ledger["split"] == "train")]
-    assert len(ledger) == len(originals) + copies * len(learned)
+    training_section = ledger[(ledger["action"] == "kept") & (ledger["split"] == "train")]
+    assert len(ledger) == len(originals) + copies * len(training_section)
     assert not (written["split"] != "train")[written["action"] == "augmented"].any()
-    # As many pictures and boxes as the ledger says, and as the reader finds without a remark.
+    # As many images and boxes as the ledger says, and as the reader finds without a remark.
     assert sorted(again.images["image"]) == sorted(written["file"])
     assert again.images["labelled"].all()
     assert again.annotations["image"].value_counts().to_dict() == {
@@ -342,7 +342,7 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     }
     assert again.rows.empty
     assert again.classes == source.classes
-    # Boxes of unchanged pictures are where they were.
+    # Boxes of unchanged images are where they were.
     kept = dict(zip(written["path"], written["file"], strict=True)) if not copies else {}
     for image, path in zip(source.images["image"], source.images["path"], strict=True):
         was = source.annotations[(source.annotations["image"] == image) & ~source.annotations["crowd"]]
@@ -366,11 +366,11 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
 def test_what_is_in_no_split_goes_to_its_clip_or_to_train(tmp_path: Path) -> None:
     root = tmp_path / "d"
     for place in ("a_1", "a_2", "val/b_1", "b_2", "train/c_1"):
-        picture(root / f"{place}.jpg")
+        image(root / f"{place}.jpg")
         label(root / f"{place}.txt", "0 .5 .5 .25 .5\n")
     ledger = prepared(root, tmp_path / "out").ledger
-    pictures = ledger[ledger["file"] != ""]
-    splits = dict(zip(pictures["path"].map(lambda path: Path(path).stem), pictures["split"], strict=True))
+    images = ledger[ledger["file"] != ""]
+    splits = dict(zip(images["path"].map(lambda path: Path(path).stem), images["split"], strict=True))
     assert splits == {"a_1": "train", "a_2": "train", "b_1": "val", "b_2": "val", "c_1": "train"}
 
 
@@ -378,7 +378,7 @@ def test_names_never_collide_and_clips_stay_apart(tmp_path: Path) -> None:
     root = tmp_path / "d"
     for place in ("one/a b", "two/a b", "one/a-b", "one/a-b_img", "one/ä", "one/ö"):
         for number in (1, 2):
-            picture(root / "train" / f"{place}_{number}.jpg", number)
+            image(root / "train" / f"{place}_{number}.jpg", number)
             label(root / "train" / f"{place}_{number}.txt", "0 .5 .5 .25 .5\n")
     source = opened(root)
     prepare(source, tmp_path / "out")
@@ -397,8 +397,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path)
     assert tree(tmp_path / "one") != tree(tmp_path / "three")
     copies = [p.read_bytes() for p in (tmp_path / "one").rglob("*_aug*.jpg")]
     assert len(set(copies)) == len(copies) == 9
-    # A picture more changes no copy of the others.
-    picture(root / "images/train/aaa_001.jpg", 50)
+    # An image more changes no copy of the others.
+    image(root / "images/train/aaa_001.jpg", 50)
     label(root / "labels/train/aaa_001.txt", "")
     prepared(root, tmp_path / "more", copies=3, recipe=recipe, seed=3)
     assert set(copies) < {p.read_bytes() for p in (tmp_path / "more").rglob("*_aug*.jpg")}
@@ -409,7 +409,7 @@ def test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not(tmp_
     prepared(root, tmp_path / "once", copies=1, recipe=recipe)
     for options in ({"copies": 1, "recipe": recipe}, {}):
         with pytest.raises(
-            InputError, match="3 of its pictures are augmented copies that 'shiftscope prepare'"
+            InputError, match="3 of its images are augmented copies that 'shiftscope prepare'"
         ):
             prepared(tmp_path / "once", tmp_path / "twice", **options)
     assert not (tmp_path / "twice").exists()
@@ -424,7 +424,7 @@ def test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not(tmp_
 
 
 def test_a_copy_that_would_lose_all_of_its_objects_is_not_written(tmp_path: Path) -> None:
-    picture(tmp_path / "d/train/a.jpg", size=(320, 64))
+    image(tmp_path / "d/train/a.jpg", size=(320, 64))
     label(tmp_path / "d/train/a.txt", "0 .05 .5 .1 .5\n")
     recipe = only(rotation={"degrees": 180})
     ledger = prepared(tmp_path / "d", tmp_path / "out", copies=6, recipe=recipe).ledger
@@ -478,8 +478,8 @@ def test_boxes_stay_by_the_definition_of_the_options(boxes: list, min_side: floa
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: picture(root / "a.jpg"), "no picture is left to write; first: .*unlabelled"),
-        (lambda root: label(root / "a.txt", "0 .5 .5 .001 .001\n") and picture(root / "a.jpg"), "boxes were taken"),
+        (lambda root: image(root / "a.jpg"), "no image is left to write; first: .*unlabelled"),
+        (lambda root: label(root / "a.txt", "0 .5 .5 .001 .001\n") and image(root / "a.jpg"), "boxes were taken"),
     ],
     ids=["unlabelled", "specks"],
 )  # fmt: skip
@@ -506,7 +506,7 @@ def half_labelled(tmp_path: Path) -> Path:
     root = tmp_path / "d"
     for split, numbers in (("train", range(4)), ("val", range(2))):
         for number in numbers:
-            picture(root / "images" / split / f"{split}_{number}.jpg", number, (160, 120))
+            image(root / "images" / split / f"{split}_{number}.jpg", number, (160, 120))
             if number % 2 == 0:
                 label(root / "labels" / split / f"{split}_{number}.txt", "0 .5 .5 .25 .5\n")
     return label(root / "data.yaml", "train: images/train\nval: images/val\nnames: [pothole]\n").parent
@@ -541,7 +541,7 @@ def test_drafts_are_the_detectors_boxes_for_training_only_and_marked(
         sides = boxes.xywh.numpy()[boxes.conf.numpy() >= conf, 2:].min(1)
         assert row["boxes"] == len(written) == (sides >= 1).sum() > 0
         assert row["confidence"] >= sure.min() - 1e-6
-    # Neither a draft nor what is held out is changed into copies; an unlabelled held-out picture gets no draft.
+    # Neither a draft nor what is held out is changed into copies; an unlabelled held-out image gets no draft.
     augmented = ledger[ledger["action"] == "augmented"]
     assert set(augmented.index) == {
         str(half_labelled / f"images/train/train_{number}.jpg") for number in (0, 2)
@@ -549,7 +549,7 @@ def test_drafts_are_the_detectors_boxes_for_training_only_and_marked(
     held_out = ledger.loc[str(half_labelled / "images/val/val_1.jpg")]
     assert held_out["reason"] == "unlabelled, of split val: drafts are for training only"
     said = capsys.readouterr().err
-    assert "DRAFT labels in 2 pictures by " in said
+    assert "DRAFT labels in 2 images by " in said
     assert "Look through them before training" in said
     # Prepared again they are still drafts.
     prepare_dataset(Order(str(half_labelled), tmp_path / "plain", **asked), Reporter())
@@ -559,7 +559,7 @@ def test_drafts_are_the_detectors_boxes_for_training_only_and_marked(
     assert (again["action"] == "augmented").sum() == 2
 
 
-def test_a_picture_in_which_the_detector_is_sure_of_nothing_is_no_background(
+def test_a_image_in_which_the_detector_is_sure_of_nothing_is_no_background(
     half_labelled: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
@@ -573,27 +573,27 @@ def test_a_picture_in_which_the_detector_is_sure_of_nothing_is_no_background(
         fiftyone=False,
     )
     result = prepare_dataset(order, Reporter(quiet=True))
-    assert result["splits"]["train"] == {"pictures": 2, "drafts": 0, "copies": 0, "objects": 2}
+    assert result["splits"]["train"] == {"images": 2, "drafts": 0, "copies": 0, "annotations": 2}
     assert {"unlabelled, and the detector is not sure enough of any box"} < {
         r["reason"] for r in result["reasons"]
     }
 
 
-def test_frames_of_a_film_are_drafted_and_the_film_is_accounted_for(
+def test_frames_of_a_video_are_drafted_and_the_video_is_accounted_for(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     writer = cv2.VideoWriter(str(tmp_path / "drive.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120))
     for seed in range(20):
-        writer.write(cv2.imread(str(picture(tmp_path / "frame.png", seed, (160, 120)))))
+        writer.write(cv2.imread(str(image(tmp_path / "frame.png", seed, (160, 120)))))
     writer.release()
-    film = str(tmp_path / "drive.mp4")
-    order = Order(film, tmp_path / "out", weights=weights, conf=0.5, imgsz=160, device="cpu", fiftyone=False)
+    video = str(tmp_path / "drive.mp4")
+    order = Order(video, tmp_path / "out", weights=weights, conf=0.5, imgsz=160, device="cpu", fiftyone=False)
     prepare_dataset(order, Reporter(quiet=True))
     ledger = pd.read_csv(tmp_path / "out/ledger.csv").set_index("path")
-    assert ledger.loc[film, "action"] == "read"
+    assert ledger.loc[video, "action"] == "read"
     assert len(ledger) > 2
-    assert set(ledger.drop(film)["action"]) == {"draft"}
+    assert set(ledger.drop(video)["action"]) == {"draft"}
     assert all((tmp_path / "out" / file).is_file() for file in ledger["file"].dropna())
     again = opened(tmp_path / "out")
     assert again.classes == ("pothole",)

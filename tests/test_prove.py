@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.planted import CODE, PLANTS
-from benchmarks.prove import WITHHELD, Case, confusion, judge_withheld, judge_world, summary
+from benchmarks.prove import WITHHELD, Case, confusion, diagnose_withheld, diagnose_world, summary
 
 # Worlds of their own: neither those the rules were written with nor those whose figures are published.
 SEED = 5_000_000
@@ -13,7 +13,7 @@ SEED = 5_000_000
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_severe_cause_stands_first_and_nobody_else_is_convicted(plant: str) -> None:
-    case = judge_world(((plant,), 3, SEED))
+    case = diagnose_world(((plant,), 3, SEED))
     assert case.ranked[0] == CODE[plant]
     # A world in which the numbers do not decide is left open; how often that happens is what `make prove` measures.
     assert set(case.supported) <= {CODE[plant]}
@@ -21,7 +21,7 @@ def test_a_severe_cause_stands_first_and_nobody_else_is_convicted(plant: str) ->
 
 @pytest.mark.parametrize("name", WITHHELD)
 def test_nothing_is_named_without_the_signal_that_decides_it(name: str) -> None:
-    assert judge_withheld((name, SEED + 1)) == (name, True)
+    assert diagnose_withheld((name, SEED + 1)) == (name, True)
 
 
 def test_the_figures_count_what_they_say() -> None:

@@ -1,4 +1,4 @@
-"""The figures of `make prove-next` count what they say, and every rule chooses each picture once."""
+"""The figures of `make prove-next` count what they say, and every rule chooses each image once."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from datasets.tables import Source, frame
 
 
 def results_of(curves: dict[str, list[float]], cases: int = 3, kind: str = "footage") -> pd.DataFrame:
-    """Every rule with 10, 20, 40, 80 boxes in 2, 4, 8, 16 pictures."""
+    """Every rule with 10, 20, 40, 80 boxes in 2, 4, 8, 16 images."""
     rows = []
     for case in range(cases):
         rows.append(("start", 0, 0, 0.1, f"{kind}-{case}"))
         for rule, scores in curves.items():
             rows += [(rule, 2 * 2**k, 10 * 2**k, score, f"{kind}-{case}") for k, score in enumerate(scores)]
-    return pd.DataFrame(rows, columns=["rule", "pictures", "boxes", "ap50", "case"])
+    return pd.DataFrame(rows, columns=["rule", "images", "boxes", "ap50", "case"])
 
 
 FLAT = [0.2, 0.3, 0.4, 0.5]
@@ -94,7 +94,7 @@ def test_a_rule_that_never_gets_there_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_chooses_each_picture_once(rule: str) -> None:
+def test_every_rule_chooses_each_image_once(rule: str) -> None:
     pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
     training = make_domain("training", role="training", clips=5, frames=4, seed=2)
     order = RULES[rule](pool, training, None, 3)
@@ -106,20 +106,22 @@ def test_where_the_detector_is_unsure_counts_more() -> None:
     pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
     training = make_domain("training", role="training", clips=5, frames=4, seed=2)
     # Sure of the boxes in the first four clips, of none in the others.
-    sure = pool.detections["image"].isin(pool.pictures["image"].iloc[:16])
+    sure = pool.detections["image"].isin(pool.images["image"].iloc[:16])
     pool = replace(pool, detections=pool.detections.assign(confidence=np.where(sure, 0.999, 0.5)))
     order = where_unsure(pool, training, None, 3)
     assert sorted(order) == list(range(28))
     assert (order[:6] >= 16).sum() > (RULES["ours"](pool, training, None, 3)[:6] >= 16).sum()
-    # Nothing seen anywhere: no picture counts more than another. (Later on, two pictures that stand for each other only are worth the same.)
-    blind = replace(pool, detections=pool.detections.head(0), detection_embeddings=pool.detection_embeddings[:0])
+    # Nothing seen anywhere: no image counts more than another. (Later on, two images that stand for each other only are worth the same.)
+    blind = replace(
+        pool, detections=pool.detections.head(0), detection_embeddings=pool.detection_embeddings[:0]
+    )
     assert (where_unsure(blind, training, None, 3)[:8] == RULES["ours"](blind, training, None, 3)[:8]).all()
 
 
 def test_taking_clips_in_turn_takes_each_once_first() -> None:
     pool = make_domain("pool", role="real_world", clips=7, frames=4, seed=1)
     order = RULES["random by clip"](pool, pool, None, 3)
-    assert pool.pictures["group"].iloc[order[:7]].nunique() == 7
+    assert pool.images["group"].iloc[order[:7]].nunique() == 7
 
 
 def test_recordings_are_as_long_as_they_say() -> None:
@@ -179,23 +181,23 @@ def test_the_page_says_all_of_it() -> None:
     assert "| ours | 0.100 (0.100 to 0.100) | 0.200 (0.200 to 0.200), 10 boxes | " in said
     assert "Places are those without a training. The same footage stands first in **2 of 2" in said
     assert (
-        "the same footage stands first in **2 of 2 (0.34 to 1.00)** and the smeared pictures among the first two in **0**"
+        "the same footage stands first in **2 of 2 (0.34 to 1.00)** and the smeared images among the first two in **0**"
         in said
     )
     assert "among the first two in **0** of 2" in said
     assert (
-        "would stand first in a share of .50 and the smeared pictures among the first two in .50; in an order drawn at random, in .20 and .40"
+        "would stand first in a share of .50 and the smeared images among the first two in .50; in an order drawn at random, in .20 and .40"
         in said
     )
     assert "Other labels are noticed in 2 of 2" in said
     assert "seen where there are none in 0 of 8" in said
 
 
-def test_a_result_of_other_pictures_is_not_taken_for_this_one(tmp_path: Path) -> None:
+def test_a_result_of_other_images_is_not_taken_for_this_one(tmp_path: Path) -> None:
     weights = tmp_path / "best.pt"
     weights.write_bytes(b"weights")
-    pictures = frame([{"image": name} for name in ("a", "b", "c")], {"image": "str"})
-    source = Source("s", "yolo", ("pothole",), pictures, *(pd.DataFrame() for _ in range(3)))
+    images = frame([{"image": name} for name in ("a", "b", "c")], {"image": "str"})
+    source = Source("s", "yolo", ("pothole",), images, *(pd.DataFrame() for _ in range(3)))
     case = Case("footage-1", weights, 256, source, source, source, None, 1)
     job = Job(case, "ours", ("a",), 3, tmp_path / "ours-1")
     assert kept(job) is None

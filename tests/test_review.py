@@ -22,14 +22,14 @@ QUIET = Reporter(quiet=True)
 def drafted(
     database: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, dict]:
-    """A dataset of which the training pictures got drafts."""
+    """A dataset of which the training images got drafts."""
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
-    home = tmp_path / "home"
-    list(build_world(home, Plan(DASHCAM, {"train": (1, 2), "val": (1, 2)}, seed=1)))
+    in_domain = tmp_path / "in_domain"
+    list(build_world(in_domain, Plan(DASHCAM, {"train": (1, 2), "val": (1, 2)}, seed=1)))
     list(build_world(tmp_path / "sky", Plan(DRONE, {"val": (1, 3)}, seed=2)))
-    for picture in (tmp_path / "sky" / "images" / "val").iterdir():
-        shutil.copyfile(picture, home / "images" / "train" / f"sky-{picture.name}")
-    order = Order(str(home), tmp_path / "out", weights=weights, conf=0.1, imgsz=128, device="cpu")
+    for image in (tmp_path / "sky" / "images" / "val").iterdir():
+        shutil.copyfile(image, in_domain / "images" / "train" / f"sky-{image.name}")
+    order = Order(str(in_domain), tmp_path / "out", weights=weights, conf=0.1, imgsz=128, device="cpu")
     return tmp_path, prepare_dataset(order, QUIET)
 
 
@@ -61,7 +61,7 @@ def test_drafts_are_shown_mended_and_used(drafted: tuple[Path, dict]) -> None:
         fo.Detection(label="pothole", bounding_box=[0.25, 0.25, 0.5, 0.25], iscrowd=False),
     ]
     sample.save()
-    assert pull(result["review"]).pictures == 1
+    assert pull(result["review"]).images == 1
 
     training = Training(
         data=result["data"], model=None, epochs=1, imgsz=64, batch=1, device=None, name="t", resume=None, classes=(),
@@ -69,12 +69,10 @@ def test_drafts_are_shown_mended_and_used(drafted: tuple[Path, dict]) -> None:
     )  # fmt: skip
     taught, _ = open_all(training, QUIET)
     mine = taught.annotations[taught.annotations["image"].str.endswith(name)]
-    picture = taught.images[taught.images["image"].str.endswith(name)].iloc[0]
+    image = taught.images[taught.images["image"].str.endswith(name)].iloc[0]
     assert len(mine) == number
     drawn = mine.iloc[-1]
-    assert [drawn["x1"], drawn["x2"]] == pytest.approx(
-        [picture["width"] / 4, picture["width"] * 3 / 4], abs=0.02
-    )
+    assert [drawn["x1"], drawn["x2"]] == pytest.approx([image["width"] / 4, image["width"] * 3 / 4], abs=0.02)
     # Written for good: what was looked through is no draft any more, the others still are.
     again = prepare_dataset(Order(result["data"], place / "final", fiftyone=False), QUIET)
     assert again["splits"]["train"]["drafts"] == 2
@@ -97,7 +95,9 @@ def test_without_a_database_the_dataset_is_complete(
         raise EnvironmentProblem("no database")
 
     monkeypatch.setattr("reports.workbench.review.publish_review", gone)
-    order = Order(str(place / "home"), place / "other", weights=weights, conf=0.1, imgsz=128, device="cpu")
+    order = Order(
+        str(place / "in_domain"), place / "other", weights=weights, conf=0.1, imgsz=128, device="cpu"
+    )
     result = prepare_dataset(order, Reporter())
     assert result["review"] is None
     said = capsys.readouterr().err

@@ -22,7 +22,7 @@ from tests.oracles import Problem, coco_json, pycocotools_twelve, random_problem
 
 
 def write_problem(problem: Problem, folder: Path) -> tuple[Path, Path]:
-    """The problem's two files; picture and category ids are not their numbers."""
+    """The problem's two files; image and category ids are not their numbers."""
     truth, found = coco_json(problem)
     for entry in (*truth["annotations"], *found):
         entry["image_id"], entry["category_id"] = 10 * entry["image_id"], entry["category_id"] + 1
@@ -68,11 +68,11 @@ def test_the_command_equals_pycocotools_whole_and_by_slice(tmp_path: Path) -> No
 
 def test_a_baseline_is_compared_pair_by_pair(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    objects = [(i, 0, [20.0, 20.0, 50.0, 50.0], 2500.0, False) for i in range(40)]
-    worse = [(i, 0, o[2], float(rng.random())) for i, o in enumerate(objects) if i % 2]
-    better = [(i, 0, o[2], float(rng.random())) for i, o in enumerate(objects)]
-    gt, dt = write_problem((1, 40, objects, better), tmp_path)
-    _, other = write_problem((1, 40, objects, worse), tmp_path / "other")
+    annotations = [(i, 0, [20.0, 20.0, 50.0, 50.0], 2500.0, False) for i in range(40)]
+    worse = [(i, 0, o[2], float(rng.random())) for i, o in enumerate(annotations) if i % 2]
+    better = [(i, 0, o[2], float(rng.random())) for i, o in enumerate(annotations)]
+    gt, dt = write_problem((1, 40, annotations, better), tmp_path)
+    _, other = write_problem((1, 40, annotations, worse), tmp_path / "other")
     groups = tmp_path / "g.csv"
     groups.write_text("image_id,group\n" + "".join(f"{10 * i},clip {i // 4}\n" for i in range(40)))
     result = score(gt, dt, baseline=other, groups=groups, bootstrap=300)
@@ -134,15 +134,15 @@ def test_nothing_to_score_is_no_accident(tmp_path: Path, empty: str) -> None:
 
 
 def test_scores_beyond_one_are_not_swept(tmp_path: Path) -> None:
-    objects = [(0, 0, [1.0, 1.0, 9.0, 9.0], 81.0, False)]
-    gt, dt = write_problem((1, 1, objects, [(0, 0, [1.0, 1.0, 9.0, 9.0], 87.0)]), tmp_path)
+    annotations = [(0, 0, [1.0, 1.0, 9.0, 9.0], 81.0, False)]
+    gt, dt = write_problem((1, 1, annotations, [(0, 0, [1.0, 1.0, 9.0, 9.0], 87.0)]), tmp_path)
     result = score(gt, dt)
     assert result["overall"]["ap50"] == pytest.approx(1)
     assert result["sweep"]["points"] == []
     assert "not between 0 and 1" in result["sweep"]["note"]
 
 
-def test_a_picture_has_one_group_and_replicates_are_enough(tmp_path: Path) -> None:
+def test_a_image_has_one_group_and_replicates_are_enough(tmp_path: Path) -> None:
     gt, dt = write_problem((1, 1, [], []), tmp_path)
     groups = tmp_path / "g.csv"
     groups.write_text("image_id,group\n0,a\n0,b\n")

@@ -80,18 +80,18 @@ def test_fewer_objects_alone_are_no_weak_spot() -> None:
 
 
 def test_a_number_known_only_out_there_is_cut_all_the_same() -> None:
-    home, away = make_domain(clips=4), make_domain("away", clips=4, seed=1)
-    heights = np.linspace(5, 90, len(away.pictures))
-    away = replace(away, pictures=away.pictures.assign(**{OWN + "altitude": heights}))
-    cuts = slices.edges([home, away])
-    names = [name for attribute, name, _ in slices.masks(away, cuts) if attribute == OWN + "altitude"]
+    in_domain, real_world = make_domain(clips=4), make_domain("real_world", clips=4, seed=1)
+    heights = np.linspace(5, 90, len(real_world.images))
+    real_world = replace(real_world, images=real_world.images.assign(**{OWN + "altitude": heights}))
+    cuts = slices.edges([in_domain, real_world])
+    names = [name for attribute, name, _ in slices.masks(real_world, cuts) if attribute == OWN + "altitude"]
     assert names == ["low", "middle", "high"]
-    lanes = np.where(np.arange(len(home.pictures)) % 5 == 0, np.nan, 2.0)
-    partly = replace(home, pictures=home.pictures.assign(**{OWN + "lane": lanes}))
+    lanes = np.where(np.arange(len(in_domain.images)) % 5 == 0, np.nan, 2.0)
+    partly = replace(in_domain, images=in_domain.images.assign(**{OWN + "lane": lanes}))
     assert {n for a, n, _ in slices.masks(partly, slices.edges([partly])) if a == OWN + "lane"} == {"2"}
 
 
-def test_risk_control_of_many_single_pictures_stays_small() -> None:
+def test_risk_control_of_many_single_images_stays_small() -> None:
     domain = make_domain(clips=300, frames=1, seed=3)
     tracemalloc.start()
     control(domain.table, np.arange(300))
@@ -109,15 +109,15 @@ def test_differences_of_slices_are_seldom_believed_without_reason() -> None:
     for seed in range(12):
         domain = make_domain(clips=20, frames=10, seed=seed, hit_rate=0.7)
         rng = np.random.default_rng(seed)
-        coin = rng.choice(["heads", "tails", "edge"], len(domain.pictures))
-        worse = rng.choice(["open", "tunnel"], len(domain.pictures), p=[0.75, 0.25])
-        dark = set(domain.pictures["image"][worse == "tunnel"])
+        coin = rng.choice(["heads", "tails", "edge"], len(domain.images))
+        worse = rng.choice(["open", "tunnel"], len(domain.images), p=[0.75, 0.25])
+        dark = set(domain.images["image"][worse == "tunnel"])
         kept = ~(
             domain.detections["image"].isin(dark).to_numpy() & (rng.random(len(domain.detections)) < 0.6)
         )
         domain = replace(
             domain,
-            pictures=domain.pictures.assign(**{OWN + "coin": coin, OWN + "light": worse}),
+            images=domain.images.assign(**{OWN + "coin": coin, OWN + "light": worse}),
             detections=domain.detections[kept].reset_index(drop=True),
             detection_embeddings=domain.detection_embeddings[kept],
         )
@@ -137,7 +137,7 @@ def test_slice_numbers_equal_scoring_the_slice_alone() -> None:
     table = slices.score(domain, cuts, seed=0)
     for attribute, name, mask in slices.masks(domain, cuts):
         row = table[(table["attribute"] == attribute) & (table["slice"] == name)].iloc[0]
-        alone = domain.subset(domain.labelled_pictures["image"][mask])
+        alone = domain.subset(domain.labelled_images["image"][mask])
         if row["boxes"] >= 30:
             assert row["ap50"] == pytest.approx(mean(accumulate(alone.table)[0][:, 0]), abs=1e-12)
         else:
@@ -157,14 +157,14 @@ def two_detectors(seed: int, *, better: float) -> tuple[Domain, Detections, Dete
     """A domain, a detector, and another of the same kind that finds `better` more of the objects."""
     domain = make_domain(clips=20, frames=6, seed=seed, hit_rate=0.7)
     rng = np.random.default_rng(seed + 500)
-    objects = domain.object_arrays
+    annotations = domain.annotation_arrays
 
     def detector(rate: float) -> Detections:
-        found = rng.random(len(objects.image)) < rate
+        found = rng.random(len(annotations.image)) < rate
         return Detections(
-            objects.image[found],
-            objects.label[found],
-            objects.xywh[found] + rng.normal(0, 1, (found.sum(), 4)),
+            annotations.image[found],
+            annotations.label[found],
+            annotations.xywh[found] + rng.normal(0, 1, (found.sum(), 4)),
             rng.beta(5, 2, found.sum()),
         )
 
@@ -176,14 +176,26 @@ def test_equal_detectors_are_seldom_told_apart_and_a_better_one_is() -> None:
     for seed in range(60):
         domain, alike, same = two_detectors(seed, better=0.0)
         result = compare(
-            domain.object_arrays, alike, same, domain.group_numbers, n_classes=1, seed=seed, replicates=300
+            domain.annotation_arrays,
+            alike,
+            same,
+            domain.group_numbers,
+            n_classes=1,
+            seed=seed,
+            replicates=300,
         )
         false += result.p <= 0.05
         covered += result.interval.low <= 0 <= result.interval.high
     for seed in range(8):
         domain, alike, better = two_detectors(seed, better=0.2)
         result = compare(
-            domain.object_arrays, better, alike, domain.group_numbers, n_classes=1, seed=seed, replicates=300
+            domain.annotation_arrays,
+            better,
+            alike,
+            domain.group_numbers,
+            n_classes=1,
+            seed=seed,
+            replicates=300,
         )
         found += result.p <= 0.05 and result.difference > 0
         assert result.difference == pytest.approx(result.first - result.second)
@@ -196,7 +208,7 @@ def test_equal_detectors_are_seldom_told_apart_and_a_better_one_is() -> None:
 def test_a_detector_compared_with_itself_differs_by_nothing() -> None:
     domain = make_domain(clips=8, seed=1)
     same = domain.detection_arrays
-    result = compare(domain.object_arrays, same, same, domain.group_numbers, n_classes=1, seed=0)
+    result = compare(domain.annotation_arrays, same, same, domain.group_numbers, n_classes=1, seed=0)
     assert result.difference == pytest.approx(0, abs=1e-12)
     assert result.p == 1
 
@@ -204,7 +216,7 @@ def test_a_detector_compared_with_itself_differs_by_nothing() -> None:
 def test_few_clips_are_not_compared() -> None:
     domain = make_domain(clips=3, seed=1)
     same = domain.detection_arrays
-    result = compare(domain.object_arrays, same, same, domain.group_numbers, n_classes=1, seed=0)
+    result = compare(domain.annotation_arrays, same, same, domain.group_numbers, n_classes=1, seed=0)
     assert result.p is None
     assert "3 independent clips" in result.note
 
@@ -216,11 +228,11 @@ def test_a_promised_threshold_keeps_its_promise_on_new_clips() -> None:
         found = control(domain.table, domain.group_numbers, [risk])[0]
         assert found.confidence is not None
         fresh = make_domain(clips=10, frames=4, seed=seed + 10_000, hit_rate=0.85)
-        hit, _ = fresh.table.flags(0.5)
-        kept = hit & (fresh.table.confidence >= found.confidence)
+        true_positive, _ = fresh.table.flags(0.5)
+        kept = true_positive & (fresh.table.confidence >= found.confidence)
         by_clip = np.bincount(fresh.group_numbers[fresh.table.image[kept]], minlength=10)
-        objects = np.bincount(fresh.group_numbers[fresh.table.object_image], minlength=10)
-        missed.append(float(np.mean(1 - by_clip / objects)))
+        annotations = np.bincount(fresh.group_numbers[fresh.table.annotation_image], minlength=10)
+        missed.append(float(np.mean(1 - by_clip / annotations)))
     assert np.mean(missed) <= risk + 0.01
     # And it is no empty promise: a threshold of nothing would miss far less.
     assert np.mean(missed) >= risk - 0.1
@@ -252,7 +264,7 @@ def test_attributes_are_joined_by_id_path_name_or_stem(tmp_path: Path) -> None:
     assert images[OWN + "weather"].isna().tolist() == [False, False, False, True]
 
 
-def test_a_picture_may_be_in_many_slices(tmp_path: Path) -> None:
+def test_a_image_may_be_in_many_slices(tmp_path: Path) -> None:
     file = tmp_path / "s.csv"
     file.write_text("image_id,slice\n1.jpg,night\n1.jpg,rain\n2.jpg,rain\n")
     images, count = join(images_table(["1.jpg", "2.jpg"]), read_attributes(file))
@@ -276,10 +288,10 @@ def test_rows_may_use_the_numbers_of_a_coco_json_and_files_add_up(tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("weather\nrain\n", "needs a column that names the picture"),
+        ("weather\nrain\n", "needs a column that names the image"),
         ("image\na.jpg\n", "at least one attribute"),
         ("image,weather\na.jpg,rain\na.jpg,sun\n", "s.csv:3: 'a.jpg' has more than one row"),
-        ("image,weather\na.jpg,rain\n,sun\n", "s.csv:3: the row names no picture"),
+        ("image,weather\na.jpg,rain\n,sun\n", "s.csv:3: the row names no image"),
         ("", "not a readable CSV"),
         ("image,weather\na.jpg,rain\n a.jpg,sun\n", "has more than one row"),
         ("image,weather\na.jpg,rain,7\n", "not a readable CSV|more fields than the header"),

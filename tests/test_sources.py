@@ -1,4 +1,4 @@
-"""Every source gives the same tables, bad rows cost the row and not the picture, and every file stands in the ledger once."""
+"""Every source gives the same tables, bad rows cost the row and not the image, and every file stands in the ledger once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from datasets.containment import Bounds
 from datasets.errors import InputError
 from datasets.groups import recording
 from datasets.labels import parse_row, quick, read_labels
-from datasets.pixels import UnreadablePicture, decode, difference_hash, probe
+from datasets.pixels import UnreadableImage, decode, difference_hash, probe
 from datasets.source import open_source
 
 CLASSES = ["pothole", "crack"]
 
 
-def picture(path: Path, *, size: tuple[int, int] = (64, 48), seed: int = 0) -> Path:
+def image(path: Path, *, size: tuple[int, int] = (64, 48), seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (0, 0), 4))
@@ -51,7 +51,7 @@ def dataset(
 ) -> Path:
     for split, names in (("train", ("a_001", "a_002", "b_001")), ("val", ("c_001", "c_002"))):
         for number, name in enumerate(names):
-            picture(root / "images" / split / f"{name}.jpg", seed=len(split) + number)
+            image(root / "images" / split / f"{name}.jpg", seed=len(split) + number)
             label(root / "labels" / split / f"{name}.txt", "0 0.5 0.5 0.25 0.5\n")
     label(root / "data.yaml", yaml)
     return root
@@ -86,7 +86,7 @@ def tree(root: Path) -> dict[str, str]:
         ("0,.5,.5,.1,.1", "comma-separated"),
         ("# a comment", "comment"),
         ("0 a b c d", "not a number"),
-        ("0 1.3 .5 .1 .1", "outside the picture"),
+        ("0 1.3 .5 .1 .1", "outside the image"),
     ],
 )
 def test_bad_rows_are_rejected_with_a_reason(row: str, reason: str) -> None:
@@ -179,7 +179,7 @@ def fifty_thousand(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def filled(paths: list[Path]) -> Collector:
-    """All label files taken, as for pictures of which nothing but the name is known."""
+    """All label files taken, as for images of which nothing but the name is known."""
     collector = Collector(paths[0].parent, CLASSES, Bounds.of([paths[0].parent]))
     for number, path in enumerate(paths):
         for column, value in zip(
@@ -214,7 +214,8 @@ def test_fifty_thousand_label_files_need_the_memory_of_their_tables(fifty_thousa
     tracemalloc.stop()
     assert len(source.annotations) == 250_000
     tables = sum(
-        int(table.memory_usage(deep=True).sum()) for table in (source.images, source.annotations, source.ledger)
+        int(table.memory_usage(deep=True).sum())
+        for table in (source.images, source.annotations, source.ledger)
     )
     # While the columns become frames, both are there, and Python's strings are larger than Arrow's.
     assert peak <= 3 * tables, (peak, tables)
@@ -266,10 +267,10 @@ def test_every_file_stands_in_the_ledger_once(tmp_path: Path) -> None:
     assert set(ledger["path"]) == {str(p) for p in root.rglob("*") if p.is_file()}
     reason = {Path(p).name: (b, r) for p, b, r in ledger.to_numpy()}
     assert reason["empty.jpg"] == ("failed", "empty file")
-    assert reason["page.jpg"] == ("failed", "not a picture (it is a web page)")
+    assert reason["page.jpg"] == ("failed", "not an image (it is a web page)")
     assert reason["tiny.png"][1].startswith("too small")
-    assert reason["notes.docx"] == ("skipped", "not a picture or label file")
-    assert reason["orphan.txt"] == ("skipped", "label without a picture")
+    assert reason["notes.docx"] == ("skipped", "not an image or label file")
+    assert reason["orphan.txt"] == ("skipped", "label without an image")
 
 
 @pytest.mark.parametrize(
@@ -307,21 +308,21 @@ def test_exported_yaml_with_dots_before_the_splits(tmp_path: Path) -> None:
 
 def test_a_folder_without_labels_is_unlabelled(tmp_path: Path) -> None:
     for i in range(3):
-        picture(tmp_path / "f" / f"{i}.png", seed=i)
+        image(tmp_path / "f" / f"{i}.png", seed=i)
     source = opened(tmp_path / "f", classes=CLASSES)
     assert not source.images["labelled"].any()
     assert source.annotations.empty
 
 
-def test_a_folder_with_labels_beside_the_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "f" / "a.png")
+def test_a_folder_with_labels_beside_the_images(tmp_path: Path) -> None:
+    image(tmp_path / "f" / "a.png")
     label(tmp_path / "f" / "a.txt", "1 .5 .5 .5 .5")
     source = opened(tmp_path / "f", classes=CLASSES)
     assert source.annotations["label"].tolist() == [1]
 
 
 def test_coco_json(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "x.jpg")
+    image(tmp_path / "images" / "x.jpg")
     content = {
         "images": [{"id": 5, "file_name": "x.jpg"}, {"id": 6, "file_name": "gone.jpg"}],
         "annotations": [
@@ -340,7 +341,7 @@ def test_coco_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_images_are_turned_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
     upright = np.zeros((40, 60, 3), np.uint8)
     upright[:20, :30] = (255, 0, 0)
     upright[20:, 30:] = (0, 255, 0)
@@ -360,9 +361,9 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, suffix: s
     options = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     assert probe(path) == (60, 40, "")
-    away = np.abs(decode(path)[..., ::-1].astype(int) - upright)
+    real_world = np.abs(decode(path)[..., ::-1].astype(int) - upright)
     # JPEG smears the edge between two colours; everything else is exact.
-    assert away.mean() < 4 if suffix == ".jpg" else away.max() == 0
+    assert real_world.mean() < 4 if suffix == ".jpg" else real_world.max() == 0
 
 
 def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
@@ -373,7 +374,7 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
 
 
 def test_a_jpeg_without_its_end_marker_or_with_more_behind_it_is_used_as_it_is(tmp_path: Path) -> None:
-    raw = picture(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
+    raw = image(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
     whole = decode(tmp_path / "p.jpg")
     for name, content in (("open.jpg", raw[:-2]), ("more.jpg", raw + b"trailing" * 40)):
         (tmp_path / name).write_bytes(content)
@@ -394,15 +395,15 @@ def test_unusual_modes_decode(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_truncated_jpeg_fails_and_one_without_its_end_marker_does_not(tmp_path: Path) -> None:
-    raw = picture(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
+    raw = image(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
     (tmp_path / "half.jpg").write_bytes(raw[: len(raw) // 2])
-    with pytest.raises(UnreadablePicture, match="cut short"):
+    with pytest.raises(UnreadableImage, match="cut short"):
         decode(tmp_path / "half.jpg")
 
 
 def test_fingerprints_tell_copies_from_others(tmp_path: Path) -> None:
-    first = decode(picture(tmp_path / "a.png", size=(320, 240), seed=1))
-    other = decode(picture(tmp_path / "b.png", size=(320, 240), seed=2))
+    first = decode(image(tmp_path / "a.png", size=(320, 240), seed=1))
+    other = decode(image(tmp_path / "b.png", size=(320, 240), seed=2))
     copy = cv2.resize(
         cv2.imdecode(cv2.imencode(".jpg", first, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 1), (200, 150)
     )
@@ -416,7 +417,7 @@ def test_a_broken_video_says_so(tmp_path: Path) -> None:
         opened(tmp_path / "v.mp4")
 
 
-def film(path: Path, frames: int = 31, *, step: int = 8) -> Path:
+def video(path: Path, frames: int = 31, *, step: int = 8) -> Path:
     """A video at ten frames a second of stripes that wander, each a little brighter than the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -431,7 +432,7 @@ def film(path: Path, frames: int = 31, *, step: int = 8) -> Path:
 
 
 def test_bursts_are_neighbouring_frames_spread_over_the_video(tmp_path: Path) -> None:
-    source = opened(film(tmp_path / "v.mp4", 120, step=2))
+    source = opened(video(tmp_path / "v.mp4", 120, step=2))
     bursts = source.bursts
     assert bursts.groupby("burst")["frame"].apply(list).tolist() == [list(range(8))] * 6
     # Twelve seconds in six parts; each burst begins in the middle of its part and runs on for .7 s.
@@ -444,9 +445,9 @@ def test_bursts_are_neighbouring_frames_spread_over_the_video(tmp_path: Path) ->
 
 
 def test_a_folder_of_videos_is_a_group_each(tmp_path: Path) -> None:
-    film(tmp_path / "x" / "one.mp4")
-    film(tmp_path / "x" / "two.mp4", 21)
-    film(tmp_path / "x" / "copy.mp4")
+    video(tmp_path / "x" / "one.mp4")
+    video(tmp_path / "x" / "two.mp4", 21)
+    video(tmp_path / "x" / "copy.mp4")
     (tmp_path / "x" / "broken.mp4").write_bytes(b"\x00" * 5000)
     (tmp_path / "x" / "notes.txt").write_text("hello")
     source = opened(tmp_path / "x")
@@ -466,11 +467,11 @@ def test_a_folder_of_videos_is_a_group_each(tmp_path: Path) -> None:
     assert set(source.bursts["group"]) == {"copy", "two"}
 
 
-def test_videos_of_one_name_and_pictures_beside_them(tmp_path: Path) -> None:
-    film(tmp_path / "x" / "monday" / "cam" / "flight.mp4")
-    film(tmp_path / "x" / "tuesday" / "cam" / "flight.mp4", 21)
-    film(tmp_path / "x" / "tuesday" / "cam" / "flight.mov", 11)
-    picture(tmp_path / "x" / "a.jpg")
+def test_videos_of_one_name_and_images_beside_them(tmp_path: Path) -> None:
+    video(tmp_path / "x" / "monday" / "cam" / "flight.mp4")
+    video(tmp_path / "x" / "tuesday" / "cam" / "flight.mp4", 21)
+    video(tmp_path / "x" / "tuesday" / "cam" / "flight.mov", 11)
+    image(tmp_path / "x" / "a.jpg")
     source = opened(tmp_path / "x")
     assert source.kind == "folder"
     assert source.images["group"].nunique() == 4
@@ -480,7 +481,7 @@ def test_videos_of_one_name_and_pictures_beside_them(tmp_path: Path) -> None:
 
 
 def test_frames_are_keyed_by_time_and_written_once(tmp_path: Path) -> None:
-    film(tmp_path / "v.mp4")
+    video(tmp_path / "v.mp4")
     source = opened(tmp_path / "v.mp4")
     np.testing.assert_allclose(source.images["seconds"], np.arange(0, 3.1, 0.5), atol=1e-6)
     shown = [decode(Path(p)).mean() for p in source.images["path"]]
@@ -522,7 +523,7 @@ def test_group_by(tmp_path: Path) -> None:
     ("spec", "message"),
     [
         ("nowhere", "no such file or folder"),
-        ("empty", "no usable picture"),
+        ("empty", "no usable image"),
         ("notes.txt", "not on disk"),
     ],
 )
@@ -534,7 +535,7 @@ def test_what_is_no_source(tmp_path: Path, spec: str, message: str) -> None:
 
 
 def test_a_json_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
-    secret = picture(tmp_path / "secret.jpg")
+    secret = image(tmp_path / "secret.jpg")
     (tmp_path / "d").mkdir()
     for name in (str(secret), "../secret.jpg"):
         content = {
@@ -543,14 +544,14 @@ def test_a_json_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
             "categories": [{"id": 1, "name": "a"}],
         }
         (tmp_path / "d" / "gt.json").write_text(json.dumps(content))
-        with pytest.raises(InputError, match="no usable picture"):
+        with pytest.raises(InputError, match="no usable image"):
             opened(tmp_path / "d" / "gt.json")
 
 
 def test_results_use_the_ids_of_their_own_json(tmp_path: Path) -> None:
-    """Picture 12 has id 5 and picture 5 has id 12; categories are numbered 7 and 3."""
+    """Image 12 has id 5 and image 5 has id 12; categories are numbered 7 and 3."""
     for number in (5, 12):
-        picture(tmp_path / "images" / f"{number}.jpg", seed=number)
+        image(tmp_path / "images" / f"{number}.jpg", seed=number)
     images = [{"id": 5, "file_name": "12.jpg"}, {"id": 12, "file_name": "5.jpg"}]
     content = {
         "images": images,
@@ -572,7 +573,7 @@ def test_results_use_the_ids_of_their_own_json(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_utf8_fails_alone(tmp_path: Path) -> None:
-    picture(tmp_path / "f" / "good.png")
+    image(tmp_path / "f" / "good.png")
     bad = os.fsencode(tmp_path / "f") + b"/bad\xff.png"
     with open(bad, "wb") as handle:
         handle.write((tmp_path / "f" / "good.png").read_bytes())
@@ -606,7 +607,7 @@ def lay_out(root: Path, layout: str) -> None:
     train_images, train_labels, other_images, other_labels = LAYOUTS[layout]
     for images, labels, names in ((train_images, train_labels, "ab"), (other_images, other_labels, "cde")):
         for number, name in enumerate(names):
-            picture(root / images / f"{name}.jpg", seed=ord(name))
+            image(root / images / f"{name}.jpg", seed=ord(name))
             label(root / labels / f"{name}.txt", f"{number % 2} 0.5 0.5 0.25 0.5\n")
 
 
@@ -625,12 +626,12 @@ def test_layouts_without_a_yaml(tmp_path: Path, layout: str) -> None:
 
 def test_a_flat_folder_has_no_splits(tmp_path: Path) -> None:
     for name in "abc":
-        picture(tmp_path / "d" / "images" / f"{name}.jpg", seed=ord(name))
+        image(tmp_path / "d" / "images" / f"{name}.jpg", seed=ord(name))
         label(tmp_path / "d" / "labels" / f"{name}.txt", "0 0.5 0.5 0.25 0.5\n")
     source = opened(tmp_path / "d", classes=CLASSES)
     assert set(source.images["split"]) == {""}
     assert len(source.annotations) == 3
-    # Its folder of pictures alone is the same dataset.
+    # Its folder of images alone is the same dataset.
     part = opened(tmp_path / "d" / "images", classes=CLASSES)
     assert len(part.annotations) == 3
     assert len(part.ledger) == 6
@@ -675,7 +676,8 @@ def test_merged_sources_speak_of_the_same_classes(tmp_path: Path) -> None:
     both = open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
     assert both.classes == ("pothole", "crack")
     assert Counter(both.classes[label] for label in both.annotations["label"]) == sum(
-        (Counter(source.classes[label] for label in source.annotations["label"]) for source in alone), Counter()
+        (Counter(source.classes[label] for label in source.annotations["label"]) for source in alone),
+        Counter(),
     )
     # Its files and its tables number the classes differently now.
     assert both.kind == "several"
@@ -699,14 +701,14 @@ def test_class_names_of_a_folder(tmp_path: Path) -> None:
 
 def test_names_of_a_labelling_tool_that_nobody_used_do_not_matter(tmp_path: Path) -> None:
     """LabelImg writes its fifteen predefined classes before one's own."""
-    picture(tmp_path / "d" / "a.jpg")
+    image(tmp_path / "d" / "a.jpg")
     label(tmp_path / "d" / "a.txt", "15 0.5 0.5 0.25 0.5\n")
     label(tmp_path / "d" / "classes.txt", "".join(f"thing{i}\n" for i in range(15)) + "pothole\n")
     mapped = with_classes(opened(tmp_path / "d", classes=CLASSES), CLASSES, {})
     assert mapped.annotations["label"].tolist() == [0]
 
 
-def test_a_list_of_pictures(tmp_path: Path) -> None:
+def test_a_list_of_images(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     label(root / "some.txt", "./images/val/c_001.jpg\nimages\\train\\a_001.jpg\n\nimages/val/gone.jpg\n")
     source = opened(root / "some.txt", classes=CLASSES)
@@ -720,18 +722,18 @@ def test_a_list_of_pictures(tmp_path: Path) -> None:
     assert opened(root).images["split"].tolist() == ["train", "train"]
 
 
-def voc_xml(size: tuple[int, int], *objects: tuple[str, float, float, float, float, int]) -> str:
+def voc_xml(size: tuple[int, int], *annotations: tuple[str, float, float, float, float, int]) -> str:
     rows = "".join(
         f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
         f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
-        for name, x1, y1, x2, y2, difficult in objects
+        for name, x1, y1, x2, y2, difficult in annotations
     )
     return f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>{rows}</annotation>"
 
 
-def voc(root: Path, pictures_in: str = "JPEGImages", labels_in: str = "Annotations") -> Path:
+def voc(root: Path, images_in: str = "JPEGImages", labels_in: str = "Annotations") -> Path:
     for number, name in enumerate(("a_1", "a_2", "b_1")):
-        picture(root / pictures_in / f"{name}.jpg", seed=number)
+        image(root / images_in / f"{name}.jpg", seed=number)
         label(root / labels_in / f"{name}.xml", voc_xml((64, 48), ("pothole", 8, 4, 30, 20, 0)))
     return root
 
@@ -744,7 +746,9 @@ def test_pascal_voc(tmp_path: Path, places: tuple[str, str]) -> None:
     source = opened(root)
     assert source.kind == "voc"
     assert source.classes == ("pothole",)
-    assert source.annotations[["label", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[0, 8, 4, 30, 20]] * 3
+    assert (
+        source.annotations[["label", "x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[0, 8, 4, 30, 20]] * 3
+    )
     assert source.images["group"].tolist() == ["a", "a", "b"]
     assert source.ledger["bucket"].value_counts().to_dict() == {"used": 6}
     assert set(source.images["split"]) == ({"train"} if places[0] == "train" else {""})
@@ -774,7 +778,7 @@ def test_voc_splits_difficult_objects_and_what_is_wrong(tmp_path: Path) -> None:
     assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
         [2, "repaired", "clipped at the edge"],
         [3, "rejected", "width or height is not positive"],
-        [4, "rejected", "box lies outside the picture"],
+        [4, "rejected", "box lies outside the image"],
         [5, "rejected", "no usable bndbox"],
     ]
     # The model's order, where it has all the names.
@@ -790,11 +794,11 @@ def test_voc_splits_difficult_objects_and_what_is_wrong(tmp_path: Path) -> None:
             '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>',
             "document type",
         ),
-        (voc_xml((48, 64)), "the unturned picture"),
-        (voc_xml((640, 480)), "drawn on a picture of 640x480, this one is 64x48"),
+        (voc_xml((48, 64)), "the unturned image"),
+        (voc_xml((640, 480)), "drawn on an image of 640x480, this one is 64x48"),
     ],
 )
-def test_a_voc_file_that_cannot_be_used_leaves_its_picture_unlabelled(
+def test_a_voc_file_that_cannot_be_used_leaves_its_image_unlabelled(
     tmp_path: Path, content: str, reason: str
 ) -> None:
     root = voc(tmp_path / "VOC")
@@ -843,7 +847,7 @@ def coco_content(*names: str, **image: object) -> dict:
 
 def test_coco_in_its_own_layout(tmp_path: Path) -> None:
     for split in ("train2017", "val2017"):
-        picture(tmp_path / "coco" / split / "000001.jpg", seed=len(split))
+        image(tmp_path / "coco" / split / "000001.jpg", seed=len(split))
         label(
             tmp_path / "coco" / "annotations" / f"instances_{split}.json",
             json.dumps(coco_content("000001.jpg")),
@@ -853,7 +857,7 @@ def test_coco_in_its_own_layout(tmp_path: Path) -> None:
     assert source.images["split"].tolist() == ["train", "val"]
     assert source.images["image"].is_unique
     assert source.annotations.groupby("image").size().tolist() == [1, 1]
-    # The same picture number in two files is two pictures, which results cannot tell apart by number.
+    # The same image number in two files is two images, which results cannot tell apart by number.
     assert source.image_ids == {}
     one = opened(tmp_path / "coco" / "annotations" / "instances_val2017.json")
     assert one.images["split"].tolist() == ["val"]
@@ -862,7 +866,7 @@ def test_coco_in_its_own_layout(tmp_path: Path) -> None:
 
 def test_coco_with_a_json_in_each_split(tmp_path: Path) -> None:
     for split in ("train", "valid"):
-        picture(tmp_path / "d" / split / "a.jpg", seed=len(split))
+        image(tmp_path / "d" / split / "a.jpg", seed=len(split))
         label(tmp_path / "d" / split / "_annotations.coco.json", json.dumps(coco_content("a.jpg")))
     label(tmp_path / "d" / "readme.txt", "x")
     source = opened(tmp_path / "d")
@@ -871,7 +875,7 @@ def test_coco_with_a_json_in_each_split(tmp_path: Path) -> None:
 
 
 def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    image(tmp_path / "a.jpg")
     content = coco_content("a.jpg", "a.jpg")
     content["annotations"] += [
         {"id": 3, "image_id": 1, "category_id": 3, "segmentation": [[2, 2, 30, 2, 30, 40]]},
@@ -889,7 +893,7 @@ def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
     assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
         [2, "repaired", "box taken from a polygon"],
         [3, "repaired", "clipped at the edge"],
-        [4, "rejected", "box lies outside the picture"],
+        [4, "rejected", "box lies outside the image"],
         [5, "rejected", "annotation without a usable bbox, image_id or category_id"],
         [6, "rejected", "category 4 is not in categories"],
         [7, "rejected", "annotation without a usable bbox, image_id or category_id"],
@@ -897,7 +901,7 @@ def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
     ]
 
 
-def test_coco_boxes_of_an_unturned_picture_are_not_taken(tmp_path: Path) -> None:
+def test_coco_boxes_of_an_unturned_image_are_not_taken(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
@@ -921,7 +925,7 @@ def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
     assert mapped.annotations[["image", "label"]].to_numpy().tolist() == [["images/val/c_001.jpg", 0]]
     assert mapped.rows["reason"].tolist() == ["class crack left out by --class-map"] * 2
     # COCO and VOC go by name.
-    picture(tmp_path / "c" / "a.jpg")
+    image(tmp_path / "c" / "a.jpg")
     label(tmp_path / "c" / "gt.json", json.dumps(coco_content("a.jpg")))
     named = with_classes(opened(tmp_path / "c" / "gt.json"), ["crack", "pothole", "patch"], {})
     assert named.annotations["label"].tolist() == [1]
@@ -940,8 +944,8 @@ def test_test_may_be_val_but_val_may_not_be_train(tmp_path: Path) -> None:
     text = "train: images/train\nval: images/val\ntest: images/val\nnames: [pothole, crack]\n"
     source = opened(dataset(tmp_path / "d", text))
     assert source.images.groupby("split").size().to_dict() == {"train": 3, "val": 2}
-    assert "2 pictures of 'test' are some of 'val' too" in source.ledger["reason"].str.cat(sep=" ")
-    with pytest.raises(InputError, match="every picture of 'val' is one of 'train' too"):
+    assert "2 images of 'test' are some of 'val' too" in source.ledger["reason"].str.cat(sep=" ")
+    with pytest.raises(InputError, match="every image of 'val' is one of 'train' too"):
         opened(dataset(tmp_path / "e", "train: images\nval: images/val\nnames: [pothole, crack]\n"))
     twice = opened(dataset(tmp_path / "f", "train: [images/train, images/train]\nnames: [pothole, crack]\n"))
     assert twice.ledger["reason"].str.contains("are some of").sum() == 0
@@ -957,11 +961,11 @@ def test_a_test_split_that_was_never_exported_is_said(tmp_path: Path) -> None:
 def test_every_file_of_a_folder_is_accounted_for_whatever_its_kind(tmp_path: Path) -> None:
     yolo = dataset(tmp_path / "yolo", "path: .\nval: images/val\nnames: [pothole, crack]\n")
     coco = tmp_path / "coco"
-    picture(coco / "val2017" / "1.jpg")
-    picture(coco / "test2017" / "2.jpg")
+    image(coco / "val2017" / "1.jpg")
+    image(coco / "test2017" / "2.jpg")
     label(coco / "annotations" / "instances_val2017.json", json.dumps(coco_content("1.jpg")))
     voc(tmp_path / "voc")
-    picture(tmp_path / "voc" / "SegmentationClass" / "a_1.png")
+    image(tmp_path / "voc" / "SegmentationClass" / "a_1.png")
     lay_out(tmp_path / "plain", "kind first")
     for root in (yolo, coco, tmp_path / "voc", tmp_path / "plain"):
         label(root / "README.md", "hello")
@@ -974,7 +978,7 @@ def test_every_file_of_a_folder_is_accounted_for_whatever_its_kind(tmp_path: Pat
 
 def test_files_reached_by_a_link_stand_once(tmp_path: Path) -> None:
     for name in "ab":
-        picture(tmp_path / "d" / "store" / "tr" / f"{name}.jpg", seed=ord(name))
+        image(tmp_path / "d" / "store" / "tr" / f"{name}.jpg", seed=ord(name))
         label(tmp_path / "d" / "store" / "tr" / f"{name}.txt", "0 .5 .5 .2 .2\n")
     (tmp_path / "d" / "train").symlink_to(tmp_path / "d" / "store" / "tr")
     label(tmp_path / "d" / "data.yaml", "train: train\nnames: [pothole]\n")
@@ -986,7 +990,7 @@ def test_files_reached_by_a_link_stand_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("places", [("train_images", "train_labels"), ("images_train", "labels_train")])
 def test_kind_and_split_in_one_name(tmp_path: Path, places: tuple[str, str]) -> None:
-    picture(tmp_path / "d" / places[0] / "a.jpg")
+    image(tmp_path / "d" / places[0] / "a.jpg")
     label(tmp_path / "d" / places[1] / "a.txt", "0 .5 .5 .2 .2\n")
     source = opened(tmp_path / "d", classes=CLASSES)
     assert source.images[["split", "labelled"]].to_numpy().tolist() == [["train", True]]
@@ -996,7 +1000,7 @@ def test_kind_and_split_in_one_name(tmp_path: Path, places: tuple[str, str]) -> 
 def test_voc_files_one_folder_further_down(tmp_path: Path, deep: str) -> None:
     """RDD2022 and the Oxford pets have annotations/xmls; archives have wrappers."""
     root = tmp_path / "d" / deep / "train"
-    picture(root / "images" / "a.jpg")
+    image(root / "images" / "a.jpg")
     label(root / "annotations" / "xmls" / "a.xml", voc_xml((64, 48), ("D40", 8, 4, 30, 20, 0)))
     source = opened(tmp_path / "d")
     assert source.kind == "voc"
@@ -1020,22 +1024,22 @@ def test_a_yaml_of_any_name_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("json_at", "pictures_at"), [("labels.json", "data"), ("result.json", "images"), ("train.json", "train")]
 )
-def test_coco_as_other_tools_write_it(tmp_path: Path, json_at: str, pictures_at: str) -> None:
-    picture(tmp_path / "d" / pictures_at / "a.jpg")
+def test_coco_as_other_tools_write_it(tmp_path: Path, json_at: str, images_at: str) -> None:
+    image(tmp_path / "d" / images_at / "a.jpg")
     label(tmp_path / "d" / json_at, json.dumps({"info": {"note": "x" * 500}, **coco_content("a.jpg")}))
     source = opened(tmp_path / "d")
     assert source.kind == "coco"
     assert len(source.annotations) == 1
     # Annotations of other tools are no COCO files.
     label(tmp_path / "e" / "annotations.json", json.dumps({"a.jpg123": {"regions": []}}))
-    picture(tmp_path / "e" / "a.jpg")
+    image(tmp_path / "e" / "a.jpg")
     other = opened(tmp_path / "e", classes=CLASSES)
     assert other.kind == "folder"
     assert "if it is a COCO file, give it as the source" in other.ledger["reason"].str.cat(sep=" ")
 
 
 def test_categories_with_a_supercategory_of_the_same_name(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    image(tmp_path / "a.jpg")
     content = coco_content("a.jpg")
     content["categories"] = [
         {"id": 0, "name": "potholes"},
@@ -1048,16 +1052,16 @@ def test_categories_with_a_supercategory_of_the_same_name(tmp_path: Path) -> Non
     assert with_classes(source, ["pothole"], {}).annotations["label"].tolist() == [0]
 
 
-def test_coco_of_pictures_that_were_resized_since(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+def test_coco_of_images_that_were_resized_since(tmp_path: Path) -> None:
+    image(tmp_path / "a.jpg")
     label(tmp_path / "gt.json", json.dumps(coco_content("a.jpg", width=640, height=480)))
     source = opened(tmp_path / "gt.json")
     assert not source.images["labelled"].any()
-    assert "drawn on a picture of 640x480, this one is 64x48" in source.ledger["reason"].str.cat(sep=" ")
+    assert "drawn on an image of 640x480, this one is 64x48" in source.ledger["reason"].str.cat(sep=" ")
 
 
-def test_coco_pictures_of_one_id_are_refused(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+def test_coco_images_of_one_id_are_refused(tmp_path: Path) -> None:
+    image(tmp_path / "a.jpg")
     content = coco_content("a.jpg")
     content["images"].append({"id": 1, "file_name": "b.jpg"})
     label(tmp_path / "gt.json", json.dumps(content))
@@ -1082,8 +1086,8 @@ def test_a_source_given_twice_counts_once(tmp_path: Path) -> None:
     assert len(both.ledger) == 11
 
 
-def test_darknets_list_names_pictures_from_where_training_ran(tmp_path: Path) -> None:
-    picture(tmp_path / "d" / "obj_train_data" / "a.jpg")
+def test_darknets_list_names_images_from_where_training_ran(tmp_path: Path) -> None:
+    image(tmp_path / "d" / "obj_train_data" / "a.jpg")
     label(tmp_path / "d" / "obj_train_data" / "a.txt", "0 .5 .5 .2 .2\n")
     label(tmp_path / "d" / "train.txt", "data/obj_train_data/a.jpg\n")
     source = opened(tmp_path / "d" / "train.txt", classes=CLASSES)
@@ -1091,19 +1095,19 @@ def test_darknets_list_names_pictures_from_where_training_ran(tmp_path: Path) ->
 
 
 def test_a_label_file_of_nothing_but_wrong_rows_says_nothing(tmp_path: Path) -> None:
-    """Pixels instead of fractions throughout: the picture is not empty, its labels are unknown."""
+    """Pixels instead of fractions throughout: the image is not empty, its labels are unknown."""
     root = dataset(tmp_path / "d")
     label(root / "labels/val/c_001.txt", "0 320 240 50 40\n0 32 24 50 40\n")
     source = opened(root)
     assert source.images.set_index("image")["labelled"].to_dict()["images/val/c_001.jpg"] is False
     failed = source.ledger[source.ledger["bucket"] == "failed"]
-    assert failed["reason"].tolist() == ["none of its rows could be used; its picture is kept as unlabelled"]
+    assert failed["reason"].tolist() == ["none of its rows could be used; its image is kept as unlabelled"]
     assert len(source.rows) == 2
 
 
 def test_videos_in_folders_of_splits_belong_to_them(tmp_path: Path) -> None:
-    film(tmp_path / "d" / "train" / "a.mp4")
-    film(tmp_path / "d" / "val" / "b.mp4", 21)
+    video(tmp_path / "d" / "train" / "a.mp4")
+    video(tmp_path / "d" / "val" / "b.mp4", 21)
     source = opened(tmp_path / "d")
     assert source.images.groupby("group")["split"].unique().map(list).to_dict() == {
         "a": ["train"],
@@ -1146,7 +1150,7 @@ def test_names_that_no_file_system_holds_cost_their_line(tmp_path: Path) -> None
 
 
 def test_a_class_number_beyond_all_bounds_costs_its_row(tmp_path: Path) -> None:
-    picture(tmp_path / "d" / "a.jpg")
+    image(tmp_path / "d" / "a.jpg")
     label(tmp_path / "d" / "a.txt", "1e30 .5 .5 .1 .1\n3 .5 .5 .1 .1\n")
     source = opened(tmp_path / "d")
     assert source.annotations["label"].tolist() == [3]
@@ -1156,7 +1160,7 @@ def test_a_class_number_beyond_all_bounds_costs_its_row(tmp_path: Path) -> None:
 def test_fifteen_hundred_folders_in_each_other(tmp_path: Path) -> None:
     place = tmp_path / "d"
     place.mkdir()
-    picture(place / "a.jpg")
+    image(place / "a.jpg")
     here = os.open(place, os.O_RDONLY)
     for _ in range(1500):
         os.mkdir("f", dir_fd=here)

@@ -63,7 +63,7 @@ def test_blinks_and_fragments_counted_by_hand() -> None:
     assert found.fragments == pytest.approx(3 / 2)
 
 
-def test_a_cut_is_where_the_picture_is_another() -> None:
+def test_a_cut_is_where_the_image_is_another() -> None:
     domain = make_domain("v", clips=1, frames=10, seed=0, labelled=False)
     rng = np.random.default_rng(0)
     scenes = [rng.integers(0, 256, 32, np.uint8) for _ in range(2)]
@@ -73,8 +73,8 @@ def test_a_cut_is_where_the_picture_is_another() -> None:
         # Within a scene an eighth of the bits change.
         flips = rng.random(256) < 0.125
         prints.append(np.bitwise_xor(bits, np.packbits(flips)).tobytes())
-    pictures = domain.pictures.assign(seconds=np.arange(10) * 0.5, fingerprint=prints)
-    frames = timeline(type(domain)(**{**vars(domain), "pictures": pictures}), np.linspace(0, 2, 10))
+    images = domain.images.assign(seconds=np.arange(10) * 0.5, fingerprint=prints)
+    frames = timeline(type(domain)(**{**vars(domain), "images": images}), np.linspace(0, 2, 10))
     assert frames.loc[frames["cut"], "seconds"].tolist() == [3.0]
     assert frames["novelty"].is_monotonic_increasing
 
@@ -83,25 +83,25 @@ def test_a_camera_that_moves_fast_is_no_series_of_cuts() -> None:
     domain = make_domain("v", clips=1, frames=10, seed=0, labelled=False)
     rng = np.random.default_rng(1)
     prints = [rng.integers(0, 256, 32, np.uint8).tobytes() for _ in range(10)]
-    pictures = domain.pictures.assign(seconds=np.arange(10) * 0.5, fingerprint=prints)
-    frames = timeline(type(domain)(**{**vars(domain), "pictures": pictures}), None)
+    images = domain.images.assign(seconds=np.arange(10) * 0.5, fingerprint=prints)
+    frames = timeline(type(domain)(**{**vars(domain), "images": images}), None)
     assert not frames["cut"].any()
     assert "too far between two samples" in clip_words(frames)
 
 
-def test_pictures_without_time_have_no_timeline() -> None:
+def test_images_without_time_have_no_timeline() -> None:
     domain = make_domain(clips=1, frames=4)
     assert timeline(
-        type(domain)(**{**vars(domain), "pictures": domain.pictures.assign(seconds=np.nan)}), None
+        type(domain)(**{**vars(domain), "images": domain.images.assign(seconds=np.nan)}), None
     ).empty
 
 
 def test_a_domain_without_time_beside_a_video_leaves_cuts_as_they_are() -> None:
     still = make_domain(clips=1, frames=4)
-    still = type(still)(**{**vars(still), "pictures": still.pictures.assign(seconds=np.nan)})
+    still = type(still)(**{**vars(still), "images": still.images.assign(seconds=np.nan)})
     moving = make_domain("v", clips=1, frames=4)
-    seconds = moving.pictures.assign(seconds=np.arange(4.0))
-    moving = type(moving)(**{**vars(moving), "pictures": seconds})
+    seconds = moving.images.assign(seconds=np.arange(4.0))
+    moving = type(moving)(**{**vars(moving), "images": seconds})
     both = pd.concat([timeline(still, None), timeline(moving, None)], ignore_index=True)
     assert len(both) == 4
     assert both["cut"].dtype == bool

@@ -29,12 +29,12 @@ from train.training import Recipe, data_sha256, interrupted, train
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "home"
+    folder = tmp_path_factory.mktemp("data") / "in_domain"
     list(build_world(folder, Plan(DASHCAM, {"train": (4, 8), "val": (2, 4)}, seed=1)))
     return folder
 
 
-def test_staging_links_pictures_one_by_one_and_writes_our_labels(data: Path, tmp_path: Path) -> None:
+def test_staging_links_images_one_by_one_and_writes_our_labels(data: Path, tmp_path: Path) -> None:
     source = open_source(str(data), cache=tmp_path)
     card = stage(source, tmp_path / "staged", tmp_path)
     again = open_source(str(card), cache=tmp_path)
@@ -192,7 +192,7 @@ def test_other_errors_of_a_training_are_not_taken_for_it(data: Path, tmp_path: P
     def never(model) -> None:
         model.add_callback("on_train_batch_start", lambda trainer: (_ for _ in ()).throw(MemoryError()))
 
-    with pytest.raises(EnvironmentProblem, match="even with one picture a batch"):
+    with pytest.raises(EnvironmentProblem, match="even with one image a batch"):
         train(open_source(str(data), cache=tmp_path), tmp_path / "other", recipe, on_model=never, **nothing)
 
 

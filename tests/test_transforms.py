@@ -1,4 +1,4 @@
-"""Changed pictures: what is drawn in them ends where the moved boxes say."""
+"""Changed images: what is drawn in them ends where the moved boxes say."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from datasets.groups import evenly
-from train.transforms import GREY, SQUEEZES, Distortion, Tile, about_centre, graded
+from train.transforms import GREY, SQUEEZES, Distortion, Tile, about_centre, corruptions
 
 WIDTH, HEIGHT = 320, 240
 IMAGES = pd.DataFrame({"image": ["a"], "width": [WIDTH], "height": [HEIGHT]})
-MOVES = [change for change in graded() if change.matrix is not None and change.tone is None]
+MOVES = [transform for transform in corruptions() if transform.matrix is not None and transform.tone is None]
 
 
 def table(*boxes: tuple[float, float, float, float]) -> pd.DataFrame:
@@ -20,13 +20,13 @@ def table(*boxes: tuple[float, float, float, float]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("change", MOVES, ids=lambda c: c.name)
-def test_a_painted_ellipse_ends_where_its_box_does(change) -> None:
+def test_a_painted_ellipse_ends_where_its_box_does(transform) -> None:
     yy, xx = np.mgrid[:HEIGHT, :WIDTH]
     box = (130.0, 95.0, 190.0, 135.0)
     inside = ((xx + 0.5 - 160) / 30) ** 2 + ((yy + 0.5 - 115) / 20) ** 2 <= 1
-    picture = np.where(inside[..., None], 255, 0).astype(np.uint8) * np.ones(3, np.uint8)
-    painted = np.argwhere(change(picture).min(2) > 160)
-    moved = change.boxes(table(box), IMAGES)
+    image = np.where(inside[..., None], 255, 0).astype(np.uint8) * np.ones(3, np.uint8)
+    painted = np.argwhere(transform(image).min(2) > 160)
+    moved = transform.boxes(table(box), IMAGES)
     assert len(moved) == 1
     assert not moved["crowd"].iloc[0]
     seen = [painted[:, 1].min(), painted[:, 0].min(), painted[:, 1].max() + 1, painted[:, 0].max() + 1]
@@ -35,18 +35,18 @@ def test_a_painted_ellipse_ends_where_its_box_does(change) -> None:
 
 
 def test_every_change_keeps_the_shape_and_has_a_name_of_its_own() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    changes = graded()
-    assert len({change.name for change in changes}) == len(changes)
-    for change in changes:
-        changed = change(picture)
-        assert changed.shape == picture.shape
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    transforms = corruptions()
+    assert len({transform.name for transform in transforms}) == len(transforms)
+    for transform in transforms:
+        changed = transform(image)
+        assert changed.shape == image.shape
         assert changed.dtype == np.uint8
-        assert (changed == picture).all() == (change.family == "as it is")
+        assert (changed == image).all() == (transform.family == "as it is")
 
 
 def test_half_hidden_objects_are_not_counted_and_lost_ones_are_gone() -> None:
-    twice = next(c for c in graded() if c.name == "larger at 2.2")
+    twice = next(c for c in corruptions() if c.name == "larger at 2.2")
     # About the middle (160, 120) times 2.2: one box stays, one is cut by the border, one leaves.
     moved = twice.boxes(table((150, 110, 170, 130), (78, 110, 92, 130), (0, 0, 20, 20)), IMAGES)
     assert moved["crowd"].tolist() == [False, True]
@@ -54,32 +54,34 @@ def test_half_hidden_objects_are_not_counted_and_lost_ones_are_gone() -> None:
 
 def test_tones_leave_boxes_alone() -> None:
     boxes = table((10, 10, 20, 20))
-    for change in graded():
-        if change.matrix is None:
-            assert change.boxes(boxes, IMAGES).equals(boxes)
+    for transform in corruptions():
+        if transform.matrix is None:
+            assert transform.boxes(boxes, IMAGES).equals(boxes)
 
 
 def test_beyond_the_border_is_the_grey_of_letterboxing() -> None:
-    smaller = next(c for c in graded() if c.name == "smaller at 0.25")
+    smaller = next(c for c in corruptions() if c.name == "smaller at 0.25")
     changed = smaller(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     assert (changed[:20] == GREY).all()
 
 
 @pytest.mark.parametrize("name", ["smaller at 0.25", "flatter at 0.35", "narrower at 0.35"])
 def test_what_shrinks_is_averaged_and_not_picked(name: str) -> None:
-    change = next(c for c in graded() if c.name == name)
+    transform = next(c for c in corruptions() if c.name == name)
     # Stripes of one pixel both ways: four pixels out of many would give black and white, the mean is grey.
     yy, xx = np.mgrid[:HEIGHT, :WIDTH]
-    picture = (255 * ((yy + xx) % 2)).astype(np.uint8)[..., None] * np.ones(3, np.uint8)
-    middle = change(picture)[HEIGHT // 2 - 20 : HEIGHT // 2 + 20, WIDTH // 2 - 20 : WIDTH // 2 + 20]
+    image = (255 * ((yy + xx) % 2)).astype(np.uint8)[..., None] * np.ones(3, np.uint8)
+    middle = transform(image)[HEIGHT // 2 - 20 : HEIGHT // 2 + 20, WIDTH // 2 - 20 : WIDTH // 2 + 20]
     assert middle.min() > 75
     assert middle.max() < 180
 
 
 def test_results_at_another_strength_have_another_name() -> None:
     moves = [about_centre(1, 0.5), about_centre(1, 0.6)]
-    changes = [Distortion("flatter", 2, f"{s:g}", matrix=m) for s, m in zip((0.5, 0.6), moves, strict=True)]
-    assert changes[0].name != changes[1].name
+    transforms = [
+        Distortion("flatter", 2, f"{s:g}", matrix=m) for s, m in zip((0.5, 0.6), moves, strict=True)
+    ]
+    assert transforms[0].name != transforms[1].name
 
 
 def test_frames_of_a_clip_are_spread_over_it() -> None:
@@ -94,7 +96,7 @@ def test_frames_of_a_clip_are_spread_over_it() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (333, 97)])
-def test_tiles_cover_the_picture_and_overlap(width: int, height: int) -> None:
+def test_tiles_cover_the_image_and_overlap(width: int, height: int) -> None:
     covered = np.zeros((height, width), int)
     for x, y in ((0, 0), (1, 0), (0, 1), (1, 1)):
         left, top, right, bottom = Tile(x, y).corner(width, height)
@@ -106,10 +108,10 @@ def test_tiles_cover_the_picture_and_overlap(width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize("change", SQUEEZES, ids=lambda c: c.name)
-def test_boxes_found_in_a_squeezed_picture_lie_where_they_were(change) -> None:
+def test_boxes_found_in_a_squeezed_image_lie_where_they_were(transform) -> None:
     boxes = table((130, 95, 190, 135), (20, 10, 60, 200))
-    middles = change.boxes(boxes, IMAGES)
-    assert change.undo(middles, IMAGES)[["x1", "y1", "x2", "y2"]].to_numpy() == pytest.approx(
+    middles = transform.boxes(boxes, IMAGES)
+    assert transform.undo(middles, IMAGES)[["x1", "y1", "x2", "y2"]].to_numpy() == pytest.approx(
         boxes[["x1", "y1", "x2", "y2"]].to_numpy(), abs=1e-6
     )
-    assert len(change.undo(boxes.head(0), IMAGES)) == 0
+    assert len(transform.undo(boxes.head(0), IMAGES)) == 0

@@ -23,13 +23,13 @@ from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.counterfactuals import ap50
-from diagnostics.training_curve import courses
 from diagnostics.domain import Domain
+from diagnostics.training_curve import training_curves
 from reports.commands.train import Order, train_run
 from reports.progress import Reporter
 from reports.watch import COLUMNS, attach
 from tests.conftest import MainJob, complaint, run_script
-from train.forward import Detector, Glance, load_checkpoint
+from train.forward import Detector, EpochPredictor, load_checkpoint
 from train.predictions import Settings, Store
 from train.pretrained import ARCHITECTURE
 from train.run import IN_DOMAIN, Run, open_run, read_watched
@@ -55,10 +55,10 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def fit(home: Path, folder: Path, epochs: int, on_model=lambda model: None, imgsz: int = 64) -> Path:
+def fit(in_domain: Path, folder: Path, epochs: int, on_model=lambda model: None, imgsz: int = 64) -> Path:
     nothing = lambda *_: None  # noqa: E731
     return train(
-        open_source(str(home), cache=folder.parent / "cache"),
+        open_source(str(in_domain), cache=folder.parent / "cache"),
         folder,
         Recipe(ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=8, device="cpu", extra=EXTRA),
         on_start=nothing,
@@ -93,7 +93,7 @@ def test_curves_part_and_agree_with_the_report(main_job: MainJob) -> None:
     ends = table[table["epoch"] == 18].set_index("domain")
     scored = {s["domain"]: s for s in main_job.record["slices"] if s["slice"] == "all"}
     assert ends.loc["drone", "ap50"] < ends.loc[IN_DOMAIN, "ap50"] - 0.1
-    # Sixty of the drone's pictures were watched: the interval of all of them holds what they say.
+    # Sixty of the drone's images were watched: the interval of all of them holds what they say.
     assert scored["drone"]["ap50_low"] <= ends.loc["drone", "ap50"] <= scored["drone"]["ap50_high"]
     assert ends.loc["drone", "outside"] > 0.5
     history = pd.DataFrame(main_job.record["run"]["history"])
@@ -102,32 +102,32 @@ def test_curves_part_and_agree_with_the_report(main_job: MainJob) -> None:
 
 
 def test_a_look_is_worth_a_prediction(main_job: MainJob) -> None:
-    """The last look again, from the checkpoint of that epoch; and what prediction says of the same pictures."""
+    """The last look again, from the checkpoint of that epoch; and what prediction says of the same images."""
     run = demo_run(main_job)
     assert run.folder is not None
     drone = open_source(
         str(dict(main_job.record["request"]["real_world"])["drone"]), cache=main_job.cwd / "cache"
     )
-    images = evenly(drone.images, 60)
+    image_names = evenly(drone.image_names, 60)
     last = run.folder / "weights" / "last.pt"
     settings = Settings(256)
-    boxes, _ = Glance(images["path"].tolist(), 256).look(
+    boxes, _ = EpochPredictor(image_names["path"].tolist(), 256).predict_domain(
         load_checkpoint(last, "").model.float().eval(), settings
     )
-    seen = Detector(last, device="cpu").predict(images, settings, Store(main_job.cwd / "glances"))
+    seen = Detector(last, device="cpu").predict(image_names, settings, Store(main_job.cwd / "glances"))
     mine = [
-        (picture, *box)
-        for picture, found in zip(images["image"], boxes, strict=True)
+        (image, *box)
+        for image, found in zip(image_names["image"], boxes, strict=True)
         for box in found.tolist()
     ]
     glanced = pd.DataFrame(mine, columns=["image", *CORNERS, "confidence", "label"]).astype({"label": int})
 
     def score(detections: pd.DataFrame) -> float:
-        empty = np.zeros((len(images), 0), np.float32)
-        pictures, classes = images.reset_index(drop=True), drone.classes
-        mine = drone.annotations[drone.annotations["image"].isin(images["image"])].reset_index(drop=True)
+        empty = np.zeros((len(image_names), 0), np.float32)
+        images, classes = image_names.reset_index(drop=True), drone.classes
+        mine = drone.annotations[drone.annotations["image"].isin(image_names["image"])].reset_index(drop=True)
         nothing = np.zeros((len(detections), 0), np.float32)
-        return ap50(Domain("drone", "real_world", pictures, mine, detections, empty, nothing, 256, classes))
+        return ap50(Domain("drone", "real_world", images, mine, detections, empty, nothing, 256, classes))
 
     row = run.watched[(run.watched["domain"] == "drone") & (run.watched["epoch"] == 18)].iloc[0]
     # Half precision in the file is all that differs: confidences by a thousandth, AP50 of 272 objects by a box or two that lie at IoU .5.
@@ -144,7 +144,7 @@ def test_checkpoints_side_by_side(main_job: MainJob) -> None:
     assert sorted(found["epoch"].unique()) == [1, 11, 18]
     assert set(found["domain"]) == {"dashcam", "drone", "flight"}
     ends = found[found["epoch"] == 18].set_index("domain")
-    # Sixty pictures each: spread over all clips, so near the whole.
+    # Sixty images each: spread over all clips, so near the whole.
     for domain in ("dashcam", "drone"):
         whole = next(s for s in main_job.record["slices"] if s["slice"] == "all" and s["domain"] == domain)
         assert ends.loc[domain, "ap50"] == pytest.approx(whole["ap50"], abs=0.08)
@@ -164,14 +164,14 @@ def test_glance_sees_validation_as_validation_does(worlds: Path, tmp_path: Path)
         watch = attach(model, str(worlds / "drone"), say=lambda line: None)
         before = watch.on_fit_epoch_end
 
-        def look(trainer) -> None:
+        def predict_domain(trainer) -> None:
             paths = list(trainer.validator.dataloader.dataset.im_files)
-            _, mine = Glance(paths, 96).look(trainer.ema.ema, Settings(96))
-            if watch._home is not None:
-                taken.append((paths, watch._home.embeddings, mine))
+            _, mine = EpochPredictor(paths, 96).predict_domain(trainer.ema.ema, Settings(96))
+            if watch._in_domain is not None:
+                taken.append((paths, watch._in_domain.embeddings, mine))
             before(trainer)
 
-        watch.on_fit_epoch_end = look
+        watch.on_fit_epoch_end = predict_domain
 
     fit(worlds / "small", tmp_path / "run", 1, spy, imgsz=96)
     paths, theirs, mine = taken[0]
@@ -244,7 +244,7 @@ def test_a_watch_can_be_pickled_under_way(worlds: Path, tmp_path: Path) -> None:
             lambda trainer: copies.extend(
                 pickle.dumps(callback)
                 for callback in trainer.callbacks["on_fit_epoch_end"]
-                if isinstance(callback, watching.Guarded)
+                if isinstance(callback, watching.GuardedCallback)
             ),
         )
 
@@ -254,7 +254,7 @@ def test_a_watch_can_be_pickled_under_way(worlds: Path, tmp_path: Path) -> None:
     assert list(again.watch.sources) == ["drone"]
 
 
-def test_a_look_costs_no_more_than_the_validation_of_as_many_pictures(worlds: Path, tmp_path: Path) -> None:
+def test_a_look_costs_no_more_than_the_validation_of_as_many_images(worlds: Path, tmp_path: Path) -> None:
     spent: list[float] = []
 
     def timed(model) -> None:
@@ -266,9 +266,9 @@ def test_a_look_costs_no_more_than_the_validation_of_as_many_pictures(worlds: Pa
     folder = fit(worlds / "small", tmp_path / "run", 5, timed, imgsz=320)
     table = open_run(folder).watched
     drone = table[table["domain"] == "drone"]
-    assert (drone["pictures"] == 24).all()
-    # The quickest of five: 24 pictures on both sides, nearly all of it the same convolutions. What else the machine does adds to either; a tenth is what two timings of
-    # the same work differ by. A second forward pass, or pictures decoded anew, would be far beyond.
+    assert (drone["images"] == 24).all()
+    # The quickest of five: 24 images on both sides, nearly all of it the same convolutions. What else the machine does adds to either; a tenth is what two timings of
+    # the same work differ by. A second forward pass, or images decoded anew, would be far beyond.
     assert drone["seconds"].min() <= 1.1 * min(spent[:5])
 
 
@@ -289,26 +289,28 @@ def test_a_table_of_looks_that_somebody_edited_is_read_or_left(tmp_path: Path) -
     rows.reindex(columns=list(COLUMNS)).to_csv(path, index=False)
     table = read_watched(path)
     assert table[["epoch", "domain"]].to_numpy().tolist() == [[1, "drone"]]
-    assert courses(table, IN_DOMAIN) == []
+    assert training_curves(table, IN_DOMAIN) == []
 
 
 def test_a_fall_is_told_only_where_it_is_more_than_a_wobble() -> None:
-    def table(away: list[float], objects: int) -> pd.DataFrame:
-        home = {"domain": IN_DOMAIN, "ap50": np.linspace(0.2, 0.8, len(away))}
-        there = {"domain": "drone", "ap50": away}
+    def table(real_world: list[float], annotations: int) -> pd.DataFrame:
+        in_domain = {"domain": IN_DOMAIN, "ap50": np.linspace(0.2, 0.8, len(real_world))}
+        there = {"domain": "drone", "ap50": real_world}
         looks = [
-            pd.DataFrame({**part, "epoch": range(1, len(away) + 1), "pictures": 60, "objects": objects})
-            for part in (home, there)
+            pd.DataFrame(
+                {**part, "epoch": range(1, len(real_world) + 1), "images": 60, "annotations": annotations}
+            )
+            for part in (in_domain, there)
         ]
         return pd.concat(looks, ignore_index=True)
 
     fall = [0.1, 0.3, 0.31, 0.3, 0.2, 0.19, 0.2]
-    assert courses(table(fall, 200), IN_DOMAIN)[0].parted
-    assert not courses(table(fall, 10), IN_DOMAIN)[0].parted, "ten objects"
-    assert not courses(table([0.2, 0.2, 0.5, 0.2, 0.21, 0.2, 0.2], 200), IN_DOMAIN)[0].parted, (
+    assert training_curves(table(fall, 200), IN_DOMAIN)[0].diverged
+    assert not training_curves(table(fall, 10), IN_DOMAIN)[0].diverged, "ten objects"
+    assert not training_curves(table([0.2, 0.2, 0.5, 0.2, 0.21, 0.2, 0.2], 200), IN_DOMAIN)[0].diverged, (
         "one lucky look"
     )
-    assert not courses(table([0.1, 0.2, 0.3, 0.3, 0.31, 0.3, 0.3], 200), IN_DOMAIN)[0].parted
+    assert not training_curves(table([0.1, 0.2, 0.3, 0.3, 0.31, 0.3, 0.3], 200), IN_DOMAIN)[0].diverged
 
 
 def test_footage_of_other_classes_is_watched_without_its_labels(worlds: Path, tmp_path: Path) -> None:

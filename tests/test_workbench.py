@@ -23,7 +23,7 @@ from reports.workbench.documents import SHOWN_FLOOR, boxes_of, evaluation_key
 
 
 def with_sizes(domain: Domain) -> Domain:
-    domain.pictures["width"], domain.pictures["height"] = 640, 480
+    domain.images["width"], domain.images["height"] = 640, 480
     return domain
 
 
@@ -41,18 +41,18 @@ def with_seconds(domain: Domain) -> Domain:
 
 @pytest.fixture(scope="module")
 def findings() -> Findings:
-    home = with_sizes(make_domain("home", clips=8, frames=4, seed=1))
-    away = with_sizes(
+    in_domain = with_sizes(make_domain("in_domain", clips=8, frames=4, seed=1))
+    real_world = with_sizes(
         make_domain(
             "over head", role="real_world", clips=8, frames=4, seed=2, hit_rate=0.4, embedding_shift=3.0
         )
     )
-    away = with_seconds(away)
+    real_world = with_seconds(real_world)
     bare = with_sizes(
         make_domain("bare", role="real_world", clips=3, frames=4, seed=3, labelled=False, clip_names="b")
     )
     training = with_sizes(make_domain("training", role="training", clips=8, frames=4, seed=4, clip_names="t"))
-    return find(home, [away, bare], training, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    return find(in_domain, [real_world, bare], training, pd.DataFrame(), Experiments(), conf=None, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +82,15 @@ def test_fiftyone_reads_every_document_as_its_own(published: workbench.Workbench
         declared = set(dataset.get_field_schema(flat=True))
         dataset.add_dynamic_sample_fields()
         assert set(dataset.get_field_schema(flat=True)) == declared
-        assert dataset.distinct("domain") == ["bare", "home", "over head"]
+        assert dataset.distinct("domain") == ["bare", "in_domain", "over head"]
         assert set(dataset.list_indexes()) >= {"domain", "group", "label_next", "novelty"}
 
 
-def test_unlabelled_pictures_have_no_results(published: workbench.Workbench) -> None:
+def test_unlabelled_images_have_no_results(published: workbench.Workbench) -> None:
     with connected() as fo:
         view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == "bare")
         assert view.count("ground_truth.detections") == 0
-        assert set(view.values("misses")) == {None}
+        assert set(view.values("missed")) == {None}
         assert set(view.distinct("predictions.detections.outcome")) == set()
 
 
@@ -110,10 +110,10 @@ def test_ids_stay_when_a_report_is_written_again(
 def test_outcomes_agree_with_fiftyones_own_evaluation(
     published: workbench.Workbench, findings: Findings
 ) -> None:
-    away = findings.away[0]
-    key = evaluation_key(away)
+    real_world = findings.real_world[0]
+    key = evaluation_key(real_world)
     with connected() as fo:
-        copy = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == away.name).clone()
+        copy = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == real_world.name).clone()
         copy.evaluate_detections(
             "predictions", gt_field="ground_truth", eval_key="theirs", iou=0.5, classwise=True, progress=False
         )
@@ -127,21 +127,21 @@ def test_outcomes_agree_with_fiftyones_own_evaluation(
 
 
 def test_the_matches_name_boxes_that_are_there(published: workbench.Workbench, findings: Findings) -> None:
-    away = findings.away[0]
+    real_world = findings.real_world[0]
     with connected() as fo:
-        view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == away.name)
+        view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == real_world.name)
         truths, predictions = (
             {i for ids in view.values(f"{field}.detections.id") for i in ids or ()}
             for field in ("ground_truth", "predictions")
         )
-    named = boxes_of(away, findings.cards).matches
+    named = boxes_of(real_world, findings.cards).matches
     assert {m[4] for m in named if m[4]} == truths
     assert {m[5] for m in named if m[5]} <= predictions
 
 
 def scored(domain: Domain, slices: dict[str, list[str]], folder: Path) -> dict[str, dict]:
-    """What `shiftscope score` says of slices (name -> pictures), by name."""
-    number = {image: i for i, image in enumerate(domain.labelled_pictures["image"], start=1)}
+    """What `shiftscope score` says of slices (name -> images), by name."""
+    number = {image: i for i, image in enumerate(domain.labelled_images["image"], start=1)}
 
     def boxes(table: pd.DataFrame) -> list[dict]:
         return [
@@ -173,11 +173,11 @@ def scored(domain: Domain, slices: dict[str, list[str]], folder: Path) -> dict[s
 def test_map_of_a_slice_is_its_own_where_fiftyones_is_that_of_the_whole(
     published: workbench.Workbench, findings: Findings, tmp_path: Path
 ) -> None:
-    away = findings.away[0]
-    key = evaluation_key(away)
+    real_world = findings.real_world[0]
+    key = evaluation_key(real_world)
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
-        view = dataset.match(fo.ViewField("domain") == away.name)
+        view = dataset.match(fo.ViewField("domain") == real_world.name)
         fields = [f for f in dataset.get_field_schema() if f.startswith("slice_")]
         named = {
             f"{field}={value}": (field, value, view.match(fo.ViewField(field) == value).values("image_id"))
@@ -185,7 +185,7 @@ def test_map_of_a_slice_is_its_own_where_fiftyones_is_that_of_the_whole(
             for value in view.distinct(field)
         }
         assert len(named) >= 4
-        truth = scored(away, {name: images for name, (_, _, images) in named.items()}, tmp_path)
+        truth = scored(real_world, {name: images for name, (_, _, images) in named.items()}, tmp_path)
         results = dataset.load_evaluation_results(key, cache=False)
         whole = results.mAP()
         for name, (field, value, _) in named.items():
@@ -194,7 +194,7 @@ def test_map_of_a_slice_is_its_own_where_fiftyones_is_that_of_the_whole(
                 assert results.mAR() == pytest.approx(truth[name]["ar_100"], abs=1e-9), name
             assert results.mAP() == whole
         assert len({round(entry["ap"], 6) for entry in truth.values()}) > 3
-        # FiftyOne's own evaluation of the same boxes: every slice has the value of the whole. When this fails, FiftyOne has mended it.
+        # FiftyOne's own evaluation of the same boxes: every slice has the value of the whole. When this fails, FiftyOne has repaired it.
         copy = view.clone()
         theirs = copy.evaluate_detections(
             "predictions", gt_field="ground_truth", eval_key="theirs", compute_mAP=True, progress=False
@@ -209,11 +209,11 @@ def test_map_of_a_slice_is_its_own_where_fiftyones_is_that_of_the_whole(
 def test_map_of_objects_of_one_size_is_that_of_the_report(
     published: workbench.Workbench, findings: Findings
 ) -> None:
-    away = findings.away[0]
+    real_world = findings.real_world[0]
     with connected() as fo:
-        results = fo.load_dataset(published.dataset).load_evaluation_results(evaluation_key(away))
+        results = fo.load_dataset(published.dataset).load_evaluation_results(evaluation_key(real_world))
         sizes = findings.slices[
-            (findings.slices["domain"] == away.name) & (findings.slices["attribute"] == "size")
+            (findings.slices["domain"] == real_world.name) & (findings.slices["attribute"] == "size")
         ]
         sizes = sizes[np.isfinite(sizes["ap"])]
         assert len(sizes)
@@ -225,32 +225,32 @@ def test_map_of_objects_of_one_size_is_that_of_the_report(
 def test_a_threshold_tells_what_the_sweep_of_the_report_tells(
     published: workbench.Workbench, findings: Findings
 ) -> None:
-    from reports.workbench.threshold import at_threshold, tell
+    from reports.workbench.threshold import at_threshold, count_at_threshold
 
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
-        for domain in (findings.home, findings.away[0]):
+        for domain in (findings.in_domain, findings.real_world[0]):
             points = findings.sweeps[domain.name].set_index("confidence")
             for confidence in (0.05, 0.25, 0.5, 0.8):
-                told, row = tell(dataset, domain.name, confidence), points.loc[confidence]
+                told, row = count_at_threshold(dataset, domain.name, confidence), points.loc[confidence]
                 assert told.recall == pytest.approx(row["recall"], abs=1e-12)
                 assert told.precision == pytest.approx(row["precision"], abs=1e-12)
-                assert told.hits + told.missed == len(domain.annotations)
-        away = findings.away[0].name
+                assert told.true_positives + told.missed == len(domain.annotations)
+        real_world = findings.real_world[0].name
         for confidence in (0.25, 0.6):
-            told = tell(dataset, away, confidence)
-            wrong = at_threshold(dataset, [away], confidence, "false positives")
+            told = count_at_threshold(dataset, real_world, confidence)
+            wrong = at_threshold(dataset, [real_world], confidence, "false positives")
             assert wrong.count("predictions.detections") == told.false_positives
-            missed = at_threshold(dataset, [away], confidence, "misses")
+            missed = at_threshold(dataset, [real_world], confidence, "missed")
             assert missed.count("ground_truth.detections") == told.missed
-            everything = at_threshold(dataset, [away], confidence, "all")
+            everything = at_threshold(dataset, [real_world], confidence, "all")
             outcomes = everything.count_values("ground_truth.detections.outcome")
             assert outcomes.get("missed", 0) == told.missed
-            assert everything.count("predictions.detections") == told.hits + told.false_positives
+            assert everything.count("predictions.detections") == told.true_positives + told.false_positives
 
 
 def test_views_hold_what_their_names_say(published: workbench.Workbench, findings: Findings) -> None:
-    away = findings.away[0]
+    real_world = findings.real_world[0]
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
 
@@ -259,33 +259,35 @@ def test_views_hold_what_their_names_say(published: workbench.Workbench, finding
 
         assert set(outcomes("near misses", "predictions")) == {"location"}
         assert set(outcomes("duplicates", "predictions")) == {"duplicate"}
-        assert set(outcomes("misses", "ground_truth")) == {"missed"}
-        assert not set(outcomes("false positives", "predictions")) & {"hit", "ignored"}
+        assert set(outcomes("missed", "ground_truth")) == {"missed"}
+        assert not set(outcomes("false positives", "predictions")) & {"true_positive", "ignored"}
         worst = [name for name in dataset.list_saved_views() if name.startswith("worst slice")]
         assert worst
         for name in worst:
             view = dataset.load_saved_view(name)
             assert len(view)
-            assert view.distinct("domain") == [away.name]
+            assert view.distinct("domain") == [real_world.name]
         assert dataset.has_workspace("shift")
         groups = {g.name: g.paths for g in dataset.app_config.sidebar_groups}
         assert "domain" in groups["where from"]
         assert "outcome" in groups["what went wrong"]
 
 
-def test_pictures_carry_how_new_they_are_and_how_like_the_real_world(
+def test_images_carry_how_new_they_are_and_how_like_the_real_world(
     published: workbench.Workbench, findings: Findings
 ) -> None:
-    """The shift score sorts the two domains far better than chance; novelty stands at its own picture."""
+    """The shift score sorts the two domains far better than chance; novelty stands at its own image."""
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
-        home, away = (dataset.match(fo.ViewField("domain") == name) for name in ("home", "over head"))
-        scores = [view.values("shift_score") for view in (home, away)]
-        novelty = dict(zip(*away.values(["image_id", "novelty"]), strict=True))
+        in_domain, real_world = (
+            dataset.match(fo.ViewField("domain") == name) for name in ("in_domain", "over head")
+        )
+        scores = [view.values("shift_score") for view in (in_domain, real_world)]
+        novelty = dict(zip(*real_world.values(["image_id", "novelty"]), strict=True))
     assert all(0 <= score <= 1 for side in scores for score in side)
     assert np.mean([a > h for a in scores[1] for h in scores[0]]) > 0.75
-    pictures = findings.away[0].pictures["image"]
-    assert novelty == dict(zip(pictures, findings.novelty["over head"].tolist(), strict=True))
+    images = findings.real_world[0].images["image"]
+    assert novelty == dict(zip(images, findings.novelty["over head"].tolist(), strict=True))
 
 
 def test_the_annotate_tab_is_ready_for_labels_and_nothing_else(
@@ -294,7 +296,7 @@ def test_the_annotate_tab_is_ready_for_labels_and_nothing_else(
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
         assert list(dataset.active_label_schemas) == ["ground_truth"]
-        assert list(dataset.label_schemas["ground_truth"]["classes"]) == list(findings.home.classes)
+        assert list(dataset.label_schemas["ground_truth"]["classes"]) == list(findings.in_domain.classes)
 
 
 def test_datasets_of_others_stay_as_they_are(findings: Findings, tmp_path: Path) -> None:
@@ -337,12 +339,12 @@ def test_a_gallery_link_shows_its_box_and_no_other(
 
 def test_another_run_stands_beside_the_first(findings: Findings, tmp_path: Path) -> None:
     """The same detector without every second detection: its evaluation, its boxes, and the objects that only one finds."""
-    from reports.workbench.models import seen_by
+    from reports.workbench.models import as_detected_by
 
-    away = findings.away[0]
-    fewer = seen_by(away, away.pictures["image"], away.detections.iloc[::2])
+    real_world = findings.real_world[0]
+    fewer = as_detected_by(real_world, real_world.images["image"], real_world.detections.iloc[::2])
     made = workbench.publish(findings, tmp_path / "two runs", {}, Reporter(), {"last week": [fewer]})
-    key = evaluation_key(away, "last week")
+    key = evaluation_key(real_world, "last week")
     with connected() as fo:
         dataset = fo.load_dataset(made.dataset)
         assert {"predictions", "predictions_last_week"} <= set(dataset.get_field_schema())
@@ -351,7 +353,7 @@ def test_another_run_stands_beside_the_first(findings: Findings, tmp_path: Path)
         assert set(dataset.get_field_schema(flat=True)) == declared
         results = dataset.load_evaluation_results(key)
         assert results.mAP() == pytest.approx(accumulated(fewer), abs=1e-9)
-        assert results.mAP() != dataset.load_evaluation_results(evaluation_key(away)).mAP()
+        assert results.mAP() != dataset.load_evaluation_results(evaluation_key(real_world)).mAP()
         view = dataset.load_saved_view("disagreements with last week")
         pairs = set(
             zip(
@@ -360,11 +362,11 @@ def test_another_run_stands_beside_the_first(findings: Findings, tmp_path: Path)
                 strict=True,
             )
         )
-        assert ("found", "missed") in pairs
+        assert ("detected", "missed") in pairs
         assert all(here != there for here, there in pairs)
         assert sum(view.values("disagreement_last_week")) == view.count("ground_truth.detections")
         # FiftyOne's own evaluation of those boxes.
-        copy = dataset.match(fo.ViewField("domain") == away.name).clone()
+        copy = dataset.match(fo.ViewField("domain") == real_world.name).clone()
         copy.evaluate_detections(
             "predictions_last_week", gt_field="ground_truth", eval_key="theirs", iou=0.5, progress=False
         )
@@ -376,15 +378,15 @@ def test_another_run_stands_beside_the_first(findings: Findings, tmp_path: Path)
 
 
 def test_two_comparisons_do_not_disturb_each_other(findings: Findings, tmp_path: Path) -> None:
-    from reports.workbench.models import add_model, seen_by
+    from reports.workbench.models import add_model, as_detected_by
 
-    away = findings.away[0]
+    real_world = findings.real_world[0]
     made = workbench.publish(findings, tmp_path / "thrice", {}, Reporter())
     with connected() as fo:
         dataset = fo.load_dataset(made.dataset)
         counts = {}
         for model, step in (("one", 2), ("two", 3), ("one", 2)):
-            other = seen_by(away, away.pictures["image"], away.detections.iloc[::step])
+            other = as_detected_by(real_world, real_world.images["image"], real_world.detections.iloc[::step])
             view = dataset.load_saved_view(add_model(fo, dataset, model, [other]))
             found = view.count("ground_truth.detections")
             assert found > 0
@@ -392,10 +394,10 @@ def test_two_comparisons_do_not_disturb_each_other(findings: Findings, tmp_path:
         for model in ("one", "two"):
             view = dataset.load_saved_view(f"disagreements with {model}")
             assert view.count("ground_truth.detections") == counts[model]
-            key = evaluation_key(away, model)
+            key = evaluation_key(real_world, model)
             assert set(dataset.count_values(f"predictions_{model}.detections.{key}")) >= {"tp", "fp"}
-        # Pictures that were not compared have no number, rather than none to tell.
-        assert dataset.match(fo.ViewField("domain") != away.name).count("disagreement_one") == 0
+        # Images that were not compared have no number, rather than none to tell.
+        assert dataset.match(fo.ViewField("domain") != real_world.name).count("disagreement_one") == 0
         dataset.delete()
 
 
@@ -410,15 +412,15 @@ def test_domains_and_slices_whose_names_are_alike_do_not_collide(findings: Findi
     assert all(f"eval_{part_of_name(name)}".isidentifier() for name in names)
     assert slice_field("brightness") != slice_field("own:brightness")
     # A model's evaluation is never that of a domain: the separator is no part of any name made here.
-    home = findings.home
-    assert evaluation_key(replace(home, name="a"), "b") != evaluation_key(replace(home, name="a b"))
+    in_domain = findings.in_domain
+    assert evaluation_key(replace(in_domain, name="a"), "b") != evaluation_key(replace(in_domain, name="a b"))
 
 
 def test_ids_of_boxes_stay_when_others_come_and_go(findings: Findings) -> None:
-    away = findings.away[0]
-    box = away.annotations.iloc[[0]].assign(x1=1.0, y1=1.0, x2=9.0, y2=9.0)
-    more = replace(away, annotations=pd.concat([box, away.annotations], ignore_index=True))
-    before, after = (boxes_of(d, findings.cards) for d in (away, more))
+    real_world = findings.real_world[0]
+    box = real_world.annotations.iloc[[0]].assign(x1=1.0, y1=1.0, x2=9.0, y2=9.0)
+    more = replace(real_world, annotations=pd.concat([box, real_world.annotations], ignore_index=True))
+    before, after = (boxes_of(d, findings.cards) for d in (real_world, more))
     places = [
         {b["_id"]: b["bounding_box"] for found in boxes.truths.values() for b in found}
         for boxes in (before, after)
@@ -428,31 +430,31 @@ def test_ids_of_boxes_stay_when_others_come_and_go(findings: Findings) -> None:
 
 
 def test_crowds_are_neither_found_nor_missed(findings: Findings, tmp_path: Path) -> None:
-    from reports.workbench.threshold import at_threshold, tell
+    from reports.workbench.threshold import at_threshold, count_at_threshold
 
-    away = findings.away[0]
-    crowds = away.annotations["crowd"].copy()
+    real_world = findings.real_world[0]
+    crowds = real_world.annotations["crowd"].copy()
     crowds.iloc[:5] = True
-    fewer = replace(away, annotations=away.annotations.assign(crowd=crowds))
-    found = find(findings.home, [fewer], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    fewer = replace(real_world, annotations=real_world.annotations.assign(crowd=crowds))
+    found = find(findings.in_domain, [fewer], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
     made = workbench.publish(found, tmp_path / "crowds", {}, Reporter())
     with connected() as fo:
         dataset = fo.load_dataset(made.dataset)
-        points = found.sweeps[away.name].set_index("confidence")
-        told = tell(dataset, away.name, 0.5)
-        assert told.hits + told.missed == len(away.annotations) - 5
+        points = found.sweeps[real_world.name].set_index("confidence")
+        told = count_at_threshold(dataset, real_world.name, 0.5)
+        assert told.true_positives + told.missed == len(real_world.annotations) - 5
         assert told.recall == pytest.approx(points.loc[0.5, "recall"], abs=1e-12)
-        shown = at_threshold(dataset, [away.name], 0.99, "all")
+        shown = at_threshold(dataset, [real_world.name], 0.99, "all")
         missed = shown.filter_labels("ground_truth", fo.ViewField("outcome") == "missed")
         assert (
             missed.filter_labels("ground_truth", fo.ViewField("iscrowd")).count("ground_truth.detections")
             == 0
         )
         # Somebody draws an object, and takes one away that was found: one more is missed, one less is found.
-        sample = dataset.match(fo.ViewField("domain") == away.name).first()
+        sample = dataset.match(fo.ViewField("domain") == real_world.name).first()
         sample.ground_truth.detections.append(fo.Detection(label="pothole", bounding_box=[0, 0, 0.1, 0.1]))
         sample.save()
-        assert tell(dataset, away.name, 0.5).missed == told.missed + 1
+        assert count_at_threshold(dataset, real_world.name, 0.5).missed == told.missed + 1
         dataset.delete()
 
 
@@ -493,11 +495,11 @@ def test_what_people_made_stays_when_the_report_is_written_again(findings: Findi
     made = workbench.publish(findings, report, {}, Reporter())
     with connected() as fo:
         dataset = fo.load_dataset(made.dataset)
-        away = dataset.match(fo.ViewField("domain") == findings.away[0].name)
-        away.limit(3).tag_samples("shadow")
-        away.limit(2).tag_labels("odd", "predictions")
+        real_world = dataset.match(fo.ViewField("domain") == findings.real_world[0].name)
+        real_world.limit(3).tag_samples("shadow")
+        real_world.limit(2).tag_labels("odd", "predictions")
         boxes = dataset.count_label_tags("predictions")["odd"]
-        dataset.save_view("mine", away.limit(5))
+        dataset.save_view("mine", real_world.limit(5))
         written = set(dataset.list_saved_views()) - {"mine"}
         workbench.publish(findings, report, {}, Reporter())
         dataset = fo.load_dataset(made.dataset)
@@ -533,29 +535,31 @@ def test_nothing_is_sent_anywhere_until_its_host_is_typed(
         assert sent == []
         ctx.params["host"] = "app.cvat.ai"
         assert not operator.resolve_input(ctx).invalid
-        assert "5 pictures sent to app.cvat.ai" in operator.execute(ctx)["words"]
-        ((pictures, key, options),) = sent
-        assert (pictures, key) == (5, "round_1")
+        assert "5 images sent to app.cvat.ai" in operator.execute(ctx)["words"]
+        ((images, key, options),) = sent
+        assert (images, key) == (5, "round_1")
         assert options["backend"] == "cvat"
         assert options["label_field"] == "ground_truth"
 
 
 @pytest.mark.usefixtures("database")
 def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> None:
-    """CPU time a picture, with about a hundred boxes each."""
+    """CPU time an image, with about a hundred boxes each."""
     rng = np.random.default_rng(0)
     domain = with_sizes(make_domain("many", role="real_world", clips=20, frames=25, seed=5))
     many = pd.concat([domain.detections] * 40, ignore_index=True)
     many[["x1", "x2"]] += rng.uniform(-20, 20, (len(many), 1))
     many["confidence"] = rng.uniform(SHOWN_FLOOR, 1, len(many))
-    domain = replace(domain, detections=many, detection_embeddings=np.tile(domain.detection_embeddings, (40, 1)))
-    home = with_sizes(make_domain("home", clips=5, frames=2, seed=1))
-    findings = find(home, [domain], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
-    per_picture = (domain.detections["confidence"] >= SHOWN_FLOOR).sum() / len(domain.pictures)
-    assert per_picture > 60
+    domain = replace(
+        domain, detections=many, detection_embeddings=np.tile(domain.detection_embeddings, (40, 1))
+    )
+    in_domain = with_sizes(make_domain("in_domain", clips=5, frames=2, seed=1))
+    findings = find(in_domain, [domain], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    per_image = (domain.detections["confidence"] >= SHOWN_FLOOR).sum() / len(domain.images)
+    assert per_image > 60
     started = time.process_time()
     ours = workbench.publish(findings, tmp_path, {}, Reporter())
-    mine = (time.process_time() - started) / (len(domain.pictures) + len(home.pictures))
+    mine = (time.process_time() - started) / (len(domain.images) + len(in_domain.images))
     with connected() as fo:
         part = fo.load_dataset(ours.dataset).match(fo.ViewField("domain") == "many").limit(40)
         started = time.process_time()
@@ -585,4 +589,4 @@ def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> N
         theirs = (time.process_time() - started) / len(part)
         dataset.delete()
         fo.delete_dataset(ours.dataset)
-    assert mine < theirs / 20, f"{mine * 1e3:.2f} ms against {theirs * 1e3:.2f} ms a picture"
+    assert mine < theirs / 20, f"{mine * 1e3:.2f} ms against {theirs * 1e3:.2f} ms an image"

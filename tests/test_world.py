@@ -22,13 +22,13 @@ NAMES = [field.name for field in fields(Dials)]
 
 
 def boxes_of(clip: Clip) -> np.ndarray:
-    return np.concatenate([boxes for _, boxes in clip.pictures()])
+    return np.concatenate([boxes for _, boxes in clip.images()])
 
 
 def mean_of(dials: Dials, what: str, seeds: range = range(3)) -> float:
     values = []
     for seed in seeds:
-        for view, boxes in Clip((seed,), dials, 4).pictures():
+        for view, boxes in Clip((seed,), dials, 4).images():
             grey = cv2.cvtColor(view.pixels, cv2.COLOR_BGR2GRAY).astype(float)
             sides = boxes[:, 2:] - boxes[:, :2]
             values.append(
@@ -112,7 +112,7 @@ def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
         inner = np.maximum(np.minimum(lit[2:], box[2:]) - np.maximum(lit[:2], box[:2]), 0).prod()
         overlaps.append(inner / ((lit[2:] - lit[:2]).prod() + (box[2:] - box[:2]).prod() - inner))
     assert len(overlaps) >= 3
-    # A picture's pixels are whole and boxes are not: one pixel on each side of a box 40 by 12 pixels is IoU .8.
+    # An image's pixels are whole and boxes are not: one pixel on each side of a box 40 by 12 pixels is IoU .8.
     assert np.median(overlaps) > 0.85
 
 
@@ -145,7 +145,9 @@ def test_clips_are_groups_and_boxes_survive_the_reader(tmp_path: Path) -> None:
             [boxes_of(Clip((1, n), DASHCAM, 3 if split == "train" else 2)) for n in clips]
         )
         images = source.images.loc[source.images["split"] == split, "image"]
-        got = source.annotations[source.annotations["image"].isin(images)][["x1", "y1", "x2", "y2"]].to_numpy()
+        got = source.annotations[source.annotations["image"].isin(images)][
+            ["x1", "y1", "x2", "y2"]
+        ].to_numpy()
         np.testing.assert_allclose(np.sort(got, 0), np.sort(expected, 0), atol=1e-3)
 
 
@@ -194,9 +196,7 @@ def test_label_noise_changes_labels_and_not_pixels() -> None:
             Clip((seed,), DRONE, 3),
             Clip((seed,), Dials(pitch=5, height=4, label_noise=5), 3),
         )
-        for (clean, exact), (noisy, careless) in zip(
-            clean_clip.pictures(), noisy_clip.pictures(), strict=True
-        ):
+        for (clean, exact), (noisy, careless) in zip(clean_clip.images(), noisy_clip.images(), strict=True):
             np.testing.assert_array_equal(clean.pixels, noisy.pixels)
             np.testing.assert_array_equal(exact, clean.boxes)
             changed += len(careless) != len(exact) or not np.allclose(careless, exact)
@@ -205,8 +205,8 @@ def test_label_noise_changes_labels_and_not_pixels() -> None:
 
 @pytest.mark.parametrize("dial", ["light", "blur", "label_noise", "label_convention"])
 def test_turning_a_dial_leaves_the_holes_alone(dial: str) -> None:
-    plain = [view.boxes for view, _ in Clip((3,), DRONE, 3).pictures()]
-    turned = [view.boxes for view, _ in Clip((3,), Dials(pitch=5, height=4, **{dial: 2}), 3).pictures()]
+    plain = [view.boxes for view, _ in Clip((3,), DRONE, 3).images()]
+    turned = [view.boxes for view, _ in Clip((3,), Dials(pitch=5, height=4, **{dial: 2}), 3).images()]
     if dial == "label_convention":
         assert sum(map(len, turned)) > 0
         assert sum((b[:, 2] - b[:, 0]).sum() for b in turned) > sum((b[:, 2] - b[:, 0]).sum() for b in plain)
@@ -221,10 +221,10 @@ def test_dials_refuse_what_is_no_severity() -> None:
 
 
 def test_the_demo_camera_moves_the_viewpoint_and_keeps_the_size() -> None:
-    home = np.concatenate([boxes_of(Clip((s,), DASHCAM, 5)) for s in range(6)])
-    away = np.concatenate([boxes_of(Clip((s,), DRONE, 5)) for s in range(6)])
-    side = [np.median(np.sqrt((b[:, 2:] - b[:, :2]).prod(1))) for b in (home, away)]
-    aspect = [np.median((b[:, 2] - b[:, 0]) / (b[:, 3] - b[:, 1])) for b in (home, away)]
+    in_domain = np.concatenate([boxes_of(Clip((s,), DASHCAM, 5)) for s in range(6)])
+    real_world = np.concatenate([boxes_of(Clip((s,), DRONE, 5)) for s in range(6)])
+    side = [np.median(np.sqrt((b[:, 2:] - b[:, :2]).prod(1))) for b in (in_domain, real_world)]
+    aspect = [np.median((b[:, 2] - b[:, 0]) / (b[:, 3] - b[:, 1])) for b in (in_domain, real_world)]
     assert 0.6 < side[1] / side[0] < 1.8
     assert aspect[0] > 2 * aspect[1]
 
@@ -240,13 +240,13 @@ def test_a_flight_is_a_video_without_labels(tmp_path: Path) -> None:
 
 
 def test_rendering_keeps_its_pace() -> None:
-    """25 pictures a second on one core at the demo's size; CPU time, so that a busy machine does not fail it."""
+    """25 images a second on one core at the demo's size; CPU time, so that a busy machine does not fail it."""
     cv2.setNumThreads(1)
     try:
         best = 0.0
         for seed in range(3):
             begin = time.process_time()
-            count = sum(1 for _ in Clip((seed,), DASHCAM, 12).pictures())
+            count = sum(1 for _ in Clip((seed,), DASHCAM, 12).images())
             best = max(best, count / (time.process_time() - begin))
     finally:
         cv2.setNumThreads(-1)

@@ -1,4 +1,4 @@
-"""What we diagnose: a finished training run, and everything one forward pass over pictures says."""
+"""What we diagnose: a finished training run, and everything one forward pass over images says."""
 
 from train.environment import harden
 

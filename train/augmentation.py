@@ -1,4 +1,4 @@
-"""Changed copies of training pictures, with what becomes of their boxes, by a recipe that is a small yaml.
+"""Changed copies of training images, with what becomes of their boxes, by a recipe that is a small yaml.
 
 Chance comes from the caller's generator alone, so that a seed gives the same copy whatever else is drawn in the process. The changes that `train.transforms` makes to
 measure a detector are graded and always the same; these are random, to teach one.
@@ -29,21 +29,21 @@ RIM = 64
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on its way through a recipe. picture: (3, H, W) uint8 RGB. corners: (n, 4) x1, y1, x2, y2 in pixels, not clipped. changes: what was done, in words."""
+    """An image on its way through a recipe. image: (3, H, W) uint8 RGB. corners: (n, 4) x1, y1, x2, y2 in pixels, not clipped. changes: what was done, in words."""
 
-    picture: Any
+    image: Any
     corners: Matrix
     changes: tuple[str, ...] = ()
 
     @property
     def canvas(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return int(self.picture.shape[-2]), int(self.picture.shape[-1])
+        return int(self.image.shape[-2]), int(self.image.shape[-1])
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A finished copy. pixels: (H, W, 3) uint8 BGR. corners: (n, 4) in pixels, clipped to the picture. visible: (n,) whether half of the object or more is left inside. changes: in words."""
+    """A finished copy. pixels: (H, W, 3) uint8 BGR. corners: (n, 4) in pixels, clipped to the image. visible: (n,) whether half of the object or more is left inside. changes: in words."""
 
     pixels: Pixels
     corners: Matrix
@@ -66,16 +66,16 @@ def vertical_flip(shown: Shown, amounts: Amounts, chance: np.random.Generator) -
 
 
 def flipped(shown: Shown, flip: Callable[[Any], Any], words: str) -> Shown:
-    """A picture and its boxes, exactly."""
+    """An image and its boxes, exactly."""
     boxes = BoundingBoxes(shown.corners, format="XYXY", canvas_size=shown.canvas)
-    return Shown(flip(shown.picture), flip(boxes).numpy(), (*shown.changes, words))
+    return Shown(flip(shown.image), flip(boxes).numpy(), (*shown.changes, words))
 
 
 def rotation(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Turned about the middle. A box becomes the bounding box of its inscribed ellipse, as in `train.transforms.Distortion.boxes`."""
     degrees = chance.uniform(-amounts["degrees"], amounts["degrees"])
-    picture = change.rotate(
-        shown.picture, degrees, interpolation=InterpolationMode.BILINEAR, fill=[GREY, GREY, GREY]
+    image = change.rotate(
+        shown.image, degrees, interpolation=InterpolationMode.BILINEAR, fill=[GREY, GREY, GREY]
     )
     angle = np.linspace(0, 2 * np.pi, RIM, endpoint=False)
     low, high = shown.corners[:, :2], shown.corners[:, 2:]
@@ -83,15 +83,15 @@ def rotation(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Sho
     rim = centre[:, None] + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
     moved = change.rotate(KeyPoints(rim, canvas_size=shown.canvas), degrees).numpy()
     corners = np.concatenate([moved.min(1), moved.max(1)], 1)
-    return Shown(picture, corners, (*shown.changes, f"turned by {degrees:.1f} degrees"))
+    return Shown(image, corners, (*shown.changes, f"turned by {degrees:.1f} degrees"))
 
 
 def tone(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Brighter or darker, flatter or harder."""
     brightness, contrast = factor(amounts["brightness"], chance), factor(amounts["contrast"], chance)
-    picture = change.adjust_contrast(change.adjust_brightness(shown.picture, brightness), contrast)
+    image = change.adjust_contrast(change.adjust_brightness(shown.image, brightness), contrast)
     return Shown(
-        picture, shown.corners, (*shown.changes, f"brightness x{brightness:.2f}, contrast x{contrast:.2f}")
+        image, shown.corners, (*shown.changes, f"brightness x{brightness:.2f}, contrast x{contrast:.2f}")
     )
 
 
@@ -99,27 +99,27 @@ def colour(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown
     """Hue, saturation and value moved."""
     degrees = chance.uniform(-amounts["hue"], amounts["hue"])
     saturation, value = factor(amounts["saturation"], chance), factor(amounts["value"], chance)
-    picture = change.adjust_saturation(change.adjust_hue(shown.picture, degrees / 360), saturation)
+    image = change.adjust_saturation(change.adjust_hue(shown.image, degrees / 360), saturation)
     words = f"hue {degrees:+.0f} degrees, saturation x{saturation:.2f}, value x{value:.2f}"
-    return Shown(change.adjust_brightness(picture, value), shown.corners, (*shown.changes, words))
+    return Shown(change.adjust_brightness(image, value), shown.corners, (*shown.changes, words))
 
 
 def blur(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Gaussian blur; the kernel reaches three standard deviations."""
     sigma = amounts["sigma"]
-    # It mirrors the picture at its edge, and a picture has no more to mirror than its own side.
+    # It mirrors the image at its edge, and an image has no more to mirror than its own side.
     size = min(2 * ceil(3 * sigma) + 1, 2 * min(shown.canvas) - 1)
-    picture = change.gaussian_blur(shown.picture, [size, size], [sigma, sigma])
-    return Shown(picture, shown.corners, (*shown.changes, f"blurred by {sigma:g} px"))
+    image = change.gaussian_blur(shown.image, [size, size], [sigma, sigma])
+    return Shown(image, shown.corners, (*shown.changes, f"blurred by {sigma:g} px"))
 
 
 def noise(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Gaussian noise. torchvision's own draws from a generator of the whole process, and cuts digits off where this rounds, which makes weak noise weaker."""
     deviation = chance.uniform(amounts["least"], amounts["most"])
-    values = shown.picture.numpy()
+    values = shown.image.numpy()
     noisy = np.rint(values + deviation * chance.standard_normal(values.shape, np.float32))
-    picture = Image(np.clip(noisy, 0, 255).astype(np.uint8))
-    return Shown(picture, shown.corners, (*shown.changes, f"noise of {deviation:.1f}"))
+    image = Image(np.clip(noisy, 0, 255).astype(np.uint8))
+    return Shown(image, shown.corners, (*shown.changes, f"noise of {deviation:.1f}"))
 
 
 def factor(most: float, chance: np.random.Generator) -> float:
@@ -147,9 +147,9 @@ class Recipe:
     changes: Mapping[str, Amounts]
 
     def copy(self, pixels: Pixels, corners: Matrix, chance: np.random.Generator) -> Copy:
-        """A changed copy of a picture (H, W, 3) uint8 BGR with boxes (n, 4) in pixels.
+        """A changed copy of an image (H, W, 3) uint8 BGR with boxes (n, 4) in pixels.
 
-        What was beyond the picture's edge is grey. An object of which less than half stays inside is no longer one to learn; what is left of it is still to be seen, as
+        What was beyond the image's edge is grey. An object of which less than half stays inside is no longer one to learn; what is left of it is still to be seen, as
         in every detector's own augmentation, so the caller says how many there were.
         """
         odds = np.array([amounts["probability"] for amounts in self.changes.values()])
@@ -163,7 +163,7 @@ class Recipe:
         height, width = shown.canvas
         inside = np.clip(shown.corners, 0, [width, height, width, height])
         left, whole = (np.prod(box[:, 2:] - box[:, :2], axis=1) for box in (inside, shown.corners))
-        changed = np.ascontiguousarray(shown.picture.numpy().transpose(1, 2, 0)[..., ::-1])
+        changed = np.ascontiguousarray(shown.image.numpy().transpose(1, 2, 0)[..., ::-1])
         return Copy(changed, inside, left >= VISIBLE * whole, ", ".join(shown.changes))
 
 

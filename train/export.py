@@ -57,7 +57,7 @@ def export_arguments(target: str, texts: Sequence[str]) -> dict[str, Any]:
         raise InputError(_first_line(error)) from None
     if settings.quantize in (8, "w8a16") and "data" in taken and not settings.data:
         raise InputError(
-            f"--format {target}: whole numbers need the range of every layer's values, measured on pictures; add data=SOURCE, the data of the training"
+            f"--format {target}: whole numbers need the range of every layer's values, measured on images; add data=SOURCE, the data of the training"
         )
     return {
         name: getattr(settings, name)

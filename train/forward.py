@@ -1,4 +1,4 @@
-"""The one forward pass: boxes, a picture embedding and an embedding per box, all from the same activations.
+"""The one forward pass: boxes, an image embedding and an embedding per box, all from the same activations.
 
 The only file that imports ultralytics for prediction.
 """
@@ -20,12 +20,12 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.utils import SAFE_LOAD, nms
 
 from datasets.errors import EnvironmentProblem, InputError
-from datasets.pixels import Pixels, UnreadablePicture, decode
-from train.transforms import Change
-from train.passes import Seen, available_cores, collect
+from datasets.pixels import Pixels, UnreadableImage, decode
+from train.passes import ImageOutput, available_cores, collect
 from train.predictions import Floats, Predictions, Settings, Store
+from train.transforms import Transform
 
-# A GPU idles on single pictures. On a CPU, prediction has them one by one; a look between two epochs (`Glance`) is a quarter quicker with four at a time,
+# A GPU idles on single images. On a CPU, prediction has them one by one; a look between two epochs (`Glance`) is a quarter quicker with four at a time,
 # measured on the two cores and with the small sizes at which that matters.
 GPU_BATCH = 8
 CPU_BATCH = 4
@@ -105,44 +105,46 @@ class Detector:
         self._embedding: Floats | None = None
         self._hooked = False
 
-    def see(self, pictures: Sequence[Pixels], settings: Settings) -> list[Seen]:
-        """Pictures of one shape, (H, W, 3) BGR uint8 each, in one forward call.
+    def predict_pixels(self, images: Sequence[Pixels], settings: Settings) -> list[ImageOutput]:
+        """Images of one shape, (H, W, 3) BGR uint8 each, in one forward call.
 
-        Gives per picture: boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E). The boxes are those
-        of `ultralytics.YOLO.predict`, the picture embedding is that of `ultralytics.YOLO.embed`: the globally averaged output of the layer
+        Gives per image: boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E). The boxes are those
+        of `ultralytics.YOLO.predict`, the image embedding is that of `ultralytics.YOLO.embed`: the globally averaged output of the layer
         before the head. An object embedding is the mean over the box (four samples) of every map that enters the head, concatenated.
-        Raises ValueError for pictures of different shapes, which would be letterboxed differently than one by one, InputError for a model that computes NaN.
+        Raises ValueError for images of different shapes, which would be letterboxed differently than one by one, InputError for a model that computes NaN.
         """
-        if len({picture.shape for picture in pictures}) != 1:
-            raise ValueError("expected pictures of one shape")
+        if len({image.shape for image in images}) != 1:
+            raise ValueError("expected images of one shape")
         if not self._hooked:
             self._prepare(settings)
         results = self.model.predict(
-            list(pictures),
+            list(images),
             imgsz=settings.imgsz,
             conf=settings.conf,
             iou=settings.iou,
             max_det=settings.max_det,
             device=self.device,
-            batch=len(pictures),
+            batch=len(images),
             verbose=False,
             save=False,
         )
-        if self._embedding is None or len(results) != len(pictures) or len(self._embedding) != len(pictures):
+        if self._embedding is None or len(results) != len(images) or len(self._embedding) != len(images):
             raise RuntimeError(
-                "the forward hooks did not see every picture; this version of ultralytics runs the head differently"
+                "the forward hooks did not see every image; this version of ultralytics runs the head differently"
             )
         if not np.isfinite(self._embedding).all():
             # NaN is above no threshold: such a model would quietly find nothing.
             raise InputError(
                 f"{self.weights}: computes values that are not finite; its training diverged or overflowed: give an earlier checkpoint"
             )
-        seen = []
+        outputs = []
         for index, result in enumerate(results):
             boxes = result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6)
             boxes = boxes[np.isfinite(boxes).all(1)].astype(np.float32)
-            seen.append((boxes, self._embedding[index], self._objects(boxes, index, pictures[0].shape[:2])))
-        return seen
+            outputs.append(
+                (boxes, self._embedding[index], self._detection_embeddings(boxes, index, images[0].shape[:2]))
+            )
+        return outputs
 
     def predict(
         self,
@@ -150,19 +152,21 @@ class Detector:
         settings: Settings,
         store: Store,
         *,
-        change: Change | None = None,
+        transform: Transform | None = None,
         tick: Callable[[], None] = lambda: None,
         embed_detections: bool = True,
     ) -> Predictions:
-        """Results for every picture of the images table, computing only what the store does not hold yet.
+        """Results for every image of the images table, computing only what the store does not hold yet.
 
-        Pictures that cannot be decoded are returned as failures. tick is called once a picture. embed_detections: see `Store.read`.
+        Images that cannot be decoded are returned as failures. tick is called once an image. embed_detections: see `Store.read`.
         """
 
-        def look(pictures: Sequence[Pixels]) -> list[Seen]:
-            return self.see([change(pixels) for pixels in pictures] if change else pictures, settings)
+        def forward(images: Sequence[Pixels]) -> list[ImageOutput]:
+            return self.predict_pixels(
+                [transform(pixels) for pixels in images] if transform else images, settings
+            )
 
-        return collect(images, store, look, tick, batch=self.batch, embed_detections=embed_detections)
+        return collect(images, store, forward, tick, batch=self.batch, embed_detections=embed_detections)
 
     def _prepare(self, settings: Settings) -> None:
         """Set the predictor up without running it, and listen at the head's input and the layer before it."""
@@ -190,17 +194,17 @@ class Detector:
     def _before_head(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         self._embedding = output.detach().float().mean((2, 3)).cpu().numpy()
 
-    def _objects(self, boxes: Floats, index: int, shape: tuple[int, ...]) -> Floats:
+    def _detection_embeddings(self, boxes: Floats, index: int, shape: tuple[int, ...]) -> Floats:
         """RoI means of every head input, (N, sum of channels)."""
         finest = self._maps[0]
         stride = float(self.model.predictor.model.model.stride[0])
         rows, columns = finest.shape[2] * stride, finest.shape[3] * stride
         gain = min(rows / shape[0], columns / shape[1])
-        # Letterboxing centres the picture; scale and shift are those of ultralytics' LetterBox.
+        # Letterboxing centres the image; scale and shift are those of ultralytics' LetterBox.
         shift = np.array([(columns - shape[1] * gain) / 2, (rows - shape[0] * gain) / 2], np.float32)
         corners = torch.from_numpy(boxes[:, :4] * np.float32(gain) + np.tile(shift, 2)).to(finest)
         # Four samples a box, at a quarter and three quarters of each side: RoIAlign with one bin and sampling ratio 2, spelled out because
-        # importing torchvision for it takes as long as a hundred pictures.
+        # importing torchvision for it takes as long as a hundred images.
         sides = corners[:, 2:] - corners[:, :2]
         quarters = torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]).to(finest)
         points = corners[:, None, :2] + sides[:, None] * quarters
@@ -218,11 +222,11 @@ class Detector:
         return np.asarray(torch.cat(pooled, 1).float().cpu().numpy(), np.float32)
 
 
-class Glance:
-    """Pictures prepared once and shown to a network again and again, as it is between two epochs of its training.
+class EpochPredictor:
+    """Images prepared once and shown to a network again and again, as it is between two epochs of its training.
 
     They are prepared as Ultralytics' validation prepares its own (the longer side to imgsz, then a grey border to half a stride more, in whole strides), so that what the
-    network makes of both can be held against each other. paths: pictures; those that cannot be decoded are left out, see kept (indices into paths). imgsz: in pixels.
+    network makes of both can be held against each other. paths: images; those that cannot be decoded are left out, see kept (indices into paths). imgsz: in pixels.
     """
 
     def __init__(self, paths: Sequence[str], imgsz: int) -> None:
@@ -233,7 +237,7 @@ class Glance:
         for index, path in enumerate(paths):
             try:
                 pixels = decode(Path(path))
-            except (UnreadablePicture, OSError):
+            except (UnreadableImage, OSError):
                 continue
             size = pixels.shape[1], pixels.shape[0]
             gain = imgsz / max(size)
@@ -250,10 +254,10 @@ class Glance:
             left, top = round((columns - width) / 2 - 0.1), round((rows - height) / 2 - 0.1)
             self._places.append((left, top, 1 / gain, size[0], size[1]))
 
-    def look(
+    def predict(
         self, network: Any, settings: Settings, *, half: bool = False, agnostic: bool = False
     ) -> tuple[list[Floats], Floats]:
-        """Boxes of each kept picture, (N, 6) xyxy in its pixels, confidence, class; and the pictures' embeddings (n, D), see `Detector.see`.
+        """Boxes of each kept image, (N, 6) xyxy in its pixels, confidence, class; and the images' embeddings (n, D), see `Detector.see`.
 
         network: a detection model in evaluation mode, whose weights, hooks and mode are as before afterwards. half: in half precision on a GPU, as validation is where the
         training is. agnostic: of boxes that overlap, one is kept whatever their classes. A box may stand under several classes, as in validation.
@@ -268,9 +272,9 @@ class Glance:
         embeddings: dict[int, Floats] = {}
         try:
             with torch.inference_mode(), torch.autocast(device.type, enabled=half and device.type == "cuda"):
-                for pictures in self._shapes.values():
-                    for start in range(0, len(pictures), batch):
-                        part = pictures[start : start + batch]
+                for images in self._shapes.values():
+                    for start in range(0, len(images), batch):
+                        part = images[start : start + batch]
                         tensor = torch.from_numpy(np.stack([pixels for _, pixels in part])).to(device)
                         found = nms.non_max_suppression(
                             network(tensor.float() / 255),
@@ -283,10 +287,10 @@ class Glance:
                         )
                         for (index, _), rows, embedding in zip(part, found, pooled.pop(), strict=True):
                             left, top, scale, wide, high = self._places[index]
-                            seen = rows[:, :6].float().cpu().numpy()
-                            corners = (seen[:, :4] - (left, top, left, top)) * scale
-                            seen[:, :4] = np.clip(corners, 0, (wide, high, wide, high))
-                            boxes[index], embeddings[index] = seen, embedding
+                            outputs = rows[:, :6].float().cpu().numpy()
+                            corners = (outputs[:, :4] - (left, top, left, top)) * scale
+                            outputs[:, :4] = np.clip(corners, 0, (wide, high, wide, high))
+                            boxes[index], embeddings[index] = outputs, embedding
         finally:
             hook.remove()
         order = range(len(self.kept))

@@ -1,4 +1,4 @@
-"""From pictures to stored passes: decode, look, keep. Needs no model and no torch."""
+"""From images to stored passes: decode, look, keep. Needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datasets.pixels import Pixels, UnreadablePicture, decode, descriptor, difference_hash, statistics
-from train.predictions import Floats, Pass, Predictions, Store
+from datasets.pixels import Pixels, UnreadableImage, decode, descriptor, difference_hash, statistics
+from train.predictions import Floats, ImagePrediction, Predictions, Store
 
-# What is seen in one picture: boxes (N, 6), embedding (D,), object embeddings (N, E).
-Seen = tuple[Floats, Floats, Floats]
-Look = Callable[[Sequence[Pixels]], list[Seen]]
+# What is seen in one image: boxes (N, 6), embedding (D,), object embeddings (N, E).
+ImageOutput = tuple[Floats, Floats, Floats]
+Predict = Callable[[Sequence[Pixels]], list[ImageOutput]]
 
-# Pictures a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
+# Images a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
 SHARD = 64
 
 
 class Batch:
-    """Decoded pictures of one shape waiting for a forward call, and passes waiting for a shard."""
+    """Decoded images of one shape waiting for a forward call, and passes waiting for a shard."""
 
-    def __init__(self, store: Store, look: Look, size: int) -> None:
-        self.store, self.look, self.size = store, look, size
+    def __init__(self, store: Store, predict: Predict, size: int) -> None:
+        self.store, self.predict, self.size = store, predict, size
         self.waiting: dict[str, Pixels] = {}
-        self.done: dict[str, Pass] = {}
+        self.done: dict[str, ImagePrediction] = {}
 
     def __contains__(self, content: str) -> bool:
         return content in self.store or content in self.waiting or content in self.done
 
     def add(self, content: str, pixels: Pixels) -> None:
-        """Take a picture; looks when the batch is full or the shape changes, stores when a shard is full."""
+        """Take an image; looks when the batch is full or the shape changes, stores when a shard is full."""
         if self.waiting and next(iter(self.waiting.values())).shape != pixels.shape:
             self.flush()
         self.waiting[content] = pixels
@@ -45,19 +45,19 @@ class Batch:
             self.close()
 
     def flush(self) -> None:
-        """Look at what waits. Statistics and fingerprint are those of the picture as it is on disk."""
+        """Look at what waits. Statistics and fingerprint are those of the image as it is on disk."""
         if self.waiting:
-            for (content, pixels), (boxes, embedding, objects) in zip(
-                self.waiting.items(), self.look(list(self.waiting.values())), strict=True
+            for (content, pixels), (boxes, embedding, detection_embeddings) in zip(
+                self.waiting.items(), self.predict(list(self.waiting.values())), strict=True
             ):
-                self.done[content] = Pass(
+                self.done[content] = ImagePrediction(
                     content,
                     statistics(pixels),
                     descriptor(pixels),
                     difference_hash(pixels),
                     embedding,
                     boxes,
-                    objects,
+                    detection_embeddings,
                 )
             self.waiting.clear()
 
@@ -72,38 +72,43 @@ class Batch:
 def collect(
     images: pd.DataFrame,
     store: Store,
-    look: Look,
+    predict: Predict,
     tick: Callable[[], None],
     *,
     batch: int,
     embed_detections: bool = True,
 ) -> Predictions:
-    """Pass every picture whose content the store does not know, then read them all back in the order of images. embed_detections: see `Store.read`."""
+    """Pass every image whose content the store does not know, then read them all back in the order of images. embed_detections: see `Store.read`."""
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
-    pending = Batch(store, look, batch)
+    pending = Batch(store, predict, batch)
     for image, path in zip(images["image"], images["path"], strict=True):
         tick()
         try:
             content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
             if content not in pending:
                 pending.add(content, decode(Path(path)))
-        except (UnreadablePicture, OSError) as reason:
+        except (UnreadableImage, OSError) as reason:
             failures.append({"path": str(path), "reason": str(reason)})
             continue
         contents[image] = content
     pending.close()
     return replace(
-        store.read(contents, embed_detections=embed_detections), failures=pd.DataFrame(failures, columns=["path", "reason"])
+        store.read(contents, embed_detections=embed_detections),
+        failures=pd.DataFrame(failures, columns=["path", "reason"]),
     )
 
 
 def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:
     """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have no columns."""
     nothing = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
-    found = collect(images, store, lambda pictures: [nothing] * len(pictures), tick, batch=1)
+    found = collect(images, store, lambda images: [nothing] * len(images), tick, batch=1)
     # The store holds one empty column, since Parquet has no vectors of length 0.
-    return replace(found, image_embeddings=found.image_embeddings[:, :0], detection_embeddings=found.detection_embeddings[:, :0])
+    return replace(
+        found,
+        image_embeddings=found.image_embeddings[:, :0],
+        detection_embeddings=found.detection_embeddings[:, :0],
+    )
 
 
 def available_cores() -> int:

@@ -1,4 +1,4 @@
-"""A folder that `shiftscope predict` wrote as a domain of a report: the pictures it looked at, with its boxes where the report has no weights of its own."""
+"""A folder that `shiftscope predict` wrote as a domain of a report: the images it looked at, with its boxes where the report has no weights of its own."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from datasets.errors import InputError
 from datasets.tables import CORNERS, Source
 from train.environment import frames_folder
 
-CARD = "predict.json"
+INFO = "predict.json"
 BOXES, IMAGES = "boxes.parquet", "images.parquet"
 
-Named = tuple[str | None, str]
+NamedSource = tuple[str | None, str]
 
 
-def read_card(folder: Path) -> dict[str, Any] | None:
+def read_prediction_info(folder: Path) -> dict[str, Any] | None:
     """What a folder of `predict` says of itself, None where it is none."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return card if isinstance(card, dict) and "sha256" in card else None
+    return info if isinstance(info, dict) and "sha256" in info else None
 
 
-def behind(
-    domain: Named, sha256: str | None, say: Callable[[str], None]
-) -> tuple[Named, tuple[str, Path] | None]:
+def resolve_domain(
+    domain: NamedSource, sha256: str | None, say: Callable[[str], None]
+) -> tuple[NamedSource, tuple[str, Path] | None]:
     """A domain's name and source, with a folder of `predict` replaced by what it looked at; and, without weights (sha256 None), the name and file of its boxes.
 
     A folder counts that was finished here; what others wrote there is a folder like any other.
     """
     name, spec = domain
     folder = Path(spec).expanduser()
-    card = read_card(folder) if folder.is_dir() else None
-    if card is None:
+    info = read_prediction_info(folder) if folder.is_dir() else None
+    if info is None:
         return domain, None
-    if not vouched_for(folder / CARD, frames_folder()):
+    if not vouched_for(folder / INFO, frames_folder()):
         # Somebody else's file of that name: it may be a dataset's, and lead anywhere.
         return domain, None
     name = name or folder.name
-    if sha256 is not None and sha256 != card["sha256"]:
+    if sha256 is not None and sha256 != info["sha256"]:
         say(f"  {name}: was looked at with another checkpoint; it is looked at anew")
-    source = str(card["source"])
+    source = str(info["source"])
     return (name, source), None if sha256 is not None else (name, folder / BOXES)
 
 
 def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.DataFrame, set[str]]:
-    """The boxes of `predict` as detections (image, label, x1, y1, x2, y2, confidence) of a source's pictures, and which pictures were looked at; frames of videos are told by file and time.
+    """The boxes of `predict` as detections (image, label, x1, y1, x2, y2, confidence) of a source's images, and which images were looked at; frames of videos are told by file and time.
 
     Raises InputError when it is no such file, or its classes are not these.
     """
@@ -75,7 +75,7 @@ def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.D
         if known is not None:
             theirs[known] = str(image)
     if not theirs:
-        raise InputError(f"{path}: none of its pictures is one of {source.spec}")
+        raise InputError(f"{path}: none of its images is one of {source.spec}")
     found = boxes[boxes["image"].isin(list(theirs))]
     numbers = {name: number for number, name in enumerate(classes)}
     detections = pd.DataFrame(

@@ -1,6 +1,6 @@
-"""What one forward pass says about pictures, and where it is kept so that nobody has to ask twice.
+"""What one forward pass says about images, and where it is kept so that nobody has to ask twice.
 
-Parquet in shards, keyed by the weights, the settings and each picture's content. A shard is a folder that appears whole (written
+Parquet in shards, keyed by the weights, the settings and each image's content. A shard is a folder that appears whole (written
 beside, then renamed), so a killed run leaves only whole shards behind and the next one continues after them.
 """
 
@@ -28,9 +28,9 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a picture was shown to the detector. transform names a change made to the pixels first ("none", or a photometric match).
+    """How an image was shown to the detector. transform names a change made to the pixels first ("none", or a photometric match).
 
-    conf: lowest confidence kept. iou: of the non-maximum suppression. max_det: boxes kept a picture.
+    conf: lowest confidence kept. iou: of the non-maximum suppression. max_det: boxes kept an image.
     """
 
     imgsz: int
@@ -46,12 +46,12 @@ class Settings:
 
 
 # Raised whenever what is stored changes, so that older shards are not read.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One picture's result. statistics, descriptor: see `datasets.pixels`. embedding: (D,). boxes: (N, 6) xyxy pixels, confidence, class.
+class ImagePrediction:
+    """One image's result. statistics, descriptor: see `datasets.pixels`. embedding: (D,). boxes: (N, 6) xyxy pixels, confidence, class.
 
     detection_embeddings: (N, E), one row a box.
     """
@@ -67,14 +67,14 @@ class Pass:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A domain's results, aligned with its pictures.
+    """A domain's results, aligned with its images.
 
-    pictures: one row a picture (image, statistics, descriptor as an array, fingerprint). embeddings: (n, D) float32 in the same order.
+    images: one row an image (image, statistics, descriptor as an array, fingerprint). embeddings: (n, D) float32 in the same order.
     detections: image, label, x1, y1, x2, y2, confidence. objects: (m, E) float32, aligned with detections.
-    failures: path, reason of pictures that could not be decoded; they are in no other table.
+    failures: path, reason of images that could not be decoded; they are in no other table.
     """
 
-    pictures: pd.DataFrame
+    images: pd.DataFrame
     image_embeddings: Floats
     detections: pd.DataFrame
     detection_embeddings: Floats
@@ -90,33 +90,33 @@ class Store:
         self._known: dict[str, Path] = {}
         for shard in sorted(self.folder.glob("shard-*")):
             if shard.suffix != ".partial":
-                with pq.ParquetFile(shard / "pictures.parquet") as file:
+                with pq.ParquetFile(shard / "images.parquet") as file:
                     contents = file.read(columns=["content"])["content"].to_pylist()
                 self._known.update(dict.fromkeys(contents, shard))
 
     def __contains__(self, content: str) -> bool:
         return content in self._known
 
-    def add(self, passes: Sequence[Pass]) -> None:
-        """Append a shard. Two processes may store the same pictures; each writes beside, and the first to rename wins."""
-        name = hashlib.sha256("".join(p.content for p in passes).encode()).hexdigest()[:12]
+    def add(self, predictions: Sequence[ImagePrediction]) -> None:
+        """Append a shard. Two processes may store the same images; each writes beside, and the first to rename wins."""
+        name = hashlib.sha256("".join(p.content for p in predictions).encode()).hexdigest()[:12]
         shard = self.folder / f"shard-{name}"
         if not shard.exists():
             draft = self.folder / f"shard-{name}-{os.getpid()}.partial"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
-            pq.write_table(pictures_table(passes), draft / "pictures.parquet")
-            pq.write_table(detections_table(passes), draft / "detections.parquet")
+            pq.write_table(images_table(predictions), draft / "images.parquet")
+            pq.write_table(detections_table(predictions), draft / "detections.parquet")
             try:
                 draft.rename(shard)
             except OSError:
                 if not shard.exists():
                     raise
                 shutil.rmtree(draft, ignore_errors=True)
-        self._known.update({p.content: shard for p in passes})
+        self._known.update({p.content: shard for p in predictions})
 
     def read(self, contents: dict[str, str], *, embed_detections: bool = True) -> Predictions:
-        """Results of the pictures image -> content, in that order. Two images of equal content share one pass.
+        """Results of the images image -> content, in that order. Two images of equal content share one pass.
 
         embed_detections: read the embeddings of boxes too, which are most of what is stored; without them they have no columns.
 
@@ -127,33 +127,33 @@ class Store:
         for content in contents.values():
             wanted.setdefault(self._known[content], {})[content] = None
         number: dict[str, int] = {}
-        pictures: list[pa.Table] = []
+        images: list[pa.Table] = []
         detections: list[pa.Table] = []
-        # The number of the picture that each row is about: as text it would take more memory than the boxes.
-        of_pictures, of_boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        # The number of the image that each row is about: as text it would take more memory than the boxes.
+        of_images, of_boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for shard in sorted(wanted):
             mine = pa.array(list(wanted[shard]), pa.string())
             for name, tables, owners in (
-                ("pictures", pictures, of_pictures),
+                ("images", images, of_images),
                 ("detections", detections, of_boxes),
             ):
-                table = load(shard / f"{name}.parquet", embedding=embed_detections or name == "pictures")
+                table = load(shard / f"{name}.parquet", embedding=embed_detections or name == "images")
                 place = pc.index_in(table["content"], value_set=mine)
                 owners.append(place.drop_null().to_numpy().astype(np.int64) + len(number))
                 tables.append(table.drop_columns(["content"]).filter(place.is_valid()))
             number.update({content: len(number) + at for at, content in enumerate(wanted[shard])})
-        seen = pa.concat_tables(pictures) if pictures else pictures_table([]).drop_columns(["content"])
+        outputs = pa.concat_tables(images) if images else images_table([]).drop_columns(["content"])
         boxes = pa.concat_tables(detections) if detections else detections_table([])
         asked = np.array([number[content] for content in contents.values()], np.int64)
-        chosen = seen.take(np.argsort(np.concatenate(of_pictures))[asked])
-        images = pd.Series(list(contents), dtype="str")
+        chosen = outputs.take(np.argsort(np.concatenate(of_images))[asked])
+        names = pd.Series(list(contents), dtype="str")
         table = chosen.drop_columns(["embedding"]).to_pandas()
-        table.insert(0, "image", images)
+        table.insert(0, "image", names)
         owner, rows = spread(np.concatenate(of_boxes), asked)
-        found = {"image": images.take(owner).array}
+        found = {"image": names.take(owner).array}
         found |= {name: boxes[name].to_numpy()[rows] for name in ("label", *CORNERS, "confidence")}
         return Predictions(
-            pictures=table,
+            images=table,
             image_embeddings=matrix(chosen["embedding"]),
             detections=pd.DataFrame(found),
             detection_embeddings=matrix(boxes["embedding"])[rows]
@@ -195,26 +195,26 @@ def vectors(rows: Sequence[Floats], width: int, kind: pa.DataType) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(numbers.astype(kind.to_pandas_dtype()), kind), width)
 
 
-def pictures_table(passes: Sequence[Pass]) -> pa.Table:
-    """One row a picture."""
-    width = len(passes[0].embedding) if passes else 1
-    columns: dict[str, object] = {"content": pa.array([p.content for p in passes], pa.string())}
-    for name in passes[0].statistics if passes else ():
-        columns[name] = [p.statistics[name] for p in passes]
-    columns["descriptor"] = vectors([p.descriptor for p in passes], 84, pa.float32())
-    columns["fingerprint"] = pa.array([p.fingerprint for p in passes], pa.binary())
-    columns["embedding"] = vectors([p.embedding for p in passes], width, pa.float32())
+def images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
+    """One row an image."""
+    width = len(predictions[0].embedding) if predictions else 1
+    columns: dict[str, object] = {"content": pa.array([p.content for p in predictions], pa.string())}
+    for name in predictions[0].statistics if predictions else ():
+        columns[name] = [p.statistics[name] for p in predictions]
+    columns["descriptor"] = vectors([p.descriptor for p in predictions], 84, pa.float32())
+    columns["fingerprint"] = pa.array([p.fingerprint for p in predictions], pa.binary())
+    columns["embedding"] = vectors([p.embedding for p in predictions], width, pa.float32())
     return pa.table(columns)
 
 
-def detections_table(passes: Sequence[Pass]) -> pa.Table:
+def detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     """One row a box; object embeddings in half precision, whose rounding is far below what any distance here resolves."""
-    width = passes[0].detection_embeddings.shape[1] if passes else 1
-    boxes = np.concatenate([p.boxes for p in passes]) if passes else np.zeros((0, 6), np.float32)
+    width = predictions[0].detection_embeddings.shape[1] if predictions else 1
+    boxes = np.concatenate([p.boxes for p in predictions]) if predictions else np.zeros((0, 6), np.float32)
     columns: dict[str, object] = {
-        "content": pa.array([p.content for p in passes for _ in range(len(p.boxes))], pa.string())
+        "content": pa.array([p.content for p in predictions for _ in range(len(p.boxes))], pa.string())
     }
     columns["label"] = boxes[:, 5].astype(np.int64)
     columns.update({name: boxes[:, i].astype(np.float64) for i, name in enumerate([*CORNERS, "confidence"])})
-    columns["embedding"] = vectors([p.detection_embeddings for p in passes], width, pa.float16())
+    columns["embedding"] = vectors([p.detection_embeddings for p in predictions], width, pa.float16())
     return pa.table(columns)

@@ -1,8 +1,8 @@
-"""A cleaned copy of a source as a new YOLO dataset, with changed copies of its training pictures where asked for. The source itself is only read.
+"""A cleaned copy of a source as a new YOLO dataset, with changed copies of its training images where asked for. The source itself is only read.
 
 ledger.csv: every file of the source once, every frame of a video, and every changed copy. path, file (relative to the dataset, empty where none was written), split, action
 ("kept", "augmented", "draft", "left out", and "read" for label files, descriptions and videos, whose content went into the labels or frames), reason, boxes, confidence (of a draft's least sure box).
-rows.csv: as `rows` of a source, and each box that was taken out, with line 0 and action "removed"; its path is that of the picture.
+rows.csv: as `rows` of a source, and each box that was taken out, with line 0 and action "removed"; its path is that of the image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from datasets.errors import InputError
 from datasets.groups import recording
 from datasets.labels import label_text
 from datasets.pairing import dataset_root
-from datasets.pixels import Pixels, UnreadablePicture, decode
+from datasets.pixels import Pixels, UnreadableImage, decode
 from datasets.tables import CORNERS, ROW_COLUMNS, Source, concatenate, frame
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ TRAIN, SPLITS = "train", ("train", "val", "test")
 # Ultralytics does not know every name of a JPEG.
 SUFFIXES = {".jfif": ".jpg"}
 EMPTIED = "all of its boxes were taken out, and an empty label file would say that nothing is there"
-# Of a changed copy of a JPEG; that of any other picture is a PNG, which loses nothing.
+# Of a changed copy of a JPEG; that of any other image is a PNG, which loses nothing.
 QUALITY = 95
 
 
@@ -55,7 +55,7 @@ QUALITY = 95
 class Prepared:
     """What was written. card: the data.yaml. ledger, rows: as they stand beside it."""
 
-    card: Path
+    data_yaml: Path
     ledger: pd.DataFrame
     rows: pd.DataFrame
 
@@ -75,10 +75,10 @@ def prepare(
 ) -> Prepared:
     """Write a source as a YOLO dataset into a new folder, which appears whole.
 
-    Pictures are copied byte for byte; those that cannot be decoded, and those without labels, are left out. drafts: boxes table with a column confidence, which become the labels of
-    pictures of `draftable`; None where no detector was asked. reviewed: pictures whose drafts somebody looked through: their labels are no drafts any more. copies: changed copies by recipe of each training picture that people labelled. min_side: boxes with a shorter side, in pixels
-    of the picture, are taken out; max_share: also those over this share of its area; and crowds. A picture that loses all of its boxes so is left out, since an empty label file would say that nothing is
-    there. tick is called once a picture. Raises InputError where the folder is there, no class is named, the source holds copies made here, or no picture is left.
+    Images are copied byte for byte; those that cannot be decoded, and those without labels, are left out. drafts: boxes table with a column confidence, which become the labels of
+    images of `draftable`; None where no detector was asked. reviewed: images whose drafts somebody looked through: their labels are no drafts any more. copies: changed copies by recipe of each training image that people labelled. min_side: boxes with a shorter side, in pixels
+    of the image, are taken out; max_share: also those over this share of its area; and crowds. An image that loses all of its boxes so is left out, since an empty label file would say that nothing is
+    there. tick is called once an image. Raises InputError where the folder is there, no class is named, the source holds copies made here, or no image is left.
     """
     if folder.exists():
         raise InputError(f"{folder}: exists already; give a new folder with --out")
@@ -99,31 +99,31 @@ def prepare(
     writer = Writer(draft, copies, recipe, seed)
     remarks = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))
     records: dict[str, list[dict[str, Any]]] = {}
-    for picture, stem, split in zip(
-        source.images.itertuples(), stems(source.images), homes(source.images), strict=True
+    for image, stem, split in zip(
+        source.images.itertuples(), stems(source.images), target_splits(source.images), strict=True
     ):
         tick()
-        place = Path(str(picture.path))
+        place = Path(str(image.path))
         remark = remarks.get(str(place), "").removeprefix(UNLABELLED).removeprefix("; ")
-        whither = "" if picture.split else f"in no split: {split}"
+        whither = "" if image.split else f"in no split: {split}"
         earlier = before.get(str(place), {})
-        still = earlier.get("action") == DRAFT and picture.image not in reviewed
-        action = DRAFT if picture.image in drafted or still else KEPT
-        labelled = picture.labelled or picture.image in drafted
+        still = earlier.get("action") == DRAFT and image.image not in reviewed
+        action = DRAFT if image.image in drafted or still else KEPT
+        labelled = image.labelled or image.image in drafted
         try:
             pixels = decode(place)
             against = "" if labelled else without_labels(split, asked=drafts is not None)
-            against = EMPTIED if picture.image in emptied else against
-        except UnreadablePicture as broken:
+            against = EMPTIED if image.image in emptied else against
+        except UnreadableImage as broken:
             against = str(broken)
         if against:
             reason = "; ".join(filter(None, [remark, against]))
             records[str(place)] = [entry(str(place), "", split, LEFT_OUT, reason)]
             continue
-        mine = boxes_of.get(picture.image, stays.iloc[:0])
+        mine = boxes_of.get(image.image, stays.iloc[:0])
         sure = (
             mine["confidence"].min()
-            if picture.image in drafted
+            if image.image in drafted
             else earlier.get("confidence")
             if still
             else None
@@ -136,27 +136,27 @@ def prepare(
         first = next(record for listed in records.values() for record in listed)
         shutil.rmtree(draft, ignore_errors=True)
         raise InputError(
-            f"{source.spec}: no picture is left to write; first: {first['path']} ({first['reason']})"
+            f"{source.spec}: no image is left to write; first: {first['path']} ({first['reason']})"
         )
     writer.finish(folder, source, ledger, rows)
     return Prepared(folder / "data.yaml", ledger, rows)
 
 
-def homes(images: pd.DataFrame) -> list[str]:
-    """Split that each picture goes to: its own; where it has none, that of its group; else train, the one split that nothing is measured on."""
+def target_splits(images: pd.DataFrame) -> list[str]:
+    """Split that each image goes to: its own; where it has none, that of its group; else train, the one split that nothing is measured on."""
     named = images[images["split"] != ""].drop_duplicates("group").set_index("group")["split"]
     of_group = images["group"].map(named).fillna(TRAIN)
     return images["split"].where(images["split"] != "", of_group).tolist()
 
 
 def draftable(source: Source) -> pd.DataFrame:
-    """Pictures that may get a detector's boxes as draft labels: without labels, and for training. A draft is no truth to measure with."""
-    for_training = np.array(homes(source.images)) == TRAIN
+    """Images that may get a detector's boxes as draft labels: without labels, and for training. A draft is no truth to measure with."""
+    for_training = np.array(target_splits(source.images)) == TRAIN
     return source.images[~source.images["labelled"] & for_training].reset_index(drop=True)
 
 
 def without_labels(split: str, *, asked: bool) -> str:
-    """Why an unlabelled picture is left out. asked: whether a detector was."""
+    """Why an unlabelled image is left out. asked: whether a detector was."""
     if not asked:
         return "unlabelled"
     if split != TRAIN:
@@ -169,7 +169,7 @@ def stems(images: pd.DataFrame) -> list[str]:
     clips: dict[str, str] = {}
     taken: set[str] = set()
     for group in images["group"].unique():
-        base = re.sub(r"[^A-Za-z0-9-]+", "-", group).strip("-")[-80:] or "picture"
+        base = re.sub(r"[^A-Za-z0-9-]+", "-", group).strip("-")[-80:] or "image"
         clip, number = base, 2
         # What the reader will take for the clip: "road-img_000001" is of "road" to it.
         while (read := recording(f"{clip}_000000").lower()) in taken:
@@ -183,9 +183,9 @@ def cleaned(
     boxes: pd.DataFrame, source: Source, min_side: float, max_share: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The boxes that stay, and a table like `rows` of the others."""
-    pictures = source.images.set_index("image")[["path", "width", "height"]]
+    images = source.images.set_index("image")[["path", "width", "height"]]
     reasons = []
-    for box in boxes.merge(pictures, left_on="image", right_index=True, how="left").itertuples():
+    for box in boxes.merge(images, left_on="image", right_index=True, how="left").itertuples():
         width, height = box.x2 - box.x1, box.y2 - box.y1
         share = width * height / (box.width * box.height)
         reason = ""
@@ -194,19 +194,19 @@ def cleaned(
         elif min(width, height) < min_side or min(width, height) <= 0:
             reason = f"{width:.4g}x{height:.4g} px, a side below {min_side:g}"
         elif share > max_share:
-            reason = f"covers {share:.3f} of its picture, over {max_share:g}"
+            reason = f"covers {share:.3f} of its image, over {max_share:g}"
         reasons.append(f"{source.classes[box.label]}: {reason}" if reason else "")
     gone = np.array([bool(reason) for reason in reasons], bool)
     notes = [
         {"path": path, "line": 0, "action": "removed", "reason": reason}
-        for path, reason in zip(boxes["image"].map(pictures["path"]), reasons, strict=True)
+        for path, reason in zip(boxes["image"].map(images["path"]), reasons, strict=True)
         if reason
     ]
     return boxes[~gone].reset_index(drop=True), frame(notes, ROW_COLUMNS)
 
 
 def recorded(source: Source) -> dict[str, dict[str, Any]]:
-    """What ledgers of ours beside a source's pictures say of them, by path: action and confidence. Nothing for everybody else's datasets."""
+    """What ledgers of ours beside a source's images say of them, by path: action and confidence. Nothing for everybody else's datasets."""
     found: dict[str, dict[str, Any]] = {}
     for root in sorted({dataset_root(Path(path).parent) for path in source.images["path"]}):
         ledger = root / LEDGER
@@ -228,7 +228,7 @@ def refuse_copies(source: Source, before: dict[str, dict[str, Any]]) -> None:
     copies = [path for path in source.images["path"] if before.get(path, {}).get("action") == AUGMENTED]
     if copies:
         raise InputError(
-            f"{source.spec}: {len(copies)} of its pictures are augmented copies that 'shiftscope prepare' made, first: {copies[0]}; prepare the dataset that they were made from, which {LEDGER} beside them names"
+            f"{source.spec}: {len(copies)} of its images are augmented copies that 'shiftscope prepare' made, first: {copies[0]}; prepare the dataset that they were made from, which {LEDGER} beside them names"
         )
 
 
@@ -247,7 +247,7 @@ def entry(
 
 
 def whole_ledger(source: Source, records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """Records of pictures by path, in the order of the source's ledger and with its other files among them; frames of videos behind."""
+    """Records of images by path, in the order of the source's ledger and with its other files among them; frames of videos behind."""
     listed: list[dict[str, Any]] = []
     waiting = dict(records)
     for file in source.ledger.to_dict("records"):
@@ -258,7 +258,7 @@ def whole_ledger(source: Source, records: dict[str, list[dict[str, Any]]]) -> pd
 
 
 class Writer:
-    """Writes pictures and labels into a folder beside the final one. copies, recipe, seed: see `prepare`."""
+    """Writes images and labels into a folder beside the final one. copies, recipe, seed: see `prepare`."""
 
     def __init__(self, draft: Path, copies: int, recipe: Recipe | None, seed: int) -> None:
         self.draft, self.copies, self.recipe, self.seed = draft, copies, recipe, seed
@@ -274,7 +274,7 @@ class Writer:
         reason: str,
         confidence: float | None,
     ) -> Iterator[dict[str, Any]]:
-        """Write a picture and its changed copies; gives their rows of the ledger."""
+        """Write an image and its changed copies; gives their rows of the ledger."""
         raw = original.read_bytes()
         suffix = SUFFIXES.get(original.suffix.lower(), original.suffix.lower())
         height, width = pixels.shape[:2]
@@ -287,7 +287,7 @@ class Writer:
             return
         kind = ".jpg" if suffix in {".jpg", ".jpeg"} else ".png"
         for number in range(1, self.copies + 1):
-            # By the picture's content, so that other pictures coming or going change nothing.
+            # By the image's content, so that other images coming or going change nothing.
             drawn = hashlib.sha256(f"{self.seed} {number} ".encode() + raw).digest()
             copy = self.recipe.copy(pixels, corners, np.random.default_rng(int.from_bytes(drawn[:16], "big")))
             there, lost = boxes[copy.visible], int((~copy.visible).sum())
@@ -301,11 +301,11 @@ class Writer:
             file = self.place(split, f"{stem}_aug{number}{kind}", encoded, text)
             yield entry(str(original), file, split, AUGMENTED, done, len(there))
 
-    def place(self, split: str, name: str, picture: bytes, labels: str) -> str:
-        """Write one picture and its label file; gives the picture's place in the dataset."""
+    def place(self, split: str, name: str, image: bytes, labels: str) -> str:
+        """Write one image and its label file; gives the image's place in the dataset."""
         file = Path("images") / split / name
         text = Path("labels") / split / Path(name).with_suffix(".txt")
-        for path, content in ((file, picture), (text, labels.encode())):
+        for path, content in ((file, image), (text, labels.encode())):
             (self.draft / path).parent.mkdir(parents=True, exist_ok=True)
             (self.draft / path).write_bytes(content)
         return file.as_posix()
@@ -314,12 +314,12 @@ class Writer:
         """Write what describes the dataset, and put it where it belongs."""
         there = set(ledger.loc[ledger["file"] != "", "split"])
         # Without a path it may be moved: its splits lie beside it.
-        card = {
+        data_yaml = {
             **{split: f"images/{split}" for split in SPLITS if split in there},
             "names": dict(enumerate(source.classes)),
         }
         (self.draft / "data.yaml").write_text(
-            yaml.safe_dump(card, sort_keys=False, allow_unicode=True), encoding="utf-8"
+            yaml.safe_dump(data_yaml, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
         for table, name in ((ledger, LEDGER), (rows, ROWS)):
             table.to_csv(self.draft / name, index=False, encoding="utf-8", errors="backslashreplace")

@@ -13,7 +13,7 @@ from datasets.errors import InputError
 from train.environment import data_folder
 from train.run import best_of
 
-# Small enough to train on one laptop, and pretrained: a few hundred pictures teach far more to a network that has seen others.
+# Small enough to train on one laptop, and pretrained: a few hundred images teach far more to a network that has seen others.
 DEFAULT = "yolo11n.pt"
 # What is trained from scratch where nothing can be fetched; see the file.
 ARCHITECTURE = Path(__file__).with_name("tiny.yaml")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from datasets.data_yaml import is_there, parse_yaml
 from datasets.containment import expanded
+from datasets.data_yaml import is_there, parse_yaml
 from datasets.errors import InputError
 from datasets.source import parts_of
 from train.history import read_history
@@ -24,12 +24,12 @@ WATCHED = "real_world.csv"
 IN_DOMAIN = "validation"
 WATCHED_NUMBERS = (
     "epoch",
-    "pictures",
+    "images",
     "labelled",
-    "objects",
+    "annotations",
     "ap50",
     "ap",
-    "speaking",
+    "detection_rate",
     "shown",
     "confidence",
     "expected_ap50",
@@ -69,7 +69,7 @@ class Run:
         Raises InputError listing the places tried.
         """
         source = self.lineage.get("source")
-        # The staged copy that ultralytics was given has the same pictures under other names.
+        # The staged copy that ultralytics was given has the same images under other names.
         if isinstance(source, str) and all(
             Path(part).is_absolute() and is_there(Path(part)) for part in parts_of(source)
         ):
@@ -182,10 +182,10 @@ def is_last_check(trainer: Any) -> bool:
 
 def trained_at(model: Path | None) -> int | None:
     """Image size of the run that a checkpoint lies in, None where that is not known."""
-    card = model.parent.parent / "args.yaml" if model is not None else None
-    if card is None or not card.is_file():
+    data_yaml = model.parent.parent / "args.yaml" if model is not None else None
+    if data_yaml is None or not data_yaml.is_file():
         return None
-    imgsz = parse_yaml(card).get("imgsz")
+    imgsz = parse_yaml(data_yaml).get("imgsz")
     return imgsz if isinstance(imgsz, int) else None
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from datasets.data_yaml import is_there
 from datasets.containment import expanded
+from datasets.data_yaml import is_there
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import parts_of
 from datasets.tables import Source
@@ -96,7 +96,7 @@ def train(
 
     on_start gets the number of batches still to come, on_epoch one line about each finished epoch, on_model the `ultralytics.YOLO` before it is trained. Where memory runs
     out, the batch is halved and the training goes on from its last whole epoch. Raises InputError for a source without train and val, for a model that cannot be loaded, and
-    for a folder that holds something else, EnvironmentProblem where not even one picture a batch fits.
+    for a folder that holds something else, EnvironmentProblem where not even one image a batch fits.
     """
     if is_finished(folder):
         return folder
@@ -105,15 +105,15 @@ def train(
     if not resume:
         begin_anew(folder, recipe)
     if not (resume and finished_epochs(folder) >= recipe.epochs):
-        card = folder.parent / ".staged" / folder.name / "data.yaml"
-        if not (resume and card.is_file()):
-            card = stage(source, card.parent, frames_folder())
+        data_yaml = folder.parent / ".staged" / folder.name / "data.yaml"
+        if not (resume and data_yaml.is_file()):
+            data_yaml = stage(source, data_yaml.parent, frames_folder())
         recipe = replace(recipe, device=chosen_device(recipe.device))
         while True:
             try:
                 batch = run_ultralytics(
                     last if resume else recipe.model,
-                    card,
+                    data_yaml,
                     folder,
                     recipe,
                     resume=resume,
@@ -135,7 +135,7 @@ def train(
                     raise
                 if recipe.batch <= 1:
                     raise EnvironmentProblem(
-                        f"{folder}: out of memory even with one picture a batch; give a smaller --imgsz or a smaller model, and add --resume {folder} if it has begun"
+                        f"{folder}: out of memory even with one image a batch; give a smaller --imgsz or a smaller model, and add --resume {folder} if it has begun"
                     ) from None
                 recipe = replace(recipe, batch=recipe.batch // 2)
                 on_epoch(f"out of memory; going on with batch={recipe.batch}")
@@ -149,7 +149,7 @@ def train(
         "source": ",".join(sources),
         "sources": sources,
         "model": recipe.model.name,
-        # A checkpoint is the run before: reports compare with it.
+        # A checkpoint is the earlier run: reports compare with it.
         "parent": str(recipe.model.absolute()) if recipe.model.suffix == ".pt" else None,
         "model_sha256": file_sha256(recipe.model) if recipe.model.is_file() else None,
         "data_sha256": data_sha256(source),
@@ -206,11 +206,14 @@ def interrupted(folder: Path) -> Recipe:
 
 
 def data_sha256(source: Source) -> str:
-    """Hex digest over what a source teaches: every labelled picture's name, split and size in bytes, and its boxes; wherever it lies."""
+    """Hex digest over what a source teaches: every labelled image's name, split and size in bytes, and its boxes; wherever it lies."""
     digest = hashlib.sha256(json.dumps(source.classes).encode())
     images = source.images[source.images["labelled"]].sort_values("image")
     sizes = [Path(path).stat().st_size for path in images["path"]]
-    for table in (images[["image", "split"]].assign(bytes=sizes), source.annotations.sort_values([*source.annotations])):
+    for table in (
+        images[["image", "split"]].assign(bytes=sizes),
+        source.annotations.sort_values([*source.annotations]),
+    ):
         digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
     return digest.hexdigest()
 
@@ -232,7 +235,7 @@ def finished_epochs(folder: Path) -> int:
 
 def run_ultralytics(
     start: Path,
-    card: Path,
+    data_yaml: Path,
     folder: Path,
     recipe: Recipe,
     *,
@@ -293,7 +296,7 @@ def run_ultralytics(
         # Everything else is as the run was started: what is given here, Ultralytics would put in its place.
         arguments = {"resume": True, "save_dir": str(folder)}
     arguments |= {
-        "data": str(card),
+        "data": str(data_yaml),
         "batch": recipe.batch,
         "device": recipe.device,
         "workers": recipe.extra.get("workers", 0 if recipe.device == "cpu" else 4),

@@ -1,4 +1,4 @@
-"""Ways to show a picture differently: with home's colours, in tiles, and the graded changes by which footage usually differs, with what becomes of the boxes."""
+"""Ways to show an image differently: with the in-domain colours, in tiles, and the corruptions by which footage usually differs, with what becomes of the boxes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from datasets.tables import CORNERS
 
 Matrix = npt.NDArray[np.float64]
 
-# What is beyond the border of a moved picture: the grey that Ultralytics letterboxes with.
+# What is beyond the border of a moved image: the grey that Ultralytics letterboxes with.
 GREY = 114
 SEVERITIES = (1, 2, 3)
 # OpenCV's remapping addresses pixels with 16 bits.
 MAX_SIDE = 32_766
-# An object of which less than this is left inside the picture is no longer one to find; finding it is no error either.
+# An object of which less than this is left inside the image is no longer one to find; finding it is no error either.
 VISIBLE = 0.5
 
 
-class Change(Protocol):
-    """What is done to a picture before the detector sees it; the name stands in the settings, and so in the key of the store."""
+class Transform(Protocol):
+    """What is done to an image before the detector sees it; the name stands in the settings, and so in the key of the store."""
 
     @property
     def name(self) -> str:
         """Names the change and its strength."""
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """(H, W, 3) uint8 BGR -> the changed picture; pictures of one shape must stay of one shape."""
+        """(H, W, 3) uint8 BGR -> the changed image; images of one shape must stay of one shape."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Photometric:
     spread: tuple[float, float, float]
 
     @classmethod
-    def of(cls, pictures: pd.DataFrame) -> Photometric:
-        """The mean tone of a table of pictures with statistics."""
+    def of(cls, images: pd.DataFrame) -> Photometric:
+        """The mean tone of a table of images with statistics."""
         mean, spread = (
-            [float(pictures[f"{what}_{channel}"].mean()) for channel in "bgr"] for what in ("mean", "spread")
+            [float(images[f"{what}_{channel}"].mean()) for channel in "bgr"] for what in ("mean", "spread")
         )
         return cls((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2]))
 
@@ -70,7 +70,7 @@ class Photometric:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of each picture: side (share of width and height) of it, at column x and row y of a grid of `grid` by `grid` overlapping parts."""
+    """A part of each image: side (share of width and height) of it, at column x and row y of a grid of `grid` by `grid` overlapping parts."""
 
     x: int
     y: int
@@ -83,7 +83,7 @@ class Tile:
         return f"tile {self.x} {self.y} of {self.grid} at {self.side}"
 
     def corner(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom in pixels of a picture."""
+        """Left, top, right, bottom in pixels of an image."""
         w, h = round(width * self.side), round(height * self.side)
         left, top = (
             round(place * (total - part) / (self.grid - 1))
@@ -98,11 +98,11 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Both:
+class Sequential:
     """Two changes, one after the other."""
 
-    first: Change
-    second: Change
+    first: Transform
+    second: Transform
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ class Both:
 class Distortion:
     """One family at one severity, and how strong that is. matrix: (width, height) -> homography (3, 3) in pixels, None if nothing moves; tone: a change of colours.
 
-    Sides of the pictures are at most MAX_SIDE.
+    Sides of the images are at most MAX_SIDE.
     """
 
     family: str
@@ -143,7 +143,7 @@ class Distortion:
         """The boxes table as it is after the change; images gives their width and height.
 
         A box becomes the bounding box of its inscribed ellipse after the change, since that is nearer to what fills it than its corners are.
-        Objects less than half visible are marked as crowd, which matching ignores; objects out of the picture are gone.
+        Objects less than half visible are marked as crowd, which matching ignores; objects out of the image are gone.
         """
         if self.matrix is None or not len(boxes):
             return boxes
@@ -162,7 +162,7 @@ class Distortion:
         return result[visible > 0].reset_index(drop=True)
 
     def undo(self, boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-        """Boxes found after the change, as they lie in the picture before it; exact where the change keeps the axes."""
+        """Boxes found after the change, as they lie in the image before it; exact where the change keeps the axes."""
         matrix = self.matrix
         if matrix is None or not len(boxes):
             return boxes
@@ -175,7 +175,7 @@ class Distortion:
 
 
 def around(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
-    """Bounding boxes (n, 4) of points (n, k, 2) moved by the homographies of pictures of these sizes (n, 2)."""
+    """Bounding boxes (n, 4) of points (n, k, 2) moved by the homographies of images of these sizes (n, 2)."""
     boxes = np.empty((len(points), 4))
     for width, height in np.unique(sizes, axis=0):
         mine = (sizes == (width, height)).all(1)
@@ -187,10 +187,10 @@ def around(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) 
 
 
 def warp(pixels: Pixels, matrix: Matrix) -> Pixels:
-    """(H, W, 3) uint8 moved by a homography (3, 3) into a picture of the same shape, without aliasing where it shrinks.
+    """(H, W, 3) uint8 moved by a homography (3, 3) into an image of the same shape, without aliasing where it shrinks.
 
     warpPerspective looks at four pixels however many fall on one, so what it would shrink is first averaged (INTER_AREA) by as much as the
-    homography shrinks each axis in the middle of the picture.
+    homography shrinks each axis in the middle of the image.
     """
     height, width = pixels.shape[:2]
     x, y, w = matrix @ (width / 2, height / 2, 1)
@@ -208,7 +208,7 @@ def warp(pixels: Pixels, matrix: Matrix) -> Pixels:
 
 
 def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int], Matrix]:
-    """Scale by x and y and turn by degrees about the middle of the picture."""
+    """Scale by x and y and turn by degrees about the middle of the image."""
 
     def matrix(width: int, height: int) -> Matrix:
         cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
@@ -223,7 +223,7 @@ def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int
 
 
 def shear(x: float) -> Callable[[int, int], Matrix]:
-    """Everything slanted about the middle of the picture: x is how far a point moves sideways for each pixel it lies lower."""
+    """Everything slanted about the middle of the image: x is how far a point moves sideways for each pixel it lies lower."""
     return lambda width, height: np.array([[1, x, -x * height / 2], [0, 1, 0], [0, 0, 1]])
 
 
@@ -251,7 +251,7 @@ def levels(gain: float, haze: float = 0.0) -> Callable[[Pixels], Pixels]:
 
 
 def blur(share: float) -> Callable[[Pixels], Pixels]:
-    """Gaussian blur whose standard deviation is a share of the longer side, so that every picture size loses alike."""
+    """Gaussian blur whose standard deviation is a share of the longer side, so that every image size loses alike."""
     return lambda pixels: np.asarray(
         cv2.GaussianBlur(pixels, (0, 0), share * max(pixels.shape[:2])), np.uint8
     )
@@ -264,18 +264,18 @@ def grain(height: int, width: int) -> npt.NDArray[np.float32]:
 
 
 def noise(deviation: float) -> Callable[[Pixels], Pixels]:
-    """Sensor noise of a standard deviation in [0, 255]; the same for every picture of one size."""
+    """Sensor noise of a standard deviation in [0, 255]; the same for every image of one size."""
     return lambda pixels: np.asarray(np.clip(pixels + deviation * grain(*pixels.shape[:2]), 0, 255), np.uint8)
 
 
 def compress(quality: float) -> Callable[[Pixels], Pixels]:
     """JPEG at a low quality, as cheap cameras and messengers do."""
 
-    def change(pixels: Pixels) -> Pixels:
+    def transform(pixels: Pixels) -> Pixels:
         _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
         return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
 
-    return change
+    return transform
 
 
 def cast(strength: float) -> Callable[[Pixels], Pixels]:
@@ -284,7 +284,7 @@ def cast(strength: float) -> Callable[[Pixels], Pixels]:
     return lambda pixels: np.asarray(np.clip(pixels * gain, 0, 255), np.uint8)
 
 
-# What each family does at its three strengths. Moves are of the camera or the picture; those that change shapes come in more than one way, so that
+# What each family does at its three strengths. Moves are of the camera or the image; those that change shapes come in more than one way, so that
 # what a misfit of shape costs can be learned from the others when one is left out.
 MOVES: dict[str, tuple[Callable[[float], Callable[[int, int], Matrix]], tuple[float, float, float]]] = {
     "smaller": (lambda s: about_centre(s, s), (0.7, 0.45, 0.25)),
@@ -309,15 +309,15 @@ TONES: dict[str, tuple[Callable[[float], Callable[[Pixels], Pixels]], tuple[floa
 }
 
 
-# What a steady detector follows: the picture squeezed a little, one way or the other.
+# What a steady detector follows: the image squeezed a little, one way or the other.
 SQUEEZES = (
     Distortion("squeezed in width", 1, "0.7", matrix=about_centre(0.7, 1)),
     Distortion("squeezed in height", 1, "0.7", matrix=about_centre(1, 0.7)),
 )
 
 
-def graded() -> tuple[Distortion, ...]:
-    """The pictures as they are, every family at every severity, and mixtures of a move and a change of colours, as real footage differs in more than one way."""
+def corruptions() -> tuple[Distortion, ...]:
+    """The images as they are, every family at every severity, and mixtures of a move and a change of colours, as real footage differs in more than one way."""
 
     def move(family: str, severity: int) -> Distortion:
         make, strengths = MOVES[family]

@@ -180,8 +180,8 @@ def footprint(vehicle: Vehicle) -> Points:
     return np.asarray(rectangle(*size) @ turned(vehicle.heading)[:2, :2].T + [vehicle.x, vehicle.y])
 
 
-def draw_vehicle(picture: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle, sun: Points) -> None:
-    """Draw one vehicle into picture (H, W, 3) and mask (H, W), both uint8, in place; within each part far faces come first."""
+def draw_vehicle(image: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle, sun: Points) -> None:
+    """Draw one vehicle into image (H, W, 3) and mask (H, W), both uint8, in place; within each part far faces come first."""
     shape = body(vehicle.kind, vehicle.colour)
     rotation = turned(vehicle.heading)
     pixels, depth = camera.project(shape.corners @ rotation.T + [vehicle.x, vehicle.y, 0])
@@ -194,11 +194,11 @@ def draw_vehicle(picture: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle
     lit = 0.55 + 0.5 * np.maximum(normals @ light, 0)
     shades = np.clip(255 * shape.colours * lit[:, None], 0, 255)
     corners = np.round(np.clip(pixels, -4000, 8000) * 16).astype(np.int32)
-    away = (to_camera**2).sum(1)
-    for face in np.lexsort((-away, shape.part)):
+    real_world = (to_camera**2).sum(1)
+    for face in np.lexsort((-real_world, shape.part)):
         if facing[face]:
             outline = [corners[shape.starts[face] : shape.starts[face + 1]]]
-            cv2.fillPoly(picture, outline, shades[face].tolist(), cv2.LINE_AA, 4)
+            cv2.fillPoly(image, outline, shades[face].tolist(), cv2.LINE_AA, 4)
             cv2.fillPoly(mask, outline, 255, cv2.LINE_8, 4)
 
 
@@ -211,7 +211,7 @@ def tree(rng: np.random.Generator, x: float, y: float) -> Tree:
     return Tree(puffs, np.maximum(0.22 + 0.09 * (offsets[:, 2] / size) + rng.uniform(-0.05, 0.05, 46), 0.10))
 
 
-def draw_tree(picture: Pixels, mask: Pixels, camera: Camera, crown: Tree, shift: float) -> None:
+def draw_tree(image: Pixels, mask: Pixels, camera: Camera, crown: Tree, shift: float) -> None:
     """Draw a crown as overlapping discs, far ones first."""
     centres, depth = camera.project(crown.puffs[:, :3] + [0, shift, 0])
     for i in np.argsort(-depth):
@@ -223,7 +223,7 @@ def draw_tree(picture: Pixels, mask: Pixels, camera: Camera, crown: Tree, shift:
             continue
         tone = float(crown.tones[i])
         cv2.circle(
-            picture,
+            image,
             at,
             int(radius * 16),
             [255 * tone * 0.55, 255 * tone * 1.15, 255 * tone * 0.8],

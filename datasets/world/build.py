@@ -1,4 +1,4 @@
-"""Writing the road world to disk as clips: pictures with YOLO labels, or an unlabelled flight as mp4."""
+"""Writing the road world to disk as clips: images with YOLO labels, or an unlabelled flight as mp4."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from datasets.world.dials import (
     Dials,
 )
 from datasets.world.ground import LENGTH, Strip, build_strip
-from datasets.world.view import Boxes, Ground, Look, View, take_picture
+from datasets.world.view import Appearance, Boxes, Ground, View, render_view
 
 CLASSES = ("pothole",)
 JPEG_QUALITY = 90
@@ -60,15 +60,15 @@ class Clip:
     metres_between_frames: float = 2.6
     seconds_between_frames: float = 0.4
 
-    def pictures(self) -> Iterator[tuple[View, Boxes]]:
+    def images(self) -> Iterator[tuple[View, Boxes]]:
         """Each frame's view and the boxes its (possibly careless) annotator drew, (N, 4) xyxy pixels."""
         # A stream of its own for each thing drawn, so that turning one dial changes nothing else.
-        road, looks, traffic, plants, mounting, sways, sensor, annotator = (
+        road, appearances, traffic, plants, mounting, sways, sensor, annotator = (
             np.random.default_rng([*self.seed, stream]) for stream in range(8)
         )
         strip = build_strip(road, self.dials)
         ground = Ground(strip)
-        look = draw_look(looks, self.dials)
+        appearance = draw_appearance(appearances, self.dials)
         vehicles = draw_traffic(traffic, strip, self.dials)
         trees = draw_trees(plants, strip)
         mount = draw_mount(mounting, strip, self.dials)
@@ -84,10 +84,10 @@ class Clip:
                 width=self.width,
                 height_px=self.height,
             )
-            view = take_picture(
+            view = render_view(
                 ground,
                 camera,
-                look,
+                appearance,
                 vehicles=vehicles,
                 trees=trees,
                 seconds=index * self.seconds_between_frames,
@@ -106,10 +106,10 @@ def draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
     ]
 
 
-def draw_look(rng: np.random.Generator, dials: Dials) -> Look:
+def draw_appearance(rng: np.random.Generator, dials: Dials) -> Appearance:
     """The light, lens and sensor one clip shares."""
     warm = rng.normal(0, 0.03)
-    return Look(
+    return Appearance(
         gain=float(rng.uniform(1.0, 1.3)) * EXPOSURE_GAIN[dials.light],
         gamma=float(rng.uniform(0.8, 1.0)),
         tint=(1 - warm, 1.0, 1 + warm),
@@ -190,9 +190,9 @@ def yolo_rows(boxes: Boxes, width: int, height: int) -> str:
 
 
 def write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
-    """Write one clip's pictures and labels below folder; returns how many pictures."""
+    """Write one clip's images and labels below folder; returns how many images."""
     cv2.setNumThreads(1)
-    for index, (view, boxes) in enumerate(clip.pictures()):
+    for index, (view, boxes) in enumerate(clip.images()):
         stem = f"{name}_{index:04d}"
         cv2.imwrite(
             str(folder / "images" / split / f"{stem}.jpg"),
@@ -211,7 +211,7 @@ def write_flight(path: Path, clip: Clip, *, fps: int = 10) -> None:
         stream = container.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
         stream.bit_rate = 3_000_000
-        for view, _ in clip.pictures():
+        for view, _ in clip.images():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(view.pixels, format="bgr24")))
         container.mux(stream.encode())
 
@@ -239,7 +239,7 @@ class Plan:
 
 
 def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iterator[int]:
-    """Render a plan into folder as a YOLO dataset, yielding the number of pictures after each clip.
+    """Render a plan into folder as a YOLO dataset, yielding the number of images after each clip.
 
     Written beside the target and renamed when complete, so a folder that exists is whole. The same plan gives the same bytes.
     """
@@ -265,9 +265,9 @@ def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iter
 
 
 def preview(clip: Clip, count: int) -> npt.NDArray[np.uint8]:
-    """The first count pictures of a clip side by side, boxes drawn, (H, W * count, 3) BGR; for looking at a dial."""
+    """The first count images of a clip side by side, boxes drawn, (H, W * count, 3) BGR; for looking at a dial."""
     tiles = []
-    for _, (view, boxes) in zip(range(count), clip.pictures(), strict=False):
+    for _, (view, boxes) in zip(range(count), clip.images(), strict=False):
         tile = view.pixels.copy()
         for x1, y1, x2, y2 in np.round(boxes).astype(int):
             cv2.rectangle(tile, (x1, y1), (x2, y2), (0, 220, 255), 1)

@@ -1,7 +1,7 @@
-"""The one camera every rendered picture is taken with: a pinhole above a flat road.
+"""The one camera every rendered image is taken with: a pinhole above a flat road.
 
 World frame: X to the right of the road's axis, Y along it, Z up, in metres; the road surface is Z = 0.
-Image frame: x to the right, y down, in pixels, the principal point in the middle of the picture.
+Image frame: x to the right, y down, in pixels, the principal point in the middle of the image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Camera:
     """A pinhole camera.
 
     x, y, height: position in metres. pitch: degrees below the horizon (0 looks at the horizon, 90 straight down).
-    yaw, roll: degrees. fov: horizontal field of view in degrees. width, height_px: picture size in pixels.
+    yaw, roll: degrees. fov: horizontal field of view in degrees. width, height_px: image size in pixels.
     """
 
     x: float

@@ -1,6 +1,6 @@
 """The road itself, seen from above: a strip of surface with everything that lies flat on it or is sunk into it.
 
-The strip is periodic along Y, so a clip may drive on for ever. One strip is drawn per clip and shared by its pictures.
+The strip is periodic along Y, so a clip may drive on for ever. One strip is drawn per clip and shared by its images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One picture of the road: what the camera sees, and the exact boxes that geometry says belong to it."""
+"""One image of the road: what the camera sees, and the exact boxes that geometry says belong to it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SIGHT = 60.0
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the pictures of one clip share. gain: exposure. tint: BGR multipliers. haze: 1/m. sky: BGR at the horizon and above.
+class Appearance:
+    """What the images of one clip share. gain: exposure. tint: BGR multipliers. haze: 1/m. sky: BGR at the horizon and above.
 
     noise: sensor noise as a share of full scale. blur: Gaussian sigma in pixels.
     """
@@ -190,14 +190,14 @@ class Ground:
         return x, y
 
 
-def sky(camera: Camera, look: Look, rows: int) -> npt.NDArray[np.float32]:
-    """Sky with a line of distant trees for the topmost rows of the picture, (rows, W, 3) in [0, 1]."""
+def sky(camera: Camera, appearance: Appearance, rows: int) -> npt.NDArray[np.float32]:
+    """Sky with a line of distant trees for the topmost rows of the image, (rows, W, 3) in [0, 1]."""
     forward = camera.axes[2]
     horizon_px = camera.height_px / 2 - camera.focal * np.tan(-np.arcsin(forward[2]))
     v = np.arange(rows, dtype=np.float32)[:, None]
     u = np.arange(camera.width, dtype=np.float32)[None, :]
     height = np.clip((horizon_px - v) / camera.focal, 0, 1)
-    low, high = (np.array(colour, np.float32) for colour in look.sky)
+    low, high = (np.array(colour, np.float32) for colour in appearance.sky)
     mix = np.clip(height * 2.2, 0, 1)[..., None]
     bearing = u / camera.focal + np.radians(camera.yaw)
     skyline = (
@@ -254,10 +254,10 @@ def grow(hole: Hole, margin: float) -> npt.NDArray[np.float64]:
     return centre + (hole.rim - centre) * margin
 
 
-def take_picture(
+def render_view(
     ground: Ground,
     camera: Camera,
-    look: Look,
+    appearance: Appearance,
     *,
     vehicles: list[Vehicle],
     trees: list[Tree],
@@ -275,31 +275,31 @@ def take_picture(
     present = [vehicle.at(seconds, shift) for vehicle in vehicles for shift in turns]
     present = [vehicle for vehicle in present if abs(vehicle.y - camera.y) < SIGHT]
     cast_shadows(colour, camera, present, strip)
-    fog = np.exp(-np.float32(look.haze) * distance)[..., None]
-    colour = colour * fog + np.array(look.sky[0], np.float32) * 0.8 * (1 - fog)
+    fog = np.exp(-np.float32(appearance.haze) * distance)[..., None]
+    colour = colour * fog + np.array(appearance.sky[0], np.float32) * 0.8 * (1 - fog)
     above = int(np.count_nonzero(~sees.all(1)))
     if above:
-        colour[:above] = np.where(sees[:above, :, None], colour[:above], sky(camera, look, above))
-    picture = np.clip(colour * 255, 0, 255).astype(np.uint8)
-    hidden = np.zeros(picture.shape[:2], np.uint8)
-    standing: list[tuple[float, Vehicle | Tree, float]] = [
+        colour[:above] = np.where(sees[:above, :, None], colour[:above], sky(camera, appearance, above))
+    image = np.clip(colour * 255, 0, 255).astype(np.uint8)
+    hidden = np.zeros(image.shape[:2], np.uint8)
+    measure_checkpoint: list[tuple[float, Vehicle | Tree, float]] = [
         (np.hypot(v.x - camera.x, v.y - camera.y), v, 0.0) for v in present
     ]
-    standing += [
+    measure_checkpoint += [
         (np.hypot(t.puffs[0, 0] - camera.x, t.puffs[0, 1] + shift - camera.y), t, shift)
         for t in trees
         for shift in turns
     ]
-    for away, thing, shift in sorted(standing, key=lambda item: -item[0]):
-        if away > SIGHT:
+    for real_world, thing, shift in sorted(measure_checkpoint, key=lambda item: -item[0]):
+        if real_world > SIGHT:
             continue
         if isinstance(thing, Vehicle):
-            draw_vehicle(picture, hidden, camera, thing, strip.sun)
+            draw_vehicle(image, hidden, camera, thing, strip.sun)
         else:
-            draw_tree(picture, hidden, camera, thing, shift)
+            draw_tree(image, hidden, camera, thing, shift)
     boxes = boxes_of([grow(hole, label_margin) for hole in strip.holes], camera, hidden)
     puddle_boxes = boxes_of(list(strip.puddles), camera, hidden)
-    return View(expose(picture, look, rng), boxes, puddle_boxes)
+    return View(expose(image, appearance, rng), boxes, puddle_boxes)
 
 
 def cast_shadows(
@@ -308,8 +308,10 @@ def cast_shadows(
     """Darken the road, in place, where vehicles keep the sun off it."""
     for vehicle in vehicles:
         base = footprint(vehicle)
-        away = -strip.sun * (0.9 if vehicle.kind == "car" else 0.8)
-        hull = np.asarray(cv2.convexHull(np.concatenate([base, base + away]).astype(np.float32))[:, 0], float)
+        real_world = -strip.sun * (0.9 if vehicle.kind == "car" else 0.8)
+        hull = np.asarray(
+            cv2.convexHull(np.concatenate([base, base + real_world]).astype(np.float32))[:, 0], float
+        )
         pixels, depth = camera.project(np.column_stack([hull, np.zeros(len(hull))]))
         if (
             depth.min() <= NEAR
@@ -333,17 +335,21 @@ def cast_shadows(
         window *= 1 - 0.55 * np.asarray(cv2.GaussianBlur(shadow, (0, 0), 1.5), np.float32)[..., None] / 255
 
 
-def expose(picture: npt.NDArray[np.uint8], look: Look, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def expose(
+    image: npt.NDArray[np.uint8], appearance: Appearance, rng: np.random.Generator
+) -> npt.NDArray[np.uint8]:
     """Blur of the lens, then tone curve by table, then noise of the sensor."""
-    if look.blur > 0:
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), look.blur), np.uint8)
+    if appearance.blur > 0:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), appearance.blur), np.uint8)
     ramp = np.linspace(0, 1, 256)[:, None]
-    table = np.clip(255 * (ramp * look.gain * np.array(look.tint)) ** look.gamma, 0, 255).astype(np.uint8)
-    toned = cv2.LUT(picture, table.reshape(1, 256, 3))
-    if look.noise > 0:
-        # One tile of noise, rolled: a fresh field for each picture would cost more than the road.
-        tile = rng.normal(0, 255 * look.noise, (64, picture.shape[1] + 64, 3)).astype(np.int8)
-        offsets = rng.integers(0, 64, picture.shape[0] // 64 + 1)
-        field = np.concatenate([tile[:, o : o + picture.shape[1]] for o in offsets])[: picture.shape[0]]
+    table = np.clip(
+        255 * (ramp * appearance.gain * np.array(appearance.tint)) ** appearance.gamma, 0, 255
+    ).astype(np.uint8)
+    toned = cv2.LUT(image, table.reshape(1, 256, 3))
+    if appearance.noise > 0:
+        # One tile of noise, rolled: a fresh field for each image would cost more than the road.
+        tile = rng.normal(0, 255 * appearance.noise, (64, image.shape[1] + 64, 3)).astype(np.int8)
+        offsets = rng.integers(0, 64, image.shape[0] // 64 + 1)
+        field = np.concatenate([tile[:, o : o + image.shape[1]] for o in offsets])[: image.shape[0]]
         toned = cv2.add(toned, field.astype(np.int16), dtype=cv2.CV_8U)
     return np.asarray(toned, np.uint8)

@@ -1,4 +1,4 @@
-"""The suspects, one file each. A suspect is a module with `test(evidence) -> Hypothesis`; adding one is adding a file to this list."""
+"""The hypotheses, one file each. A hypothesis is a module with `test(evidence) -> Hypothesis`; adding one is adding a file to this list."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from diagnostics.hypotheses import (
     underfit,
 )
 
-# Order of questioning: is the score at home honest, was it learned, is it only the threshold or the size, are the labels to blame,
+# Order of questioning: is the score in-domain honest, was it learned, is it only the threshold or the size, are the labels to blame,
 # and what is left is the shift.
-SUSPECTS = (none, leakage, underfit, overfit, threshold, scale, label_protocol, label_error, domain_shift)
+HYPOTHESES = (none, leakage, underfit, overfit, threshold, scale, label_protocol, label_error, domain_shift)
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Verdict:
         raise KeyError(code)
 
 
-def acquit(answers: list[Hypothesis]) -> list[Hypothesis]:
-    """The all-clear cannot stand beside a supported cause: a detector may do as well out there as at home, and yet be wrong at home."""
+def withdraw_all_clear(answers: list[Hypothesis]) -> list[Hypothesis]:
+    """The all-clear cannot stand beside a supported cause: a detector may do as well in the real world as in-domain, and yet be wrong in-domain."""
     others = [h.name for h in answers if h.status == "supported" and h.code != none.CODE]
     if not others:
         return answers
@@ -56,16 +56,20 @@ def acquit(answers: list[Hypothesis]) -> list[Hypothesis]:
 
 
 def balance(hypothesis: Hypothesis) -> int:
-    """Clues for a suspect minus clues against it."""
-    return sum(1 if clue.favours else -1 for clue in hypothesis.clues if clue.favours is not None)
+    """Clues for a hypothesis minus clues against it."""
+    return sum(
+        1 if observation.favours else -1
+        for observation in hypothesis.observations
+        if observation.favours is not None
+    )
 
 
-def question(evidence: Evidence) -> Verdict:
-    """Ask every suspect; supported ones come first, by score, then what is open, then what is cleared.
+def diagnose(evidence: Evidence) -> Verdict:
+    """Ask every hypothesis; supported ones come first, by score, then what is open, then what is ruled out.
 
     Among the open ones, which have no score, those with more clues for them than against them come first.
     """
-    answers = acquit([suspect.test(evidence) for suspect in SUSPECTS])
+    answers = withdraw_all_clear([hypothesis.assess(evidence) for hypothesis in HYPOTHESES])
     place = {"supported": 0, "untested": 1, "rejected": 2}
     ordered = sorted(answers, key=lambda h: (place[h.status], -(h.score or 0.0), -balance(h)))
     primary = ordered[0].code if ordered[0].status == "supported" else None

@@ -1,15 +1,15 @@
-"""Nothing is wrong: the detector does out there what it does at home."""
+"""Nothing is wrong: the detector does in the real world what it does in-domain."""
 
 from __future__ import annotations
 
-from diagnostics.evidence import HARMLESS_GAP, NO_LABELS, Clue, Evidence, Hypothesis
+from diagnostics.evidence import HARMLESS_GAP, NO_LABELS, Evidence, Hypothesis, Observation
 from diagnostics.hypotheses.underfit import LEARNED_AP50
 from diagnostics.wording import fraction, interval, points
 
 CODE, NAME = "none", "No failure"
 
 
-def test(evidence: Evidence) -> Hypothesis:
+def assess(evidence: Evidence) -> Hypothesis:
     """Supported when the whole interval of the gap is harmless and home itself is learned; rejected when the gap is real."""
     gap = evidence.gap
     if gap is None:
@@ -18,13 +18,13 @@ def test(evidence: Evidence) -> Hypothesis:
             NAME,
             "untested",
             None,
-            "Whether there is a failure cannot be measured without labels out there.",
+            "Whether there is a failure cannot be measured without labels in the real world.",
             missing=NO_LABELS,
         )
     bounds = evidence.gap_interval
-    where = f"AP50 is {fraction(evidence.home_ap50)} in-domain and {fraction(evidence.away_ap50)} on {evidence.away}"
-    clues = [
-        Clue(
+    where = f"AP50 is {fraction(evidence.in_domain_ap50)} in-domain and {fraction(evidence.real_world_ap50)} on {evidence.real_world}"
+    observations = [
+        Observation(
             None,
             f"Difference {points(gap)} ({interval(bounds.low, bounds.high, bounds.note)}, as fractions)."
             if bounds
@@ -32,7 +32,7 @@ def test(evidence: Evidence) -> Hypothesis:
         )
     ]
     if evidence.gap_is_real:
-        return Hypothesis(CODE, NAME, "rejected", 0.0, f"The failure is real: {where}.", tuple(clues))
+        return Hypothesis(CODE, NAME, "rejected", 0.0, f"The failure is real: {where}.", tuple(observations))
     found = evidence.threshold
     if (
         found is not None
@@ -41,11 +41,16 @@ def test(evidence: Evidence) -> Hypothesis:
     ):
         lost = f"at the threshold {fraction(found.confidence)} F1 is {fraction(found.carried)}, and could be {fraction(found.crossfitted)}"
         return Hypothesis(
-            CODE, NAME, "rejected", 0.0, f"It ranks as well out there, but {lost}.", tuple(clues)
+            CODE,
+            NAME,
+            "rejected",
+            0.0,
+            f"It ranks as well in the real world, but {lost}.",
+            tuple(observations),
         )
-    if evidence.home_ap50 < LEARNED_AP50:
+    if evidence.in_domain_ap50 < LEARNED_AP50:
         return Hypothesis(
-            CODE, NAME, "rejected", 0.0, f"The detector fails in-domain too: {where}.", tuple(clues)
+            CODE, NAME, "rejected", 0.0, f"The detector fails in-domain too: {where}.", tuple(observations)
         )
     high = bounds.high if bounds and bounds.high is not None else None
     if high is not None and high <= HARMLESS_GAP:
@@ -55,7 +60,7 @@ def test(evidence: Evidence) -> Hypothesis:
             "supported",
             1.0,
             f"No failure: {where}, a difference that harms nobody.",
-            tuple(clues),
+            tuple(observations),
         )
     if high is not None and gap <= HARMLESS_GAP:
         score = 1 - max(0.0, gap) / HARMLESS_GAP * 0.5
@@ -65,7 +70,7 @@ def test(evidence: Evidence) -> Hypothesis:
             "supported",
             score,
             f"No failure shown: {where}.",
-            tuple(clues),
+            tuple(observations),
             missing="more labelled clips would narrow the interval",
         )
     return Hypothesis(
@@ -74,6 +79,6 @@ def test(evidence: Evidence) -> Hypothesis:
         "untested",
         None,
         f"The difference is not resolved: {where}.",
-        tuple(clues),
+        tuple(observations),
         missing="label more clips, at least 5 in each domain",
     )

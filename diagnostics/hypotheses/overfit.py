@@ -1,8 +1,8 @@
-"""The detector has memorised its training pictures; fewer epochs or more regularisation would help."""
+"""The detector has memorised its training images; fewer epochs or more regularisation would help."""
 
 from __future__ import annotations
 
-from diagnostics.evidence import Clue, Evidence, Hypothesis, clip, judge
+from diagnostics.evidence import Evidence, Hypothesis, Observation, clip, status_from_share
 from diagnostics.learning import EARLY
 from diagnostics.wording import fraction, percent, points
 
@@ -11,76 +11,76 @@ CODE, NAME = "overfit", "Overfitted"
 NORMAL_GAP = 0.05
 
 
-def test(evidence: Evidence) -> Hypothesis:
-    """Compares the fall from training to held-out pictures of the same domain with the fall to the real world.
+def assess(evidence: Evidence) -> Hypothesis:
+    """Compares the fall from training to held-out images of the same domain with the fall to the real world.
 
-    Memorising shows on held-out pictures from home. What is lost only out there was not lost to overfitting.
+    Memorising shows on held-out images from home. What is lost only in the real world was not lost to overfitting.
     """
-    learning, home = evidence.learning, evidence.home_ap50
+    learning, in_domain = evidence.learning, evidence.in_domain_ap50
     train = evidence.ap50.get("training", float("nan"))
-    clues: list[Clue] = []
+    observations: list[Observation] = []
     turned = (
         learning.best_loss_epoch is not None
         and learning.best_loss_epoch < EARLY
         and (learning.loss_rise or 0) > 0.02
     )
     if learning.best_loss_epoch is not None:
-        clues.append(
-            Clue(
+        observations.append(
+            Observation(
                 turned,
                 f"Validation loss was lowest after {percent(learning.best_loss_epoch)} of the epochs"
                 + (f" and rose by {percent(learning.loss_rise)} since." if turned else "."),
             )
         )
-    if train != train or home != home:
-        missing = "give the training pictures (the run's data.yaml) so that AP50 on them can be measured"
+    if train != train or in_domain != in_domain:
+        missing = "give the training images (the run's data.yaml) so that AP50 on them can be measured"
         if turned:
             return Hypothesis(
                 CODE,
                 NAME,
                 "untested",
                 None,
-                "The validation loss turned up, but AP50 on the training pictures is not known.",
-                tuple(clues),
+                "The validation loss turned up, but AP50 on the training images is not known.",
+                tuple(observations),
                 missing=missing,
             )
-        if learning.best_loss_epoch is not None and home == home:
+        if learning.best_loss_epoch is not None and in_domain == in_domain:
             return Hypothesis(
                 CODE,
                 NAME,
                 "rejected",
                 0.0,
-                f"The validation loss never turned up and held-out in-domain AP50 is {fraction(home)}.",
-                tuple(clues),
+                f"The validation loss never turned up and held-out in-domain AP50 is {fraction(in_domain)}.",
+                tuple(observations),
             )
         if evidence.gap is not None and evidence.gap_is_real:
-            # No detector scores over 1 on its training pictures.
-            most = max(0.0, 1 - home - NORMAL_GAP) / max(1 - evidence.away_ap50, 1e-9)
-            if judge(most) == "rejected":
+            # No detector scores over 1 on its training images.
+            most = max(0.0, 1 - in_domain - NORMAL_GAP) / max(1 - evidence.real_world_ap50, 1e-9)
+            if status_from_share(most) == "rejected":
                 statement = (
-                    f"Even if it knew its training pictures perfectly, held-out in-domain AP50 is {fraction(home)}: "
-                    f"memorising could account for at most {percent(most)} of the fall to {evidence.away}."
+                    f"Even if it knew its training images perfectly, held-out in-domain AP50 is {fraction(in_domain)}: "
+                    f"memorising could account for at most {percent(most)} of the fall to {evidence.real_world}."
                 )
-                return Hypothesis(CODE, NAME, "rejected", clip(most), statement, tuple(clues))
+                return Hypothesis(CODE, NAME, "rejected", clip(most), statement, tuple(observations))
         return Hypothesis(
             CODE,
             NAME,
             "untested",
             None,
-            "Training pictures and validation losses are not at hand.",
-            tuple(clues),
+            "Training images and validation losses are not at hand.",
+            tuple(observations),
             missing=missing,
         )
-    own_gap = train - home
-    clues.insert(
+    own_gap = train - in_domain
+    observations.insert(
         0,
-        Clue(
+        Observation(
             own_gap > 2 * NORMAL_GAP,
-            f"AP50 is {fraction(train)} on training pictures and {fraction(home)} on held-out ones: {points(own_gap)} apart.",
+            f"AP50 is {fraction(train)} on training images and {fraction(in_domain)} on held-out ones: {points(own_gap)} apart.",
         ),
     )
     excess = max(0.0, own_gap - NORMAL_GAP)
-    total = train - evidence.away_ap50
+    total = train - evidence.real_world_ap50
     if evidence.gap is None or not evidence.gap_is_real:
         if turned and own_gap > 2 * NORMAL_GAP:
             return Hypothesis(
@@ -88,18 +88,18 @@ def test(evidence: Evidence) -> Hypothesis:
                 NAME,
                 "supported",
                 clip(excess / max(train, 1e-9)),
-                f"AP50 falls by {points(own_gap)} from training to held-out pictures and the validation loss turned up.",
-                tuple(clues),
+                f"AP50 falls by {points(own_gap)} from training to held-out images and the validation loss turned up.",
+                tuple(observations),
             )
         if own_gap > 2 * NORMAL_GAP:
-            statement = f"AP50 falls by {points(own_gap)} from training to held-out pictures, and the validation loss does not say that it turned up."
+            statement = f"AP50 falls by {points(own_gap)} from training to held-out images, and the validation loss does not say that it turned up."
             return Hypothesis(
                 CODE,
                 NAME,
                 "untested",
                 None,
                 statement,
-                tuple(clues),
+                tuple(observations),
                 missing="train with fewer epochs and compare",
             )
         return Hypothesis(
@@ -107,20 +107,20 @@ def test(evidence: Evidence) -> Hypothesis:
             NAME,
             "rejected",
             0.0,
-            f"Held-out in-domain pictures score {fraction(home)}, training pictures {fraction(train)}.",
-            tuple(clues),
+            f"Held-out in-domain images score {fraction(in_domain)}, training images {fraction(train)}.",
+            tuple(observations),
         )
     share = excess / max(total, 1e-9)
-    at_home = f"AP50 falls by {points(own_gap)}" if own_gap > 0 else "AP50 does not fall"
-    statement = f"From training to held-out in-domain pictures {at_home}, from there to {evidence.away} it falls by {points(evidence.gap)}: memorising would show at home."
-    if judge(share) == "supported" and not turned:
+    at_in_domain = f"AP50 falls by {points(own_gap)}" if own_gap > 0 else "AP50 does not fall"
+    statement = f"From training to held-out in-domain images {at_in_domain}, from there to {evidence.real_world} it falls by {points(evidence.gap)}: memorising would show in-domain."
+    if status_from_share(share) == "supported" and not turned:
         return Hypothesis(
             CODE,
             NAME,
             "untested",
             None,
-            f"AP50 falls by {points(own_gap)} from training to held-out pictures, but the validation loss never turned up.",
-            tuple(clues),
+            f"AP50 falls by {points(own_gap)} from training to held-out images, but the validation loss never turned up.",
+            tuple(observations),
             missing="train with fewer epochs and compare",
         )
-    return Hypothesis(CODE, NAME, judge(share), clip(share), statement, tuple(clues))
+    return Hypothesis(CODE, NAME, status_from_share(share), clip(share), statement, tuple(observations))

@@ -13,22 +13,22 @@ from filelock import FileLock, Timeout
 
 from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Clip, Plan, build_world, write_flight
-from reports.options import Request
+from reports.options import ReportOptions
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
 from train.training import is_finished, road_world_recipe, train
 
-# Clips by frames. Enough validation and overhead clips for intervals that are not called too narrow (ten), enough training pictures for
+# Clips by frames. Enough validation and overhead clips for intervals that are not called too narrow (ten), enough training images for
 # AP50 over .7 in about two minutes of training on two cores.
 DASHCAM_SPLITS = {"train": (28, 12), "val": (12, 8)}
 DRONE_SPLITS = {"val": (14, 10)}
 FLIGHT_FRAMES = 120
 # Looks at the footage while it is trained: seven, which take some seconds of the two minutes.
-WATCH_EVERY, WATCHED_PICTURES = 3, 60
+WATCH_EVERY, WATCHED_IMAGES = 3, 60
 
 
 def demo_plans(seed: int) -> dict[str, Plan]:
-    """In-domain dashcam pictures, and the same world from a drone: only the camera differs."""
+    """In-domain dashcam images, and the same world from a drone: only the camera differs."""
     return {
         "dashcam": Plan(DASHCAM, DASHCAM_SPLITS, seed=2 * seed + 1, prefix="drive"),
         "drone": Plan(DRONE, DRONE_SPLITS, seed=2 * seed + 2, prefix="flight"),
@@ -47,7 +47,7 @@ def render(name: str, plan: Plan, reporter: Reporter) -> Path:
     folder = runs_folder() / "demo" / f"{name}-{key_of(plan)}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with reporter.stage("render", f"Rendering {name} pictures", len(plan.clips())) as tick:
+        with reporter.stage("render", f"Rendering {name} images", len(plan.clips())) as tick:
             for _ in build_world(folder, plan):
                 tick()
     return folder
@@ -67,23 +67,23 @@ def render_flight(plan: Plan, reporter: Reporter) -> Path:
     return path
 
 
-def prepare(seed: int, reporter: Reporter) -> Request:
+def prepare_demo(seed: int, reporter: Reporter) -> ReportOptions:
     """Render and train what is missing, and ask for the report on it. Of several that start at once, one makes it and the others wait."""
-    home = runs_folder() / "demo"
-    home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home / ".lock")
+    demo_folder = runs_folder() / "demo"
+    demo_folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(demo_folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         reporter.say("Another run is making the demo: waiting for it")
         lock.acquire()
     try:
-        return made(seed, reporter)
+        return build_demo(seed, reporter)
     finally:
         lock.release()
 
 
-def made(seed: int, reporter: Reporter) -> Request:
+def build_demo(seed: int, reporter: Reporter) -> ReportOptions:
     """The demo's request, once everything is there."""
     plans = demo_plans(seed)
     folders = {name: render(name, plan, reporter) for name, plan in plans.items()}
@@ -92,7 +92,7 @@ def made(seed: int, reporter: Reporter) -> Request:
     if not is_finished(run):
         footage = {"drone": str(folders["drone"]), "flight": str(flight)}
         train_run(str(folders["dashcam"]), run, seed, footage, reporter)
-    return Request(
+    return ReportOptions(
         run=run,
         in_domain=("dashcam", str(folders["dashcam"])),
         real_world=(("drone", str(folders["drone"])), ("flight", str(flight))),
@@ -106,7 +106,7 @@ def train_run(spec: str, run: Path, seed: int, footage: Mapping[str, str], repor
 
     source = open_source(spec, cache=frames_folder())
     recipe = road_world_recipe(seed)
-    with reporter.training("Training a small YOLO on the dashcam pictures") as (on_start, on_batch, on_epoch):
+    with reporter.training("Training a small YOLO on the dashcam images") as (on_start, on_batch, on_epoch):
         train(
             source,
             run,
@@ -115,6 +115,6 @@ def train_run(spec: str, run: Path, seed: int, footage: Mapping[str, str], repor
             on_batch=on_batch,
             on_epoch=on_epoch,
             on_model=lambda model: attach(
-                model, footage, every=WATCH_EVERY, pictures=WATCHED_PICTURES, say=reporter.say
+                model, footage, every=WATCH_EVERY, images=WATCHED_IMAGES, say=reporter.say
             ),
         )

@@ -113,12 +113,12 @@ def check_names() -> Check:
 def hidden_libraries() -> dict[str, str]:
     """Libraries that a file or folder of the same name comes before: import name -> where that lies. FiftyOne has a package "plugins"."""
     found = {}
-    homes = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    site_folders = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
     for name in ("ultralytics", "fiftyone", "torch", "numpy", "pandas", "cv2", "yaml", "plugins"):
         spec = find_spec(name)
         places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
         place = next((place for place in places if place), None)
-        if place and not place.startswith(homes):
+        if place and not place.startswith(site_folders):
             found[name] = place
     return found
 
@@ -209,7 +209,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
 )
 
 
-def examine() -> list[Check]:
+def check_environment() -> list[Check]:
     """All checks; a check that itself fails is a finding, not a crash."""
     found = []
     for check in CHECKS:

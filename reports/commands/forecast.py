@@ -19,7 +19,7 @@ from diagnostics.matching import Floats
 from diagnostics.wording import count, fraction
 from reports.files import write_text
 from reports.page import figures
-from reports.page.reader import Written, read_report
+from reports.page.reader import WrittenReport, read_report
 from reports.page.writer import inert
 from train.environment import frames_folder
 from train.run import Run, file_sha256, open_run
@@ -35,7 +35,7 @@ COUNTED = "boxes that training was shown, wherever they come from"
 
 
 @dataclass(frozen=True)
-class Outlook:
+class LabelForecast:
     """A forecast and what it rests on. points: one row a training, with labels and ap50; from reports also report, domain and the interval, ap50_low and ap50_high."""
 
     found: Forecast
@@ -83,24 +83,24 @@ def read_sizes(path: Path) -> pd.DataFrame:
 class Point:
     """One report as a point of the curve. name: as it was given. domain: the real-world one. labels: boxes that training was shown.
 
-    pictures: fingerprint, width, height of each labelled picture; boxes: fingerprint, label and corners of each object; both sorted, so that equal tables are equal content.
+    images: fingerprint, width, height of each labelled image; boxes: fingerprint, label and corners of each object; both sorted, so that equal tables are equal content.
     """
 
     name: str
-    written: Written
+    written: WrittenReport
     domain: str
     labels: int
     ap50: float
     low: float | None
     high: float | None
-    pictures: pd.DataFrame
+    images: pd.DataFrame
     boxes: pd.DataFrame
 
 
 def read_reports(paths: Sequence[Path], domain: str | None = None) -> pd.DataFrame:
     """Reports as a table, one row each: report, domain, labels, ap50, ap50_low, ap50_high. labels: boxes that training was shown.
 
-    They must be one curve: about the same labelled real-world pictures, with the same classes, at one image size, of different runs. Raises InputError naming the file, or the
+    They must be one curve: about the same labelled real-world images, with the same classes, at one image size, of different runs. Raises InputError naming the file, or the
     two that do not go together.
     """
     points: list[Point] = []
@@ -131,27 +131,27 @@ def read_point(path: Path, domain: str | None) -> Point:
     written = read_report(path if path.is_dir() else path.parent)
     file = written.folder / REPORT
     record = written.record
-    away = [entry["name"] for entry in record["domains"] if entry["role"] == "real_world"]
-    if not away:
+    real_world = [entry["name"] for entry in record["domains"] if entry["role"] == "real_world"]
+    if not real_world:
         raise InputError(f"{file}: has no real-world domain; write it again with --real-world SOURCE")
-    if domain is None and len(away) > 1:
+    if domain is None and len(real_world) > 1:
         raise InputError(
-            f"{file}: has {len(away)} real-world domains, {', '.join(away)}; choose one with --domain {away[0]}"
+            f"{file}: has {len(real_world)} real-world domains, {', '.join(real_world)}; choose one with --domain {real_world[0]}"
         )
-    if domain is not None and domain not in away:
-        raise InputError(f"{file}: has no real-world domain {domain!r}; its own: {', '.join(away)}")
-    name = domain or away[0]
+    if domain is not None and domain not in real_world:
+        raise InputError(f"{file}: has no real-world domain {domain!r}; its own: {', '.join(real_world)}")
+    name = domain or real_world[0]
     entry = next(entry for entry in record["domains"] if entry["name"] == name)
     whole = [row for row in record["slices"] if row["slice"] == "all" and row["domain"] == name]
     row: dict[str, Any] = whole[0] if whole else {}
     if row.get("ap50") is None:
-        why = f"it has labels on {entry['labelled_images']} of {count(entry['images'], 'picture')}"
+        why = f"it has labels on {entry['labelled_images']} of {count(entry['images'], 'image')}"
         raise InputError(f"{file}: no AP50 was measured on {name}: {why}; label some, and write it again")
     if entry.get("trained_on"):
         raise InputError(
-            f"{file}: {entry['trained_on']} of {count(entry['images'], 'picture')} of {name} are from clips that its training shows, and AP50 there says nothing of others; write the reports on pictures that none of the runs was trained on"
+            f"{file}: {entry['trained_on']} of {count(entry['images'], 'image')} of {name} are from clips that its training shows, and AP50 there says nothing of others; write the reports on images that none of the runs was trained on"
         )
-    pictures, boxes = content(written, name)
+    images, boxes = content(written, name)
     return Point(
         str(path),
         written,
@@ -160,19 +160,19 @@ def read_point(path: Path, domain: str | None) -> Point:
         float(row["ap50"]),
         row.get("ap50_low"),
         row.get("ap50_high"),
-        pictures,
+        images,
         boxes,
     )
 
 
-def content(written: Written, domain: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def content(written: WrittenReport, domain: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a domain's AP50 was measured on, told by content; see `Point`. Raises InputError."""
-    pictures, boxes = (written.table(name) for name in ("pictures", "boxes"))
-    pictures = pictures[(pictures["domain"] == domain) & pictures["labelled"]]
-    pictures = pictures.assign(fingerprint=[value.hex() for value in pictures["fingerprint"]])
-    boxes = boxes[boxes["domain"] == domain].merge(pictures[["image", "fingerprint"]], on="image")
+    images, boxes = (written.table(name) for name in ("images", "boxes"))
+    images = images[(images["domain"] == domain) & images["labelled"]]
+    images = images.assign(fingerprint=[value.hex() for value in images["fingerprint"]])
+    boxes = boxes[boxes["domain"] == domain].merge(images[["image", "fingerprint"]], on="image")
     boxes = boxes.assign(**{column: boxes[column].round(1) for column in CORNERS})
-    tables = (pictures[["fingerprint", "width", "height"]], boxes[["fingerprint", "label", *CORNERS]])
+    tables = (images[["fingerprint", "width", "height"]], boxes[["fingerprint", "label", *CORNERS]])
     first, second = (table.sort_values([*table.columns], ignore_index=True) for table in tables)
     return first, second
 
@@ -189,16 +189,16 @@ def check_alike(first: Point, second: Point) -> None:
         )
     if runs[0]["imgsz"] != runs[1]["imgsz"]:
         raise InputError(
-            f"{files}: looked at pictures at other sizes, {runs[0]['imgsz']} and {runs[1]['imgsz']} px; write one again with --imgsz, or train at one size"
+            f"{files}: looked at images at other sizes, {runs[0]['imgsz']} and {runs[1]['imgsz']} px; write one again with --imgsz, or train at one size"
         )
-    if not first.pictures.equals(second.pictures):
-        known, others = (Counter(point.pictures["fingerprint"]) for point in (first, second))
+    if not first.images.equals(second.images):
+        known, others = (Counter(point.images["fingerprint"]) for point in (first, second))
         raise InputError(
-            f"{files}: are about different pictures: {len(first.pictures):,} and {len(second.pictures):,} labelled real-world ones, {(known & others).total():,} of them the same; write both on the same footage with --real-world"
+            f"{files}: are about different images: {len(first.images):,} and {len(second.images):,} labelled real-world ones, {(known & others).total():,} of them the same; write both on the same footage with --real-world"
         )
     if not first.boxes.equals(second.boxes):
         raise InputError(
-            f"{files}: the labels of their real-world pictures differ ({len(first.boxes):,} and {len(second.boxes):,} boxes); write the older one again with 'shiftscope report'"
+            f"{files}: the labels of their real-world images differ ({len(first.boxes):,} and {len(second.boxes):,} boxes); write the older one again with 'shiftscope report'"
         )
 
 
@@ -213,13 +213,13 @@ def check_lineage(points: Sequence[Point]) -> None:
             )
 
 
-def parent_of(written: Written) -> str | None:
+def parent_of(written: WrittenReport) -> str | None:
     """Hex digest of the checkpoint that a report's run went on from, None where it says none."""
     digest = written.record["run"].get("parent_sha256")
     return digest if isinstance(digest, str) else None
 
 
-def labels_of(written: Written) -> int:
+def labels_of(written: WrittenReport) -> int:
     """Boxes that the training of a report's run was shown; for reports that do not say so, from the run as it lies. Raises InputError."""
     run, file = written.record["run"], written.folder / REPORT
     if isinstance(run.get("training_boxes"), int):
@@ -247,7 +247,7 @@ def labels_of(written: Written) -> int:
 
 
 def counted(run: Run) -> int | None:
-    """Boxes that a run's training was shown, from its lineage, else from its data; None where that has other pictures by now. Raises InputError."""
+    """Boxes that a run's training was shown, from its lineage, else from its data; None where that has other images by now. Raises InputError."""
     boxes = run.lineage.get("boxes")
     if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
         return int(boxes["train"])
@@ -263,7 +263,7 @@ def is_table(paths: Sequence[Path]) -> bool:
     return len(paths) == 1 and not paths[0].is_dir() and paths[0].suffix.lower() != ".json"
 
 
-def look_ahead(paths: Sequence[Path], goal: float, domain: str | None = None) -> Outlook:
+def forecast_labels(paths: Sequence[Path], goal: float, domain: str | None = None) -> LabelForecast:
     """The forecast for a goal, from one CSV or from reports. domain: of reports, the real-world one to take. Raises InputError."""
     if is_table(paths):
         if domain is not None:
@@ -271,7 +271,7 @@ def look_ahead(paths: Sequence[Path], goal: float, domain: str | None = None) ->
         points = read_sizes(paths[0])
     else:
         points = read_reports(paths, domain)
-    return Outlook(forecast(*arrays(points), goal), points)
+    return LabelForecast(forecast(*arrays(points), goal), points)
 
 
 def arrays(points: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -281,7 +281,7 @@ def arrays(points: pd.DataFrame) -> tuple[Floats, Floats]:
 
 def answer(path: Path, goal: float) -> Forecast:
     """The forecast for a goal from a CSV. Raises InputError."""
-    return look_ahead([path], goal).found
+    return forecast_labels([path], goal).found
 
 
 def line(found: Forecast, noun: str = "labels") -> str:
@@ -294,7 +294,7 @@ def line(found: Forecast, noun: str = "labels") -> str:
     return f"{goal}: {found.note}."
 
 
-def sentence(outlook: Outlook) -> str:
+def sentence(outlook: LabelForecast) -> str:
     """The answer, and from reports how it was counted."""
     if not outlook.from_reports:
         return line(outlook.found)
@@ -307,7 +307,7 @@ def sentence(outlook: Outlook) -> str:
     return f"{said} From {count(len(labels), 'run')} with {int(labels.min()):,} to {most:,} boxes: all that training was shown, wherever they come from."
 
 
-def write_outlook(outlook: Outlook, folder: Path) -> tuple[Path, Path]:
+def write_forecast(outlook: LabelForecast, folder: Path) -> tuple[Path, Path]:
     """The curve as a figure and as a table that `shiftscope forecast` reads again; returns both files."""
     folder.mkdir(parents=True, exist_ok=True)
     words = "boxes in training" if outlook.from_reports else "labels"
@@ -321,6 +321,6 @@ def write_outlook(outlook: Outlook, folder: Path) -> tuple[Path, Path]:
         outlook.found.low,
         outlook.found.high,
     )
-    write_text(folder / FIGURE, figures.standing_alone(figure))
+    write_text(folder / FIGURE, figures.standalone(figure))
     write_text(folder / TABLE, outlook.points.map(inert).to_csv(index=False))
     return folder / FIGURE, folder / TABLE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets.structure import MAX_FOLDERS, folders, mended, reasons
+from datasets.structure import MAX_FOLDERS, folders, reasons, repaired
 from datasets.tables import Source
 from diagnostics.wording import count
 
@@ -34,7 +34,7 @@ def inspection(source: Source) -> dict[str, Any]:
             bucket: int((source.ledger["bucket"] == bucket).sum()) for bucket in ("used", "skipped", "failed")
         },
         "reasons": reasons(source.ledger).to_dict("records"),
-        "label_rows": mended(source.rows).to_dict("records"),
+        "label_rows": repaired(source.rows).to_dict("records"),
         "notes": [
             {"path": row["path"], "reason": row["reason"]}
             for row in source.ledger.to_dict("records")
@@ -50,14 +50,14 @@ def lines(found: dict[str, Any]) -> list[str]:
         said.append(f"  {found['origin']}")
     said.append(f"  classes: {', '.join(found['classes']) or 'named by nobody; the model decides'}")
     said.append(
-        f"  {count(found['images'], 'picture')}: {found['labelled_images']:,} labelled ({found['background_images']:,} of them background), "
+        f"  {count(found['images'], 'image')}: {found['labelled_images']:,} labelled ({found['background_images']:,} of them background), "
         f"{found['images'] - found['labelled_images']:,} unlabelled; {count(found['boxes'], 'object')}"
     )
     said.append(f"  {count(found['groups'], 'clip')}: {found['grouping']}")
     said.append("taken")
     for row in found["folders"][:MAX_FOLDERS]:
         said.append(
-            f"  {row['folder']}: {count(row['images'], 'picture')}{' as ' + row['split'] if row['split'] else ''}, {row['labelled']:,} labelled, {count(row['boxes'], 'object')}"
+            f"  {row['folder']}: {count(row['images'], 'image')}{' as ' + row['split'] if row['split'] else ''}, {row['labelled']:,} labelled, {count(row['boxes'], 'object')}"
         )
     if len(found["folders"]) > MAX_FOLDERS:
         said.append(f"  and {len(found['folders']) - MAX_FOLDERS} more")

@@ -12,7 +12,7 @@ from typing import Any
 from datasets.errors import EnvironmentProblem, InputError
 from diagnostics.domain import Domain
 from reports.files import one_writer
-from reports.options import Request
+from reports.options import ReportOptions
 from reports.page.assembly import build_context
 from reports.page.reader import read_report
 from reports.page.record import build_record
@@ -21,7 +21,7 @@ from reports.pipeline.run import Result, run_report
 from reports.progress import Reporter
 from reports.workbench.dataset import dataset_name
 from reports.workbench.dataset import publish as publish_dataset
-from reports.workbench.models import seen_by
+from reports.workbench.models import as_detected_by
 from train.environment import runs_folder
 
 
@@ -34,11 +34,13 @@ class Published:
     note: str = ""
 
 
-def make_report(request: Request, folder: Path, reporter: Reporter, *, fiftyone: bool) -> dict[str, Any]:
+def make_report(
+    options: ReportOptions, folder: Path, reporter: Reporter, *, fiftyone: bool
+) -> dict[str, Any]:
     """Diagnose and write into folder; returns report.json's content. Raises InputError, EnvironmentProblem."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
-        result = run_report(request, reporter)
+        result = run_report(options, reporter)
         with reporter.stage("fiftyone", "FiftyOne dataset") if fiftyone else contextlib.nullcontext():
             published = (
                 publish(result, folder, reporter) if fiftyone else Published(None, {}, "not asked for")
@@ -56,7 +58,7 @@ def make_report(request: Request, folder: Path, reporter: Reporter, *, fiftyone:
 
 
 def rebuild(dataset: str | None, reporter: Reporter) -> str:
-    """Write a report's FiftyOne dataset anew by asking for the report again, from what earlier looks at its pictures left; returns the dataset's name.
+    """Write a report's FiftyOne dataset anew by asking for the report again, from what earlier looks at its images left; returns the dataset's name.
 
     dataset: its name; None for the report written last. Raises InputError when there is no such report here.
     """
@@ -68,8 +70,8 @@ def rebuild(dataset: str | None, reporter: Reporter) -> str:
             f"no report in {runs_folder() / 'report'}{' has the dataset ' + dataset if dataset else ''}; write one with 'shiftscope report'"
         )
     folder = max(folders, key=lambda folder: (folder / "report.json").stat().st_mtime)
-    request = Request.from_record(read_report(folder).record.get("request", {}))
-    record = make_report(request, folder, reporter, fiftyone=True)
+    options = ReportOptions.from_record(read_report(folder).record.get("request", {}))
+    record = make_report(options, folder, reporter, fiftyone=True)
     name = record["fiftyone"]["dataset"]
     if name is None:
         raise EnvironmentProblem(record["fiftyone"]["note"])
@@ -84,16 +86,16 @@ def publish(result: Result, folder: Path, reporter: Reporter) -> Published:
         "weights_sha256": result.run.sha256 if result.run else None,
         "imgsz": result.settings.imgsz,
         "sources": {o.name: o.source.spec for o in result.opened},
-        "seed": result.request.seed,
+        "seed": result.options.seed,
         "primary": result.findings.verdict.primary,
         "shiftscope": version("shiftscope"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     domains = {domain.name: domain for domain in result.findings.domains}
     others: dict[str, list[Domain]] = {}
-    for change in result.changes:
-        seen = seen_by(domains[change.domain], change.images, change.detections)
-        others.setdefault(change.before, []).append(seen)
+    for comparison_ in result.run_comparisons:
+        seen = as_detected_by(domains[comparison_.domain], comparison_.images, comparison_.detections)
+        others.setdefault(comparison_.earlier_run, []).append(seen)
     try:
         made = publish_dataset(result.findings, folder, info, reporter, others)
     except EnvironmentProblem as problem:

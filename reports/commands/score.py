@@ -16,7 +16,7 @@ from datasets.results import load_json, read_results
 from diagnostics import sweep as sweeping
 from diagnostics.comparison import Comparison, compare
 from diagnostics.intervals import Interval, ap_and_ap50_intervals
-from diagnostics.matching import Bools, Detections, Floats, Ints, MatchTable, Objects, match
+from diagnostics.matching import Annotations, Bools, Detections, Floats, Ints, MatchTable, match
 from diagnostics.precision import twelve_of
 
 # The 2.5 % tails of fewer replicates are one or two numbers.
@@ -27,7 +27,7 @@ FEWEST_REPLICATES = 100
 class Truth:
     """Ground truth as arrays. images, categories: id -> number, in rising order of the ids, as pycocotools sorts them."""
 
-    objects: Objects
+    annotations: Annotations
     images: dict[Any, int]
     categories: dict[Any, int]
 
@@ -63,14 +63,14 @@ def read_truth(path: Path) -> Truth:
             raise InputError(f"{path}: annotation {position} has a coordinate or area that is not finite")
         rows.append((*row, crowd))
     table = np.array(rows, float).reshape(-1, 8)
-    objects = Objects(
+    annotations = Annotations(
         table[:, 0].astype(np.int64),
         table[:, 1].astype(np.int64),
         table[:, 2:6],
         table[:, 6],
         table[:, 7] > 0,
     )
-    return Truth(objects, images, categories)
+    return Truth(annotations, images, categories)
 
 
 def read_detections(path: Path, truth: Truth) -> tuple[Detections, int]:
@@ -132,7 +132,7 @@ def read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[in
 
 
 def read_slices(path: Path | None, images: dict[Any, int]) -> tuple[list[str], Bools]:
-    """Names of slices in the order of the file, and their pictures (S, n_images)."""
+    """Names of slices in the order of the file, and their images (S, n_images)."""
     pairs = read_pairs(path, "slice", images) if path else []
     names = list(dict.fromkeys(name for _, name in pairs))
     place = {name: i for i, name in enumerate(names)}
@@ -142,7 +142,7 @@ def read_slices(path: Path | None, images: dict[Any, int]) -> tuple[list[str], B
 
 
 def read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
-    """Group number of each picture; each its own without a file. Raises InputError when a picture has no group."""
+    """Group number of each image; each its own without a file. Raises InputError when an image has no group."""
     if path is None:
         return np.arange(len(images))
     named: dict[int, str] = {}
@@ -150,13 +150,11 @@ def read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
     for number, group in read_pairs(path, "group", images):
         if named.setdefault(number, group) != group:
             raise InputError(
-                f"{path}: image_id {by_number[number]} is in two groups, {named[number]!r} and {group!r}; a picture has one"
+                f"{path}: image_id {by_number[number]} is in two groups, {named[number]!r} and {group!r}; an image has one"
             )
     if len(named) < len(images):
         missing = next(key for key, number in images.items() if number not in named)
-        raise InputError(
-            f"{path}: {len(images) - len(named)} pictures have no group, first image_id {missing}"
-        )
+        raise InputError(f"{path}: {len(images) - len(named)} images have no group, first image_id {missing}")
     return np.unique([named[i] for i in range(len(images))], return_inverse=True)[1].astype(np.int64)
 
 
@@ -182,7 +180,7 @@ def score(
     names, masks = read_slices(slices, truth.images)
     group = read_groups(groups, truth.images)
     read = time.perf_counter()
-    table = match(truth.objects, detections, n_images=len(truth.images), n_classes=len(truth.categories))
+    table = match(truth.annotations, detections, n_images=len(truth.images), n_classes=len(truth.categories))
     matched = time.perf_counter()
     numbers_of = twelve_of(table, np.concatenate([np.ones((1, len(truth.images)), bool), masks]))
     result: dict[str, Any] = {
@@ -200,7 +198,7 @@ def score(
     if other is not None:
         result["baseline"] = comparison_record(
             compare(
-                truth.objects,
+                truth.annotations,
                 detections,
                 other,
                 group,
@@ -231,7 +229,7 @@ def slice_records(
     """The twelve numbers of each slice, its counts and its own best threshold."""
     if not names:
         return []
-    boxes = (masks[:, truth.objects.image] & ~truth.objects.crowd).sum(1)
+    boxes = (masks[:, truth.annotations.image] & ~truth.annotations.crowd).sum(1)
     curves = sweeping.sweeps(table, masks)
     records = []
     for i, name in enumerate(names):

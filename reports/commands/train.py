@@ -24,7 +24,7 @@ KEPT = 4
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainOptions:
     """What `shiftscope train` was asked for. model, device: see `train.training.Recipe`; imgsz: None for that of the model's run. real_world: (name or None, source), watched
     every so many epochs. resume: an unfinished run folder. arguments: KEY=VALUE of Ultralytics.
     """
@@ -48,9 +48,9 @@ class Order:
     seed: int
 
 
-def train_run(order: Order, reporter: Reporter) -> Path:
+def train_run(options: TrainOptions, reporter: Reporter) -> Path:
     """Train and return the run folder. Raises InputError, EnvironmentProblem."""
-    if order.trust:
+    if options.trust:
         trust_checkpoints()
     from reports.watch import attach
     from train.arguments import training_arguments
@@ -58,49 +58,51 @@ def train_run(order: Order, reporter: Reporter) -> Path:
     from train.pretrained import at_hand, starting_point
     from train.training import CHECKPOINT, Recipe, interrupted, train
 
-    beside = next((text for text in order.arguments if "=" not in text and Path(text).exists()), None)
+    beside = next((text for text in options.arguments if "=" not in text and Path(text).exists()), None)
     if beside is not None:
         raise InputError(
-            f"{beside}: only one source is taken; several are one with commas between: shiftscope train {order.data},{beside}"
+            f"{beside}: only one source is taken; several are one with commas between: shiftscope train {options.data},{beside}"
         )
-    extra = training_arguments(order.arguments)
-    if order.real_world and order.resume is None:
-        # Kept so that the report can show the same pictures to each of them.
-        extra = {"save_period": max(1, order.epochs // KEPT), **extra}
-    device = chosen_device(order.device)
+    extra = training_arguments(options.arguments)
+    if options.real_world and options.resume is None:
+        # Kept so that the report can show the same images to each of them.
+        extra = {"save_period": max(1, options.epochs // KEPT), **extra}
+    device = chosen_device(options.device)
     if "," in device:
         raise InputError(
             f"--device {device}: trains on one GPU; give one of them, or train with Ultralytics and watch with reports.watch.attach"
         )
-    if "/" in order.name or order.name in ("", ".", ".."):
+    if "/" in options.name or options.name in ("", ".", ".."):
         raise InputError(
-            f"--name {order.name}: expected a name, not a path; runs lie in {runs_folder() / 'train'}"
+            f"--name {options.name}: expected a name, not a path; runs lie in {runs_folder() / 'train'}"
         )
     recipe = None
-    if order.resume is not None:
-        recipe = replace(interrupted(order.resume), device=device)
-        if not order.real_world and (order.resume / WATCHED).is_file():
+    if options.resume is not None:
+        recipe = replace(interrupted(options.resume), device=device)
+        if not options.real_world and (options.resume / WATCHED).is_file():
             reporter.say("  the real world is not watched any more: repeat --real-world to watch on")
         if extra:
             raise InputError(
-                f"{', '.join(extra)}: a resumed run goes on with the arguments it was started with; leave these away, or start a new one with --model {order.resume}"
+                f"{', '.join(extra)}: a resumed run goes on with the arguments it was started with; leave these away, or start a new one with --model {options.resume}"
             )
-    for _, spec in ((None, order.data), *order.real_world):
+    for _, spec in ((None, options.data), *options.real_world):
         for part in parts_of(spec):
             if not part.startswith("kaggle:"):
                 locate(part, reporter.say)
     # What costs nothing to check comes first, a download last.
-    model = starting_point(order.model, reporter.say) if recipe is None and at_hand(order.model) else None
-    source, footage = open_all(order, reporter)
+    model = starting_point(options.model, reporter.say) if recipe is None and at_hand(options.model) else None
+    source, footage = open_sources(options, reporter)
     if recipe is None:
-        model = model or starting_point(order.model, reporter.say)
+        model = model or starting_point(options.model, reporter.say)
         task = load_checkpoint(model, "give a .pt checkpoint or an architecture yaml").task
         if task != "detect":
             raise InputError(f"{model}: is a '{task}' model; only detection models are trained here")
-        imgsz = order.imgsz or trained_at(model) or IMGSZ
-        recipe = Recipe(model, order.epochs, imgsz, order.batch, device, order.seed, extra)
+        imgsz = options.imgsz or trained_at(model) or IMGSZ
+        recipe = Recipe(model, options.epochs, imgsz, options.batch, device, options.seed, extra)
     folder = (
-        order.resume.absolute() if order.resume else reserve_run_folder(runs_folder() / "train", order.name)
+        options.resume.absolute()
+        if options.resume
+        else reserve_run_folder(runs_folder() / "train", options.name)
     )
 
     def watched(yolo: Any) -> None:
@@ -108,13 +110,13 @@ def train_run(order: Order, reporter: Reporter) -> Path:
             attach(
                 yolo,
                 footage,
-                every=order.every,
-                class_map=dict(order.class_map),
+                every=options.every,
+                class_map=dict(options.class_map),
                 say=reporter.say,
             )
 
     try:
-        with reporter.training(f"Training on {order.data}") as (on_start, on_batch, on_epoch):
+        with reporter.training(f"Training on {options.data}") as (on_start, on_batch, on_epoch):
             return train(
                 source,
                 folder,
@@ -126,33 +128,33 @@ def train_run(order: Order, reporter: Reporter) -> Path:
             )
     except InputError:
         # What cannot be trained from leaves no run behind.
-        if order.resume is None and not (folder / "weights" / CHECKPOINT).is_file():
+        if options.resume is None and not (folder / "weights" / CHECKPOINT).is_file():
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def open_all(order: Order, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
+def open_sources(options: TrainOptions, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
     """The source to train on, with labels as corrected in the App, and the footage to watch in its classes. Raises InputError."""
-    given: dict[str, Any] = {"cache": frames_folder(), "allow": order.allow, "say": reporter.say}
-    parts = training_parts(order.data, classes=order.classes, **given)
-    source = one_dataset(order.data, parts)
+    given: dict[str, Any] = {"cache": frames_folder(), "allow": options.allow, "say": reporter.say}
+    parts = training_parts(options.data, classes=options.classes, **given)
+    source = one_dataset(options.data, parts)
     if not source.classes:
-        raise InputError(f"{order.data}: names no classes; give --names pothole,crack or a data.yaml")
-    if order.corrections:
+        raise InputError(f"{options.data}: names no classes; give --names pothole,crack or a data.yaml")
+    if options.corrections:
         opened = with_corrections([Opened("training", "training", source)], source.classes, reporter)
         source = opened[0].source
     taught = source.images[source.images["labelled"] & source.images["split"].isin(["train", "val"])]
     for part in parts if len(parts) > 1 else ():
         if not part.images["path"].isin(taught["path"]).any():
             raise InputError(
-                f"{part.spec}: has no labelled picture in 'train' or 'val'; leave it out, or see with 'shiftscope inspect {part.spec}' what was read"
+                f"{part.spec}: has no labelled image in 'train' or 'val'; leave it out, or see with 'shiftscope inspect {part.spec}' what was read"
             )
     splits_of(source)
     footage: dict[str, str | Source] = {}
     taken = {IN_DOMAIN}
-    for name, spec in order.real_world:
-        away = open_source(spec, classes=source.classes, **given)
+    for name, spec in options.real_world:
+        real_world = open_source(spec, classes=source.classes, **given)
         footage[unique(name or name_of(spec), taken)] = with_classes(
-            away, source.classes, dict(order.class_map)
+            real_world, source.classes, dict(options.class_map)
         )
     return source, footage

@@ -1,4 +1,4 @@
-"""What the numbers alone say, before anybody has the pictures: a learning curve and an AP50 or two."""
+"""What the numbers alone say, before anybody has the images: a learning curve and an AP50 or two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from datasets.errors import InputError
 from diagnostics.evidence import Evidence
-from diagnostics.hypotheses import Verdict, question
+from diagnostics.hypotheses import Verdict, diagnose
 from diagnostics.learning import read_curve
 from reports.page.hypotheses import STATUS_WORDS
 from reports.page.record import hypothesis_record
@@ -19,7 +19,7 @@ from train.history import read_history
 def triage(
     history: Path | None, in_domain: float | None, training: float | None, real_world: float | None
 ) -> Verdict:
-    """Question every suspect with AP50s (fractions) and a results.csv. in_domain: None for the last epoch's.
+    """Question every hypothesis with AP50s (fractions) and a results.csv. in_domain: None for the last epoch's.
 
     Raises InputError where nothing is given, or no in-domain AP50 is known.
     """
@@ -36,10 +36,10 @@ def triage(
         ap50["training"] = training
     if real_world is not None:
         ap50["the real world"] = real_world
-    return question(
+    return diagnose(
         Evidence(
-            home="in-domain",
-            away="the real world" if real_world is not None else None,
+            in_domain="in-domain",
+            real_world="the real world" if real_world is not None else None,
             unlabelled=(),
             ap50=ap50,
             max_recall={},
@@ -53,7 +53,7 @@ def triage(
             redrawn=None,
             leak=None,
             shift_image={},
-            shift_object={},
+            shift_detections={},
             factors={},
         )
     )
@@ -68,7 +68,7 @@ def record(verdict: Verdict) -> dict[str, Any]:
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """The line-up as plain text: supported first, then open, then cleared."""
+    """The line-up as plain text: supported first, then open, then ruled out."""
     first = verdict.hypotheses[0].name
     head = first if verdict.primary else f"Cannot tell from numbers alone; first in line: {first}"
     result = [head, ""]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def as_results(shown: pd.DataFrame) -> list[dict[str, Any]]:
-    """COCO results, as `shiftscope score` and `report --predictions` read them: image_id is the picture's name, category_id counts from 1."""
+    """COCO results, as `shiftscope score` and `report --predictions` read them: image_id is the image's name, category_id counts from 1."""
     return [
         {
             "image_id": image,

@@ -9,34 +9,34 @@ from typing import Any
 from reports.export.handoff import Drafted
 
 
-def as_label_studio(pictures: Sequence[Drafted], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Label Studio tasks with predictions; pictures are served from local storage whose root is the hand-off folder."""
+def as_label_studio(drafted_images: Sequence[Drafted], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Label Studio tasks with predictions; images are served from local storage whose root is the hand-off folder."""
     tasks = []
-    for picture in pictures:
+    for drafted in drafted_images:
         result = [
             {
                 "id": f"box{number}",
                 "type": "rectanglelabels",
                 "from_name": "label",
                 "to_name": "image",
-                "original_width": picture.width,
-                "original_height": picture.height,
+                "original_width": drafted.width,
+                "original_height": drafted.height,
                 "image_rotation": 0,
                 "score": round(sure, 4),
                 "value": {
-                    "x": 100 * x1 / picture.width,
-                    "y": 100 * y1 / picture.height,
-                    "width": 100 * (x2 - x1) / picture.width,
-                    "height": 100 * (y2 - y1) / picture.height,
+                    "x": 100 * x1 / drafted.width,
+                    "y": 100 * y1 / drafted.height,
+                    "width": 100 * (x2 - x1) / drafted.width,
+                    "height": 100 * (y2 - y1) / drafted.height,
                     "rotation": 0,
                     "rectanglelabels": [classes[label]],
                 },
             }
-            for number, (label, x1, y1, x2, y2, sure) in enumerate(picture.boxes)
+            for number, (label, x1, y1, x2, y2, sure) in enumerate(drafted.boxes)
         ]
         tasks.append(
             {
-                "data": {"image": f"/data/local-files/?d=images/{picture.file}"},
+                "data": {"image": f"/data/local-files/?d=images/{drafted.file}"},
                 "predictions": [{"model_version": "shiftscope", "result": result}],
             }
         )

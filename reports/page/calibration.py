@@ -14,7 +14,7 @@ from reports.page import figures
 from reports.page import slices as where
 
 
-def half(found: AtHalf | None) -> str:
+def half_words(found: AtHalf | None) -> str:
     """How many of the detections that claim about .5 are right."""
     if found is None:
         return "too few detections"
@@ -22,7 +22,7 @@ def half(found: AtHalf | None) -> str:
     return f"{percent(found.precision)}{between} of {found.count:,}"
 
 
-def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
+def calibration_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
     """Reliability curves and errors."""
     curves = [c.curve.assign(domain=name) for name, c in findings.calibration.items() if len(c.curve)]
     rows = [
@@ -30,7 +30,7 @@ def calibration(findings: Findings, palette: dict[str, str]) -> dict[str, Any] |
             "domain": name,
             "d_ece": where.number(c.d_ece),
             "la_ece": where.number(c.la_ece),
-            "half": half(c.at_half),
+            "half": half_words(c.at_half),
         }
         for name, c in findings.calibration.items()
     ]

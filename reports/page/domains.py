@@ -21,10 +21,10 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "name": domain.name,
         "colour": palette[domain.name],
         "role": ROLE_WORDS[domain.role],
-        "images": f"{len(domain.pictures):,}",
+        "images": f"{len(domain.images):,}",
         "labelled": labelled_words(domain),
         "boxes": f"{len(domain.annotations):,}",
-        "groups": f"{domain.pictures['group'].nunique():,}",
+        "groups": f"{domain.images['group'].nunique():,}",
         "ap50": where.number(whole["ap50"]),
         "interval": interval(_or_none(whole["ap50_low"]), _or_none(whole["ap50_high"]), whole["note"])
         if domain.labelled.any()
@@ -36,8 +36,8 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
 
 
 def labelled_words(domain: Domain) -> str:
-    """How many pictures are labelled, and how many of those as holding no object."""
-    empty = int((~domain.labelled_pictures["image"].isin(domain.annotations["image"])).sum())
+    """How many images are labelled, and how many of those as holding no object."""
+    empty = int((~domain.labelled_images["image"].isin(domain.annotations["image"])).sum())
     return f"{int(domain.labelled.sum()):,}" + (f" ({empty:,} without an object)" if empty else "")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diagnostics.wording import count, fraction, points
-from reports.pipeline.earlier_run import Change
+from reports.pipeline.earlier_run import RunComparison
 
 if TYPE_CHECKING:
     pass
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 WORTH_IT = 0.02
 
 
-def sentence(change: Change) -> str:
+def sentence(comparison_: RunComparison) -> str:
     """What came of it, in one sentence."""
-    c = change.comparison
+    c = comparison_.comparison
     moved = f"AP50 {fraction(c.second)} before, {fraction(c.first)} now, {points(abs(c.difference))} {'more' if c.difference >= 0 else 'less'}"
     low, high = c.interval.low, c.interval.high
     if low is not None and high is not None:
@@ -36,31 +36,34 @@ def sentence(change: Change) -> str:
     else:
         verdict = "chance would do as much: label more clips of it to tell"
     left = (
-        f" {count(change.trained_on, 'picture')} of clips that training shows by now {'is' if change.trained_on == 1 else 'are'} left out."
-        if change.trained_on
+        f" {count(comparison_.trained_on, 'image')} of clips that training shows by now {'is' if comparison_.trained_on == 1 else 'are'} left out."
+        if comparison_.trained_on
         else ""
     )
-    if change.unchecked:
-        left += f" {count(change.unchecked, 'training picture')} {'was' if change.unchecked == 1 else 'were'} not looked at for that."
+    if comparison_.unchecked:
+        left += f" {count(comparison_.unchecked, 'training image')} {'was' if comparison_.unchecked == 1 else 'were'} not looked at for that."
     return f"{moved}; {verdict}.{left}"
 
 
-def rows(found: Sequence[Change]) -> list[dict[str, Any]]:
+def rows(found: Sequence[RunComparison]) -> list[dict[str, Any]]:
     """For the page: domain and sentence."""
-    return [{"domain": change.domain, "before": change.before, "words": sentence(change)} for change in found]
+    return [
+        {"domain": comparison_.domain, "earlier_run": comparison_.earlier_run, "words": sentence(comparison_)}
+        for comparison_ in found
+    ]
 
 
-def values(change: Change) -> dict[str, Any]:
+def values(comparison_: RunComparison) -> dict[str, Any]:
     """For report.json."""
-    c = change.comparison
+    c = comparison_.comparison
     return {
-        "domain": change.domain,
-        "before": change.before,
-        "pictures": change.image_count,
-        "trained_on": change.trained_on,
-        "unchecked": change.unchecked,
+        "domain": comparison_.domain,
+        "earlier_run": comparison_.earlier_run,
+        "images": comparison_.image_count,
+        "trained_on": comparison_.trained_on,
+        "unchecked": comparison_.unchecked,
         "ap50": c.first,
-        "ap50_before": c.second,
+        "ap50_earlier_run": c.second,
         "difference": c.difference if np.isfinite(c.difference) else None,
         "interval": [c.interval.low, c.interval.high],
         "p": c.p,

@@ -26,12 +26,10 @@ def error_rows(findings: Findings) -> list[dict[str, Any]]:
 
 
 def error_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
-    """Errors per picture at home and out there."""
+    """Errors per image in-domain and in the real world."""
     if findings.errors.empty:
         return None
     shown = findings.errors[findings.errors.groupby("type")["count"].transform("sum") > 0]
     return (
-        Markup(figures.errors("Errors per picture by type and domain", shown, palette))
-        if len(shown)
-        else None
+        Markup(figures.errors("Errors per image by type and domain", shown, palette)) if len(shown) else None
     )

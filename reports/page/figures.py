@@ -22,8 +22,8 @@ P = ParamSpec("P")
 # Drawn with these and replaced by CSS variables afterwards, so that one SVG serves light and dark.
 INK, LINE = "#010203", "#040506"
 # Okabe and Ito's colours: told apart by everybody, readable on light and dark.
-HOME, TRAINING = "#0072b2", "#8a8a8a"
-AWAY = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+IN_DOMAIN, TRAINING = "#0072b2", "#8a8a8a"
+REAL_WORLD = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "shiftscope",
@@ -51,9 +51,9 @@ STYLE: dict[str, Any] = {
 
 def colours(names: Sequence[str], roles: dict[str, str]) -> dict[str, str]:
     """A colour for each domain by its role, the same in every figure."""
-    away = iter(AWAY * (1 + len(names) // len(AWAY)))
-    fixed = {"in_domain": HOME, "training": TRAINING}
-    return {name: fixed.get(roles[name]) or next(away) for name in names}
+    real_world = iter(REAL_WORLD * (1 + len(names) // len(REAL_WORLD)))
+    fixed = {"in_domain": IN_DOMAIN, "training": TRAINING}
+    return {name: fixed.get(roles[name]) or next(real_world) for name in names}
 
 
 def legend_label(name: str) -> str:
@@ -136,16 +136,16 @@ def learning(history: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 2.9))
     kinds = {
         "train_box_loss": (TRAINING, "-"),
-        "val_box_loss": (HOME, "-"),
+        "val_box_loss": (IN_DOMAIN, "-"),
         "train_cls_loss": (TRAINING, "--"),
-        "val_cls_loss": (HOME, "--"),
+        "val_cls_loss": (IN_DOMAIN, "--"),
     }
     for column, (colour, dash) in kinds.items():
         if column in history:
             # The first epochs of a fresh head are off any scale and hide the rest.
             values = history[column].clip(upper=float(history[column].quantile(0.9)) * 2)
             left.plot(history["epoch"], values, color=colour, linestyle=dash, label=column.replace("_", " "))
-    for column, words, colour in (("ap50", "AP50", HOME), ("ap", "AP50-95", AWAY[1])):
+    for column, words, colour in (("ap50", "AP50", IN_DOMAIN), ("ap", "AP50-95", REAL_WORLD[1])):
         if column in history:
             right.plot(
                 history["epoch"], history[column], color=colour, label=words, marker=".", linewidth=1.6
@@ -165,10 +165,10 @@ def whole_epochs(axes: Any) -> None:
 
 
 @themed
-def watched(table: pd.DataFrame, palette: dict[str, str], home: str) -> Figure:
-    """AP50, shown detections a picture, and the share of pictures outside validation, by epoch; see `reports.watch.COLUMNS`. home: validation's name."""
+def watched(table: pd.DataFrame, palette: dict[str, str], in_domain: str) -> Figure:
+    """AP50, shown detections an image, and the share of images outside validation, by epoch; see `reports.watch.COLUMNS`. home: validation's name."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.2, 2.7))
-    spare = iter(AWAY)
+    spare = iter(REAL_WORLD)
     for domain, part in table.groupby("domain", sort=False):
         name = str(domain)
         colour = palette.get(name) or next(spare)
@@ -184,10 +184,10 @@ def watched(table: pd.DataFrame, palette: dict[str, str], home: str) -> Figure:
                 label=legend_label(f"{name} (a hint)"),
             )
         middle.plot(part["epoch"], part["shown"], color=colour, marker=".")
-        if name != home:
+        if name != in_domain:
             right.plot(part["epoch"], part["outside"], color=colour, marker=".")
     left.set(xlabel="epoch", ylabel="AP50", ylim=(0, 1))
-    middle.set(xlabel="epoch", ylabel="detections a picture", ylim=(0, None))
+    middle.set(xlabel="epoch", ylabel="detections an image", ylim=(0, None))
     right.set(xlabel="epoch", ylabel="share outside validation", ylim=(-0.02, 1.02))
     for axes in (left, middle, right):
         whole_epochs(axes)
@@ -230,10 +230,10 @@ def slices(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 @themed
 def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """Errors per picture by type and domain; columns type, domain, per_image."""
+    """Errors per image by type and domain; columns type, domain, per_image."""
     figure, axes = plt.subplots(figsize=(6.0, 2.9))
     sns.barplot(table, x="type", y="per_image", hue="domain", palette=palette, ax=axes, saturation=1)
-    axes.set(xlabel="", ylabel="errors per picture")
+    axes.set(xlabel="", ylabel="errors per image")
     axes.grid(axis="x", visible=False)
     tidy_legend(axes)
     return figure
@@ -241,7 +241,7 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 @themed
 def embedding(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """First two principal components of the picture embeddings; columns x, y, domain, and rank where a picture is to be added next."""
+    """First two principal components of the image embeddings; columns x, y, domain, and rank where an image is to be added next."""
     figure, axes = plt.subplots(figsize=(6.0, 3.9))
     sns.scatterplot(
         table, x="x", y="y", hue="domain", palette=palette, s=16, alpha=0.65, linewidth=0, ax=axes
@@ -320,15 +320,17 @@ def tidy_legend(axes: Axes) -> None:
 
 
 @themed
-def ladder(measure: str, rungs: pd.DataFrame, start: float, end: float, home: float) -> Figure:
-    """A waterfall from the value out there to the in-domain one; rungs has name and won, best first."""
-    figure, axes = plt.subplots(figsize=(7.2, 0.42 * (len(rungs) + 3) + 0.5))
-    names = ["out there", *rungs["name"], "left for new data", "in-domain"]
-    level, bars = start, [(0.0, start, AWAY[0])]
-    for won in rungs["won"]:
-        bars.append((level, float(won), AWAY[1] if won >= 0 else AWAY[2]))
-        level += float(won)
-    bars += [(end, home - end, TRAINING), (0.0, home, HOME)]
+def decomposition(
+    measure: str, contributions: pd.DataFrame, start: float, end: float, in_domain: float
+) -> Figure:
+    """A waterfall from the value in the real world to the in-domain one; rungs has name and won, best first."""
+    figure, axes = plt.subplots(figsize=(7.2, 0.42 * (len(contributions) + 3) + 0.5))
+    names = ["in the real world", *contributions["name"], "left for new data", "in-domain"]
+    level, bars = start, [(0.0, start, REAL_WORLD[0])]
+    for recovered in contributions["recovered"]:
+        bars.append((level, float(recovered), REAL_WORLD[1] if recovered >= 0 else REAL_WORLD[2]))
+        level += float(recovered)
+    bars += [(end, in_domain - end, TRAINING), (0.0, in_domain, IN_DOMAIN)]
     for place, (left, width, colour) in enumerate(bars):
         axes.barh(place, width, left=left, color=colour, height=0.62)
         text = f"{100 * width:+.0f}" if 0 < place < len(bars) - 1 else f"{width:.2f}".lstrip("0") or "0"
@@ -337,21 +339,23 @@ def ladder(measure: str, rungs: pd.DataFrame, start: float, end: float, home: fl
     axes.invert_yaxis()
     axes.set_xlabel(measure)
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(min(0.0, *(left + width for left, width, _ in bars)), max(home, start, end) * 1.12 + 0.02)
+    axes.set_xlim(
+        min(0.0, *(left + width for left, width, _ in bars)), max(in_domain, start, end) * 1.12 + 0.02
+    )
     return figure
 
 
 @themed
-def readings(check: pd.DataFrame) -> Figure:
+def estimates(check: pd.DataFrame) -> Figure:
     """True AP50 of each changed set against what was read by a regression that never saw its family; check has truth, reading, severity."""
     figure, axes = plt.subplots(figsize=(4.2, 3.8))
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
     for severity, part in check.groupby("severity"):
         axes.plot(
             part["truth"],
-            part["reading"],
+            part["estimate"],
             "o",
-            color=AWAY[int(str(severity)) % len(AWAY)],
+            color=REAL_WORLD[int(str(severity)) % len(REAL_WORLD)],
             markersize=4.5,
             label=f"grade {severity}",
         )
@@ -373,19 +377,21 @@ def forecast(
         axes.plot(
             part["labels"],
             part["score"],
-            color=AWAY[1 + number % 4],
+            color=REAL_WORLD[1 + number % 4],
             linewidth=1.4,
             linestyle=(0, (4, 2)),
             label=str(family),
         )
     sure = points[points["ap50_low"].notna() & points["ap50_high"].notna()]
-    axes.vlines(sure["labels"], sure["ap50_low"], sure["ap50_high"], color=HOME, linewidth=1.2, alpha=0.6)
-    axes.plot(points["labels"], points["ap50"], "o", color=HOME, markersize=5, label="measured")
+    axes.vlines(
+        sure["labels"], sure["ap50_low"], sure["ap50_high"], color=IN_DOMAIN, linewidth=1.2, alpha=0.6
+    )
+    axes.plot(points["labels"], points["ap50"], "o", color=IN_DOMAIN, markersize=5, label="measured")
     axes.axhline(goal, color=INK, linewidth=0.9, linestyle=":", label="goal")
     if low is not None and high is not None:
-        axes.axvspan(low, high, color=AWAY[0], alpha=0.25, linewidth=0)
+        axes.axvspan(low, high, color=REAL_WORLD[0], alpha=0.25, linewidth=0)
         if low == high:
-            axes.axvline(low, color=AWAY[0], linewidth=1.2)
+            axes.axvline(low, color=REAL_WORLD[0], linewidth=1.2)
     axes.set(xscale="log", xlabel=words, ylabel="AP50", ylim=(0, 1))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_minor_formatter(minor_numbers)
@@ -398,7 +404,7 @@ def minor_numbers(value: float, _: float) -> str:
     return f"{value:,.0f}" if f"{value:e}"[0] in "25" else ""
 
 
-def standing_alone(svg: str) -> str:
+def standalone(svg: str) -> str:
     """A figure as a file of its own, which no page gives colours: dark on white."""
     svg = svg.replace("var(--ink)", "#1b1d21").replace("var(--line)", "#d9dce1")
     return svg.replace("<svg ", '<svg style="background: #ffffff" ', 1)
@@ -417,9 +423,9 @@ def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
     )
     for column, (name, frames) in enumerate(clips.items()):
         upper, lower = axes[:, column]
-        upper.plot(frames["seconds"], frames["novelty"], color=AWAY[0], linewidth=1.6)
+        upper.plot(frames["seconds"], frames["novelty"], color=REAL_WORLD[0], linewidth=1.6)
         upper.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
-        lower.plot(frames["seconds"], frames["highest"], color=HOME, linewidth=1.6)
+        lower.plot(frames["seconds"], frames["highest"], color=IN_DOMAIN, linewidth=1.6)
         lower.set_ylim(0, 1)
         for second in frames.loc[frames["cut"], "seconds"]:
             for strip in (upper, lower):

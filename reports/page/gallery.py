@@ -9,8 +9,8 @@ import pandas as pd
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings
 from diagnostics.wording import fraction
-from reports.page import thumbnails as pictures
-from reports.page.methods import short
+from reports.page import thumbnails as images
+from reports.page.methods import short_path
 
 KIND_WORDS = {
     "false_positive": (
@@ -19,10 +19,10 @@ KIND_WORDS = {
     ),
     "missed": (
         "Misses",
-        "Labelled objects that no detection at confidence .25 or above hits, largest first.",
+        "Labelled objects that no detection at confidence .25 or above true positives, largest first.",
     ),
     "near_miss": ("Near misses", "Detections that touch an object without covering it (IoU .1 to .5)."),
-    "hit": ("Hits", "What it does find, for comparison."),
+    "true_positive": ("True positives", "What it does find, for comparison."),
     "detection": (
         "What it claims",
         "The most confident detections on unlabelled footage: right or wrong is for you to say.",
@@ -35,29 +35,27 @@ def domain_of(findings: Findings, name: str) -> Domain:
     return next(d for d in findings.domains if d.name == name)
 
 
-def card_picture(findings: Findings, card: pd.Series, *, side: int = pictures.SIDE) -> str | None:
+def card_image(findings: Findings, card: pd.Series, *, side: int = images.SIDE) -> str | None:
     """Crop of a card with the annotated objects in it."""
     domain = domain_of(findings, card["domain"])
-    path = domain.pictures.loc[domain.pictures["image"] == card["image"], "path"].iloc[0]
+    path = domain.images.loc[domain.images["image"] == card["image"], "path"].iloc[0]
     truth = (
         domain.annotations.loc[domain.annotations["image"] == card["image"], ["x1", "y1", "x2", "y2"]]
         .to_numpy(float)
         .tolist()
     )
-    return pictures.crop(
+    return images.crop(
         path, [float(card[c]) for c in ("x1", "y1", "x2", "y2")], card["kind"], truth=truth, side=side
     )
 
 
-def gallery(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
+def gallery_section(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
     """Cards by domain and kind, real world first."""
     path_of: dict[str, str] = {}
     if findings.training is not None:
-        path_of = dict(
-            zip(findings.training.pictures["image"], findings.training.pictures["path"], strict=True)
-        )
+        path_of = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
     sections = []
-    for domain in (*findings.away, findings.home):
+    for domain in (*findings.real_world, findings.in_domain):
         for kind, (title, words) in KIND_WORDS.items():
             part = findings.cards[
                 (findings.cards["domain"] == domain.name) & (findings.cards["kind"] == kind)
@@ -66,7 +64,7 @@ def gallery(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]
                 continue
             cards = [
                 card_context(findings, row, number_, app_urls, path_of)
-                for number_, row in part.sort_values("look", kind="stable").iterrows()
+                for number_, row in part.sort_values("cluster", kind="stable").iterrows()
             ]
             sections.append(
                 {
@@ -75,7 +73,7 @@ def gallery(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]
                     "title": title,
                     "words": words,
                     "cards": cards,
-                    "looks": int(part["look"].nunique()),
+                    "clusters": int(part["cluster"].nunique()),
                 }
             )
     return sections
@@ -84,25 +82,25 @@ def gallery(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]
 def card_context(
     findings: Findings, card: pd.Series, position: Any, app_urls: dict[int, str], path_of: dict[str, str]
 ) -> dict[str, Any]:
-    """One card: crop, facts, and the training pictures most like it."""
+    """One card: crop, facts, and the training images most like it."""
     domain = domain_of(findings, card["domain"])
-    picture = domain.pictures.loc[domain.pictures["image"] == card["image"]].iloc[0]
-    gain = domain.imgsz / max(picture["width"], picture["height"])
+    image = domain.images.loc[domain.images["image"] == card["image"]].iloc[0]
+    gain = domain.imgsz / max(image["width"], image["height"])
     confidence = float(card["confidence"])
-    seconds = f", {picture['seconds']:.1f} s" if picture["seconds"] == picture["seconds"] else ""
+    seconds = f", {image['seconds']:.1f} s" if image["seconds"] == image["seconds"] else ""
     return {
-        "src": card_picture(findings, card),
-        "image": short(card["image"]),
+        "src": card_image(findings, card),
+        "image": short_path(card["image"]),
         "group": f"{card['group']}{seconds}",
         "confidence": "" if confidence != confidence else fraction(confidence),
         "raw_confidence": "" if confidence != confidence else f"{confidence:.4f}",
         "size": f"{(card['x2'] - card['x1']) * gain:.0f}\u00d7{(card['y2'] - card['y1']) * gain:.0f} px",
-        "look": int(card["look"]),
+        "cluster": int(card["cluster"]),
         "app_url": app_urls.get(int(position), ""),
         "nearest": [
             {
-                "src": pictures.crop(path_of[entry["image"]], entry["box"], "", side=pictures.SMALL_SIDE),
-                "image": short(entry["image"]),
+                "src": images.crop(path_of[entry["image"]], entry["box"], "", side=images.SMALL_SIDE),
+                "image": short_path(entry["image"]),
             }
             for entry in card["nearest"]
             if entry["image"] in path_of

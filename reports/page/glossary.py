@@ -23,7 +23,7 @@ GLOSSARY = (
     ),
     (
         "Group, clip",
-        "Pictures that belong together: frames of one video, one recording session, copies of one original.",
+        "Images that belong together: frames of one video, one recording session, copies of one original.",
     ),
     (
         "MMD",
@@ -50,8 +50,8 @@ GLOSSARY = (
         "What a number would be if nothing differed: here, what two halves of the home data give.",
     ),
     (
-        "Second look",
-        "The same footage shown to the detector in another way, larger or in other colours, say, to see what that wins back.",
+        "Intervention",
+        "The same footage shown to the detector in another way, larger or in other colours, say, to see what that recovers.",
     ),
     (
         "Foreshortening",
@@ -59,11 +59,11 @@ GLOSSARY = (
     ),
     (
         "Home, in-domain",
-        "Both are the pictures the detector was validated on; the real world, out there, is the footage it is for.",
+        "Both are the images the detector was validated on; the real world, in the real world, is the footage it is for.",
     ),
     (
-        "Background picture",
-        "A picture labelled as holding no object. A picture without a label file is unlabelled, which is something else.",
+        "Background image",
+        "An image labelled as holding no object. An image without a label file is unlabelled, which is something else.",
     ),
 )
 
@@ -71,5 +71,5 @@ GLOSSARY = (
 LIMITS = (
     "Without labels, a change in what counts as an object cannot be seen.",
     "One video is one sample, however many frames it has.",
-    "A suspect is cleared or supported for the pictures given here; other footage may differ.",
+    "A hypothesis is ruled out or supported for the images given here; other footage may differ.",
 )

@@ -12,11 +12,11 @@ from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, interval, points
 from reports.page import slices as where
 from reports.page.domains import ROLE_WORDS
-from reports.page.gallery import card_picture
+from reports.page.gallery import card_image
 from reports.page.next import labels_words
 
-# What a cleared suspect saves the reader from trying.
-SPARED = {
+# What a ruled out hypothesis saves the reader from trying.
+NOT_WORTH_TRYING = {
     "underfit": "more epochs",
     "overfit": "fewer epochs",
     "threshold": "another confidence threshold",
@@ -28,7 +28,7 @@ SPARED = {
 REMEDY = {
     "none": "Nothing to mend. Keep this report as the baseline and run it again on new footage.",
     "underfit": "Train longer, until validation AP50 levels off, then run the report again.",
-    "overfit": "Take an earlier checkpoint or fewer epochs, add varied training pictures, then run the report again.",
+    "overfit": "Take an earlier checkpoint or fewer epochs, add varied training images, then run the report again.",
     "threshold": "Set the confidence threshold found for this footage and check it on clips it was not chosen on.",
     "scale": "Predict at the image size that helped (or in tiles), and train at that size.",
     "label_protocol": "Agree on one rule for boxes, redraw the smaller set by it, then run the report again.",
@@ -38,26 +38,28 @@ REMEDY = {
 
 
 def headline(findings: Findings) -> dict[str, Any]:
-    """The first screen: the cause, how sure, two numbers, a pair of pictures, the next step."""
+    """The first screen: the cause, how sure, two numbers, a pair of images, the next step."""
     evidence, verdict = findings.evidence, findings.verdict
     helped = any(
         found.size_factor != 1 and found.share >= REJECTED_SHARE for found in evidence.recoveries.values()
     )
-    spared = [
+    not_worth_trying = [
         words
-        for code, words in SPARED.items()
+        for code, words in NOT_WORTH_TRYING.items()
         if verdict.named(code).status == "rejected"
         and not (code == "scale" and helped)
         # Nobody would try the opposite of the cure.
         and (code, verdict.primary) not in (("overfit", "underfit"), ("underfit", "overfit"))
     ]
-    open_suspects = [h.name for h in verdict.hypotheses if h.status == "untested"]
+    undecided = [h.name for h in verdict.hypotheses if h.status == "untested"]
     if evidence.gap_is_real and verdict.named("label_protocol").status == "rejected":
-        open_suspects.append("whether the same things count as objects")
+        undecided.append("whether the same things count as objects")
     if verdict.primary is None:
         tested = next((h for h in verdict.hypotheses if h.status == "untested" and h.missing), None)
         cause, statement = "Cannot tell yet", verdict.named("domain_shift").statement
-        step = f"Missing: {tested.missing}." if tested else "No suspect is supported by the evidence at hand."
+        step = (
+            f"Missing: {tested.missing}." if tested else "No hypothesis is supported by the evidence at hand."
+        )
         sure = ""
     else:
         primary = verdict.named(verdict.primary)
@@ -70,8 +72,8 @@ def headline(findings: Findings) -> dict[str, Any]:
             else (f"How sure: {gap.note}." if gap is not None else "")
         )
     negation = (
-        f"{spared[0][0].upper()}{spared[0][1:]}{join(spared[1:], 'or')} would not fix it."
-        if spared and verdict.primary not in (None, "none")
+        f"{not_worth_trying[0][0].upper()}{not_worth_trying[0][1:]}{join(not_worth_trying[1:], 'or')} would not fix it."
+        if not_worth_trying and verdict.primary not in (None, "none")
         else ""
     )
     return {
@@ -80,7 +82,7 @@ def headline(findings: Findings) -> dict[str, Any]:
         "negation": negation,
         "sure": sure,
         "step": step,
-        "open": f"Still open: {', '.join(open_suspects).lower()}." if open_suspects else "",
+        "open": f"Still open: {', '.join(undecided).lower()}." if undecided else "",
         "numbers": [big_number(findings, d) for d in shown_first(findings)],
         "pair": pair(findings),
     }
@@ -100,10 +102,10 @@ def join(rest: Sequence[str], conjunction: str) -> str:
 def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
     """What to add against a domain shift."""
     what = {
-        "viewpoint": "pictures from that viewpoint",
-        "appearance": "pictures with that light and those colours",
-        "context": "pictures of such scenes",
-    }.get(primary.kind, "pictures of that kind")
+        "viewpoint": "images from that viewpoint",
+        "appearance": "images with that light and those colours",
+        "context": "images of such scenes",
+    }.get(primary.kind, "images of that kind")
     picks = len(findings.next)
     clips = findings.next["group"].nunique()
     to_label = sum(
@@ -112,7 +114,7 @@ def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
     )
     labels = f", {to_label} of them still to be labelled," if to_label else ", all labelled already,"
     return (
-        f"Add {what} to training: start with the {count(picks, 'picture')} from {count(clips, 'clip')}{labels} listed under \u201cWhat to add next\u201d."
+        f"Add {what} to training: start with the {count(picks, 'image')} from {count(clips, 'clip')}{labels} listed under \u201cWhat to add next\u201d."
         if picks
         else f"Add {what} to training."
     )
@@ -120,10 +122,10 @@ def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
 
 def shown_first(findings: Findings) -> list[Domain]:
     """Home and the real-world domain in focus (or the first)."""
-    focus = next((d for d in findings.away if d.name == findings.evidence.away), None) or (
-        findings.away[0] if findings.away else None
+    focus = next((d for d in findings.real_world if d.name == findings.evidence.real_world), None) or (
+        findings.real_world[0] if findings.real_world else None
     )
-    return [findings.home, *([focus] if focus is not None else [])]
+    return [findings.in_domain, *([focus] if focus is not None else [])]
 
 
 def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
@@ -136,12 +138,12 @@ def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
         "value": where.number(value)
         if value is not None
         else ("–" if domain.labelled.any() else "no labels"),
-        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else few_objects(domain),
-        "size": f"{count(len(domain.pictures), 'picture')}, {count(int(domain.pictures['group'].nunique()), 'clip')}",
+        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else few_annotations(domain),
+        "size": f"{count(len(domain.images), 'image')}, {count(int(domain.images['group'].nunique()), 'clip')}",
     }
 
 
-def few_objects(domain: Domain) -> str:
+def few_annotations(domain: Domain) -> str:
     """Why a domain has no AP."""
     return (
         f"only {count(len(domain.annotations), 'labelled object')}, {MIN_BOXES} are needed"
@@ -151,11 +153,13 @@ def few_objects(domain: Domain) -> str:
 
 
 def pair(findings: Findings) -> list[dict[str, str | None]]:
-    """A hit at home and a miss (or the worst claim) out there."""
+    """A hit in-domain and a miss (or the worst claim) in the real world."""
     cards = findings.cards
-    wanted = [(findings.home.name, ["hit"], "a hit at home")]
+    wanted = [(findings.in_domain.name, ["true_positive"], "a hit in-domain")]
     if len(shown_first(findings)) > 1:
-        wanted.append((shown_first(findings)[1].name, ["missed", "false_positive", "detection"], "out there"))
+        wanted.append(
+            (shown_first(findings)[1].name, ["missed", "false_positive", "detection"], "in the real world")
+        )
     result = []
     for domain, kinds, words in wanted:
         rows = cards[(cards["domain"] == domain) & cards["kind"].isin(kinds)]
@@ -163,9 +167,9 @@ def pair(findings: Findings) -> list[dict[str, str | None]]:
             first = min(range(len(rows)), key=lambda i: kinds.index(rows["kind"].iloc[i]))
             card = rows.iloc[first]
             caption = {
-                "missed": "a miss out there",
-                "false_positive": "a false positive out there",
-                "detection": "a claim out there",
+                "missed": "a miss in the real world",
+                "false_positive": "a false positive in the real world",
+                "detection": "a claim in the real world",
             }.get(card["kind"], words)
-            result.append({"src": card_picture(findings, card, side=280), "caption": f"{caption} ({domain})"})
+            result.append({"src": card_image(findings, card, side=280), "caption": f"{caption} ({domain})"})
     return result

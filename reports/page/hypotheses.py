@@ -7,10 +7,10 @@ from typing import Any
 from diagnostics.evidence import Hypothesis
 from diagnostics.wording import percent
 
-STATUS_WORDS = {"supported": "supported", "rejected": "cleared", "untested": "open"}
+STATUS_WORDS = {"supported": "supported", "rejected": "ruled out", "untested": "open"}
 
 
-def suspect(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
+def hypothesis_row(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
     """One row of the line-up."""
     return {
         "code": hypothesis.code,
@@ -18,9 +18,9 @@ def suspect(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
         "status": hypothesis.status,
         "word": STATUS_WORDS[hypothesis.status],
         "statement": hypothesis.statement,
-        "for": [c.text for c in hypothesis.clues if c.favours is True],
-        "against": [c.text for c in hypothesis.clues if c.favours is False],
-        "context": [c.text for c in hypothesis.clues if c.favours is None],
+        "for": [c.text for c in hypothesis.observations if c.favours is True],
+        "against": [c.text for c in hypothesis.observations if c.favours is False],
+        "context": [c.text for c in hypothesis.observations if c.favours is None],
         "missing": hypothesis.missing,
         "share": share_words(hypothesis),
         "primary": primary,
@@ -28,9 +28,9 @@ def suspect(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
 
 
 def share_words(hypothesis: Hypothesis) -> str:
-    """What a supported suspect's score means: a share measured, or, for a shift, what nothing else explains."""
+    """What a supported hypothesis's score means: a share measured, or, for a shift, what nothing else explains."""
     if hypothesis.score is None or hypothesis.status != "supported" or hypothesis.code == "none":
         return ""
     if hypothesis.code == "domain_shift":
-        return f"{percent(hypothesis.score)} of the failure is explained by no other suspect that could be measured; a different idea of what counts as an object would hide in it too."
+        return f"{percent(hypothesis.score)} of the failure is explained by no other hypothesis that could be measured; a different idea of what counts as an object would hide in it too."
     return f"Accounts for {percent(hypothesis.score)} of the failure."

@@ -7,68 +7,75 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from diagnostics.contributions import Ladder, Rung
+from diagnostics.contributions import Contribution, DropDecomposition
 from diagnostics.wording import count, fraction, points
 from reports.page import figures
 from reports.pipeline.run import Result
 
-# Ladders are told in this many words at most: smaller gains are noise of a hundred pictures.
+# Ladders are told in this many words at most: smaller gains are noise of a hundred images.
 NOTABLE = 0.02
 
 
-def sentence(ladder: Ladder) -> str:
-    """What the corrections win back, and what is left."""
-    helped = [r for r in ladder.rungs if r.won >= NOTABLE]
-    fall = ladder.home - ladder.start
-    words = f"On {count(ladder.images, 'picture')} of it, {ladder.measure} is {fraction(ladder.start)} against {fraction(ladder.home)} in-domain. "
+def sentence(decomposition: DropDecomposition) -> str:
+    """What the corrections recover, and what is left."""
+    helped = [r for r in decomposition.contributions if r.recovered >= NOTABLE]
+    fall = decomposition.in_domain - decomposition.start
+    words = f"On {count(decomposition.images, 'image')} of it, {decomposition.measure} is {fraction(decomposition.start)} against {fraction(decomposition.in_domain)} in-domain. "
     if helped:
         together = " together" if len(helped) > 1 else ""
         words += f"Won back without retraining{together}: {', '.join(gain_words(r) for r in helped)}. "
     else:
-        words += "None of the corrections that need no retraining wins back two points. "
-    hurt = [r for r in ladder.rungs if not r.applied and r.alone <= -NOTABLE]
+        words += "None of the corrections that need no retraining recovers two points. "
+    hurt = [r for r in decomposition.contributions if not r.applied and r.alone <= -NOTABLE]
     if hurt:
         words += f"Making it worse: {', '.join(f'{r.name} {points(-r.alone)}' for r in hurt)}. "
-    if fall <= 0 or ladder.left <= NOTABLE:
+    if fall <= 0 or decomposition.left <= NOTABLE:
         return words + "That leaves nothing for new data to mend."
     return (
         words
-        + f"{points(ladder.left)} are left that none of these wins back: that takes labelled data from there, or a look at the labels."
+        + f"{points(decomposition.left)} are left that none of these recovers: that takes labelled data from there, or a look at the labels."
     )
 
 
-def gain_words(rung: Rung) -> str:
+def gain_words(contribution: Contribution) -> str:
     """A gain with its interval, or that it may be chance."""
-    if rung.low is None or rung.high is None:
-        return f"{rung.name} {points(rung.won)}"
-    sure = "" if rung.low > 0 else ", which may be chance"
-    return f"{rung.name} {points(rung.won)} (95 %: {100 * rung.low:.0f} to {100 * rung.high:.0f}{sure})"
+    if contribution.low is None or contribution.high is None:
+        return f"{contribution.name} {points(contribution.recovered)}"
+    sure = "" if contribution.low > 0 else ", which may be chance"
+    return f"{contribution.name} {points(contribution.recovered)} (95 %: {100 * contribution.low:.0f} to {100 * contribution.high:.0f}{sure})"
 
 
-def ladders(result: Result) -> list[dict[str, Any]]:
+def decompositions(result: Result) -> list[dict[str, Any]]:
     """One entry a measure: sentence, rows, and the steps as a figure."""
     entries = []
-    for ladder in result.findings.evidence.ladders:
-        applied = [r for r in ladder.rungs if r.applied]
-        frame = pd.DataFrame({"name": [r.name for r in applied], "won": [r.won for r in applied]})
-        alt = f"{ladder.measure} from out there to in-domain: what each correction wins back and what is left"
+    for decomposition in result.findings.evidence.decompositions:
+        applied = [r for r in decomposition.contributions if r.applied]
+        frame = pd.DataFrame({"name": [r.name for r in applied], "recovered": [r.recovered for r in applied]})
+        alt = f"{decomposition.measure} from in the real world to in-domain: what each correction recovers and what is left"
         entries.append(
             {
-                "measure": ladder.measure,
-                "sentence": sentence(ladder),
+                "measure": decomposition.measure,
+                "sentence": sentence(decomposition),
                 "rows": [
                     {
                         "name": r.name,
-                        "won": f"{100 * r.won:+.1f}" if r.applied else "not applied",
+                        "recovered": f"{100 * r.recovered:+.1f}" if r.applied else "not applied",
                         "interval": "–"
                         if r.low is None or r.high is None
                         else f"{100 * r.low:+.1f} to {100 * r.high:+.1f}",
                         "alone": f"{100 * r.alone:+.1f}",
                     }
-                    for r in ladder.rungs
+                    for r in decomposition.contributions
                 ],
                 "figure": Markup(
-                    figures.ladder(alt, ladder.measure, frame, ladder.start, ladder.end, ladder.home)
+                    figures.decomposition(
+                        alt,
+                        decomposition.measure,
+                        frame,
+                        decomposition.start,
+                        decomposition.end,
+                        decomposition.in_domain,
+                    )
                 ),
             }
         )
@@ -83,30 +90,30 @@ def not_run(result: Result) -> list[dict[str, str]]:
     if result.run is None:
         missing += [
             ("shift in the detector's own features", "give the weights"),
-            ("second looks (image size, tiles, colours, foreshortening)", "give the weights"),
+            ("interventions (image size, tiles, colours, foreshortening)", "give the weights"),
             (
-                "whether it has learned its training pictures, and leakage between training and held-out ones",
-                "give the weights and a data.yaml with training pictures",
+                "whether it has learned its training images, and leakage between training and held-out ones",
+                "give the weights and a data.yaml with training images",
             ),
             ("ranking what to add next", "give the weights"),
         ]
     elif findings.training is None:
         missing.append(
             (
-                "leakage, and what it does on its training pictures",
-                "name training pictures in the in-domain data.yaml",
+                "leakage, and what it does on its training images",
+                "name training images in the in-domain data.yaml",
             )
         )
     if result.run is None or result.run.history.empty:
         missing.append(("the learning curve", "give --run, or --history results.csv"))
-    if evidence.away is None and findings.away:
+    if evidence.real_world is None and findings.real_world:
         missing.append(
             ("AP, thresholds and errors in the real world", "label 25 to 50 frames from at least 5 clips")
         )
-    supplied = dict(result.request.predictions)
+    supplied = dict(result.options.predictions)
     if result.run is not None and supplied:
         missing.append(
-            (f"second looks at {', '.join(supplied)}", "leave out --predictions to let the weights look")
+            (f"interventions at {', '.join(supplied)}", "leave out --predictions to let the weights look")
         )
     unread = [e.domain for e in evidence.label_free.values() if e.abstained]
     if unread:

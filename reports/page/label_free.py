@@ -23,7 +23,7 @@ MOMENTS, APART = 3, 2.0
 
 
 def missed(entry: LabelFree) -> bool:
-    """Whether labels show a reading's interval to be wrong; those of some of its pictures do not."""
+    """Whether labels show a reading's interval to be wrong; those of some of its images do not."""
     if entry.unlabelled or entry.truth is None or entry.low is None or entry.high is None:
         return False
     return not entry.low <= entry.truth <= entry.high
@@ -49,9 +49,9 @@ def label_free_row(entry: LabelFree, failed: LabelFree | None) -> dict[str, Any]
             )
     return {
         "domain": entry.domain,
-        "reading": reading,
+        "estimate": reading,
         "truth": truth_words(entry),
-        "with_box": f"{percent(entry.with_box)} (in-domain {percent(entry.home_with_box)})",
+        "with_box": f"{percent(entry.with_box)} (in-domain {percent(entry.in_domain_with_box)})",
         "per_image": f"{entry.boxes_per_image:.2f}",
         "confidence": where.number(entry.mean_confidence),
         "naive": ", ".join(f"{name} {fraction(value)}" for name, value in entry.naive.items()),
@@ -64,7 +64,7 @@ def truth_words(entry: LabelFree) -> str:
     if entry.truth is None:
         return ""
     if entry.unlabelled:
-        return f"the labels there are say {fraction(entry.truth)}, without a word about {count(entry.unlabelled, 'picture')}"
+        return f"the labels there are say {fraction(entry.truth)}, without a word about {count(entry.unlabelled, 'image')}"
     words = f"by its labels {fraction(entry.truth)}"
     if missed(entry) and entry.ap50 is not None:
         high = entry.truth < entry.ap50
@@ -81,7 +81,7 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
     error = ""
     if measured is not None and measured.error is not None and measured.naive_error is not None:
         error = (
-            f"How far off such a reading is: {points(measured.error)} (root mean square) on in-domain pictures changed in ways the reading was not "
+            f"How far off such a reading is: {points(measured.error)} (root mean square) on in-domain images changed in ways the reading was not "
             f"fitted on, against {points(measured.naive_error)} for assuming the in-domain AP50. It supposes that there are objects to find, and that out "
             "there the same things count as objects."
         )
@@ -90,8 +90,8 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
         "rows": [label_free_row(entry, next(filter(missed, entries), None)) for entry in entries],
         "error": error,
         "figure": Markup(
-            figures.readings(
-                "AP50 read without labels against the true AP50 of changed in-domain pictures", check
+            figures.estimates(
+                "AP50 read without labels against the true AP50 of changed in-domain images", check
             )
         )
         if len(check)
@@ -100,7 +100,7 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
 
 
 def few_labels(findings: Findings) -> list[dict[str, Any]]:
-    """What the labels of partly labelled domains say about all of their pictures."""
+    """What the labels of partly labelled domains say about all of their images."""
     return [
         {
             "domain": found.domain,
@@ -113,14 +113,14 @@ def few_labels(findings: Findings) -> list[dict[str, Any]]:
 
 def few_labels_intro(found: FewLabels) -> str:
     """What was sampled, or why nothing is said."""
-    known = f"{found.labelled:,} of {count(found.pictures, 'picture')} are labelled"
+    known = f"{found.labelled:,} of {count(found.images, 'image')} are labelled"
     if not found.measures:
         return f"{known}: no statement about all of them ({found.note})."
     return f"{known}, {found.note}. What holds for all of them, and for no other footage:"
 
 
 def measure_row(measure: Measure, unit: str) -> dict[str, str]:
-    """One measure with and without the unlabelled pictures."""
+    """One measure with and without the unlabelled images."""
     more = "all of them would not do"
     if measure.more == 0:
         more = "known well enough"
@@ -157,7 +157,7 @@ def clip_words(clip: pd.DataFrame) -> str:
     if unlike:
         words += f"; most unlike training at {seconds(pd.Series(unlike))}"
         outside = float((clip["novelty"] > 1).mean())
-        words += f"; {percent(outside)} of its frames lie outside what the in-domain pictures cover"
+        words += f"; {percent(outside)} of its frames lie outside what the in-domain images cover"
     return words + "."
 
 

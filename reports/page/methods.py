@@ -9,8 +9,8 @@ from reports.pipeline.run import Result
 from reports.pipeline.sources import correction_lines
 
 
-def ledger(result: Result) -> dict[str, Any]:
-    """Files by bucket, reasons, and label rows mended or rejected."""
+def ledger_section(result: Result) -> dict[str, Any]:
+    """Files by bucket, reasons, and label rows repaired or rejected."""
     table, rows = result.ledger, result.rows
     return {
         "total": f"{len(table):,}",
@@ -19,22 +19,22 @@ def ledger(result: Result) -> dict[str, Any]:
             for bucket in ("used", "skipped", "failed")
         ],
         "reasons": [
-            (r["bucket"], r["reason"], f"{r['files']:,}", short(r["first"]))
+            (r["bucket"], r["reason"], f"{r['files']:,}", short_path(r["first"]))
             for r in structure.reasons(table).to_dict("records")
         ],
         "rows": [
-            (r["action"], r["reason"], f"{r['rows']:,}", f"{short(r['first'])}:{r['line']}")
-            for r in structure.mended(rows).to_dict("records")
+            (r["action"], r["reason"], f"{r['rows']:,}", f"{short_path(r['first'])}:{r['line']}")
+            for r in structure.repaired(rows).to_dict("records")
         ],
-        "taken": taken(result),
+        "taken": folder_rows(result),
         "origins": [(o.name, o.source.origin) for o in result.opened if o.source.origin],
         "grouping": [(o.name, o.source.grouping) for o in result.opened if o.role != "training"],
         "corrected": [(o.name, line) for o in result.opened for line in correction_lines(o.corrected)],
     }
 
 
-def taken(result: Result) -> list[tuple[str, ...]]:
-    """Which folders the pictures of each domain came from: domain, folder, split, pictures, labelled, objects. Long lists are cut."""
+def folder_rows(result: Result) -> list[tuple[str, ...]]:
+    """Which folders the images of each domain came from: domain, folder, split, images, labelled, objects. Long lists are cut."""
     rows: list[tuple[str, ...]] = []
     for o in result.opened:
         table = structure.folders(o.source)
@@ -48,18 +48,18 @@ def taken(result: Result) -> list[tuple[str, ...]]:
     return rows
 
 
-def short(path: str) -> str:
+def short_path(path: str) -> str:
     """Last two parts of a path: enough to find the file, without the machine's folders."""
     return "/".join(str(path).replace("\\", "/").rsplit("/", 2)[-2:])
 
 
-def protocol(result: Result) -> list[tuple[str, str]]:
+def protocol_rows(result: Result) -> list[tuple[str, str]]:
     """How the numbers were made."""
     run = result.run
     facts = [
         (
             "Matching",
-            "greedy COCO matching, IoU .5 to .95, 100 detections a picture, 101-point interpolation (equal to pycocotools)",
+            "greedy COCO matching, IoU .5 to .95, 100 detections an image, 101-point interpolation (equal to pycocotools)",
         ),
         ("Confidence floor", f"{result.settings.conf}"),
         (
@@ -67,8 +67,8 @@ def protocol(result: Result) -> list[tuple[str, str]]:
             f"{result.settings.imgsz} px" + (f" (trained at {run.imgsz} px)" if run and run.imgsz else ""),
         ),
         ("Intervals", "95 %, cluster bootstrap over clips, 1,000 replicates, BCa"),
-        ("Seed", str(result.request.seed)),
+        ("Seed", str(result.options.seed)),
     ]
     if run is not None:
-        facts.insert(0, ("Weights", f"{short(str(run.weights))}, sha256 {run.sha256[:12]}"))
+        facts.insert(0, ("Weights", f"{short_path(str(run.weights))}, sha256 {run.sha256[:12]}"))
     return facts

@@ -16,7 +16,7 @@ from diagnostics.domain import Domain
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReport:
     """A report's folder and the content of its report.json."""
 
     folder: Path
@@ -25,10 +25,10 @@ class Written:
     @cached_property
     def domains(self) -> tuple[Domain, ...]:
         """Home first, then the real world, from the tables. Raises InputError."""
-        tables = {name: self.table(name) for name in ("pictures", "boxes", "detections")}
+        tables = {name: self.table(name) for name in ("images", "boxes", "detections")}
         found = []
         for entry in self.record["domains"]:
-            pictures, boxes, detections = (
+            images, boxes, detections = (
                 table[table["domain"] == entry["name"]].drop(columns="domain").reset_index(drop=True)
                 for table in tables.values()
             )
@@ -36,10 +36,10 @@ class Written:
                 Domain(
                     name=entry["name"],
                     role=entry["role"],
-                    pictures=pictures,
+                    images=images,
                     annotations=boxes,
                     detections=detections.drop(columns="outcome"),
-                    image_embeddings=np.zeros((len(pictures), 0), np.float32),
+                    image_embeddings=np.zeros((len(images), 0), np.float32),
                     detection_embeddings=np.zeros((len(detections), 0), np.float32),
                     imgsz=self.record["run"]["imgsz"],
                     classes=tuple(self.record["run"]["classes"]),
@@ -56,7 +56,7 @@ class Written:
             raise InputError(f"{path}: cannot be read ({error}); write the report again") from None
 
 
-def read_report(folder: Path) -> Written:
+def read_report(folder: Path) -> WrittenReport:
     """Read report.json of a report's folder. Raises InputError when it is not there or not one."""
     path = folder / "report.json"
     try:
@@ -66,4 +66,4 @@ def read_report(folder: Path) -> Written:
         raise InputError(
             f"{path}: no report can be read there ({error}); write it with 'shiftscope report'"
         ) from None
-    return Written(folder, record)
+    return WrittenReport(folder, record)

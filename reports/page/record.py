@@ -10,8 +10,9 @@ from typing import Any
 from diagnostics.findings import Findings
 from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
 from diagnostics.sweep import best, f1_at, summary
+from reports.page import earlier_run
 from reports.page.interventions import not_run
-from reports.pipeline import earlier_run as before
+from reports.pipeline.earlier_run import without_training_images
 from reports.pipeline.run import Result
 from reports.plain import plain
 from train.run import Run
@@ -37,8 +38,8 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": result.request.seed,
-        "request": result.request.as_record(),
+        "seed": result.options.seed,
+        "request": result.options.as_record(),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
@@ -77,8 +78,8 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         ],
         "shift": {
             "image": plain(findings.evidence.shift_image),
-            "object": plain(findings.evidence.shift_object),
-            "look": plain(findings.evidence.shift_look),
+            "object": plain(findings.evidence.shift_detections),
+            "descriptors": plain(findings.evidence.shift_descriptors),
             "factors": [
                 {"domain": name, **row}
                 for name, table in findings.evidence.factors.items()
@@ -90,7 +91,9 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         if findings.estimator is None
         else plain(findings.estimator.errors.drop(columns="row")),
         "few_labels": plain(findings.few_labels),
-        "ladders": [{**plain(found), "left": plain(found.left)} for found in findings.evidence.ladders],
+        "contributions": [
+            {**plain(found), "left": plain(found.left)} for found in findings.evidence.decompositions
+        ],
         "videos": plain(findings.steadiness),
         "not_run": not_run(result),
         "verdict": {
@@ -107,13 +110,13 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
                 "learning": findings.evidence.learning,
                 "threshold": findings.evidence.threshold,
                 "size_match": findings.evidence.size,
-                "second_looks": findings.evidence.recoveries,
-                "carried": findings.evidence.carried,
+                "interventions": findings.evidence.recoveries,
+                "carried_over": findings.evidence.carried,
                 "redrawn": findings.evidence.redrawn,
                 "leakage": findings.evidence.leak,
             }
         ),
-        "before": [before.values(change) for change in result.changes],
+        "earlier_run": [earlier_run.values(comparison_) for comparison_ in result.run_comparisons],
         "next": plain(findings.next),
         "reserved_test_clips": list(findings.reserved),
         "gallery": gallery_record(findings, app_urls),
@@ -149,7 +152,7 @@ def run_record(result: Result) -> dict[str, Any]:
         "parent_sha256": run.lineage.get("model_sha256") if run.lineage.get("parent") else None,
         "history": plain(run.history),
         "watched": plain(run.watched),
-        "checkpoints": plain(result.checkpoints.standings),
+        "checkpoints": plain(result.checkpoints.checkpoint_results),
     }
 
 
@@ -160,7 +163,7 @@ def training_boxes(result: Result, run: Run) -> int | None:
         return int(boxes["train"])
     opened = next((o for o in result.opened if o.role == "training"), None)
     # Other data than the run names, or other labels by now, are not what it was shown.
-    if opened is None or result.request.in_domain is not None or opened.corrected.labels:
+    if opened is None or result.options.in_domain is not None or opened.corrected.labels:
         return None
     return boxes_shown(opened.source, run.arguments).get("train")
 
@@ -176,12 +179,12 @@ def domain_record(result: Result, name: str) -> dict[str, Any]:
         "source": opened.source.spec,
         "kind": opened.source.kind,
         "origin": opened.source.origin or None,
-        "images": len(domain.pictures),
+        "images": len(domain.images),
         "labelled_images": int(domain.labelled.sum()),
         "boxes": len(domain.annotations),
-        "groups": int(domain.pictures["group"].nunique()),
-        # Pictures of clips that training shows: AP50 on them is no forecast.
-        "trained_on": before.unseen(domain, result.findings.training)[1]
+        "groups": int(domain.images["group"].nunique()),
+        # Images of clips that training shows: AP50 on them is no forecast.
+        "trained_on": without_training_images(domain, result.findings.training)[1]
         if domain.role == "real_world"
         else None,
         "skipped": int((mine["bucket"] != "used").sum()),
@@ -205,29 +208,29 @@ def sweep_record(findings: Findings) -> list[dict[str, Any]]:
 
 
 def error_differences(findings: Findings) -> list[dict[str, Any]]:
-    """How many more errors of each type a picture of each real-world domain has than one of home."""
+    """How many more errors of each type an image of each real-world domain has than one of home."""
     table = findings.errors.set_index(["domain", "type"])
-    home = findings.home.name
-    if home not in table.index.get_level_values("domain"):
+    in_domain = findings.in_domain.name
+    if in_domain not in table.index.get_level_values("domain"):
         return []
     return [
         {
             "domain": name,
             "type": kind,
-            "per_image": plain(row["per_image"] - table.loc[(home, kind), "per_image"]),
-            "delta_ap50": plain(row["delta_ap50"] - table.loc[(home, kind), "delta_ap50"]),
+            "per_image": plain(row["per_image"] - table.loc[(in_domain, kind), "per_image"]),
+            "delta_ap50": plain(row["delta_ap50"] - table.loc[(in_domain, kind), "delta_ap50"]),
         }
         for (name, kind), row in table.iterrows()
-        if name != home
+        if name != in_domain
     ]
 
 
 def transfer_record(findings: Findings) -> dict[str, Any]:
-    """Home's best threshold and the F1 that each domain loses by using it instead of its own."""
-    home = findings.sweeps.get(findings.home.name)
-    confidence = best(home)[1] if home is not None else None
+    """The in-domain best threshold and the F1 that each domain loses by using it instead of its own."""
+    in_domain = findings.sweeps.get(findings.in_domain.name)
+    confidence = best(in_domain)[1] if in_domain is not None else None
     if confidence is None:
-        return {"confidence": None, "regret": {}, "note": "no labelled in-domain pictures"}
+        return {"confidence": None, "regret": {}, "note": "no labelled in-domain images"}
     regret = {}
     for name, points in findings.sweeps.items():
         top, _ = best(points)
@@ -239,19 +242,23 @@ def transfer_record(findings: Findings) -> dict[str, Any]:
     return {
         "confidence": confidence,
         "regret": regret,
-        "crossfitted_regret": {findings.evidence.away: crossfitted} if findings.evidence.away else {},
+        "crossfitted_regret": {findings.evidence.real_world: crossfitted}
+        if findings.evidence.real_world
+        else {},
     }
 
 
 def hypothesis_record(hypothesis: Any) -> dict[str, Any]:
-    """A suspect; evidence as sentences with the side they speak for."""
+    """A hypothesis; evidence as sentences with the side they speak for."""
     entry: dict[str, Any] = plain(hypothesis)
-    entry["evidence"] = [{"favours": clue["favours"], "text": clue["text"]} for clue in entry.pop("clues")]
+    entry["evidence"] = [
+        {"favours": observation["favours"], "text": observation["text"]} for observation in entry.pop("clues")
+    ]
     return entry
 
 
 def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
-    """The cards without their pictures."""
+    """The cards without their images."""
     return [
         {
             "kind": card["kind"],
@@ -260,7 +267,7 @@ def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[st
             "group": card["group"],
             "box": [plain(card[c]) for c in ("x1", "y1", "x2", "y2")],
             "confidence": plain(card["confidence"]),
-            "look": plain(card["look"]),
+            "descriptors": plain(card["descriptors"]),
             "nearest_training_images": [entry["image"] for entry in card["nearest"]],
             "app_url": app_urls.get(number),
         }
@@ -269,7 +276,7 @@ def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[st
 
 
 def ledger_record(result: Result) -> dict[str, Any]:
-    """How many files ended in which bucket, and how many label rows were mended or rejected."""
+    """How many files ended in which bucket, and how many label rows were repaired or rejected."""
     return {
         "files": {
             str(bucket): int(count) for bucket, count in result.ledger["bucket"].value_counts().items()

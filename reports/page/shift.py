@@ -14,21 +14,21 @@ from reports.page import figures
 from reports.page import slices as where
 
 
-def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
+def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
     """Map, distances with their nulls, and readable factors."""
     rows = []
     for what, measured in (
-        ("pictures", findings.evidence.shift_image),
-        ("objects", findings.evidence.shift_object),
-        ("light, colours, edges", findings.evidence.shift_look),
+        ("images", findings.evidence.shift_image),
+        ("annotations", findings.evidence.shift_detections),
+        ("light, colours, edges", findings.evidence.shift_descriptors),
     ):
         for name, s in measured.items():
             rows.append(
                 {
                     "domain": name,
                     "what": what,
-                    "n": f"{s.n_home:,} / {s.n_away:,}",
-                    "groups": f"{s.groups_home} / {s.groups_away}",
+                    "n": f"{s.n_in_domain:,} / {s.n_real_world:,}",
+                    "groups": f"{s.groups_in_domain} / {s.groups_real_world}",
                     "mmd": "–" if s.mmd_ratio is None else f"{s.mmd_ratio:.1f} times",
                     "p": "–" if s.p is None else f"{s.p:.3f}",
                     "energy_p": "–" if s.energy_p is None else f"{s.energy_p:.3f}",
@@ -47,8 +47,8 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
             "domain": name,
             "words": r["words"],
             "kind": r["kind"],
-            "home": f"{r['home']:.2f}",
-            "away": f"{r['away']:.2f}",
+            "in_domain": f"{r['in_domain']:.2f}",
+            "real_world": f"{r['real_world']:.2f}",
             "effect": f"{r['effect']:.1f}",
             "p": "–" if r["p"] != r["p"] else "under .001" if r["p"] < 0.0005 else f"{r['p']:.3f}",
         }
@@ -58,7 +58,7 @@ def shift(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
     return {
         "map": Markup(
             figures.embedding(
-                "Embedding map: first two principal components of all pictures, coloured by domain; rings are the pictures to add next",
+                "Embedding map: first two principal components of all images, coloured by domain; rings are the images to add next",
                 findings.map.merge(
                     findings.next[["domain", "image", "rank"]], on=["domain", "image"], how="left"
                 ),

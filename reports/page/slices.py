@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from datasets.tables import OWN
 from diagnostics.discovery import MIN_EFFECT, RATE
-from diagnostics.domain import OBJECT_ATTRIBUTES
+from diagnostics.domain import BOX_ATTRIBUTES
 from diagnostics.findings import Findings
 from diagnostics.intervals import MIN_GROUPS
 from diagnostics.wording import count, fraction, percent, points
@@ -24,19 +24,19 @@ def number(value: Any) -> str:
     return "–" if value is None or value != value else fraction(float(value))
 
 
-def label(attribute: str, name: str, noun: str = "objects") -> str:
+def label(attribute: str, name: str, noun: str = "annotations") -> str:
     """A slice's name as a reader meets it. noun: what slices of boxes are made of."""
     if attribute.startswith(OWN):
         return attribute.removeprefix(OWN) if name == "yes" else f"{attribute.removeprefix(OWN)}: {name}"
     return {
-        "all": "all pictures",
+        "all": "all images",
         "size": f"{noun} {name}",
         "shape": f"{name} {noun}",
         "place": f"{noun} in the {name}",
         "clip": f"clip {name}",
         "split": f"split {name}",
         "density": name,
-    }.get(attribute, f"{name} pictures")
+    }.get(attribute, f"{name} images")
 
 
 def slice_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def worst(findings: Findings) -> list[str]:
     weak = weak.sort_values("recoverable", ascending=False).head(MAX_WORST)
     return [
         f"{row['domain']}, {label(row['attribute'], row['slice'])}: AP50 {number(row['ap50'])}, {points(-row['difference'])} below "
-        f"{'the mean over its ' + row['attribute'] + 's' if row['attribute'] in OBJECT_ATTRIBUTES else 'all of it'} "
+        f"{'the mean over its ' + row['attribute'] + 's' if row['attribute'] in BOX_ATTRIBUTES else 'all of it'} "
         f"({count(row['boxes'], 'object')} in {count(row['groups'], 'clip')}, q {'under .001' if row['q'] < 0.001 else number(row['q'])})"
         for row in weak.to_dict("records")
     ]
@@ -136,7 +136,7 @@ def combinations(findings: Findings) -> dict[str, Any]:
 def combination(row: dict[Any, Any]) -> str:
     """One confirmed combination as a sentence."""
     missed = row["kind"] == "missed"
-    noun = "objects" if missed else "detections"
+    noun = "annotations" if missed else "detections"
     names = " and ".join(label(a, v, noun) for a, v in zip(row["attributes"], row["slice"], strict=True))
     elsewhere = "elsewhere" if len(row["slice"]) == 1 else "where only one of the two holds"
     return (

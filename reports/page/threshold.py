@@ -11,7 +11,7 @@ from diagnostics.findings import Findings
 from reports.page import figures
 
 
-def sweep(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
+def threshold_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
     """Curves, the slider's data, and what carrying a threshold costs."""
     if not findings.sweeps:
         return None

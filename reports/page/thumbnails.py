@@ -10,13 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.pixels import Pixels, UnreadablePicture, decode
+from datasets.pixels import Pixels, UnreadableImage, decode
 
 SIDE = 208
 SMALL_SIDE = 104
 WIDE = 300
 JPEG_QUALITY = 80
-# A crop shows this many times the box, and at least this share of the picture: what it stands in explains half of all mistakes.
+# A crop shows this many times the box, and at least this share of the image: what it stands in explains half of all mistakes.
 CONTEXT = 2.6
 MIN_SHARE = 0.22
 # BGR; kind -> outline.
@@ -24,7 +24,7 @@ OUTLINE = {
     "false_positive": (40, 40, 230),
     "missed": (0, 190, 255),
     "near_miss": (200, 80, 220),
-    "hit": (80, 180, 60),
+    "true_positive": (80, 180, 60),
     "detection": (220, 150, 30),
     "": (200, 200, 200),
 }
@@ -34,15 +34,15 @@ Box = Sequence[float]
 
 @lru_cache(maxsize=48)
 def load(path: str) -> Pixels | None:
-    """Upright pixels, or None for a picture that is gone."""
+    """Upright pixels, or None for an image that is gone."""
     try:
         return decode(Path(path))
-    except (UnreadablePicture, OSError):
+    except (UnreadableImage, OSError):
         return None
 
 
 def window(box: Box, width: int, height: int) -> tuple[int, int, int]:
-    """Left, top and side of a square around a box, inside the picture where it fits."""
+    """Left, top and side of a square around a box, inside the image where it fits."""
     side = max(CONTEXT * max(box[2] - box[0], box[3] - box[1]), MIN_SHARE * max(width, height))
     side = min(side, max(width, height))
     left, top = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2
@@ -54,7 +54,7 @@ def window(box: Box, width: int, height: int) -> tuple[int, int, int]:
 def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), side: int = SIDE) -> str | None:
     """A square crop around a box as a JPEG data URI; the box in its kind's colour, annotated objects (truth) in thin white.
 
-    Without a box, the whole picture. None when the picture cannot be read.
+    Without a box, the whole image. None when the image cannot be read.
     """
     pixels = load(path)
     if pixels is None:
@@ -82,7 +82,7 @@ def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), si
 def whole(
     path: str, boxes: Sequence[Box], kinds: Sequence[str], *, truth: Sequence[Box] = (), side: int = WIDE
 ) -> str | None:
-    """A whole picture as a JPEG data URI with boxes in their kinds' colours, annotated objects (truth) in thin white; side: of its longer side. None when it cannot be read."""
+    """A whole image as a JPEG data URI with boxes in their kinds' colours, annotated objects (truth) in thin white; side: of its longer side. None when it cannot be read."""
     pixels = load(path)
     if pixels is None:
         return None
@@ -98,7 +98,7 @@ def whole(
 
 
 def as_uri(tile: Pixels) -> str:
-    """A picture as a JPEG data URI."""
+    """An image as a JPEG data URI."""
     encoded = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
@@ -106,7 +106,7 @@ def as_uri(tile: Pixels) -> str:
 def outline(
     tile: Pixels, box: Box, left: int, top: int, scale: float, colour: tuple[int, int, int], thickness: int
 ) -> None:
-    """Draw a box given in picture pixels into a crop, in place."""
+    """Draw a box given in image pixels into a crop, in place."""
     x1, y1, x2, y2 = (
         round((v - origin) * scale) for v, origin in zip(box, (left, top, left, top), strict=True)
     )

@@ -7,22 +7,22 @@ from typing import Any
 
 from markupsafe import Markup
 
-from diagnostics.training_curve import FALLEN, Course, Standing, courses
 from diagnostics.label_free import SHOWN
+from diagnostics.training_curve import FALLEN, CheckpointResult, TrainingCurve, training_curves
 from diagnostics.wording import count, fraction, percent, points
 from reports.page import figures
-from reports.page import thumbnails as pictures
+from reports.page import thumbnails as images
 from reports.page.earlier_run import WORTH_IT
 from reports.page.slices import number
-from reports.pipeline.checkpoints import Checkpoints, Frame
+from reports.pipeline.checkpoints import CheckpointFrame, Checkpoints
 from reports.pipeline.run import Result
 from train.run import IN_DOMAIN
 
-# Detections a picture at the last checkpoint under this share of an earlier one's: it went from everything to little.
+# Detections an image at the last checkpoint under this share of an earlier one's: it went from everything to little.
 QUIETER = 0.25
 
 
-def learned(result: Result, palette: dict[str, str]) -> dict[str, Any] | None:
+def training_section(result: Result, palette: dict[str, str]) -> dict[str, Any] | None:
     """How it learned, or None where nothing is known of that."""
     if result.run is None:
         return None
@@ -43,12 +43,12 @@ def learned(result: Result, palette: dict[str, str]) -> dict[str, Any] | None:
         "watched": None
         if watched.empty
         else {
-            "words": [course_words(course) for course in courses(watched, IN_DOMAIN)],
+            "words": [curve_words(curve) for curve in training_curves(watched, IN_DOMAIN)],
             "figure": Markup(
                 figures.watched(
-                    "AP50, detections a picture and pictures outside validation, by epoch",
+                    "AP50, detections an image and images outside validation, by epoch",
                     watched,
-                    {IN_DOMAIN: figures.HOME, **palette},
+                    {IN_DOMAIN: figures.IN_DOMAIN, **palette},
                     IN_DOMAIN,
                 )
             ),
@@ -58,34 +58,34 @@ def learned(result: Result, palette: dict[str, str]) -> dict[str, Any] | None:
     }
 
 
-def course_words(course: Course) -> str:
+def curve_words(curve: TrainingCurve) -> str:
     """One watched domain in one sentence."""
     what = (
-        "AP50" if course.by_labels else "what AP50 would be if confidences meant what they mean in validation"
+        "AP50" if curve.by_labels else "what AP50 would be if confidences meant what they mean in validation"
     )
-    seen = count(course.pictures, "picture") + (
-        f", {count(course.objects, 'object')}" if course.by_labels else ""
+    seen = count(curve.images, "image") + (
+        f", {count(curve.annotations, 'object')}" if curve.by_labels else ""
     )
-    words = f"{course.domain} ({seen}): {what} was highest at epoch {course.best_epoch} ({fraction(course.best)}) and is {fraction(course.last)} at epoch {course.last_epoch}"
-    if course.best_epoch == course.last_epoch:
-        return (
-            f"{words[: words.index(' and is ')]}, the last, with {fraction(course.home_last)} in validation."
-        )
-    home = f"while validation went from {fraction(course.home_best)} to {fraction(course.home_last)}"
-    if course.parted and not course.by_labels:
-        return f"{words}, {home}: a hint that what it learned since is of home only."
-    if course.parted:
-        return f"{words}, {home}: it fell by {points(course.best - course.last)} out there, and what it learned since helped at home only."
+    words = f"{curve.domain} ({seen}): {what} was highest at epoch {curve.best_epoch} ({fraction(curve.best)}) and is {fraction(curve.last)} at epoch {curve.last_epoch}"
+    if curve.best_epoch == curve.last_epoch:
+        return f"{words[: words.index(' and is ')]}, the last, with {fraction(curve.in_domain_last)} in validation."
+    in_domain = (
+        f"while validation went from {fraction(curve.in_domain_best)} to {fraction(curve.in_domain_last)}"
+    )
+    if curve.diverged and not curve.by_labels:
+        return f"{words}, {in_domain}: a hint that what it learned since is of home only."
+    if curve.diverged:
+        return f"{words}, {in_domain}: it fell by {points(curve.best - curve.last)} in the real world, and what it learned since helped in-domain only."
     return (
-        f"{words}, {home}; less than {points(FALLEN)} is the wavering of such a curve."
-        if course.best - course.last < FALLEN
-        else f"{words}, {home}."
+        f"{words}, {in_domain}; less than {points(FALLEN)} is the wavering of such a curve."
+        if curve.best - curve.last < FALLEN
+        else f"{words}, {in_domain}."
     )
 
 
 def watched_row(row: dict[Any, Any]) -> list[str]:
     """One look as a row of the table."""
-    share = [row.get("speaking"), row.get("outside")]
+    share = [row.get("detection_rate"), row.get("outside")]
     return [
         f"{row['epoch']:.0f}",
         str(row["domain"]),
@@ -98,10 +98,10 @@ def watched_row(row: dict[Any, Any]) -> list[str]:
 
 
 def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] | None:
-    """The table, a sentence for each domain, and one picture of each as every checkpoint sees it."""
+    """The table, a sentence for each domain, and one image of each as every checkpoint sees it."""
     if not found.epochs:
         return None
-    names = list(dict.fromkeys(s.domain for s in found.standings))
+    names = list(dict.fromkeys(s.domain for s in found.checkpoint_results))
     left = (
         f" {count(len(found.left), 'more checkpoint')} {'was' if len(found.left) == 1 else 'were'} kept and not looked at: --checkpoints {len(found.left) + len(found.epochs)} takes all."
         if found.left
@@ -114,40 +114,40 @@ def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] |
         "words": [
             sentence
             for name in names
-            if (sentence := standing_words([s for s in found.standings if s.domain == name]))
+            if (sentence := checkpoint_words([s for s in found.checkpoint_results if s.domain == name]))
         ],
         "rows": [
             {
                 "domain": s.domain,
                 "colour": palette[s.domain],
                 "epoch": s.epoch,
-                "pictures": f"{s.pictures:,}",
-                "objects": f"{s.objects:,}" if s.ap50 is not None else "–",
+                "images": f"{s.images:,}",
+                "annotations": f"{s.annotations:,}" if s.ap50 is not None else "–",
                 "ap50": with_interval(s),
                 "precision": number(s.precision),
                 "recall": number(s.recall),
-                "speaking": percent(s.speaking),
+                "detection_rate": percent(s.detection_rate),
                 "shown": f"{s.shown:.2f}",
                 "confidence": number(s.confidence),
             }
             for name in names
-            for s in found.standings
+            for s in found.checkpoint_results
             if s.domain == name
         ],
         "frames": [frame_context(frame) for frame in found.frames],
     }
 
 
-def with_interval(s: Standing) -> str:
+def with_interval(s: CheckpointResult) -> str:
     """AP50 with its 95 % interval where there is one."""
     low, high = (s.interval.low, s.interval.high) if s.interval is not None else (None, None)
     return number(s.ap50) + (f" ({number(low)} to {number(high)})" if low is not None else "")
 
 
-def standing_words(part: list[Standing]) -> str:
+def checkpoint_words(part: list[CheckpointResult]) -> str:
     """One domain from the first checkpoint to the last."""
     first, last = part[0], part[-1]
-    words = f"{last.domain}: {first.shown:.1f} detections a picture at epoch {first.epoch}, {last.shown:.1f} at epoch {last.epoch}"
+    words = f"{last.domain}: {first.shown:.1f} detections an image at epoch {first.epoch}, {last.shown:.1f} at epoch {last.epoch}"
     if last.shown < QUIETER * first.shown:
         words += ": from much to little"
     if first.ap50 is not None and last.ap50 is not None:
@@ -157,22 +157,23 @@ def standing_words(part: list[Standing]) -> str:
         # The best of several earlier ones is looked at: each of them might have been it (Bonferroni).
         p = min(1.0, test.p * (len(part) - 1)) if test is not None and test.p is not None else 1.0
         if test is not None and p <= 0.05 and test.difference <= -WORTH_IT:
-            words += f". Epoch {better.epoch} is better here ({fraction(better.ap50)}, p {p:.3f} on the same pictures)"
+            words += f". Epoch {better.epoch} is better here ({fraction(better.ap50)}, p {p:.3f} on the same images)"
     return words + "."
 
 
-def frame_context(frame: Frame) -> dict[str, Any]:
-    """A picture as each checkpoint sees it."""
+def frame_context(frame: CheckpointFrame) -> dict[str, Any]:
+    """An image as each checkpoint sees it."""
     views = []
-    for epoch, boxes, hits in frame.views:
+    for epoch, boxes, true_positives in frame.views:
         kinds = [
-            "hit" if hit else "false_positive" if frame.labelled else "detection" for hit in hits.tolist()
+            "true_positive" if true_positive else "false_positive" if frame.labelled else "detection"
+            for true_positive in true_positives.tolist()
         ]
         views.append(
             {
                 "epoch": epoch,
                 "count": count(len(boxes), "detection"),
-                "src": pictures.whole(frame.path, boxes.tolist(), kinds, truth=frame.truth.tolist()),
+                "src": images.whole(frame.path, boxes.tolist(), kinds, truth=frame.truth.tolist()),
             }
         )
     return {

@@ -45,7 +45,7 @@ def inert(value: object) -> object:
 
 
 def write_tables(folder: Path, findings: Findings) -> None:
-    """Every table of the findings, and each domain's own: pictures, boxes, detections with their outcome."""
+    """Every table of the findings, and each domain's own: images, boxes, detections with their outcome."""
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pd.DataFrame] = {
         "slices": findings.slices,
@@ -63,10 +63,10 @@ def write_tables(folder: Path, findings: Findings) -> None:
         )
         if findings.evidence.factors
         else pd.DataFrame(),
-        "pictures": pd.concat(
-            [d.pictures.assign(domain=d.name) for d in findings.domains], ignore_index=True
+        "images": pd.concat([d.images.assign(domain=d.name) for d in findings.domains], ignore_index=True),
+        "boxes": pd.concat(
+            [d.annotations.assign(domain=d.name) for d in findings.domains], ignore_index=True
         ),
-        "boxes": pd.concat([d.annotations.assign(domain=d.name) for d in findings.domains], ignore_index=True),
         "detections": pd.concat(
             [detections_with_outcome(findings, d.name) for d in findings.domains], ignore_index=True
         ),
@@ -76,7 +76,7 @@ def write_tables(folder: Path, findings: Findings) -> None:
 
 
 def detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
-    """A domain's detections; outcome is null where the picture has no labels."""
+    """A domain's detections; outcome is null where the image has no labels."""
     domain = next(d for d in findings.domains if d.name == name)
     table = domain.detections.assign(domain=name, outcome=None)
     if domain.labelled.any():

@@ -15,10 +15,10 @@ from datasets.classes import check_classes
 from datasets.groups import evenly
 from datasets.tables import CORNERS
 from diagnostics.comparison import Comparison, compare
-from diagnostics.training_curve import Standing, standing, telling
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Bools, Floats
+from diagnostics.training_curve import CheckpointResult, measure_checkpoint, most_telling_image
 from reports.pipeline.inference import predict_folder
 from reports.progress import Reporter
 from train.predictions import Settings, Store
@@ -27,14 +27,14 @@ from train.run import Run, file_sha256
 if TYPE_CHECKING:
     from train.forward import Detector
 
-# Pictures of each domain that every checkpoint is shown.
-PICTURES = 60
+# Images of each domain that every checkpoint is shown.
+IMAGES = 60
 MOST = 4
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One picture as each checkpoint sees it. views: (epoch, shown boxes (n, 4), which of them are hits (n,)). truth: labelled boxes (m, 4)."""
+class CheckpointFrame:
+    """One image as each checkpoint sees it. views: (epoch, shown boxes (n, 4), which of them are true positives (n,)). truth: labelled boxes (m, 4)."""
 
     domain: str
     image: str
@@ -50,11 +50,11 @@ class Checkpoints:
 
     epochs: tuple[int, ...] = ()
     left: tuple[int, ...] = ()
-    standings: tuple[Standing, ...] = ()
-    frames: tuple[Frame, ...] = ()
+    checkpoint_results: tuple[CheckpointResult, ...] = ()
+    frames: tuple[CheckpointFrame, ...] = ()
 
 
-def kept(run: Run) -> dict[int, Path]:
+def kept_checkpoints(run: Run) -> dict[int, Path]:
     """Epoch (1 for the first) -> checkpoint, of those that `save_period` kept and the last one."""
     if run.folder is None:
         return {}
@@ -79,17 +79,17 @@ def compare_checkpoints(
     *,
     seed: int,
 ) -> Checkpoints:
-    """Show the same pictures of each domain to at most so many checkpoints, the first and the last among them. Raises InputError when one cannot be loaded."""
-    files = kept(run)
+    """Show the same images of each domain to at most so many checkpoints, the first and the last among them. Raises InputError when one cannot be loaded."""
+    files = kept_checkpoints(run)
     if most < 2 or len(files) < 2:
         return Checkpoints()
     epochs = list(files)
     chosen = sorted(
         {epochs[i] for i in np.linspace(0, len(epochs) - 1, min(most, len(epochs))).round().astype(int)}
     )
-    parts = [domain.subset(evenly(domain.pictures, PICTURES)["image"]) for domain in domains]
+    parts = [domain.subset(evenly(domain.images, IMAGES)["image"]) for domain in domains]
     seen: dict[int, list[Domain]] = {}
-    total = len(chosen) * sum(len(part.pictures) for part in parts)
+    total = len(chosen) * sum(len(part.images) for part in parts)
     with reporter.stage(
         "checkpoints", f"Looking with the checkpoints of epochs {', '.join(map(str, chosen))}", total
     ) as tick:
@@ -98,41 +98,46 @@ def compare_checkpoints(
             check_classes(domains[0].classes, detector.classes, str(files[epoch]))
             store = Store(predict_folder(settings, file_sha256(files[epoch])))
             seen[epoch] = [
-                replaced(
+                with_detections(
                     part,
-                    detector.predict(part.pictures, settings, store, tick=tick, embed_detections=False).detections,
+                    detector.predict(
+                        part.images, settings, store, tick=tick, embed_detections=False
+                    ).detections,
                 )
                 for part in parts
             ]
-    standings = [
+    checkpoint_results = [
         replace(
-            standing(epoch, domain, seed=seed), against_last=against(domain, seen[chosen[-1]][place], seed)
+            measure_checkpoint(epoch, domain, seed=seed),
+            against_last=compare_with_last(domain, seen[chosen[-1]][place], seed),
         )
         if epoch != chosen[-1]
-        else standing(epoch, domain, seed=seed)
+        else measure_checkpoint(epoch, domain, seed=seed)
         for epoch, views in seen.items()
         for place, domain in enumerate(views)
     ]
-    frames = [framed(place, seen) for place in range(len(parts))]
+    frames = [most_telling_frame(place, seen) for place in range(len(parts))]
     return Checkpoints(
         tuple(chosen),
         tuple(epoch for epoch in epochs if epoch not in chosen),
-        tuple(standings),
+        tuple(checkpoint_results),
         tuple(frame for frame in frames if frame is not None),
     )
 
 
-def replaced(domain: Domain, detections: pd.DataFrame) -> Domain:
+def with_detections(domain: Domain, detections: pd.DataFrame) -> Domain:
     """The domain as another checkpoint sees it; embeddings are of no use here."""
-    return replace(domain, detections=detections, detection_embeddings=np.zeros((len(detections), 0), np.float32))
+    return replace(
+        domain, detections=detections, detection_embeddings=np.zeros((len(detections), 0), np.float32)
+    )
 
 
-def against(domain: Domain, last: Domain, seed: int) -> Comparison | None:
+def compare_with_last(domain: Domain, last: Domain, seed: int) -> Comparison | None:
     """The last checkpoint's AP50 against this one's, None without labels."""
     if not domain.labelled.any() or not len(domain.annotations):
         return None
     return compare(
-        domain.object_arrays,
+        domain.annotation_arrays,
         last.detection_arrays,
         domain.detection_arrays,
         domain.group_numbers,
@@ -141,31 +146,33 @@ def against(domain: Domain, last: Domain, seed: int) -> Comparison | None:
     )
 
 
-def framed(place: int, seen: dict[int, list[Domain]]) -> Frame | None:
-    """The picture of a domain on which checkpoints differ most, as each sees it."""
+def most_telling_frame(place: int, seen: dict[int, list[Domain]]) -> CheckpointFrame | None:
+    """The image of a domain on which checkpoints differ most, as each sees it."""
     first = next(iter(seen.values()))[place]
-    image = telling([views[place] for views in seen.values()], first.pictures)
+    image = most_telling_image([views[place] for views in seen.values()], first.images)
     if image is None:
         return None
-    picture = first.pictures[first.pictures["image"] == image].iloc[0]
-    truth = first.annotations[(first.annotations["image"] == image) & ~first.annotations["crowd"].astype(bool)]
-    return Frame(
+    row = first.images[first.images["image"] == image].iloc[0]
+    truth = first.annotations[
+        (first.annotations["image"] == image) & ~first.annotations["crowd"].astype(bool)
+    ]
+    return CheckpointFrame(
         first.name,
         image,
-        str(picture["path"]),
-        bool(picture["labelled"]),
+        str(row["path"]),
+        bool(row["labelled"]),
         truth[CORNERS].to_numpy(float),
         tuple((epoch, *shown_in(views[place], image)) for epoch, views in seen.items()),
     )
 
 
 def shown_in(domain: Domain, image: str) -> tuple[Floats, Bools]:
-    """Boxes (n, 4) that are shown in one picture, and which of them are hits; without labels none is."""
+    """Boxes (n, 4) that are shown in one image, and which of them are true positives; without labels none is."""
     mine = (domain.detections["image"] == image) & (domain.detections["confidence"] >= SHOWN)
     boxes = domain.detections[mine]
-    hits: set[int] = set()
+    true_positives: set[int] = set()
     if domain.labelled.any():
         outcomes = domain.outcomes
-        rows = outcomes.loc[outcomes["outcome"] == "hit", "row"].to_numpy(int)
-        hits = set(domain.scored_detections.index[rows])
-    return boxes[CORNERS].to_numpy(float), np.array([row in hits for row in boxes.index], bool)
+        rows = outcomes.loc[outcomes["outcome"] == "true_positive", "row"].to_numpy(int)
+        true_positives = set(domain.scored_detections.index[rows])
+    return boxes[CORNERS].to_numpy(float), np.array([row in true_positives for row in boxes.index], bool)

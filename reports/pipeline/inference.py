@@ -15,12 +15,12 @@ from datasets.errors import InputError
 from datasets.groups import evenly
 from datasets.source import locate, parts_of
 from diagnostics.domain import Domain
-from reports.options import Request
-from reports.pipeline.earlier_run import open_before
+from reports.options import ReportOptions
+from reports.pipeline.earlier_run import open_earlier_run
 from reports.pipeline.sources import (
     Opened,
-    in_domain_of,
-    open_everything,
+    in_domain_source,
+    open_domains,
     summary,
     with_attributes,
     with_corrections,
@@ -29,7 +29,7 @@ from reports.progress import Reporter
 from train.environment import runs_folder, trust_checkpoints
 from train.history import read_history
 from train.passes import describe
-from train.prediction_folder import behind, read_boxes
+from train.prediction_folder import read_boxes, resolve_domain
 from train.predictions import Predictions, Settings, Store
 from train.run import Run, open_run, open_weights
 
@@ -45,7 +45,7 @@ def predict_folder(settings: Settings, weights_sha256: str) -> Path:
     return runs_folder() / "predictions" / settings.key(weights_sha256)
 
 
-# Training pictures looked at: enough for its AP, for finding copies and for the nearest examples.
+# Training images looked at: enough for its AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
 
 
@@ -53,17 +53,17 @@ MAX_TRAINING = 1000
 DEFAULT_IMGSZ = 640
 
 
-def assemble(
+def build_domain(
     opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]
 ) -> Domain:
-    """Join a source's tables with what was seen; pictures that failed to decode are left out of every table."""
-    pictures = images.merge(predictions.pictures, on="image", how="inner", validate="one_to_one")
+    """Join a source's tables with what was seen; images that failed to decode are left out of every table."""
+    merged = images.merge(predictions.images, on="image", how="inner", validate="one_to_one")
     boxes = opened.source.annotations
     return Domain(
         name=opened.name,
         role=opened.role,
-        pictures=pictures,
-        annotations=boxes[boxes["image"].isin(pictures["image"])].reset_index(drop=True),
+        images=merged,
+        annotations=boxes[boxes["image"].isin(merged["image"])].reset_index(drop=True),
         detections=predictions.detections,
         image_embeddings=predictions.image_embeddings,
         detection_embeddings=predictions.detection_embeddings,
@@ -72,25 +72,27 @@ def assemble(
     )
 
 
-def external(opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]) -> Predictions:
-    """Replace detections by those of a COCO results file or of `shiftscope predict`, whose boxes have no embeddings; pictures that the latter did not look at are left out."""
+def with_external_detections(
+    opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]
+) -> Predictions:
+    """Replace detections by those of a COCO results file or of `shiftscope predict`, whose boxes have no embeddings; images that the latter did not look at are left out."""
     if path.suffix == ".parquet":
-        found, seen = read_boxes(path, opened.source, classes)
-        there = predictions.pictures["image"].isin(list(seen)).to_numpy()
+        found, predicted = read_boxes(path, opened.source, classes)
+        there = predictions.images["image"].isin(list(predicted)).to_numpy()
         predictions = replace(
             predictions,
-            pictures=predictions.pictures[there].reset_index(drop=True),
+            images=predictions.images[there].reset_index(drop=True),
             image_embeddings=predictions.image_embeddings[there],
         )
     else:
         found = read_results(path, opened.source, classes)
-    found = found[found["image"].isin(predictions.pictures["image"])].reset_index(drop=True)
+    found = found[found["image"].isin(predictions.images["image"])].reset_index(drop=True)
     return replace(predictions, detections=found, detection_embeddings=np.zeros((len(found), 0), np.float32))
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Every domain after its pictures were looked at. failures: path, reason, domain of pictures that could not be decoded."""
+class PredictedDomains:
+    """Every domain after its images were looked at. failures: path, reason, domain of images that could not be decoded."""
 
     run: Run | None
     detector: Detector | None
@@ -101,12 +103,12 @@ class Seen:
     failures: tuple[pd.DataFrame, ...]
 
 
-def load_run(request: Request) -> Run | None:
+def load_run(options: ReportOptions) -> Run | None:
     """The run or the bare weights of a request; None where only predictions are given."""
-    if request.run is not None:
-        run = open_run(request.run)
-        return replace(run, history=read_history(request.history)) if request.history is not None else run
-    return open_weights(request.weights, request.history) if request.weights is not None else None
+    if options.run is not None:
+        run = open_run(options.run)
+        return replace(run, history=read_history(options.history)) if options.history is not None else run
+    return open_weights(options.weights, options.history) if options.weights is not None else None
 
 
 def classes_of(detector: Detector | None, opened: Sequence[Opened]) -> tuple[str, ...]:
@@ -131,33 +133,35 @@ def check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_n
         )
 
 
-def load_detector(weights: Path, request: Request) -> Detector:
+def load_detector(weights: Path, options: ReportOptions) -> Detector:
     """The checkpoint, ready to look. Its libraries take seconds to import, so nothing imports them before there is need."""
-    if request.trust:
+    if options.trust:
         trust_checkpoints()
     from train.forward import Detector
 
-    return Detector(weights, device=request.device, batch=request.batch)
+    return Detector(weights, device=options.device, batch=options.batch)
 
 
-def look_at_everything(request: Request, reporter: Reporter, *, embed_detections: bool = True) -> Seen:
-    """Open all sources and look at every picture once. objects: with the embeddings of boxes. Raises InputError."""
-    run, supplied = load_run(request), dict(request.predictions)
+def predict_domains(
+    options: ReportOptions, reporter: Reporter, *, embed_detections: bool = True
+) -> PredictedDomains:
+    """Open all sources and look at every image once. objects: with the embeddings of boxes. Raises InputError."""
+    run, supplied = load_run(options), dict(options.predictions)
     if run is None and not supplied:
         raise InputError(
             "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
         )
-    for _, spec in (in_domain_of(request, run), *request.real_world):
+    for _, spec in (in_domain_source(options, run), *options.real_world):
         for part in parts_of(spec):
             locate(part, reporter.say)
-    if request.before is not None:
-        open_before(request.before)
+    if options.before is not None:
+        open_earlier_run(options.before)
     with reporter.stage("open", "Opening weights and sources"):
-        detector = load_detector(run.weights, request) if run is not None else None
-        opened = open_everything(request, run, detector.classes if detector else (), reporter.say)
-    if request.corrections:
+        detector = load_detector(run.weights, options) if run is not None else None
+        opened = open_domains(options, run, detector.classes if detector else (), reporter.say)
+    if options.corrections:
         opened = with_corrections(opened, classes_of(detector, opened), reporter)
-    opened = with_attributes(opened, request.slices, reporter)
+    opened = with_attributes(opened, options.slices, reporter)
     check_supplied(opened, supplied, all_needed=detector is None)
     classes = classes_of(detector, opened)
     if detector is None:
@@ -165,7 +169,7 @@ def look_at_everything(request: Request, reporter: Reporter, *, embed_detections
     for o in opened:
         reporter.say(f"  {o.name}: {summary(o)}")
     settings = Settings(
-        imgsz=request.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
+        imgsz=options.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
     )
     domains: dict[str, Domain] = {}
     failures = []
@@ -177,34 +181,36 @@ def look_at_everything(request: Request, reporter: Reporter, *, embed_detections
     )
     for o in opened:
         images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
-        with reporter.stage("predict", f"Looking at {o.name} ({len(images)} pictures)", len(images)) as tick:
+        with reporter.stage("predict", f"Looking at {o.name} ({len(images)} images)", len(images)) as tick:
             if detector is not None:
-                found = detector.predict(images, settings, store, tick=tick, embed_detections=embed_detections)
+                found = detector.predict(
+                    images, settings, store, tick=tick, embed_detections=embed_detections
+                )
             else:
                 found = describe(images, store, tick=tick)
-        if found.pictures.empty:
+        if found.images.empty:
             first = found.failures.iloc[0]
             raise InputError(
-                f"{o.source.spec}: none of {len(images)} pictures could be decoded, first: {first['path']} ({first['reason']})"
+                f"{o.source.spec}: none of {len(images)} images could be decoded, first: {first['path']} ({first['reason']})"
             )
         if o.name in supplied:
-            found = external(o, supplied[o.name], found, classes)
+            found = with_external_detections(o, supplied[o.name], found, classes)
         failures.append(found.failures.assign(domain=o.name))
-        domains[o.name] = assemble(o, images, found, settings.imgsz, tuple(classes))
-    return Seen(run, detector, tuple(classes), settings, tuple(opened), domains, tuple(failures))
+        domains[o.name] = build_domain(o, images, found, settings.imgsz, tuple(classes))
+    return PredictedDomains(run, detector, tuple(classes), settings, tuple(opened), domains, tuple(failures))
 
 
-def with_predicted(request: Request, say: Callable[[str], None]) -> Request:
+def resolve_prediction_folders(options: ReportOptions, say: Callable[[str], None]) -> ReportOptions:
     """The request with folders of `shiftscope predict` replaced by what those looked at, and their boxes where there are no weights. Raises InputError."""
-    run = load_run(request)
+    run = load_run(options)
     sha256 = run.sha256 if run is not None else None
-    real_world, predictions = [], list(request.predictions)
-    for domain in request.real_world:
-        known, boxes = behind(domain, sha256, say)
+    real_world, predictions = [], list(options.predictions)
+    for domain in options.real_world:
+        known, boxes = resolve_domain(domain, sha256, say)
         real_world.append(known)
         predictions += [boxes] if boxes is not None else []
-    home = request.in_domain
-    if home is not None:
-        home, boxes = behind(home, sha256, say)
+    in_domain = options.in_domain
+    if in_domain is not None:
+        in_domain, boxes = resolve_domain(in_domain, sha256, say)
         predictions += [boxes] if boxes is not None else []
-    return replace(request, in_domain=home, real_world=tuple(real_world), predictions=tuple(predictions))
+    return replace(options, in_domain=in_domain, real_world=tuple(real_world), predictions=tuple(predictions))

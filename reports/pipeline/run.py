@@ -1,34 +1,34 @@
-"""The main job in order: open the sources, look at every picture once, find, write. Every stage can be killed and taken up again."""
+"""The main job in order: open the sources, look at every image once, find, write. Every stage can be killed and taken up again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from datasets.errors import InputError
-from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from diagnostics.findings import Experiments, Findings, find, focus_of
-from diagnostics.intervals import MIN_BOXES
-from diagnostics.label_free import LEAST_AP50, fit
-from reports.options import Request
+from diagnostics.findings import Findings, find
+from reports.options import ReportOptions
 from reports.pipeline.checkpoints import Checkpoints, compare_checkpoints
-from reports.pipeline.corruptions import development_sets, footage_squeezed, graded_looks
-from reports.pipeline.earlier_run import Change, changes, open_before
-from reports.pipeline.inference import Seen, load_detector, look_at_everything, predict_folder, with_predicted
-from reports.pipeline.interventions import Eyes, second_looks
+from reports.pipeline.earlier_run import RunComparison, open_earlier_run, run_comparisons
+from reports.pipeline.experiments import run_experiments
+from reports.pipeline.inference import (
+    PredictedDomains,
+    load_detector,
+    predict_domains,
+    resolve_prediction_folders,
+)
 from reports.pipeline.sources import (
     Opened,
     all_rows,
     full_ledger,
 )
 from reports.progress import Reporter
-from train.predictions import Settings, Store
+from train.predictions import Settings
 from train.run import Run, parent_of
-from reports.pipeline.experiments import look_again
 
 if TYPE_CHECKING:
     pass
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 class Result:
     """What the writers need. ledger: every file of every source, with its domain. rows: label rows not taken as written.
 
-    changes: what differs from the run before, by domain. checkpoints: those that the run kept, compared.
+    changes: what differs from the earlier run, by domain. checkpoints: those that the run kept, compared.
     """
 
-    request: Request
+    options: ReportOptions
     run: Run | None
     classes: tuple[str, ...]
     settings: Settings
@@ -49,98 +49,96 @@ class Result:
     opened: tuple[Opened, ...]
     ledger: pd.DataFrame
     rows: pd.DataFrame
-    changes: tuple[Change, ...] = ()
+    run_comparisons: tuple[RunComparison, ...] = ()
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
 
-def run_report(request: Request, reporter: Reporter) -> Result:
+def run_report(options: ReportOptions, reporter: Reporter) -> Result:
     """Everything up to the findings. Raises InputError."""
-    request = with_predicted(request, reporter.say)
-    seen = look_at_everything(request, reporter)
-    home = next(d for d in seen.domains.values() if d.role == "in_domain")
-    away = [d for d in seen.domains.values() if d.role == "real_world"]
-    experiments = look_again(request, seen, home, away, reporter)
-    compared = beside_each_other(request, seen, (home, *away), reporter)
-    with reporter.stage("diagnose", "Measuring, and questioning the suspects"):
-        history = seen.run.history if seen.run else pd.DataFrame()
+    options = resolve_prediction_folders(options, reporter.say)
+    predicted = predict_domains(options, reporter)
+    in_domain = next(d for d in predicted.domains.values() if d.role == "in_domain")
+    real_world = [d for d in predicted.domains.values() if d.role == "real_world"]
+    experiments = run_experiments(options, predicted, in_domain, real_world, reporter)
+    compared = compare_kept_checkpoints(options, predicted, (in_domain, *real_world), reporter)
+    with reporter.stage("diagnose", "Measuring, and questioning the hypotheses"):
+        history = predicted.run.history if predicted.run else pd.DataFrame()
         findings = find(
-            home,
-            away,
-            seen.domains.get("training"),
+            in_domain,
+            real_world,
+            predicted.domains.get("training"),
             history,
             experiments,
-            conf=request.conf,
-            standings=compared.standings,
-            training_total=next((len(o.source.images) for o in seen.opened if o.role == "training"), None),
-            seed=request.seed,
+            conf=options.conf,
+            checkpoint_results=compared.checkpoint_results,
+            training_total=next(
+                (len(o.source.images) for o in predicted.opened if o.role == "training"), None
+            ),
+            seed=options.seed,
         )
     return Result(
-        request,
-        seen.run,
-        seen.classes,
-        seen.settings,
+        options,
+        predicted.run,
+        predicted.classes,
+        predicted.settings,
         findings,
-        seen.opened,
-        full_ledger(seen.opened, seen.failures),
-        all_rows(seen.opened),
-        compare_with_before(request, seen, (home, *away), reporter),
+        predicted.opened,
+        full_ledger(predicted.opened, predicted.failures),
+        all_rows(predicted.opened),
+        compare_with_earlier_run(options, predicted, (in_domain, *real_world), reporter),
         compared,
     )
 
 
-def beside_each_other(
-    request: Request, seen: Seen, domains: Sequence[Domain], reporter: Reporter
+def compare_kept_checkpoints(
+    options: ReportOptions, predicted: PredictedDomains, domains: Sequence[Domain], reporter: Reporter
 ) -> Checkpoints:
     """The checkpoints that the run kept; nothing for domains whose detections come from elsewhere. A checkpoint that cannot be used costs the comparison only."""
-    supplied = dict(request.predictions)
+    supplied = dict(options.predictions)
     own = [domain for domain in domains if domain.name not in supplied]
-    if seen.run is None or not own:
+    if predicted.run is None or not own:
         return Checkpoints()
     try:
         return compare_checkpoints(
-            seen.run,
+            predicted.run,
             own,
-            request.checkpoints,
-            seen.settings,
-            lambda weights: load_detector(weights, request),
+            options.checkpoints,
+            predicted.settings,
+            lambda weights: load_detector(weights, options),
             reporter,
-            seed=request.seed,
+            seed=options.seed,
         )
     except InputError as problem:
         reporter.say(f"  checkpoints are not compared: {problem}")
         return Checkpoints()
 
 
-def compare_with_before(
-    request: Request, seen: Seen, domains: Sequence[Domain], reporter: Reporter
-) -> tuple[Change, ...]:
-    """What differs from the run before; nothing where there is none. Domains whose detections come from elsewhere are left out. Raises InputError."""
-    if seen.run is None:
+def compare_with_earlier_run(
+    options: ReportOptions, predicted: PredictedDomains, domains: Sequence[Domain], reporter: Reporter
+) -> tuple[RunComparison, ...]:
+    """What differs from the earlier run; nothing where there is none. Domains whose detections come from elsewhere are left out. Raises InputError."""
+    if predicted.run is None:
         return ()
-    before = open_before(request.before) if request.before is not None else parent_of(seen.run)
-    if before is None:
+    earlier_run = open_earlier_run(options.before) if options.before is not None else parent_of(predicted.run)
+    if earlier_run is None:
         return ()
-    supplied = dict(request.predictions)
+    supplied = dict(options.predictions)
     own = [domain for domain in domains if domain.name not in supplied]
     try:
-        return changes(
-            before,
-            seen.classes,
+        return run_comparisons(
+            earlier_run,
+            predicted.classes,
             own,
-            seen.domains.get("training"),
-            request.imgsz,
-            lambda weights: load_detector(weights, request),
+            predicted.domains.get("training"),
+            options.imgsz,
+            lambda weights: load_detector(weights, options),
             reporter,
-            training_total=sum(len(o.source.images) for o in seen.opened if o.role == "training"),
-            seed=request.seed,
+            training_total=sum(len(o.source.images) for o in predicted.opened if o.role == "training"),
+            seed=options.seed,
         )
     except InputError as problem:
-        if request.before is not None:
+        if options.before is not None:
             raise
         # What a run was trained on from is often a checkpoint of other classes: nothing to compare with, and nobody asked for it.
         reporter.say(f"  not compared with what it was trained on from: {problem}")
         return ()
-
-
-
-

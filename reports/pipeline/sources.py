@@ -17,7 +17,7 @@ from datasets.naming import name_of, unique
 from datasets.source import open_source, open_training
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
 from diagnostics.wording import count
-from reports.options import Request
+from reports.options import ReportOptions
 from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder
 from train.run import Run
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """A domain before anyone has looked at its pictures."""
+    """A domain before anyone has looked at its images."""
 
     name: str
     role: str
@@ -36,51 +36,51 @@ class Opened:
     corrected: Applied = field(default_factory=Applied)
 
 
-def in_domain_of(request: Request, run: Run | None) -> tuple[str | None, str]:
-    """(name or None, source) of the in-domain pictures. Raises InputError when nothing names them."""
-    if request.in_domain is not None:
-        return request.in_domain
+def in_domain_source(options: ReportOptions, run: Run | None) -> tuple[str | None, str]:
+    """(name or None, source) of the in-domain images. Raises InputError when nothing names them."""
+    if options.in_domain is not None:
+        return options.in_domain
     if run is None or run.folder is None:
         raise InputError(
-            "no in-domain pictures: give --in-domain SOURCE, or --run with a run folder that names its data.yaml"
+            "no in-domain images: give --in-domain SOURCE, or --run with a run folder that names its data.yaml"
         )
     return None, run.data_source()
 
 
-def open_everything(
-    request: Request, run: Run | None, classes: Sequence[str], say: Callable[[str], None]
+def open_domains(
+    options: ReportOptions, run: Run | None, classes: Sequence[str], say: Callable[[str], None]
 ) -> list[Opened]:
-    """The in-domain source as "training" and held-out pictures, then the real-world sources. Raises InputError."""
+    """The in-domain source as "training" and held-out images, then the real-world sources. Raises InputError."""
     cache = frames_folder()
-    name, spec = in_domain_of(request, run)
-    mapping = dict(request.class_map)
-    given: dict[str, Any] = {"cache": cache, "group_by": request.group_by, "allow": request.allow, "say": say}
+    name, spec = in_domain_source(options, run)
+    mapping = dict(options.class_map)
+    given: dict[str, Any] = {"cache": cache, "group_by": options.group_by, "allow": options.allow, "say": say}
     # What the run says itself that it was trained on is opened as it was for that.
-    home = open_training if request.in_domain is None else open_source
-    source = home(spec, classes=classes, **given)
+    in_domain = open_training if options.in_domain is None else open_source
+    source = in_domain(spec, classes=classes, **given)
     spoken = set(source.classes)
     source = with_classes(source, classes, mapping)
     # Without a model, the in-domain source says what the classes are and in which order.
     classes = classes or source.classes
     taken = {"training"}
-    home_name = unique(name or "in-domain", taken)
+    in_domain_name = unique(name or "in-domain", taken)
     opened = []
     training = source.images["split"] == "train"
     held_out = source.images["split"].isin(["val", "test"])
     if not held_out.any():
         if training.any():
             raise InputError(
-                f"{spec}: holds training pictures only; in-domain scores need held-out ones: add 'val:' to the data.yaml, or a folder val/"
+                f"{spec}: holds training images only; in-domain scores need held-out ones: add 'val:' to the data.yaml, or a folder val/"
             )
         held_out = ~training
     if training.any():
         opened.append(Opened("training", "training", source.keep(training)))
-    opened.append(Opened(home_name, "in_domain", source.keep(held_out)))
-    for name, real in request.real_world:
-        away = open_source(real, classes=classes, **given)
-        spoken |= set(away.classes)
-        away = with_classes(away, classes, mapping)
-        opened.append(Opened(unique(name or name_of(real), taken), "real_world", away))
+    opened.append(Opened(in_domain_name, "in_domain", source.keep(held_out)))
+    for name, real in options.real_world:
+        real_world = open_source(real, classes=classes, **given)
+        spoken |= set(real_world.classes)
+        real_world = with_classes(real_world, classes, mapping)
+        opened.append(Opened(unique(name or name_of(real), taken), "real_world", real_world))
     unheard = sorted(set(mapping) - spoken)
     if unheard:
         raise InputError(
@@ -105,16 +105,16 @@ def correction_lines(done: Applied) -> list[str]:
     """What became of corrections, in words."""
     said = []
     if done.labels:
-        said.append(f"labels of {count(done.labels, 'picture')} as corrected in the App")
+        said.append(f"labels of {count(done.labels, 'image')} as corrected in the App")
     if done.tagged:
-        said.append(f"{count(done.tagged, 'picture')} tagged in the App")
+        said.append(f"{count(done.tagged, 'image')} tagged in the App")
     if done.stale:
         said.append(
-            f"{count(done.stale, 'picture')} corrected in the App, whose labels have changed on disk since: as on disk"
+            f"{count(done.stale, 'image')} corrected in the App, whose labels have changed on disk since: as on disk"
         )
     if done.foreign:
         said.append(
-            f"{count(done.foreign, 'picture')} labelled in the App with unknown classes only: unlabelled, as before"
+            f"{count(done.foreign, 'image')} labelled in the App with unknown classes only: unlabelled, as before"
         )
     if done.unknown:
         said.append(f"corrected boxes of unknown classes are left out: {', '.join(done.unknown)}")
@@ -122,7 +122,7 @@ def correction_lines(done: Applied) -> list[str]:
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
-    """Join what people know about their pictures. Raises InputError when a file names no picture of any domain."""
+    """Join what people know about their images. Raises InputError when a file names no image of any domain."""
     for spec in specs:
         kind, _, rest = spec.partition(":")
         if kind == "fiftyone":
@@ -138,24 +138,24 @@ def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Report
             total += count
         if not total:
             raise InputError(
-                f"{spec}: names no picture of any domain, first {attributes.table['key'].head(3).tolist()}; use file names, stems or paths"
+                f"{spec}: names no image of any domain, first {attributes.table['key'].head(3).tolist()}; use file names, stems or paths"
             )
-        reporter.say(f"  {spec}: attributes of {total} pictures")
+        reporter.say(f"  {spec}: attributes of {total} images")
         opened = joined
     return opened
 
 
 def summary(opened: Opened) -> str:
-    """One line about a source before looking at its pictures."""
+    """One line about a source before looking at its images."""
     images = opened.source.images
     labelled = int(images["labelled"].sum())
     skipped = int((opened.source.ledger["bucket"] != "used").sum())
-    words = f"{len(images)} pictures, {labelled} labelled, {len(opened.source.annotations)} objects, {images['group'].nunique()} clips"
+    words = f"{len(images)} images, {labelled} labelled, {len(opened.source.annotations)} objects, {images['group'].nunique()} clips"
     return words + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
 
 
 def full_ledger(opened: Sequence[Opened], failures: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Every file once per source: path, bucket, reason, domain. A picture that failed to decode moves from used to failed."""
+    """Every file once per source: path, bucket, reason, domain. An image that failed to decode moves from used to failed."""
     failed = (
         pd.concat([f for f in failures if len(f)], ignore_index=True)
         if any(map(len, failures))

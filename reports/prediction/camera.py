@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from reports.prediction.video import FilmFrame
+from reports.prediction.video import VideoFrame
 
 if TYPE_CHECKING:
     pass
@@ -29,8 +29,8 @@ def is_camera(spec: str) -> bool:
 
 
 @contextlib.contextmanager
-def told_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, in the place of ending the program in the middle of a picture."""
+def stop_on_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, in the place of ending the program in the middle of an image."""
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
@@ -39,7 +39,7 @@ def told_to_stop() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def camera_frames(number: int, stride: int, stop: threading.Event) -> Iterator[FilmFrame]:
+def camera_frames(number: int, stride: int, stop: threading.Event) -> Iterator[VideoFrame]:
     """Frames of a camera with the time at which they came, in milliseconds, until it ends or stop is set."""
     # It tells the terminal in its own words what our message says.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -54,7 +54,7 @@ def camera_frames(number: int, stride: int, stop: threading.Event) -> Iterator[F
             now = max(last + 1, round(1000 * (time.monotonic() - begin)))
             if index % stride == 0:
                 last = now
-                yield FilmFrame(index, np.asarray(pixels, np.uint8), now, Fraction(1, 1000), now / 1000)
+                yield VideoFrame(index, np.asarray(pixels, np.uint8), now, Fraction(1, 1000), now / 1000)
             index += 1
     finally:
         camera.release()

@@ -1,4 +1,4 @@
-"""Boxes with their class and confidence drawn on a picture of any size."""
+"""Boxes with their class and confidence drawn on an image of any size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLOURS = (
     (233, 180, 86),
     (66, 228, 240),
 )
-# Lines and letters grow with the picture: these shares of its shorter side, and never less than can be seen.
+# Lines and letters grow with the image: these shares of its shorter side, and never less than can be seen.
 LINE, LETTER = 1 / 300, 1 / 40
 MIN_LINE, MIN_LETTER = 2, 11
 # What is left of a blurred box: so many shades across its longer side, which tell no face from another and no number plate.
@@ -33,7 +33,7 @@ SHADES = 6
 def draw(
     pixels: Pixels, boxes: Floats, classes: Sequence[str], blurred: frozenset[int] = frozenset()
 ) -> Pixels:
-    """A copy of a picture (H, W, 3) BGR with its boxes (N, 6: xyxy, confidence, class), the surest on top. blurred: classes that are made unrecognisable and not outlined."""
+    """A copy of an image (H, W, 3) BGR with its boxes (N, 6: xyxy, confidence, class), the surest on top. blurred: classes that are made unrecognisable and not outlined."""
     canvas = pixels.copy()
     height, width = canvas.shape[:2]
     line = max(MIN_LINE, round(min(height, width) * LINE))
@@ -62,21 +62,21 @@ def draw(
 
 @lru_cache(maxsize=2048)
 def tag(text: str, letter: int, colour: tuple[int, int, int]) -> Pixels:
-    """A label as a small picture, letters of so many pixels on its class's colour."""
+    """A label as a small image, letters of so many pixels on its class's colour."""
     font = ImageFont.load_default(letter)
     left, _, right, _ = font.getbbox(text)
     space = letter // 4
     size = int(right - left) + 2 * space, letter + 2 * space
     # Dark letters on light colours, light ones on dark: by luminance (Rec. 601).
     light = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 140
-    picture = Image.new("RGB", size, colour[::-1])
-    drawing = ImageDraw.Draw(picture)
+    image = Image.new("RGB", size, colour[::-1])
+    drawing = ImageDraw.Draw(image)
     drawing.text((space - left, space), text, font=font, fill=(0, 0, 0) if light else (255, 255, 255))
-    return np.ascontiguousarray(np.asarray(picture, np.uint8)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(image, np.uint8)[..., ::-1])
 
 
 def put(canvas: Pixels, label: Pixels, x: int, y: int) -> None:
-    """A label above a box's upper left corner, or inside where there is no room; cut off at the picture's edge."""
+    """A label above a box's upper left corner, or inside where there is no room; cut off at the image's edge."""
     height, width = canvas.shape[:2]
     top = y - label.shape[0] if y >= label.shape[0] else y
     left = max(0, min(x, width - label.shape[1]))

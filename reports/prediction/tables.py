@@ -42,23 +42,25 @@ IMAGES = pa.schema(
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Pictures or frames that were looked at, and their boxes: Parquet files in the columns of IMAGES and BOXES."""
+class PredictionTables:
+    """Images or frames that were looked at, and their boxes: Parquet files in the columns of IMAGES and BOXES."""
 
     images: Path
     boxes: Path
 
 
-def merged_parts(home: Path, parts: Sequence[Path]) -> Seen:
+def merged_parts(folder: Path, parts: Sequence[Path]) -> PredictionTables:
     """The tables of all segments as one of each; read and written part by part."""
-    seen = Seen(home.with_name(home.name + ".images.parquet"), home.with_name(home.name + ".boxes.parquet"))
+    merged = PredictionTables(
+        folder.with_name(folder.name + ".images.parquet"), folder.with_name(folder.name + ".boxes.parquet")
+    )
     sides = (
-        (seen.images, IMAGES, [p.with_name(p.name.replace(".boxes.", ".images.")) for p in parts]),
-        (seen.boxes, BOXES, list(parts)),
+        (merged.images, IMAGES, [p.with_name(p.name.replace(".boxes.", ".images.")) for p in parts]),
+        (merged.boxes, BOXES, list(parts)),
     )
     for path, schema, files in sides:
         append(files, path, schema)
-    return seen
+    return merged
 
 
 def append(files: Sequence[Path], path: Path, schema: pa.Schema) -> None:

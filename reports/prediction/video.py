@@ -1,4 +1,4 @@
-"""Films frame by frame with their exact times, and annotated films with the sound of the original."""
+"""Videos frame by frame with their exact times, and annotated videos with the sound of the original."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from datasets.errors import InputError
 from datasets.pixels import Pixels
 from datasets.video import CONTAINERS, upright
 
-FilmError = av.error.FFmpegError
-# Where a film or a camera gives its frames no time.
+VideoError = av.error.FFmpegError
+# Where a video or a camera gives its frames no time.
 FALLBACK_RATE = 30
 # Of x264: what is drawn stays sharp, at about the size of the original.
 QUALITY = {"crf": "21", "preset": "veryfast", "bf": "0"}
@@ -28,7 +28,7 @@ PART = ".nut"
 
 
 @dataclass(frozen=True)
-class FilmFrame:
+class VideoFrame:
     """One frame. pixels: (H, W, 3) BGR, upright. time: presentation time in units of `unit` seconds, as in the file where that rises; seconds: since its first frame."""
 
     index: int
@@ -39,15 +39,15 @@ class FilmFrame:
 
 
 @dataclass(frozen=True)
-class Film:
-    """A film that can be read. frames: as its header declares or its length and rate say, 0 where it says neither."""
+class Video:
+    """A video that can be read. frames: as its header declares or its length and rate say, 0 where it says neither."""
 
     path: Path
     frames: int
 
     @classmethod
-    def open(cls, path: Path) -> Film:
-        """Raises InputError when it cannot be opened or has no picture."""
+    def open(cls, path: Path) -> Video:
+        """Raises InputError when it cannot be opened or has no image."""
         try:
             with av.open(str(path), options=CONTAINERS) as container:
                 if not container.streams.video:
@@ -60,8 +60,8 @@ class Film:
                 f"{path}: cannot be opened as a video ({error}); re-encode it, for example with ffmpeg"
             ) from None
 
-    def read(self, start: int, stride: int) -> Iterator[FilmFrame]:
-        """Every stride-th frame from index start on (indices count all frames). A film that breaks off ends there. Frames of another size than the first are left out."""
+    def read(self, start: int, stride: int) -> Iterator[VideoFrame]:
+        """Every stride-th frame from index start on (indices count all frames). A video that breaks off ends there. Frames of another size than the first are left out."""
         with av.open(str(self.path), options=CONTAINERS) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
@@ -72,25 +72,25 @@ class Film:
             shape: tuple[int, ...] | None = None
             index = -1
             try:
-                for picture in container.decode(stream):
+                for image in container.decode(stream):
                     index += 1
-                    time = round(index / rate / unit) if picture.pts is None else int(picture.pts)
+                    time = round(index / rate / unit) if image.pts is None else int(image.pts)
                     # Files that were put together say the same time twice, or go back.
                     time = time if last is None else max(last + 1, time)
                     first, last = time if first is None else first, time
                     wanted = index >= start and index % stride == 0
                     if not wanted and shape is not None:
                         continue
-                    pixels = upright(picture)
+                    pixels = upright(image)
                     shape = pixels.shape if shape is None else shape
                     if wanted and pixels.shape == shape:
-                        yield FilmFrame(index, pixels, time, unit, round(float((time - first) * unit), 3))
+                        yield VideoFrame(index, pixels, time, unit, round(float((time - first) * unit), 3))
             except av.error.FFmpegError:
                 return
 
 
 class Writer:
-    """One part of an annotated film, frames with the times they are given; to be closed."""
+    """One part of an annotated video, frames with the times they are given; to be closed."""
 
     def __init__(self, path: Path, unit: Fraction, rate: Fraction | int = FALLBACK_RATE) -> None:
         self._container = av.open(str(path), "w", format=PART[1:])
@@ -132,7 +132,7 @@ def join(parts: Sequence[Path], original: Path | None, out: Path) -> bool:
         source = av.open(str(original), options=CONTAINERS) if original is not None else None
         try:
             sound = source.streams.audio[0] if source is not None and source.streams.audio else None
-            feeds: list[Iterator[Any]] = [pictures(parts, stream)]
+            feeds: list[Iterator[Any]] = [images(parts, stream)]
             if source is not None and sound is not None:
                 feeds.append(audible(source, sound, target))
             for packet in heapq.merge(*feeds, key=moment):
@@ -150,7 +150,7 @@ def moment(packet: Any) -> float:
     return float((time or 0) * packet.time_base)
 
 
-def pictures(parts: Sequence[Path], stream: Any) -> Iterator[Any]:
+def images(parts: Sequence[Path], stream: Any) -> Iterator[Any]:
     """The packets of all parts."""
     for path in parts:
         with av.open(str(path)) as container:
@@ -161,7 +161,7 @@ def pictures(parts: Sequence[Path], stream: Any) -> Iterator[Any]:
 
 
 def audible(source: Any, sound: Any, target: Any) -> Iterator[Any]:
-    """The sound of a film as packets for the target, as it is or, where an mp4 cannot hold it, as AAC. A track that breaks off ends there."""
+    """The sound of a video as packets for the target, as it is or, where an mp4 cannot hold it, as AAC. A track that breaks off ends there."""
     copied = sound.codec_context.name in SOUND
     # Raw sound often names no layout but a number of channels.
     layout = "mono" if sound.codec_context.channels == 1 else "stereo"

@@ -13,16 +13,16 @@ import cv2
 from datasets.pixels import Pixels
 
 BOUNDARY = "frame"
-# A viewer that got nothing for so long is sent the last picture again, so that one who has gone is noticed.
+# A viewer that got nothing for so long is sent the last image again, so that one who has gone is noticed.
 PATIENCE = 5.0
 
 
 class Window:
-    """Shows the newest picture to whoever has its address open; bound to 127.0.0.1. To be closed."""
+    """Shows the newest image to whoever has its address open; bound to 127.0.0.1. To be closed."""
 
     def __init__(self, *, browse: bool = True) -> None:
         self._changed = threading.Condition()
-        self._picture: bytes | None = None
+        self._image: bytes | None = None
         self._viewers = 0
         window = self
 
@@ -41,16 +41,16 @@ class Window:
             webbrowser.open(self.address)
 
     def put(self, pixels: Pixels) -> None:
-        """Show a picture (H, W, 3) BGR; costs nothing while nobody looks."""
-        if not self._viewers and self._picture is not None:
+        """Show an image (H, W, 3) BGR; costs nothing while nobody looks."""
+        if not self._viewers and self._image is not None:
             return
         encoded = cv2.imencode(".jpg", pixels)[1].tobytes()
         with self._changed:
-            self._picture = encoded
+            self._image = encoded
             self._changed.notify_all()
 
     def serve(self, request: BaseHTTPRequestHandler) -> None:
-        """Stream pictures to one viewer as they come. Requests that name another host are refused: another site's script must not look on."""
+        """Stream images to one viewer as they come. Requests that name another host are refused: another site's script must not look on."""
         if request.headers.get("Host", "") not in (
             self.address[7:-1],
             f"localhost:{self._server.server_port}",
@@ -63,14 +63,14 @@ class Window:
         self._viewers += 1
         try:
             with contextlib.suppress(OSError):
-                picture = self._picture
+                image = self._image
                 while True:
-                    if picture is not None:
-                        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                        request.wfile.write(head.encode() + picture + b"\r\n")
+                    if image is not None:
+                        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+                        request.wfile.write(head.encode() + image + b"\r\n")
                     with self._changed:
                         self._changed.wait(PATIENCE)
-                        picture = self._picture
+                        image = self._image
         finally:
             self._viewers -= 1
 

@@ -23,7 +23,7 @@ from datasets.tables import OWN
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings
 from diagnostics.wording import count
-from reports.page.reader import Written, read_report
+from reports.page.reader import WrittenReport, read_report
 from reports.progress import Reporter
 from reports.workbench.connection import database
 from reports.workbench.documents import (
@@ -41,11 +41,11 @@ from train.environment import corrections_path
 # Documents sent to the database at a time, and fields that people filter and sort by.
 CHUNK = 500
 INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
-EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_pictures"
+EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_images"
 PREFIX, DRAFT, KEPT = "shiftscope-", "-writing", "-kept-"
 # Of datasets that hold no report, see `reports.workbench.review`.
 REVIEW = f"{PREFIX}review-"
-# Role and split of a picture: what `samples_of` tags it with.
+# Role and split of an image: what `samples_of` tags it with.
 WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})
 
 
@@ -78,25 +78,25 @@ def publish(
 
     with database() as fo:
         name = dataset_name(report)
-        hand_made = made_by_hand(fo.load_dataset(name), reporter) if name in fo.list_datasets() else None
+        hand_made = user_edits(fo.load_dataset(name), reporter) if name in fo.list_datasets() else None
         draft = f"{name}{DRAFT}"
         if draft in fo.list_datasets():
             fo.delete_dataset(draft)
         # Until it is persistent, FiftyOne itself takes away what a killed run left.
         dataset = fo.Dataset(draft)
         dataset.info = {**info, "folder": str(report), "created": datetime.now(UTC).isoformat()}
-        dataset.default_classes = list(findings.home.classes)
+        dataset.default_classes = list(findings.in_domain.classes)
         with reporter.bar("Writing the FiftyOne dataset", None):
             drawn = {domain.name: boxes_of(domain, findings.cards) for domain in findings.domains}
             write(fo, dataset, findings, drawn)
             register(fo, dataset, findings, drawn)
             save_views(fo, dataset, findings)
-            offer_labels(dataset, findings.home.classes)
+            offer_labels(dataset, findings.in_domain.classes)
             for model, domains in (others or {}).items():
                 add_model(fo, dataset, model, domains)
             dataset.info["views"] = dataset.list_saved_views()
             if hand_made is not None:
-                put_back(fo, dataset, hand_made)
+                restore_user_edits(fo, dataset, hand_made)
         dataset.persistent = True
         dataset.save()
         if hand_made is not None and hand_made.keep:
@@ -108,12 +108,12 @@ def publish(
         if hand_made is not None:
             reporter.say("  an App that is open on this report shows the old dataset: start it again")
         dataset.name = name
-        return Workbench(name, card_links(name, findings))
+        return Workbench(name, gallery_links(name, findings))
 
 
 @dataclass(frozen=True)
-class HandMade:
-    """What people made in a dataset: tags added to pictures and taken from them, and tags of boxes, by id; views (stages, description) by name.
+class UserEdits:
+    """What people made in a dataset: tags added to images and taken from them, and tags of boxes, by id; views (stages, description) by name.
 
     keep: why the dataset must not go, "" where it may.
     """
@@ -125,21 +125,21 @@ class HandMade:
     keep: str
 
 
-def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
+def user_edits(dataset: Any, reporter: Reporter) -> UserEdits:
     """Collect it before the dataset is written anew. Corrected labels go where `shiftscope app --pull` keeps them."""
     from reports.workbench.pull import pull_from
 
     keep = ""
     try:
         found = pull_from(dataset)
-        if found.pictures:
+        if found.images:
             reporter.say(
-                f"  labels that were corrected in the App, of {count(found.pictures, 'picture')}, are kept in {corrections_path()}"
+                f"  labels that were corrected in the App, of {count(found.images, 'image')}, are kept in {corrections_path()}"
             )
     except InputError as problem:
         keep = f"labels corrected in it could not be read back ({problem})"
     if dataset.list_annotation_runs():
-        keep = "pictures of it are at an annotation server"
+        keep = "images of it are at an annotation server"
     fields = ("tags", "tags_written", "predictions", "ground_truth")
     documents = list(dataset._sample_collection.find({}, dict.fromkeys(fields, 1)))
     box_tags = {
@@ -153,7 +153,7 @@ def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
     }
     ours = set((dataset.info or {}).get("views", ()))
     own = {d["_id"]: set(own_tags(d.get("tags") or [])) for d in documents}
-    return HandMade(
+    return UserEdits(
         {key: sorted(tags) for key, tags in own.items() if tags},
         {
             d["_id"]: sorted(gone)
@@ -173,7 +173,7 @@ def made_by_hand(dataset: Any, reporter: Reporter) -> HandMade:
     )
 
 
-def put_back(fo: Any, dataset: Any, made: HandMade) -> None:
+def restore_user_edits(fo: Any, dataset: Any, made: UserEdits) -> None:
     """What people made, in the dataset written anew; what it was about and is gone, goes."""
     writes = []
     for key, tags in made.removed.items():
@@ -208,8 +208,8 @@ def kept_name(name: str, taken: Sequence[str]) -> str:
     return f"{name}{KEPT}{number}"
 
 
-def card_links(name: str, findings: Findings) -> dict[int, str]:
-    """Gallery card number -> address of its picture in a running App, with its box and nothing else drawn."""
+def gallery_links(name: str, findings: Findings) -> dict[int, str]:
+    """Gallery card number -> address of its image in a running App, with its box and nothing else drawn."""
     places = gallery_places(findings.cards)
     return {
         number: f"{address(name)}?view={slug(gallery_view(place))}&id={sample_id(domain, image)}"
@@ -239,18 +239,18 @@ def write(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) ->
             dataset._sample_collection.insert_many(part, ordered=False)
     # A database that is killed while it writes loses what it had confirmed.
     expected, there = (
-        sum(len(d.pictures) for d in findings.domains),
+        sum(len(d.images) for d in findings.domains),
         dataset._sample_collection.count_documents({}),
     )
     if there != expected:
         raise EnvironmentProblem(
-            f"FiftyOne's database holds {there} of {expected} pictures after writing; run the same command again"
+            f"FiftyOne's database holds {there} of {expected} images after writing; run the same command again"
         )
     for name in INDEXED:
         dataset.create_index(name)
 
 
-def report_of(dataset: Any) -> Written:
+def report_of(dataset: Any) -> WrittenReport:
     """The report that a dataset shows. Raises InputError when the dataset is not of a report, or its folder is gone."""
     folder = (dataset.info or {}).get("folder")
     if not folder:
@@ -335,7 +335,7 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
         vectors = {
             (domain.name, image): vector
             for domain in findings.domains
-            for image, vector in zip(domain.pictures["image"], domain.image_embeddings, strict=True)
+            for image, vector in zip(domain.images["image"], domain.image_embeddings, strict=True)
         }
         fob.compute_similarity(
             dataset,
@@ -346,16 +346,16 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
 
 
 def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
-    """Two principal components of every picture, by domain and image."""
+    """Two principal components of every image, by domain and image."""
     from diagnostics.shift import pooled_components
 
-    if not findings.home.image_embeddings.shape[1] or sum(len(d.pictures) for d in findings.domains) < 3:
+    if not findings.in_domain.image_embeddings.shape[1] or sum(len(d.images) for d in findings.domains) < 3:
         return {}
     points, _ = pooled_components(
         np.concatenate([d.image_embeddings for d in findings.domains]),
-        np.zeros((0, findings.home.image_embeddings.shape[1]), np.float32),
+        np.zeros((0, findings.in_domain.image_embeddings.shape[1]), np.float32),
     )
-    names = [(d.name, image) for d in findings.domains for image in d.pictures["image"]]
+    names = [(d.name, image) for d in findings.domains for image in d.images["image"]]
     return {
         pair: [float(p[0]), float(p[1]) if len(p) > 1 else 0.0] for pair, p in zip(names, points, strict=True)
     }

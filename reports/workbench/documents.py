@@ -1,6 +1,6 @@
 """The FiftyOne dataset as plain documents, made in one go from our tables. Ids come from what they name, so a link stays good when a report is written again.
 
-Adding samples one by one and evaluating them in the database takes seconds for a hundred pictures; these documents are what that would leave behind.
+Adding samples one by one and evaluating them in the database takes seconds for a hundred images; these documents are what that would leave behind.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from bson import ObjectId
 from datasets.corrections import LABEL_NEXT, PICKED, TAGGED
 from datasets.tables import CORNERS, OWN
 from diagnostics import gallery, slices
-from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
-from diagnostics.error_types import missed_objects
+from diagnostics.domain import BOX_ATTRIBUTES, Domain
+from diagnostics.error_types import missed_annotations
 from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats
@@ -34,7 +34,7 @@ LOOKS = ("brightness", "contrast", "saturation", "sharpness")
 # IoU thresholds beyond .5 at which a detection is told as right or wrong: what "strict" means in COCO's tables, and where sloppy boxes end.
 STRICT = (0.75, 0.9)
 TRAINING_SHOWN = 3
-# Attributes to slice by that are fields of a picture anyway.
+# Attributes to slice by that are fields of an image anyway.
 PLAIN_FIELDS = {"clip": "group", "split": "split"}
 Document = dict[str, Any]
 
@@ -47,7 +47,7 @@ def object_id(*names: object) -> ObjectId:
 
 
 def sample_id(domain: str, image: str) -> ObjectId:
-    """Id of a picture."""
+    """Id of an image."""
     return object_id("sample", domain, image)
 
 
@@ -65,7 +65,7 @@ def part_of_name(text: str) -> str:
 
 
 def slice_field(attribute: str) -> str:
-    """The field of a picture in which an attribute stands."""
+    """The field of an image in which an attribute stands."""
     if attribute in PLAIN_FIELDS:
         return PLAIN_FIELDS[attribute]
     return ("slice_own_" if attribute.startswith(OWN) else "slice_") + part_of_name(
@@ -84,7 +84,7 @@ class Boxes:
 
 
 def fractions(corners: Floats, sizes: Floats) -> list[list[float]]:
-    """FiftyOne's boxes: left, top, width, height as fractions, from corners (n, 4) and picture sizes (n, 2)."""
+    """FiftyOne's boxes: left, top, width, height as fractions, from corners (n, 4) and image sizes (n, 2)."""
     relative = corners / np.tile(sizes, 2)
     relative[:, 2:] -= relative[:, :2]
     result: list[list[float]] = relative.tolist()
@@ -92,7 +92,7 @@ def fractions(corners: Floats, sizes: Floats) -> list[list[float]]:
 
 
 def box_ids(kind: str, domain: str, boxes: pd.DataFrame, *more: str) -> list[ObjectId]:
-    """An id for each box, from its picture, class and place; the n-th of equal ones."""
+    """An id for each box, from its image, class and place; the n-th of equal ones."""
     seen: Counter[tuple[object, ...]] = Counter()
     ids = []
     for image, label, *corners in boxes[["image", "label", *CORNERS]].itertuples(index=False, name=None):
@@ -112,7 +112,7 @@ def strict_key(key: str, iou: float) -> str:
     return f"{key}_{100 * iou:.0f}"
 
 
-def strict_hits(domain: Domain) -> dict[float, set[int]]:
+def strict_true_positives(domain: Domain) -> dict[float, set[int]]:
     """Rows of detections that hit an object, for each IoU of STRICT."""
     table = domain.table
     rows = domain.scored_detections.index.to_numpy()
@@ -120,17 +120,17 @@ def strict_hits(domain: Domain) -> dict[float, set[int]]:
 
 
 def found_at(domain: Domain) -> dict[int, float]:
-    """Row of an object -> confidence of the detection that hits it."""
-    hits = domain.outcomes[domain.outcomes["outcome"] == "hit"]
-    return dict(zip(hits["partner"].tolist(), hits["confidence"].tolist(), strict=True))
+    """Row of an object -> confidence of the detection that true positives it."""
+    true_positives = domain.outcomes[domain.outcomes["outcome"] == "true_positive"]
+    return dict(zip(true_positives["partner"].tolist(), true_positives["confidence"].tolist(), strict=True))
 
 
 def gallery_places(cards: pd.DataFrame) -> pd.Series:
-    """Number of each card among those of its picture, from 1: a view of one number shows one box a picture."""
+    """Number of each card among those of its image, from 1: a view of one number shows one box an image."""
     return cards.groupby(["domain", "image"], sort=False).cumcount() + 1
 
 
-def cards_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[int, int]]:
+def gallery_rows_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[int, int]]:
     """Place in the gallery by row of detections, and by row of boxes. An object that a carded detection came near to goes with it."""
     mine = cards.assign(place=gallery_places(cards))
     mine = mine[mine["domain"] == domain.name]
@@ -160,12 +160,12 @@ def cards_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[
 
 
 def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
-    """Everything drawn into a domain's pictures. cards: the gallery's. model: whose detections they are, if not the report's own run's.
+    """Everything drawn into a domain's images. cards: the gallery's. model: whose detections they are, if not the report's own run's.
 
     A box is named by what it is and where, so that what hangs on it stays with it when others come and go.
     """
     key = evaluation_key(domain, model)
-    carded, carded_truths = cards_of(domain, cards)
+    carded, carded_truths = gallery_rows_of(domain, cards)
     if not domain.labelled.any():
         return Boxes({}, predictions_of(domain, key, model, carded, {}), [], [])
     truth_ids = box_ids("truth", domain.name, domain.annotations)
@@ -191,12 +191,12 @@ def truths_of(
     if not len(boxes):
         return drawn
     missed, unfound = (
-        set(missed_objects(domain.table, domain.outcomes, confidence=c).tolist())
+        set(missed_annotations(domain.table, domain.outcomes, confidence=c).tolist())
         for c in (SHOWN, SHOWN_FLOOR)
     )
     at = found_at(domain)
     parts = zip(
-        *(domain.parts(name, domain.object_arrays).tolist() for name in OBJECT_ATTRIBUTES), strict=True
+        *(domain.parts(name, domain.annotation_arrays).tolist() for name in BOX_ATTRIBUTES), strict=True
     )
     columns = (boxes.index.tolist(), *(boxes[name].tolist() for name in ("image", "label", "crowd")))
     for row, (number, image, label, crowd, place, part) in enumerate(
@@ -211,12 +211,12 @@ def truths_of(
                 "label": domain.classes[label],
                 "bounding_box": place,
                 "iscrowd": bool(crowd),
-                "outcome": "missed" if row in missed else "found",
-                "found_at": at.get(row),
+                "outcome": "missed" if row in missed else "detected",
+                "detected_at": at.get(row),
                 key: "fn" if row in unfound else "tp",
                 "row": number,
                 "card": carded.get(row),
-                **dict(zip(OBJECT_ATTRIBUTES, part, strict=True)),
+                **dict(zip(BOX_ATTRIBUTES, part, strict=True)),
             }
         )
     return drawn
@@ -232,7 +232,7 @@ def predictions_of(
     sizes = (
         dict(zip(domain.scored_detections.index.tolist(), parts_of(domain), strict=True)) if labelled else {}
     )
-    strict = strict_hits(domain) if labelled else {}
+    strict = strict_true_positives(domain) if labelled else {}
     columns = (kept.index.tolist(), *(kept[name].tolist() for name in ("image", "label", "confidence")))
     for name, row, image, label, confidence, place in zip(
         box_ids("prediction", domain.name, kept, *([model] if model else [])),
@@ -252,12 +252,12 @@ def predictions_of(
             "card": carded.get(row),
         }
         if labelled:
-            # A detection the matching left out (beyond the limit a picture) counts as ignored, not as an error.
+            # A detection the matching left out (beyond the limit an image) counts as ignored, not as an error.
             what, iou, _ = outcomes.get(row, ("ignored", 0.0, -1))
             box |= {"outcome": what, "iou": iou}
-            box |= dict(zip(OBJECT_ATTRIBUTES, sizes.get(row, ()), strict=False))
+            box |= dict(zip(BOX_ATTRIBUTES, sizes.get(row, ()), strict=False))
             if what != "ignored":
-                box[key] = "tp" if what == "hit" else "fp"
+                box[key] = "tp" if what == "true_positive" else "fp"
                 box |= {strict_key(key, t): "tp" if row in rows else "fp" for t, rows in strict.items()}
         drawn[image].append(box)
     return drawn
@@ -269,13 +269,13 @@ def matches_of(
     predictions: dict[str, list[Document]],
     outcomes: dict[int, tuple[str, float, int]],
 ) -> list[tuple[Any, ...]]:
-    """FiftyOne's pairs of labels: hits, false positives, and objects that nothing shown hits."""
+    """FiftyOne's pairs of labels: true positives, false positives, and objects that nothing shown true positives."""
     labels = [domain.classes[label] for label in domain.annotations["label"].tolist()]
     matches: list[tuple[Any, ...]] = []
     used: set[int] = set()
     for box in (box for boxes in predictions.values() for box in boxes):
         what, iou, partner = outcomes.get(box["row"], ("ignored", 0.0, -1))
-        if what == "hit":
+        if what == "true_positive":
             used.add(partner)
             matches.append(
                 (
@@ -298,34 +298,34 @@ def matches_of(
 
 def places_of(domain: Domain, boxes: pd.DataFrame) -> list[list[float]]:
     """FiftyOne's boxes of a table of this domain."""
-    size = domain.pictures.set_index("image")[["width", "height"]]
+    size = domain.images.set_index("image")[["width", "height"]]
     return fractions(boxes[CORNERS].to_numpy(float), size.loc[boxes["image"]].to_numpy(float))
 
 
 def parts_of(domain: Domain) -> Iterator[tuple[str, ...]]:
     """The ranges of OBJECT_ATTRIBUTES in which each scored detection lies."""
     return zip(
-        *(domain.parts(name, domain.detection_arrays).tolist() for name in OBJECT_ATTRIBUTES), strict=True
+        *(domain.parts(name, domain.detection_arrays).tolist() for name in BOX_ATTRIBUTES), strict=True
     )
 
 
 def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: ObjectId) -> Iterator[Document]:
-    """One document a picture."""
+    """One document an image."""
     key, now = evaluation_key(domain), datetime.now(UTC)
     attributes = attributes_by_image(domain, findings)
-    novelty = findings.novelty.get(domain.name, np.full(len(domain.pictures), np.nan))
-    chances = findings.shift_scores.get(domain.name, np.full(len(domain.pictures), np.nan))
+    novelty = findings.novelty.get(domain.name, np.full(len(domain.images), np.nan))
+    chances = findings.shift_scores.get(domain.name, np.full(len(domain.images), np.nan))
     like = nearest_training(domain, findings)
     cards = findings.cards.loc[findings.cards["domain"] == domain.name, "image"].value_counts().to_dict()
-    by_hand = {c: c.removeprefix(TAGGED) for c in domain.pictures.columns if c.startswith(TAGGED)}
+    by_hand = {c: c.removeprefix(TAGGED) for c in domain.images.columns if c.startswith(TAGGED)}
     ranked = findings.next[findings.next["domain"] == domain.name]
     ranks = dict(zip(ranked["image"], ranked["rank"], strict=True))
-    for place, picture in enumerate(domain.pictures.to_dict("records")):
-        image = picture["image"]
+    for place, row in enumerate(domain.images.to_dict("records")):
+        image = row["image"]
         found = boxes.predictions.get(image, [])
         shown = [box for box in found if box["confidence"] >= SHOWN]
-        tags = [tag for column, tag in by_hand.items() if picture[column] == "yes"]
-        tags += [LABEL_NEXT] * (picture.get(PICKED) == "yes")
+        tags = [tag for column, tag in by_hand.items() if row[column] == "yes"]
+        tags += [LABEL_NEXT] * (row.get(PICKED) == "yes")
         sample: Document = {
             "_id": sample_id(domain.name, image),
             "_dataset_id": dataset,
@@ -335,57 +335,57 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
                 hashlib.sha256(image.encode("utf-8", "backslashreplace")).digest()[:6], "big"
             )
             / 2**48,
-            "filepath": picture["path"],
-            "tags": [*(tag for tag in (domain.role, picture["split"]) if tag), *tags],
+            "filepath": row["path"],
+            "tags": [*(tag for tag in (domain.role, row["split"]) if tag), *tags],
             "tags_written": tags,
             "metadata": {
                 "_cls": "ImageMetadata",
-                "width": int(picture["width"]),
-                "height": int(picture["height"]),
+                "width": int(row["width"]),
+                "height": int(row["height"]),
             },
             "created_at": now,
             "last_modified_at": now,
             "image_id": image,
             "domain": domain.name,
-            "group": picture["group"],
-            "split": picture["split"] or None,
-            **{name: float(picture[name]) for name in LOOKS if name in picture},
+            "group": row["group"],
+            "split": row["split"] or None,
+            **{name: float(row[name]) for name in LOOKS if name in row},
             "detections_shown": len(shown),
             "predictions": {"_cls": "Detections", "detections": found},
             "nearest_training": like[place] if like else None,
             "cards": cards.get(image),
             "novelty": float(novelty[place]) if math.isfinite(novelty[place]) else None,
             "shift_score": float(chances[place]) if math.isfinite(chances[place]) else None,
-            "seconds": float(picture["seconds"]) if math.isfinite(picture["seconds"]) else None,
+            "seconds": float(row["seconds"]) if math.isfinite(row["seconds"]) else None,
             "label_next": int(ranks[image]) if image in ranks else None,
             **attributes.get(image, {}),
         }
-        if picture["labelled"]:
-            objects = boxes.truths.get(image, [])
+        if row["labelled"]:
+            annotations = boxes.truths.get(image, [])
             sample |= {
-                "ground_truth": {"_cls": "Detections", "detections": objects},
-                "labels_written": [as_written(o) for o in objects],
-                "false_positives": sum(box["outcome"] not in ("hit", "ignored") for box in shown),
-                "misses": sum(o["outcome"] == "missed" for o in objects),
-                "outcome": picture_outcome(shown, objects),
-                f"{key}_tp": sum(box["outcome"] == "hit" for box in found),
-                f"{key}_fp": sum(box["outcome"] not in ("hit", "ignored") for box in found),
-                f"{key}_fn": sum(o[key] == "fn" for o in objects),
+                "ground_truth": {"_cls": "Detections", "detections": annotations},
+                "labels_written": [as_written(o) for o in annotations],
+                "false_positives": sum(box["outcome"] not in ("true_positive", "ignored") for box in shown),
+                "missed": sum(o["outcome"] == "missed" for o in annotations),
+                "outcome": image_outcome(shown, annotations),
+                f"{key}_tp": sum(box["outcome"] == "true_positive" for box in found),
+                f"{key}_fp": sum(box["outcome"] not in ("true_positive", "ignored") for box in found),
+                f"{key}_fn": sum(o[key] == "fn" for o in annotations),
             }
         yield sample
 
 
-def picture_outcome(shown: list[Document], objects: list[Document]) -> str:
-    """What goes wrong in a picture, in one word or three."""
-    wrong = any(box["outcome"] not in ("hit", "ignored") for box in shown)
-    missed = any(o["outcome"] == "missed" for o in objects)
-    return {(False, False): "right", (True, False): "false positives", (False, True): "misses"}.get(
+def image_outcome(shown: list[Document], annotations: list[Document]) -> str:
+    """What goes wrong in an image, in one word or three."""
+    wrong = any(box["outcome"] not in ("true_positive", "ignored") for box in shown)
+    missed = any(o["outcome"] == "missed" for o in annotations)
+    return {(False, False): "right", (True, False): "false positives", (False, True): "missed"}.get(
         (wrong, missed), "false positives and misses"
     )
 
 
 def attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[str, str]]:
-    """Slice fields of labelled pictures."""
+    """Slice fields of labelled images."""
     if not domain.labelled.any():
         return {}
     table = slices.attributes(domain, slices.edges(findings.domains)).set_index("image").drop(columns="clip")
@@ -397,12 +397,12 @@ def attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[st
 
 
 def nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
-    """For each picture the training pictures most like it; empty without training pictures."""
+    """For each image the training images most like it; empty without training images."""
     if findings.training is None or not domain.image_embeddings.shape[1]:
         return []
     nearest = gallery.Nearest(findings.training)
     return [
-        [str(entry["image"]) for entry in nearest.to_picture(v, count=TRAINING_SHOWN)]
+        [str(entry["image"]) for entry in nearest.to_image(v, count=TRAINING_SHOWN)]
         for v in domain.image_embeddings
     ]
 
@@ -429,16 +429,16 @@ def schema(findings: Findings) -> dict[str, str]:
                 "ground_truth",
                 {
                     "outcome": "string",
-                    "found_at": "float",
+                    "detected_at": "float",
                     "row": "int",
                     "card": "int",
-                    **dict.fromkeys(OBJECT_ATTRIBUTES, "string"),
+                    **dict.fromkeys(BOX_ATTRIBUTES, "string"),
                     **{evaluation_key(domain): "string" for domain in scored},
                 },
             ),
             "outcome": "string",
             "false_positives": "int",
-            "misses": "int",
+            "missed": "int",
         }
     for domain in scored:
         key = evaluation_key(domain)
@@ -457,7 +457,7 @@ def box_fields(keys: list[str]) -> dict[str, str]:
     """Name -> type of the fields of detections. keys: evaluation keys of the labelled domains."""
     fields = {"row": "int", "card": "int"}
     if keys:
-        fields |= {"outcome": "string", "iou": "float", **dict.fromkeys(OBJECT_ATTRIBUTES, "string")}
+        fields |= {"outcome": "string", "iou": "float", **dict.fromkeys(BOX_ATTRIBUTES, "string")}
     for key in keys:
         fields |= dict.fromkeys((key, *(strict_key(key, iou) for iou in STRICT)), "string")
     return fields

@@ -16,8 +16,8 @@ import fiftyone.utils.eval.coco as foec
 import numpy as np
 import numpy.typing as npt
 
-from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
-from diagnostics.matching import COCO_IOUS, Bools, Detections, MatchTable, Objects, match
+from diagnostics.domain import BOX_ATTRIBUTES, Domain
+from diagnostics.matching import COCO_IOUS, Annotations, Bools, Detections, MatchTable, match
 from diagnostics.precision import RECALL_POINTS, curves
 from reports.workbench.documents import Boxes, sample_id
 
@@ -35,26 +35,26 @@ class Inputs:
 
     images: list[str]
     truths: list[str]
-    objects: Objects
+    annotations: Annotations
     detections: Detections
-    object_parts: dict[str, Names]
+    box_parts: dict[str, Names]
     parts: dict[str, Names]
 
     def pack(self) -> str:
         """Everything as text, for a database that keeps results as JSON."""
-        o, d = self.objects, self.detections
+        o, d = self.annotations, self.detections
         arrays: dict[str, Any] = {
             "names": np.frombuffer(json.dumps([self.images, self.truths]).encode(), np.uint8),
-            "object_image": o.image.astype(np.int32),
-            "object_label": o.label.astype(np.int16),
-            "object_xywh": o.xywh,
-            "object_area": o.area,
-            "object_crowd": o.crowd,
+            "annotation_image": o.image.astype(np.int32),
+            "annotation_label": o.label.astype(np.int16),
+            "annotation_xywh": o.xywh,
+            "annotation_area": o.area,
+            "annotation_crowd": o.crowd,
             "image": d.image.astype(np.int32),
             "label": d.label.astype(np.int16),
             "xywh": d.xywh,
             "confidence": d.confidence,
-            **{f"object_{name}": values for name, values in self.object_parts.items()},
+            **{f"object_{name}": values for name, values in self.box_parts.items()},
             **{f"part_{name}": values for name, values in self.parts.items()},
         }
         file = io.BytesIO()
@@ -66,12 +66,12 @@ class Inputs:
         """What `pack` wrote."""
         with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as arrays:
             images, truths = json.loads(arrays["names"].tobytes())
-            objects = Objects(
-                arrays["object_image"].astype(np.int64),
-                arrays["object_label"].astype(np.int64),
-                arrays["object_xywh"],
-                arrays["object_area"],
-                arrays["object_crowd"],
+            annotations = Annotations(
+                arrays["annotation_image"].astype(np.int64),
+                arrays["annotation_label"].astype(np.int64),
+                arrays["annotation_xywh"],
+                arrays["annotation_area"],
+                arrays["annotation_crowd"],
             )
             detections = Detections(
                 arrays["image"].astype(np.int64),
@@ -79,24 +79,24 @@ class Inputs:
                 arrays["xywh"],
                 arrays["confidence"],
             )
-            object_parts = {name: arrays[f"object_{name}"] for name in OBJECT_ATTRIBUTES}
-            parts = {name: arrays[f"part_{name}"] for name in OBJECT_ATTRIBUTES}
-        return cls(images, truths, objects, detections, object_parts, parts)
+            box_parts = {name: arrays[f"object_{name}"] for name in BOX_ATTRIBUTES}
+            parts = {name: arrays[f"part_{name}"] for name in BOX_ATTRIBUTES}
+        return cls(images, truths, annotations, detections, box_parts, parts)
 
     def matched(self, classes: int, images: Bools, truths: Bools, ranges: dict[str, str]) -> MatchTable:
-        """Matching of some pictures (n,) and objects (m,). Other objects count neither as found nor as missed, and what finds them is no false alarm.
+        """Matching of some images (n,) and objects (m,). Other objects count neither as found nor as missed, and what finds them is no false alarm.
 
         ranges: name of OBJECT_ATTRIBUTES -> the one wanted. Detections of another range are false alarms of that other range, as with COCO's areas.
         """
-        o, d = self.objects, self.detections
+        o, d = self.annotations, self.detections
         new = np.cumsum(images) - 1
         mine, seen = images[o.image], images[d.image]
         counted, wanted = truths.copy(), np.ones(len(d.image), bool)
         for name, value in ranges.items():
-            counted &= self.object_parts[name] == value
+            counted &= self.box_parts[name] == value
             wanted &= self.parts[name] == value
         return match(
-            Objects(
+            Annotations(
                 new[o.image[mine]], o.label[mine], o.xywh[mine], counted[mine].astype(float), o.crowd[mine]
             ),
             Detections(new[d.image[seen]], d.label[seen], d.xywh[seen], d.confidence[seen]),
@@ -109,13 +109,16 @@ class Inputs:
 
 def inputs_of(domain: Domain, truths: list[str]) -> Inputs:
     """What a domain matches. truths: ids of its boxes, in their order."""
-    objects, detections = domain.object_arrays, domain.detection_arrays
+    annotations, detections = domain.annotation_arrays, domain.detection_arrays
     return Inputs(
-        [str(sample_id(domain.name, image)) for image in domain.labelled_pictures["image"]],
+        [str(sample_id(domain.name, image)) for image in domain.labelled_images["image"]],
         truths,
-        objects,
+        annotations,
         detections,
-        *({name: domain.parts(name, boxes) for name in OBJECT_ATTRIBUTES} for boxes in (objects, detections)),
+        *(
+            {name: domain.parts(name, boxes) for name in BOX_ATTRIBUTES}
+            for boxes in (annotations, detections)
+        ),
     )
 
 
@@ -125,7 +128,7 @@ def ranges_of(subset: Any) -> dict[str, str]:
     return {
         part["field"]: part["value"]
         for part in parts
-        if part.get("type") == "attribute" and part.get("field") in OBJECT_ATTRIBUTES
+        if part.get("type") == "attribute" and part.get("field") in BOX_ATTRIBUTES
     }
 
 
@@ -174,7 +177,7 @@ class SliceResults(foec.COCODetectionResults):  # type: ignore[misc]
 
 
 def store_evaluation(view: Any, domain: Domain, key: str, drawn: Boxes, field: str = "predictions") -> None:
-    """Store a domain's evaluation under key, as the Model Evaluation panel lists it. view: its pictures. field: where its detections are."""
+    """Store a domain's evaluation under key, as the Model Evaluation panel lists it. view: its images. field: where its detections are."""
     config = foec.COCOEvaluationConfig(
         field, "ground_truth", iou=0.5, classwise=True, compute_mAP=True, iou_threshs=list(COCO_IOUS)
     )

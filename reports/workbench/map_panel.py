@@ -11,12 +11,12 @@ from reports.workbench.dataset import EMBEDDING_MAP
 from reports.workbench.views import MAP_PANEL
 
 COLOURINGS = ("domain", "outcome", "split")
-# Seaborn's colour-blind palette, in its order; the in-domain pictures come first.
+# Seaborn's colour-blind palette, in its order; the in-domain images come first.
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494")
 
 
 class MapPanel(foo.Panel):  # type: ignore[misc]
-    """Every picture as a point; a lasso shows the pictures it caught."""
+    """Every image as a point; a lasso shows the images it caught."""
 
     @property
     def config(self) -> Any:
@@ -25,7 +25,7 @@ class MapPanel(foo.Panel):  # type: ignore[misc]
             name=MAP_PANEL,
             label="Domain map",
             icon="scatter_plot",
-            help_markdown="Pictures by their embeddings, on two principal components: near each other is alike to the detector.",
+            help_markdown="Images by their embeddings, on two principal components: near each other is alike to the detector.",
         )
 
     def on_load(self, ctx: Any) -> None:
@@ -81,7 +81,7 @@ class MapPanel(foo.Panel):  # type: ignore[misc]
             ctx.ops.set_view(view=ctx.dataset.select(ids))
 
     def everything(self, ctx: Any) -> None:
-        """All pictures again."""
+        """All images again."""
         ctx.ops.clear_view()
 
     def render(self, ctx: Any) -> Any:
@@ -117,5 +117,5 @@ class MapPanel(foo.Panel):  # type: ignore[misc]
             height="620px",
             width="100%",
         )
-        panel.btn("everything", label="All pictures", variant="outlined", on_click=self.everything)
+        panel.btn("everything", label="All images", variant="outlined", on_click=self.everything)
         return types.Property(panel)

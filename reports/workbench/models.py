@@ -1,4 +1,4 @@
-"""Several runs in one dataset: another run's detections of the same pictures in a field of their own, and where the two disagree."""
+"""Several runs in one dataset: another run's detections of the same images in a field of their own, and where the two disagree."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diagnostics.comparison import compare
 from diagnostics.domain import Domain
 from diagnostics.gallery import COLUMNS
 from diagnostics.wording import count, fraction, points
-from reports.page.reader import Written
+from reports.page.reader import WrittenReport
 from reports.workbench.documents import Boxes, box_fields, boxes_of, evaluation_key, part_of_name, sample_id
 from reports.workbench.evaluation import store_evaluation
 
-NO_CARDS = pd.DataFrame(columns=list(COLUMNS))
+NO_GALLERY = pd.DataFrame(columns=list(COLUMNS))
 
 
 def field_of(model: str) -> str:
@@ -27,13 +27,13 @@ def field_of(model: str) -> str:
     return f"predictions_{part_of_name(model)}"
 
 
-def seen_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Domain:
-    """Some of a domain's pictures with the detections of another run. Boxes keep their index."""
-    mine = domain.pictures["image"].isin(images).to_numpy()
+def as_detected_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Domain:
+    """Some of a domain's images with the detections of another run. Boxes keep their index."""
+    mine = domain.images["image"].isin(images).to_numpy()
     found = detections[domain.detections.columns].reset_index(drop=True)
     return replace(
         domain,
-        pictures=domain.pictures[mine].reset_index(drop=True),
+        images=domain.images[mine].reset_index(drop=True),
         annotations=domain.annotations[domain.annotations["image"].isin(images)],
         detections=found,
         image_embeddings=domain.image_embeddings[mine],
@@ -44,7 +44,7 @@ def seen_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Doma
 def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> str:
     """Write another run's detections, with their outcomes and an evaluation for each domain, and save a view of the disagreements, whose name is returned.
 
-    domains: labelled ones with that run's detections; their pictures and boxes are the dataset's.
+    domains: labelled ones with that run's detections; their images and boxes are the dataset's.
     """
     from fiftyone import ViewField as F
 
@@ -59,8 +59,8 @@ def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> s
     differing = f"disagreement_{part_of_name(model)}"
     declare(fo, dataset, field, outcome, differing, domains, model)
     for domain in domains:
-        drawn = boxes_of(domain, NO_CARDS, model)
-        writes = [update(domain, image, drawn, field, outcome) for image in domain.pictures["image"]]
+        drawn = boxes_of(domain, NO_GALLERY, model)
+        writes = [update(domain, image, drawn, field, outcome) for image in domain.images["image"]]
         dataset._sample_collection.bulk_write(writes, ordered=False)
         view = dataset.match(F("domain") == domain.name).exists(field)
         store_evaluation(view, domain, evaluation_key(domain, model), drawn, field)
@@ -93,10 +93,10 @@ def declare(
 
 
 def update(domain: Domain, image: str, drawn: Boxes, field: str, outcome: str) -> UpdateOne:
-    """Set a picture's boxes, and on each of its objects, found by id, whether they find it. What a person changed meanwhile stays."""
+    """Set an image's boxes, and on each of its objects, found by id, whether they find it. What a person changed meanwhile stays."""
     values: dict[str, Any] = {field: {"_cls": "Detections", "detections": drawn.predictions.get(image, [])}}
     filters: list[Mapping[str, Any]] = []
-    for kind in ("found", "missed"):
+    for kind in ("detected", "missed"):
         ids = [truth["_id"] for truth in drawn.truths.get(image, []) if truth["outcome"] == kind]
         if ids:
             values[f"ground_truth.detections.$[{kind}].{outcome}"] = kind
@@ -108,28 +108,28 @@ def disagreement(outcome: str) -> dict[str, Any]:
     """MongoDB's words for the number of objects that one run finds and the other misses."""
     known = {"$ne": [{"$type": f"$$this.{outcome}"}, "missing"]}
     differs = {"$ne": ["$$this.outcome", f"$$this.{outcome}"]}
-    objects = {"$ifNull": ["$ground_truth.detections", []]}
-    return {"$size": {"$filter": {"input": objects, "cond": {"$and": [known, differs]}}}}
+    annotations = {"$ifNull": ["$ground_truth.detections", []]}
+    return {"$size": {"$filter": {"input": annotations, "cond": {"$and": [known, differs]}}}}
 
 
-def compare_with(fo: Any, dataset: Any, here: Written, other: Written) -> tuple[list[str], str]:
-    """Bring another report's detections of the same pictures into a dataset. Returns what came of it in sentences, and the name of the view of the disagreements.
+def compare_with(fo: Any, dataset: Any, here: WrittenReport, other: WrittenReport) -> tuple[list[str], str]:
+    """Bring another report's detections of the same images into a dataset. Returns what came of it in sentences, and the name of the view of the disagreements.
 
-    The labels are those of here. Raises InputError when the classes differ or no labelled picture is in both.
+    The labels are those of here. Raises InputError when the classes differ or no labelled image is in both.
     """
     if here.record["run"]["classes"] != other.record["run"]["classes"]:
         raise InputError(
             f"the runs have different classes: {', '.join(here.record['run']['classes'])} here, {', '.join(other.record['run']['classes'])} in {other.folder.name}"
         )
-    elsewhere = pd.concat([d.pictures.assign(domain=d.name) for d in other.domains], ignore_index=True)
+    elsewhere = pd.concat([d.images.assign(domain=d.name) for d in other.domains], ignore_index=True)
     elsewhere = elsewhere.drop_duplicates("path").set_index("path")
     found = pd.concat([d.detections.assign(domain=d.name) for d in other.domains], ignore_index=True)
     lines, both = [], []
     for domain in here.domains:
-        shared = domain.labelled & domain.pictures["path"].isin(elsewhere.index).to_numpy()
+        shared = domain.labelled & domain.images["path"].isin(elsewhere.index).to_numpy()
         if not shared.any() or not len(domain.annotations):
             continue
-        mine = domain.pictures.loc[shared, ["image", "path"]]
+        mine = domain.images.loc[shared, ["image", "path"]]
         names = elsewhere.loc[mine["path"], ["domain", "image"]].reset_index(drop=True)
         names["here"] = mine["image"].to_numpy()
         theirs = (
@@ -137,10 +137,10 @@ def compare_with(fo: Any, dataset: Any, here: Written, other: Written) -> tuple[
             .drop(columns=["image", "domain"])
             .rename(columns={"here": "image"})
         )
-        then = seen_by(domain, mine["image"], theirs)
+        then = as_detected_by(domain, mine["image"], theirs)
         part = domain.subset(mine["image"])
         result = compare(
-            part.object_arrays,
+            part.annotation_arrays,
             part.detection_arrays,
             then.detection_arrays,
             part.group_numbers,
@@ -155,13 +155,13 @@ def compare_with(fo: Any, dataset: Any, here: Written, other: Written) -> tuple[
         )
         sure = "" if result.p is None else f", p {result.p:.3f}"
         lines.append(
-            f"**{domain.name}** ({count(len(mine), 'picture')}): AP50 {fraction(result.first)} here, {fraction(result.second)} in {other.folder.name}, "
+            f"**{domain.name}** ({count(len(mine), 'image')}): AP50 {fraction(result.first)} here, {fraction(result.second)} in {other.folder.name}, "
             f"{points(abs(result.difference))} {'more' if result.difference >= 0 else 'less'}{span}{sure}."
         )
         both.append(then)
     if not both:
         raise InputError(
-            f"{other.folder.name} shows none of the labelled pictures of {here.folder.name}: nothing to compare"
+            f"{other.folder.name} shows none of the labelled images of {here.folder.name}: nothing to compare"
         )
     view = add_model(fo, dataset, other.folder.name, both)
     return lines, view

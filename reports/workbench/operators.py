@@ -1,4 +1,4 @@
-"""What can be done from the App: mark pictures for labelling, compare with another run, hand pictures to whoever labels."""
+"""What can be done from the App: mark images for labelling, compare with another run, hand images to whoever labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.environment import frames_folder
 
 
 def chosen(ctx: Any) -> Any:
-    """The selected pictures, or those of the selected boxes, or else every picture of the view."""
+    """The selected images, or those of the selected boxes, or else every image of the view."""
     wanted = ctx.selected or sorted({label["sample_id"] for label in ctx.selected_labels})
     return ctx.dataset.select(wanted) if wanted else ctx.view
 
@@ -38,7 +38,7 @@ class Saying(foo.Operator):  # type: ignore[misc]
 
 
 class SendToLabelNext(Saying):
-    """Tags pictures, so that they are read back by `shiftscope app --pull` and handed off."""
+    """Tags images, so that they are read back by `shiftscope app --pull` and handed off."""
 
     @property
     def config(self) -> Any:
@@ -48,9 +48,9 @@ class SendToLabelNext(Saying):
         )
 
     def resolve_input(self, ctx: Any) -> Any:
-        """Say which pictures, before it is done."""
+        """Say which images, before it is done."""
         inputs = types.Object()
-        number = count(len(chosen(ctx)), "picture")
+        number = count(len(chosen(ctx)), "image")
         some = bool(ctx.selected or ctx.selected_labels)
         if some:
             inputs.md(f"{number} selected. Execute tags them “{TAG}”.", name="which")
@@ -59,7 +59,7 @@ class SendToLabelNext(Saying):
         inputs.bool("undo", label="Take the tag away instead", default=False)
         if some or ctx.params.get("all"):
             return types.Property(inputs)
-        return types.Property(inputs, invalid=True, error_message="Select pictures, or agree to all of them.")
+        return types.Property(inputs, invalid=True, error_message="Select images, or agree to all of them.")
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Tag, or untag."""
@@ -70,12 +70,12 @@ class SendToLabelNext(Saying):
             view.tag_samples(TAG)
         ctx.ops.reload_dataset()
         return {
-            "words": f"{count(len(view), 'picture')} {'no longer ' if ctx.params.get('undo') else ''}tagged “{TAG}”; {count(len(ctx.dataset.match_tags(TAG)), 'picture')} in all. Read back with `shiftscope app --pull`."
+            "words": f"{count(len(view), 'image')} {'no longer ' if ctx.params.get('undo') else ''}tagged “{TAG}”; {count(len(ctx.dataset.match_tags(TAG)), 'image')} in all. Read back with `shiftscope app --pull`."
         }
 
 
 class CompareRuns(Saying):
-    """Brings another report's detections of the same pictures into this dataset, and shows where the two runs disagree."""
+    """Brings another report's detections of the same images into this dataset, and shows where the two runs disagree."""
 
     @property
     def config(self) -> Any:
@@ -90,7 +90,7 @@ class CompareRuns(Saying):
             inputs.view(
                 "none",
                 types.Warning(
-                    label="There is no other report: write one of another run on the same pictures first."
+                    label="There is no other report: write one of another run on the same images first."
                 ),
             )
             return types.Property(inputs, invalid=True)
@@ -111,7 +111,7 @@ class CompareRuns(Saying):
 
 
 def marked(ctx: Any) -> tuple[Any, str]:
-    """The pictures tagged to be labelled next, or without any those chosen; and which of the two in words."""
+    """The images tagged to be labelled next, or without any those chosen; and which of the two in words."""
     tagged = ctx.dataset.match_tags(TAG)
     if len(tagged):
         return tagged, f"tagged “{TAG}”"
@@ -119,7 +119,7 @@ def marked(ctx: Any) -> tuple[Any, str]:
 
 
 class HandOff(Saying):
-    """Copies pictures and drafts of their labels into a folder that annotation tools read. Nothing leaves the machine."""
+    """Copies images and drafts of their labels into a folder that annotation tools read. Nothing leaves the machine."""
 
     @property
     def config(self) -> Any:
@@ -133,7 +133,7 @@ class HandOff(Saying):
         inputs = types.Object()
         view, which = marked(ctx)
         inputs.md(
-            f"{count(len(view), 'picture')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Labelled pictures keep the labels that the report saw; for corrections made here since, run `shiftscope app --pull` and the report first. Nothing leaves this machine.",
+            f"{count(len(view), 'image')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Labelled images keep the labels that the report saw; for corrections made here since, run `shiftscope app --pull` and the report first. Nothing leaves this machine.",
             name="which",
         )
         return types.Property(inputs)
@@ -164,14 +164,14 @@ class HandOff(Saying):
         except (InputError, OSError) as problem:
             return {"words": f"Not written: {problem}"}
         except (KeyError, IndexError):
-            return {"words": "Not written: there are pictures that the report does not know; select others."}
+            return {"words": "Not written: there are images that the report does not know; select others."}
         return {
-            "words": f"{count(len(table), 'picture')} in `{folder}`. It is a YOLO dataset; `coco.json`, `cvat.xml` and `label-studio.json` are for annotation tools."
+            "words": f"{count(len(table), 'image')} in `{folder}`. It is a YOLO dataset; `coco.json`, `cvat.xml` and `label-studio.json` are for annotation tools."
         }
 
 
 class SendToAnnotation(Saying):
-    """Sends pictures to an annotation server by FiftyOne's `annotate`. They leave the machine, so the host has to be typed."""
+    """Sends images to an annotation server by FiftyOne's `annotate`. They leave the machine, so the host has to be typed."""
 
     @property
     def config(self) -> Any:
@@ -189,7 +189,7 @@ class SendToAnnotation(Saying):
             return types.Property(inputs)
         view, which = marked(ctx)
         inputs.md(
-            f"{count(len(view), 'picture')} {which} would **leave this machine** and be uploaded to **{host}**, with their labels. Addresses and credentials are those of FiftyOne's annotation config.",
+            f"{count(len(view), 'image')} {which} would **leave this machine** and be uploaded to **{host}**, with their labels. Addresses and credentials are those of FiftyOne's annotation config.",
             name="warning",
         )
         inputs.str("host", label=f"Type {host} to agree", required=True)
@@ -213,7 +213,7 @@ class SendToAnnotation(Saying):
             launch_editor=False,
         )
         return {
-            "words": f"{count(len(view), 'picture')} sent to {host}. When they are labelled, “Fetch annotations” brings the labels here, and `shiftscope app --pull` reads them back."
+            "words": f"{count(len(view), 'image')} sent to {host}. When they are labelled, “Fetch annotations” brings the labels here, and `shiftscope app --pull` reads them back."
         }
 
 
@@ -255,7 +255,7 @@ def hosts() -> dict[str, str]:
 
 
 def free_folder(report: Path) -> Path:
-    """hand-off, or hand-off-2, -3 ...: somebody may have mended labels in an earlier one."""
+    """hand-off, or hand-off-2, -3 ...: somebody may have repaired labels in an earlier one."""
     folder, number = report / "hand-off", 2
     while folder.exists():
         folder, number = report / f"hand-off-{number}", number + 1

@@ -1,4 +1,4 @@
-"""The shift panel: what the report says, beside the pictures it speaks of."""
+"""The shift panel: what the report says, beside the images it speaks of."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from diagnostics.wording import fraction
 from reports.page.slices import label
 from reports.workbench.dataset import report_of
 from reports.workbench.documents import SHOWN_FLOOR, slice_field
-from reports.workbench.threshold import at_threshold, tell
+from reports.workbench.threshold import at_threshold, count_at_threshold
 from reports.workbench.views import PANEL
 
 # Colours of `views.COLOURS`, in words.
 LEGEND = (
-    "Boxes: green hits and objects found, red on nothing, violet on an object but badly placed, orange a second one on the same object, "
+    "Boxes: green true positives and objects found, red on nothing, violet on an object but badly placed, orange a second one on the same object, "
     "blue of another class, yellow objects missed. The Model Evaluation panel counts every box from .05 up, whatever the threshold here."
 )
 
@@ -32,11 +32,11 @@ def interval(low: float | None, high: float | None) -> str:
 def domain_rows(record: dict[str, Any]) -> list[dict[str, str]]:
     """One row a domain: its size and its AP50."""
     whole = {s["domain"]: s for s in record["slices"] if s["slice"] == "all" and s["attribute"] == "all"}
-    readings = {entry["domain"]: entry for entry in record["label_free"] if entry.get("ap50") is not None}
+    estimates = {entry["domain"]: entry for entry in record["label_free"] if entry.get("ap50") is not None}
     rows = []
     for entry in record["domains"]:
         scored = whole.get(entry["name"], {})
-        read = readings.get(entry["name"])
+        read = estimates.get(entry["name"])
         ap50, low, high = (scored.get(key) for key in ("ap50", "ap50_low", "ap50_high"))
         value = fraction(ap50) if ap50 is not None else ""
         if ap50 is None and read is not None:
@@ -44,7 +44,7 @@ def domain_rows(record: dict[str, Any]) -> list[dict[str, str]]:
         rows.append(
             {
                 "domain": entry["name"],
-                "pictures": f"{entry['images']:,}",
+                "images": f"{entry['images']:,}",
                 "clips": f"{entry['groups']:,}",
                 "ap50": f"{value}{interval(low, high)}" if value else "not measured",
             }
@@ -53,12 +53,12 @@ def domain_rows(record: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def slice_rows(record: dict[str, Any]) -> list[dict[str, str]]:
-    """One row a slice of whole real-world pictures with an AP50, lowest first, those without an interval (too few clips) last. field and value find its pictures."""
-    away = {entry["name"] for entry in record["domains"] if entry["role"] == "real_world"}
+    """One row a slice of whole real-world images with an AP50, lowest first, those without an interval (too few clips) last. field and value find its images."""
+    real_world = {entry["name"] for entry in record["domains"] if entry["role"] == "real_world"}
     chosen = [
         s
         for s in record["slices"]
-        if s["domain"] in away
+        if s["domain"] in real_world
         and s["ap50"] is not None
         and s["attribute"] not in ("all", "size", "shape", "place")
     ]
@@ -67,7 +67,7 @@ def slice_rows(record: dict[str, Any]) -> list[dict[str, str]]:
             "slice": label(s["attribute"], s["slice"]),
             "value": s["slice"],
             "domain": s["domain"],
-            "pictures": str(s["images"]),
+            "images": str(s["images"]),
             "ap50": fraction(s["ap50"]) + interval(s["ap50_low"], s["ap50_high"]),
             "field": slice_field(s["attribute"]),
         }
@@ -76,7 +76,7 @@ def slice_rows(record: dict[str, Any]) -> list[dict[str, str]]:
 
 
 class ShiftPanel(foo.Panel):  # type: ignore[misc]
-    """Verdict, domains, a threshold to move, and the slices, each a click away from its pictures."""
+    """Verdict, domains, a threshold to move, and the slices, each a click away from its images."""
 
     @property
     def config(self) -> Any:
@@ -108,28 +108,33 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         verdict = record["verdict"]
         named = next((h for h in verdict["hypotheses"] if h["code"] == verdict["primary"]), None)
         labelled = [d["name"] for d in record["domains"] if d["labelled_images"]]
-        away = [d["name"] for d in record["domains"] if d["role"] == "real_world" and d["name"] in labelled]
+        real_world = [
+            d["name"] for d in record["domains"] if d["role"] == "real_world" and d["name"] in labelled
+        ]
         ctx.panel.set_state("problem", "")
         ctx.panel.set_state(
             "verdict", {"name": named["name"], "statement": named["statement"]} if named else None
         )
         ctx.panel.set_state("labelled", labelled)
-        ctx.panel.set_state("away", away)
+        ctx.panel.set_state("real_world", real_world)
         ctx.panel.set_state("report", f"/media?filepath={quote(str(written.folder / 'report.html'))}")
         ctx.panel.set_state("domains", domain_rows(record))
         ctx.panel.set_state("slices", slice_rows(record))
-        self.tell(ctx)
+        self.count_at_threshold(ctx)
 
-    def tell(self, ctx: Any) -> None:
+    def count_at_threshold(self, ctx: Any) -> None:
         """Count anew at the threshold."""
         confidence = float(ctx.panel.get_state("confidence") or SHOWN)
-        told = [tell(ctx.dataset, name, confidence) for name in ctx.panel.get_state("labelled") or []]
+        told = [
+            count_at_threshold(ctx.dataset, name, confidence)
+            for name in ctx.panel.get_state("labelled") or []
+        ]
         ctx.panel.set_state(
             "told",
             [
                 {
                     "domain": t.domain,
-                    "hits": str(t.hits),
+                    "true_positives": str(t.true_positives),
                     "false_positives": str(t.false_positives),
                     "missed": str(t.missed),
                     "precision": "" if t.precision is None else fraction(t.precision),
@@ -142,16 +147,16 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
     def move(self, ctx: Any) -> None:
         """The threshold was moved."""
         ctx.panel.set_state("confidence", round(float(ctx.params["value"]), 2))
-        self.tell(ctx)
+        self.count_at_threshold(ctx)
 
     def show(self, ctx: Any) -> None:
-        """The pictures as they look at the threshold."""
+        """The images as they look at the threshold."""
         confidence = float(ctx.panel.get_state("confidence") or SHOWN)
-        view = at_threshold(ctx.dataset, ctx.panel.get_state("away"), confidence, ctx.params["errors"])
+        view = at_threshold(ctx.dataset, ctx.panel.get_state("real_world"), confidence, ctx.params["errors"])
         ctx.ops.set_view(view=view)
 
     def show_slice(self, ctx: Any) -> None:
-        """The pictures of a slice."""
+        """The images of a slice."""
         from fiftyone import ViewField as F
 
         row = ctx.panel.get_state("slices")[int(ctx.params["row"])]
@@ -172,7 +177,7 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         table(
             panel,
             "domains",
-            {"domain": "Domain", "pictures": "Pictures", "clips": "Clips", "ap50": "AP50 (95 % interval)"},
+            {"domain": "Domain", "images": "Images", "clips": "Clips", "ap50": "AP50 (95 % interval)"},
         )
         panel.btn(
             "open_report",
@@ -184,7 +189,7 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         if state("labelled"):
             confidence = state("confidence") or SHOWN
             panel.md(
-                f"**At confidence {confidence:.2f} and above** (the buttons below show the pictures so)",
+                f"**At confidence {confidence:.2f} and above** (the buttons below show the images so)",
                 name="threshold_title",
             )
             panel.float(
@@ -200,16 +205,16 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
                 "told",
                 {
                     "domain": "Domain",
-                    "hits": "Hits",
+                    "true_positives": "True positives",
                     "false_positives": "False positives",
                     "missed": "Missed",
                     "precision": "Precision",
                     "recall": "Recall",
                 },
             )
-        if state("away"):
+        if state("real_world"):
             row = panel.h_stack("show", gap=1)
-            for errors in ("false positives", "misses", "all"):
+            for errors in ("false positives", "missed", "all"):
                 label = "Everything at this threshold" if errors == "all" else f"Show {errors}"
                 row.btn(
                     errors.replace(" ", "_"),
@@ -220,13 +225,13 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
                 )
         if state("slices"):
             panel.md(
-                "**Real-world slices, lowest first;** those of too few clips for an interval come last. A click shows a slice's pictures.",
+                "**Real-world slices, lowest first;** those of too few clips for an interval come last. A click shows a slice's images.",
                 name="slices_title",
             )
             columns = {
                 "slice": "Slice",
                 "domain": "Domain",
-                "pictures": "Pictures",
+                "images": "Images",
                 "ap50": "AP50 (95 % interval)",
             }
             table(panel, "slices", columns, on_click_row=self.show_slice)

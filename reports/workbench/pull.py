@@ -1,6 +1,6 @@
 """What people did in the App, read back: tags, and labels drawn, moved, renamed or taken away.
 
-Every picture carries its labels and tags as they were written, so that what changed can be told from the database alone.
+Every image carries its labels and tags as they were written, so that what changed can be told from the database alone.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from reports.workbench.connection import database
 from reports.workbench.dataset import own_tags
 from train.environment import corrections_path
 
-# A box whose edges stay within this fraction of the picture was not moved.
+# A box whose edges stay within this fraction of the image was not moved.
 UNMOVED = 1e-6
 PIXEL_DIGITS = 2
 
 
 @dataclass(frozen=True)
 class Edited:
-    """A picture in the App. written, drawn: its labels then and now, None where it has none. changed: whether they differ. added, removed: tags."""
+    """An image in the App. written, drawn: its labels then and now, None where it has none. changed: whether they differ. added, removed: tags."""
 
     written: tuple[Box, ...] | None
     drawn: tuple[Box, ...] | None
@@ -39,13 +39,13 @@ class Edited:
 
 @dataclass
 class Pulled:
-    """What was found in a dataset. pictures: with changed labels. objects: how many were "added", "taken away", "moved", "renamed". tags: pictures by tag.
+    """What was found in a dataset. images: with changed labels. objects: how many were "added", "taken away", "moved", "renamed". tags: images by tag.
 
-    twice: pictures that stand in two domains and were corrected differently: the first counts.
+    twice: images that stand in two domains and were corrected differently: the first counts.
     """
 
-    pictures: int = 0
-    objects: Counter[str] = field(default_factory=Counter)
+    images: int = 0
+    annotations: Counter[str] = field(default_factory=Counter)
     tags: Counter[str] = field(default_factory=Counter)
     twice: int = 0
     edits: dict[str, Edited] = field(default_factory=dict)
@@ -64,12 +64,12 @@ def pull_from(dataset: Any) -> Pulled:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         known = read_corrections(path)
-        for picture, edited in found.edits.items():
-            merged = merge(known.get(picture), edited, origin_of(dataset))
+        for image, edited in found.edits.items():
+            merged = merge(known.get(image), edited, origin_of(dataset))
             if merged is None:
-                known.pop(picture, None)
+                known.pop(image, None)
             else:
-                known[picture] = merged
+                known[image] = merged
         if known or path.exists():
             write_text(path, as_text(known))
     return found
@@ -81,7 +81,7 @@ def origin_of(dataset: Any) -> str:
 
 
 def merge(known: Correction | None, edited: Edited, origin: str) -> Correction | None:
-    """What is known of a picture after another look at it in the App; None where nothing is left to correct."""
+    """What is known of an image after another look at it in the App; None where nothing is left to correct."""
     tags = tuple(sorted((set(known.tags if known else ()) | edited.added) - edited.removed))
     was, now, where = (known.was, known.now, known.origin) if known else (edited.written, None, origin)
     # The dataset was written with the known correction in place: only that one told what the source itself says.
@@ -97,7 +97,7 @@ def merge(known: Correction | None, edited: Edited, origin: str) -> Correction |
 
 
 def read_dataset(dataset: Any) -> Pulled:
-    """Every picture's tags, and its labels, against those that were written. Raises InputError for a dataset that does not know them."""
+    """Every image's tags, and its labels, against those that were written. Raises InputError for a dataset that does not know them."""
     if "created" not in (dataset.info or {}) or not dataset.has_field("labels_written"):
         raise InputError(
             f"{dataset.name} was not written by this version of Shiftscope; write its report again"
@@ -106,7 +106,7 @@ def read_dataset(dataset: Any) -> Pulled:
     wanted = ("filepath", "tags", "tags_written", "labels_written", "metadata", "ground_truth.detections")
     for document in dataset._sample_collection.find({}, dict.fromkeys(wanted, 1)):
         if not document.get("metadata"):
-            continue  # added by hand: a picture that no report has seen
+            continue  # added by hand: an image that no report has seen
         tags, before = set(own_tags(document.get("tags") or ())), set(document.get("tags_written") or ())
         result.tags.update(tags)
         written = document.get("labels_written")
@@ -126,8 +126,8 @@ def read_dataset(dataset: Any) -> Pulled:
             frozenset(before - tags),
         )
         if changes:
-            result.pictures += 1
-            result.objects.update(changes)
+            result.images += 1
+            result.annotations.update(changes)
         other = result.edits.get(document["filepath"])
         result.edits[document["filepath"]] = edited if other is None else both(other, edited)
         result.twice += other is not None and other.changed and edited.changed and other.drawn != edited.drawn
@@ -135,7 +135,7 @@ def read_dataset(dataset: Any) -> Pulled:
 
 
 def both(first: Edited, second: Edited) -> Edited:
-    """One picture that stands in two domains."""
+    """One image that stands in two domains."""
     labels = second if second.changed and not first.changed else first
     added = first.added | second.added
     removed = (first.removed | second.removed) - added
@@ -143,7 +143,7 @@ def both(first: Edited, second: Edited) -> Edited:
 
 
 def differences(written: Sequence[Sequence[Any]], drawn: Sequence[dict[str, Any]]) -> Counter[str]:
-    """What became of a picture's objects. A box with a new id that lies where one of the same class lay is that one: tools that write labels anew give new ids."""
+    """What became of an image's objects. A box with a new id that lies where one of the same class lay is that one: tools that write labels anew give new ids."""
     changes: Counter[str] = Counter()
     before = {str(entry[0]): entry[1:] for entry in written}
     new = []
@@ -184,14 +184,14 @@ def pixels(label: str, place: Sequence[float], crowd: object, size: tuple[float,
 def lines(found: Pulled) -> list[str]:
     """What was read back, in sentences."""
     said = []
-    if found.pictures:
-        what = ", ".join(f"{number} {kind}" for kind, number in sorted(found.objects.items()))
-        said.append(f"Labels of {count(found.pictures, 'picture')} changed; objects: {what}.")
+    if found.images:
+        what = ", ".join(f"{number} {kind}" for kind, number in sorted(found.annotations.items()))
+        said.append(f"Labels of {count(found.images, 'image')} changed; objects: {what}.")
     if found.twice:
         said.append(
-            f"{count(found.twice, 'picture')} stand in two domains with different corrections: the first ones are kept."
+            f"{count(found.twice, 'image')} stand in two domains with different corrections: the first ones are kept."
         )
-    said += [f"{count(number, 'picture')} tagged “{tag}”." for tag, number in sorted(found.tags.items())]
+    said += [f"{count(number, 'image')} tagged “{tag}”." for tag, number in sorted(found.tags.items())]
     if not said:
         return ["Nothing was changed in the App: no tags, and every label as it was written."]
     return [

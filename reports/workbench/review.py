@@ -1,4 +1,4 @@
-"""Drafts to be looked through in the App: the pictures of a prepared dataset with their labels, the least sure drafts first, and the way back that reports have too."""
+"""Drafts to be looked through in the App: the images of a prepared dataset with their labels, the least sure drafts first, and the way back that reports have too."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
     with database() as fo:
         name = review_name(folder)
         if name in fo.list_datasets():
-            # What was mended there and not fetched yet is kept.
+            # What was repaired there and not fetched yet is kept.
             pull_from(fo.load_dataset(name))
             fo.delete_dataset(name)
         dataset = fo.Dataset(name)
@@ -51,19 +51,19 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
         dataset._sample_collection.insert_many(
             [
                 document(
-                    picture,
+                    row,
                     source,
-                    parts.get(picture["image"], source.annotations.iloc[:0]),
+                    parts.get(row["image"], source.annotations.iloc[:0]),
                     drafts,
                     dataset._doc.id,
                 )
-                for picture in source.images.to_dict("records")
+                for row in source.images.to_dict("records")
             ]
         )
         offer_labels(dataset, source.classes)
         view = dataset.exists("least_sure").sort_by("least_sure")
         dataset.save_view(
-            DRAFTS, view, description="A detector's guesses: mend them in the Annotate tab of a picture"
+            DRAFTS, view, description="A detector's guesses: mend them in the Annotate tab of an image"
         )
         dataset.app_config.sidebar_groups = [
             fo.SidebarGroupDocument(name="tags", paths=[], expanded=True),
@@ -81,11 +81,11 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
 
 
 def document(
-    picture: Mapping[Any, Any], source: Source, boxes: pd.DataFrame, drafts: Mapping[str, float], dataset: Any
+    row: Mapping[Any, Any], source: Source, boxes: pd.DataFrame, drafts: Mapping[str, float], dataset: Any
 ) -> dict[str, Any]:
-    """One picture with its boxes."""
-    image, now = str(picture["image"]), datetime.now(UTC)
-    size = [[float(picture["width"]), float(picture["height"])]] * len(boxes)
+    """One image with its boxes."""
+    image, now = str(row["image"]), datetime.now(UTC)
+    size = [[float(row["width"]), float(row["height"])]] * len(boxes)
     places = fractions(boxes[CORNERS].to_numpy(float), np.array(size).reshape(-1, 2))
     truths = [
         {
@@ -106,20 +106,20 @@ def document(
         "_dataset_id": dataset,
         "_media_type": "image",
         "_rand": int(hashlib.sha256(image.encode("utf-8", "backslashreplace")).hexdigest()[:12], 16) / 2**48,
-        "filepath": picture["path"],
+        "filepath": row["path"],
         "tags": [],
         "tags_written": [],
         "metadata": {
             "_cls": "ImageMetadata",
-            "width": int(picture["width"]),
-            "height": int(picture["height"]),
+            "width": int(row["width"]),
+            "height": int(row["height"]),
         },
         "created_at": now,
         "last_modified_at": now,
         "image_id": image,
-        "group": picture["group"],
-        "split": picture["split"] or None,
+        "group": row["group"],
+        "split": row["split"] or None,
         "least_sure": drafts.get(image),
         "ground_truth": {"_cls": "Detections", "detections": truths},
-        "labels_written": [as_written(truth) for truth in truths] if picture["labelled"] else None,
+        "labels_written": [as_written(truth) for truth in truths] if row["labelled"] else None,
     }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from datasets.tables import OWN
-from diagnostics.domain import OBJECT_ATTRIBUTES, Domain
+from diagnostics.domain import BOX_ATTRIBUTES, Domain
 from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
 from reports.page.slices import label
@@ -31,8 +31,8 @@ WORST_SLICES = 3
 
 # Colours of outcomes: tell apart for colour-blind eyes by lightness as well.
 COLOURS = {
-    "hit": "#2ca02c",
-    "found": "#2ca02c",
+    "true_positive": "#2ca02c",
+    "detected": "#2ca02c",
     "background": "#d62728",
     "missed": "#ffee00",
     "location": "#c77cff",
@@ -54,7 +54,7 @@ def slug(view: str) -> str:
 
 
 def gallery_view(place: int) -> str:
-    """Name of the view that shows the card of this number in each picture."""
+    """Name of the view that shows the card of this number in each image."""
     return "gallery" if place == 1 else f"gallery {place}"
 
 
@@ -66,7 +66,7 @@ def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
     dataset.save_workspace(
         WORKSPACE,
         workspace(fo, dataset),
-        description="Pictures beside the shift panel, the map and the numbers",
+        description="Images beside the shift panel, the map and the numbers",
     )
     save_scenarios(dataset, findings)
     dataset.app_config.sidebar_groups = sidebar(fo, dataset)
@@ -77,15 +77,15 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
     """Name -> view, description."""
     from fiftyone import ViewField as F
 
-    away = [domain.name for domain in findings.away]
-    labelled = [domain.name for domain in findings.away if domain.labelled.any()]
-    real = dataset.match(F("domain").is_in(labelled or away))
+    real_world = [domain.name for domain in findings.real_world]
+    labelled = [domain.name for domain in findings.real_world if domain.labelled.any()]
+    real = dataset.match(F("domain").is_in(labelled or real_world))
     confidences = F("predictions.detections").map(F("confidence"))
     # The most confident ones, as everywhere in the report; a detector that shows nothing there is looked at further down.
-    floor = SHOWN if any(shown_errors(d, SHOWN) for d in findings.away) else SHOWN_FLOOR
+    floor = SHOWN if any(shown_errors(d, SHOWN) for d in findings.real_world) else SHOWN_FLOOR
     wrong = F("confidence") >= floor
     if labelled:
-        wrong &= ~F("outcome").is_in(["hit", "ignored"])
+        wrong &= ~F("outcome").is_in(["true_positive", "ignored"])
     made = {
         FALSE_POSITIVES: (
             real.filter_labels("predictions", wrong).sort_by(confidences.max(), reverse=True),
@@ -95,13 +95,15 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
         )
     }
     if labelled:
-        made["misses"] = (
+        made["missed"] = (
             real.filter_labels("ground_truth", F("outcome") == "missed")
             .filter_labels(
-                "predictions", (F("confidence") >= SHOWN) & (F("outcome") != "hit"), only_matches=False
+                "predictions",
+                (F("confidence") >= SHOWN) & (F("outcome") != "true_positive"),
+                only_matches=False,
             )
-            .sort_by("misses", reverse=True),
-            f"Real-world objects that no detection of at least {SHOWN} hits, pictures with most of them first",
+            .sort_by("missed", reverse=True),
+            f"Real-world objects that no detection of at least {SHOWN} true positives, images with most of them first",
         )
         for name, outcome, words in (
             (
@@ -111,7 +113,9 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
             ),
             ("duplicates", "duplicate", "Real-world detections of an object that a surer one has already"),
         ):
-            if not any((d.outcomes["outcome"] == outcome).any() for d in findings.away if d.labelled.any()):
+            if not any(
+                (d.outcomes["outcome"] == outcome).any() for d in findings.real_world if d.labelled.any()
+            ):
                 continue
             made[name] = (
                 real.filter_labels("predictions", F("outcome") == outcome).sort_by(
@@ -124,11 +128,11 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
             dataset.match((F("domain") == domain) & (F(field) == value)),
             f"AP50 {ap50:.3f}, among the lowest of {domain}",
         )
-    made["both domains"] = (dataset.sort_by("domain"), "In-domain and real-world pictures side by side")
+    made["both domains"] = (dataset.sort_by("domain"), "In-domain and real-world images side by side")
     if len(findings.next):
         made["label next"] = (
             dataset.exists("label_next").sort_by("label_next"),
-            "Pictures to label next, best first",
+            "Images to label next, best first",
         )
     for place in range(1, int(gallery_places(findings.cards).max()) + 1 if len(findings.cards) else 1):
         chosen = F("card") == place
@@ -137,7 +141,7 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
             view = view.filter_labels("ground_truth", chosen, only_matches=False)
         made[gallery_view(place)] = (
             view,
-            "The report's gallery: its links open pictures here, with the box that each is about",
+            "The report's gallery: its links open images here, with the box that each is about",
         )
     return made
 
@@ -147,16 +151,16 @@ def shown_errors(domain: Domain, confidence: float) -> bool:
     if not domain.labelled.any():
         return bool((domain.detections["confidence"] >= confidence).any())
     found = domain.outcomes[domain.outcomes["confidence"] >= confidence]
-    return bool((found["outcome"] != "hit").any())
+    return bool((found["outcome"] != "true_positive").any())
 
 
 def worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
-    """Field, value, title, domain and AP50 of the real-world slices of whole pictures that are lowest, one of each attribute."""
+    """Field, value, title, domain and AP50 of the real-world slices of whole images that are lowest, one of each attribute."""
     table = findings.slices
-    names = [domain.name for domain in findings.away]
+    names = [domain.name for domain in findings.real_world]
     chosen = table[
         table["domain"].isin(names)
-        & ~table["attribute"].isin(["all", *OBJECT_ATTRIBUTES])
+        & ~table["attribute"].isin(["all", *BOX_ATTRIBUTES])
         & np.isfinite(table["ap50_high"].astype(float))
     ].sort_values("ap50", kind="stable")
     chosen = chosen.drop_duplicates(["domain", "attribute"]).head(WORST_SLICES)
@@ -173,7 +177,7 @@ def worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
 
 
 def workspace(fo: Any, dataset: Any) -> Any:
-    """Pictures on the left; on the right the shift panel, the map, histograms and the evaluations."""
+    """Images on the left; on the right the shift panel, the map, histograms and the evaluations."""
     samples, panels = fo.Panel(type="Samples", pinned=True), [fo.Panel(type=PANEL)]
     if "embedding_map" in dataset.list_brain_runs():
         panels.append(fo.Panel(type=MAP_PANEL))
@@ -201,13 +205,13 @@ def save_scenarios(dataset: Any, findings: Findings) -> None:
     ]
     scenarios = {}
     for field, attribute, part in chosen:
-        of_objects = attribute in OBJECT_ATTRIBUTES
+        of_annotations = attribute in BOX_ATTRIBUTES
         key = str(object_id("scenario", field))
         scenarios[key] = {
             "id": key,
             "name": attribute.removeprefix(OWN),
-            "type": "label_attribute" if of_objects else "sample_field",
-            "field": f"ground_truth.detections.{attribute}" if of_objects else field,
+            "type": "label_attribute" if of_annotations else "sample_field",
+            "field": f"ground_truth.detections.{attribute}" if of_annotations else field,
             "subsets": list(dict.fromkeys(part["slice"].astype(str))),
         }
     if scenarios:
@@ -221,17 +225,17 @@ def sidebar(fo: Any, dataset: Any) -> list[Any]:
         "tags": [],
         "labels": ["predictions", "ground_truth", *[f for f in fields if f.startswith("predictions_")]],
         "where from": ["domain", "group", "split", "seconds", "image_id"],
-        "what went wrong": ["outcome", "false_positives", "misses", "detections_shown"]
+        "what went wrong": ["outcome", "false_positives", "missed", "detections_shown"]
         + [f for f in fields if f.startswith("disagreement_")],
         "what to do": ["label_next", "novelty", "shift_score", "nearest_training"],
         "slices": [f for f in fields if f.startswith("slice_")],
-        "looks": list(LOOKS),
+        "clusters": list(LOOKS),
     }
     placed = {name for names in wanted.values() for name in names}
     rest = [f for f in fields if f not in placed and f not in ("tags", "metadata")]
     groups = [
         fo.SidebarGroupDocument(
-            name=name, paths=[p for p in paths if p in fields], expanded=name not in ("looks",)
+            name=name, paths=[p for p in paths if p in fields], expanded=name not in ("clusters",)
         )
         for name, paths in wanted.items()
         if name == "tags" or any(p in fields for p in paths)
@@ -244,7 +248,7 @@ def sidebar(fo: Any, dataset: Any) -> list[Any]:
 
 
 def colours(fo: Any) -> Any:
-    """Boxes by what became of them; pictures by domain and outcome in fixed colours of the App."""
+    """Boxes by what became of them; images by domain and outcome in fixed colours of the App."""
     values = [{"value": value, "color": colour} for value, colour in COLOURS.items()]
     return fo.ColorScheme(
         color_by="value",
