@@ -27,9 +27,9 @@ CLASSES = ("pothole", "crack")
 # What a run starts from: one honest file of each kind, for the fuzzer to spoil.
 SEEDS = {
     "labels": [
-        b"0 .5 .5 .25 .25\n1 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n",
+        b"0 0.5 0.5 0.25 0.25\n1 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n",
         b"\xef\xbb\xbfcrack 0.5 0.5 1 1\r\n",
-        b"0,.5,.5\n# no\n0 nan inf 1e999 -0\n",
+        b"0,0.5,0.5\n# no\n0 nan inf 1e999 -0\n",
     ],
     "yaml": [
         b"path: .\ntrain: images/train\nval: [images/val, list.txt]\nnc: 2\nnames: {0: a, 1: b}\nkpt_shape: [3, 2]\ndownload: |\n  x\n",
@@ -45,7 +45,7 @@ SEEDS = {
         b"<annotation><size><width>20</width><height>20</height></size><object><name>a</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
     ],
     "list": [b"a.png\n./b/../a.png\n/etc/passwd\n../../x\n"],
-    "history": [b"epoch, metrics/mAP50(B), train/box_loss\n1, .1, 2\n2, nan, 1\n3,"],
+    "history": [b"epoch, metrics/mAP50(B), train/box_loss\n1, 0.1, 2\n2, nan, 1\n3,"],
     "archive": [],
     "image": [],
 }

@@ -40,7 +40,7 @@ from diagnostics.wording import fraction
 # First seeds of the two sets of worlds.
 DEVELOPMENT, REPORTED = 0, 1_000_000
 NULLS = 200
-# Distances of the shift tests in units of the scatter within a clip being .6; planted severity 1, 2 and 3 are SEVERE.
+# Distances of the shift tests in units of the scatter within a clip being 0.6; planted severity 1, 2 and 3 are SEVERE.
 DISTANCES, SEVERE = (0.4, 0.8, 1.2, 1.6), (2.0, 4.0, 6.0)
 # Labelled images of the 240 in each simulated footage, and footages each.
 FEW, FOOTAGES, FEW_CONFIDENCE = (25, 50), 200, 0.3
@@ -316,7 +316,7 @@ def label_free_part(found: rendered.Rendered) -> str:
             f"{root_mean_square(checked['truth'] - naive[key]):.3f}" for key in naive.columns[1:]
         )
         rows.append(
-            f"| {name} | {in_domain:.2f} | **{error:.3f}** | {assumed:.3f} | {1 - error / assumed:.0%} | {others} "
+            f"| {name} | {in_domain:.2f} | **{error:.3f}** | {assumed:.3f} | {1 - error / assumed:0.0%} | {others} "
             f"| {share(int(checked['covered'].sum()), len(checked))} | {checked['half'].mean():.2f} |"
         )
     pooled = pd.concat(parts, ignore_index=True)

@@ -41,13 +41,13 @@ from reports.commands.probe import mixture, probe, short_training
 from reports.files import write_text
 from reports.options import ReportOptions
 from reports.page import figures
-from reports.pipeline.inference import assemble, predict_domains, predict_folder
+from reports.pipeline.inference import assemble, predict_domains
 from reports.pipeline.sources import Opened
 from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector
 from train.passes import available_cores
-from train.predictions import Settings, Store
+from train.predictions import Settings, Store, predict_folder
 from train.run import file_sha256
 from train.training import Recipe, train
 

@@ -35,7 +35,7 @@ class Appearance:
     hit_rate: of objects, with size_matters in proportion to their side below EASY_SIDE. false_rate: false boxes an image. sides: pixels, drawn
     evenly between. zoom: how much larger the network sees it all. label_margin: how much larger annotators draw. label_drop, label_extra:
     shares of objects left out and of things boxed that are none. confidence_shift: added to every confidence. embedding_shift: of images and
-    objects along one direction, in standard deviations within clips of about .6 and 1. statistics: of images, beside STATISTICS.
+    objects along one direction, in standard deviations within clips of about 0.6 and 1. statistics: of images, beside STATISTICS.
     """
 
     hit_rate: float = 0.8

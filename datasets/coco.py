@@ -35,12 +35,12 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
         raise InputError(
             f"{path}: a COCO ground truth has the lists images, annotations and categories; found {describe(content)}"
         )
-    names, index = categories_of(path, content["categories"])
+    names, index = _categories_of(path, content["categories"])
     around = path.parent.name if path.parent.name.lower() in SPLITS else ""
     split = split_of((around, path.stem))
     collector = Collector(root or coco_root(path), names, bounds)
     collector.note(path, "used", "annotations")
-    folders = image_folders(path, split)
+    folders = _image_folders(path, split)
     rows: dict[Any, int] = {}
     by_file: dict[str, int] = {}
     listed: set[Any] = set()
@@ -75,7 +75,7 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
         if str(file) in by_file:
             rows[entry["id"]] = by_file[str(file)]
     for position, annotation in enumerate(content["annotations"]):
-        take_annotation(collector, path, position, annotation, rows, index)
+        _take_annotation(collector, path, position, annotation, rows, index)
     for folder in folders:
         if folder.is_dir() and folder != coco_root(path):
             for file in collector.walk(folder):
@@ -86,7 +86,7 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     return replace(collector.source(spec, "coco"), image_ids=identities, category_ids=index)
 
 
-def categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int, int]]:
+def _categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int, int]]:
     """Class names in the order of their ids, and id -> class; ids of one name are one class, as exports with supercategories have them.
 
     Raises InputError for a category that lacks either, and for ids that repeat.
@@ -109,7 +109,7 @@ def coco_root(path: Path) -> Path:
     return path.parent.parent if path.parent.name.lower() in LABEL_FOLDERS else path.parent
 
 
-def image_folders(path: Path, split: str) -> list[Path]:
+def _image_folders(path: Path, split: str) -> list[Path]:
     """Where a json's images may lie, the likeliest first."""
     root = coco_root(path)
     # instances_val2017.json names images of val2017/.
@@ -128,7 +128,7 @@ def _size(entry: dict[str, Any]) -> tuple[int, int]:
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
-def take_annotation(
+def _take_annotation(
     collector: Collector,
     path: Path,
     position: int,
@@ -138,7 +138,7 @@ def take_annotation(
 ) -> None:
     """One annotation -> a box, or a note with its position in the list."""
     try:
-        corners, repair = corners_of(annotation)
+        corners, repair = _corners_of(annotation)
         row, label = rows.get(annotation["image_id"]), index.get(annotation["category_id"])
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         collector.reject(path, position, "annotation without a usable bbox, image_id or category_id")
@@ -154,7 +154,7 @@ def take_annotation(
         collector.pixel_box(path, position, row, label, corners, crowd=crowd, repair=repair)
 
 
-def corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str]:
+def _corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str]:
     """Corners in pixels of an annotation's bbox, or of its polygons where it has none; and what was repaired. Raises whatever its parts raise."""
     box = annotation.get("bbox")
     if box:

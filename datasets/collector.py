@@ -60,7 +60,7 @@ class Collector:
         """Whether a file stands in the ledger, if need be under the link by which it was reached."""
         return (
             str(path) in self.ledger
-            or printable(path) in self.ledger
+            or _printable(path) in self.ledger
             or (bool(self.reached) and os.path.realpath(path) in self.reached)
         )
 
@@ -75,7 +75,7 @@ class Collector:
         """Take an image, unlabelled as yet; returns its row, or None when the ledger says why not, or has it already."""
         if str(path) in self.ledger:
             return None
-        if printable(path) != str(path):
+        if _printable(path) != str(path):
             self.note(path, "failed", "file name is not valid UTF-8; rename it")
             return None
         try:
@@ -229,7 +229,7 @@ class Collector:
                 "crowd": np.frombuffer(self.crowds, bool),
             }
         )
-        ledger = [(escaped(path), *verdict) for path, verdict in self.ledger.items()]
+        ledger = [(_escaped(path), *verdict) for path, verdict in self.ledger.items()]
         return Source(
             spec=spec,
             kind=kind,
@@ -286,11 +286,11 @@ class Collector:
         return "link to a folder that is read already" if os.path.realpath(link) in seen else ""
 
 
-def printable(path: Path) -> str:
+def _printable(path: Path) -> str:
     """A path as text that can be written anywhere; undecodable bytes become escapes."""
-    return escaped(str(path))
+    return _escaped(str(path))
 
 
-def escaped(path: str) -> str:
+def _escaped(path: str) -> str:
     """A file name as the system gave it, with undecodable bytes as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -61,8 +61,8 @@ def read_corrections(path: Path) -> dict[str, Correction]:
         entries = content["images" if content["format"] == FORMAT else "pictures"]
         return {
             name: Correction(
-                boxes_from(entry["was"]),
-                boxes_from(entry["now"]),
+                _boxes_from(entry["was"]),
+                _boxes_from(entry["now"]),
                 tuple(map(str, entry["tags"])),
                 str(entry["origin"]),
             )
@@ -83,7 +83,7 @@ def as_text(corrections: Mapping[str, Correction]) -> str:
     return json.dumps({"format": FORMAT, "images": images}, indent=1)
 
 
-def boxes_from(rows: Sequence[Sequence[object]] | None) -> tuple[Box, ...] | None:
+def _boxes_from(rows: Sequence[Sequence[object]] | None) -> tuple[Box, ...] | None:
     """Boxes from JSON's lists."""
     if rows is None:
         return None
@@ -107,7 +107,7 @@ def same_boxes(first: Sequence[Box], second: Sequence[Box]) -> bool:
     return not left
 
 
-def boxes_of(source: Source, image: str, classes: Sequence[str]) -> tuple[Box, ...]:
+def _boxes_of(source: Source, image: str, classes: Sequence[str]) -> tuple[Box, ...]:
     """An image's labels as they stand in a source."""
     mine = source.annotations[source.annotations["image"] == image]
     return tuple(
@@ -135,7 +135,7 @@ def apply(
         tagged += bool(found.tags)
         if found.now is None:
             continue
-        current = boxes_of(source, image, names) if labelled else None
+        current = _boxes_of(source, image, names) if labelled else None
         if current is not None and same_boxes(current, found.now):
             continue
         if (current is None) != (found.was is None) or (

@@ -74,7 +74,7 @@ def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
     Raises InputError naming the file, every path tried and what to mend.
     """
     content = parse_yaml(path)
-    classes = class_names(path, content)
+    classes = _class_names(path, content)
     remarks = ["its 'download:' was not run"] if content.get("download") else []
     roots = [path.parent]
     if isinstance(content.get("path"), str):
@@ -99,10 +99,10 @@ def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
             splits.setdefault(split, []).append(resolve(path, root, key, entry, bounds))
     if not splits:
         raise InputError(f"{path}: no split (train, val or test) is named; add for example 'val: images/val'")
-    return DataYaml(path, root, classes, splits, "; ".join(remarks), keypoints(content))
+    return DataYaml(path, root, classes, splits, "; ".join(remarks), _keypoints(content))
 
 
-def keypoints(content: dict[str, Any]) -> int:
+def _keypoints(content: dict[str, Any]) -> int:
     """Numbers that a pose dataset's label rows have behind the box, 0 for other datasets."""
     shape = content.get("kpt_shape")
     if (
@@ -182,7 +182,7 @@ def parse_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def class_names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
+def _class_names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
     """`names` as a tuple, from a list or a mapping 0..n-1. Raises InputError."""
     names = content.get("names")
     if isinstance(names, dict):

@@ -19,14 +19,14 @@ _COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 
 
-def original(stem: str) -> str:
+def _original(stem: str) -> str:
     """File stem without an exporter's copy suffix."""
     return _COPY.sub("", stem)
 
 
 def recording(stem: str) -> str:
     """File stem without its frame counter: what images of one recording share."""
-    base = original(stem)
+    base = _original(stem)
     return _COUNTER.sub("", base) or base
 
 
@@ -38,20 +38,20 @@ def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
     Raises InputError when the pattern is no regular expression, has no such group, or does not match a path.
     """
     if pattern is not None:
-        return by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
+        return _by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
     stems = paths.str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
     recordings = stems.map(recording)
     counts = recordings.value_counts()
     if len(counts) >= 2 and counts.max() >= 2:
         return recordings, f"{len(counts)} recordings, read from the file names (name without its counter)"
-    originals = stems.map(original)
+    originals = stems.map(_original)
     return (
         originals,
         "no recording in the file names: each image counts as independent (give --group-by if frames belong together)",
     )
 
 
-def by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
+def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
     """Named group "group" of a regular expression in each path."""
     try:
         compiled = re.compile(pattern)

@@ -118,7 +118,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
         raise ValueError("comment; YOLO label files have none")
     if len(fields) == 1 and "," in line:
         raise ValueError("comma-separated; YOLO rows are separated by spaces")
-    label = class_of(fields[0], classes)
+    label = _class_of(fields[0], classes)
     try:
         numbers = [float(field) for field in fields[1:]]
     except ValueError:
@@ -155,7 +155,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     return Row(label, x1, y1, x2, y2), repair
 
 
-def class_of(field: str, classes: Sequence[str]) -> int:
+def _class_of(field: str, classes: Sequence[str]) -> int:
     """Class index of the first column. Accepts "0", "0.0" and a unique class name; raises ValueError otherwise."""
     try:
         value = float(field)

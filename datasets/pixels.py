@@ -75,7 +75,7 @@ def probe(path: Path) -> tuple[int, int, str]:
             remark = _remark(image, path)
     except (UnidentifiedImageError, ImportError):
         # ImportError: ultralytics patches Pillow to ask for a HEIF plugin whenever a file is no image.
-        raise UnreadableImage(f"not an image ({looks_like(path)})") from None
+        raise UnreadableImage(f"not an image ({_looks_like(path)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage("too large (over 179 megapixels); cut it into tiles") from None
     except UnreadableImage:
@@ -104,7 +104,7 @@ def _remark(image: Image.Image, path: Path) -> str:
     return "; ".join(words)
 
 
-def looks_like(path: Path) -> str:
+def _looks_like(path: Path) -> str:
     """A guess at what a file that is no image is, for the reason in the ledger."""
     with path.open("rb") as handle:
         head = handle.read(64).lstrip().lower()

@@ -69,20 +69,20 @@ def open_source(
             )
             for part in parts
         ]
-        return merged(spec, opened)
+        return _merged(spec, opened)
     path, origin = find(spec, say)
     for root in allow:
         if not root.is_dir():
             raise InputError(f"{OPTION} {root}: no such folder")
-    bounds = Bounds.of([*roots_of(path), *allow])
+    bounds = Bounds.of([*_roots_of(path), *allow])
     if path.suffix.lower() in video.SUFFIXES and not path.is_dir() and not frames:
         return video.untouched(spec, path)
-    source = replace(dispatch(spec, path, cache, classes, bounds, say), origin=origin)
+    source = replace(_dispatch(spec, path, cache, classes, bounds, say), origin=origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         assigned, sentence = groups.assign(source.images["path"], group_by)
         source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
     if source.kind in {"folder", "voc"} and frames:
-        source = with_videos(spec, source, cache, say)
+        source = _with_videos(spec, source, cache, say)
     if source.images.empty and (frames or not (source.ledger["reason"] == VIDEO).any()):
         unused = source.ledger[source.ledger["bucket"] != "used"]
         failed = unused[unused["bucket"] == "failed"]
@@ -110,7 +110,7 @@ def training_parts(
     takes it. Raises InputError as that does.
     """
     parts = [open_source(part, classes=classes, say=say, **given) for part in parts_of(spec)]
-    leader = numbered(parts)
+    leader = _numbered(parts)
     if len(parts) == 1 or leader is None:
         return parts
     found = []
@@ -127,15 +127,15 @@ def training_parts(
 
 
 def one_dataset(spec: str, parts: Sequence[Source]) -> Source:
-    """Sources to train on as one; of kind "yolo" where every label file on disk says what the tables say. Raises InputError as `merged` does."""
+    """Sources to train on as one; of kind "yolo" where every label file on disk says what the tables say. Raises InputError as `_merged` does."""
     if len(parts) == 1:
         return parts[0]
-    together = merged(spec, parts)
+    together = _merged(spec, parts)
     as_written = all(part.kind in WITH_LABEL_FILES and part.classes == together.classes for part in parts)
     return replace(together, kind="yolo") if as_written else together
 
 
-def roots_of(path: Path) -> list[Path]:
+def _roots_of(path: Path) -> list[Path]:
     """Folders that a source's own names may lead to: its own, that around "annotations" for a json, and the folders of labels that belong to images in "images"."""
     if path.suffix.lower() == ".json":
         return [coco.coco_root(path)]
@@ -144,20 +144,20 @@ def roots_of(path: Path) -> list[Path]:
     return [folder, *(label_folders(around) if around != folder else [])]
 
 
-def merged(spec: str, parts: Sequence[Source]) -> Source:
+def _merged(spec: str, parts: Sequence[Source]) -> Source:
     """Several sources as one. Images that would share an id carry their source's number before it; one that stands in two counts once.
 
     Classes in another order are brought to one, by their names. Raises InputError when they are others.
     """
-    parts = [without_copies(part, parts[:number]) for number, part in enumerate(parts)]
+    parts = [_without_copies(part, parts[:number]) for number, part in enumerate(parts)]
     orders = {part.classes for part in parts if part.classes}
-    parts = alike(parts)
+    parts = _alike(parts)
     first = parts[0]
     names = pd.concat([part.images["image"] for part in parts])
     clips = pd.concat([part.images["group"].drop_duplicates() for part in parts])
     # Clips of one name in two places are two clips.
     shared_clips = set(clips[clips.duplicated()])
-    tables: dict[str, list[pd.DataFrame]] = {"images": [], "boxes": [], "bursts": []}
+    tables: dict[str, list[pd.DataFrame]] = {"images": [], "annotations": [], "bursts": []}
     identities: dict[Any, str] = {}
     for number, part in enumerate(parts, start=1):
         shared = part.images["image"].isin(names[names.duplicated()]).any()
@@ -187,36 +187,36 @@ def merged(spec: str, parts: Sequence[Source]) -> Source:
         else "several",
         classes=next((part.classes for part in parts if part.classes), ()),
         images=concatenate(tables["images"], IMAGE_COLUMNS),
-        annotations=concatenate(tables["boxes"], BOX_COLUMNS),
+        annotations=concatenate(tables["annotations"], BOX_COLUMNS),
         bursts=concatenate(tables["bursts"], BURST_COLUMNS),
         ledger=ledger.reset_index(drop=True),
         rows=concatenate([part.rows for part in parts], ROW_COLUMNS),
         grouping="; ".join(dict.fromkeys(part.grouping for part in parts if part.grouping)),
         origin="; ".join(dict.fromkeys(part.origin for part in parts if part.origin)),
         image_ids=identities if sum(len(part.image_ids) for part in parts) == len(identities) else {},
-        category_ids=agreed([part.category_ids for part in parts]),
+        category_ids=_agreed([part.category_ids for part in parts]),
     )
 
 
-def without_copies(part: Source, before: Sequence[Source]) -> Source:
+def _without_copies(part: Source, before: Sequence[Source]) -> Source:
     """A source without the images that sources before it have."""
     seen = {path for other in before for path in other.images["path"]}
     return part.keep(~part.images["path"].isin(seen)) if seen else part
 
 
-def numbered(parts: Sequence[Source]) -> Source | None:
+def _numbered(parts: Sequence[Source]) -> Source | None:
     """Whose classes number the labels of several sources: the first of which a data.yaml explains the numbers, else the first that names any; None where none does."""
     named = [part for part in parts if part.classes]
     return next((part for part in named if part.kind not in BY_NAME), named[0] if named else None)
 
 
-def alike(parts: Sequence[Source]) -> list[Source]:
+def _alike(parts: Sequence[Source]) -> list[Source]:
     """Sources in one order of classes, told by name. Without a data.yaml among them, all their classes count; with one, its own.
 
     Raises InputError when a source has others: images on which nobody drew a class would teach, and count, that it is not there.
     """
     names: tuple[str, ...]
-    leader = numbered(parts)
+    leader = _numbered(parts)
     if leader is None:
         return list(parts)
     if leader.kind in BY_NAME:
@@ -244,7 +244,7 @@ def alike(parts: Sequence[Source]) -> list[Source]:
     return found
 
 
-def agreed(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
+def _agreed(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
     """Category ids of several COCO files; none where two files mean different classes by one."""
     found: dict[Any, int] = {}
     for table in tables:
@@ -254,7 +254,7 @@ def agreed(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
     return found
 
 
-def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = quiet) -> Source:
+def _with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = quiet) -> Source:
     """A folder's images and, each as one group, the videos that lie among them; a video that cannot be decoded stands in the ledger."""
     # Only those that the walk let through: not links that lead out, and no pipes.
     found = folder.ledger.loc[folder.ledger["reason"] == VIDEO, "path"].tolist()
@@ -290,7 +290,7 @@ def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], Non
         # Videos of one name are clips of their own: the path below what they have in common tells them apart.
         common = os.path.commonpath([path.parent for path in paths.values()])
         parts = {
-            content: renamed(part, paths[content].relative_to(common).as_posix())
+            content: _renamed(part, paths[content].relative_to(common).as_posix())
             for content, part in parts.items()
         }
     rest = folder.ledger[~folder.ledger["path"].isin(found)]
@@ -308,7 +308,7 @@ def with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], Non
     )
 
 
-def renamed(part: Source, group: str) -> Source:
+def _renamed(part: Source, group: str) -> Source:
     """A video whose group and images carry another name."""
     images, bursts = (
         table.assign(group=group, image=group + "#" + table["image"].str.rsplit("#", n=1).str[-1]).astype(
@@ -348,13 +348,13 @@ def find(spec: str, say: Callable[[str], None] = quiet) -> tuple[Path, str]:
     return path.resolve(), ""
 
 
-def dispatch(
+def _dispatch(
     spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds, say: Callable[[str], None]
 ) -> Source:
     """Choose the reader by what lies on disk."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        return open_folder(spec, path, cache, classes, bounds)
+        return _open_folder(spec, path, cache, classes, bounds)
     if suffix in {".yaml", ".yml"}:
         return yolo.open_yaml(spec, path, bounds, cache)
     if suffix in video.SUFFIXES:
@@ -372,21 +372,21 @@ def dispatch(
     )
 
 
-def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
+def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """A folder by what it holds: a data.yaml, COCO files, VOC files, or images in any layout; every file of it is accounted for. Raises InputError for several datasets in one folder."""
-    if is_result(path):
+    if _is_result(path):
         raise InputError(
             f"{spec}: was written by 'shiftscope predict', and is a domain of 'report' and 'next' where it was made; else give what it looked at"
         )
     files = sorted(below(path, DEPTH, bounds))
     near = [file for file in files if len(file.relative_to(path).parts) <= DATA_YAML_DEPTH + 1]
-    data_yaml = find_data_yaml(spec, path, near)
-    jsons = [] if data_yaml else [file for file in near if is_coco(file)]
+    data_yaml = _find_data_yaml(spec, path, near)
+    jsons = [] if data_yaml else [file for file in near if _is_coco(file)]
     if data_yaml:
         source = yolo.open_yaml(spec, data_yaml, bounds, cache)
     elif jsons:
         parts = [coco.open_coco(str(file), file, bounds, root=path) for file in jsons]
-        source = parts[0] if len(parts) == 1 else merged(spec, parts)
+        source = parts[0] if len(parts) == 1 else _merged(spec, parts)
     else:
         images = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
         described = Counter(file.suffix.lower() for file in files if file.stem in images)
@@ -401,7 +401,7 @@ def open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], boun
     return replace(source, spec=spec, ledger=rest.source(spec, source.kind).ledger)
 
 
-def is_result(folder: Path) -> bool:
+def _is_result(folder: Path) -> bool:
     """Whether a folder is one that `shiftscope predict` wrote: its images carry boxes drawn on them."""
     data_yaml = folder / "predict.json"
     try:
@@ -410,10 +410,10 @@ def is_result(folder: Path) -> bool:
         return False
 
 
-def find_data_yaml(spec: str, folder: Path, files: Sequence[Path]) -> Path | None:
+def _find_data_yaml(spec: str, folder: Path, files: Sequence[Path]) -> Path | None:
     """The data.yaml of a folder, under whatever name, where it is the only one; the outermost, where there are several below each other. Raises InputError for several side by side."""
     data_yamls = [file for file in files if file.name in NAMES] or [
-        file for file in files if file.suffix.lower() in {".yaml", ".yml"} and is_data_yaml(file)
+        file for file in files if file.suffix.lower() in {".yaml", ".yml"} and _is_data_yaml(file)
     ]
     outermost = min((len(data_yaml.parts) for data_yaml in data_yamls), default=0)
     data_yamls = [data_yaml for data_yaml in data_yamls if len(data_yaml.parts) == outermost]
@@ -430,7 +430,7 @@ def find_data_yaml(spec: str, folder: Path, files: Sequence[Path]) -> Path | Non
     )
 
 
-def is_data_yaml(file: Path) -> bool:
+def _is_data_yaml(file: Path) -> bool:
     """Whether a yaml describes a dataset: it names classes and a split."""
     try:
         content = parse_yaml(file)
@@ -439,7 +439,7 @@ def is_data_yaml(file: Path) -> bool:
     return "names" in content and any(content.get(split) for split in SPLITS)
 
 
-def is_coco(file: Path) -> bool:
+def _is_coco(file: Path) -> bool:
     """Whether a json is a COCO file, going by its beginning."""
     if file.suffix.lower() != ".json":
         return False

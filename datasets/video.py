@@ -178,7 +178,7 @@ class Sampling:
         if self.running or seconds >= self.next_burst:
             burst, place = divmod(len(self.bursts), BURST_FRAMES)
             name = f"burst-{burst}-{place}.jpg"
-            write_frame(self.draft / name, pixels)
+            _write_frame(self.draft / name, pixels)
             self.bursts.append({"file": name, "seconds": round(seconds, 3), "burst": burst, "frame": place})
         if seconds + 1e-6 >= self.due and len(self.frames) + self.thinned < MAX_FRAMES:
             self.sample(pixels, seconds)
@@ -198,7 +198,7 @@ class Sampling:
             return
         self.print, self.waited = mark, 0
         name = f"{len(self.frames):05d}.jpg"
-        write_frame(self.draft / name, pixels)
+        _write_frame(self.draft / name, pixels)
         self.frames.append({"file": name, "seconds": round(seconds, 3)})
 
 
@@ -223,8 +223,8 @@ def extract(path: Path, folder: Path, say: Callable[[str], None]) -> None:
             taken = Sampling(
                 draft, max(STEP_SECONDS, length / MAX_FRAMES), length / BURSTS if length else BURST_SECONDS
             )
-            say(plan(path, stream, length, taken.step))
-            decoded, notes = sample(container, stream, length, taken)
+            say(_plan(path, stream, length, taken.step))
+            decoded, notes = _sample(container, stream, length, taken)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             f"{path}: cannot be opened as a video ({error}); re-encode it, for example with ffmpeg"
@@ -247,7 +247,7 @@ def extract(path: Path, folder: Path, say: Callable[[str], None]) -> None:
     draft.rename(folder)
 
 
-def plan(path: Path, stream: av.VideoStream, length: float, step: float) -> str:
+def _plan(path: Path, stream: av.VideoStream, length: float, step: float) -> str:
     """What will be taken of a video, said before it is decoded."""
     size = f"{stream.width}x{stream.height}"
     if not length:
@@ -255,7 +255,7 @@ def plan(path: Path, stream: av.VideoStream, length: float, step: float) -> str:
     return f"  {path.name}: {size}, {length:.0f} s; about {min(MAX_FRAMES, int(length / step) + 1)} frames, one every {step:.2f} s, and {BURSTS} runs of {BURST_FRAMES} neighbours"
 
 
-def sample(
+def _sample(
     container: av.container.InputContainer, stream: av.VideoStream, length: float, taken: Sampling
 ) -> tuple[int | None, list[str]]:
     """Decode what is needed of a video; long gaps are jumped over. Returns how many frames were decoded, None where some were jumped over, and what there is to say."""
@@ -311,7 +311,7 @@ def _short(
     return []
 
 
-def write_frame(path: Path, pixels: np.ndarray) -> None:
+def _write_frame(path: Path, pixels: np.ndarray) -> None:
     """A frame as a JPEG."""
     cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 

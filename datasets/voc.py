@@ -35,7 +35,7 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
     collector = Collector(folder, classes, bounds)
     pairing = Pairing(dataset_root(folder), ".xml", bounds)
     files = list(collector.walk(folder))
-    sets = image_sets(files, collector)
+    sets = _image_sets(files, collector)
     read: list[tuple[int, Path, Annotation]] = []
 
     def split(file: Path) -> str:
@@ -62,7 +62,7 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
     return collector.source(spec, "voc")
 
 
-def image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
+def _image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
     """Image stem -> split, from the lists in ImageSets/Main; lists of a single class (aeroplane_train.txt) are left out."""
     found: dict[str, str] = {}
     for file in files:

@@ -45,7 +45,7 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
             dict.fromkeys(
                 file
                 for entry in data_yaml.splits.get(split, [])
-                for file in entries(data_yaml, entry, collector)
+                for file in _entries(data_yaml, entry, collector)
             )
         )
         take(collector, pairing, files, split)
@@ -59,16 +59,16 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
             remarks.append(f"{number} images of '{split}' are some of '{other}' too, and were left there")
         split_of |= {file: split for file in images if file not in split_of}
     collector.note(path, "used", "; ".join(filter(None, ["dataset description", *remarks])))
-    leftovers(collector, pairing, scope(data_yaml))
+    leftovers(collector, pairing, _scope(data_yaml))
     return collector.source(spec, "yolo")
 
 
-def entries(data_yaml: DataYaml, entry: Path, collector: Collector) -> Iterator[Path]:
+def _entries(data_yaml: DataYaml, entry: Path, collector: Collector) -> Iterator[Path]:
     """Files of one entry of a split: a folder, or a text file that lists images."""
-    return collector.walk(entry) if entry.is_dir() else listed(entry, data_yaml.root, collector)
+    return collector.walk(entry) if entry.is_dir() else _listed(entry, data_yaml.root, collector)
 
 
-def scope(data_yaml: DataYaml) -> list[Path]:
+def _scope(data_yaml: DataYaml) -> list[Path]:
     """Folders whose every file a data.yaml answers for: its own, where all its splits lie below it; else each split's."""
     folders = [
         entry if entry.is_dir() else entry.parent
@@ -90,7 +90,7 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
     root = dataset_root(folder)
     collector = Collector(folder, classes, bounds)
     files = list(collector.walk(folder))
-    collector.classes = class_list(spec, files, collector) or collector.classes
+    collector.classes = _class_list(spec, files, collector) or collector.classes
     pairing = Pairing(root, ".txt", bounds)
     take(collector, pairing, files, None)
     leftovers(collector, pairing, [folder])
@@ -100,7 +100,7 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
 def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """The images that a text file lists, one a line, relative to it or absolute; labelled where `Pairing` finds a YOLO file."""
     collector = Collector(path.parent, classes, bounds)
-    take(collector, Pairing(path.parent, ".txt", bounds), listed(path, path.parent, collector), None)
+    take(collector, Pairing(path.parent, ".txt", bounds), _listed(path, path.parent, collector), None)
     return collector.source(spec, "list")
 
 
@@ -111,7 +111,7 @@ def open_image(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) ->
     return collector.source(spec, "image")
 
 
-def class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
+def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
     """Class names from a classes.txt among the files, one a line; none where there is none. Raises InputError when two of them differ."""
     found: dict[tuple[str, ...], Path] = {}
     for file in files:
@@ -143,7 +143,7 @@ def take(collector: Collector, pairing: Pairing, files: Iterable[Path], split: s
         collector.yolo(label, row)
 
 
-def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
+def _listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
     """Images that a text file lists, relative to it or to root. Those that are missing or lead out stand in the ledger.
 
     Raises InputError when the file is no text, or names nothing that exists.
@@ -164,7 +164,7 @@ def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
         if not name:
             continue
         places = [
-            Path(os.path.normpath(base / rest)) for rest in shortened(name) for base in (path.parent, root)
+            Path(os.path.normpath(base / rest)) for rest in _shortened(name) for base in (path.parent, root)
         ]
         there = [place for place in places if is_there(place)]
         inside = [place for place in there if collector.bounds.hold(place)]
@@ -176,7 +176,7 @@ def listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
             collector.note(places[0], "failed", f"listed in {path.name}:{number}, but not on disk")
 
 
-def shortened(name: str) -> list[str]:
+def _shortened(name: str) -> list[str]:
     """A name in a list, and the same without its first folder or two: Darknet's lists name images from the folder that training ran in."""
     parts = name.split("/")
     return [name, *("/".join(parts[skip:]) for skip in (1, 2) if len(parts) > skip + 1)]
@@ -195,10 +195,10 @@ def account(collector: Collector, folder: Path) -> None:
     """Put every file of a folder that stands nowhere yet into the ledger."""
     for file in collector.walk(folder):
         if not collector.accounted(file):
-            collector.note(file, "skipped", passed_over(file))
+            collector.note(file, "skipped", _passed_over(file))
 
 
-def passed_over(file: Path) -> str:
+def _passed_over(file: Path) -> str:
     """Why a file was not used."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:

@@ -161,7 +161,7 @@ def rank(
     target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the images are that footage.
 
     images: one row an image with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
-    .25 or above) and, if known, fingerprint and objects (boxes it takes to label it; shown where they are not known), aligned with embeddings (n, D). training: (m, D).
+    0.25 or above) and, if known, fingerprint and objects (boxes it takes to label it; shown where they are not known), aligned with embeddings (n, D). training: (m, D).
     Returns COLUMNS, best first, at most budget rows; boxes: no more rows either once so many objects are in them.
     """
     rng = np.random.default_rng(seed)

@@ -59,8 +59,8 @@ def next_images(
 
     images = gathered(real_world)
     images["novelty"] = np.concatenate([novelty[domain.name] for domain in real_world])
-    images["shown"] = np.concatenate([shown_boxes(domain) for domain in real_world])
-    images["annotations"] = np.concatenate([boxes_to_label(domain) for domain in real_world])
+    images["shown"] = np.concatenate([_shown_boxes(domain) for domain in real_world])
+    images["annotations"] = np.concatenate([_boxes_to_label(domain) for domain in real_world])
     embeddings, clips = acquisition.footage(real_world)
     wanted = acquisition.footage(target) if target else (embeddings, clips)
     frozen = acquisition.reserve(wanted[1], seed=seed)
@@ -90,14 +90,14 @@ def next_images(
     return Advice(picks, aside)
 
 
-def boxes_to_label(domain: Domain) -> Ints:
+def _boxes_to_label(domain: Domain) -> Ints:
     """Boxes that labelling each image takes, (n,): its objects where it has labels, else what the detector shows, which is the draft that somebody mends."""
     there = domain.annotations[~domain.annotations["crowd"].astype(bool)]["image"].value_counts()
     known = domain.images["image"].map(there).fillna(0).to_numpy(np.int64)
-    return np.where(domain.labelled, known, shown_boxes(domain))
+    return np.where(domain.labelled, known, _shown_boxes(domain))
 
 
-def shown_boxes(domain: Domain) -> Ints:
+def _shown_boxes(domain: Domain) -> Ints:
     """Detections at or above SHOWN in each image, (n,)."""
     shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
     return domain.images["image"].map(shown).fillna(0).to_numpy(np.int64)

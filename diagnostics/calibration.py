@@ -17,15 +17,15 @@ D_ECE_BINS = 20
 LA_ECE_BINS = 25
 # Detections below this are the tail kept for AP, not claims anybody reads.
 LOWEST = 0.05
-# A bin's hit rate from fewer detections has a standard error over .1 (sqrt(.25 / 25)) and is not drawn.
+# A bin's hit rate from fewer detections has a standard error over 0.1 (sqrt(0.25 / 25)) and is not drawn.
 MIN_PER_BIN = 25
-# "What does .5 mean here": detections that claim within .1 of it.
+# "What does 0.5 mean here": detections that claim within 0.1 of it.
 HALF = (0.4, 0.6)
 
 
 @dataclass(frozen=True)
 class AtHalf:
-    """Of `count` detections with a confidence around .5, the share that is right, with its 95 % interval by clip (None below MIN_GROUPS)."""
+    """Of `count` detections with a confidence around 0.5, the share that is right, with its 95 % interval by clip (None below MIN_GROUPS)."""
 
     count: int
     precision: float
@@ -46,7 +46,7 @@ class Calibration:
     curve: pd.DataFrame
 
 
-def expected_error(claimed: Floats, true: Floats, bins: int) -> float:
+def _expected_error(claimed: Floats, true: Floats, bins: int) -> float:
     """Mean absolute difference of claim and truth over equal-width bins, weighted by count; both arrays (n,) in [0, 1]."""
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], claimed, "right")
     count = np.bincount(place, minlength=bins)
@@ -81,10 +81,10 @@ def calibrate(outcomes: pd.DataFrame, group: Ints) -> Calibration:
         .reset_index(drop=True)
     )
     by_class = [
-        expected_error(confidence[label == k], overlap[label == k], LA_ECE_BINS) for k in np.unique(label)
+        _expected_error(confidence[label == k], overlap[label == k], LA_ECE_BINS) for k in np.unique(label)
     ]
     return Calibration(
-        expected_error(confidence, true_positive.astype(float), D_ECE_BINS),
+        _expected_error(confidence, true_positive.astype(float), D_ECE_BINS),
         float(np.mean(by_class)),
         at_half(confidence, true_positive, group[shown["image"].to_numpy(np.int64)]),
         curve[curve["count"] >= MIN_PER_BIN].reset_index(drop=True),
@@ -92,7 +92,7 @@ def calibrate(outcomes: pd.DataFrame, group: Ints) -> Calibration:
 
 
 def at_half(confidence: Floats, true_positive: np.ndarray[Any, Any], owner: Ints) -> AtHalf | None:
-    """What a confidence of .5 stands for; None from fewer than MIN_PER_BIN detections. owner: group of each.
+    """What a confidence of 0.5 stands for; None from fewer than MIN_PER_BIN detections. owner: group of each.
 
     The interval is that of a ratio over groups (linearised, Student's t): detections of one clip are right or wrong together.
     """

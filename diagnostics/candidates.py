@@ -30,7 +30,7 @@ from diagnostics.wording import fraction, percent
 FEWEST, MOST = 10, 100
 # Random parts of that size, over which coverage is averaged.
 DRAWS = 20
-# Boxes drawn by this factor larger or smaller than in-domain overlap the in-domain by an IoU of 1 / 1.2 squared, .69: not yet a miss at .5, no longer a match at .75.
+# Boxes drawn by this factor larger or smaller than in-domain overlap the in-domain by an IoU of 1 / 1.2 squared, 0.69: not yet a miss at 0.5, no longer a match at .75.
 SAME_HAND = 1.2
 MIN_PAIRS = 20
 # A detector that is lost in a dataset overlaps its objects by chance, with boxes of any size: at least this share of its sure detections must lie on objects.
@@ -151,7 +151,7 @@ def compare(
     """Rank datasets by what they would add, best first. target: the footage, labelled or not. training: what is there already. home: held-out in-domain images.
     set_aside: fingerprints of footage that is to test.
 
-    Datasets without labels, or whose boxes are drawn by another rule, count half (WITHOUT_LABELS). What "covers" means: see `likeness`.
+    Datasets without labels, or whose boxes are drawn by another rule, count half (WITHOUT_LABELS). What "covers" means: see `_likeness`.
     """
     rng = np.random.default_rng(seed)
     held_out = [*in_domain.images["fingerprint"], *set_aside]
@@ -159,7 +159,7 @@ def compare(
     sample = np.sort(rng.permutation(len(groups))[:MAX_TARGET])
     kept = thin(rng, len(training.images), MAX_TRAINING)
     offered = [thin(rng, len(domain.images), DRAWS * MOST) for domain in candidates]
-    have, *own = likeness(target, sample, (training, *candidates), (kept, *offered))
+    have, *own = _likeness(target, sample, (training, *candidates), (kept, *offered))
     weights, clips = clip_weights(groups[sample]), np.unique(groups[sample], return_inverse=True)[1]
     covered = have.max(1, initial=0)
     size = int(np.clip(min(len(d.images) for d in candidates), FEWEST, MOST))
@@ -172,7 +172,7 @@ def compare(
                 for chosen in (rng.permutation(near.shape[1])[:count] for _ in range(DRAWS))
             ]
         )
-        share, low, high = shares(gains, 1 - covered, weights, clips, rng)
+        share, low, high = _shares(gains, 1 - covered, weights, clips, rng)
         hand = drawn(in_domain, domain, rng)
         found.append(
             Candidate(
@@ -190,10 +190,10 @@ def compare(
         )
         if hand is not None:
             found[-1] = replace(found[-1], drawn=hand[0], drawn_low=hand[1], drawn_high=hand[2])
-    return placed(beside_each_other(found, candidates, rng, seed=seed))
+    return placed(_beside_each_other(found, candidates, rng, seed=seed))
 
 
-def likeness(
+def _likeness(
     target: Sequence[Domain], sample: Ints, others: Sequence[Domain], kept: Sequence[Ints]
 ) -> list[Floats]:
     """How alike sampled images of the footage (n,) are, between 0 and 1, to those that are kept of each other domain: (n, m) of each.
@@ -234,7 +234,7 @@ def placed(candidates: Sequence[Candidate]) -> list[Candidate]:
     ]
 
 
-def beside_each_other(
+def _beside_each_other(
     found: Sequence[Candidate], domains: Sequence[Domain], rng: np.random.Generator, *, seed: int
 ) -> list[Candidate]:
     """Candidates with agrees, twin and by_view: sets that look the same, held against each other.
@@ -242,18 +242,18 @@ def beside_each_other(
     What a strange view does to the detector it does to all sets that show it, so that their labels can be compared where the in-domain are too far away to.
     """
     scored = {
-        domain.name: agreement(domain, rng)
+        domain.name: _agreement(domain, rng)
         for domain in domains
         if domain.labelled.any() and len(domain.annotations)
     }
     after = {c.name: replace(c, agrees=scored[c.name][0]) if c.name in scored else c for c in found}
     shown = {domain.name: footage([domain]) for domain in domains if domain.name in scored}
     for worse in scored:
-        better = [name for name in scored if outdoes(scored[name], scored[worse])]
+        better = [name for name in scored if _outdoes(scored[name], scored[worse])]
         if not better:
             continue
         # A set that is outdone itself speaks for this one, and one that does as well for nothing.
-        lesser = [name for name in scored if outdoes(scored[worse], scored[name])]
+        lesser = [name for name in scored if _outdoes(scored[worse], scored[name])]
         alike = []
         for name in (*better, *lesser):
             (points, groups), (others, other_groups) = shown[name], shown[worse]
@@ -271,7 +271,7 @@ def beside_each_other(
     return list(after.values())
 
 
-def outdoes(better: Agreement, worse: Agreement) -> bool:
+def _outdoes(better: Agreement, worse: Agreement) -> bool:
     """Whether the detector agrees with one set's labels so much better than with another's that it is beyond luck; False where luck is not known."""
     (high, high_draws), (low, low_draws) = better, worse
     if high_draws is None or low_draws is None or not low < WORSE * high:
@@ -279,7 +279,7 @@ def outdoes(better: Agreement, worse: Agreement) -> bool:
     return bool(np.quantile(high_draws - low_draws, 0.025) > 0)
 
 
-def agreement(domain: Domain, rng: np.random.Generator) -> Agreement:
+def _agreement(domain: Domain, rng: np.random.Generator) -> Agreement:
     """AP50 of the detector by a set's labels, and REPLICATES of it by clips drawn anew; None for those with fewer than MIN_GROUPS clips."""
     names, number = np.unique(domain.group_numbers, return_inverse=True)
     if len(names) < MIN_GROUPS:
@@ -290,7 +290,7 @@ def agreement(domain: Domain, rng: np.random.Generator) -> Agreement:
     )
 
 
-def shares(
+def _shares(
     gains: Floats, lacking: Floats, weights: Floats, clips: Ints, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """Weighted share of what is lacking (n,) that gains (draws, n) make up, and its 95 % interval over clips and draws."""

@@ -79,7 +79,7 @@ def shapley(values: Mapping[frozenset[str], Floats], players: Sequence[str]) -> 
     return credit
 
 
-def decompose_measure(
+def _decompose_measure(
     measure: str,
     values: Mapping[frozenset[str], Floats],
     players: Sequence[str],
@@ -122,7 +122,7 @@ def f1_counts(table: MatchTable, threshold: Floats) -> Floats:
     return np.stack([2 * true_positives, found + there])
 
 
-def own_thresholds(domain: Domain, *, seed: int) -> Floats | None:
+def _own_thresholds(domain: Domain, *, seed: int) -> Floats | None:
     """For each image the threshold that is best on the other half of the clips, (n,); None with a single clip."""
     groups = np.unique(domain.group_numbers)
     if len(groups) < sweep.FOLDS:
@@ -165,7 +165,7 @@ def decompositions(
     found = []
     if players:
         values = {s: ApBootstrap(d.table, d.group_numbers)(weights) for s, d in looks.items()}
-        found.append(decompose_measure("AP50", values, players, in_domain_ap50, images))
+        found.append(_decompose_measure("AP50", values, players, in_domain_ap50, images))
 
     def f1(domain: Domain, threshold: Floats) -> Floats:
         clips = np.stack(
@@ -177,9 +177,9 @@ def decompositions(
     scores = {}
     for chosen, domain in looks.items():
         scores[chosen] = f1(domain, np.full(images, confidence))
-        own = own_thresholds(domain, seed=seed)
+        own = _own_thresholds(domain, seed=seed)
         if own is None:
             return tuple(found)
         scores[chosen | {CONFIDENCE}] = f1(domain, own)
-    found.append(decompose_measure("F1", scores, [*players, CONFIDENCE], in_domain_f1, images))
+    found.append(_decompose_measure("F1", scores, [*players, CONFIDENCE], in_domain_f1, images))
     return tuple(found)

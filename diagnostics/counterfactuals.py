@@ -69,7 +69,7 @@ class Redrawn:
 
 
 def ap50(domain: Domain) -> float:
-    """AP at IoU .5 of a domain; NaN without objects."""
+    """AP at IoU 0.5 of a domain; NaN without objects."""
     return mean(accumulate(domain.table)[0][:, domain.table.bit(0.5)])
 
 
@@ -110,7 +110,7 @@ def size_factors(in_domain: Domain, real_world: Domain) -> tuple[float, float]:
     return larger, smaller
 
 
-def detected_annotations(domain: Domain, confidence: float) -> Bools:
+def _detected_annotations(domain: Domain, confidence: float) -> Bools:
     """For each annotated object, whether a detection at or above a confidence true positives it at IoU .5."""
     true_positives = domain.outcomes[
         (domain.outcomes["outcome"] == "true_positive") & (domain.outcomes["confidence"] >= confidence)
@@ -128,8 +128,8 @@ def size_match(in_domain: Domain, real_world: Domain, confidence: float) -> Size
         np.searchsorted(bins, real_world.network_sides),
     )
     in_domain_found, real_world_found = (
-        detected_annotations(in_domain, confidence),
-        detected_annotations(real_world, confidence),
+        _detected_annotations(in_domain, confidence),
+        _detected_annotations(real_world, confidence),
     )
     in_domain_count = np.bincount(in_domain_bin, minlength=len(bins) + 1)
     rate = np.bincount(in_domain_bin, in_domain_found, minlength=len(bins) + 1) / np.maximum(
@@ -206,6 +206,6 @@ def redraw(real_world: Domain, *, seed: int) -> Redrawn | None:
 
 
 def loose_ap(domain: Domain, iou: float) -> float:
-    """AP when a looser overlap counts as a match (.1 or .3)."""
+    """AP when a looser overlap counts as a match (0.1 or 0.3)."""
     table = domain.loose_table
     return mean(accumulate(table)[0][:, table.bit(iou)])

@@ -190,7 +190,7 @@ def confirm(parts: Sequence[Bools], wrong: Bools, owner: Ints) -> dict[str, obje
     """
     inside = np.logical_and.reduce(parts)
     against = [~inside] if len(parts) == 1 else [part & ~inside for part in parts]
-    results = [harm(inside, other, wrong, owner) for other in against]
+    results = [_harm(inside, other, wrong, owner) for other in against]
     # The weaker of two comparisons decides, and one that could not be made (NaN) leaves the pair unconfirmed.
     rest, p = (float(value) for value in np.max(np.array(results, float), axis=0))
     count, rate = int(inside.sum()), _mean(wrong[inside])
@@ -204,7 +204,7 @@ def confirm(parts: Sequence[Bools], wrong: Bools, owner: Ints) -> dict[str, obje
     }
 
 
-def harm(inside: Bools, other: Bools, wrong: Bools, owner: Ints) -> tuple[float, float]:
+def _harm(inside: Bools, other: Bools, wrong: Bools, owner: Ints) -> tuple[float, float]:
     """Error rate of the others, and p that the rate inside is no higher: one-sided, groups as units (linearised difference of ratios, t).
 
     p is NaN, which is no finding, below MIN_GROUPS groups or MIN_SIZE rows on a side.

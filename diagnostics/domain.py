@@ -108,7 +108,7 @@ class Domain:
 
     @cached_property
     def loose_table(self) -> MatchTable:
-        """Matching at IoU .1, .3 and .5."""
+        """Matching at IoU 0.1, 0.3 and .5."""
         return match(
             self.annotation_arrays,
             self.detection_arrays,

@@ -17,7 +17,7 @@ MIN_AP_FOR_DELTAS = 0.05
 
 
 def outcomes(table: MatchTable, annotations: Annotations, detections: Detections) -> pd.DataFrame:
-    """Every counted detection at IoU .5, in the table's order: row, image, label, confidence, outcome, partner.
+    """Every counted detection at IoU 0.5, in the table's order: row, image, label, confidence, outcome, partner.
 
     outcome: "hit" or one of TYPES but "missed". partner: row of the object it true positives or comes nearest to, -1 for background.
     nearest_iou: IoU with that object.
@@ -26,7 +26,7 @@ def outcomes(table: MatchTable, annotations: Annotations, detections: Detections
     partners = np.full(len(table.row), -1)
     partners[table.claim] = table.partner
     rows, true_positive = table.row[counted].astype(np.int64), true_positive[counted]
-    same, same_row, other, other_row = nearest(detections, annotations, rows)
+    same, same_row, other, other_row = _nearest(detections, annotations, rows)
     # In TIDE's order: a box that would do if it lay better, then the class, then a second box on a taken object, then nothing at all.
     outcome = np.where(np.maximum(same, other) > BACKGROUND, "both", "background").astype(object)
     outcome[same >= FOREGROUND] = "duplicate"
@@ -50,7 +50,7 @@ def outcomes(table: MatchTable, annotations: Annotations, detections: Detections
     )
 
 
-def nearest(
+def _nearest(
     detections: Detections, annotations: Annotations, rows: Ints
 ) -> tuple[Floats, Ints, Floats, Ints]:
     """For each detection: highest IoU with an object of its class, that object's row, and the same over other classes (0 and -1: none)."""
@@ -108,7 +108,7 @@ def decompose(
     free[partner[true_positive]] = False
     nearly = np.isin(outcome, ["location", "class"])
     # One detection mends an object, whichever way it errs, as in TIDE.
-    fixable = first_of_each(nearly & np.append(free, False)[partner], partner)
+    fixable = _first_of_each(nearly & np.append(free, False)[partner], partner)
     never = free.copy()
     never[partner[nearly]] = False
     shown = found["confidence"].to_numpy() >= confidence
@@ -136,7 +136,7 @@ def decompose(
     return pd.DataFrame(records)
 
 
-def first_of_each(wanted: Bools, partner: Ints) -> Bools:
+def _first_of_each(wanted: Bools, partner: Ints) -> Bools:
     """The first wanted detection for each object it came near to."""
     rows = np.flatnonzero(wanted)
     _, first = np.unique(partner[rows], return_index=True)

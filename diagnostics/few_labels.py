@@ -62,14 +62,14 @@ class FewLabels:
     note: str
 
 
-def known_of_images(domain: Domain) -> Floats:
+def _known_of_images(domain: Domain) -> Floats:
     """What the detector says about every image, labelled or not, (n, 2): summed confidence and highest confidence of its boxes."""
     shown = domain.detections[domain.detections["confidence"] >= LOWEST]
     by_image = shown.groupby("image")["confidence"].agg(["sum", "max"])
     return by_image.reindex(domain.images["image"]).fillna(0.0).to_numpy(float)
 
 
-def values_of_images(domain: Domain, confidence: float) -> dict[str, tuple[float, Floats]]:
+def _values_of_images(domain: Domain, confidence: float) -> dict[str, tuple[float, Floats]]:
     """Measure -> (its value on the labelled images, one value an image whose mean differs from it only as images differ)."""
     table, count = domain.table, len(domain.labelled_images)
     true_positive, scored = table.flags(0.5)
@@ -107,7 +107,7 @@ def regress(values: Floats, known: Floats) -> tuple[Floats, Floats]:
     return slopes, (values - design @ fitted) / np.maximum(1 - leverage, 1e-3)
 
 
-def spread_of_mean(residuals: Floats, unit: Ints) -> float:
+def _spread_of_mean(residuals: Floats, unit: Ints) -> float:
     """Standard deviation that the mean of residuals (n,) would have if units were drawn from endlessly many."""
     sums = np.bincount(unit, residuals - residuals.mean())
     return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(residuals))
@@ -153,14 +153,14 @@ def few_labels(domain: Domain, confidence: float) -> FewLabels | None:
         return nothing(
             f"whole clips were labelled, {units} of {all_units}: label a few images of every clip, or {MIN_GROUPS} clips"
         )
-    known = known_of_images(domain)
+    known = _known_of_images(domain)
     # Clips of which only a part is labelled vary within as well, which drawing all of them would not end.
     left = 1 - units / all_units if unit == "image" or whole else 1.0
     measures = []
-    for name, (plain, values) in values_of_images(domain, confidence).items():
+    for name, (plain, values) in _values_of_images(domain, confidence).items():
         slopes, residuals = regress(values, known[mask])
         moved = plain + float(slopes @ (known.mean(0) - known[mask].mean(0)))
-        before, after = spread_of_mean(values, number), spread_of_mean(residuals, number)
+        before, after = _spread_of_mean(values, number), _spread_of_mean(residuals, number)
         if not np.isfinite(values).all() or before == 0:
             # All in one image, or every labelled image alike: how they scatter cannot be told from these.
             continue
@@ -173,9 +173,9 @@ def few_labels(domain: Domain, confidence: float) -> FewLabels | None:
             Measure(
                 name,
                 plain,
-                *clipped(plain, half_before),
+                *_clipped(plain, half_before),
                 min(1.0, max(0.0, moved)),
-                *clipped(moved, half),
+                *_clipped(moved, half),
                 worth=float((before / max(after, 1e-9)) ** 2),
                 more=more_units(reach * after * np.sqrt(units), units, all_units, drawn_whole=left < 1),
             )
@@ -186,7 +186,7 @@ def few_labels(domain: Domain, confidence: float) -> FewLabels | None:
     return FewLabels(domain.name, count, total, unit, units, tuple(measures), note)
 
 
-def clipped(value: float, half: float) -> tuple[float, float]:
+def _clipped(value: float, half: float) -> tuple[float, float]:
     """An interval within [0, 1]."""
     return min(1.0, max(0.0, value - half)), min(1.0, max(0.0, value + half))
 

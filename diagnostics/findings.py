@@ -119,7 +119,7 @@ def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
     return factors.samples(domain.images, factors.box_factors(domain.images, boxes, imgsz))
 
 
-def threshold_of(
+def _threshold_of(
     in_domain: Domain, real_world: Domain, sweeps: dict[str, pd.DataFrame], conf: float | None, *, seed: int
 ) -> Threshold | None:
     """What carrying a threshold (the given one, or the in-domain best) out into the real world costs; None without labels on both sides."""
@@ -162,7 +162,7 @@ def gather(
     labelled_in_domain = len(in_domain.annotations) >= MIN_BOXES
     judged = focus if labelled_in_domain else None
     sweeps = {domain.name: pd.DataFrame(sweeping.sweep(domain.table)) for domain in scored}
-    in_use = threshold_in_use(in_domain, sweeps, conf)
+    in_use = _threshold_in_use(in_domain, sweeps, conf)
     embedded = in_domain.image_embeddings.shape[1] > 0
     own = statistics_of(in_domain, in_domain.imgsz)
     everyone = [*scored, *([training] if training is not None and training.labelled.any() else [])]
@@ -184,7 +184,7 @@ def gather(
         },
         gap_interval=gap_interval(in_domain, judged, seed=seed) if judged is not None else None,
         learning=read_curve(history),
-        threshold=threshold_of(in_domain, judged, sweeps, conf, seed=seed) if judged is not None else None,
+        threshold=_threshold_of(in_domain, judged, sweeps, conf, seed=seed) if judged is not None else None,
         size=size_match(in_domain, judged, in_use) if judged is not None and in_use is not None else None,
         recoveries=experiments.recoveries,
         redrawn=redraw(focus, seed=seed) if focus is not None else None,
@@ -201,16 +201,16 @@ def gather(
         shift_descriptors={
             domain.name: descriptor_shift(in_domain, domain, seed=seed) for domain in real_world
         },
-        decompositions=drop_decompositions(experiments, headlines, sweeps, in_domain, in_use, seed=seed)
+        decompositions=_drop_decompositions(experiments, headlines, sweeps, in_domain, in_use, seed=seed)
         if judged is not None
         else (),
-        label_free=estimate_without_labels(in_domain, real_world, experiments),
-        errors=error_table(scored, in_use if in_use is not None else label_free.SHOWN),
+        label_free=_estimate_without_labels(in_domain, real_world, experiments),
+        errors=_error_table(scored, in_use if in_use is not None else label_free.SHOWN),
         carried=carried(checkpoint_results, in_domain.name, judged.name if judged is not None else None),
     )
 
 
-def drop_decompositions(
+def _drop_decompositions(
     experiments: Experiments,
     headlines: dict[str, dict[str, float]],
     sweeps: dict[str, pd.DataFrame],
@@ -232,7 +232,7 @@ def drop_decompositions(
     )
 
 
-def estimate_without_labels(
+def _estimate_without_labels(
     in_domain: Domain, real_world: Sequence[Domain], experiments: Experiments
 ) -> dict[str, label_free.LabelFree]:
     """Every unlabelled domain, and, once there is an estimator, the labelled ones too: there the reading can be held against the truth."""
@@ -249,7 +249,7 @@ def estimate_without_labels(
     return found
 
 
-def threshold_in_use(in_domain: Domain, sweeps: dict[str, pd.DataFrame], conf: float | None) -> float | None:
+def _threshold_in_use(in_domain: Domain, sweeps: dict[str, pd.DataFrame], conf: float | None) -> float | None:
     """The given threshold, or the in-domain best; None where neither is known."""
     if conf is not None or in_domain.name not in sweeps:
         return conf
@@ -283,7 +283,7 @@ def find(
     scored = [domain for domain in (in_domain, *real_world) if domain.labelled.any()]
     cuts = slices.edges((in_domain, *real_world))
     sweeps = {domain.name: pd.DataFrame(sweeping.sweep(domain.table)) for domain in scored}
-    in_use = threshold_in_use(in_domain, sweeps, conf)
+    in_use = _threshold_in_use(in_domain, sweeps, conf)
     embedded = in_domain.image_embeddings.shape[1] > 0
     novelty = novelties(in_domain, real_world) if embedded else {}
     nearest = gallery.Nearest(training if training is not None and embedded else None)
@@ -339,7 +339,7 @@ def find(
     )
 
 
-def error_table(scored: Sequence[Domain], confidence: float) -> pd.DataFrame:
+def _error_table(scored: Sequence[Domain], confidence: float) -> pd.DataFrame:
     """Error types of all labelled domains at one confidence: domain, type, count, per_image, delta_ap50."""
     parts = []
     for domain in scored:

@@ -68,7 +68,7 @@ def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
     fits = [
         fitted
         for family in FAMILIES
-        if (fitted := needed_by(family, sizes / largest, scores, goal)) is not None
+        if (fitted := _needed_by(family, sizes / largest, scores, goal)) is not None
     ]
     if not fits:
         return Forecast(goal, None, None, note="no curve could be fitted to these sizes")
@@ -125,7 +125,7 @@ def fit(family: str, sizes: Floats, scores: Floats) -> tuple[Floats, float] | No
     return np.asarray(parameters, float), len(sizes) * float(np.log(off)) + 2 * len(low)
 
 
-def needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[float, float] | None:
+def _needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[float, float] | None:
     """Where a family fitted to sizes (in units of the largest) and scores reaches the goal, infinity where it never does, and its Akaike information
     criterion; None where it cannot be fitted.
     """

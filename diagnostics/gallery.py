@@ -42,7 +42,7 @@ def spread(frame: pd.DataFrame, by: str, limit: int) -> pd.DataFrame:
     return frame.assign(_turn=turn).sort_values("_turn", kind="stable").drop(columns="_turn").head(limit)
 
 
-def cluster_by_appearance(vectors: Floats, seed: int) -> Ints:
+def _cluster_by_appearance(vectors: Floats, seed: int) -> Ints:
     """Cluster number of each card by what it looks like; 0 for all when there are few."""
     if len(vectors) < 3 * CLUSTERS or vectors.shape[1] == 0:
         return np.zeros(len(vectors), np.int64)
@@ -50,7 +50,7 @@ def cluster_by_appearance(vectors: Floats, seed: int) -> Ints:
     return np.asarray(KMeans(CLUSTERS, n_init=4, random_state=seed).fit_predict(unit), np.int64)
 
 
-def detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float) -> pd.DataFrame:
+def _detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float) -> pd.DataFrame:
     """Detections of some outcomes at or above a confidence, most confident first, with their row in domain.detections."""
     found = domain.outcomes[
         domain.outcomes["outcome"].isin(outcomes) & (domain.outcomes["confidence"] >= lowest)
@@ -59,7 +59,7 @@ def detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float
     return chosen.assign(detection=chosen.index).sort_values("confidence", ascending=False, kind="stable")
 
 
-def missed_rows(domain: Domain) -> pd.DataFrame:
+def _missed_rows(domain: Domain) -> pd.DataFrame:
     """Objects that nothing true positives at the shown confidence, largest first."""
     rows = missed_annotations(domain.table, domain.outcomes, confidence=SHOWN)
     missed = domain.annotations.iloc[rows]
@@ -115,12 +115,12 @@ def choose(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
     place_of = pd.Series(np.arange(len(domain.images)), index=domain.images["image"])
     parts: dict[str, pd.DataFrame] = {}
     if domain.labelled.any():
-        parts["false_positive"] = detections_of_outcome(
+        parts["false_positive"] = _detections_of_outcome(
             domain, ["background", "duplicate", "class", "both"], SHOWN / 5
         )
-        parts["near_miss"] = detections_of_outcome(domain, ["location"], SHOWN / 5)
-        parts["true_positive"] = detections_of_outcome(domain, ["true_positive"], SHOWN)
-        parts["missed"] = missed_rows(domain)
+        parts["near_miss"] = _detections_of_outcome(domain, ["location"], SHOWN / 5)
+        parts["true_positive"] = _detections_of_outcome(domain, ["true_positive"], SHOWN)
+        parts["missed"] = _missed_rows(domain)
     else:
         shown = domain.detections[domain.detections["confidence"] >= SHOWN / 5]
         parts["detection"] = shown.assign(detection=shown.index).sort_values(
@@ -138,7 +138,7 @@ def choose(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
         )
         rows = part["detection"].to_numpy()
         part["cluster"] = (
-            cluster_by_appearance(domain.detection_embeddings[rows], seed)
+            _cluster_by_appearance(domain.detection_embeddings[rows], seed)
             if kind in ("false_positive", "detection")
             else 0
         )

@@ -15,11 +15,11 @@ from diagnostics.precision import Averager, mean_of_classes
 REPLICATES = 1000
 NORMAL = NormalDist()
 LEVEL = 0.95
-# Measured coverage of these 95 % intervals on 600 simulated worlds each, at two spreads between clips: 5 groups .91 and .94, 10 .94, 20 .95,
-# 40 .94 and .95 (without the expansion in `bca`: .84 to .87, .90, .92, .93 and .95). Three groups cannot be repaired.
+# Measured coverage of these 95 % intervals on 600 simulated worlds each, at two spreads between clips: 5 groups 0.91 and 0.94, 10 0.94, 20 0.95,
+# 40 0.94 and 0.95 (without the expansion in `bca`: 0.84 to 0.87, 0.90, 0.92, 0.93 and 0.95). Three groups cannot be repaired.
 MIN_GROUPS = 5
 ENOUGH_GROUPS = 10
-# The acceleration from 50 blocks has a standard error of sqrt(6 / 50) / (6 * sqrt(50)) = .008, which moves an interval's ends by 2 % of its half.
+# The acceleration from 50 blocks has a standard error of sqrt(6 / 50) / (6 * sqrt(50)) = 0.008, which moves an interval's ends by 2 % of its half.
 MAX_JACKKNIFE = 50
 # Fewer objects than this and one more hit moves recall by over 3 points: no AP is reported.
 MIN_BOXES = 30

@@ -13,7 +13,7 @@ One signal needs an intervention: the image is squeezed a little, and boxes shou
 which is what lowers AP50 when shapes are new while confidence stays. It took two points off the error with families left out.
 
 Another says the same without an intervention: what non-maximum suppression leaves across a box does not agree with it where the object ends. Images drawn wider, in which
-detectors stay sure with boxes that are too short, were read with an error of .19 before and .11 with it. It took another one and a half points off the whole.
+detectors stay sure with boxes that are too short, were read with an error of 0.19 before and 0.11 with it. It took another one and a half points off the whole.
 
 Measured and left out, because family-left-out error stayed the same within half a point: agreement of boxes before non-maximum suppression (Yang et
 al. 2025, PCR: those that agree are what it removes), boxes with those of the mirrored image and of the image shown larger, shape and size of boxes, and the spread of the distribution from which
@@ -65,8 +65,8 @@ LEVEL = 0.9
 PENALTY = 10.0
 # A detector that hardly finds its own objects has nothing to lose to a change, so there is nothing to learn from.
 LEAST_AP50 = 0.05
-# Boxes that a mean over boxes must come from to count as much as the mean over all sets: IoUs of one set scatter by .25 or so and the means of sets by .04, and
-# (.25 / .04) squared is 40 (empirical Bayes, Efron and Morris 1973). What lies across boxes scatters by .7, means of sets by .1 to .4, which gives 3 to 50; between 10 and 80 the error does not change.
+# Boxes that a mean over boxes must come from to count as much as the mean over all sets: IoUs of one set scatter by 0.25 or so and the means of sets by 0.04, and
+# (0.25 / 0.04) squared is 40 (empirical Bayes, Efron and Morris 1973). What lies across boxes scatters by 0.7, means of sets by 0.1 to 0.4, which gives 3 to 50; between 10 and 80 the error does not change.
 PRIOR_BOXES = 40
 CONFIDENCE_SIGNALS = ("highest", "expected", "stated", "detection_rate", "count", "steady", "contested")
 # Means over boxes, each with the signal that says over how many.
@@ -121,7 +121,7 @@ def angle(share: Floats | float) -> Floats:
     return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))))
 
 
-def share_of(angles: Floats) -> Floats:
+def _share_of(angles: Floats) -> Floats:
     """The inverse of angle; beyond its ends, 0 and 1."""
     return np.asarray(np.sin(np.clip(angles, 0.0, np.pi / 2)) ** 2)
 
@@ -235,7 +235,7 @@ class Reference:
         def reduce(annotations: Floats) -> Floats:
             return np.asarray(components.transform((annotations.astype(float) - centre) / spread))
 
-        points, groups = reduce(both), groups_of(self.in_domain)[np.concatenate([right, wrong])]
+        points, groups = reduce(both), _groups_of(self.in_domain)[np.concatenate([right, wrong])]
         parts = slice(None, len(right)), slice(len(right), None)
         self.looks = reduce, tuple((points[part], groups[part]) for part in parts)
 
@@ -262,7 +262,7 @@ class Reference:
             return 0.0
         reduce, known = self.looks
         points = reduce(domain.detection_embeddings[shown])
-        groups = groups_of(domain)[shown] if own else None
+        groups = _groups_of(domain)[shown] if own else None
         to_right, to_wrong = (np.maximum(neighbour_distance(*those, points, groups), 1e-9) for those in known)
         ratio = np.log(to_right / to_wrong)
         return float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
@@ -284,8 +284,8 @@ class Reference:
 
     def signals(self, domain: Domain, squeezed: Domain, *, own: bool = False) -> dict[str, float]:
         """Everything the regression reads, shares as angles; followed, sure: boxes that steady and contested are of. squeezed: see `steadiness`. own: see `resemblance`."""
-        domain = above_floor(domain)
-        steady, followed = steadiness(domain, above_floor(squeezed))
+        domain = _above_floor(domain)
+        steady, followed = steadiness(domain, _above_floor(squeezed))
         across, sure = contested(domain)
         share, per_image, stated = summarise_detections(domain)
         return {
@@ -309,18 +309,18 @@ class Reference:
         over = np.quantile(highest(self.in_domain), 1 - self.ap50)
         return {
             "as in-domain": self.ap50,
-            "if confidences meant the same": self.expected(above_floor(domain)),
+            "if confidences meant the same": self.expected(_above_floor(domain)),
             "thresholded confidence": float((highest(domain) > over).mean()),
         }
 
 
-def groups_of(domain: Domain) -> Strings:
+def _groups_of(domain: Domain) -> Strings:
     """The group of each detection's image, (n_detections,)."""
     named = domain.images.set_index("image")["group"]
     return named.loc[domain.detections["image"]].to_numpy(str)
 
 
-def above_floor(domain: Domain) -> Domain:
+def _above_floor(domain: Domain) -> Domain:
     """The domain without the detections that changed images are not asked for."""
     keep = (domain.detections["confidence"] >= FLOOR).to_numpy()
     return replace(
@@ -330,7 +330,7 @@ def above_floor(domain: Domain) -> Domain:
     )
 
 
-def involves(family: str, name: str) -> bool:
+def _involves(family: str, name: str) -> bool:
     """Whether a set's family is `name` or a mixture with it."""
     return name in family.split(" and ")
 
@@ -386,7 +386,7 @@ class Estimator:
             usual = self.weights_elsewhere(names, frozenset(there))
             own = Ridge(PENALTY).fit(known, goal - known @ usual)
             estimates.append(own.predict(asked) + asked @ usual)
-        return share_of(np.mean(estimates, axis=0))
+        return _share_of(np.mean(estimates, axis=0))
 
     def weights_elsewhere(self, names: tuple[str, ...], families: frozenset[str]) -> Floats:
         """What each signal is worth to other detectors on average, (len(names),): the ridge regression of their AP50 (as angles) on their signals, both standardised as one
@@ -408,7 +408,7 @@ class Estimator:
 
     def without(self, name: str) -> Bools:
         """Sets that do not involve a family."""
-        return np.array([not involves(family, name) for family in self.families])
+        return np.array([not _involves(family, name) for family in self.families])
 
     def left_out(self, among: Bools | None = None) -> pd.DataFrame:
         """Each pure family read by a regression that never saw it: row, family, severity, truth, reading. among: sets there are at all."""
@@ -469,7 +469,7 @@ def spread(reading: Floats | float) -> Floats:
     return np.asarray(np.sqrt(np.maximum(np.asarray(reading) * (1 - np.asarray(reading)), 0.02)))
 
 
-def no_others() -> pd.DataFrame:
+def _no_others() -> pd.DataFrame:
     """No sets of other detectors, see `Estimator`."""
     return pd.DataFrame(columns=["detector", "family", *SIGNAL_SETS[-1], "truth"])
 
@@ -489,7 +489,7 @@ def fit(
         or not ap50(in_domain) >= LEAST_AP50
     ):
         return None
-    return Estimator(Reference(in_domain), corruptions, no_others() if others is None else others)
+    return Estimator(Reference(in_domain), corruptions, _no_others() if others is None else others)
 
 
 def estimate(

@@ -42,7 +42,7 @@ def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
     return np.unpackbits(raw, axis=1).astype(np.float32)
 
 
-def nearest_fingerprint(
+def _nearest_fingerprint(
     queries: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each query, the closest reference and how many bits differ, (n,) and (n,)."""
@@ -60,7 +60,7 @@ def copied(fingerprints: Sequence[bytes], known: Sequence[bytes]) -> npt.NDArray
     """Which images are near-duplicates of known ones, (n,)."""
     if not len(fingerprints) or not len(known):
         return np.zeros(len(fingerprints), bool)
-    _, bits = nearest_fingerprint(unpack(fingerprints), unpack(known))
+    _, bits = _nearest_fingerprint(unpack(fingerprints), unpack(known))
     return bits <= NEAR_DUPLICATE_BITS
 
 
@@ -69,7 +69,7 @@ def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) ->
     total = total or len(training.images)
     if training.images.empty or in_domain.images.empty:
         return Leak(len(training.images), len(in_domain.images), 0, 0, None, (), total)
-    at, bits = nearest_fingerprint(
+    at, bits = _nearest_fingerprint(
         unpack(in_domain.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
     )
     duplicate = bits <= NEAR_DUPLICATE_BITS

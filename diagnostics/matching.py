@@ -173,7 +173,7 @@ def match(
     )
     # From here on only detections with an object near enough, numbered from 0 in the order of their cells.
     bearing, left = np.unique(left, return_inverse=True)
-    turn = rounds_of(left, cell[by_cell][bearing])
+    turn = _rounds_of(left, cell[by_cell][bearing])
     own_area = (
         detections.xywh[line, 2] * detections.xywh[line, 3]
         if detection_area is None
@@ -193,7 +193,7 @@ def match(
         annotation_ignored[:, index] = skip
         if not len(bearing):
             continue
-        chosen = greedy(left, right, overlap, turn, skip, annotations.crowd, thresholds, len(bearing))
+        chosen = _greedy(left, right, overlap, turn, skip, annotations.crowd, thresholds, len(bearing))
         matched = chosen >= 0
         ignored = matched & skip[np.maximum(chosen, 0)]
         true_positive[:, index], void[:, index] = (matched & ~ignored) @ bits, ignored @ bits
@@ -256,7 +256,7 @@ def _near(
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
 
 
-def rounds_of(left: Ints, cell: Ints) -> Ints:
+def _rounds_of(left: Ints, cell: Ints) -> Ints:
     """For each candidate pair, which candidate-bearing detection of its cell it belongs to: 0 for the most confident, and so on.
 
     left: bearing detection of each pair. cell: of each bearing detection, sorted.
@@ -265,7 +265,7 @@ def rounds_of(left: Ints, cell: Ints) -> Ints:
     return np.asarray(turn[left], dtype=np.int64)
 
 
-def greedy(
+def _greedy(
     left: Ints,
     right: Ints,
     overlap: Floats,

@@ -17,7 +17,7 @@ from diagnostics.matching import Bools, Floats, Ints, MatchTable
 CACHED_NUMBERS = 1 << 17
 FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 128
 RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
-# Points that, computed as k times .01, came out a rounding error above k / 100: a recall of exactly k / 100 does not reach them. It can
+# Points that, computed as k times 0.01, came out a rounding error above k / 100: a recall of exactly k / 100 does not reach them. It can
 # occur only where the number of objects is a multiple of this (10).
 _HIGH = np.flatnonzero(np.arange(101) / 100 < RECALL_POINTS)
 MISSED_DIVISOR = int(np.gcd.reduce(100 // np.gcd(_HIGH, 100)))
@@ -38,7 +38,7 @@ TWELVE = (
 )
 
 
-def interpolated_curve(true_positives: Bools, missed: Bools, positives: int) -> tuple[Floats, Floats]:
+def _interpolated_curve(true_positives: Bools, missed: Bools, positives: int) -> tuple[Floats, Floats]:
     """Interpolated precision at the 101 recall points and final recall, for each threshold: (T, 101) and (T,).
 
     true positives, misses: (n, T) flags of detections in falling confidence; positives: number of counted objects, at least 1.
@@ -62,7 +62,7 @@ def interpolated_curve(true_positives: Bools, missed: Bools, positives: int) -> 
 
 def interpolated(true_positives: Bools, missed: Bools, positives: int) -> tuple[Floats, Floats]:
     """101-point average precision and final recall at each threshold, (T,) and (T,)."""
-    curve, recall = interpolated_curve(true_positives, missed, positives)
+    curve, recall = _interpolated_curve(true_positives, missed, positives)
     return curve.mean(1), recall
 
 
@@ -79,7 +79,7 @@ def curves(table: MatchTable) -> tuple[Floats, Floats]:
         mine = slice(*np.searchsorted(table.label, [label, label + 1]))
         true_positives = np.column_stack([true_positive[mine] for true_positive, _ in flags])
         missed = np.column_stack([counted[mine] for _, counted in flags]) & ~true_positives
-        precision[:, label], recall[:, label] = interpolated_curve(
+        precision[:, label], recall[:, label] = _interpolated_curve(
             true_positives, missed, int(positives[label])
         )
     return precision, recall
@@ -213,7 +213,7 @@ def _average(own: Whole, seen: Whole, steps: Steps, total: Whole, single: bool) 
     np.maximum(counted, 1, out=counted)
     precision: Floats = np.divide(true, counted, dtype=np.float32) if single else true / counted
     np.maximum.accumulate(precision[:, ::-1], axis=1, out=precision[:, ::-1])
-    reached = points_reached_single(true, total) if single else points_reached(true, total)
+    reached = _points_reached_single(true, total) if single else points_reached(true, total)
     # Not vecdot: for long rows it wakes a second BLAS thread that then spins.
     points = precision[:, 0] * reached[:, 0] + np.einsum(
         "rc,rc->r", precision[:, 1:], reached[:, 1:] - reached[:, :-1]
@@ -246,7 +246,7 @@ def points_reached(true: Whole, total: Whole) -> Floats:
     return reached
 
 
-def points_reached_single(true: Whole, total: Whole) -> Floats:
+def _points_reached_single(true: Whole, total: Whole) -> Floats:
     """The same in single precision, where a recall of exactly k hundredths always reaches its point. Right for totals up to 10^6."""
     scale = ((len(RECALL_POINTS) - 1) / total).astype(np.float32)
     reached: Floats = np.multiply(true, scale[:, None], dtype=np.float32)
@@ -264,7 +264,7 @@ def accumulate(table: MatchTable, *, area: str = "all", images: Bools | None = N
     return average[..., 0], recall[..., 0]
 
 
-def recall_within(table: MatchTable, limit: int, weights: Ints | Bools) -> Floats:
+def _recall_within(table: MatchTable, limit: int, weights: Ints | Bools) -> Floats:
     """Final recall (K, T, R) when only the first `limit` detections of each image and class count. weights: (R, n_images)."""
     a, count = table.areas.index("all"), len(table.ious)
     early = table.rank[table.claim] < limit
@@ -310,8 +310,8 @@ def twelve_of(table: MatchTable, weights: Ints | Bools) -> dict[str, Floats]:
         "ap": mean_of_classes(average),
         "ap50": mean_of_classes(average[:, half : half + 1]),
         "ap75": mean_of_classes(average[:, strict : strict + 1]),
-        "ar_1": mean_of_classes(recall_within(table, 1, weights)),
-        "ar_10": mean_of_classes(recall_within(table, 10, weights)),
+        "ar_1": mean_of_classes(_recall_within(table, 1, weights)),
+        "ar_10": mean_of_classes(_recall_within(table, 10, weights)),
         "ar_100": mean_of_classes(recall),
     }
     for area in ("small", "medium", "large"):
@@ -327,7 +327,7 @@ def twelve(table: MatchTable, images: Bools | None = None) -> dict[str, float]:
 
 
 def headline(table: MatchTable, images: Bools | None = None) -> dict[str, float]:
-    """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU .5, for a slice of images."""
+    """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU 0.5, for a slice of images."""
     whole, recall = accumulate(table, images=images)
     half = table.bit(0.5)
     return {

@@ -35,11 +35,11 @@ def control(table: MatchTable, group: Ints, risks: Sequence[float] = RISKS) -> l
     The mean runs over n clips with objects, missed(t) is a clip's share of objects without a hit at or above t, which only grows with t. It
     promises mean missed <= risk for clips of the same kind: nothing carries over to another domain. group: (n_images,).
     """
-    missed = missed_by_group(table, np.unique(group, return_inverse=True)[1])
-    return [promise(missed, risk) for risk in risks]
+    missed = _missed_by_group(table, np.unique(group, return_inverse=True)[1])
+    return [_promise(missed, risk) for risk in risks]
 
 
-def promise(missed: Floats, risk: float) -> RiskControl:
+def _promise(missed: Floats, risk: float) -> RiskControl:
     """One threshold. missed: (n, B) share missed by each clip at each threshold of GRID."""
     n = len(missed)
     if n < 1 / risk - 1 - 1e-9:
@@ -57,7 +57,7 @@ def promise(missed: Floats, risk: float) -> RiskControl:
     return RiskControl(risk, float(GRID[fits[-1]]), float(missed[:, fits[-1]].mean()), n, "")
 
 
-def missed_by_group(table: MatchTable, number: Ints) -> Floats:
+def _missed_by_group(table: MatchTable, number: Ints) -> Floats:
     """Share of missed objects of each group with objects at each threshold of GRID: (n, B), rising."""
     true_positive, _ = table.flags(0.5)
     groups, steps = int(number.max(initial=-1)) + 1, len(GRID)

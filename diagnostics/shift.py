@@ -48,7 +48,7 @@ class Shift:
     p: of the group permutation test. energy, energy_p: energy distance (Szekely and Rizzo 2013), which needs no bandwidth, tested alike.
     frechet: Frechet distance between Gaussians (Heusel et al. 2017) at a size of frechet_size on both sides; frechet_null: its 95 % quantile
     between halves of home at the same size, for it grows as samples shrink. auc: cross-fitted domain classifier. auc_null: the same between halves of home.
-    outside: share of away beyond the 95 % quantile of the in-domain own neighbour distance, so .05 is its null. coverage: share of the in-domain points that have an away point
+    outside: share of away beyond the 95 % quantile of the in-domain own neighbour distance, so 0.05 is its null. coverage: share of the in-domain points that have an away point
     within their 5th neighbour's distance (Naeem et al. 2020): how much of what home knows the footage visits; coverage_null: the same between halves of home.
     """
 
@@ -141,13 +141,13 @@ class GroupSums:
         return np.where((n > 1) & (m > 1), value, np.nan)
 
 
-def labellings(rng: np.random.Generator, groups: int, real_world: int, count: int) -> Floats:
+def _labellings(rng: np.random.Generator, groups: int, real_world: int, count: int) -> Floats:
     """Random choices of which groups are away, (count, groups)."""
     ranks = rng.random((count, groups)).argsort(1).argsort(1)
     return (ranks < real_world).astype(float)
 
 
-def domain_auc(
+def _domain_auc(
     in_domain: Floats, real_world: Floats, in_domain_groups: Strings, real_world_groups: Strings
 ) -> float | None:
     """AUC of `domain_scores`. None when a side has one group."""
@@ -241,7 +241,7 @@ def coverage(in_domain: Floats, in_domain_groups: Strings, real_world: Floats) -
     return float((nearest <= reach[known]).mean())
 
 
-def half_coverage(rng: np.random.Generator, in_domain: Floats, groups: Strings, size: int) -> float | None:
+def _half_coverage(rng: np.random.Generator, in_domain: Floats, groups: Strings, size: int) -> float | None:
     """Mean coverage between five random halves of the in-domain groups, the visiting half thinned to at most size points."""
     names = np.unique(groups)
     values = []
@@ -253,7 +253,7 @@ def half_coverage(rng: np.random.Generator, in_domain: Floats, groups: Strings, 
     return float(np.mean(values)) if values else None
 
 
-def share_outside(values: Floats) -> float | None:
+def _share_outside(values: Floats) -> float | None:
     """Share of novelty values above 1; None where they could not be measured."""
     return float((values > 1).mean()) if len(values) and np.isfinite(values).all() else None
 
@@ -291,14 +291,14 @@ def measure(
     # With fewer labellings than this no permutation test can reach 5 %; and groups are exchangeable only if there are several on each
     # side: a single clip can be far away without its likes being so.
     testable = min(n_in_domain, n_real_world) > 1 and comb(len(names), n_real_world) >= MIN_LABELLINGS
-    drawn = labellings(rng, len(names), n_real_world, PERMUTATIONS)
-    p, energy_p = (permutation_p(part, observed, drawn) if testable else None for part in (sums, energies))
+    drawn = _labellings(rng, len(names), n_real_world, PERMUTATIONS)
+    p, energy_p = (_permutation_p(part, observed, drawn) if testable else None for part in (sums, energies))
     mmd_null = auc_null = None
     if n_in_domain >= 4:
-        halves = sums.within(observed[0] == 0).mmd(labellings(rng, n_in_domain, n_in_domain // 2, HALVES))
+        halves = sums.within(observed[0] == 0).mmd(_labellings(rng, n_in_domain, n_in_domain // 2, HALVES))
         mmd_null = float(np.nanquantile(halves, 0.95))
-        auc_null = half_auc(rng, first, in_domain_groups)
-    distance, distance_null, size = matched_frechet(rng, first, second, in_domain_groups)
+        auc_null = _half_auc(rng, first, in_domain_groups)
+    distance, distance_null, size = _matched_frechet(rng, first, second, in_domain_groups)
     note = ""
     if n_real_world == 1:
         note = (
@@ -318,12 +318,12 @@ def measure(
         frechet=distance,
         frechet_null=distance_null,
         frechet_size=size,
-        auc=domain_auc(first, second, as_groups(in_domain_groups), as_groups(real_world_groups)),
+        auc=_domain_auc(first, second, as_groups(in_domain_groups), as_groups(real_world_groups)),
         auc_null=auc_null,
-        outside=share_outside(novelty(first, in_domain_groups, second)),
+        outside=_share_outside(novelty(first, in_domain_groups, second)),
         outside_null=1 - OUTSIDE_QUANTILE,
         coverage=coverage(first, in_domain_groups, second),
-        coverage_null=half_coverage(rng, first, in_domain_groups, len(second)) if n_in_domain >= 4 else None,
+        coverage_null=_half_coverage(rng, first, in_domain_groups, len(second)) if n_in_domain >= 4 else None,
         note=note,
     )
 
@@ -348,11 +348,11 @@ def told_apart(
     points = np.concatenate(pooled_components(first[keep[0]], second[keep[1]]))
     sums = GroupSums(gaussian(squared_distances(points)), tagged)
     observed = of_second[None, :]
-    p = permutation_p(sums, observed, labellings(rng, len(names), real_world, PERMUTATIONS))
+    p = _permutation_p(sums, observed, _labellings(rng, len(names), real_world, PERMUTATIONS))
     return None if p is None else (float(sums.mmd(observed)[0]), p)
 
 
-def permutation_p(sums: GroupSums, observed: Floats, drawn: Floats) -> float | None:
+def _permutation_p(sums: GroupSums, observed: Floats, drawn: Floats) -> float | None:
     """P of the observed labelling among random ones; None where too many of them leave a side with one point."""
     value, permuted = float(sums.mmd(observed)[0]), sums.mmd(drawn)
     permuted = permuted[np.isfinite(permuted)]
@@ -372,7 +372,7 @@ def frechet(first: Floats, second: Floats) -> float:
     return float(means + np.trace(a) + np.trace(b) - 2 * crossed)
 
 
-def matched_frechet(
+def _matched_frechet(
     rng: np.random.Generator, in_domain: Floats, real_world: Floats, in_domain_groups: Strings
 ) -> tuple[float | None, float | None, int | None]:
     """Frechet distance at one size on both sides, its null, and the size; None where home has fewer than four groups or a side is too small.
@@ -399,13 +399,13 @@ def matched_frechet(
     return float(np.mean(values)), float(np.quantile(null, 0.95)), size
 
 
-def half_auc(rng: np.random.Generator, in_domain: Floats, groups: Strings) -> float | None:
+def _half_auc(rng: np.random.Generator, in_domain: Floats, groups: Strings) -> float | None:
     """Mean domain AUC between five random halves of the in-domain groups: what "no shift" looks like."""
     names = np.unique(groups)
     values = []
     for _ in range(5):
         chosen: Bools = np.isin(groups, rng.permutation(names)[: len(names) // 2])
-        auc = domain_auc(in_domain[~chosen], in_domain[chosen], groups[~chosen], groups[chosen])
+        auc = _domain_auc(in_domain[~chosen], in_domain[chosen], groups[~chosen], groups[chosen])
         if auc is not None:
             values.append(auc)
     return float(np.mean(values)) if values else None

@@ -146,9 +146,9 @@ def score(domain: Domain, cuts: dict[str, Floats], *, seed: int) -> pd.DataFrame
         row |= dict.fromkeys(NUMBERS, float("nan")) | {"note": "no labels: AP cannot be measured"}
         return pd.DataFrame([row], columns=list(COLUMNS))
     resampled = Resampled(domain, seed)
-    records = image_slices(domain, masks(domain, cuts), resampled)
+    records = _image_slices(domain, masks(domain, cuts), resampled)
     for attribute, (_, names) in BOX_ATTRIBUTES.items():
-        records += annotation_slices(domain, attribute, names, resampled)
+        records += _annotation_slices(domain, attribute, names, resampled)
     table = pd.DataFrame(records, columns=list(COLUMNS))
     boxes = table["boxes"].to_numpy(float)
     # The difference of a small slice is drawn towards none before it is weighed by the slice's share of the objects.
@@ -206,13 +206,13 @@ class Sample:
         return difference, p
 
 
-def image_slices(
+def _image_slices(
     domain: Domain, slices: Sequence[tuple[str, str, Bools]], resampled: Resampled
 ) -> list[dict[str, object]]:
     """Slices made of whole images."""
     table = domain.table
     chosen = np.stack([mask for _, _, mask in slices])
-    numbers = headlines(table, "all", chosen)
+    numbers = _headlines(table, "all", chosen)
     counted = ~table.annotation_ignored[:, table.areas.index("all")]
     boxes = chosen[:, table.annotation_image[counted]].sum(1)
     records = []
@@ -224,7 +224,7 @@ def image_slices(
         difference, p = sample.against(resampled.whole)
         top, confidence = best(sweep(table, images=mask))
         values = {key: float(column[i]) for key, column in numbers.items()}
-        values |= {"best_f1": none_to_nan(top), "best_confidence": none_to_nan(confidence)}
+        values |= {"best_f1": _none_to_nan(top), "best_confidence": _none_to_nan(confidence)}
         # With as many false boxes an image, AP is lower where there is less to find: that a density differs is no finding.
         values |= {"difference": difference, "p": float("nan") if attribute in ("all", "density") else p}
         records.append(
@@ -233,7 +233,7 @@ def image_slices(
     return records
 
 
-def annotation_slices(
+def _annotation_slices(
     domain: Domain, attribute: str, names: Sequence[str], resampled: Resampled
 ) -> list[dict[str, object]]:
     """Slices made of the objects in a range; detections outside it that match nothing are left out, as in COCO's area ranges.
@@ -245,14 +245,14 @@ def annotation_slices(
     counted = {name: ~table.annotation_ignored[:, table.areas.index(name)] for name in names}
     weight = {name: int(mask.sum()) for name, mask in counted.items() if mask.sum() >= MIN_BOXES}
     samples = {name: resampled.resample(ApBootstrap(table, resampled.group, area=name)) for name in weight}
-    reference = mean_of(list(samples.values()), list(weight.values()))
+    reference = _mean_of(list(samples.values()), list(weight.values()))
     records = []
     for name, mask in counted.items():
         owners = np.unique(table.annotation_image[mask])
         if not len(owners):
             continue
         groups = len(np.unique(domain.group_numbers[owners]))
-        numbers = headlines(table, name, everything)
+        numbers = _headlines(table, name, everything)
         values = {key: float(column[0]) for key, column in numbers.items()}
         # A threshold for objects of one size cannot be set: which size a false positive belongs to is unknown.
         values |= {"best_f1": float("nan"), "best_confidence": float("nan")}
@@ -268,7 +268,7 @@ def annotation_slices(
     return records
 
 
-def mean_of(samples: Sequence[Sample], weights: Sequence[int]) -> Sample:
+def _mean_of(samples: Sequence[Sample], weights: Sequence[int]) -> Sample:
     """The weighted mean of slices drawn together; those without draws have no say."""
     used = [
         (sample, weight) for sample, weight in zip(samples, weights, strict=True) if len(sample.jackknife)
@@ -281,8 +281,8 @@ def mean_of(samples: Sequence[Sample], weights: Sequence[int]) -> Sample:
     return Sample(0, point, np.asarray(drawn), np.zeros(0))
 
 
-def headlines(table: MatchTable, area: str, chosen: Bools) -> dict[str, Floats]:
-    """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU .5, (S,) each, of slices (S, n_images)."""
+def _headlines(table: MatchTable, area: str, chosen: Bools) -> dict[str, Floats]:
+    """AP, AP50, AP75 and the recall that the lowest confidence reaches at IoU 0.5, (S,) each, of slices (S, n_images)."""
     average, recall = Averager(table, area=area)(chosen)
     half, strict = table.bit(0.5), table.bit(0.75)
     return {
@@ -293,7 +293,7 @@ def headlines(table: MatchTable, area: str, chosen: Bools) -> dict[str, Floats]:
     }
 
 
-def none_to_nan(value: float | None) -> float:
+def _none_to_nan(value: float | None) -> float:
     """A frame's column of numbers holds NaN where there is none."""
     return float("nan") if value is None else value
 
@@ -310,7 +310,7 @@ def record(
 ) -> dict[str, object]:
     """One line of the slice table, without the columns that need all lines."""
     few = boxes < MIN_BOXES
-    bounds = {"ap50_low": none_to_nan(interval.low), "ap50_high": none_to_nan(interval.high)}
+    bounds = {"ap50_low": _none_to_nan(interval.low), "ap50_high": _none_to_nan(interval.high)}
     shown = {key: float("nan") if few else value for key, value in {**numbers, **bounds}.items()}
     note = f"only {boxes} labelled objects, {MIN_BOXES} are needed" if few else interval.note
     return {

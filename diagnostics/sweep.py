@@ -34,7 +34,7 @@ def counts(table: MatchTable, *, iou: float = 0.5, images: Bools | None = None) 
 
 
 def sweep(table: MatchTable, *, images: Bools | None = None) -> Points:
-    """The curve of a slice at IoU .5, all classes pooled."""
+    """The curve of a slice at IoU 0.5, all classes pooled."""
     weights = np.ones((1, table.n_images), bool) if images is None else images[None]
     return one_of(sweeps(table, weights), 0, 0)
 
@@ -96,7 +96,7 @@ def one_of(curves: Points, weighting: int, label: int) -> dict[str, Floats]:
 
 
 def f_beta(points: Points, beta: float) -> Floats:
-    """F-beta at each threshold (van Rijsbergen 1979): beta 2 weighs recall over precision, .5 precision over recall."""
+    """F-beta at each threshold (van Rijsbergen 1979): beta 2 weighs recall over precision, 0.5 precision over recall."""
     precision, recall = np.nan_to_num(points["precision"]), points["recall"]
     below = beta**2 * precision + recall
     return np.divide((1 + beta**2) * precision * recall, below, out=np.zeros_like(below), where=below > 0)
@@ -130,7 +130,7 @@ def f1_at(points: Points, confidence: float) -> float:
 def crossfitted_best_f1(table: MatchTable, group: Ints, *, seed: int) -> float | None:
     """F1 that choosing the best threshold on one half of the groups earns on the other half, both ways pooled.
 
-    Choosing and measuring on the same images is optimistic (by .02 to .05 F1 at 25 to 50 images). None with a single group.
+    Choosing and measuring on the same images is optimistic (by 0.02 to 0.05 F1 at 25 to 50 images). None with a single group.
     """
     groups = np.unique(group)
     if len(groups) < FOLDS:

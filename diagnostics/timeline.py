@@ -58,7 +58,7 @@ def timeline(domain: Domain, novelty: Floats | None) -> pd.DataFrame:
     frame = frame[frame["seconds"].notna()].sort_values(["group", "seconds"], kind="stable")
     before = frame.groupby("group")["print"].shift()
     change = [
-        float(bits_between(old, new)) if isinstance(old, bytes) else np.nan
+        float(_bits_between(old, new)) if isinstance(old, bytes) else np.nan
         for old, new in zip(before, frame["print"], strict=True)
     ]
     frame["change"] = np.array(change, float)
@@ -67,7 +67,7 @@ def timeline(domain: Domain, novelty: Floats | None) -> pd.DataFrame:
     return frame[list(COLUMNS)].reset_index(drop=True)
 
 
-def bits_between(first: bytes, second: bytes) -> int:
+def _bits_between(first: bytes, second: bytes) -> int:
     """Bits in which two fingerprints differ."""
     return int.from_bytes(
         np.bitwise_xor(*(np.frombuffer(f, np.uint8) for f in (first, second))).tobytes()
@@ -100,14 +100,14 @@ def steadiness(name: str, frames: pd.DataFrame, detections: pd.DataFrame) -> Ste
                     back |= links[number, number + step] >= 0
             pairs, total, gone = pairs + 1, total + len(lost), gone + int(lost.sum())
             blinked += int((lost & back).sum())
-        tracks += begins(boxes, links, 1)
-        things += begins(boxes, links, GAP + 1)
+        tracks += _begins(boxes, links, 1)
+        things += _begins(boxes, links, GAP + 1)
     if total < MIN_SHOWN:
         return Steadiness(name, pairs, total, None, None, None)
     return Steadiness(name, pairs, total, gone / total, blinked / total, tracks / max(things, 1))
 
 
-def begins(boxes: list[Floats], links: dict[tuple[int, int], Ints], reach: int) -> int:
+def _begins(boxes: list[Floats], links: dict[tuple[int, int], Ints], reach: int) -> int:
     """Tracks that begin in a burst: boxes that no box of the `reach` frames before leads to."""
     count = 0
     for number, here in enumerate(boxes):

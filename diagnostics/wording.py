@@ -6,12 +6,11 @@ import math
 
 
 def fraction(value: float | None) -> str:
-    """0.734 -> ".73"; below .095 three decimals, so that .004 and .036 stay apart; a missing value is "not measurable"."""
+    """0.734 -> "0.73"; below 0.095 three decimals, so that 0.004 and 0.036 stay apart; a missing value is "not measurable"."""
     if value is None or not math.isfinite(value):
         return "not measurable"
     digits = 2 if abs(value) >= 0.095 or value == 0 else 3
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+    return f"{value:.{digits}f}"
 
 
 def points(value: float) -> str:
@@ -30,7 +29,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def interval(low: float | None, high: float | None, note: str = "") -> str:
-    """Words such as "95 % interval .01 to .05", or the note why there is none."""
+    """A 95 % interval in brackets, such as "[0.33, 0.49]", or the note that says why there is none."""
     if low is None or high is None:
         return note or "no interval"
-    return f"95 % interval {fraction(low)} to {fraction(high)}" + (f", {note}" if note else "")
+    return f"[{fraction(low)}, {fraction(high)}]" + (f" ({note})" if note else "")

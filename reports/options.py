@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets.errors import InputError
 from datasets.source import parts_of
-from reports.pipeline.checkpoints import MOST as MOST_CHECKPOINTS
 
-if TYPE_CHECKING:
-    pass
+# Kept checkpoints that are compared, unless --checkpoints says otherwise.
+MOST = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class ReportOptions:
     class_map: tuple[tuple[str, str], ...] = ()
     allow: tuple[Path, ...] = ()
     trust: bool = False
-    checkpoints: int = MOST_CHECKPOINTS
+    checkpoints: int = MOST
     seed: int = 0
 
     def as_record(self) -> dict[str, Any]:
@@ -71,7 +70,7 @@ class ReportOptions:
                 "class_map": (),
                 "allow": (),
                 "trust": False,
-                "checkpoints": MOST_CHECKPOINTS,
+                "checkpoints": MOST,
             }
             values: dict[str, Any] = {key.name: (later | dict(record))[key.name] for key in fields(cls)}
             for name in ("run", "weights", "history", "before"):

@@ -45,13 +45,13 @@ from train.run import IN_DOMAIN, WATCHED, WATCHED_NUMBERS, is_last_check, read_w
 IMAGES = 100
 # Validation images whose embeddings are kept to hold footage against.
 VALIDATION_IMAGES = 1000
-# Of real_world.csv. ap50, ap: by labels. speaking: share of images with a detection at or above .25; shown: such detections an image; confidence: their mean.
+# Of real_world.csv. ap50, ap: by labels. speaking: share of images with a detection at or above 0.25; shown: such detections an image; confidence: their mean.
 # expected_ap50: if confidences meant what they mean in validation and objects were as many, a hint. distance: of the median image to validation's, over the distance that one in
 # twenty of validation's own exceeds; outside: share of images beyond it. seconds: what the look took.
 COLUMNS = ("epoch", "domain", *WATCHED_NUMBERS[1:])
 
 
-def print_line(line: str) -> None:
+def _print_line(line: str) -> None:
     """A line on stderr."""
     sys.stderr.write(line + "\n")
 
@@ -64,7 +64,7 @@ def attach(
     images: int = IMAGES,
     class_map: Mapping[str, str] | None = None,
     allow: Sequence[Path] = (),
-    say: Callable[[str], None] = print_line,
+    say: Callable[[str], None] = _print_line,
 ) -> Watch:
     """Watch footage while an `ultralytics.YOLO` is trained; returns the watch, whose `table` holds what was seen.
 
@@ -274,13 +274,13 @@ class Watch:
             )
         for name, (predictor, source) in self._predictors.items():
             begin = time.perf_counter()
-            seen = predict_domain(name, predictor, source, trainer)
-            rows.append({"epoch": epoch, **row_of(seen, validation), "seconds": time.perf_counter() - begin})
+            seen = _predict_domain(name, predictor, source, trainer)
+            rows.append({"epoch": epoch, **_row_of(seen, validation), "seconds": time.perf_counter() - begin})
         self.table = pd.concat([self.table, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
         write_text(Path(trainer.save_dir) / WATCHED, self.table.to_csv(index=False, float_format="%.6g"))
         for row in rows:
             if row["domain"] != IN_DOMAIN:
-                self.say(f"  epoch {epoch}, {line_of(row)}")
+                self.say(f"  epoch {epoch}, {_line_of(row)}")
 
 
 def unlabelled(source: Source) -> Source:
@@ -288,7 +288,7 @@ def unlabelled(source: Source) -> Source:
     return replace(source, images=source.images.assign(labelled=False), annotations=frame([], BOX_COLUMNS))
 
 
-def predict_domain(name: str, predictor: EpochPredictor, source: Source, trainer: Any) -> Domain:
+def _predict_domain(name: str, predictor: EpochPredictor, source: Source, trainer: Any) -> Domain:
     """A domain as the network sees it now: its averaged weights, which are what is saved."""
     classes = tuple(str(value) for _, value in sorted(trainer.data["names"].items()))
     asked = trainer.args
@@ -315,7 +315,7 @@ def predict_domain(name: str, predictor: EpochPredictor, source: Source, trainer
     )
 
 
-def row_of(seen: Domain, validation: ValidationResult | None) -> dict[str, Any]:
+def _row_of(seen: Domain, validation: ValidationResult | None) -> dict[str, Any]:
     """One look as a row: see `COLUMNS`."""
     detection_rate, shown, stated = summarise_detections(seen)
     annotations = int((~seen.annotations["crowd"].to_numpy(bool)).sum())
@@ -349,7 +349,7 @@ def row_of(seen: Domain, validation: ValidationResult | None) -> dict[str, Any]:
     return row
 
 
-def line_of(row: Mapping[str, Any]) -> str:
+def _line_of(row: Mapping[str, Any]) -> str:
     """One look in words."""
     words = f"{row['domain']}: "
     if row.get("ap50") is not None:

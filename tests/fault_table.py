@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-GOOD = "0 .5 .5 .25 .25\n"
+GOOD = "0 0.5 0.5 0.25 0.25\n"
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ def not_finite(root: Path) -> list[str]:
 def torn_history(root: Path) -> list[str]:
     write(
         root / "results.csv",
-        "  epoch ,  metrics/mAP50(B), metrics/mAP50-95(B)\n1, .1, .05\n2, .2, .1\n2, .3, .15\n3, .4, .2\n4, .",
+        "  epoch ,  metrics/mAP50(B), metrics/mAP50-95(B)\n1, 0.1, 0.05\n2, 0.2, 0.1\n2, 0.3, 0.15\n3, 0.4, 0.2\n4, .",
     )
     return ["triage", "--history", str(root / "results.csv"), "--real-world-ap50", "0.1"]
 
@@ -503,7 +503,7 @@ FAULTS: tuple[Fault, ...] = (
         "class out of range, negative, half, or by name",
         "row rejected; a name that fits is taken",
         with_labels(
-            "2 .5 .5 .1 .1\n-1 .5 .5 .1 .1\n0.5 .5 .5 .1 .1\ncrater .5 .5 .1 .1\ncrack .5 .5 .1 .1\n"
+            "2 0.5 0.5 0.1 0.1\n-1 0.5 0.5 0.1 0.1\n0.5 0.5 0.5 0.1 0.1\ncrater 0.5 0.5 0.1 0.1\ncrack 0.5 0.5 0.1 0.1\n"
         ),
         rows=(
             ("rejected", "class 2 is not in 0..1"),
@@ -517,7 +517,7 @@ FAULTS: tuple[Fault, ...] = (
         "F21",
         "columns missing, commas, pixels",
         "row rejected with a guess",
-        with_labels("0 .5 .5 .1\n0,.5,.5,.1,.1\n0 320 240 50 40\n0 .5 .5 .1 .1 .9\n"),
+        with_labels("0 0.5 0.5 0.1\n0,0.5,0.5,0.1,0.1\n0 320 240 50 40\n0 0.5 0.5 0.1 0.1 0.9\n"),
         rows=(
             ("rejected", "4 columns"),
             ("rejected", "comma-separated"),
@@ -530,7 +530,7 @@ FAULTS: tuple[Fault, ...] = (
         "not finite, no area, negative, beyond the edge",
         "rejected or clipped",
         with_labels(
-            "0 nan .5 .1 .1\n0 inf .5 .1 .1\n0 .5 .5 0 0\n0 .5 .5 -.1 .1\n0 .98 .5 .1 .1\n0 3 .5 .1 .1\n"
+            "0 nan 0.5 0.1 0.1\n0 inf 0.5 0.1 0.1\n0 0.5 0.5 0 0\n0 0.5 0.5 -0.1 0.1\n0 0.98 0.5 0.1 0.1\n0 3 0.5 0.1 0.1\n"
         ),
         rows=(
             ("rejected", "not finite"),
@@ -566,7 +566,7 @@ FAULTS: tuple[Fault, ...] = (
             *(write(root / f"images/val/{n}.jpg", encoded(seed=i)) for i, n in enumerate("abc", 3)),
             write(root / "labels/val/a.txt", GOOD.encode("utf-16")),
             write(root / "labels/val/b.txt", bytes(range(128, 256))),
-            write(root / "labels/val/c.txt", b"0 .5 .5 .1 .1\n" * 1_300_000),
+            write(root / "labels/val/c.txt", b"0 0.5 0.5 0.1 0.1\n" * 1_300_000),
         )[0],
         ledger=(
             ("good.txt", "used", ""),
@@ -581,7 +581,7 @@ FAULTS: tuple[Fault, ...] = (
         "polygons, rotated boxes, poses",
         "box of the polygon, counted; poses rejected; other tasks' models refused",
         with_labels(
-            "0 .1 .1 .5 .1 .5 .5 .1 .5\n0 .1 .2 .3 .2 .2 .4\n0 .5 .5 .1 .1 .2 .2 2 .3 .3 2 .4 .4 1\n"
+            "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n0 0.1 0.2 0.3 0.2 0.2 0.4\n0 0.5 0.5 0.1 0.1 0.2 0.2 2 0.3 0.3 2 0.4 0.4 1\n"
         ),
         rows=(("repaired", "box taken from a polygon"), ("rejected", "columns")),
         counts=(("boxes", 2),),

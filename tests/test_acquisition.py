@@ -19,7 +19,7 @@ from diagnostics.candidates import compare, drawn
 from diagnostics.domain import Domain
 from reports.commands.next import test_images as images_to_test
 from train.passes import SHARD
-from train.predictions import Pass, Store
+from train.predictions import ImagePrediction, Store
 
 
 def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> None:
@@ -295,7 +295,9 @@ def test_four_times_the_images_take_about_four_times_as_long_to_read(tmp_path: P
         store = Store(tmp_path / str(size))
         nothing = np.zeros((1, 6), np.float32), np.zeros((1, 1), np.float32)
         passes = [
-            Pass(f"{n:032}", {"brightness": 0.5}, np.zeros(84, np.float32), b"", nothing[1][0], *nothing)
+            ImagePrediction(
+                f"{n:032}", {"brightness": 0.5}, np.zeros(84, np.float32), b"", nothing[1][0], *nothing
+            )
             for n in range(size)
         ]
         for start in range(0, size, SHARD):

@@ -194,7 +194,7 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
     )
 
 
-# A learning curve as people publish it: rises fast, levels off near .75, under names of their own.
+# A learning curve as people publish it: rises fast, levels off near 0.75, under names of their own.
 PUBLISHED = "Epoch,box_loss,P,R,mAP50,mAP50-95\n" + "".join(
     f"{e},{2 - 0.03 * e:.3f},0.7,0.6,{0.76 * (1 - 2.718 ** (-e / 4)):.4f},{0.3:.3f}\n" for e in range(1, 21)
 )
@@ -302,7 +302,7 @@ def test_forecast_answers_or_refuses(place: Path) -> None:
     rows = [f"{n},{0.7 - 1.2 * n**-0.5:.4f}" for n in (20, 40, 80, 160, 320)]
     (place / "curve.csv").write_text("\n".join(["labels,ap50", *rows]))
     reached = run_script("forecast", "curve.csv", "--goal", "0.5", cwd=place)
-    assert reached.stdout == "AP50 .50 was reached with 40 labels.\n"
+    assert reached.stdout == "AP50 0.50 was reached with 40 labels.\n"
     wrong = run_script("forecast", "run/args.yaml", "--goal", "0.5", cwd=place)
     assert wrong.code == 2
     assert "lacks the columns labels, ap50" in complaint(wrong)

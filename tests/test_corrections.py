@@ -163,7 +163,7 @@ def test_the_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"format": 2, "images": {}}', '{"format": 1, "images": {"a": {"was": [[1]]}}}']
+    "text", ["", "[]", '{"format": 3, "images": {}}', '{"format": 1, "images": {"a": {"was": [[1]]}}}']
 )
 def test_another_file_in_its_place_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "corrections.json"

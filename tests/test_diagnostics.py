@@ -97,7 +97,7 @@ def test_sweeps_of_every_class_and_slice_equal_matching_again(seed: int) -> None
 
 @pytest.mark.parametrize("seed", range(40))
 def test_error_types_equal_tidecv_whole_and_per_slice(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # tidecv takes the recall points as k / 100, COCO as k times .01; they differ in the last bit, which decides ties.
+    # tidecv takes the recall points as k / 100, COCO as k times 0.01; they differ in the last bit, which decides ties.
     monkeypatch.setattr(precision, "RECALL_POINTS", np.arange(101) / 100)
     rng = np.random.default_rng(seed)
     classes, images, annotations, detections = random_problem(rng, crowds=0, decimals=6)
@@ -495,16 +495,16 @@ def test_a_short_history_has_no_slope_and_a_turned_loss_is_seen() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (fraction(0.734), ".73"),
-        (fraction(0.0361), ".036"),
+        (fraction(0.734), "0.73"),
+        (fraction(0.0361), "0.036"),
         (fraction(1.0), "1.00"),
-        (fraction(0.0), ".00"),
+        (fraction(0.0), "0.00"),
         (fraction(float("nan")), "not measurable"),
         (points(0.183), "18 points"),
         (percent(0.412), "41 %"),
         (count(1, "clip"), "1 clip"),
         (count(1200, "image"), "1,200 images"),
-        (interval(0.1, 0.2), "95 % interval .10 to .20"),
+        (interval(0.1, 0.2), "95 % interval 0.10 to 0.20"),
         (interval(None, None, "why"), "why"),
     ],
 )

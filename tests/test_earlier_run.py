@@ -12,7 +12,8 @@ import pytest
 from benchmarks.simulated import make_domain
 from datasets.errors import InputError
 from diagnostics.domain import Domain
-from reports.pipeline import earlier_run as before
+from reports.page import earlier_run as words
+from reports.pipeline import earlier_run
 from reports.progress import Reporter
 from train.predictions import Settings
 from train.run import LINEAGE, Run, file_sha256, open_run, parent_of, trained_at
@@ -41,8 +42,8 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 RUN = Run(None, Path("first.pt"), "0" * 64, 640, None, pd.DataFrame(), {})
 
 
-def compared(now: Domain, then: Domain, training: Domain | None = None) -> before.Change:
-    (found,) = before.changes(
+def compared(now: Domain, then: Domain, training: Domain | None = None) -> earlier_run.RunComparison:
+    (found,) = earlier_run.compare_runs(
         RUN,
         now.classes,
         [now],
@@ -65,17 +66,17 @@ def test_a_better_detector_is_told_from_chance() -> None:
     now, then = seen_with(0.9), seen_with(0.5)
     change = compared(now, replace(then, annotations=now.annotations))
     assert change.comparison.difference > 0.1
-    assert "what was changed helped here" in before.sentence(change)
+    assert "what was changed helped here" in words.sentence(change)
     back = compared(replace(then, annotations=now.annotations), now)
-    assert "did harm here" in before.sentence(back)
+    assert "did harm here" in words.sentence(back)
 
 
 def test_the_same_detector_makes_no_difference() -> None:
     now = seen_with(0.8)
     change = compared(now, now)
     assert change.comparison.difference == 0
-    assert "made no difference here" in before.sentence(change)
-    assert before.values(change)["p"] == 1.0
+    assert "made no difference here" in words.sentence(change)
+    assert words.values(change)["p"] == 1.0
 
 
 def test_images_that_training_shows_are_left_out() -> None:
@@ -84,16 +85,16 @@ def test_images_that_training_shows_are_left_out() -> None:
     training = now.subset(now.images["image"].head(10))
     change = compared(now, now, replace(training, role="training"))
     assert (change.image_count, change.trained_on) == (len(now.images) - 12, 12)
-    assert "12 images of clips that training shows by now are left out" in before.sentence(change)
+    assert "12 images of clips that training shows by now are left out" in words.sentence(change)
     many = replace(change, unchecked=200)
-    assert before.sentence(many).endswith("200 training images were not looked at for that.")
+    assert words.sentence(many).endswith("200 training images were not looked at for that.")
 
 
 def test_five_clips_cannot_be_told_from_chance() -> None:
     now = seen_with(0.8)
     clips = now.images["group"].unique()[:5]
     few = now.subset(now.images.loc[now.images["group"].isin(clips), "image"])
-    assert "cannot be told" in before.sentence(compared(few, few))
+    assert "cannot be told" in words.sentence(compared(few, few))
 
 
 def test_other_classes_are_refused() -> None:

@@ -573,7 +573,7 @@ def secrets(tmp_path: Path) -> Path:
     """A dataset that points at images and labels around it in every way there is."""
     root = tmp_path / "d"
     write(tmp_path / "private" / "images" / "secret.jpg", encoded(seed=9))
-    write(tmp_path / "private" / "labels" / "secret.txt", "0 .5 .5 .1 .1\n")
+    write(tmp_path / "private" / "labels" / "secret.txt", "0 0.5 0.5 0.1 0.1\n")
     yolo(root, yaml="val: [images/val, list.txt]\nnames: [pothole, crack]\n")
     (root / "images" / "val" / "link.jpg").symlink_to(tmp_path / "private" / "images" / "secret.jpg")
     (root / "images" / "val" / "deeper").symlink_to(tmp_path / "private" / "images")
@@ -624,7 +624,7 @@ def test_a_split_that_leads_out_is_refused(tmp_path: Path, entry: str) -> None:
 
 
 def test_a_labels_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    write(tmp_path / "private" / "val" / "good.txt", "0 .5 .5 .1 .1\n")
+    write(tmp_path / "private" / "val" / "good.txt", "0 0.5 0.5 0.1 0.1\n")
     write(tmp_path / "d" / "images" / "val" / "good.jpg", encoded())
     write(tmp_path / "d" / "data.yaml", "val: images/val\nnames: [pothole]\n")
     (tmp_path / "d" / "labels").symlink_to(tmp_path / "private")
@@ -695,7 +695,7 @@ def test_files_too_large_to_be_what_they_say_are_not_read(command, tmp_path: Pat
 
 def test_permission_of_a_handed_off_dataset_ends_when_it_is_changed(tmp_path: Path) -> None:
     write(tmp_path / "old" / "images" / "a.jpg", encoded())
-    write(tmp_path / "old" / "labels" / "a.txt", "0 .5 .5 .1 .1\n")
+    write(tmp_path / "old" / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
     write(tmp_path / "old" / "diary.jpg", encoded(seed=4))
     write(tmp_path / "private" / "b.jpg", encoded(seed=3))
     card = write(tmp_path / "h" / "data.yaml", "train: train.txt\nnames: [pothole]\n")
@@ -764,7 +764,7 @@ def test_training_reads_no_cache_of_the_dataset(tmp_path: Path) -> None:
     )
     for number in range(4):
         write(root / "images" / "train" / f"t{number}.jpg", encoded(seed=40 + number, size=(160, 120)))
-        write(root / "labels" / "train" / f"t{number}.txt", "0 .5 .5 .3 .3\n")
+        write(root / "labels" / "train" / f"t{number}.txt", "0 0.5 0.5 0.3 0.3\n")
     for place in ("labels/train.cache", "labels/train/labels.cache", "images/train/t1.npy"):
         write(root / place, (root / "best.pt").read_bytes())
     before = entries(root)
@@ -793,12 +793,12 @@ def hostile(root: Path, marker: Path) -> Path:
     for number in range(4):
         name = "=HYPERLINK(1)" if number == 0 else f"c{number}"
         write(root / "images" / "val" / f"{name}.jpg", encoded(seed=20 + number, size=(160, 120)))
-        write(root / "labels" / "val" / f"{name}.txt", "0 .5 .5 .3 .3\n")
+        write(root / "labels" / "val" / f"{name}.txt", "0 0.5 0.5 0.3 0.3\n")
     write(root / "labels" / "val.cache", bomb)
     write(root / "labels" / "val" / "labels.cache", bomb)
     write(root / "images" / "val" / "c1.npy", bomb)
     write(root / "best.pt", bomb)
-    write(root.parent / "outside.txt", "0 .5 .5 .9 .9\n")
+    write(root.parent / "outside.txt", "0 0.5 0.5 0.9 0.9\n")
     write(root / "images" / "val" / "led.jpg", encoded(seed=30))
     (root / "labels" / "val" / "led.txt").symlink_to(root.parent / "outside.txt")
     return root

@@ -79,15 +79,15 @@ def test_a_csv_is_answered_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     rows = [f"{n:.0f},{0.7 - 1.2 * n**-0.5:.4f}" for n in SIZES]
     path.write_text("\n".join(["labels,ap50", *rows]))
-    # .7 - 1.2 / sqrt(40) is .51.
-    assert line(answer(path, 0.5)) == "AP50 .50 was reached with 40 labels."
-    # .64 takes 400 by the true law.
+    # 0.7 - 1.2 / sqrt(40) is .51.
+    assert line(answer(path, 0.5)) == "AP50 0.50 was reached with 40 labels."
+    # 0.64 takes 400 by the true law.
     found = answer(path, 0.64)
     assert found.low is not None
     # The goal was written with four digits.
     assert 320 <= found.low <= 405
     assert found.high >= 395
-    assert line(found).startswith("AP50 .64")
+    assert line(found).startswith("AP50 0.64")
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
             conf=None,
             seed=0,
         )
-        return scale.test(replace(gathered, size=matched))
+        return scale.assess(replace(gathered, size=matched))
 
     assert judged({}).status == "supported"
     assert judged(HELPED).status == "supported"
@@ -392,7 +392,7 @@ def published(**ap50: float) -> Evidence:
 def test_every_hypothesis_answers_bare_evidence() -> None:
     for evidence in (published(), published(in_domain=0.75), published(in_domain=0.75, overhead=0.036)):
         for hypothesis in HYPOTHESES:
-            answer = hypothesis.test(evidence)
+            answer = hypothesis.assess(evidence)
             assert answer.statement.endswith(".")
             assert answer.status != "untested" or answer.missing
             assert (answer.score is None) == (answer.status == "untested")

@@ -254,7 +254,7 @@ def test_weaker_boxes_across_a_sure_one_contest_it(in_domain: Domain) -> None:
         )
 
     assert label_free.contested(with_boxes((0.8, 0))) == (0.0, 1)
-    # IoU of boxes shifted by half a width: 1 / 3; by .9: .05.
+    # IoU of boxes shifted by half a width: 1 / 3; by 0.9: .05.
     assert label_free.contested(with_boxes((0.8, 0), (0.04, 0.5))) == (pytest.approx(0.05), 1)
     assert label_free.contested(with_boxes((0.8, 0), (0.04, 0.9))) == (0.0, 1)
     # The weaker of two sure ones contests the other, not the other way round; each lies across the third.

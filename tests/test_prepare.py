@@ -42,19 +42,19 @@ def messy(root: Path) -> Path:
     for number, name in enumerate(("drive-c_001", "drive-c_002")):
         image(root / "images/val" / f"{name}.jpg", 10 + number)
     labels = root / "labels/train"
-    label(labels / "drive-a_001.txt", "0 .5 .5 .25 .5\n1 .1 .1 .3 .1 .3 .4 .1 .4\n")
+    label(labels / "drive-a_001.txt", "0 0.5 0.5 0.25 0.5\n1 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n")
     # A wrong class, a close-up, and a box of a hundredth of a pixel.
-    label(labels / "drive-a_002.txt", "7 .5 .5 .1 .1\n0 .5 .5 1 .98\n0 .5 .5 .0001 .2\n")
+    label(labels / "drive-a_002.txt", "7 0.5 0.5 0.1 0.1\n0 0.5 0.5 1 0.98\n0 0.5 0.5 0.0001 0.2\n")
     label(labels / "drive-b_001.txt", "")
     # Nothing but a speck: what is left would be a background image.
-    label(labels / "drive-b_003.txt", "1 .5 .5 .0001 .0001\n")
-    label(root / "labels/val/drive-c_001.txt", "1 .25 .5 .25 .5\n0 .5 .5 .2\n")
+    label(labels / "drive-b_003.txt", "1 0.5 0.5 0.0001 0.0001\n")
+    label(root / "labels/val/drive-c_001.txt", "1 0.25 0.5 0.25 0.5\n0 0.5 0.5 0.2\n")
     # Unlabelled: drive-b_002 and drive-c_002. Broken: cut short, and no image at all.
     whole = image(root / "images/train/drive-a_003.jpg", 4, (320, 240)).read_bytes()
     (root / "images/train/drive-a_003.jpg").write_bytes(whole[: len(whole) // 2])
-    label(labels / "drive-a_003.txt", "0 .5 .5 .2 .2\n")
+    label(labels / "drive-a_003.txt", "0 0.5 0.5 0.2 0.2\n")
     (root / "images/train/page.jpg").write_text("<!doctype html>")
-    label(labels / "orphan.txt", "0 .5 .5 .1 .1\n")
+    label(labels / "orphan.txt", "0 0.5 0.5 0.1 0.1\n")
     label(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames: [pothole, crack]\n")
     return root
 
@@ -89,7 +89,7 @@ def plain(root: Path) -> Path:
     """A folder that names no split and no class."""
     for number in range(3):
         image(root / f"walk_{number}.jpg", number)
-        label(root / f"walk_{number}.txt", "0 .5 .5 .25 .5\n")
+        label(root / f"walk_{number}.txt", "0 0.5 0.5 0.25 0.5\n")
     return root
 
 
@@ -217,7 +217,7 @@ def test_chances_are_those_of_the_recipe_and_no_copy_is_its_original() -> None:
     ]
     assert all(words)
     turned = sum(any(word.startswith("turned") for word in said) for said in words) / rounds
-    # .3, and its share (.3 / 1.6) of the .15 of copies of which chance would change nothing.
+    # 0.3, and its share (0.3 / 1.6) of the 0.15 of copies of which chance would change nothing.
     odds = [amounts["probability"] for amounts in recipe.changes.values()]
     expected = 0.3 + np.prod(1 - np.array(odds)) * 0.3 / sum(odds)
     assert turned == pytest.approx(expected, abs=3 * np.sqrt(0.25 / rounds))
@@ -226,21 +226,27 @@ def test_chances_are_those_of_the_recipe_and_no_copy_is_its_original() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mosaic: {probability: .5}\n", "unknown change 'mosaic'; expected horizontal_flip, vertical_flip"),
-        ("horizontal_flip: .5\n", "'horizontal_flip' must hold probability, found '0.5'"),
+        ("mosaic: {probability: 0.5}\n", "unknown change 'mosaic'; expected horizontal_flip, vertical_flip"),
+        ("horizontal_flip: 0.5\n", "'horizontal_flip' must hold probability, found '0.5'"),
         (
             "horizontal_flip: {probability: 1.5}\n",
             "'horizontal_flip.probability' must be a number from 0 to 1",
         ),
         (
-            "horizontal_flip: {probability: -.1}\n",
+            "horizontal_flip: {probability: -0.1}\n",
             "'horizontal_flip.probability' must be a number from 0 to 1",
         ),
         ("horizontal_flip: {probability: true}\n", "must be a number from 0 to 1; found 'True'"),
         ("horizontal_flip: {probability: often}\n", "must be a number from 0 to 1; found 'often'"),
-        ("rotation: {probability: .5}\n", "'rotation.degrees' must be a number from 0 to 180; it is missing"),
-        ("rotation: {probability: .5, degrees: .nan}\n", "'rotation.degrees' must be a number"),
-        ("rotation: {probability: .5, angle: 3}\n", "unknown key 'rotation.angle'; expected probability and"),
+        (
+            "rotation: {probability: 0.5}\n",
+            "'rotation.degrees' must be a number from 0 to 180; it is missing",
+        ),
+        ("rotation: {probability: 0.5, degrees: .nan}\n", "'rotation.degrees' must be a number"),
+        (
+            "rotation: {probability: 0.5, angle: 3}\n",
+            "unknown key 'rotation.angle'; expected probability and",
+        ),
         ("noise: {probability: 1, least: 9, most: 3}\n", "'noise.least' must be at most 'noise.most', 3"),
         ("blur: {probability: 0, sigma: 1}\n", "no change has a probability above 0"),
         ("- 1\n", "expected keys"),
@@ -367,7 +373,7 @@ def test_what_is_in_no_split_goes_to_its_clip_or_to_train(tmp_path: Path) -> Non
     root = tmp_path / "d"
     for place in ("a_1", "a_2", "val/b_1", "b_2", "train/c_1"):
         image(root / f"{place}.jpg")
-        label(root / f"{place}.txt", "0 .5 .5 .25 .5\n")
+        label(root / f"{place}.txt", "0 0.5 0.5 0.25 0.5\n")
     ledger = prepared(root, tmp_path / "out").ledger
     images = ledger[ledger["file"] != ""]
     splits = dict(zip(images["path"].map(lambda path: Path(path).stem), images["split"], strict=True))
@@ -379,7 +385,7 @@ def test_names_never_collide_and_clips_stay_apart(tmp_path: Path) -> None:
     for place in ("one/a b", "two/a b", "one/a-b", "one/a-b_img", "one/ä", "one/ö"):
         for number in (1, 2):
             image(root / "train" / f"{place}_{number}.jpg", number)
-            label(root / "train" / f"{place}_{number}.txt", "0 .5 .5 .25 .5\n")
+            label(root / "train" / f"{place}_{number}.txt", "0 0.5 0.5 0.25 0.5\n")
     source = opened(root)
     prepare(source, tmp_path / "out")
     again = opened(tmp_path / "out")
@@ -425,7 +431,7 @@ def test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not(tmp_
 
 def test_a_copy_that_would_lose_all_of_its_objects_is_not_written(tmp_path: Path) -> None:
     image(tmp_path / "d/train/a.jpg", size=(320, 64))
-    label(tmp_path / "d/train/a.txt", "0 .05 .5 .1 .5\n")
+    label(tmp_path / "d/train/a.txt", "0 0.05 0.5 0.1 0.5\n")
     recipe = only(rotation={"degrees": 180})
     ledger = prepared(tmp_path / "d", tmp_path / "out", copies=6, recipe=recipe).ledger
     lost = ledger[ledger["reason"].str.contains("would show no object")]
@@ -479,7 +485,7 @@ def test_boxes_stay_by_the_definition_of_the_options(boxes: list, min_side: floa
     ("make", "message"),
     [
         (lambda root: image(root / "a.jpg"), "no image is left to write; first: .*unlabelled"),
-        (lambda root: label(root / "a.txt", "0 .5 .5 .001 .001\n") and image(root / "a.jpg"), "boxes were taken"),
+        (lambda root: label(root / "a.txt", "0 0.5 0.5 0.001 0.001\n") and image(root / "a.jpg"), "boxes were taken"),
     ],
     ids=["unlabelled", "specks"],
 )  # fmt: skip
@@ -508,7 +514,7 @@ def half_labelled(tmp_path: Path) -> Path:
         for number in numbers:
             image(root / "images" / split / f"{split}_{number}.jpg", number, (160, 120))
             if number % 2 == 0:
-                label(root / "labels" / split / f"{split}_{number}.txt", "0 .5 .5 .25 .5\n")
+                label(root / "labels" / split / f"{split}_{number}.txt", "0 0.5 0.5 0.25 0.5\n")
     return label(root / "data.yaml", "train: images/train\nval: images/val\nnames: [pothole]\n").parent
 
 
@@ -603,7 +609,7 @@ def test_frames_of_a_video_are_drafted_and_the_video_is_accounted_for(
 def test_the_command(tmp_path: Path) -> None:
     root = messy(tmp_path / "d")
     before = tree(root)
-    done = run_script("prepare", "d", "--copies", "1", "--max-share", ".9", cwd=tmp_path)
+    done = run_script("prepare", "d", "--copies", "1", "--max-share", "0.9", cwd=tmp_path)
     assert done.code == 0, done.stderr
     card = tmp_path / "runs" / "prepare" / "d" / "data.yaml"
     assert done.stdout == f"{card}\n"

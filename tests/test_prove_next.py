@@ -63,7 +63,7 @@ def test_a_rule_that_is_one_doubling_ahead_is_worth_twice_the_labels() -> None:
 
 
 def test_a_few_cases_have_wide_intervals() -> None:
-    # Student's t with two degrees of freedom: 4.303 standard errors of .01 / sqrt(3).
+    # Student's t with two degrees of freedom: 4.303 standard errors of 0.01 / sqrt(3).
     assert of_cases(pd.Series([0.19, 0.2, 0.21])) == "0.200 (0.175 to 0.225)"
     assert of_cases(pd.Series([0.1, 0.2, 0.3])) == "0.200 (0.000 to 0.448)"
     assert of_cases(pd.Series([0.2])) == "0.200"
@@ -74,10 +74,10 @@ def test_sets_of_one_size_stand_in_any_order() -> None:
         {"world": [0] * 4 + [1] * 4, "name": list("abcd") * 2, "by_size": [1, 1, 1, 4, 1, 2, 2, 2]}
     )
     # One of three in the one, certainly in the other.
-    assert expected_share(offers, "a", 1) == ".67"
+    assert expected_share(offers, "a", 1) == "0.67"
     # Two of three, and one place for three.
-    assert expected_share(offers, "b", 2) == ".50"
-    assert expected_share(offers, "d", 1) == ".00"
+    assert expected_share(offers, "b", 2) == "0.50"
+    assert expected_share(offers, "d", 1) == "0.00"
 
 
 def test_of_what_none_is_asked_for_the_kept_stands(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_page_says_all_of_it() -> None:
     )
     assert "among the first two in **0** of 2" in said
     assert (
-        "would stand first in a share of .50 and the smeared images among the first two in .50; in an order drawn at random, in .20 and .40"
+        "would stand first in a share of 0.50 and the smeared images among the first two in 0.50; in an order drawn at random, in 0.20 and 0.40"
         in said
     )
     assert "Other labels are noticed in 2 of 2" in said

@@ -242,7 +242,7 @@ def test_a_promise_that_cannot_be_kept_is_not_made() -> None:
     blind = make_domain(clips=25, hit_rate=0.5)
     found = control(blind.table, blind.group_numbers)[0]
     assert found.confidence is None
-    assert found.note.startswith("infeasible: even at .001")
+    assert found.note.startswith("infeasible: even at 0.001")
     few = make_domain(clips=6, hit_rate=0.95)
     assert (
         control(few.table, few.group_numbers)[0].note

@@ -72,21 +72,21 @@ def tree(root: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("2 .5 .5 .1 .1", "class 2 is not in 0..1"),
-        ("-1 .5 .5 .1 .1", "class -1 is not in 0..1"),
-        ("0.5 .5 .5 .1 .1", "class 0.5 is not in 0..1"),
-        ("hole .5 .5 .1 .1", "neither a number nor one of the names"),
-        ("0 nan .5 .1 .1", "not finite"),
-        ("0 inf .5 .1 .1", "not finite"),
-        ("0 .5 .5 0 0", "not positive"),
-        ("0 .5 .5 -.1 .1", "not positive"),
+        ("2 0.5 0.5 0.1 0.1", "class 2 is not in 0..1"),
+        ("-1 0.5 0.5 0.1 0.1", "class -1 is not in 0..1"),
+        ("0.5 0.5 0.5 0.1 0.1", "class 0.5 is not in 0..1"),
+        ("hole 0.5 0.5 0.1 0.1", "neither a number nor one of the names"),
+        ("0 nan 0.5 0.1 0.1", "not finite"),
+        ("0 inf 0.5 0.1 0.1", "not finite"),
+        ("0 0.5 0.5 0 0", "not positive"),
+        ("0 0.5 0.5 -0.1 0.1", "not positive"),
         ("0 320 240 50 40", "look like pixels"),
-        ("0 .5 .5 .1", "4 columns"),
-        ("0 .5 .5 .1 .1 .9", "prediction with confidence"),
-        ("0,.5,.5,.1,.1", "comma-separated"),
+        ("0 0.5 0.5 0.1", "4 columns"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "prediction with confidence"),
+        ("0,0.5,0.5,0.1,0.1", "comma-separated"),
         ("# a comment", "comment"),
         ("0 a b c d", "not a number"),
-        ("0 1.3 .5 .1 .1", "outside the image"),
+        ("0 1.3 0.5 0.1 0.1", "outside the image"),
     ],
 )
 def test_bad_rows_are_rejected_with_a_reason(row: str, reason: str) -> None:
@@ -97,12 +97,12 @@ def test_bad_rows_are_rejected_with_a_reason(row: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("row", "repair"),
     [
-        ("0 .5 .5 .2 .2", ""),
-        ("0.0 .5 .5 .2 .2", ""),
-        ("crack .5 .5 .2 .2", ""),
-        ("1 .1 .1 .3 .1 .3 .4 .1 .4", "polygon"),
-        ("0 .95 .5 .2 .2", "clipped"),
-        ("0 1.005 .5 .2 .2", "clipped"),
+        ("0 0.5 0.5 0.2 0.2", ""),
+        ("0.0 0.5 0.5 0.2 0.2", ""),
+        ("crack 0.5 0.5 0.2 0.2", ""),
+        ("1 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4", "polygon"),
+        ("0 0.95 0.5 0.2 0.2", "clipped"),
+        ("0 1.005 0.5 0.2 0.2", "clipped"),
     ],
 )
 def test_good_and_mendable_rows_are_taken(row: str, repair: str) -> None:
@@ -114,12 +114,12 @@ def test_good_and_mendable_rows_are_taken(row: str, repair: str) -> None:
 
 def test_files_as_a_whole(tmp_path: Path) -> None:
     bom = tmp_path / "bom.txt"
-    bom.write_bytes(b"\xef\xbb\xbf0 .5 .5 .2 .2\r\n\r\n0 .5 .5 .2 .2\r\n")
+    bom.write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.2 0.2\r\n\r\n0 0.5 0.5 0.2 0.2\r\n")
     rows, notes = read_labels(bom, CLASSES)
     assert len(rows) == 1
     assert [(n.line, n.action) for n in notes] == [(3, "repaired")]
     wide = tmp_path / "wide.txt"
-    wide.write_bytes("0 .5 .5 .2 .2".encode("utf-16"))
+    wide.write_bytes("0 0.5 0.5 0.2 0.2".encode("utf-16"))
     with pytest.raises(ValueError, match="UTF-16"):
         read_labels(wide, CLASSES)
 
@@ -156,7 +156,7 @@ def test_no_text_breaks_the_row_reader(text: str) -> None:
 
 NUMBERS = st.one_of(
     st.floats(-0.2, 1.2).map(lambda v: f"{v:.4f}"),
-    st.sampled_from(["0", "1", "nan", "1e9", "x", ".5", "2", ""]),
+    st.sampled_from(["0", "1", "nan", "1e9", "x", "0.5", "2", ""]),
 )
 
 
@@ -235,7 +235,7 @@ def test_a_data_yaml_gives_splits_groups_and_boxes(tmp_path: Path) -> None:
 
 def test_one_bad_row_costs_that_row(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
-    label(root / "labels/val/c_001.txt", "0 .5 .5 .2 .2\n7 .5 .5 .2 .2\n")
+    label(root / "labels/val/c_001.txt", "0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n")
     source = opened(root)
     assert len(source.images) == 5
     assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
@@ -261,7 +261,7 @@ def test_every_file_stands_in_the_ledger_once(tmp_path: Path) -> None:
         cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     )
     (root / "images/train/notes.docx").write_text("x")
-    label(root / "labels/train/orphan.txt", "0 .5 .5 .1 .1")
+    label(root / "labels/train/orphan.txt", "0 0.5 0.5 0.1 0.1")
     ledger = opened(root).ledger
     assert not ledger["path"].duplicated().any()
     assert set(ledger["path"]) == {str(p) for p in root.rglob("*") if p.is_file()}
@@ -316,7 +316,7 @@ def test_a_folder_without_labels_is_unlabelled(tmp_path: Path) -> None:
 
 def test_a_folder_with_labels_beside_the_images(tmp_path: Path) -> None:
     image(tmp_path / "f" / "a.png")
-    label(tmp_path / "f" / "a.txt", "1 .5 .5 .5 .5")
+    label(tmp_path / "f" / "a.txt", "1 0.5 0.5 0.5 0.5")
     source = opened(tmp_path / "f", classes=CLASSES)
     assert source.annotations["label"].tolist() == [1]
 
@@ -435,7 +435,7 @@ def test_bursts_are_neighbouring_frames_spread_over_the_video(tmp_path: Path) ->
     source = opened(video(tmp_path / "v.mp4", 120, step=2))
     bursts = source.bursts
     assert bursts.groupby("burst")["frame"].apply(list).tolist() == [list(range(8))] * 6
-    # Twelve seconds in six parts; each burst begins in the middle of its part and runs on for .7 s.
+    # Twelve seconds in six parts; each burst begins in the middle of its part and runs on for 0.7 s.
     starts = bursts.groupby("burst")["seconds"].min().to_numpy()
     np.testing.assert_allclose(starts, 1 + 2 * np.arange(6), atol=0.11)
     np.testing.assert_allclose(bursts.groupby("burst")["seconds"].max() - starts, 0.7, atol=1e-6)
@@ -913,7 +913,7 @@ def test_coco_boxes_of_an_unturned_image_are_not_taken(tmp_path: Path) -> None:
 
 def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d", "path: .\nval: images/val\nnames: [crack, Hole]\n")
-    label(root / "labels/val/c_001.txt", "0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n")
+    label(root / "labels/val/c_001.txt", "0 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n")
     source = opened(root)
     with pytest.raises(
         InputError, match=r"model has \{0: pothole\}, source has \{0: crack, 1: Hole\}; .*--class-map"
@@ -934,7 +934,7 @@ def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
 
 def test_poses_give_their_box(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d", "path: .\nval: images/val\nnames: [pothole, crack]\nkpt_shape: [2, 3]\n")
-    label(root / "labels/val/c_001.txt", "0 .5 .5 .25 .5 .4 .4 0 .6 .6 1\n")
+    label(root / "labels/val/c_001.txt", "0 0.5 0.5 0.25 0.5 0.4 0.4 0 0.6 0.6 1\n")
     source = opened(root)
     assert source.annotations[["x1", "y1", "x2", "y2"]].to_numpy().tolist() == [[24, 12, 40, 36]] * 2
     assert source.rows["reason"].tolist() == ["box taken from a pose"]
@@ -979,7 +979,7 @@ def test_every_file_of_a_folder_is_accounted_for_whatever_its_kind(tmp_path: Pat
 def test_files_reached_by_a_link_stand_once(tmp_path: Path) -> None:
     for name in "ab":
         image(tmp_path / "d" / "store" / "tr" / f"{name}.jpg", seed=ord(name))
-        label(tmp_path / "d" / "store" / "tr" / f"{name}.txt", "0 .5 .5 .2 .2\n")
+        label(tmp_path / "d" / "store" / "tr" / f"{name}.txt", "0 0.5 0.5 0.2 0.2\n")
     (tmp_path / "d" / "train").symlink_to(tmp_path / "d" / "store" / "tr")
     label(tmp_path / "d" / "data.yaml", "train: train\nnames: [pothole]\n")
     source = opened(tmp_path / "d")
@@ -991,7 +991,7 @@ def test_files_reached_by_a_link_stand_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("places", [("train_images", "train_labels"), ("images_train", "labels_train")])
 def test_kind_and_split_in_one_name(tmp_path: Path, places: tuple[str, str]) -> None:
     image(tmp_path / "d" / places[0] / "a.jpg")
-    label(tmp_path / "d" / places[1] / "a.txt", "0 .5 .5 .2 .2\n")
+    label(tmp_path / "d" / places[1] / "a.txt", "0 0.5 0.5 0.2 0.2\n")
     source = opened(tmp_path / "d", classes=CLASSES)
     assert source.images[["split", "labelled"]].to_numpy().tolist() == [["train", True]]
 
@@ -1022,7 +1022,7 @@ def test_a_yaml_of_any_name_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("json_at", "pictures_at"), [("labels.json", "data"), ("result.json", "images"), ("train.json", "train")]
+    ("json_at", "images_at"), [("labels.json", "data"), ("result.json", "images"), ("train.json", "train")]
 )
 def test_coco_as_other_tools_write_it(tmp_path: Path, json_at: str, images_at: str) -> None:
     image(tmp_path / "d" / images_at / "a.jpg")
@@ -1088,7 +1088,7 @@ def test_a_source_given_twice_counts_once(tmp_path: Path) -> None:
 
 def test_darknets_list_names_images_from_where_training_ran(tmp_path: Path) -> None:
     image(tmp_path / "d" / "obj_train_data" / "a.jpg")
-    label(tmp_path / "d" / "obj_train_data" / "a.txt", "0 .5 .5 .2 .2\n")
+    label(tmp_path / "d" / "obj_train_data" / "a.txt", "0 0.5 0.5 0.2 0.2\n")
     label(tmp_path / "d" / "train.txt", "data/obj_train_data/a.jpg\n")
     source = opened(tmp_path / "d" / "train.txt", classes=CLASSES)
     assert source.images["labelled"].tolist() == [True]
@@ -1151,7 +1151,7 @@ def test_names_that_no_file_system_holds_cost_their_line(tmp_path: Path) -> None
 
 def test_a_class_number_beyond_all_bounds_costs_its_row(tmp_path: Path) -> None:
     image(tmp_path / "d" / "a.jpg")
-    label(tmp_path / "d" / "a.txt", "1e30 .5 .5 .1 .1\n3 .5 .5 .1 .1\n")
+    label(tmp_path / "d" / "a.txt", "1e30 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1\n")
     source = opened(tmp_path / "d")
     assert source.annotations["label"].tolist() == [3]
     assert source.rows["reason"].tolist() == ["class 1e30 is not a class number"]

@@ -31,7 +31,7 @@ def test_other_classes_are_other_things() -> None:
 
 
 def burst(shown: list[list[tuple[float, float]]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Frames of one burst with a detection of confidence .9 at each corner."""
+    """Frames of one burst with a detection of confidence 0.9 at each corner."""
     frames = pd.DataFrame(
         {
             "image": [f"f{k}" for k in range(len(shown))],

@@ -203,7 +203,7 @@ def test_what_a_run_was_taught_is_told_by_its_content(data: Path, tmp_path: Path
     moved = tmp_path / "moved"
     assert data_sha256(open_source(str(moved), cache=tmp_path)) == known
     label = next(path for path in sorted((moved / "labels" / "train").iterdir()) if path.stat().st_size)
-    label.write_text("0 .5 .5 .2 .2\n")
+    label.write_text("0 0.5 0.5 0.2 0.2\n")
     assert data_sha256(open_source(str(moved), cache=tmp_path)) != known
 
 

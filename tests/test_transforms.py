@@ -19,7 +19,7 @@ def table(*boxes: tuple[float, float, float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image", "label", "x1", "y1", "x2", "y2", "crowd"])
 
 
-@pytest.mark.parametrize("change", MOVES, ids=lambda c: c.name)
+@pytest.mark.parametrize("transform", MOVES, ids=lambda c: c.name)
 def test_a_painted_ellipse_ends_where_its_box_does(transform) -> None:
     yy, xx = np.mgrid[:HEIGHT, :WIDTH]
     box = (130.0, 95.0, 190.0, 135.0)
@@ -107,7 +107,7 @@ def test_tiles_cover_the_image_and_overlap(width: int, height: int) -> None:
     assert covered.max() == 4
 
 
-@pytest.mark.parametrize("change", SQUEEZES, ids=lambda c: c.name)
+@pytest.mark.parametrize("transform", SQUEEZES, ids=lambda c: c.name)
 def test_boxes_found_in_a_squeezed_image_lie_where_they_were(transform) -> None:
     boxes = table((130, 95, 190, 135), (20, 10, 60, 200))
     middles = transform.boxes(boxes, IMAGES)

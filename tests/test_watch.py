@@ -283,7 +283,7 @@ def test_wrong_footage_is_told_at_once(tmp_path: Path) -> None:
 def test_a_table_of_looks_that_somebody_edited_is_read_or_left(tmp_path: Path) -> None:
     path = tmp_path / "real_world.csv"
     assert read_watched(path).empty
-    path.write_text("epoch,domain,speaking\n1,drone,.5\n")
+    path.write_text("epoch,domain,speaking\n1,drone,0.5\n")
     assert read_watched(path).empty
     rows = pd.DataFrame([[1, "drone"], [1, "drone"], ["x", "drone"], [2, None]], columns=["epoch", "domain"])
     rows.reindex(columns=list(COLUMNS)).to_csv(path, index=False)
@@ -419,7 +419,9 @@ def test_errors_come_before_anything_is_opened(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, words: str
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr("reports.commands.train.open_all", lambda *_: pytest.fail("opened a source first"))
+    monkeypatch.setattr(
+        "reports.commands.train._open_sources", lambda *_: pytest.fail("opened a source first")
+    )
     order = Order(
         data=str(worlds / "small"), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu", name="t",
         resume=None, classes=(), arguments=(), real_world=(), every=1, class_map=(), allow=(), trust=False,

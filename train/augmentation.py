@@ -23,7 +23,7 @@ from datasets.pixels import Pixels
 from train.transforms import GREY, VISIBLE, Matrix
 
 DEFAULT = Path(__file__).with_name("augment.yaml")
-# Points on the rim of an ellipse: the outermost of them misses its edge by at most .0012 of the radius.
+# Points on the rim of an ellipse: the outermost of them misses its edge by at most 0.0012 of the radius.
 RIM = 64
 
 
@@ -55,23 +55,23 @@ Amounts = Mapping[str, float]
 Make = Callable[[Shown, Amounts, np.random.Generator], Shown]
 
 
-def horizontal_flip(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
+def _horizontal_flip(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Left and right exchanged."""
-    return flipped(shown, change.horizontal_flip, "left and right exchanged")
+    return _flipped(shown, change.horizontal_flip, "left and right exchanged")
 
 
-def vertical_flip(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
+def _vertical_flip(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Upside down."""
-    return flipped(shown, change.vertical_flip, "upside down")
+    return _flipped(shown, change.vertical_flip, "upside down")
 
 
-def flipped(shown: Shown, flip: Callable[[Any], Any], words: str) -> Shown:
+def _flipped(shown: Shown, flip: Callable[[Any], Any], words: str) -> Shown:
     """An image and its boxes, exactly."""
     boxes = BoundingBoxes(shown.corners, format="XYXY", canvas_size=shown.canvas)
     return Shown(flip(shown.image), flip(boxes).numpy(), (*shown.changes, words))
 
 
-def rotation(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
+def _rotation(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Turned about the middle. A box becomes the bounding box of its inscribed ellipse, as in `train.transforms.Distortion.boxes`."""
     degrees = chance.uniform(-amounts["degrees"], amounts["degrees"])
     image = change.rotate(
@@ -88,7 +88,7 @@ def rotation(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Sho
 
 def tone(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Brighter or darker, flatter or harder."""
-    brightness, contrast = factor(amounts["brightness"], chance), factor(amounts["contrast"], chance)
+    brightness, contrast = _factor(amounts["brightness"], chance), _factor(amounts["contrast"], chance)
     image = change.adjust_contrast(change.adjust_brightness(shown.image, brightness), contrast)
     return Shown(
         image, shown.corners, (*shown.changes, f"brightness x{brightness:.2f}, contrast x{contrast:.2f}")
@@ -98,7 +98,7 @@ def tone(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
 def colour(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     """Hue, saturation and value moved."""
     degrees = chance.uniform(-amounts["hue"], amounts["hue"])
-    saturation, value = factor(amounts["saturation"], chance), factor(amounts["value"], chance)
+    saturation, value = _factor(amounts["saturation"], chance), _factor(amounts["value"], chance)
     image = change.adjust_saturation(change.adjust_hue(shown.image, degrees / 360), saturation)
     words = f"hue {degrees:+.0f} degrees, saturation x{saturation:.2f}, value x{value:.2f}"
     return Shown(change.adjust_brightness(image, value), shown.corners, (*shown.changes, words))
@@ -122,7 +122,7 @@ def noise(shown: Shown, amounts: Amounts, chance: np.random.Generator) -> Shown:
     return Shown(image, shown.corners, (*shown.changes, f"noise of {deviation:.1f}"))
 
 
-def factor(most: float, chance: np.random.Generator) -> float:
+def _factor(most: float, chance: np.random.Generator) -> float:
     """A number to multiply by, 1 plus or minus at most this."""
     return 1 + chance.uniform(-most, most)
 
@@ -130,9 +130,9 @@ def factor(most: float, chance: np.random.Generator) -> float:
 # In this order: first where things are, then light, then lens and sensor. Each with its amounts: the least and the most that is understood.
 PROBABILITY, SHARE = (0.0, 1.0), (0.0, 1.0)
 CHANGES: dict[str, tuple[Make, dict[str, tuple[float, float]]]] = {
-    "horizontal_flip": (horizontal_flip, {}),
-    "vertical_flip": (vertical_flip, {}),
-    "rotation": (rotation, {"degrees": (0.0, 180.0)}),
+    "horizontal_flip": (_horizontal_flip, {}),
+    "vertical_flip": (_vertical_flip, {}),
+    "rotation": (_rotation, {"degrees": (0.0, 180.0)}),
     "tone": (tone, {"brightness": SHARE, "contrast": SHARE}),
     "colour": (colour, {"hue": (0.0, 180.0), "saturation": SHARE, "value": SHARE}),
     "blur": (blur, {"sigma": (0.1, 20.0)}),
@@ -175,13 +175,13 @@ def read_recipe(path: Path) -> Recipe:
     for name in content:
         if name not in CHANGES:
             raise InputError(f"{path}: unknown change {str(name)[:40]!r}; expected {', '.join(CHANGES)}")
-    changes = {name: amounts_of(path, name, content[name]) for name in CHANGES if name in content}
+    changes = {name: _amounts_of(path, name, content[name]) for name in CHANGES if name in content}
     if not any(amounts["probability"] for amounts in changes.values()):
         raise InputError(f"{path}: no change has a probability above 0; a copy would be its original again")
     return Recipe(changes)
 
 
-def amounts_of(path: Path, name: str, given: Any) -> dict[str, float]:
+def _amounts_of(path: Path, name: str, given: Any) -> dict[str, float]:
     """Probability and amounts of one change. Raises InputError."""
     spans = {"probability": PROBABILITY, **CHANGES[name][1]}
     if not isinstance(given, dict):

@@ -54,7 +54,7 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
         _ = model.names
     except Exception as error:  # ultralytics raises whatever its many loaders raise
         reason = _first_line(error)
-        if holds_pickle(weights) and any(words in str(error) for words in _REFUSED):
+        if _holds_pickle(weights) and any(words in str(error) for words in _REFUSED):
             raise InputError(
                 f"{weights}: holds more than known layers and weights, and could run code; if you made it yourself, load it with --trust-checkpoint ({reason})"
             ) from None
@@ -62,7 +62,7 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
     return model
 
 
-def holds_pickle(weights: Path) -> bool:
+def _holds_pickle(weights: Path) -> bool:
     """Whether a file is a pickle or a zip with one, going by its beginning: nothing else could run code."""
     with weights.open("rb") as handle:
         return handle.read(2).startswith((b"PK", b"\x80"))

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.tables import CORNERS
+from train.environment import runs_folder
+
+if TYPE_CHECKING:
+    pass
+if TYPE_CHECKING:
+    pass
 
 Floats = npt.NDArray[np.float32]
 
@@ -105,8 +112,8 @@ class Store:
             draft = self.folder / f"shard-{name}-{os.getpid()}.partial"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
-            pq.write_table(images_table(predictions), draft / "images.parquet")
-            pq.write_table(detections_table(predictions), draft / "detections.parquet")
+            pq.write_table(_images_table(predictions), draft / "images.parquet")
+            pq.write_table(_detections_table(predictions), draft / "detections.parquet")
             try:
                 draft.rename(shard)
             except OSError:
@@ -142,8 +149,8 @@ class Store:
                 owners.append(place.drop_null().to_numpy().astype(np.int64) + len(number))
                 tables.append(table.drop_columns(["content"]).filter(place.is_valid()))
             number.update({content: len(number) + at for at, content in enumerate(wanted[shard])})
-        outputs = pa.concat_tables(images) if images else images_table([]).drop_columns(["content"])
-        boxes = pa.concat_tables(detections) if detections else detections_table([])
+        outputs = pa.concat_tables(images) if images else _images_table([]).drop_columns(["content"])
+        boxes = pa.concat_tables(detections) if detections else _detections_table([])
         asked = np.array([number[content] for content in contents.values()], np.int64)
         chosen = outputs.take(np.argsort(np.concatenate(of_images))[asked])
         names = pd.Series(list(contents), dtype="str")
@@ -189,25 +196,25 @@ def matrix(column: pa.ChunkedArray) -> Floats:
     return np.asarray(flat, dtype=np.float32).reshape(-1, width)
 
 
-def vectors(rows: Sequence[Floats], width: int, kind: pa.DataType) -> pa.Array:
+def _vectors(rows: Sequence[Floats], width: int, kind: pa.DataType) -> pa.Array:
     """Stacked vectors as a fixed-size list array."""
     numbers = np.concatenate(rows).ravel() if rows else np.zeros(0, np.float32)
     return pa.FixedSizeListArray.from_arrays(pa.array(numbers.astype(kind.to_pandas_dtype()), kind), width)
 
 
-def images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
+def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     """One row an image."""
     width = len(predictions[0].embedding) if predictions else 1
     columns: dict[str, object] = {"content": pa.array([p.content for p in predictions], pa.string())}
     for name in predictions[0].statistics if predictions else ():
         columns[name] = [p.statistics[name] for p in predictions]
-    columns["descriptor"] = vectors([p.descriptor for p in predictions], 84, pa.float32())
+    columns["descriptor"] = _vectors([p.descriptor for p in predictions], 84, pa.float32())
     columns["fingerprint"] = pa.array([p.fingerprint for p in predictions], pa.binary())
-    columns["embedding"] = vectors([p.embedding for p in predictions], width, pa.float32())
+    columns["embedding"] = _vectors([p.embedding for p in predictions], width, pa.float32())
     return pa.table(columns)
 
 
-def detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
+def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     """One row a box; object embeddings in half precision, whose rounding is far below what any distance here resolves."""
     width = predictions[0].detection_embeddings.shape[1] if predictions else 1
     boxes = np.concatenate([p.boxes for p in predictions]) if predictions else np.zeros((0, 6), np.float32)
@@ -216,5 +223,10 @@ def detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     }
     columns["label"] = boxes[:, 5].astype(np.int64)
     columns.update({name: boxes[:, i].astype(np.float64) for i, name in enumerate([*CORNERS, "confidence"])})
-    columns["embedding"] = vectors([p.detection_embeddings for p in predictions], width, pa.float16())
+    columns["embedding"] = _vectors([p.detection_embeddings for p in predictions], width, pa.float16())
     return pa.table(columns)
+
+
+def predict_folder(settings: Settings, weights_sha256: str) -> Path:
+    """Where results with these weights and settings are kept."""
+    return runs_folder() / "predictions" / settings.key(weights_sha256)

@@ -84,8 +84,8 @@ def prepare(
         raise InputError(f"{folder}: exists already; give a new folder with --out")
     if not source.classes:
         raise InputError(f"{source.spec}: names no classes; give --names pothole,crack or a data.yaml")
-    before = recorded(source)
-    refuse_copies(source, before)
+    before = _recorded(source)
+    _refuse_copies(source, before)
     boxes = source.annotations.assign(confidence=np.nan)
     if drafts is not None and len(drafts):
         boxes = pd.concat([boxes, drafts.assign(crowd=False)[boxes.columns]], ignore_index=True)
@@ -100,7 +100,7 @@ def prepare(
     remarks = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))
     records: dict[str, list[dict[str, Any]]] = {}
     for image, stem, split in zip(
-        source.images.itertuples(), stems(source.images), target_splits(source.images), strict=True
+        source.images.itertuples(), _stems(source.images), _target_splits(source.images), strict=True
     ):
         tick()
         place = Path(str(image.path))
@@ -112,13 +112,13 @@ def prepare(
         labelled = image.labelled or image.image in drafted
         try:
             pixels = decode(place)
-            against = "" if labelled else without_labels(split, asked=drafts is not None)
+            against = "" if labelled else _without_labels(split, asked=drafts is not None)
             against = EMPTIED if image.image in emptied else against
         except UnreadableImage as broken:
             against = str(broken)
         if against:
             reason = "; ".join(filter(None, [remark, against]))
-            records[str(place)] = [entry(str(place), "", split, LEFT_OUT, reason)]
+            records[str(place)] = [_entry(str(place), "", split, LEFT_OUT, reason)]
             continue
         mine = boxes_of.get(image.image, stays.iloc[:0])
         sure = (
@@ -130,7 +130,7 @@ def prepare(
         )
         reason = "; ".join(filter(None, [remark, whither]))
         records[str(place)] = list(writer.write(place, stem, split, pixels, mine, action, reason, sure))
-    ledger = whole_ledger(source, records)
+    ledger = _whole_ledger(source, records)
     rows = concatenate([source.rows, removed], ROW_COLUMNS)
     if not ledger["file"].astype(bool).any():
         first = next(record for listed in records.values() for record in listed)
@@ -142,7 +142,7 @@ def prepare(
     return Prepared(folder / "data.yaml", ledger, rows)
 
 
-def target_splits(images: pd.DataFrame) -> list[str]:
+def _target_splits(images: pd.DataFrame) -> list[str]:
     """Split that each image goes to: its own; where it has none, that of its group; else train, the one split that nothing is measured on."""
     named = images[images["split"] != ""].drop_duplicates("group").set_index("group")["split"]
     of_group = images["group"].map(named).fillna(TRAIN)
@@ -151,11 +151,11 @@ def target_splits(images: pd.DataFrame) -> list[str]:
 
 def draftable(source: Source) -> pd.DataFrame:
     """Images that may get a detector's boxes as draft labels: without labels, and for training. A draft is no truth to measure with."""
-    for_training = np.array(target_splits(source.images)) == TRAIN
+    for_training = np.array(_target_splits(source.images)) == TRAIN
     return source.images[~source.images["labelled"] & for_training].reset_index(drop=True)
 
 
-def without_labels(split: str, *, asked: bool) -> str:
+def _without_labels(split: str, *, asked: bool) -> str:
     """Why an unlabelled image is left out. asked: whether a detector was."""
     if not asked:
         return "unlabelled"
@@ -164,7 +164,7 @@ def without_labels(split: str, *, asked: bool) -> str:
     return "unlabelled, and the detector is not sure enough of any box"
 
 
-def stems(images: pd.DataFrame) -> list[str]:
+def _stems(images: pd.DataFrame) -> list[str]:
     """File names without suffix: the clip first and a number last, which is how clips are told from names; clips stay apart."""
     clips: dict[str, str] = {}
     taken: set[str] = set()
@@ -205,7 +205,7 @@ def cleaned(
     return boxes[~gone].reset_index(drop=True), frame(notes, ROW_COLUMNS)
 
 
-def recorded(source: Source) -> dict[str, dict[str, Any]]:
+def _recorded(source: Source) -> dict[str, dict[str, Any]]:
     """What ledgers of ours beside a source's images say of them, by path: action and confidence. Nothing for everybody else's datasets."""
     found: dict[str, dict[str, Any]] = {}
     for root in sorted({dataset_root(Path(path).parent) for path in source.images["path"]}):
@@ -223,7 +223,7 @@ def recorded(source: Source) -> dict[str, dict[str, Any]]:
     return found
 
 
-def refuse_copies(source: Source, before: dict[str, dict[str, Any]]) -> None:
+def _refuse_copies(source: Source, before: dict[str, dict[str, Any]]) -> None:
     """Raise InputError for a source that holds changed copies: changed again, they would be further from any camera with each round."""
     copies = [path for path in source.images["path"] if before.get(path, {}).get("action") == AUGMENTED]
     if copies:
@@ -232,7 +232,7 @@ def refuse_copies(source: Source, before: dict[str, dict[str, Any]]) -> None:
         )
 
 
-def entry(
+def _entry(
     path: str,
     file: str,
     split: str,
@@ -246,13 +246,13 @@ def entry(
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def whole_ledger(source: Source, records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+def _whole_ledger(source: Source, records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     """Records of images by path, in the order of the source's ledger and with its other files among them; frames of videos behind."""
     listed: list[dict[str, Any]] = []
     waiting = dict(records)
     for file in source.ledger.to_dict("records"):
         action = READ if file["bucket"] == "used" else LEFT_OUT
-        listed += waiting.pop(file["path"], [entry(file["path"], "", "", action, file["reason"])])
+        listed += waiting.pop(file["path"], [_entry(file["path"], "", "", action, file["reason"])])
     listed += [record for rest in waiting.values() for record in rest]
     return frame(listed, COLUMNS)
 
@@ -282,7 +282,7 @@ class Writer:
         file = self.place(
             split, stem + suffix, raw, label_text(boxes["label"].tolist(), corners, width, height)
         )
-        yield entry(str(original), file, split, action, reason, len(boxes), confidence)
+        yield _entry(str(original), file, split, action, reason, len(boxes), confidence)
         if self.recipe is None or split != TRAIN or action != KEPT:
             return
         kind = ".jpg" if suffix in {".jpg", ".jpeg"} else ".png"
@@ -294,12 +294,12 @@ class Writer:
             done = copy.changes + (f"; {lost} of {len(boxes)} objects less than half inside" if lost else "")
             if lost == len(boxes) and lost:
                 reason = f"copy {number} would show no object: {done}"
-                yield entry(str(original), "", split, LEFT_OUT, reason)
+                yield _entry(str(original), "", split, LEFT_OUT, reason)
                 continue
             encoded = cv2.imencode(kind, copy.pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
             text = label_text(there["label"].tolist(), copy.corners[copy.visible], width, height)
             file = self.place(split, f"{stem}_aug{number}{kind}", encoded, text)
-            yield entry(str(original), file, split, AUGMENTED, done, len(there))
+            yield _entry(str(original), file, split, AUGMENTED, done, len(there))
 
     def place(self, split: str, name: str, image: bytes, labels: str) -> str:
         """Write one image and its label file; gives the image's place in the dataset."""

@@ -34,7 +34,7 @@ def starting_point(given: Path | None, say: Callable[[str], None]) -> Path:
     """
     if given is None:
         try:
-            return fetched(DEFAULT, say)
+            return _fetched(DEFAULT, say)
         except InputError as problem:
             say(f"  {problem}")
             say(
@@ -52,13 +52,13 @@ def starting_point(given: Path | None, say: Callable[[str], None]) -> Path:
             raise InputError(f"{given}: no such architecture, here or among Ultralytics' own") from None
         return given
     if given.name == str(given) and given.name in GITHUB_ASSETS_NAMES and given.suffix == ".pt":
-        return fetched(given.name, say)
+        return _fetched(given.name, say)
     raise InputError(
         f"{given}: no such checkpoint; give a .pt file, a run folder, an architecture yaml, or the name of a pretrained one such as {DEFAULT}"
     )
 
 
-def fetched(name: str, say: Callable[[str], None]) -> Path:
+def _fetched(name: str, say: Callable[[str], None]) -> Path:
     """One of Ultralytics' pretrained checkpoints in data/weights. It is loaded as any checkpoint is: known layers and weights only. Raises InputError when it cannot be had."""
     place = data_folder() / "weights" / name
     if not place.is_file():

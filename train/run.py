@@ -155,7 +155,7 @@ def open_run(folder: Path) -> Run:
         str(data) if data else None,
         history,
         arguments,
-        read_lineage(folder / LINEAGE),
+        _read_lineage(folder / LINEAGE),
         read_watched(folder / WATCHED),
     )
 
@@ -189,7 +189,7 @@ def trained_at(model: Path | None) -> int | None:
     return imgsz if isinstance(imgsz, int) else None
 
 
-def read_lineage(path: Path) -> dict[str, Any]:
+def _read_lineage(path: Path) -> dict[str, Any]:
     """What a run says of where it came from; empty where it says nothing that can be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

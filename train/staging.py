@@ -72,7 +72,7 @@ def stage(source: Source, folder: Path, cache: Path) -> Path:
         for number, image in enumerate(labelled[labelled["split"] == split].itertuples()):
             original = Path(str(image.path))
             name = f"{number:06d}{original.suffix.lower()}"
-            link(original, draft / "images" / split / name)
+            _link(original, draft / "images" / split / name)
             text = ""
             if image.image in rows:
                 part = rows[image.image]
@@ -92,7 +92,7 @@ def stage(source: Source, folder: Path, cache: Path) -> Path:
     return folder / "data.yaml"
 
 
-def link(original: Path, place: Path) -> None:
+def _link(original: Path, place: Path) -> None:
     """A symbolic link, or a copy where the file system has none."""
     try:
         os.symlink(original, place)

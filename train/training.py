@@ -103,15 +103,15 @@ def train(
     last = folder / "weights" / CHECKPOINT
     resume = last.is_file()
     if not resume:
-        begin_anew(folder, recipe)
-    if not (resume and finished_epochs(folder) >= recipe.epochs):
+        _begin_anew(folder, recipe)
+    if not (resume and _finished_epochs(folder) >= recipe.epochs):
         data_yaml = folder.parent / ".staged" / folder.name / "data.yaml"
         if not (resume and data_yaml.is_file()):
             data_yaml = stage(source, data_yaml.parent, frames_folder())
         recipe = replace(recipe, device=chosen_device(recipe.device))
         while True:
             try:
-                batch = run_ultralytics(
+                batch = _run_ultralytics(
                     last if resume else recipe.model,
                     data_yaml,
                     folder,
@@ -125,13 +125,13 @@ def train(
                 recipe = replace(recipe, batch=batch)
                 break
             except (NotImplementedError, TypeError, ValueError) as error:
-                if finished_epochs(folder):
+                if _finished_epochs(folder):
                     raise
                 # Values that Ultralytics finds wrong only when it builds what they name.
                 line = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
                 raise InputError(f"Ultralytics cannot train so: {type(error).__name__}: {line}") from error
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not _out_of_memory(error):
                     raise
                 if recipe.batch <= 1:
                     raise EnvironmentProblem(
@@ -175,7 +175,7 @@ def whole(place: str) -> str:
     return str(path.absolute()) if is_there(path) else place
 
 
-def begin_anew(folder: Path, recipe: Recipe) -> None:
+def _begin_anew(folder: Path, recipe: Recipe) -> None:
     """Make a folder ready for a training from its first epoch: what one of ours left that was killed before its first epoch was whole is of no use. Raises InputError for anything else in it."""
     there = list(folder.iterdir()) if folder.is_dir() else []
     if there and not (folder / BEGUN).is_file():
@@ -218,14 +218,14 @@ def data_sha256(source: Source) -> str:
     return digest.hexdigest()
 
 
-def out_of_memory(error: BaseException) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     """Whether this is a GPU's or the machine's memory giving out; PyTorch says so in words only."""
     return isinstance(error, MemoryError) or any(
         words in str(error).lower() for words in ("out of memory", "can't allocate memory", "alloc_failed")
     )
 
 
-def finished_epochs(folder: Path) -> int:
+def _finished_epochs(folder: Path) -> int:
     """Complete epochs in a run's results.csv, 0 without one."""
     try:
         return len(read_history(folder / "results.csv"))
@@ -233,7 +233,7 @@ def finished_epochs(folder: Path) -> int:
         return 0
 
 
-def run_ultralytics(
+def _run_ultralytics(
     start: Path,
     data_yaml: Path,
     folder: Path,

@@ -136,7 +136,7 @@ class Distortion:
         """(H, W, 3) uint8 -> the same shape."""
         if self.matrix is not None:
             height, width = pixels.shape[:2]
-            pixels = warp(pixels, self.matrix(width, height))
+            pixels = _warp(pixels, self.matrix(width, height))
         return self.tone(pixels) if self.tone is not None else pixels
 
     def boxes(self, boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +152,7 @@ class Distortion:
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         centre, radius = (corners[:, :2] + corners[:, 2:]) / 2, (corners[:, 2:] - corners[:, :2]) / 2
         rim = centre[:, None] + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-        moved = around(rim, sizes, self.matrix)
+        moved = _around(rim, sizes, self.matrix)
         inside = np.clip(moved, 0, np.tile(sizes, 2))
         area = np.prod(moved[:, 2:] - moved[:, :2], 1)
         visible = np.prod(inside[:, 2:] - inside[:, :2], 1) / np.maximum(area, 1e-9)
@@ -168,13 +168,13 @@ class Distortion:
             return boxes
         sizes = images.set_index("image").loc[boxes["image"], ["width", "height"]].to_numpy()
         corners = boxes[CORNERS].to_numpy(float).reshape(-1, 2, 2)
-        back = around(
+        back = _around(
             corners, sizes, lambda width, height: np.asarray(np.linalg.inv(matrix(width, height)), float)
         )
         return boxes.assign(**dict(zip(CORNERS, back.T, strict=True)))
 
 
-def around(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
+def _around(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
     """Bounding boxes (n, 4) of points (n, k, 2) moved by the homographies of images of these sizes (n, 2)."""
     boxes = np.empty((len(points), 4))
     for width, height in np.unique(sizes, axis=0):
@@ -186,7 +186,7 @@ def around(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) 
     return boxes
 
 
-def warp(pixels: Pixels, matrix: Matrix) -> Pixels:
+def _warp(pixels: Pixels, matrix: Matrix) -> Pixels:
     """(H, W, 3) uint8 moved by a homography (3, 3) into an image of the same shape, without aliasing where it shrinks.
 
     warpPerspective looks at four pixels however many fall on one, so what it would shrink is first averaged (INTER_AREA) by as much as the
@@ -222,12 +222,12 @@ def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int
     return matrix
 
 
-def shear(x: float) -> Callable[[int, int], Matrix]:
+def _shear(x: float) -> Callable[[int, int], Matrix]:
     """Everything slanted about the middle of the image: x is how far a point moves sideways for each pixel it lies lower."""
     return lambda width, height: np.array([[1, x, -x * height / 2], [0, 1, 0], [0, 0, 1]])
 
 
-def tilt(pinch: float) -> Callable[[int, int], Matrix]:
+def _tilt(pinch: float) -> Callable[[int, int], Matrix]:
     """A camera that looks further down (pinch < 0: the far edge widens) or less far down (pinch > 0), on a flat ground.
 
     pinch: share of the width by which each end of the upper edge moves inwards (the lower edge, outwards, for pinch < 0).
@@ -278,7 +278,7 @@ def compress(quality: float) -> Callable[[Pixels], Pixels]:
     return transform
 
 
-def cast(strength: float) -> Callable[[Pixels], Pixels]:
+def _cast(strength: float) -> Callable[[Pixels], Pixels]:
     """Another ground and light: colours multiplied towards red earth, BGR."""
     gain = 1 + strength * np.array([-0.5, -0.1, 0.4], np.float32)
     return lambda pixels: np.asarray(np.clip(pixels * gain, 0, 255), np.uint8)
@@ -293,10 +293,10 @@ MOVES: dict[str, tuple[Callable[[float], Callable[[int, int], Matrix]], tuple[fl
     "narrower": (lambda s: about_centre(s, 1), (0.7, 0.5, 0.35)),
     "wider": (lambda s: about_centre(s, 1), (1.4, 2.0, 2.8)),
     "taller": (lambda s: about_centre(1, s), (1.4, 2.0, 2.8)),
-    "slanted": (shear, (0.4, 0.8, 1.4)),
+    "slanted": (_shear, (0.4, 0.8, 1.4)),
     "turned": (lambda degrees: about_centre(1, 1, turn=degrees), (15, 40, 90)),
-    "seen from higher": (lambda pinch: tilt(-pinch), (0.15, 0.27, 0.37)),
-    "seen from lower": (tilt, (0.15, 0.27, 0.37)),
+    "seen from higher": (lambda pinch: _tilt(-pinch), (0.15, 0.27, 0.37)),
+    "seen from lower": (_tilt, (0.15, 0.27, 0.37)),
 }
 TONES: dict[str, tuple[Callable[[float], Callable[[Pixels], Pixels]], tuple[float, float, float]]] = {
     "darker": (levels, (0.55, 0.3, 0.14)),
@@ -305,7 +305,7 @@ TONES: dict[str, tuple[Callable[[float], Callable[[Pixels], Pixels]], tuple[floa
     "blurred": (blur, (0.003, 0.007, 0.014)),
     "noisy": (noise, (15, 35, 70)),
     "compressed": (compress, (25, 10, 4)),
-    "coloured": (cast, (0.35, 0.7, 1.0)),
+    "coloured": (_cast, (0.35, 0.7, 1.0)),
 }
 
 

@@ -61,7 +61,7 @@ class Face:
     colour: Colour
 
 
-def prism(
+def _prism(
     base: Points, low: float, high: float, top_scale: float, colour: Colour, *, shift: float = 0.0
 ) -> list[Face]:
     """Upright prism over a convex base (N, 2), its top shrunk by top_scale and shifted along the body."""
@@ -88,7 +88,7 @@ def rectangle(length: float, width: float, *, centre: float = 0.0) -> Points:
     ) + [0.0, centre]
 
 
-def wheel(x: float, y: float, radius: float, width: float) -> list[Face]:
+def _wheel(x: float, y: float, radius: float, width: float) -> list[Face]:
     """An upright disc seen from its side, as two faces and a tread."""
     angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     rim = np.stack([np.zeros(14), y + radius * np.cos(angle), radius + radius * np.sin(angle)], 1)
@@ -112,7 +112,7 @@ class Mesh:
     normals: Points
 
 
-def mesh(parts: list[list[Face]]) -> Mesh:
+def _mesh(parts: list[list[Face]]) -> Mesh:
     """Flatten the faces of convex parts; a face looks away from the middle of its part."""
     faces = [face for part in parts for face in part]
     normals = []
@@ -135,10 +135,10 @@ def mesh(parts: list[list[Face]]) -> Mesh:
 @cache
 def body(kind: str, colour: Colour) -> Mesh:
     """The mesh of a "car" or a "motorcycle" in body coordinates: Y ahead, Z up, on the ground."""
-    return mesh(car(colour) if kind == "car" else motorcycle(colour))
+    return _mesh(_car(colour) if kind == "car" else _motorcycle(colour))
 
 
-def car(colour: Colour) -> list[list[Face]]:
+def _car(colour: Colour) -> list[list[Face]]:
     """Parts of a car, each a convex body, lowest first."""
     lamps = [
         Face(
@@ -149,26 +149,26 @@ def car(colour: Colour) -> list[list[Face]]:
         )
         for x in (-0.62, 0.62)
     ]
-    wheels = [part for x in (-0.8, 0.8) for y in (-1.3, 1.35) for part in wheel(x, y, 0.32, 0.22)]
-    body = prism(rectangle(4.25, 1.78), 0.28, 0.92, 0.97, colour)
-    glass = prism(rectangle(2.5, 1.6, centre=-0.25), 0.92, 1.36, 0.84, GLASS, shift=-0.05)
-    roof = prism(rectangle(1.95, 1.36, centre=-0.32), 1.36, 1.44, 0.94, colour)
+    wheels = [part for x in (-0.8, 0.8) for y in (-1.3, 1.35) for part in _wheel(x, y, 0.32, 0.22)]
+    body = _prism(rectangle(4.25, 1.78), 0.28, 0.92, 0.97, colour)
+    glass = _prism(rectangle(2.5, 1.6, centre=-0.25), 0.92, 1.36, 0.84, GLASS, shift=-0.05)
+    roof = _prism(rectangle(1.95, 1.36, centre=-0.32), 1.36, 1.44, 0.94, colour)
     return [wheels, [*body, *lamps], glass, roof]
 
 
-def motorcycle(colour: Colour) -> list[list[Face]]:
+def _motorcycle(colour: Colour) -> list[list[Face]]:
     """Parts of a motorcycle and its rider, lowest first: from above, a dark oval with a helmet in it."""
-    wheels = [*wheel(0, -0.72, 0.31, 0.14), *wheel(0, 0.72, 0.31, 0.11)]
-    frame = prism(rectangle(1.25, 0.30), 0.35, 0.82, 0.8, colour)
-    bars = prism(rectangle(0.09, 0.78, centre=0.45), 0.92, 1.0, 1.0, RUBBER)
-    legs = prism(rectangle(0.55, 0.58, centre=-0.08), 0.45, 0.85, 0.8, (0.16, 0.13, 0.12))
-    torso = prism(rectangle(0.42, 0.50, centre=-0.15), 0.85, 1.42, 0.75, (0.14, 0.14, 0.16), shift=0.18)
+    wheels = [*_wheel(0, -0.72, 0.31, 0.14), *_wheel(0, 0.72, 0.31, 0.11)]
+    frame = _prism(rectangle(1.25, 0.30), 0.35, 0.82, 0.8, colour)
+    bars = _prism(rectangle(0.09, 0.78, centre=0.45), 0.92, 1.0, 1.0, RUBBER)
+    legs = _prism(rectangle(0.55, 0.58, centre=-0.08), 0.45, 0.85, 0.8, (0.16, 0.13, 0.12))
+    torso = _prism(rectangle(0.42, 0.50, centre=-0.15), 0.85, 1.42, 0.75, (0.14, 0.14, 0.16), shift=0.18)
     turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    helmet = prism(0.15 * np.stack([np.cos(turn), np.sin(turn)], 1) + [0.0, 0.08], 1.42, 1.68, 0.7, colour)
+    helmet = _prism(0.15 * np.stack([np.cos(turn), np.sin(turn)], 1) + [0.0, 0.08], 1.42, 1.68, 0.7, colour)
     return [wheels, frame, legs, bars, torso, helmet]
 
 
-def turned(heading: float) -> Points:
+def _turned(heading: float) -> Points:
     """Rotation (3, 3) about the vertical by heading degrees."""
     turn = np.radians(heading)
     return np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
@@ -177,13 +177,13 @@ def turned(heading: float) -> Points:
 def footprint(vehicle: Vehicle) -> Points:
     """The patch of road under a vehicle, (4, 2) metres."""
     size = (4.25, 1.78) if vehicle.kind == "car" else (1.9, 0.6)
-    return np.asarray(rectangle(*size) @ turned(vehicle.heading)[:2, :2].T + [vehicle.x, vehicle.y])
+    return np.asarray(rectangle(*size) @ _turned(vehicle.heading)[:2, :2].T + [vehicle.x, vehicle.y])
 
 
 def draw_vehicle(image: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle, sun: Points) -> None:
     """Draw one vehicle into image (H, W, 3) and mask (H, W), both uint8, in place; within each part far faces come first."""
     shape = body(vehicle.kind, vehicle.colour)
-    rotation = turned(vehicle.heading)
+    rotation = _turned(vehicle.heading)
     pixels, depth = camera.project(shape.corners @ rotation.T + [vehicle.x, vehicle.y, 0])
     if depth.min() <= NEAR or (pixels.max(0) < 0).any() or (pixels.min(0) > 2 * camera.middle).any():
         return

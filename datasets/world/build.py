@@ -68,10 +68,10 @@ class Clip:
         )
         strip = build_strip(road, self.dials)
         ground = Ground(strip)
-        appearance = draw_appearance(appearances, self.dials)
-        vehicles = draw_traffic(traffic, strip, self.dials)
-        trees = draw_trees(plants, strip)
-        mount = draw_mount(mounting, strip, self.dials)
+        appearance = _draw_appearance(appearances, self.dials)
+        vehicles = _draw_traffic(traffic, strip, self.dials)
+        trees = _draw_trees(plants, strip)
+        mount = _draw_mount(mounting, strip, self.dials)
         for index in range(self.frames):
             sway = sways.normal(0, [0.12, 0.5, 0.6, 0.4])
             camera = Camera(
@@ -97,7 +97,7 @@ class Clip:
             yield view, annotate(annotator, view, self.dials, (self.width, self.height))
 
 
-def draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
+def _draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
     """A few trees on either side, clear of the road."""
     return [
         tree(rng, side * rng.uniform(strip.half_road + 3.2, 11.0), rng.uniform(0, LENGTH))
@@ -106,7 +106,7 @@ def draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
     ]
 
 
-def draw_appearance(rng: np.random.Generator, dials: Dials) -> Appearance:
+def _draw_appearance(rng: np.random.Generator, dials: Dials) -> Appearance:
     """The light, lens and sensor one clip shares."""
     warm = rng.normal(0, 0.03)
     return Appearance(
@@ -120,7 +120,7 @@ def draw_appearance(rng: np.random.Generator, dials: Dials) -> Appearance:
     )
 
 
-def draw_mount(rng: np.random.Generator, strip: Strip, dials: Dials) -> Camera:
+def _draw_mount(rng: np.random.Generator, strip: Strip, dials: Dials) -> Camera:
     """Where the clip's camera is fixed; a drone turns more freely than a windscreen."""
     swing = 3 + 9 * dials.pitch
     return Camera(
@@ -133,7 +133,7 @@ def draw_mount(rng: np.random.Generator, strip: Strip, dials: Dials) -> Camera:
     )
 
 
-def draw_traffic(rng: np.random.Generator, strip: Strip, dials: Dials) -> list[Vehicle]:
+def _draw_traffic(rng: np.random.Generator, strip: Strip, dials: Dials) -> list[Vehicle]:
     """Cars and motorcycles in their lanes, and those parked over holes."""
 
     def vehicle(x: float, y: float, heading: float, speed: float) -> Vehicle:
@@ -180,7 +180,7 @@ def annotate(rng: np.random.Generator, view: View, dials: Dials, size: tuple[int
     return everything[(everything[:, 2:] - everything[:, :2]).min(1) > 1] if len(everything) else everything
 
 
-def yolo_rows(boxes: Boxes, width: int, height: int) -> str:
+def _yolo_rows(boxes: Boxes, width: int, height: int) -> str:
     """Boxes (N, 4) xyxy pixels -> rows "class cx cy w h", normalised."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / [width, height]
     side = (boxes[:, 2:] - boxes[:, :2]) / [width, height]
@@ -189,7 +189,7 @@ def yolo_rows(boxes: Boxes, width: int, height: int) -> str:
     )
 
 
-def write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
+def _write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
     """Write one clip's images and labels below folder; returns how many images."""
     cv2.setNumThreads(1)
     for index, (view, boxes) in enumerate(clip.images()):
@@ -200,7 +200,7 @@ def write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
             [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
         )
         (folder / "labels" / split / f"{stem}.txt").write_text(
-            yolo_rows(boxes, clip.width, clip.height), encoding="utf-8"
+            _yolo_rows(boxes, clip.width, clip.height), encoding="utf-8"
         )
     return clip.frames
 
@@ -251,7 +251,7 @@ def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iter
     # Spawned, not forked: OpenCV's threads do not survive a fork and the child would wait for them for ever.
     with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
         jobs = [
-            pool.submit(partial(write_clip, draft, split, name, clip)) for split, name, clip in plan.clips()
+            pool.submit(partial(_write_clip, draft, split, name, clip)) for split, name, clip in plan.clips()
         ]
         for job in jobs:
             yield job.result()

@@ -60,7 +60,7 @@ def noise(rng: np.random.Generator, cell: int, *, rows: int = ROWS, columns: int
     return np.asarray(large[2 * cell : 2 * cell + rows, cell : cell + columns], dtype=np.float32)
 
 
-def smoothstep(low: float, high: float, values: Image) -> Image:
+def _smoothstep(low: float, high: float, values: Image) -> Image:
     """Hermite step from 0 below low to 1 above high."""
     t = (values - np.float32(low)) * np.float32(1 / (high - low))
     np.clip(t, 0, 1, out=t)
@@ -71,7 +71,7 @@ def smoothstep(low: float, high: float, values: Image) -> Image:
     return np.asarray(step, dtype=np.float32)
 
 
-def blob(rng: np.random.Generator, radius: float, *, ragged: float, points: int = 56) -> Polygon:
+def _blob(rng: np.random.Generator, radius: float, *, ragged: float, points: int = 56) -> Polygon:
     """An irregular closed outline (points, 2) around the origin, in metres, slightly longer than wide."""
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     shape = np.ones(points)
@@ -88,7 +88,7 @@ def blob(rng: np.random.Generator, radius: float, *, ragged: float, points: int 
     return np.asarray(outline @ rotation.T)
 
 
-def to_texels(points: Polygon) -> Polygon:
+def _to_texels(points: Polygon) -> Polygon:
     """Metres (N, 2) -> fractional texel positions (N, 2) as (column, row)."""
     return (points + [HALF_WIDTH, 0.0]) / METRES_PER_TEXEL - 0.5
 
@@ -105,7 +105,7 @@ class Painter:
 
     def window(self, outline: Polygon, margin: float) -> tuple[npt.NDArray[np.intp], slice, Image]:
         """Row indices (wrapped), column slice and the anti-aliased mask of an outline, with margin in metres around it."""
-        texels = to_texels(outline)
+        texels = _to_texels(outline)
         pad = margin / METRES_PER_TEXEL
         low = np.floor(texels.min(0) - pad).astype(int)
         high = np.ceil(texels.max(0) + pad).astype(int)
@@ -136,11 +136,11 @@ class Painter:
         reach = max(float(inside.max()), 0.05)
         rough = self.grain(mask.shape, 4) * 0.6 + self.grain(mask.shape, 2) * 0.4
         # Walls are steep and floors flat: from a car one looks at the far wall, from above at the floor.
-        sunk = hole.depth * smoothstep(0, min(0.22 * reach, 0.09), inside) * (0.86 + 0.28 * rough)
+        sunk = hole.depth * _smoothstep(0, min(0.22 * reach, 0.09), inside) * (0.86 + 0.28 * rough)
         slope_y, slope_x = np.gradient(
             np.asarray(cv2.GaussianBlur(sunk, (0, 0), 1.0), np.float32), METRES_PER_TEXEL
         )
-        steep = smoothstep(0.25, 1.1, np.hypot(slope_x, slope_y))
+        steep = _smoothstep(0.25, 1.1, np.hypot(slope_x, slope_y))
         lit = np.clip(1 + 0.55 * (slope_x * self.sun[0] + slope_y * self.sun[1]), 0.45, 1.5)
         patch = self.colour[rows, columns]
         # Loose gravel and dust of the road's own stone on the floor; broken, damp base layers in the walls.
@@ -151,20 +151,20 @@ class Painter:
         )
         earth = (0.22 + 0.20 * rough[..., None]) * patch.mean((0, 1))
         wall = (gravel * (1 - steep[..., None]) + earth * steep[..., None]) * lit[..., None]
-        blend = smoothstep(0.25, 0.75, mask)[..., None]
+        blend = _smoothstep(0.25, 0.75, mask)[..., None]
         stain = 1 - 0.12 * np.exp(-outside / 0.10) * (0.5 + 0.5 * self.grain(mask.shape, 6))
         crumbs = ((self.rng.random(mask.shape, dtype=np.float32) > 0.965) * np.exp(-outside / 0.14) * 0.18)[
             ..., None
         ]
         rim = (
             np.exp(-(((outside - 0.015) / 0.022) ** 2))
-            * smoothstep(0.35, 0.6, self.grain(mask.shape, 7))
+            * _smoothstep(0.35, 0.6, self.grain(mask.shape, 7))
             * 0.12
         )[..., None]
         around = patch * stain[..., None] + crumbs + rim
         painted = around * (1 - blend) + wall * blend
         if hole.wet:
-            level = smoothstep(0.55 * hole.depth, 0.75 * hole.depth, sunk.astype(np.float32)) * blend[..., 0]
+            level = _smoothstep(0.55 * hole.depth, 0.75 * hole.depth, sunk.astype(np.float32)) * blend[..., 0]
             painted = painted * (1 - 0.55 * level[..., None]) + 0.04 * level[..., None]
             self.water[rows, columns] = np.maximum(self.water[rows, columns], level)
         self.colour[rows, columns] = painted
@@ -221,7 +221,7 @@ class Painter:
             heading += self.rng.normal(0, 0.45)
             path.append(path[-1] + 0.16 * np.array([np.cos(heading), np.sin(heading)]))
         line = np.stack(path)
-        texels = to_texels(line)
+        texels = _to_texels(line)
         low, high = np.floor(texels.min(0) - 3).astype(int), np.ceil(texels.max(0) + 3).astype(int)
         low[0], high[0] = max(low[0], 0), min(high[0], COLUMNS)
         if high[0] - low[0] < 2:
@@ -240,15 +240,15 @@ class Painter:
         self.colour[rows, columns] *= 1 - 0.5 * (mask.astype(np.float32) / 255)[..., None]
 
 
-def surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDArray[np.float64]) -> Image:
+def _surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDArray[np.float64]) -> Image:
     """The bare strip: asphalt or earth, verge, grass, wheel tracks, paint, shadows of trees; BGR (ROWS, COLUMNS, 3) in [0, 1]."""
     x = ((np.arange(COLUMNS, dtype=np.float32) + 0.5) * METRES_PER_TEXEL - HALF_WIDTH)[None, :]
     y = ((np.arange(ROWS, dtype=np.float32) + 0.5) * METRES_PER_TEXEL)[:, None]
     coarse, middle, fine = noise(rng, 100), noise(rng, 20), noise(rng, 4)
     speckle = rng.random((ROWS, COLUMNS), dtype=np.float32)
     edge = np.abs(x) + 0.5 * (middle - 0.5)
-    on_road = 1 - smoothstep(half_road - 0.08, half_road + 0.08, edge)
-    on_grass = smoothstep(half_road + 0.7, half_road + 1.5, edge + 0.8 * (coarse - 0.5))
+    on_road = 1 - _smoothstep(half_road - 0.08, half_road + 0.08, edge)
+    on_grass = _smoothstep(half_road + 0.7, half_road + 1.5, edge + 0.8 * (coarse - 0.5))
     tracks = np.exp(-(((np.abs(np.abs(x) - half_road / 2) - 0.8) / 0.35) ** 2))
     seam = 1 - 0.25 * (np.abs(x - rng.uniform(-0.3, 0.3)) < 0.03)
     period = rng.choice([LENGTH / 4, LENGTH])
@@ -261,15 +261,15 @@ def surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDAr
     paint = (
         on_road
         * (dashes | edges)
-        * smoothstep(0.30, 0.55, fine * 0.5 + middle * 0.5 + rng.uniform(0.0, 0.15))
+        * _smoothstep(0.30, 0.55, fine * 0.5 + middle * 0.5 + rng.uniform(0.0, 0.15))
     )
     asphalt = (relief * 0.15 + fine * 0.12 + 0.70) * (rng.uniform(0.34, 0.50) * (1 - 0.10 * tracks) * seam)
     share = SOIL_SHARE[soil]
     if share > 0:
-        bare = smoothstep(-0.12, 0.12, np.asarray(share * 1.3 - 0.15 - coarse, np.float32))
+        bare = _smoothstep(-0.12, 0.12, np.asarray(share * 1.3 - 0.15 - coarse, np.float32))
         paint *= 1 - bare
     paint *= 0.85
-    shadow = tree_shadows(rng, half_road, sun)
+    shadow = _tree_shadows(rng, half_road, sun)
     road = on_road * shadow
     asphalt *= road - paint
     verge = earth * (1 - on_road) * (1 - on_grass) * shadow
@@ -295,7 +295,7 @@ def surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDAr
     return colour
 
 
-def tree_shadows(rng: np.random.Generator, half_road: float, sun: npt.NDArray[np.float64]) -> Image:
+def _tree_shadows(rng: np.random.Generator, half_road: float, sun: npt.NDArray[np.float64]) -> Image:
     """Multiplier (ROWS, COLUMNS) of soft blotched shadows that trees and poles beside the road throw onto it."""
     shadow = np.ones((ROWS // 4, COLUMNS // 4), np.float32)
     scale = 4 * METRES_PER_TEXEL
@@ -345,7 +345,7 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
     half_road = float(rng.uniform(3.2, 3.8))
     azimuth = rng.uniform(0, 2 * np.pi)
     sun = np.array([np.cos(azimuth), np.sin(azimuth)])
-    painter = Painter(rng, surface(rng, half_road, dials.soil, sun), sun)
+    painter = Painter(rng, _surface(rng, half_road, dials.soil, sun), sun)
     spots = Spots(rng, half_road)
     area = 2 * half_road * LENGTH
     factor = DISTRACTOR_FACTOR[dials.distractors]
@@ -363,7 +363,7 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
         )
     for centre, radius in centres(4 * factor, 0.5, 1.1):
         painter.patch(centre, (radius * 1.3, radius * rng.uniform(1.0, 2.2)), rng.choice([0.62, 0.75, 1.22]))
-    puddles = [centre + blob(rng, radius, ragged=0.28) for centre, radius in centres(3 * factor, 0.25, 0.7)]
+    puddles = [centre + _blob(rng, radius, ragged=0.28) for centre, radius in centres(3 * factor, 0.25, 0.7)]
     for outline in puddles:
         painter.puddle(outline)
     for centre, _ in centres(2 * factor, 0.3, 0.35):
@@ -371,7 +371,7 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
     holes = []
     for centre, radius in sites:
         hole = Hole(
-            centre + blob(rng, radius, ragged=0.32),
+            centre + _blob(rng, radius, ragged=0.32),
             depth=float(rng.uniform(0.07, 0.15)) * min(1.0, radius / 0.4 + 0.3),
             wet=bool(rng.random() < 0.1),
         )

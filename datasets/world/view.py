@@ -190,7 +190,7 @@ class Ground:
         return x, y
 
 
-def sky(camera: Camera, appearance: Appearance, rows: int) -> npt.NDArray[np.float32]:
+def _sky(camera: Camera, appearance: Appearance, rows: int) -> npt.NDArray[np.float32]:
     """Sky with a line of distant trees for the topmost rows of the image, (rows, W, 3) in [0, 1]."""
     forward = camera.axes[2]
     horizon_px = camera.height_px / 2 - camera.focal * np.tan(-np.arcsin(forward[2]))
@@ -212,7 +212,9 @@ def sky(camera: Camera, appearance: Appearance, rows: int) -> npt.NDArray[np.flo
     ).astype(np.float32)
 
 
-def boxes_of(outlines: list[npt.NDArray[np.float64]], camera: Camera, hidden: npt.NDArray[np.uint8]) -> Boxes:
+def _boxes_of(
+    outlines: list[npt.NDArray[np.float64]], camera: Camera, hidden: npt.NDArray[np.uint8]
+) -> Boxes:
     """Exact boxes of ground outlines: project, bound, clip to the frame; drop what is too small, cut off or covered. (N, 4) xyxy."""
     kept = []
     for outline in outlines:
@@ -229,13 +231,13 @@ def boxes_of(outlines: list[npt.NDArray[np.float64]], camera: Camera, hidden: np
             size, whole = box[2:] - box[:2], full[2:] - full[:2]
             if size.min() < MIN_SIDE_PX or size.prod() < MIN_VISIBLE * whole.prod():
                 continue
-            if covered_share(pixels, box, hidden) > 1 - MIN_VISIBLE:
+            if _covered_share(pixels, box, hidden) > 1 - MIN_VISIBLE:
                 continue
             kept.append(box)
     return np.array(kept).reshape(-1, 4)
 
 
-def covered_share(
+def _covered_share(
     pixels: npt.NDArray[np.float64], box: npt.NDArray[np.float64], hidden: npt.NDArray[np.uint8]
 ) -> float:
     """Share of a projected outline that the mask of vehicles and trees hides."""
@@ -248,7 +250,7 @@ def covered_share(
     return float((window > 0)[inside > 0].mean()) if inside.any() else 1.0
 
 
-def grow(hole: Hole, margin: float) -> npt.NDArray[np.float64]:
+def _grow(hole: Hole, margin: float) -> npt.NDArray[np.float64]:
     """The outline an annotator with the given margin would bound."""
     centre = hole.rim.mean(0)
     return centre + (hole.rim - centre) * margin
@@ -274,12 +276,12 @@ def render_view(
     ]
     present = [vehicle.at(seconds, shift) for vehicle in vehicles for shift in turns]
     present = [vehicle for vehicle in present if abs(vehicle.y - camera.y) < SIGHT]
-    cast_shadows(colour, camera, present, strip)
+    _cast_shadows(colour, camera, present, strip)
     fog = np.exp(-np.float32(appearance.haze) * distance)[..., None]
     colour = colour * fog + np.array(appearance.sky[0], np.float32) * 0.8 * (1 - fog)
     above = int(np.count_nonzero(~sees.all(1)))
     if above:
-        colour[:above] = np.where(sees[:above, :, None], colour[:above], sky(camera, appearance, above))
+        colour[:above] = np.where(sees[:above, :, None], colour[:above], _sky(camera, appearance, above))
     image = np.clip(colour * 255, 0, 255).astype(np.uint8)
     hidden = np.zeros(image.shape[:2], np.uint8)
     measure_checkpoint: list[tuple[float, Vehicle | Tree, float]] = [
@@ -297,12 +299,12 @@ def render_view(
             draw_vehicle(image, hidden, camera, thing, strip.sun)
         else:
             draw_tree(image, hidden, camera, thing, shift)
-    boxes = boxes_of([grow(hole, label_margin) for hole in strip.holes], camera, hidden)
-    puddle_boxes = boxes_of(list(strip.puddles), camera, hidden)
-    return View(expose(image, appearance, rng), boxes, puddle_boxes)
+    boxes = _boxes_of([_grow(hole, label_margin) for hole in strip.holes], camera, hidden)
+    puddle_boxes = _boxes_of(list(strip.puddles), camera, hidden)
+    return View(_expose(image, appearance, rng), boxes, puddle_boxes)
 
 
-def cast_shadows(
+def _cast_shadows(
     colour: npt.NDArray[np.float32], camera: Camera, vehicles: list[Vehicle], strip: Strip
 ) -> None:
     """Darken the road, in place, where vehicles keep the sun off it."""
@@ -335,7 +337,7 @@ def cast_shadows(
         window *= 1 - 0.55 * np.asarray(cv2.GaussianBlur(shadow, (0, 0), 1.5), np.float32)[..., None] / 255
 
 
-def expose(
+def _expose(
     image: npt.NDArray[np.uint8], appearance: Appearance, rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
     """Blur of the lens, then tone curve by table, then noise of the sensor."""

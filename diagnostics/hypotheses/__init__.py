@@ -37,7 +37,7 @@ class Verdict:
         raise KeyError(code)
 
 
-def withdraw_all_clear(answers: list[Hypothesis]) -> list[Hypothesis]:
+def _withdraw_all_clear(answers: list[Hypothesis]) -> list[Hypothesis]:
     """The all-clear cannot stand beside a supported cause: a detector may do as well in the real world as in-domain, and yet be wrong in-domain."""
     others = [h.name for h in answers if h.status == "supported" and h.code != none.CODE]
     if not others:
@@ -55,7 +55,7 @@ def withdraw_all_clear(answers: list[Hypothesis]) -> list[Hypothesis]:
     ]
 
 
-def balance(hypothesis: Hypothesis) -> int:
+def _balance(hypothesis: Hypothesis) -> int:
     """Clues for a hypothesis minus clues against it."""
     return sum(
         1 if observation.favours else -1
@@ -69,8 +69,8 @@ def diagnose(evidence: Evidence) -> Verdict:
 
     Among the open ones, which have no score, those with more clues for them than against them come first.
     """
-    answers = withdraw_all_clear([hypothesis.assess(evidence) for hypothesis in HYPOTHESES])
+    answers = _withdraw_all_clear([hypothesis.assess(evidence) for hypothesis in HYPOTHESES])
     place = {"supported": 0, "untested": 1, "rejected": 2}
-    ordered = sorted(answers, key=lambda h: (place[h.status], -(h.score or 0.0), -balance(h)))
+    ordered = sorted(answers, key=lambda h: (place[h.status], -(h.score or 0.0), -_balance(h)))
     primary = ordered[0].code if ordered[0].status == "supported" else None
     return Verdict(primary, tuple(ordered))

@@ -11,11 +11,11 @@ from diagnostics.wording import fraction, percent, points
 
 CODE, NAME = "domain_shift", "Domain shift"
 ALPHA = 0.05
-# A classifier that tells images apart this well, against about .5 between halves of home, sees two kinds of images.
+# A classifier that tells images apart this well, against about 0.5 between halves of home, sees two kinds of images.
 CLEAR_AUC = 0.9
 
 
-def is_shifted(shift: Shift | None) -> bool | None:
+def _is_shifted(shift: Shift | None) -> bool | None:
     """Whether a difference is shown; None when it was not measured. With one clip no test can be significant: separability decides."""
     if shift is None or shift.mmd is None:
         return None
@@ -28,7 +28,7 @@ def is_shifted(shift: Shift | None) -> bool | None:
     return bool(beyond_null and shift.auc is not None and shift.auc >= CLEAR_AUC)
 
 
-def describe(what: str, shift: Shift) -> str:
+def _describe(what: str, shift: Shift) -> str:
     """One sentence on a shift measurement, every number beside its null."""
     parts = []
     if shift.auc is not None:
@@ -50,7 +50,7 @@ def describe(what: str, shift: Shift) -> str:
     )
 
 
-def kinds(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
+def _kinds(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
     """Which kind of shift the readable factors speak for, strongest first, with the sentences."""
     table = evidence.factors.get(domain)
     if table is None or table.empty:
@@ -84,18 +84,18 @@ def assess(evidence: Evidence) -> Hypothesis:
             missing="shiftscope report with --real-world SOURCE",
         )
     image, annotations = evidence.shift_image.get(domain), evidence.shift_detections.get(domain)
-    kind, factor_clues = kinds(evidence, domain)
+    kind, factor_clues = _kinds(evidence, domain)
     observations = [
-        Observation(is_shifted(shift), describe(what, shift))
+        Observation(_is_shifted(shift), _describe(what, shift))
         for what, shift in (("Images", image), ("Objects", annotations))
         if shift is not None and shift.mmd is not None
     ]
     look = evidence.shift_descriptors.get(domain)
     if look is not None and look.mmd is not None:
         # A descriptor without a model sees differences that no detector minds, so it decides nothing.
-        observations.append(Observation(None, describe("Light, colours and edges", look)))
+        observations.append(Observation(None, _describe("Light, colours and edges", look)))
     observations += factor_clues
-    measured = [found for found in map(is_shifted, (image, annotations)) if found is not None]
+    measured = [found for found in map(_is_shifted, (image, annotations)) if found is not None]
     shown = any(measured) if measured else None
     name = f"{NAME} ({kind})" if kind else NAME
     if evidence.gap is None:
@@ -138,7 +138,7 @@ def assess(evidence: Evidence) -> Hypothesis:
         observations.append(
             Observation(
                 in_domain_recall - recall > 0.15,
-                f"Recall at the lowest confidence falls from {fraction(in_domain_recall)} to {fraction(recall)}: {lost_words(recall, in_domain_recall)}.",
+                f"Recall at the lowest confidence falls from {fraction(in_domain_recall)} to {fraction(recall)}: {_lost_words(recall, in_domain_recall)}.",
             )
         )
     if not unlearned(evidence):
@@ -196,7 +196,7 @@ def assess(evidence: Evidence) -> Hypothesis:
     )
 
 
-def lost_words(recall: float, in_domain_recall: float) -> str:
+def _lost_words(recall: float, in_domain_recall: float) -> str:
     """What a recall at the lowest confidence means."""
     if recall > 0.8 * in_domain_recall:
         return "it still sees most of them"

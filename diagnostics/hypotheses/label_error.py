@@ -13,7 +13,7 @@ CODE, NAME = "label_error", "Wrong labels"
 AUDIT = "look at 50 confident false positives and 50 misses in the App (views 'false positives' and 'misses'); 10 wrong labels or more would matter"
 
 
-def alike(shift: Shift | None) -> bool:
+def _alike(shift: Shift | None) -> bool:
     """Whether two sets lie no further apart than halves of home do, with enough clips on both sides to have found a difference.
 
     The domain AUC has no say: what it reaches by chance depends on the clips, and only the permutation test and the halves know that.
@@ -24,7 +24,7 @@ def alike(shift: Shift | None) -> bool:
     return enough and shift.p > ALPHA and shift.mmd_ratio <= 1
 
 
-def same_images(evidence: Evidence) -> bool:
+def _same_images(evidence: Evidence) -> bool:
     """Whether images, objects and readable factors of the real world are those of home.
 
     Factors of annotated boxes other than their size do not count: wrong labels change those themselves.
@@ -32,7 +32,7 @@ def same_images(evidence: Evidence) -> bool:
     real_world = evidence.real_world or ""
     factors = evidence.factors.get(real_world)
     if factors is None or not (
-        alike(evidence.shift_image.get(real_world)) and alike(evidence.shift_detections.get(real_world))
+        _alike(evidence.shift_image.get(real_world)) and _alike(evidence.shift_detections.get(real_world))
     ):
         return False
     most_telling_image = factors[
@@ -73,7 +73,7 @@ def assess(evidence: Evidence) -> Hypothesis:
             f"Of {count(int(mine.sum()), 'error')} in the real world, {background:,} ({percent(share)}) are detections on no labelled object and {missed:,} are missed objects.",
         )
     ]
-    if not same_images(evidence):
+    if not _same_images(evidence):
         statement = (
             "A detector cannot testify about its own judge: whether labels are wrong is for eyes to decide."
         )

@@ -43,7 +43,7 @@ def assess(evidence: Evidence) -> Hypothesis:
     observations = [
         Observation(
             bound >= 0.5,
-            f"With a match at IoU .1 instead of .5, AP is {fraction(loose)} on {evidence.real_world} and {fraction(loose_in_domain)} in-domain: other boxes around the same objects explain at most {percent(clip(bound))} of the gap.",
+            f"With a match at IoU 0.1 instead of 0.5, AP is {fraction(loose)} on {evidence.real_world} and {fraction(loose_in_domain)} in-domain: other boxes around the same objects explain at most {percent(clip(bound))} of the gap.",
         )
     ]
     redrawn = evidence.redrawn

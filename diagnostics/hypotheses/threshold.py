@@ -54,7 +54,7 @@ def assess(evidence: Evidence) -> Hypothesis:
         observations.append(
             Observation(
                 None,
-                f"With every box down to confidence .001, recall is {fraction(recall)} in the real world and {fraction(in_domain_recall)} in-domain; no threshold can find more.",
+                f"With every box down to confidence 0.001, recall is {fraction(recall)} in the real world and {fraction(in_domain_recall)} in-domain; no threshold can find more.",
             )
         )
     if evidence.gap is not None and evidence.in_domain_ap50 > 0:

@@ -19,7 +19,7 @@ from train.environment import frames_folder, runs_folder
 from train.training import is_finished, road_world_recipe, train
 
 # Clips by frames. Enough validation and overhead clips for intervals that are not called too narrow (ten), enough training images for
-# AP50 over .7 in about two minutes of training on two cores.
+# AP50 over 0.7 in about two minutes of training on two cores.
 DASHCAM_SPLITS = {"train": (28, 12), "val": (12, 8)}
 DRONE_SPLITS = {"val": (14, 10)}
 FLIGHT_FRAMES = 120
@@ -27,7 +27,7 @@ FLIGHT_FRAMES = 120
 WATCH_EVERY, WATCHED_IMAGES = 3, 60
 
 
-def demo_plans(seed: int) -> dict[str, Plan]:
+def _demo_plans(seed: int) -> dict[str, Plan]:
     """In-domain dashcam images, and the same world from a drone: only the camera differs."""
     return {
         "dashcam": Plan(DASHCAM, DASHCAM_SPLITS, seed=2 * seed + 1, prefix="drive"),
@@ -35,7 +35,7 @@ def demo_plans(seed: int) -> dict[str, Plan]:
     }
 
 
-def key_of(plan: Plan) -> str:
+def _key_of(plan: Plan) -> str:
     """Eight hex digits over a plan and the version that renders it."""
     return hashlib.sha256(
         json.dumps([asdict(plan), version("shiftscope")], sort_keys=True).encode()
@@ -44,7 +44,7 @@ def key_of(plan: Plan) -> str:
 
 def render(name: str, plan: Plan, reporter: Reporter) -> Path:
     """The plan's folder, rendered if it is not there yet."""
-    folder = runs_folder() / "demo" / f"{name}-{key_of(plan)}"
+    folder = runs_folder() / "demo" / f"{name}-{_key_of(plan)}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with reporter.stage("render", f"Rendering {name} images", len(plan.clips())) as tick:
@@ -53,9 +53,9 @@ def render(name: str, plan: Plan, reporter: Reporter) -> Path:
     return folder
 
 
-def render_flight(plan: Plan, reporter: Reporter) -> Path:
+def _render_flight(plan: Plan, reporter: Reporter) -> Path:
     """An unlabelled overhead video of a road of its own."""
-    path = runs_folder() / "demo" / f"overhead-flight-{FLIGHT_FRAMES}-{key_of(plan)}.mp4"
+    path = runs_folder() / "demo" / f"overhead-flight-{FLIGHT_FRAMES}-{_key_of(plan)}.mp4"
     if not path.exists():
         clip = Clip(
             (plan.seed, 10_000), DRONE, FLIGHT_FRAMES, metres_between_frames=0.5, seconds_between_frames=0.1
@@ -78,20 +78,20 @@ def prepare_demo(seed: int, reporter: Reporter) -> ReportOptions:
         reporter.say("Another run is making the demo: waiting for it")
         lock.acquire()
     try:
-        return build_demo(seed, reporter)
+        return _build_demo(seed, reporter)
     finally:
         lock.release()
 
 
-def build_demo(seed: int, reporter: Reporter) -> ReportOptions:
+def _build_demo(seed: int, reporter: Reporter) -> ReportOptions:
     """The demo's request, once everything is there."""
-    plans = demo_plans(seed)
+    plans = _demo_plans(seed)
     folders = {name: render(name, plan, reporter) for name, plan in plans.items()}
-    flight = render_flight(plans["drone"], reporter)
+    flight = _render_flight(plans["drone"], reporter)
     run = runs_folder() / "train" / f"demo-{folders['dashcam'].name.rsplit('-', 1)[1]}"
     if not is_finished(run):
         footage = {"drone": str(folders["drone"]), "flight": str(flight)}
-        train_run(str(folders["dashcam"]), run, seed, footage, reporter)
+        _train_run(str(folders["dashcam"]), run, seed, footage, reporter)
     return ReportOptions(
         run=run,
         in_domain=("dashcam", str(folders["dashcam"])),
@@ -100,7 +100,7 @@ def build_demo(seed: int, reporter: Reporter) -> ReportOptions:
     )
 
 
-def train_run(spec: str, run: Path, seed: int, footage: Mapping[str, str], reporter: Reporter) -> None:
+def _train_run(spec: str, run: Path, seed: int, footage: Mapping[str, str], reporter: Reporter) -> None:
     """Train the demo's detector with progress, and watch the footage; continues a run that was killed."""
     from reports.watch import attach
 

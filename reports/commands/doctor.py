@@ -32,7 +32,7 @@ class Check:
     cure: str = ""
 
 
-def check_python() -> Check:
+def _check_python() -> Check:
     """Supported interpreter."""
     fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
     return Check(
@@ -43,7 +43,7 @@ def check_python() -> Check:
     )
 
 
-def check_packages() -> Check:
+def _check_packages() -> Check:
     """The libraries everything stands on."""
     missing = [
         name
@@ -83,9 +83,9 @@ def check_opencv() -> Check:
     )
 
 
-def check_names() -> Check:
+def _check_names() -> Check:
     """Another package named like ours."""
-    hidden = hidden_libraries()
+    hidden = _hidden_libraries()
     if hidden:
         name, place = next(iter(hidden.items()))
         return Check(
@@ -110,7 +110,7 @@ def check_names() -> Check:
     )
 
 
-def hidden_libraries() -> dict[str, str]:
+def _hidden_libraries() -> dict[str, str]:
     """Libraries that a file or folder of the same name comes before: import name -> where that lies. FiftyOne has a package "plugins"."""
     found = {}
     site_folders = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
@@ -130,7 +130,7 @@ def mongod_path() -> Path | None:
     return next((folder / "mongod" for folder in folders if (folder / "mongod").is_file()), None)
 
 
-def check_mongod() -> Check:
+def _check_mongod() -> Check:
     """A database that can start: started for real, on a free port in a temporary folder."""
     address = os.environ.get("FIFTYONE_DATABASE_URI")
     try:
@@ -171,7 +171,7 @@ def check_mongod() -> Check:
     return Check("mongod", False, f"mongod stops at once (exit code {process.returncode})", cure)
 
 
-def check_space() -> Check:
+def _check_space() -> Check:
     """Room for predictions, frames and reports."""
     folder = runs_folder()
     while not folder.exists():
@@ -189,7 +189,7 @@ def check_space() -> Check:
     )
 
 
-def check_device() -> Check:
+def _check_device() -> Check:
     """What predictions run on; never an error."""
     import torch
 
@@ -199,13 +199,13 @@ def check_device() -> Check:
 
 
 CHECKS: tuple[Callable[[], Check], ...] = (
-    check_python,
-    check_packages,
+    _check_python,
+    _check_packages,
     check_opencv,
-    check_names,
-    check_mongod,
-    check_space,
-    check_device,
+    _check_names,
+    _check_mongod,
+    _check_space,
+    _check_device,
 )
 
 

@@ -54,7 +54,7 @@ class LabelForecast:
         return {**asdict(self.found), "counted": COUNTED, "points": points.to_dict("records")}
 
 
-def read_sizes(path: Path) -> pd.DataFrame:
+def _read_sizes(path: Path) -> pd.DataFrame:
     """A CSV with the columns labels and ap50, one row a training. Raises InputError naming the file and the line."""
     try:
         table = pd.read_csv(path)
@@ -97,7 +97,7 @@ class Point:
     boxes: pd.DataFrame
 
 
-def read_reports(paths: Sequence[Path], domain: str | None = None) -> pd.DataFrame:
+def _read_reports(paths: Sequence[Path], domain: str | None = None) -> pd.DataFrame:
     """Reports as a table, one row each: report, domain, labels, ap50, ap50_low, ap50_high. labels: boxes that training was shown.
 
     They must be one curve: about the same labelled real-world images, with the same classes, at one image size, of different runs. Raises InputError naming the file, or the
@@ -105,11 +105,11 @@ def read_reports(paths: Sequence[Path], domain: str | None = None) -> pd.DataFra
     """
     points: list[Point] = []
     for path in paths:
-        point = read_point(path, domain)
+        point = _read_point(path, domain)
         for other in points:
-            check_alike(other, point)
+            _check_alike(other, point)
         points.append(point)
-    check_lineage(points)
+    _check_lineage(points)
     return pd.DataFrame(
         {
             "report": [point.name for point in points],
@@ -122,7 +122,7 @@ def read_reports(paths: Sequence[Path], domain: str | None = None) -> pd.DataFra
     ).astype({"ap50": float, "ap50_low": float, "ap50_high": float})
 
 
-def read_point(path: Path, domain: str | None) -> Point:
+def _read_point(path: Path, domain: str | None) -> Point:
     """One report. domain: the real-world domain to take, None where there is one. Raises InputError."""
     if not path.is_dir() and path.name != REPORT:
         raise InputError(
@@ -156,7 +156,7 @@ def read_point(path: Path, domain: str | None) -> Point:
         str(path),
         written,
         name,
-        labels_of(written),
+        _labels_of(written),
         float(row["ap50"]),
         row.get("ap50_low"),
         row.get("ap50_high"),
@@ -177,7 +177,7 @@ def content(written: WrittenReport, domain: str) -> tuple[pd.DataFrame, pd.DataF
     return first, second
 
 
-def check_alike(first: Point, second: Point) -> None:
+def _check_alike(first: Point, second: Point) -> None:
     """Raise InputError where two reports are no two points of one curve."""
     files = f"{first.written.folder / REPORT} and {second.written.folder / REPORT}"
     runs = [point.written.record["run"] for point in (first, second)]
@@ -202,24 +202,24 @@ def check_alike(first: Point, second: Point) -> None:
         )
 
 
-def check_lineage(points: Sequence[Point]) -> None:
+def _check_lineage(points: Sequence[Point]) -> None:
     """Raise InputError where a run that went on from another of them was shown less than that: what it knows is from both, and neither count says how much that was."""
     by_weights = {point.written.record["run"]["sha256"]: point for point in points}
     for point in points:
-        before = by_weights.get(parent_of(point.written))
+        before = by_weights.get(_parent_of(point.written))
         if before is not None and point.labels < before.labels:
             raise InputError(
                 f"{point.written.folder / REPORT} and {before.written.folder / REPORT}: the first run went on from the second with other data alone ({point.labels:,} boxes after {before.labels:,}), so that its boxes do not say what it was taught; train it on both (sources with commas between), or give a CSV"
             )
 
 
-def parent_of(written: WrittenReport) -> str | None:
+def _parent_of(written: WrittenReport) -> str | None:
     """Hex digest of the checkpoint that a report's run went on from, None where it says none."""
     digest = written.record["run"].get("parent_sha256")
     return digest if isinstance(digest, str) else None
 
 
-def labels_of(written: WrittenReport) -> int:
+def _labels_of(written: WrittenReport) -> int:
     """Boxes that the training of a report's run was shown; for reports that do not say so, from the run as it lies. Raises InputError."""
     run, file = written.record["run"], written.folder / REPORT
     if isinstance(run.get("training_boxes"), int):
@@ -235,7 +235,7 @@ def labels_of(written: WrittenReport) -> int:
             why = f"{weights} is another checkpoint by now"
         else:
             try:
-                found = counted(open_run(weights.parent.parent))
+                found = _counted(open_run(weights.parent.parent))
                 why = "its data is not what it was trained on any more"
             except InputError as error:
                 why = str(error)
@@ -246,7 +246,7 @@ def labels_of(written: WrittenReport) -> int:
     return found
 
 
-def counted(run: Run) -> int | None:
+def _counted(run: Run) -> int | None:
     """Boxes that a run's training was shown, from its lineage, else from its data; None where that has other images by now. Raises InputError."""
     boxes = run.lineage.get("boxes")
     if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
@@ -258,23 +258,23 @@ def counted(run: Run) -> int | None:
     return boxes_shown(source, run.arguments).get("train")
 
 
-def is_table(paths: Sequence[Path]) -> bool:
+def _is_table(paths: Sequence[Path]) -> bool:
     """Whether a CSV was given, and not reports."""
     return len(paths) == 1 and not paths[0].is_dir() and paths[0].suffix.lower() != ".json"
 
 
 def forecast_labels(paths: Sequence[Path], goal: float, domain: str | None = None) -> LabelForecast:
     """The forecast for a goal, from one CSV or from reports. domain: of reports, the real-world one to take. Raises InputError."""
-    if is_table(paths):
+    if _is_table(paths):
         if domain is not None:
             raise InputError(f"--domain {domain}: goes with reports; {paths[0]} is a table of one curve")
-        points = read_sizes(paths[0])
+        points = _read_sizes(paths[0])
     else:
-        points = read_reports(paths, domain)
-    return LabelForecast(forecast(*arrays(points), goal), points)
+        points = _read_reports(paths, domain)
+    return LabelForecast(forecast(*_arrays(points), goal), points)
 
 
-def arrays(points: pd.DataFrame) -> tuple[Floats, Floats]:
+def _arrays(points: pd.DataFrame) -> tuple[Floats, Floats]:
     """Sizes and scores, (k,) each."""
     return points["labels"].to_numpy(float), points["ap50"].to_numpy(float)
 
@@ -315,7 +315,7 @@ def write_forecast(outlook: LabelForecast, folder: Path) -> tuple[Path, Path]:
     figure = figures.forecast(
         sentence(outlook),
         drawn[drawn["labels"] > 0],
-        curves(*arrays(outlook.points)),
+        curves(*_arrays(outlook.points)),
         outlook.found.goal,
         words,
         outlook.found.low,

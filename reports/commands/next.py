@@ -117,9 +117,9 @@ def rank_next(
         "candidates": [asdict(candidate) | {"other_hand": candidate.other_hand} for candidate in compared],
     }
     with reporter.stage("write", "Copying the chosen images"):
-        result["hand_off"] = str(hand_off(out, table, chosen_from, predicted))
+        result["hand_off"] = str(_hand_off(out, table, chosen_from, predicted))
         result["goes_on"] = (Path(result["hand_off"]).parent / "val.txt").is_file()
-    write_lists(out, table, test, compared, result)
+    _write_lists(out, table, test, compared, result)
     return result
 
 
@@ -131,7 +131,7 @@ def test_images(advice: Advice) -> pd.DataFrame:
     ].rename(columns={"name": "group"})
 
 
-def write_lists(
+def _write_lists(
     out: Path, table: pd.DataFrame, test: pd.DataFrame, compared: Sequence[Candidate], result: dict[str, Any]
 ) -> None:
     """The lists as CSV, Parquet and JSON."""
@@ -146,7 +146,7 @@ def write_lists(
     write_text(out / "next.json", json.dumps(result, indent=1, allow_nan=False))
 
 
-def hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], predicted: PredictedDomains) -> Path:
+def _hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], predicted: PredictedDomains) -> Path:
     """The chosen images with draft labels, in a folder of its own: labels that somebody repaired in an earlier one stay. Returns its data.yaml."""
     own = [
         o

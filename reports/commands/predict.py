@@ -31,7 +31,6 @@ from reports.export.coco import as_coco, as_results
 from reports.export.yolo import unique_path, write_labels
 from reports.files import one_writer, write_text
 from reports.options import whole
-from reports.pipeline.inference import predict_folder
 from reports.prediction.camera import CAMERA, camera_frames, is_camera, stop_on_interrupt
 from reports.prediction.overlay import draw
 from reports.prediction.tables import BOXES, IMAGES, PredictionTables, append, merged_parts
@@ -40,7 +39,7 @@ from reports.prediction.window import Window
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder, trust_checkpoints
 from train.prediction_folder import INFO, read_prediction_info
-from train.predictions import Settings, Store
+from train.predictions import Settings, Store, predict_folder
 from train.run import file_sha256
 
 if TYPE_CHECKING:
@@ -111,11 +110,11 @@ def predict(options: PredictOptions, reporter: Reporter) -> dict[str, Any]:
         )
     settings = Settings(imgsz=options.imgsz or detector.imgsz, iou=options.iou)
     source = (
-        None if is_camera(options.source) else open_prediction_source(options, detector.classes, reporter)
+        None if is_camera(options.source) else _open_prediction_source(options, detector.classes, reporter)
     )
     settings_record = {
         "source": options.source if source is None else whole(options.source),
-        "content": None if source is None else content_digest(source),
+        "content": None if source is None else _content_digest(source),
         "weights": str(options.weights.absolute()),
         "sha256": file_sha256(options.weights),
         "classes": list(detector.classes),
@@ -124,17 +123,17 @@ def predict(options: PredictOptions, reporter: Reporter) -> dict[str, Any]:
         "blur": list(options.blur),
         "settings": asdict(settings),
     }
-    folder = reserve_folder(options, settings_record, camera=source is None)
+    folder = _reserve_folder(options, settings_record, camera=source is None)
     info = read_prediction_info(folder)
     if info is not None and info.get("finished"):
         reporter.say(f"  {folder}: the same was asked before, and is there")
         return info
     with one_writer(folder):
         write_text(folder / INFO, json.dumps({"finished": False, **settings_record}, indent=1))
-        return run_prediction(options, detector, settings, source, folder, settings_record, reporter)
+        return _run_prediction(options, detector, settings, source, folder, settings_record, reporter)
 
 
-def run_prediction(
+def _run_prediction(
     options: PredictOptions,
     detector: Detector,
     settings: Settings,
@@ -153,14 +152,14 @@ def run_prediction(
     )
     try:
         if source is None:
-            ledger, tables = frame([], LEDGER_COLUMNS), [predict_camera(job)]
+            ledger, tables = frame([], LEDGER_COLUMNS), [_predict_camera(job)]
         else:
-            ledger, tables = predict_files(job, source)
+            ledger, tables = _predict_files(job, source)
     finally:
         if window is not None:
             window.close()
     with reporter.stage("write", "Writing tables"):
-        written = write_tables(job, tables, ledger)
+        written = _write_tables(job, tables, ledger)
     result = {"folder": str(folder), **written, "finished": True, **settings_record}
     result["versions"] = {package: version(package) for package in ("shiftscope", "ultralytics", "torch")}
     write_text(folder / INFO, json.dumps(result, indent=1))
@@ -170,7 +169,7 @@ def run_prediction(
     return result
 
 
-def content_digest(source: Source) -> str:
+def _content_digest(source: Source) -> str:
     """Hex digest over path, size and time of what is looked at: the same name with other content is asked anew."""
     paths = [*source.images["path"], *source.ledger.loc[source.ledger["reason"] == VIDEO, "path"]]
     stats = [(path, Path(path).stat()) for path in paths]
@@ -178,7 +177,7 @@ def content_digest(source: Source) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def open_prediction_source(options: PredictOptions, classes: Sequence[str], reporter: Reporter) -> Source:
+def _open_prediction_source(options: PredictOptions, classes: Sequence[str], reporter: Reporter) -> Source:
     """The images of a source, and its videos, which stand in its ledger. Raises InputError."""
     return open_source(
         options.source,
@@ -190,7 +189,7 @@ def open_prediction_source(options: PredictOptions, classes: Sequence[str], repo
     )
 
 
-def reserve_folder(options: PredictOptions, settings_record: dict[str, Any], *, camera: bool) -> Path:
+def _reserve_folder(options: PredictOptions, settings_record: dict[str, Any], *, camera: bool) -> Path:
     """The folder of this pass: the one where the same was asked before, to go on with, else a new one. Raises InputError where --out holds something else."""
     name = options.source.replace(":", "-") if camera else name_of(options.source.split(",")[0])
     folder = options.out.absolute() if options.out is not None else runs_folder() / "predict" / name
@@ -198,7 +197,9 @@ def reserve_folder(options: PredictOptions, settings_record: dict[str, Any], *, 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder with --out")
     while (
-        folder.exists() and any(folder.iterdir()) and (camera or not is_same_request(folder, settings_record))
+        folder.exists()
+        and any(folder.iterdir())
+        and (camera or not _is_same_request(folder, settings_record))
     ):
         if options.out is not None:
             raise InputError(
@@ -209,29 +210,29 @@ def reserve_folder(options: PredictOptions, settings_record: dict[str, Any], *, 
     return folder
 
 
-def is_same_request(folder: Path, settings_record: dict[str, Any]) -> bool:
+def _is_same_request(folder: Path, settings_record: dict[str, Any]) -> bool:
     """Whether a folder is of a pass that asked for the same."""
     info = read_prediction_info(folder)
     return info is not None and {key: info.get(key) for key in settings_record} == settings_record
 
 
-def predict_files(job: PredictionJob, source: Source) -> tuple[pd.DataFrame, list[PredictionTables]]:
+def _predict_files(job: PredictionJob, source: Source) -> tuple[pd.DataFrame, list[PredictionTables]]:
     """Look at the images and then at the videos of a source; the ledger says what became of each file. Raises InputError when nothing could be looked at."""
     tables = []
     ledger = source.ledger
     if len(source.images):
-        result, failures = predict_images(job, source)
+        result, failures = _predict_images(job, source)
         tables.append(result)
-        ledger = with_bucket(ledger, failures, "failed")
+        ledger = _with_bucket(ledger, failures, "failed")
     videos = ledger.loc[ledger["reason"] == VIDEO, "path"].tolist()
-    names = video_names(videos)
-    for path, name, out in zip(videos, names, output_names(names), strict=True):
+    names = _video_names(videos)
+    for path, name, out in zip(videos, names, _output_names(names), strict=True):
         try:
-            tables.append(predict_video(job, Video.open(Path(path)), name, out))
+            tables.append(_predict_video(job, Video.open(Path(path)), name, out))
             frames = pq.read_metadata(tables[-1].images).num_rows
-            ledger = with_bucket(ledger, {path: f"{frames} frames"}, "used")
+            ledger = _with_bucket(ledger, {path: f"{frames} frames"}, "used")
         except (InputError, VideoError) as error:
-            ledger = with_bucket(ledger, {path: str(error).removeprefix(f"{path}: ")}, "failed")
+            ledger = _with_bucket(ledger, {path: str(error).removeprefix(f"{path}: ")}, "failed")
             job.reporter.say(f"  {path}: {str(error).removeprefix(f'{path}: ')}")
     if not any(pq.read_metadata(part.images).num_rows for part in tables):
         first = ledger[ledger["bucket"] == "failed"].head(1)
@@ -240,7 +241,7 @@ def predict_files(job: PredictionJob, source: Source) -> tuple[pd.DataFrame, lis
     return ledger, tables
 
 
-def with_bucket(ledger: pd.DataFrame, reasons: dict[str, str], bucket: str) -> pd.DataFrame:
+def _with_bucket(ledger: pd.DataFrame, reasons: dict[str, str], bucket: str) -> pd.DataFrame:
     """The ledger with these files in this bucket."""
     known = ledger["path"].isin(list(reasons))
     return ledger.assign(
@@ -249,7 +250,7 @@ def with_bucket(ledger: pd.DataFrame, reasons: dict[str, str], bucket: str) -> p
     )
 
 
-def predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables, dict[str, str]]:
+def _predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables, dict[str, str]]:
     """Look at images, through the store that reports use too, and write each with its boxes; failures: path -> reason."""
     store = Store(predict_folder(job.settings, job.sha256))
     total = len(source.images)
@@ -273,7 +274,7 @@ def predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables
             rows.append((image.image, image.path, image.width, image.height, 0, float(image.seconds)))
             boxes.append(mine)
             tick()
-    stored = store_part(job, job.folder / PARTS / "images", rows, boxes)
+    stored = _store_part(job, job.folder / PARTS / "images", rows, boxes)
     return stored, dict(zip(result.failures["path"], result.failures["reason"], strict=True))
 
 
@@ -287,7 +288,7 @@ def save(path: Path, pixels: Pixels) -> None:
     draft.replace(path)
 
 
-def store_part(
+def _store_part(
     job: PredictionJob, stem: Path, rows: Sequence[tuple[Any, ...]], boxes: Iterable[Floats]
 ) -> PredictionTables:
     """Write one part's images (tuples in the order of IMAGES) and their boxes (N, 6: xyxy, confidence, class); the boxes last, so that their presence means done."""
@@ -322,25 +323,25 @@ def store_part(
     return tables
 
 
-def detect_frames(job: PredictionJob, frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, Floats]]:
+def _detect_frames(job: PredictionJob, frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, Floats]]:
     """Frames with their boxes, as many at once as the device likes."""
     group: list[VideoFrame] = []
     for one in frames:
         group.append(one)
         if len(group) == job.detector.batch:
-            yield from detect_batch(job, group)
+            yield from _detect_batch(job, group)
             group = []
     if group:
-        yield from detect_batch(job, group)
+        yield from _detect_batch(job, group)
 
 
-def detect_batch(job: PredictionJob, group: Sequence[VideoFrame]) -> Iterator[tuple[VideoFrame, Floats]]:
+def _detect_batch(job: PredictionJob, group: Sequence[VideoFrame]) -> Iterator[tuple[VideoFrame, Floats]]:
     """One forward call."""
     tables = job.detector.predict_pixels([one.pixels for one in group], job.settings)
     return zip(group, [boxes for boxes, _, _ in tables], strict=True)
 
 
-def video_names(videos: Sequence[str]) -> list[str]:
+def _video_names(videos: Sequence[str]) -> list[str]:
     """A name for each video, as reports have them: of those that share one, the path below what they have in common."""
     paths = [Path(video) for video in videos]
     if len({path.stem for path in paths}) == len(paths):
@@ -349,7 +350,7 @@ def video_names(videos: Sequence[str]) -> list[str]:
     return [path.relative_to(common).as_posix() for path in paths]
 
 
-def output_names(names: Sequence[str]) -> list[str]:
+def _output_names(names: Sequence[str]) -> list[str]:
     """The annotated video of each name, relative to our folder; videos that differ in their suffix only keep it."""
     stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
     return [
@@ -357,7 +358,7 @@ def output_names(names: Sequence[str]) -> list[str]:
     ]
 
 
-def predict_video(job: PredictionJob, video: Video, name: str, out: str) -> PredictionTables:
+def _predict_video(job: PredictionJob, video: Video, name: str, out: str) -> PredictionTables:
     """Look at every stride-th frame, in segments of which those that a killed pass finished are not looked at again; then join them with the sound. Raises InputError without a frame,
     FFmpeg's error where a video cannot be written.
     """
@@ -368,17 +369,17 @@ def predict_video(job: PredictionJob, video: Video, name: str, out: str) -> Pred
     left = max(0, video.frames - start) // job.options.stride or None
     title = f"Looking at {video.path.name}" + (f", going on at frame {start}" if start else "")
     with job.reporter.stage("predict", title, left) as tick:
-        pairs = detect_frames(job, video.read(start, job.options.stride))
-        for segment in batched_lazily(pairs, SEGMENT):
-            write_segment(job, parts_folder, video.path, name, segment, tick)
+        pairs = _detect_frames(job, video.read(start, job.options.stride))
+        for segment in _batched_lazily(pairs, SEGMENT):
+            _write_segment(job, parts_folder, video.path, name, segment, tick)
     parts = sorted(parts_folder.glob("*.boxes.parquet"))
     if not parts:
         raise InputError(f"{video.path}: no frame could be decoded; re-encode it, for example with ffmpeg")
-    finish_video(job, parts, video.path, out)
+    _finish_video(job, parts, video.path, out)
     return merged_parts(parts_folder, parts)
 
 
-def batched_lazily(
+def _batched_lazily(
     pairs: Iterator[tuple[VideoFrame, Floats]], size: int
 ) -> Iterator[Iterator[tuple[VideoFrame, Floats]]]:
     """Runs of so many pairs, each pair handed on before the next is made: pixels of a whole segment would fill the memory."""
@@ -392,7 +393,7 @@ def batched_lazily(
         yield run()
 
 
-def write_segment(
+def _write_segment(
     job: PredictionJob,
     parts_folder: Path,
     path: Path,
@@ -421,10 +422,10 @@ def write_segment(
             writer.close()
     stem = parts_folder / f"{begin:09d}-{end:09d}"
     draft.replace(stem.with_name(stem.name + PART))
-    store_part(job, stem, rows, boxes)
+    _store_part(job, stem, rows, boxes)
 
 
-def finish_video(job: PredictionJob, parts: Sequence[Path], original: Path | None, name: str) -> None:
+def _finish_video(job: PredictionJob, parts: Sequence[Path], original: Path | None, name: str) -> None:
     """Join a video's segments, once they are all there, into a video of this name in our folder."""
     videos = [part.with_name(part.name.replace(".boxes.parquet", PART)) for part in parts]
     out = job.folder / name
@@ -434,7 +435,7 @@ def finish_video(job: PredictionJob, parts: Sequence[Path], original: Path | Non
         job.reporter.say(f"  {out}{' with sound' if has_sound else ''}")
 
 
-def predict_camera(job: PredictionJob) -> PredictionTables:
+def _predict_camera(job: PredictionJob) -> PredictionTables:
     """Look at a camera until it ends or Ctrl-C is pressed, which is the usual end; what was seen is kept either way. Raises EnvironmentProblem when it gives no image."""
     number = int(job.options.source.partition(":")[2] or 0)
     parts_folder = job.folder / PARTS / CAMERA
@@ -442,23 +443,23 @@ def predict_camera(job: PredictionJob) -> PredictionTables:
     job.reporter.say("Ctrl-C ends it, and what was seen is kept")
     title = f"Looking through camera {number}"
     with job.reporter.stage("predict", title) as tick, stop_on_interrupt() as stop:
-        pairs = detect_frames(job, camera_frames(number, job.options.stride, stop))
-        for segment in batched_lazily(pairs, SEGMENT):
-            write_segment(job, parts_folder, Path(job.options.source), job.options.source, segment, tick)
+        pairs = _detect_frames(job, camera_frames(number, job.options.stride, stop))
+        for segment in _batched_lazily(pairs, SEGMENT):
+            _write_segment(job, parts_folder, Path(job.options.source), job.options.source, segment, tick)
     parts = sorted(parts_folder.glob("*.boxes.parquet"))
     if not parts:
         shutil.rmtree(job.folder)
         raise EnvironmentProblem(
             f"camera {number} gives no image; is it plugged in, allowed, and not in use? Others are {CAMERA}:1, {CAMERA}:2 ..."
         )
-    finish_video(job, parts, None, job.options.source.replace(":", "-") + ".mp4")
+    _finish_video(job, parts, None, job.options.source.replace(":", "-") + ".mp4")
     return merged_parts(parts_folder, parts)
 
 
-def write_tables(
+def _write_tables(
     job: PredictionJob, tables: Sequence[PredictionTables], ledger: pd.DataFrame
 ) -> dict[str, Any]:
-    """Everything from confidence .001 as Parquet, which is what scoring needs; what is drawn as CSV, COCO json and YOLO txt, which is what people and annotation tools read."""
+    """Everything from confidence 0.001 as Parquet, which is what scoring needs; what is drawn as CSV, COCO json and YOLO txt, which is what people and annotation tools read."""
     folder = job.folder
     append([part.images for part in tables], folder / "images.parquet", IMAGES)
     append([part.boxes for part in tables], folder / "boxes.parquet", BOXES)
@@ -493,7 +494,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     said = [
         f"{count(result['boxes'], 'detection')} from confidence {result['conf']:g} in {result['images_with_boxes']:,} of {' and '.join(looked_at)}"
         + (f": {by_class}" if len(result["boxes_by_class"]) > 1 else ""),
-        f"{result['folder']}: drawn {' and '.join(drawn)}; boxes.csv, coco.json, predictions.json and labels/ hold what is drawn, boxes.parquet everything from .001",
+        f"{result['folder']}: drawn {' and '.join(drawn)}; boxes.csv, coco.json, predictions.json and labels/ hold what is drawn, boxes.parquet everything from 0.001",
         f"as a domain of a report: shiftscope report ... --real-world {result['folder']}",
     ]
     unused = result["files"]["skipped"] + result["files"]["failed"]

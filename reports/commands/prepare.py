@@ -14,11 +14,11 @@ from datasets.source import find, open_source, parts_of
 from datasets.tables import Source
 from diagnostics.wording import count, fraction
 from reports.options import ReportOptions
-from reports.pipeline.inference import load_detector, predict_folder
+from reports.pipeline.inference import load_detector
 from reports.pipeline.sources import Opened, with_corrections
 from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder, runs_folder
-from train.predictions import Settings, Store
+from train.predictions import Settings, Store, predict_folder
 from train.preparation import (
     AUGMENTED,
     DRAFT,

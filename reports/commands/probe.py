@@ -20,12 +20,12 @@ from diagnostics.candidates import Candidate, placed
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES, ap_interval
-from reports.pipeline.inference import PredictedDomains, build_domain, predict_folder
+from reports.pipeline.inference import PredictedDomains, build_domain
 from reports.pipeline.sources import Opened
 from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector
-from train.predictions import Settings, Store
+from train.predictions import Settings, Store, predict_folder
 from train.run import file_sha256
 from train.training import Recipe, data_sha256, is_finished, road_world_recipe, train
 
@@ -85,14 +85,14 @@ def probe(
     assert predicted.run is not None
     assert predicted.detector is not None
     sources = {o.name: o.source for o in predicted.opened}
-    status_from_share = labelled_footage([sources[domain.name] for domain in footage])
+    status_from_share = _labelled_footage([sources[domain.name] for domain in footage])
     annotations = int((~status_from_share.annotations["crowd"].astype(bool)).sum())
     if annotations < MIN_BOXES:
         names = ", ".join(domain.name for domain in footage)
         raise InputError(
             f"--probe judges by labels, and {names} has {annotations} labelled objects, {MIN_BOXES} are needed; label the images of test.csv first (written without --probe), or leave --probe out"
         )
-    replay = old_images([o.source for o in predicted.opened if o.role == "training"], status_from_share)
+    replay = _old_images([o.source for o in predicted.opened if o.role == "training"], status_from_share)
     found = []
     device, imgsz = predicted.detector.device, predicted.settings.imgsz
     for candidate in candidates:
@@ -107,12 +107,12 @@ def probe(
         )
         images = int((mixed.images["split"] == "train").sum())
         recipe = short_training(predicted.run.weights, images, imgsz, device, seed)
-        folder = runs_folder() / "probes" / key_of(recipe, predicted.run.sha256, mixed)
+        folder = runs_folder() / "probes" / _key_of(recipe, predicted.run.sha256, mixed)
         title = f"Trying {candidate.name}: a short training with {len(some)} of its images"
         if not is_finished(folder):
             with reporter.training(title) as (on_start, on_batch, on_epoch):
                 train(mixed, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
-        after = judged(folder / "weights" / "last.pt", status_from_share, predicted, title, reporter)
+        after = _judged(folder / "weights" / "last.pt", status_from_share, predicted, title, reporter)
         interval = ap_interval(after.table, after.group_numbers, seed=seed)
         found.append(
             replace(
@@ -126,7 +126,7 @@ def probe(
     return placed(found)
 
 
-def labelled_footage(sources: Sequence[Source]) -> Source:
+def _labelled_footage(sources: Sequence[Source]) -> Source:
     """The labelled images of several sources as one."""
     parts = [(f"{number}:", s.keep(s.images["labelled"].astype(bool))) for number, s in enumerate(sources)]
     images = [
@@ -141,7 +141,7 @@ def labelled_footage(sources: Sequence[Source]) -> Source:
     )
 
 
-def old_images(training: Sequence[Source], status_from_share: Source) -> Source:
+def _old_images(training: Sequence[Source], status_from_share: Source) -> Source:
     """REPLAY images of what the detector was trained with; none where that is not known."""
     if not training:
         return status_from_share.keep(status_from_share.images["image"].isin([]))
@@ -150,7 +150,7 @@ def old_images(training: Sequence[Source], status_from_share: Source) -> Source:
     return training[0].keep(training[0].images["image"].isin(evenly(images, REPLAY)["image"]))
 
 
-def key_of(recipe: Recipe, weights_sha256: str, mixed: Source) -> str:
+def _key_of(recipe: Recipe, weights_sha256: str, mixed: Source) -> str:
     """Twelve hex digits over all that a short training depends on: weights, settings, images and labels."""
     told = [
         weights_sha256,
@@ -164,7 +164,7 @@ def key_of(recipe: Recipe, weights_sha256: str, mixed: Source) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def judged(
+def _judged(
     weights: Path, status_from_share: Source, predicted: PredictedDomains, title: str, reporter: Reporter
 ) -> Domain:
     """The labelled footage as the detector sees it after its short training."""

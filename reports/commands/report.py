@@ -53,7 +53,7 @@ def make_report(
                 result, folder.name, published.app_urls, published.dataset, reporter.timings, created
             )
             page = write_report(folder, result.findings, result.ledger, record, context)
-    say_result(record, context, page, reporter)
+    _say_result(record, context, page, reporter)
     return record
 
 
@@ -108,7 +108,7 @@ def publish(result: Result, folder: Path, reporter: Reporter) -> Published:
     return Published(made.dataset, made.app_urls)
 
 
-def say_result(record: dict[str, Any], context: dict[str, Any], page: Path, reporter: Reporter) -> None:
+def _say_result(record: dict[str, Any], context: dict[str, Any], page: Path, reporter: Reporter) -> None:
     """The verdict in a few lines, for people who stay on the terminal."""
     head = context["headline"]
     reporter.say("")

@@ -32,7 +32,7 @@ class Truth:
     categories: dict[Any, int]
 
 
-def read_truth(path: Path) -> Truth:
+def _read_truth(path: Path) -> Truth:
     """A COCO ground truth. Raises InputError naming what is missing."""
     content = load_json(path)
     if not isinstance(content, dict) or not all(
@@ -73,18 +73,18 @@ def read_truth(path: Path) -> Truth:
     return Truth(annotations, images, categories)
 
 
-def read_detections(path: Path, truth: Truth) -> tuple[Detections, int]:
+def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int]:
     """COCO results -> detections, and how many are of categories that the ground truth does not know and pycocotools therefore ignores.
 
     Raises InputError naming the first images that the ground truth does not know.
     """
     results = read_results(path)
-    image = numbers(results.image_id, truth.images)
+    image = _numbers(results.image_id, truth.images)
     if (image < 0).any():
         raise InputError(
             f"{path}: {(image < 0).sum()} detections are for images that the ground truth does not list, first ids {results.image_id[image < 0][:5].tolist()}"
         )
-    label = numbers(results.category_id, truth.categories)
+    label = _numbers(results.category_id, truth.categories)
     known = label >= 0
     if known.all():
         return Detections(image, label, results.xywh, results.score), 0
@@ -92,7 +92,7 @@ def read_detections(path: Path, truth: Truth) -> tuple[Detections, int]:
     return kept, int((~known).sum())
 
 
-def numbers(ids: np.ndarray[Any, Any], known: dict[Any, int]) -> Ints:
+def _numbers(ids: np.ndarray[Any, Any], known: dict[Any, int]) -> Ints:
     """Number of each id, -1 where unknown."""
     if ids.dtype == object:
         return np.array([known.get(key, -1) for key in ids.tolist()], np.int64).reshape(-1)
@@ -100,7 +100,7 @@ def numbers(ids: np.ndarray[Any, Any], known: dict[Any, int]) -> Ints:
     return np.array([known.get(key, -1) for key in names.tolist()], np.int64).reshape(-1)[places]
 
 
-def read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[int, str]]:
+def _read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[int, str]]:
     """A CSV with image_id and one more column -> (image number, value)."""
     by_text = {str(key): number for key, number in images.items()}
     pairs = []
@@ -131,9 +131,9 @@ def read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[in
     return pairs
 
 
-def read_slices(path: Path | None, images: dict[Any, int]) -> tuple[list[str], Bools]:
+def _read_slices(path: Path | None, images: dict[Any, int]) -> tuple[list[str], Bools]:
     """Names of slices in the order of the file, and their images (S, n_images)."""
-    pairs = read_pairs(path, "slice", images) if path else []
+    pairs = _read_pairs(path, "slice", images) if path else []
     names = list(dict.fromkeys(name for _, name in pairs))
     place = {name: i for i, name in enumerate(names)}
     masks = np.zeros((len(names), len(images)), bool)
@@ -141,13 +141,13 @@ def read_slices(path: Path | None, images: dict[Any, int]) -> tuple[list[str], B
     return names, masks
 
 
-def read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
+def _read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
     """Group number of each image; each its own without a file. Raises InputError when an image has no group."""
     if path is None:
         return np.arange(len(images))
     named: dict[int, str] = {}
     by_number = {number: key for key, number in images.items()}
-    for number, group in read_pairs(path, "group", images):
+    for number, group in _read_pairs(path, "group", images):
         if named.setdefault(number, group) != group:
             raise InputError(
                 f"{path}: image_id {by_number[number]} is in two groups, {named[number]!r} and {group!r}; an image has one"
@@ -174,29 +174,29 @@ def score(
             f"--bootstrap {bootstrap}: at least {FEWEST_REPLICATES} replicates, or 0 for no interval"
         )
     begin = time.perf_counter()
-    truth = read_truth(ground_truth)
-    detections, ignored = read_detections(predictions, truth)
-    other = read_detections(baseline, truth)[0] if baseline else None
-    names, masks = read_slices(slices, truth.images)
-    group = read_groups(groups, truth.images)
+    truth = _read_truth(ground_truth)
+    detections, ignored = _read_detections(predictions, truth)
+    other = _read_detections(baseline, truth)[0] if baseline else None
+    names, masks = _read_slices(slices, truth.images)
+    group = _read_groups(groups, truth.images)
     read = time.perf_counter()
     table = match(truth.annotations, detections, n_images=len(truth.images), n_classes=len(truth.categories))
     matched = time.perf_counter()
     numbers_of = twelve_of(table, np.concatenate([np.ones((1, len(truth.images)), bool), masks]))
     result: dict[str, Any] = {
-        "overall": {name: json_number(values[0]) for name, values in numbers_of.items()},
-        "slices": slice_records(table, truth, names, masks, {k: v[1:] for k, v in numbers_of.items()}),
-        "sweep": sweep_record(table, truth),
+        "overall": {name: _json_number(values[0]) for name, values in numbers_of.items()},
+        "slices": _slice_records(table, truth, names, masks, {k: v[1:] for k, v in numbers_of.items()}),
+        "sweep": _sweep_record(table, truth),
         # pycocotools passes over them without a word.
         "ignored_detections": ignored,
     }
     scored = time.perf_counter()
     if bootstrap:
         whole, half = ap_and_ap50_intervals(table, group, seed=seed, replicates=bootstrap)
-        result["bootstrap"] = {"ap": interval_record(whole), "ap50": interval_record(half)}
+        result["bootstrap"] = {"ap": _interval_record(whole), "ap50": _interval_record(half)}
     drawn = time.perf_counter()
     if other is not None:
-        result["baseline"] = comparison_record(
+        result["baseline"] = _comparison_record(
             compare(
                 truth.annotations,
                 detections,
@@ -218,12 +218,12 @@ def score(
     return result
 
 
-def json_number(value: float) -> float | None:
+def _json_number(value: float) -> float | None:
     """NaN has no place in JSON."""
     return float(value) if math.isfinite(value) else None
 
 
-def slice_records(
+def _slice_records(
     table: MatchTable, truth: Truth, names: list[str], masks: Bools, values: dict[str, Floats]
 ) -> list[dict[str, Any]]:
     """The twelve numbers of each slice, its counts and its own best threshold."""
@@ -239,7 +239,7 @@ def slice_records(
                 "slice": name,
                 "images": int(masks[i].sum()),
                 "boxes": int(boxes[i]),
-                **{key: json_number(column[i]) for key, column in values.items()},
+                **{key: _json_number(column[i]) for key, column in values.items()},
                 "best_f1": top,
                 "best_confidence": confidence,
             }
@@ -247,7 +247,7 @@ def slice_records(
     return records
 
 
-def sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
+def _sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
     """The pooled curve with its best thresholds, and those of every class."""
     everything = np.ones((1, table.n_images), bool)
     points = sweeping.sweep(table)
@@ -261,7 +261,7 @@ def sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
     rows = zip(*(values.tolist() for values in points.values()), strict=True)
     return {
         "points": [
-            {name: json_number(value) for name, value in zip(points, row, strict=True)} for row in rows
+            {name: _json_number(value) for name, value in zip(points, row, strict=True)} for row in rows
         ],
         **sweeping.summary(points),
         "classes": [
@@ -271,18 +271,18 @@ def sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
     }
 
 
-def interval_record(interval: Interval) -> dict[str, Any]:
+def _interval_record(interval: Interval) -> dict[str, Any]:
     """low, high, units, and a note where there is something to know."""
     record: dict[str, Any] = {"low": interval.low, "high": interval.high, "units": interval.groups}
     return {**record, "note": interval.note} if interval.note else record
 
 
-def comparison_record(found: Comparison) -> dict[str, Any]:
+def _comparison_record(found: Comparison) -> dict[str, Any]:
     """The paired difference to the baseline."""
     return {
-        "ap50": json_number(found.second),
-        "difference": json_number(found.difference),
-        **interval_record(found.interval),
+        "ap50": _json_number(found.second),
+        "difference": _json_number(found.difference),
+        **_interval_record(found.interval),
         "p": found.p,
         **({"p_note": found.note} if found.note else {}),
     }

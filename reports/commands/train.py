@@ -91,7 +91,7 @@ def train_run(options: TrainOptions, reporter: Reporter) -> Path:
                 locate(part, reporter.say)
     # What costs nothing to check comes first, a download last.
     model = starting_point(options.model, reporter.say) if recipe is None and at_hand(options.model) else None
-    source, footage = open_sources(options, reporter)
+    source, footage = _open_sources(options, reporter)
     if recipe is None:
         model = model or starting_point(options.model, reporter.say)
         task = load_checkpoint(model, "give a .pt checkpoint or an architecture yaml").task
@@ -133,7 +133,7 @@ def train_run(options: TrainOptions, reporter: Reporter) -> Path:
         raise
 
 
-def open_sources(options: TrainOptions, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
+def _open_sources(options: TrainOptions, reporter: Reporter) -> tuple[Source, dict[str, str | Source]]:
     """The source to train on, with labels as corrected in the App, and the footage to watch in its classes. Raises InputError."""
     given: dict[str, Any] = {"cache": frames_folder(), "allow": options.allow, "say": reporter.say}
     parts = training_parts(options.data, classes=options.classes, **given)

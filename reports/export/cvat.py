@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from reports.export.handoff import Drafted
+from reports.export.drafts import Drafted
 
 
 def as_cvat(drafted_images: Sequence[Drafted], classes: Sequence[str]) -> str:

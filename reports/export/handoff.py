@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,9 @@ from datasets.pairing import enclosing_roots
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from reports.export.cvat import as_cvat
+from reports.export.drafts import Drafted
 from reports.export.label_studio import as_label_studio, label_studio_view
 from reports.files import write_text
-
-
-@dataclass(frozen=True)
-class Drafted:
-    """A chosen image: its file in the hand-off, size in pixels, whether people labelled it already, and boxes (label, x1, y1, x2, y2, confidence)."""
-
-    file: str
-    width: int
-    height: int
-    labelled: bool
-    boxes: tuple[tuple[int, float, float, float, float, float], ...]
 
 
 def write_handoff(
@@ -58,8 +47,8 @@ def write_handoff(
     for kind in ("images", "labels"):
         (draft / kind).mkdir(parents=True)
     by_name = {domain.name: domain for domain in domains}
-    images = [drafted(draft, row, by_name[row["domain"]], confidence) for row in chosen.to_dict("records")]
-    write_text(draft / "coco.json", json.dumps(as_coco(images, classes), indent=1))
+    images = [_drafted(draft, row, by_name[row["domain"]], confidence) for row in chosen.to_dict("records")]
+    write_text(draft / "coco.json", json.dumps(_as_coco(images, classes), indent=1))
     write_text(draft / "label-studio.json", json.dumps(as_label_studio(images, classes), indent=1))
     write_text(draft / "label-studio.xml", label_studio_view(classes))
     write_text(draft / "cvat.xml", as_cvat(images, classes))
@@ -71,7 +60,7 @@ def write_handoff(
     return folder / "data.yaml"
 
 
-def drafted(folder: Path, row: dict[str, Any], domain: Domain, confidence: float) -> Drafted:
+def _drafted(folder: Path, row: dict[str, Any], domain: Domain, confidence: float) -> Drafted:
     """Copy one image and write its YOLO labels."""
     image = domain.images[domain.images["image"] == row["image"]].iloc[0]
     original = Path(row["path"])
@@ -105,7 +94,7 @@ def card(draft: Path, folder: Path, classes: Sequence[str], old: pd.DataFrame | 
     return {**content, "names": dict(enumerate(classes))}
 
 
-def as_coco(images: Sequence[Drafted], classes: Sequence[str]) -> dict[str, Any]:
+def _as_coco(images: Sequence[Drafted], classes: Sequence[str]) -> dict[str, Any]:
     """COCO json; drafts carry their score."""
     annotations = [
         {

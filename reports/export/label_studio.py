@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any
 
-from reports.export.handoff import Drafted
+from reports.export.drafts import Drafted
 
 
 def as_label_studio(drafted_images: Sequence[Drafted], classes: Sequence[str]) -> list[dict[str, Any]]:

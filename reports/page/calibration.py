@@ -14,8 +14,8 @@ from reports.page import figures
 from reports.page import slices as where
 
 
-def half_words(found: AtHalf | None) -> str:
-    """How many of the detections that claim about .5 are right."""
+def _half_words(found: AtHalf | None) -> str:
+    """How many of the detections that claim about 0.5 are right."""
     if found is None:
         return "too few detections"
     between = "" if found.low is None else f" ({percent(found.low)} to {percent(found.high)})"
@@ -30,7 +30,7 @@ def calibration_section(findings: Findings, palette: dict[str, str]) -> dict[str
             "domain": name,
             "d_ece": where.number(c.d_ece),
             "la_ece": where.number(c.la_ece),
-            "half": half_words(c.at_half),
+            "half": _half_words(c.at_half),
         }
         for name, c in findings.calibration.items()
     ]

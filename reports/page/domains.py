@@ -22,7 +22,7 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "colour": palette[domain.name],
         "role": ROLE_WORDS[domain.role],
         "images": f"{len(domain.images):,}",
-        "labelled": labelled_words(domain),
+        "labelled": _labelled_words(domain),
         "boxes": f"{len(domain.annotations):,}",
         "groups": f"{domain.images['group'].nunique():,}",
         "ap50": where.number(whole["ap50"]),
@@ -35,7 +35,7 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
     }
 
 
-def labelled_words(domain: Domain) -> str:
+def _labelled_words(domain: Domain) -> str:
     """How many images are labelled, and how many of those as holding no object."""
     empty = int((~domain.labelled_images["image"].isin(domain.annotations["image"])).sum())
     return f"{int(domain.labelled.sum()):,}" + (f" ({empty:,} without an object)" if empty else "")

@@ -56,7 +56,7 @@ def colours(names: Sequence[str], roles: dict[str, str]) -> dict[str, str]:
     return {name: fixed.get(roles[name]) or next(real_world) for name in names}
 
 
-def legend_label(name: str) -> str:
+def _legend_label(name: str) -> str:
     """A name as matplotlib shows it: a leading underscore would hide it."""
     return "\u200b" + name if name.startswith("_") else name
 
@@ -104,7 +104,7 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.1))
     for domain, part in curves.groupby("domain", sort=False):
         name = str(domain)
-        left.plot(part["confidence"], part["f1"], color=palette[name], label=legend_label(name), linewidth=2)
+        left.plot(part["confidence"], part["f1"], color=palette[name], label=_legend_label(name), linewidth=2)
         if part["f1"].notna().any():
             top = part.loc[part["f1"].idxmax()]
             left.plot(top["confidence"], top["f1"], "o", color=palette[name])
@@ -113,7 +113,7 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
             part["precision"],
             color=palette[name],
             linewidth=1.6,
-            label=legend_label(f"{name}: precision"),
+            label=_legend_label(f"{name}: precision"),
         )
         right.plot(
             part["confidence"],
@@ -121,7 +121,7 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
             color=palette[name],
             linewidth=1.6,
             linestyle=(0, (4, 2)),
-            label=legend_label(f"{name}: recall"),
+            label=_legend_label(f"{name}: recall"),
         )
     left.set(xlabel="confidence threshold", ylabel="F1", ylim=(0, 1), xlim=(0, 1))
     right.set(xlabel="confidence threshold", ylabel="share", ylim=(0, 1.02), xlim=(0, 1))
@@ -153,13 +153,13 @@ def learning(history: pd.DataFrame) -> Figure:
     left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="validation (in-domain)", ylim=(0, 1))
     for axes in (left, right):
-        whole_epochs(axes)
+        _whole_epochs(axes)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
     return figure
 
 
-def whole_epochs(axes: Any) -> None:
+def _whole_epochs(axes: Any) -> None:
     """No half epochs on the axis."""
     axes.xaxis.get_major_locator().set_params(integer=True)
 
@@ -173,7 +173,7 @@ def watched(table: pd.DataFrame, palette: dict[str, str], in_domain: str) -> Fig
         name = str(domain)
         colour = palette.get(name) or next(spare)
         if part["ap50"].notna().any():
-            left.plot(part["epoch"], part["ap50"], color=colour, marker=".", label=legend_label(name))
+            left.plot(part["epoch"], part["ap50"], color=colour, marker=".", label=_legend_label(name))
         else:
             left.plot(
                 part["epoch"],
@@ -181,7 +181,7 @@ def watched(table: pd.DataFrame, palette: dict[str, str], in_domain: str) -> Fig
                 color=colour,
                 marker=".",
                 linestyle=(0, (4, 2)),
-                label=legend_label(f"{name} (a hint)"),
+                label=_legend_label(f"{name} (a hint)"),
             )
         middle.plot(part["epoch"], part["shown"], color=colour, marker=".")
         if name != in_domain:
@@ -190,7 +190,7 @@ def watched(table: pd.DataFrame, palette: dict[str, str], in_domain: str) -> Fig
     middle.set(xlabel="epoch", ylabel="detections an image", ylim=(0, None))
     right.set(xlabel="epoch", ylabel="share outside validation", ylim=(-0.02, 1.02))
     for axes in (left, middle, right):
-        whole_epochs(axes)
+        _whole_epochs(axes)
     figure.legend(*left.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 1.08), ncol=4)
     figure.tight_layout(w_pad=1.5)
     return figure
@@ -212,7 +212,7 @@ def slices(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
         axes.hlines(y, low, high, color=palette[domain], linewidth=2, alpha=0.75)
         sure = part["ap50_low"].notna().to_numpy()
         axes.scatter(
-            part["ap50"][sure], y[sure], color=palette[domain], s=28, zorder=3, label=legend_label(domain)
+            part["ap50"][sure], y[sure], color=palette[domain], s=28, zorder=3, label=_legend_label(domain)
         )
         axes.scatter(
             part["ap50"][~sure], y[~sure], facecolors="none", edgecolors=palette[domain], s=28, zorder=3
@@ -235,7 +235,7 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     sns.barplot(table, x="type", y="per_image", hue="domain", palette=palette, ax=axes, saturation=1)
     axes.set(xlabel="", ylabel="errors per image")
     axes.grid(axis="x", visible=False)
-    tidy_legend(axes)
+    _tidy_legend(axes)
     return figure
 
 
@@ -258,7 +258,7 @@ def embedding(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     )
     axes.legend()
     axes.set(xlabel="first component", ylabel="second component", xticks=[], yticks=[])
-    tidy_legend(axes)
+    _tidy_legend(axes)
     return figure
 
 
@@ -304,7 +304,7 @@ def reliability(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
             part["precision"],
             "o-",
             color=palette[str(domain)],
-            label=legend_label(str(domain)),
+            label=_legend_label(str(domain)),
             markersize=4,
         )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence claimed", ylabel="share that is right")
@@ -313,7 +313,7 @@ def reliability(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     return figure
 
 
-def tidy_legend(axes: Axes) -> None:
+def _tidy_legend(axes: Axes) -> None:
     """Put the legend above the axes, where it hides nothing, without the title that repeats the column's name."""
     if axes.get_legend() is not None:
         sns.move_legend(axes, "lower left", bbox_to_anchor=(0, 1), ncol=4, title=None, fontsize=8.5)
@@ -430,13 +430,13 @@ def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
         for second in frames.loc[frames["cut"], "seconds"]:
             for strip in (upper, lower):
                 strip.axvline(second, color=INK, linewidth=0.9, linestyle="--")
-        upper.set_title(shorten(name), fontsize=9.5)
+        upper.set_title(_shorten(name), fontsize=9.5)
         lower.set_xlabel("seconds")
     axes[0, 0].set_ylabel("unlike training")
     axes[1, 0].set_ylabel("confidence")
     return figure
 
 
-def shorten(name: str, limit: int = 26) -> str:
+def _shorten(name: str, limit: int = 26) -> str:
     """A clip's name, its end kept, since names of one recording begin alike."""
     return name if len(name) <= limit else "\u2026" + name[1 - limit :]

@@ -19,9 +19,9 @@ KIND_WORDS = {
     ),
     "missed": (
         "Misses",
-        "Labelled objects that no detection at confidence .25 or above true positives, largest first.",
+        "Labelled objects that no detection at confidence 0.25 or above true positives, largest first.",
     ),
-    "near_miss": ("Near misses", "Detections that touch an object without covering it (IoU .1 to .5)."),
+    "near_miss": ("Near misses", "Detections that touch an object without covering it (IoU 0.1 to 0.5)."),
     "true_positive": ("True positives", "What it does find, for comparison."),
     "detection": (
         "What it claims",
@@ -63,7 +63,7 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> list[dict[s
             if part.empty:
                 continue
             cards = [
-                card_context(findings, row, number_, app_urls, path_of)
+                _card_context(findings, row, number_, app_urls, path_of)
                 for number_, row in part.sort_values("cluster", kind="stable").iterrows()
             ]
             sections.append(
@@ -79,7 +79,7 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> list[dict[s
     return sections
 
 
-def card_context(
+def _card_context(
     findings: Findings, card: pd.Series, position: Any, app_urls: dict[int, str], path_of: dict[str, str]
 ) -> dict[str, Any]:
     """One card: crop, facts, and the training images most like it."""

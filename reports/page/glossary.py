@@ -5,9 +5,9 @@ from __future__ import annotations
 GLOSSARY = (
     (
         "AP50",
-        "Average precision: the area under the precision-recall curve as the confidence threshold falls, where a detection counts as right if it overlaps an object of its class with IoU .5 or more. It is not a share of overlaps and not an accuracy; 1 is perfect.",
+        "Average precision: the area under the precision-recall curve as the confidence threshold falls, where a detection counts as right if it overlaps an object of its class with IoU 0.5 or more. It is not a share of overlaps and not an accuracy; 1 is perfect.",
     ),
-    ("AP", "The same, averaged over overlaps required from .5 to .95."),
+    ("AP", "The same, averaged over overlaps required from 0.5 to .95."),
     ("IoU", "Intersection over union of two boxes: shared area over covered area."),
     (
         "Box loss",
@@ -15,7 +15,7 @@ GLOSSARY = (
     ),
     (
         "Maximum recall",
-        "Share of objects found when every box down to confidence .001 counts: does it see them at all?",
+        "Share of objects found when every box down to confidence 0.001 counts: does it see them at all?",
     ),
     (
         "95 % interval",
@@ -31,7 +31,7 @@ GLOSSARY = (
     ),
     (
         "Domain AUC",
-        "How well a classifier tells the two sets apart on clips it has not seen: .5 not at all, 1 always.",
+        "How well a classifier tells the two sets apart on clips it has not seen: 0.5 not at all, 1 always.",
     ),
     (
         "D-ECE",

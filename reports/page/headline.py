@@ -64,7 +64,7 @@ def headline(findings: Findings) -> dict[str, Any]:
     else:
         primary = verdict.named(verdict.primary)
         cause, statement = primary.name, primary.statement
-        step = REMEDY.get(primary.code) or shift_remedy(findings, primary)
+        step = REMEDY.get(primary.code) or _shift_remedy(findings, primary)
         gap = evidence.gap_interval
         sure = (
             f"The fall of {points(evidence.gap)} has a 95 % interval of {100 * gap.low:.0f} to {points(gap.high)}{', ' + gap.note if gap.note else ''}."
@@ -83,8 +83,8 @@ def headline(findings: Findings) -> dict[str, Any]:
         "sure": sure,
         "step": step,
         "open": f"Still open: {', '.join(undecided).lower()}." if undecided else "",
-        "numbers": [big_number(findings, d) for d in shown_first(findings)],
-        "pair": pair(findings),
+        "numbers": [_big_number(findings, d) for d in _shown_first(findings)],
+        "pair": _pair(findings),
     }
 
 
@@ -99,7 +99,7 @@ def join(rest: Sequence[str], conjunction: str) -> str:
     )
 
 
-def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
+def _shift_remedy(findings: Findings, primary: Hypothesis) -> str:
     """What to add against a domain shift."""
     what = {
         "viewpoint": "images from that viewpoint",
@@ -120,7 +120,7 @@ def shift_remedy(findings: Findings, primary: Hypothesis) -> str:
     )
 
 
-def shown_first(findings: Findings) -> list[Domain]:
+def _shown_first(findings: Findings) -> list[Domain]:
     """Home and the real-world domain in focus (or the first)."""
     focus = next((d for d in findings.real_world if d.name == findings.evidence.real_world), None) or (
         findings.real_world[0] if findings.real_world else None
@@ -128,7 +128,7 @@ def shown_first(findings: Findings) -> list[Domain]:
     return [findings.in_domain, *([focus] if focus is not None else [])]
 
 
-def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
+def _big_number(findings: Findings, domain: Domain) -> dict[str, str]:
     """AP50 of a domain with its interval, or why there is none."""
     bounds = findings.evidence.intervals.get(domain.name)
     value = findings.evidence.ap50.get(domain.name)
@@ -138,12 +138,12 @@ def big_number(findings: Findings, domain: Domain) -> dict[str, str]:
         "value": where.number(value)
         if value is not None
         else ("–" if domain.labelled.any() else "no labels"),
-        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else few_annotations(domain),
+        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else _few_annotations(domain),
         "size": f"{count(len(domain.images), 'image')}, {count(int(domain.images['group'].nunique()), 'clip')}",
     }
 
 
-def few_annotations(domain: Domain) -> str:
+def _few_annotations(domain: Domain) -> str:
     """Why a domain has no AP."""
     return (
         f"only {count(len(domain.annotations), 'labelled object')}, {MIN_BOXES} are needed"
@@ -152,13 +152,13 @@ def few_annotations(domain: Domain) -> str:
     )
 
 
-def pair(findings: Findings) -> list[dict[str, str | None]]:
+def _pair(findings: Findings) -> list[dict[str, str | None]]:
     """A hit in-domain and a miss (or the worst claim) in the real world."""
     cards = findings.cards
     wanted = [(findings.in_domain.name, ["true_positive"], "a hit in-domain")]
-    if len(shown_first(findings)) > 1:
+    if len(_shown_first(findings)) > 1:
         wanted.append(
-            (shown_first(findings)[1].name, ["missed", "false_positive", "detection"], "in the real world")
+            (_shown_first(findings)[1].name, ["missed", "false_positive", "detection"], "in the real world")
         )
     result = []
     for domain, kinds, words in wanted:

@@ -22,12 +22,12 @@ def hypothesis_row(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
         "against": [c.text for c in hypothesis.observations if c.favours is False],
         "context": [c.text for c in hypothesis.observations if c.favours is None],
         "missing": hypothesis.missing,
-        "share": share_words(hypothesis),
+        "share": _share_words(hypothesis),
         "primary": primary,
     }
 
 
-def share_words(hypothesis: Hypothesis) -> str:
+def _share_words(hypothesis: Hypothesis) -> str:
     """What a supported hypothesis's score means: a share measured, or, for a shift, what nothing else explains."""
     if hypothesis.score is None or hypothesis.status != "supported" or hypothesis.code == "none":
         return ""

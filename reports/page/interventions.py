@@ -23,7 +23,7 @@ def sentence(decomposition: DropDecomposition) -> str:
     words = f"On {count(decomposition.images, 'image')} of it, {decomposition.measure} is {fraction(decomposition.start)} against {fraction(decomposition.in_domain)} in-domain. "
     if helped:
         together = " together" if len(helped) > 1 else ""
-        words += f"Won back without retraining{together}: {', '.join(gain_words(r) for r in helped)}. "
+        words += f"Won back without retraining{together}: {', '.join(_gain_words(r) for r in helped)}. "
     else:
         words += "None of the corrections that need no retraining recovers two points. "
     hurt = [r for r in decomposition.contributions if not r.applied and r.alone <= -NOTABLE]
@@ -37,7 +37,7 @@ def sentence(decomposition: DropDecomposition) -> str:
     )
 
 
-def gain_words(contribution: Contribution) -> str:
+def _gain_words(contribution: Contribution) -> str:
     """A gain with its interval, or that it may be chance."""
     if contribution.low is None or contribution.high is None:
         return f"{contribution.name} {points(contribution.recovered)}"

@@ -29,7 +29,7 @@ def missed(entry: LabelFree) -> bool:
     return not entry.low <= entry.truth <= entry.high
 
 
-def label_free_row(entry: LabelFree, failed: LabelFree | None) -> dict[str, Any]:
+def _label_free_row(entry: LabelFree, failed: LabelFree | None) -> dict[str, Any]:
     """What is known about a domain without its labels. failed: a domain in the same report whose labels show its reading to be wrong."""
     reading = "not estimated: " + entry.reason
     if entry.ap50 is not None and entry.low is not None and entry.high is not None:
@@ -87,7 +87,7 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
         )
     check = findings.estimator.errors if findings.estimator is not None else pd.DataFrame()
     return {
-        "rows": [label_free_row(entry, next(filter(missed, entries), None)) for entry in entries],
+        "rows": [_label_free_row(entry, next(filter(missed, entries), None)) for entry in entries],
         "error": error,
         "figure": Markup(
             figures.estimates(
@@ -104,14 +104,14 @@ def few_labels(findings: Findings) -> list[dict[str, Any]]:
     return [
         {
             "domain": found.domain,
-            "intro": few_labels_intro(found),
-            "rows": [measure_row(m, found.unit) for m in found.measures],
+            "intro": _few_labels_intro(found),
+            "rows": [_measure_row(m, found.unit) for m in found.measures],
         }
         for found in findings.few_labels
     ]
 
 
-def few_labels_intro(found: FewLabels) -> str:
+def _few_labels_intro(found: FewLabels) -> str:
     """What was sampled, or why nothing is said."""
     known = f"{found.labelled:,} of {count(found.images, 'image')} are labelled"
     if not found.measures:
@@ -119,7 +119,7 @@ def few_labels_intro(found: FewLabels) -> str:
     return f"{known}, {found.note}. What holds for all of them, and for no other footage:"
 
 
-def measure_row(measure: Measure, unit: str) -> dict[str, str]:
+def _measure_row(measure: Measure, unit: str) -> dict[str, str]:
     """One measure with and without the unlabelled images."""
     more = "all of them would not do"
     if measure.more == 0:
@@ -135,7 +135,7 @@ def measure_row(measure: Measure, unit: str) -> dict[str, str]:
     }
 
 
-def moments(clip: pd.DataFrame) -> list[float]:
+def _moments(clip: pd.DataFrame) -> list[float]:
     """The seconds most unlike training, APART from each other."""
     chosen: list[float] = []
     for row in clip.sort_values("novelty", ascending=False, kind="stable").itertuples():
@@ -153,7 +153,7 @@ def clip_words(clip: pd.DataFrame) -> str:
         words = "the camera moves too far between two samples for scene cuts to stand out"
     else:
         words = "no scene cut" if cuts.empty else f"{count(len(cuts), 'scene cut')} ({seconds(cuts)})"
-    unlike = moments(clip)
+    unlike = _moments(clip)
     if unlike:
         words += f"; most unlike training at {seconds(pd.Series(unlike))}"
         outside = float((clip["novelty"] > 1).mean())
@@ -168,12 +168,12 @@ def seconds(values: pd.Series) -> str:
     return f"{joined} s" + (" ..." if len(values) > len(texts) else "")
 
 
-def steady_words(found: Steadiness) -> str:
+def _steady_words(found: Steadiness) -> str:
     """One sentence on whether detections last."""
     if found.gone is None or found.blinked is None or found.fragments is None:
-        return f"{count(found.shown, 'detection')} at .25 in neighbouring frames: whether they last takes {MIN_SHOWN}."
+        return f"{count(found.shown, 'detection')} at 0.25 in neighbouring frames: whether they last takes {MIN_SHOWN}."
     return (
-        f"Of {count(found.shown, 'detection')} at .25, {percent(found.gone)} are gone in the next frame and {percent(found.blinked)} are back soon after; "
+        f"Of {count(found.shown, 'detection')} at 0.25, {percent(found.gone)} are gone in the next frame and {percent(found.blinked)} are back soon after; "
         f"what it follows breaks into {found.fragments:.1f} pieces on average."
     )
 
@@ -191,7 +191,7 @@ def videos(findings: Findings) -> list[dict[str, Any]]:
             {
                 "domain": domain,
                 "clips": [(name, clip_words(part)) for name, part in shown.items()],
-                "steady": steady_words(steady[domain]) if domain in steady else "",
+                "steady": _steady_words(steady[domain]) if domain in steady else "",
                 "figure": Markup(
                     figures.timeline(
                         f"How unlike training each second of {domain} is, and the highest confidence in it",

@@ -26,14 +26,14 @@ def ledger_section(result: Result) -> dict[str, Any]:
             (r["action"], r["reason"], f"{r['rows']:,}", f"{short_path(r['first'])}:{r['line']}")
             for r in structure.repaired(rows).to_dict("records")
         ],
-        "taken": folder_rows(result),
+        "taken": _folder_rows(result),
         "origins": [(o.name, o.source.origin) for o in result.opened if o.source.origin],
         "grouping": [(o.name, o.source.grouping) for o in result.opened if o.role != "training"],
         "corrected": [(o.name, line) for o in result.opened for line in correction_lines(o.corrected)],
     }
 
 
-def folder_rows(result: Result) -> list[tuple[str, ...]]:
+def _folder_rows(result: Result) -> list[tuple[str, ...]]:
     """Which folders the images of each domain came from: domain, folder, split, images, labelled, objects. Long lists are cut."""
     rows: list[tuple[str, ...]] = []
     for o in result.opened:
@@ -59,7 +59,7 @@ def protocol_rows(result: Result) -> list[tuple[str, str]]:
     facts = [
         (
             "Matching",
-            "greedy COCO matching, IoU .5 to .95, 100 detections an image, 101-point interpolation (equal to pycocotools)",
+            "greedy COCO matching, IoU 0.5 to 0.95, 100 detections an image, 101-point interpolation (equal to pycocotools)",
         ),
         ("Confidence floor", f"{result.settings.conf}"),
         (

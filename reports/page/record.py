@@ -44,7 +44,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
-        "run": run_record(result),
+        "run": _run_record(result),
         "protocol": {
             "matcher": "COCO greedy matching, 101-point interpolation (equal to pycocotools)",
             "iou_thresholds": list(COCO_IOUS),
@@ -55,16 +55,16 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
             "intervals": "95 %, cluster bootstrap over groups, 1000 replicates, BCa",
             "grouping": {o.name: o.source.grouping for o in result.opened},
         },
-        "domains": [domain_record(result, name) for name in (d.name for d in findings.domains)],
+        "domains": [_domain_record(result, name) for name in (d.name for d in findings.domains)],
         "slices": plain(findings.slices),
         "discovered": plain(findings.discovered),
-        "sweep": sweep_record(findings),
+        "sweep": _sweep_record(findings),
         "risk_control": [
             {"domain": name, **plain(found)} for name, controls in findings.risk.items() for found in controls
         ],
-        "transfer": transfer_record(findings),
+        "transfer": _transfer_record(findings),
         "errors": plain(findings.errors),
-        "error_differences": error_differences(findings),
+        "error_differences": _error_differences(findings),
         "slice_errors": plain(findings.slice_errors),
         "calibration": [
             {
@@ -119,13 +119,13 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "earlier_run": [earlier_run.values(comparison_) for comparison_ in result.run_comparisons],
         "next": plain(findings.next),
         "reserved_test_clips": list(findings.reserved),
-        "gallery": gallery_record(findings, app_urls),
-        "ledger": ledger_record(result),
+        "gallery": _gallery_record(findings, app_urls),
+        "ledger": _ledger_record(result),
         "timings": {stage: round(seconds, 3) for stage, seconds in timings.items()},
     }
 
 
-def run_record(result: Result) -> dict[str, Any]:
+def _run_record(result: Result) -> dict[str, Any]:
     """The run under diagnosis; nulls where only predictions were given."""
     run = result.run
     if run is None:
@@ -148,7 +148,7 @@ def run_record(result: Result) -> dict[str, Any]:
         "imgsz": result.settings.imgsz,
         "trained_imgsz": run.imgsz,
         "epochs": run.epochs or None,
-        "training_boxes": training_boxes(result, run),
+        "training_boxes": _training_boxes(result, run),
         "parent_sha256": run.lineage.get("model_sha256") if run.lineage.get("parent") else None,
         "history": plain(run.history),
         "watched": plain(run.watched),
@@ -156,7 +156,7 @@ def run_record(result: Result) -> dict[str, Any]:
     }
 
 
-def training_boxes(result: Result, run: Run) -> int | None:
+def _training_boxes(result: Result, run: Run) -> int | None:
     """Boxes that the run's training was shown: as its lineage says, else those of the data that its own data.yaml names; None where neither tells."""
     boxes = run.lineage.get("boxes")
     if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
@@ -168,7 +168,7 @@ def training_boxes(result: Result, run: Run) -> int | None:
     return boxes_shown(opened.source, run.arguments).get("train")
 
 
-def domain_record(result: Result, name: str) -> dict[str, Any]:
+def _domain_record(result: Result, name: str) -> dict[str, Any]:
     """Counts of one domain."""
     domain = next(d for d in result.findings.domains if d.name == name)
     opened = next(o for o in result.opened if o.name == name)
@@ -192,7 +192,7 @@ def domain_record(result: Result, name: str) -> dict[str, Any]:
     }
 
 
-def sweep_record(findings: Findings) -> list[dict[str, Any]]:
+def _sweep_record(findings: Findings) -> list[dict[str, Any]]:
     """One entry a labelled domain."""
     entries = []
     for name, points in findings.sweeps.items():
@@ -207,7 +207,7 @@ def sweep_record(findings: Findings) -> list[dict[str, Any]]:
     return entries
 
 
-def error_differences(findings: Findings) -> list[dict[str, Any]]:
+def _error_differences(findings: Findings) -> list[dict[str, Any]]:
     """How many more errors of each type an image of each real-world domain has than one of home."""
     table = findings.errors.set_index(["domain", "type"])
     in_domain = findings.in_domain.name
@@ -225,7 +225,7 @@ def error_differences(findings: Findings) -> list[dict[str, Any]]:
     ]
 
 
-def transfer_record(findings: Findings) -> dict[str, Any]:
+def _transfer_record(findings: Findings) -> dict[str, Any]:
     """The in-domain best threshold and the F1 that each domain loses by using it instead of its own."""
     in_domain = findings.sweeps.get(findings.in_domain.name)
     confidence = best(in_domain)[1] if in_domain is not None else None
@@ -257,7 +257,7 @@ def hypothesis_record(hypothesis: Any) -> dict[str, Any]:
     return entry
 
 
-def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
+def _gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
     """The cards without their images."""
     return [
         {
@@ -275,7 +275,7 @@ def gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[st
     ]
 
 
-def ledger_record(result: Result) -> dict[str, Any]:
+def _ledger_record(result: Result) -> dict[str, Any]:
     """How many files ended in which bucket, and how many label rows were repaired or rejected."""
     return {
         "files": {

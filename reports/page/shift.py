@@ -50,7 +50,7 @@ def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
             "in_domain": f"{r['in_domain']:.2f}",
             "real_world": f"{r['real_world']:.2f}",
             "effect": f"{r['effect']:.1f}",
-            "p": "–" if r["p"] != r["p"] else "under .001" if r["p"] < 0.0005 else f"{r['p']:.3f}",
+            "p": "–" if r["p"] != r["p"] else "under 0.001" if r["p"] < 0.0005 else f"{r['p']:.3f}",
         }
         for name, table in findings.evidence.factors.items()
         for r in table.to_dict("records")
@@ -69,11 +69,11 @@ def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
         else None,
         "rows": rows,
         "factors": factor_rows,
-        "histograms": histograms(findings, palette),
+        "histograms": _histograms(findings, palette),
     }
 
 
-def histograms(findings: Findings, palette: dict[str, str]) -> Markup | None:
+def _histograms(findings: Findings, palette: dict[str, str]) -> Markup | None:
     """Paired histograms of the factors that differ most."""
     largest: dict[str, float] = {}
     for table in findings.evidence.factors.values():

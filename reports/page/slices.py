@@ -106,7 +106,7 @@ def worst(findings: Findings) -> list[str]:
     return [
         f"{row['domain']}, {label(row['attribute'], row['slice'])}: AP50 {number(row['ap50'])}, {points(-row['difference'])} below "
         f"{'the mean over its ' + row['attribute'] + 's' if row['attribute'] in BOX_ATTRIBUTES else 'all of it'} "
-        f"({count(row['boxes'], 'object')} in {count(row['groups'], 'clip')}, q {'under .001' if row['q'] < 0.001 else number(row['q'])})"
+        f"({count(row['boxes'], 'object')} in {count(row['groups'], 'clip')}, q {'under 0.001' if row['q'] < 0.001 else number(row['q'])})"
         for row in weak.to_dict("records")
     ]
 
@@ -115,7 +115,7 @@ def combinations(findings: Findings) -> dict[str, Any]:
     """What the search for weak combinations found, as sentences, and what it could not do."""
     table = findings.discovered
     found = (
-        [combination(row) for row in table[table["confirmed"].astype(bool)].to_dict("records")]
+        [_combination(row) for row in table[table["confirmed"].astype(bool)].to_dict("records")]
         if len(table)
         else []
     )
@@ -133,7 +133,7 @@ def combinations(findings: Findings) -> dict[str, Any]:
     }
 
 
-def combination(row: dict[Any, Any]) -> str:
+def _combination(row: dict[Any, Any]) -> str:
     """One confirmed combination as a sentence."""
     missed = row["kind"] == "missed"
     noun = "annotations" if missed else "detections"

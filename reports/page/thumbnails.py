@@ -73,10 +73,10 @@ def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), si
         np.uint8,
     )
     for other in truth:
-        outline(tile, other, left, top, scale, (255, 255, 255), 1)
+        _outline(tile, other, left, top, scale, (255, 255, 255), 1)
     if box is not None:
-        outline(tile, box, left, top, scale, OUTLINE[kind], 2)
-    return as_uri(tile)
+        _outline(tile, box, left, top, scale, OUTLINE[kind], 2)
+    return _as_uri(tile)
 
 
 def whole(
@@ -91,19 +91,19 @@ def whole(
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     tile = np.ascontiguousarray(cv2.resize(pixels, size, interpolation=method), np.uint8)
     for other in truth:
-        outline(tile, other, 0, 0, scale, (255, 255, 255), 1)
+        _outline(tile, other, 0, 0, scale, (255, 255, 255), 1)
     for box, kind in zip(boxes, kinds, strict=True):
-        outline(tile, box, 0, 0, scale, OUTLINE[kind], 2)
-    return as_uri(tile)
+        _outline(tile, box, 0, 0, scale, OUTLINE[kind], 2)
+    return _as_uri(tile)
 
 
-def as_uri(tile: Pixels) -> str:
+def _as_uri(tile: Pixels) -> str:
     """An image as a JPEG data URI."""
     encoded = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
-def outline(
+def _outline(
     tile: Pixels, box: Box, left: int, top: int, scale: float, colour: tuple[int, int, int], thickness: int
 ) -> None:
     """Draw a box given in image pixels into a crop, in place."""

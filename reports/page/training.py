@@ -43,7 +43,7 @@ def training_section(result: Result, palette: dict[str, str]) -> dict[str, Any] 
         "watched": None
         if watched.empty
         else {
-            "words": [curve_words(curve) for curve in training_curves(watched, IN_DOMAIN)],
+            "words": [_curve_words(curve) for curve in training_curves(watched, IN_DOMAIN)],
             "figure": Markup(
                 figures.watched(
                     "AP50, detections an image and images outside validation, by epoch",
@@ -52,13 +52,13 @@ def training_section(result: Result, palette: dict[str, str]) -> dict[str, Any] 
                     IN_DOMAIN,
                 )
             ),
-            "rows": [watched_row(row) for row in watched.to_dict("records")],
+            "rows": [_watched_row(row) for row in watched.to_dict("records")],
         },
         "checkpoints": checkpoints(result.checkpoints, palette),
     }
 
 
-def curve_words(curve: TrainingCurve) -> str:
+def _curve_words(curve: TrainingCurve) -> str:
     """One watched domain in one sentence."""
     what = (
         "AP50" if curve.by_labels else "what AP50 would be if confidences meant what they mean in validation"
@@ -83,7 +83,7 @@ def curve_words(curve: TrainingCurve) -> str:
     )
 
 
-def watched_row(row: dict[Any, Any]) -> list[str]:
+def _watched_row(row: dict[Any, Any]) -> list[str]:
     """One look as a row of the table."""
     share = [row.get("detection_rate"), row.get("outside")]
     return [
@@ -114,7 +114,7 @@ def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] |
         "words": [
             sentence
             for name in names
-            if (sentence := checkpoint_words([s for s in found.checkpoint_results if s.domain == name]))
+            if (sentence := _checkpoint_words([s for s in found.checkpoint_results if s.domain == name]))
         ],
         "rows": [
             {
@@ -123,7 +123,7 @@ def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] |
                 "epoch": s.epoch,
                 "images": f"{s.images:,}",
                 "annotations": f"{s.annotations:,}" if s.ap50 is not None else "–",
-                "ap50": with_interval(s),
+                "ap50": _with_interval(s),
                 "precision": number(s.precision),
                 "recall": number(s.recall),
                 "detection_rate": percent(s.detection_rate),
@@ -134,17 +134,17 @@ def checkpoints(found: Checkpoints, palette: dict[str, str]) -> dict[str, Any] |
             for s in found.checkpoint_results
             if s.domain == name
         ],
-        "frames": [frame_context(frame) for frame in found.frames],
+        "frames": [_frame_context(frame) for frame in found.frames],
     }
 
 
-def with_interval(s: CheckpointResult) -> str:
+def _with_interval(s: CheckpointResult) -> str:
     """AP50 with its 95 % interval where there is one."""
     low, high = (s.interval.low, s.interval.high) if s.interval is not None else (None, None)
     return number(s.ap50) + (f" ({number(low)} to {number(high)})" if low is not None else "")
 
 
-def checkpoint_words(part: list[CheckpointResult]) -> str:
+def _checkpoint_words(part: list[CheckpointResult]) -> str:
     """One domain from the first checkpoint to the last."""
     first, last = part[0], part[-1]
     words = f"{last.domain}: {first.shown:.1f} detections an image at epoch {first.epoch}, {last.shown:.1f} at epoch {last.epoch}"
@@ -161,7 +161,7 @@ def checkpoint_words(part: list[CheckpointResult]) -> str:
     return words + "."
 
 
-def frame_context(frame: CheckpointFrame) -> dict[str, Any]:
+def _frame_context(frame: CheckpointFrame) -> dict[str, Any]:
     """An image as each checkpoint sees it."""
     views = []
     for epoch, boxes, true_positives in frame.views:

@@ -44,7 +44,7 @@ def inert(value: object) -> object:
     return "'" + value if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
-def write_tables(folder: Path, findings: Findings) -> None:
+def _write_tables(folder: Path, findings: Findings) -> None:
     """Every table of the findings, and each domain's own: images, boxes, detections with their outcome."""
     folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pd.DataFrame] = {
@@ -68,14 +68,14 @@ def write_tables(folder: Path, findings: Findings) -> None:
             [d.annotations.assign(domain=d.name) for d in findings.domains], ignore_index=True
         ),
         "detections": pd.concat(
-            [detections_with_outcome(findings, d.name) for d in findings.domains], ignore_index=True
+            [_detections_with_outcome(findings, d.name) for d in findings.domains], ignore_index=True
         ),
     }
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
 
 
-def detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
+def _detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
     """A domain's detections; outcome is null where the image has no labels."""
     domain = next(d for d in findings.domains if d.name == name)
     table = domain.detections.assign(domain=name, outcome=None)
@@ -96,7 +96,7 @@ def write_report(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        write_tables(draft / "tables", findings)
+        _write_tables(draft / "tables", findings)
         write_text(draft / "ledger.csv", ledger.map(inert).to_csv(index=False))
         write_text(draft / "report.json", json.dumps(record, indent=1, allow_nan=False))
         write_text(

@@ -19,9 +19,8 @@ from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Bools, Floats
 from diagnostics.training_curve import CheckpointResult, measure_checkpoint, most_telling_image
-from reports.pipeline.inference import predict_folder
 from reports.progress import Reporter
-from train.predictions import Settings, Store
+from train.predictions import Settings, Store, predict_folder
 from train.run import Run, file_sha256
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 # Images of each domain that every checkpoint is shown.
 IMAGES = 60
-MOST = 4
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Checkpoints:
     frames: tuple[CheckpointFrame, ...] = ()
 
 
-def kept_checkpoints(run: Run) -> dict[int, Path]:
+def _kept_checkpoints(run: Run) -> dict[int, Path]:
     """Epoch (1 for the first) -> checkpoint, of those that `save_period` kept and the last one."""
     if run.folder is None:
         return {}
@@ -80,7 +78,7 @@ def compare_checkpoints(
     seed: int,
 ) -> Checkpoints:
     """Show the same images of each domain to at most so many checkpoints, the first and the last among them. Raises InputError when one cannot be loaded."""
-    files = kept_checkpoints(run)
+    files = _kept_checkpoints(run)
     if most < 2 or len(files) < 2:
         return Checkpoints()
     epochs = list(files)
@@ -98,7 +96,7 @@ def compare_checkpoints(
             check_classes(domains[0].classes, detector.classes, str(files[epoch]))
             store = Store(predict_folder(settings, file_sha256(files[epoch])))
             seen[epoch] = [
-                with_detections(
+                _with_detections(
                     part,
                     detector.predict(
                         part.images, settings, store, tick=tick, embed_detections=False
@@ -109,14 +107,14 @@ def compare_checkpoints(
     checkpoint_results = [
         replace(
             measure_checkpoint(epoch, domain, seed=seed),
-            against_last=compare_with_last(domain, seen[chosen[-1]][place], seed),
+            against_last=_compare_with_last(domain, seen[chosen[-1]][place], seed),
         )
         if epoch != chosen[-1]
         else measure_checkpoint(epoch, domain, seed=seed)
         for epoch, views in seen.items()
         for place, domain in enumerate(views)
     ]
-    frames = [most_telling_frame(place, seen) for place in range(len(parts))]
+    frames = [_most_telling_frame(place, seen) for place in range(len(parts))]
     return Checkpoints(
         tuple(chosen),
         tuple(epoch for epoch in epochs if epoch not in chosen),
@@ -125,14 +123,14 @@ def compare_checkpoints(
     )
 
 
-def with_detections(domain: Domain, detections: pd.DataFrame) -> Domain:
+def _with_detections(domain: Domain, detections: pd.DataFrame) -> Domain:
     """The domain as another checkpoint sees it; embeddings are of no use here."""
     return replace(
         domain, detections=detections, detection_embeddings=np.zeros((len(detections), 0), np.float32)
     )
 
 
-def compare_with_last(domain: Domain, last: Domain, seed: int) -> Comparison | None:
+def _compare_with_last(domain: Domain, last: Domain, seed: int) -> Comparison | None:
     """The last checkpoint's AP50 against this one's, None without labels."""
     if not domain.labelled.any() or not len(domain.annotations):
         return None
@@ -146,7 +144,7 @@ def compare_with_last(domain: Domain, last: Domain, seed: int) -> Comparison | N
     )
 
 
-def most_telling_frame(place: int, seen: dict[int, list[Domain]]) -> CheckpointFrame | None:
+def _most_telling_frame(place: int, seen: dict[int, list[Domain]]) -> CheckpointFrame | None:
     """The image of a domain on which checkpoints differ most, as each sees it."""
     first = next(iter(seen.values()))[place]
     image = most_telling_image([views[place] for views in seen.values()], first.images)
@@ -162,11 +160,11 @@ def most_telling_frame(place: int, seen: dict[int, list[Domain]]) -> CheckpointF
         str(row["path"]),
         bool(row["labelled"]),
         truth[CORNERS].to_numpy(float),
-        tuple((epoch, *shown_in(views[place], image)) for epoch, views in seen.items()),
+        tuple((epoch, *_shown_in(views[place], image)) for epoch, views in seen.items()),
     )
 
 
-def shown_in(domain: Domain, image: str) -> tuple[Floats, Bools]:
+def _shown_in(domain: Domain, image: str) -> tuple[Floats, Bools]:
     """Boxes (n, 4) that are shown in one image, and which of them are true positives; without labels none is."""
     mine = (domain.detections["image"] == image) & (domain.detections["confidence"] >= SHOWN)
     boxes = domain.detections[mine]

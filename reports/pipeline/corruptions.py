@@ -36,9 +36,11 @@ def corrupt_in_domain(predictor: DomainPredictor, in_domain: Domain) -> list[Cor
         for transform in transforms:
             seen = predictor.predict(chosen, transform, tick, conf=FLOOR)
             seen = replace(seen, annotations=transform.boxes(seen.annotations, seen.images))
-            squeezed = predict_squeezed(predictor, chosen, transform, tick)
+            squeezed = _predict_squeezed(predictor, chosen, transform, tick)
             found.append(
-                CorruptedDomain(transform.family, transform.severity, without_emptied(chosen, seen), squeezed)
+                CorruptedDomain(
+                    transform.family, transform.severity, _without_emptied(chosen, seen), squeezed
+                )
             )
     return found
 
@@ -48,7 +50,7 @@ def development_sets() -> pd.DataFrame:
     return pd.read_csv(DEVELOPMENT)
 
 
-def predict_squeezed(
+def _predict_squeezed(
     predictor: DomainPredictor, domain: Domain, transform: Transform | None, tick: Callable[[], None]
 ) -> Domain:
     """The domain with the boxes found when every other image is squeezed in width, and the rest in height, laid back into the image as it was."""
@@ -74,11 +76,11 @@ def predict_squeezed_domains(predictor: DomainPredictor, domains: Sequence[Domai
         with predictor.reporter.stage(
             "corruptions", f"Looking whether boxes in {domain.name} follow a squeeze", len(part.images)
         ) as tick:
-            found[domain.name] = predict_squeezed(predictor, part, None, tick)
+            found[domain.name] = _predict_squeezed(predictor, part, None, tick)
     return found
 
 
-def without_emptied(before: Domain, after: Domain) -> Domain:
+def _without_emptied(before: Domain, after: Domain) -> Domain:
     """Without the images that lost all their objects to a change: footage somebody asks about has objects as home has, and AP50 sees hardly anything of emptied images."""
     had, has = (
         set(d.annotations.loc[~d.annotations["crowd"].astype(bool), "image"]) for d in (before, after)

@@ -13,9 +13,8 @@ from datasets.classes import check_classes
 from diagnostics.comparison import Comparison, compare
 from diagnostics.domain import Domain, detections_of
 from diagnostics.leakage import copied
-from reports.pipeline.inference import predict_folder
 from reports.progress import Reporter
-from train.predictions import Settings, Store
+from train.predictions import Settings, Store, predict_folder
 from train.run import Run, open_run, open_weights
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def open_earlier_run(place: Path) -> Run:
     return open_weights(place, None) if place.is_file() else open_run(place)
 
 
-def run_comparisons(
+def compare_runs(
     earlier_run: Run,
     detector_classes: Sequence[str],
     domains: Sequence[Domain],

@@ -15,16 +15,13 @@ from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit
 from reports.options import ReportOptions
 from reports.pipeline.corruptions import corrupt_in_domain, development_sets, predict_squeezed_domains
-from reports.pipeline.inference import (
-    PredictedDomains,
-    predict_folder,
-)
+from reports.pipeline.inference import PredictedDomains
 from reports.pipeline.interventions import DomainPredictor, run_interventions
 from reports.pipeline.sources import (
     Opened,
 )
 from reports.progress import Reporter
-from train.predictions import Store
+from train.predictions import Store, predict_folder
 
 if TYPE_CHECKING:
     pass
@@ -44,7 +41,7 @@ def run_experiments(
     supplied, focus = dict(options.predictions), focus_of(real_world)
     scored = in_domain.labelled.any() and len(in_domain.annotations) > 0 and in_domain.name not in supplied
     found = Experiments(
-        bursts=predict_bursts(predictor, [o for o in predicted.opened if o.name not in supplied]),
+        bursts=_predict_bursts(predictor, [o for o in predicted.opened if o.name not in supplied]),
         declined=options.label_free is False,
     )
     if scored and focus is not None and focus.name not in supplied:
@@ -69,7 +66,7 @@ def run_experiments(
     return found
 
 
-def predict_bursts(
+def _predict_bursts(
     predictor: DomainPredictor, opened: Sequence[Opened]
 ) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """The bursts of every video, and the detections in them."""

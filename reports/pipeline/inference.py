@@ -30,7 +30,7 @@ from train.environment import runs_folder, trust_checkpoints
 from train.history import read_history
 from train.passes import describe
 from train.prediction_folder import read_boxes, resolve_domain
-from train.predictions import Predictions, Settings, Store
+from train.predictions import Predictions, Settings, Store, predict_folder
 from train.run import Run, open_run, open_weights
 
 if TYPE_CHECKING:
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from train.forward import Detector
-
-
-def predict_folder(settings: Settings, weights_sha256: str) -> Path:
-    """Where results with these weights and settings are kept."""
-    return runs_folder() / "predictions" / settings.key(weights_sha256)
 
 
 # Training images looked at: enough for its AP, for finding copies and for the nearest examples.
@@ -72,7 +67,7 @@ def build_domain(
     )
 
 
-def with_external_detections(
+def _with_external_detections(
     opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]
 ) -> Predictions:
     """Replace detections by those of a COCO results file or of `shiftscope predict`, whose boxes have no embeddings; images that the latter did not look at are left out."""
@@ -103,7 +98,7 @@ class PredictedDomains:
     failures: tuple[pd.DataFrame, ...]
 
 
-def load_run(options: ReportOptions) -> Run | None:
+def _load_run(options: ReportOptions) -> Run | None:
     """The run or the bare weights of a request; None where only predictions are given."""
     if options.run is not None:
         run = open_run(options.run)
@@ -111,14 +106,14 @@ def load_run(options: ReportOptions) -> Run | None:
     return open_weights(options.weights, options.history) if options.weights is not None else None
 
 
-def classes_of(detector: Detector | None, opened: Sequence[Opened]) -> tuple[str, ...]:
+def _classes_of(detector: Detector | None, opened: Sequence[Opened]) -> tuple[str, ...]:
     """The detector's classes; without one, those of the first source that names any."""
     if detector is not None:
         return tuple(detector.classes)
     return tuple(next((o.source.classes for o in opened if o.source.classes), ()))
 
 
-def check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_needed: bool) -> None:
+def _check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_needed: bool) -> None:
     """Raise InputError for predictions of an unknown domain, and for a domain without any where there are no weights."""
     names = [o.name for o in opened if o.role != "training"]
     for name in supplied:
@@ -146,7 +141,7 @@ def predict_domains(
     options: ReportOptions, reporter: Reporter, *, embed_detections: bool = True
 ) -> PredictedDomains:
     """Open all sources and look at every image once. objects: with the embeddings of boxes. Raises InputError."""
-    run, supplied = load_run(options), dict(options.predictions)
+    run, supplied = _load_run(options), dict(options.predictions)
     if run is None and not supplied:
         raise InputError(
             "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
@@ -160,10 +155,10 @@ def predict_domains(
         detector = load_detector(run.weights, options) if run is not None else None
         opened = open_domains(options, run, detector.classes if detector else (), reporter.say)
     if options.corrections:
-        opened = with_corrections(opened, classes_of(detector, opened), reporter)
+        opened = with_corrections(opened, _classes_of(detector, opened), reporter)
     opened = with_attributes(opened, options.slices, reporter)
-    check_supplied(opened, supplied, all_needed=detector is None)
-    classes = classes_of(detector, opened)
+    _check_supplied(opened, supplied, all_needed=detector is None)
+    classes = _classes_of(detector, opened)
     if detector is None:
         opened = [o for o in opened if o.role != "training"]
     for o in opened:
@@ -194,7 +189,7 @@ def predict_domains(
                 f"{o.source.spec}: none of {len(images)} images could be decoded, first: {first['path']} ({first['reason']})"
             )
         if o.name in supplied:
-            found = with_external_detections(o, supplied[o.name], found, classes)
+            found = _with_external_detections(o, supplied[o.name], found, classes)
         failures.append(found.failures.assign(domain=o.name))
         domains[o.name] = build_domain(o, images, found, settings.imgsz, tuple(classes))
     return PredictedDomains(run, detector, tuple(classes), settings, tuple(opened), domains, tuple(failures))
@@ -202,7 +197,7 @@ def predict_domains(
 
 def resolve_prediction_folders(options: ReportOptions, say: Callable[[str], None]) -> ReportOptions:
     """The request with folders of `shiftscope predict` replaced by what those looked at, and their boxes where there are no weights. Raises InputError."""
-    run = load_run(options)
+    run = _load_run(options)
     sha256 = run.sha256 if run is not None else None
     real_world, predictions = [], list(options.predictions)
     for domain in options.real_world:

@@ -17,9 +17,8 @@ from datasets.tables import CORNERS
 from diagnostics import factors
 from diagnostics.counterfactuals import SAME_SIZE, Recovery, ap50, recovery, size_factors
 from diagnostics.domain import Domain
-from reports.pipeline.inference import predict_folder
 from reports.progress import Reporter
-from train.predictions import Settings, Store
+from train.predictions import Settings, Store, predict_folder
 from train.run import Run
 from train.transforms import MAX_SIDE, Distortion, Photometric, Sequential, Tile, Transform, about_centre
 
@@ -86,7 +85,7 @@ class Interventions:
     corrections: tuple[str, ...]
 
 
-def squeeze(in_domain: Domain, real_world: Domain) -> Distortion | None:
+def _squeeze(in_domain: Domain, real_world: Domain) -> Distortion | None:
     """The change of width or height that gives the real world's objects the in-domain typical shape; None where shapes hardly differ.
 
     Seen at a flatter angle, everything on the ground is foreshortened in height by the same factor (weak perspective, Hartley and Zisserman
@@ -126,7 +125,7 @@ def run_interventions(
         return Interventions({}, {}, ())
     ratio = float(np.median(in_domain.network_sides) / max(float(np.median(focus.network_sides)), 1e-9))
     size = larger if ratio > SAME_SIZE else smaller if ratio < 1 / SAME_SIZE else None
-    tone, shape = Photometric.of(in_domain.images), squeeze(in_domain, focus)
+    tone, shape = Photometric.of(in_domain.images), _squeeze(in_domain, focus)
     corrections = [COLOURS] + [SIZE] * (size is not None) + [SHAPE] * (shape is not None)
     in_domain_ap50, recoveries = ap50(in_domain), {}
     corrected: dict[frozenset[str], Domain] = {frozenset(): before}
@@ -156,11 +155,11 @@ def run_interventions(
         if imgsz != size:
             record(f"imgsz {imgsz}", predict_with(f"imgsz {imgsz}", None, imgsz), imgsz / base)
     if size == larger:
-        record("tiles", predict_tiles(predictor, before), 1 / TILES[0].side)
+        record("tiles", _predict_tiles(predictor, before), 1 / TILES[0].side)
     return Interventions(recoveries, corrected, tuple(corrections))
 
 
-def predict_tiles(predictor: DomainPredictor, domain: Domain) -> Domain:
+def _predict_tiles(predictor: DomainPredictor, domain: Domain) -> Domain:
     """The domain with the detections of overlapping parts beside those of whole images: small objects larger, at the same network input."""
     parts = [domain.detections]
     sizes = domain.images.set_index("image")[["width", "height"]]
@@ -179,11 +178,11 @@ def predict_tiles(predictor: DomainPredictor, domain: Domain) -> Domain:
             touches = np.concatenate([box[:, :2] < EDGE, box[:, 2:] > part - EDGE], 1)
             moved = found.assign(**dict(zip(CORNERS, (box + np.tile(corners[:, :2], 2)).T, strict=True)))
             parts.append(moved[~(inner & touches).any(1)])
-    merged = merge_overlapping(pd.concat(parts, ignore_index=True), predictor.settings.max_det)
+    merged = _merge_overlapping(pd.concat(parts, ignore_index=True), predictor.settings.max_det)
     return replace(domain, detections=merged, detection_embeddings=np.zeros((len(merged), 0), np.float32))
 
 
-def merge_overlapping(detections: pd.DataFrame, limit: int) -> pd.DataFrame:
+def _merge_overlapping(detections: pd.DataFrame, limit: int) -> pd.DataFrame:
     """Non-maximum suppression by image and class, at most limit boxes an image."""
     kept: list[int] = []
     for rows in detections.groupby("image", sort=False).indices.values():

@@ -13,7 +13,7 @@ from diagnostics.domain import Domain
 from diagnostics.findings import Findings, find
 from reports.options import ReportOptions
 from reports.pipeline.checkpoints import Checkpoints, compare_checkpoints
-from reports.pipeline.earlier_run import RunComparison, open_earlier_run, run_comparisons
+from reports.pipeline.earlier_run import RunComparison, compare_runs, open_earlier_run
 from reports.pipeline.experiments import run_experiments
 from reports.pipeline.inference import (
     PredictedDomains,
@@ -60,7 +60,7 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
     in_domain = next(d for d in predicted.domains.values() if d.role == "in_domain")
     real_world = [d for d in predicted.domains.values() if d.role == "real_world"]
     experiments = run_experiments(options, predicted, in_domain, real_world, reporter)
-    compared = compare_kept_checkpoints(options, predicted, (in_domain, *real_world), reporter)
+    compared = _compare_kept_checkpoints(options, predicted, (in_domain, *real_world), reporter)
     with reporter.stage("diagnose", "Measuring, and questioning the hypotheses"):
         history = predicted.run.history if predicted.run else pd.DataFrame()
         findings = find(
@@ -85,12 +85,12 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
         predicted.opened,
         full_ledger(predicted.opened, predicted.failures),
         all_rows(predicted.opened),
-        compare_with_earlier_run(options, predicted, (in_domain, *real_world), reporter),
+        _compare_with_earlier_run(options, predicted, (in_domain, *real_world), reporter),
         compared,
     )
 
 
-def compare_kept_checkpoints(
+def _compare_kept_checkpoints(
     options: ReportOptions, predicted: PredictedDomains, domains: Sequence[Domain], reporter: Reporter
 ) -> Checkpoints:
     """The checkpoints that the run kept; nothing for domains whose detections come from elsewhere. A checkpoint that cannot be used costs the comparison only."""
@@ -113,7 +113,7 @@ def compare_kept_checkpoints(
         return Checkpoints()
 
 
-def compare_with_earlier_run(
+def _compare_with_earlier_run(
     options: ReportOptions, predicted: PredictedDomains, domains: Sequence[Domain], reporter: Reporter
 ) -> tuple[RunComparison, ...]:
     """What differs from the earlier run; nothing where there is none. Domains whose detections come from elsewhere are left out. Raises InputError."""
@@ -125,7 +125,7 @@ def compare_with_earlier_run(
     supplied = dict(options.predictions)
     own = [domain for domain in domains if domain.name not in supplied]
     try:
-        return run_comparisons(
+        return compare_runs(
             earlier_run,
             predicted.classes,
             own,

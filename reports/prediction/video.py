@@ -134,8 +134,8 @@ def join(parts: Sequence[Path], original: Path | None, out: Path) -> bool:
             sound = source.streams.audio[0] if source is not None and source.streams.audio else None
             feeds: list[Iterator[Any]] = [images(parts, stream)]
             if source is not None and sound is not None:
-                feeds.append(audible(source, sound, target))
-            for packet in heapq.merge(*feeds, key=moment):
+                feeds.append(_audible(source, sound, target))
+            for packet in heapq.merge(*feeds, key=_moment):
                 target.mux(packet)
         finally:
             if source is not None:
@@ -144,7 +144,7 @@ def join(parts: Sequence[Path], original: Path | None, out: Path) -> bool:
     return sound is not None
 
 
-def moment(packet: Any) -> float:
+def _moment(packet: Any) -> float:
     """When a packet is due, in seconds."""
     time = packet.dts if packet.dts is not None else packet.pts
     return float((time or 0) * packet.time_base)
@@ -160,7 +160,7 @@ def images(parts: Sequence[Path], stream: Any) -> Iterator[Any]:
                     yield packet
 
 
-def audible(source: Any, sound: Any, target: Any) -> Iterator[Any]:
+def _audible(source: Any, sound: Any, target: Any) -> Iterator[Any]:
     """The sound of a video as packets for the target, as it is or, where an mp4 cannot hold it, as AAC. A track that breaks off ends there."""
     copied = sound.codec_context.name in SOUND
     # Raw sound often names no layout but a number of channels.

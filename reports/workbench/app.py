@@ -28,7 +28,7 @@ def port_for(wanted: int, reporter: Reporter) -> int:
         return int(probe.getsockname()[1])
 
 
-def with_plugins(fo: Any) -> None:
+def _with_plugins(fo: Any) -> None:
     """Point FiftyOne, and the server it starts, to a folder of ours with our plugin and links to all that the user has; the user's own folder stays as it is."""
     folder = runs_folder() / ".fiftyone" / "plugins"
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
     with database() as fo:
         import fiftyone.core.service as service
 
-        with_plugins(fo)
+        _with_plugins(fo)
         port = port_for(port, reporter)
         dataset = fo.load_dataset(name)
         there = dataset.list_saved_views()

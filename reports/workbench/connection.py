@@ -65,18 +65,18 @@ def database() -> Iterator[Any]:
         logging.getLogger("fiftyone").setLevel(logging.WARNING)
         odm._connection_kwargs.setdefault("serverSelectionTimeoutMS", int(1000 * PATIENCE))
         with connecting():
-            if needs_service(fo, odm):
+            if _needs_service(fo, odm):
                 check_folder(Path(fo.config.database_dir))
                 with FileLock(of_user(".lock"), timeout=120):
                     start(fo, odm)
-                check_shared(fo, odm)
+                _check_shared(fo, odm)
             fo.list_datasets()
         try:
             yield fo
         except ConnectionFailure as error:
-            forget(odm)
+            _forget(odm)
             raise EnvironmentProblem(
-                f"FiftyOne's database has gone ({one_line(error)}); run the same command again; {OTHERWISE}"
+                f"FiftyOne's database has gone ({_one_line(error)}); run the same command again; {OTHERWISE}"
             ) from None
 
 
@@ -89,20 +89,20 @@ def connecting() -> Iterator[None]:
         raise
     except ConnectionError as error:
         raise EnvironmentProblem(
-            f"FiftyOne's database does not answer ({one_line(error)}); run 'shiftscope doctor'; {OTHERWISE}"
+            f"FiftyOne's database does not answer ({_one_line(error)}); run 'shiftscope doctor'; {OTHERWISE}"
         ) from None
     except (Timeout, PermissionError) as error:
         raise EnvironmentProblem(
-            f"{tempfile.gettempdir()}: cannot be used to start FiftyOne's database one at a time ({one_line(error)}); remove it, or set TMPDIR; {OTHERWISE}"
+            f"{tempfile.gettempdir()}: cannot be used to start FiftyOne's database one at a time ({_one_line(error)}); remove it, or set TMPDIR; {OTHERWISE}"
         ) from None
     except OSError as error:
         # A database that a newer FiftyOne has written: its migrations refuse to go back (migrations/runner.py).
         raise EnvironmentProblem(
-            f"{one_line(error)}: install that one, or set FIFTYONE_DATABASE_NAME to a new name; {OTHERWISE}"
+            f"{_one_line(error)}: install that one, or set FIFTYONE_DATABASE_NAME to a new name; {OTHERWISE}"
         ) from None
     except Exception as error:
         raise EnvironmentProblem(
-            f"FiftyOne's database does not start ({one_line(error)}); run 'shiftscope doctor'; {OTHERWISE}"
+            f"FiftyOne's database does not start ({_one_line(error)}); run 'shiftscope doctor'; {OTHERWISE}"
         ) from None
 
 
@@ -122,7 +122,7 @@ def check_address(address: str | None) -> None:
         )
     except (PyMongoError, ValueError) as error:
         raise EnvironmentProblem(
-            f"FIFTYONE_DATABASE_URI is malformed ({one_line(error)}); write mongodb://HOST:PORT, or unset it"
+            f"FIFTYONE_DATABASE_URI is malformed ({_one_line(error)}); write mongodb://HOST:PORT, or unset it"
         ) from None
     wait = int(1000 * PATIENCE)
     try:
@@ -137,7 +137,7 @@ def check_address(address: str | None) -> None:
         ) from None
 
 
-def needs_service(fo: Any, odm: Any) -> bool:
+def _needs_service(fo: Any, odm: Any) -> bool:
     """Whether FiftyOne would have to start, or join, a mongod of its own."""
     started = odm._db_service is not None or "FIFTYONE_PRIVATE_DATABASE_PORT" in os.environ
     return fo.config.database_uri is None and not started
@@ -193,7 +193,7 @@ def start(fo: Any, odm: Any) -> None:
     for _ in range(STARTS):
         with stderr_to(of_user(".log")), patience():
             service = service_module.DatabaseService()
-        port = listening(service.child)
+        port = _listening(service.child)
         if port is not None:
             odm._db_service = service
             odm._connection_kwargs["port"] = port
@@ -204,14 +204,14 @@ def start(fo: Any, odm: Any) -> None:
         if other is None or is_orphan(other):
             break
         time.sleep(1)
-    reason = last_words(folder, of_user(".log"))
+    reason = _last_words(folder, of_user(".log"))
     cure = next((words for mark, words in CURES.items() if mark in reason), "run 'shiftscope doctor'")
     raise EnvironmentProblem(
         f"{folder}: FiftyOne's mongod does not start: {cure} ({reason or 'it left no reason in its log'}); {OTHERWISE}"
     )
 
 
-def listening(child: psutil.Process) -> int | None:
+def _listening(child: psutil.Process) -> int | None:
     """The port at which a service's mongod answers; None as soon as the service has ended."""
     deadline = time.monotonic() + SLOWEST_START
     while time.monotonic() < deadline:
@@ -220,7 +220,7 @@ def listening(child: psutil.Process) -> int | None:
                 return None
             for process in child.children(recursive=True):
                 for connection in process.net_connections(kind="tcp"):
-                    if connection.status == psutil.CONN_LISTEN and answers(connection.laddr.port):
+                    if connection.status == psutil.CONN_LISTEN and _answers(connection.laddr.port):
                         return int(connection.laddr.port)
         except psutil.NoSuchProcess:
             pass
@@ -230,7 +230,7 @@ def listening(child: psutil.Process) -> int | None:
     return None
 
 
-def answers(port: int) -> bool:
+def _answers(port: int) -> bool:
     """Whether a database speaks at a port of this machine."""
     import pymongo
     from pymongo.errors import PyMongoError
@@ -246,19 +246,19 @@ def answers(port: int) -> bool:
     return True
 
 
-def check_shared(fo: Any, odm: Any) -> None:
+def _check_shared(fo: Any, odm: Any) -> None:
     """Raise EnvironmentProblem when the mongod that was joined keeps another folder than ours: what is written would be elsewhere."""
     mine = os.path.realpath(fo.config.database_dir)
     for process in odm._db_service.child.children(recursive=True):
         line = process.cmdline()
         if "--dbpath" in line and os.path.realpath(line[line.index("--dbpath") + 1]) != mine:
-            forget(odm)
+            _forget(odm)
             raise EnvironmentProblem(
                 f"FiftyOne's database runs from {line[line.index('--dbpath') + 1]} already (PID {process.pid}), not from {mine}, and a user has one at a time; end that program, or give both the same FIFTYONE_DATABASE_DIR; {OTHERWISE}"
             )
 
 
-def forget(odm: Any) -> None:
+def _forget(odm: Any) -> None:
     """Let go of a database that is gone; FiftyOne would wait for it at exit, and go on asking at its port."""
     atexit.unregister(odm._delete_non_persistent_datasets_if_allowed)
     with contextlib.suppress(Exception):
@@ -277,7 +277,7 @@ def of_user(suffix: str) -> Path:
     return folder / f"fiftyone{suffix}"
 
 
-def last_words(folder: Path, service: Path) -> str:
+def _last_words(folder: Path, service: Path) -> str:
     """Why mongod ended: the first error in its log; without a log, what it said on stderr when it could not even start."""
     try:
         text = (folder / "log" / "mongo.log").read_text(encoding="utf-8", errors="replace")
@@ -296,7 +296,7 @@ def last_words(folder: Path, service: Path) -> str:
     return ""
 
 
-def one_line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     """What an error says, without pymongo's description of the whole topology."""
     text = str(error).strip().splitlines()
     return text[0].split(" (configured")[0].split(", Timeout:")[0][:200] if text else type(error).__name__

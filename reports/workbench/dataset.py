@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -31,6 +31,7 @@ from reports.workbench.documents import (
     boxes_of,
     evaluation_key,
     gallery_places,
+    own_tags,
     sample_id,
     samples_of,
     schema,
@@ -45,8 +46,6 @@ EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_images"
 PREFIX, DRAFT, KEPT = "shiftscope-", "-writing", "-kept-"
 # Of datasets that hold no report, see `reports.workbench.review`.
 REVIEW = f"{PREFIX}review-"
-# Role and split of an image: what `samples_of` tags it with.
-WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def publish(
 
     with database() as fo:
         name = dataset_name(report)
-        hand_made = user_edits(fo.load_dataset(name), reporter) if name in fo.list_datasets() else None
+        hand_made = _user_edits(fo.load_dataset(name), reporter) if name in fo.list_datasets() else None
         draft = f"{name}{DRAFT}"
         if draft in fo.list_datasets():
             fo.delete_dataset(draft)
@@ -96,11 +95,11 @@ def publish(
                 add_model(fo, dataset, model, domains)
             dataset.info["views"] = dataset.list_saved_views()
             if hand_made is not None:
-                restore_user_edits(fo, dataset, hand_made)
+                _restore_user_edits(fo, dataset, hand_made)
         dataset.persistent = True
         dataset.save()
         if hand_made is not None and hand_made.keep:
-            kept = kept_name(name, fo.list_datasets())
+            kept = _kept_name(name, fo.list_datasets())
             reporter.say(f"  the dataset before is kept as {kept}: {hand_made.keep}")
             fo.load_dataset(name).name = kept
         elif hand_made is not None:
@@ -108,7 +107,7 @@ def publish(
         if hand_made is not None:
             reporter.say("  an App that is open on this report shows the old dataset: start it again")
         dataset.name = name
-        return Workbench(name, gallery_links(name, findings))
+        return Workbench(name, _gallery_links(name, findings))
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class UserEdits:
     keep: str
 
 
-def user_edits(dataset: Any, reporter: Reporter) -> UserEdits:
+def _user_edits(dataset: Any, reporter: Reporter) -> UserEdits:
     """Collect it before the dataset is written anew. Corrected labels go where `shiftscope app --pull` keeps them."""
     from reports.workbench.pull import pull_from
 
@@ -173,7 +172,7 @@ def user_edits(dataset: Any, reporter: Reporter) -> UserEdits:
     )
 
 
-def restore_user_edits(fo: Any, dataset: Any, made: UserEdits) -> None:
+def _restore_user_edits(fo: Any, dataset: Any, made: UserEdits) -> None:
     """What people made, in the dataset written anew; what it was about and is gone, goes."""
     writes = []
     for key, tags in made.removed.items():
@@ -200,7 +199,7 @@ def restore_user_edits(fo: Any, dataset: Any, made: UserEdits) -> None:
             dataset.save_view(free, fo.DatasetView._build(dataset, stages), description=description)
 
 
-def kept_name(name: str, taken: Sequence[str]) -> str:
+def _kept_name(name: str, taken: Sequence[str]) -> str:
     """A free name for a dataset that is kept."""
     number = 1
     while f"{name}{KEPT}{number}" in taken:
@@ -208,7 +207,7 @@ def kept_name(name: str, taken: Sequence[str]) -> str:
     return f"{name}{KEPT}{number}"
 
 
-def gallery_links(name: str, findings: Findings) -> dict[int, str]:
+def _gallery_links(name: str, findings: Findings) -> dict[int, str]:
     """Gallery card number -> address of its image in a running App, with its box and nothing else drawn."""
     places = gallery_places(findings.cards)
     return {
@@ -260,11 +259,6 @@ def report_of(dataset: Any) -> WrittenReport:
     return read_report(Path(folder))
 
 
-def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tags that a person set: not those that every report writes."""
-    return tuple(sorted(set(tags) - WRITTEN_TAGS))
-
-
 def offer_labels(dataset: Any, classes: Sequence[str]) -> None:
     """Set the App's Annotate tab up for the labels, and for nothing else: it would ask for a schema first."""
     schema = {
@@ -277,7 +271,7 @@ def offer_labels(dataset: Any, classes: Sequence[str]) -> None:
     dataset.active_label_schemas = ["ground_truth"]
 
 
-def plain_fields(fo: Any, dataset: Any) -> list[str]:
+def _plain_fields(fo: Any, dataset: Any) -> list[str]:
     """Fields of a sample with one value: text, numbers, yes or no, and the label of a classification."""
     plain = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
     fields = []
@@ -299,7 +293,7 @@ def attributes_of(name: str) -> Attributes:
             raise InputError(f"fiftyone:{name}: no such dataset; there are: {known}")
         dataset = fo.load_dataset(name)
         ours = name.startswith(PREFIX)
-        fields = [] if ours else plain_fields(fo, dataset)
+        fields = [] if ours else _plain_fields(fo, dataset)
         columns = dataset.values(["filepath", "tags", *fields])
         table = pd.DataFrame({"key": columns[0]})
         tags_in_use = {tag for tags in columns[1] for tag in tags or ()}
@@ -327,7 +321,7 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
             continue
         view = dataset.match(F("domain") == domain.name)
         store_evaluation(view, domain, evaluation_key(domain), drawn[domain.name])
-    points = embedding_points(findings)
+    points = _embedding_points(findings)
     if points:
         order = list(zip(*dataset.values(["domain", "image_id"]), strict=True))
         coordinates = np.array([points[pair] for pair in order])
@@ -345,7 +339,7 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
         )
 
 
-def embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
+def _embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
     """Two principal components of every image, by domain and image."""
     from diagnostics.shift import pooled_components
 

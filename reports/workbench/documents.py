@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ from diagnostics.matching import Floats
 # Boxes below stay in our tables: they matter for AP and to nobody's eyes.
 SHOWN_FLOOR = 0.05
 LOOKS = ("brightness", "contrast", "saturation", "sharpness")
-# IoU thresholds beyond .5 at which a detection is told as right or wrong: what "strict" means in COCO's tables, and where sloppy boxes end.
+# IoU thresholds beyond 0.5 at which a detection is told as right or wrong: what "strict" means in COCO's tables, and where sloppy boxes end.
 STRICT = (0.75, 0.9)
 TRAINING_SHOWN = 3
 # Attributes to slice by that are fields of an image anyway.
@@ -91,7 +91,7 @@ def fractions(corners: Floats, sizes: Floats) -> list[list[float]]:
     return result
 
 
-def box_ids(kind: str, domain: str, boxes: pd.DataFrame, *more: str) -> list[ObjectId]:
+def _box_ids(kind: str, domain: str, boxes: pd.DataFrame, *more: str) -> list[ObjectId]:
     """An id for each box, from its image, class and place; the n-th of equal ones."""
     seen: Counter[tuple[object, ...]] = Counter()
     ids = []
@@ -107,19 +107,19 @@ def as_written(truth: Document) -> str:
     return json.dumps([str(truth["_id"]), truth["label"], *truth["bounding_box"], truth["iscrowd"]])
 
 
-def strict_key(key: str, iou: float) -> str:
+def _strict_key(key: str, iou: float) -> str:
     """Field of a box that says whether it is right at a stricter IoU."""
     return f"{key}_{100 * iou:.0f}"
 
 
-def strict_true_positives(domain: Domain) -> dict[float, set[int]]:
+def _strict_true_positives(domain: Domain) -> dict[float, set[int]]:
     """Rows of detections that hit an object, for each IoU of STRICT."""
     table = domain.table
     rows = domain.scored_detections.index.to_numpy()
     return {iou: set(rows[table.row[table.flags(iou)[0]]].tolist()) for iou in STRICT}
 
 
-def found_at(domain: Domain) -> dict[int, float]:
+def _found_at(domain: Domain) -> dict[int, float]:
     """Row of an object -> confidence of the detection that true positives it."""
     true_positives = domain.outcomes[domain.outcomes["outcome"] == "true_positive"]
     return dict(zip(true_positives["partner"].tolist(), true_positives["confidence"].tolist(), strict=True))
@@ -130,7 +130,7 @@ def gallery_places(cards: pd.DataFrame) -> pd.Series:
     return cards.groupby(["domain", "image"], sort=False).cumcount() + 1
 
 
-def gallery_rows_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[int, int]]:
+def _gallery_rows_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[int, int]]:
     """Place in the gallery by row of detections, and by row of boxes. An object that a carded detection came near to goes with it."""
     mine = cards.assign(place=gallery_places(cards))
     mine = mine[mine["domain"] == domain.name]
@@ -165,24 +165,24 @@ def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
     A box is named by what it is and where, so that what hangs on it stays with it when others come and go.
     """
     key = evaluation_key(domain, model)
-    carded, carded_truths = gallery_rows_of(domain, cards)
+    carded, carded_truths = _gallery_rows_of(domain, cards)
     if not domain.labelled.any():
-        return Boxes({}, predictions_of(domain, key, model, carded, {}), [], [])
-    truth_ids = box_ids("truth", domain.name, domain.annotations)
+        return Boxes({}, _predictions_of(domain, key, model, carded, {}), [], [])
+    truth_ids = _box_ids("truth", domain.name, domain.annotations)
     found = domain.outcomes
     rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()].tolist()
     columns = (found[name].tolist() for name in ("outcome", "nearest_iou", "partner"))
     outcomes = dict(zip(rows, zip(*columns, strict=True), strict=True))
-    predictions = predictions_of(domain, key, model, carded, outcomes)
+    predictions = _predictions_of(domain, key, model, carded, outcomes)
     return Boxes(
-        truths_of(domain, key, truth_ids, carded_truths),
+        _truths_of(domain, key, truth_ids, carded_truths),
         predictions,
         truth_ids,
-        matches_of(domain, truth_ids, predictions, outcomes),
+        _matches_of(domain, truth_ids, predictions, outcomes),
     )
 
 
-def truths_of(
+def _truths_of(
     domain: Domain, key: str, ids: list[ObjectId], carded: dict[int, int]
 ) -> dict[str, list[Document]]:
     """A labelled domain's objects by image. carded: row -> place in the gallery."""
@@ -194,13 +194,13 @@ def truths_of(
         set(missed_annotations(domain.table, domain.outcomes, confidence=c).tolist())
         for c in (SHOWN, SHOWN_FLOOR)
     )
-    at = found_at(domain)
+    at = _found_at(domain)
     parts = zip(
         *(domain.parts(name, domain.annotation_arrays).tolist() for name in BOX_ATTRIBUTES), strict=True
     )
     columns = (boxes.index.tolist(), *(boxes[name].tolist() for name in ("image", "label", "crowd")))
     for row, (number, image, label, crowd, place, part) in enumerate(
-        zip(*columns, places_of(domain, boxes), parts, strict=True)
+        zip(*columns, _places_of(domain, boxes), parts, strict=True)
     ):
         drawn[image].append(
             {
@@ -222,7 +222,7 @@ def truths_of(
     return drawn
 
 
-def predictions_of(
+def _predictions_of(
     domain: Domain, key: str, model: str, carded: dict[int, int], outcomes: dict[int, tuple[str, float, int]]
 ) -> dict[str, list[Document]]:
     """A domain's shown detections by image. outcomes: row -> outcome, IoU and partner; empty where nothing is labelled."""
@@ -230,14 +230,14 @@ def predictions_of(
     kept = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
     labelled = bool(domain.labelled.any())
     sizes = (
-        dict(zip(domain.scored_detections.index.tolist(), parts_of(domain), strict=True)) if labelled else {}
+        dict(zip(domain.scored_detections.index.tolist(), _parts_of(domain), strict=True)) if labelled else {}
     )
-    strict = strict_true_positives(domain) if labelled else {}
+    strict = _strict_true_positives(domain) if labelled else {}
     columns = (kept.index.tolist(), *(kept[name].tolist() for name in ("image", "label", "confidence")))
     for name, row, image, label, confidence, place in zip(
-        box_ids("prediction", domain.name, kept, *([model] if model else [])),
+        _box_ids("prediction", domain.name, kept, *([model] if model else [])),
         *columns,
-        places_of(domain, kept),
+        _places_of(domain, kept),
         strict=True,
     ):
         box: Document = {
@@ -258,12 +258,12 @@ def predictions_of(
             box |= dict(zip(BOX_ATTRIBUTES, sizes.get(row, ()), strict=False))
             if what != "ignored":
                 box[key] = "tp" if what == "true_positive" else "fp"
-                box |= {strict_key(key, t): "tp" if row in rows else "fp" for t, rows in strict.items()}
+                box |= {_strict_key(key, t): "tp" if row in rows else "fp" for t, rows in strict.items()}
         drawn[image].append(box)
     return drawn
 
 
-def matches_of(
+def _matches_of(
     domain: Domain,
     truth_ids: list[ObjectId],
     predictions: dict[str, list[Document]],
@@ -296,13 +296,13 @@ def matches_of(
     ]
 
 
-def places_of(domain: Domain, boxes: pd.DataFrame) -> list[list[float]]:
+def _places_of(domain: Domain, boxes: pd.DataFrame) -> list[list[float]]:
     """FiftyOne's boxes of a table of this domain."""
     size = domain.images.set_index("image")[["width", "height"]]
     return fractions(boxes[CORNERS].to_numpy(float), size.loc[boxes["image"]].to_numpy(float))
 
 
-def parts_of(domain: Domain) -> Iterator[tuple[str, ...]]:
+def _parts_of(domain: Domain) -> Iterator[tuple[str, ...]]:
     """The ranges of OBJECT_ATTRIBUTES in which each scored detection lies."""
     return zip(
         *(domain.parts(name, domain.detection_arrays).tolist() for name in BOX_ATTRIBUTES), strict=True
@@ -312,10 +312,10 @@ def parts_of(domain: Domain) -> Iterator[tuple[str, ...]]:
 def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: ObjectId) -> Iterator[Document]:
     """One document an image."""
     key, now = evaluation_key(domain), datetime.now(UTC)
-    attributes = attributes_by_image(domain, findings)
+    attributes = _attributes_by_image(domain, findings)
     novelty = findings.novelty.get(domain.name, np.full(len(domain.images), np.nan))
     chances = findings.shift_scores.get(domain.name, np.full(len(domain.images), np.nan))
-    like = nearest_training(domain, findings)
+    like = _nearest_training(domain, findings)
     cards = findings.cards.loc[findings.cards["domain"] == domain.name, "image"].value_counts().to_dict()
     by_hand = {c: c.removeprefix(TAGGED) for c in domain.images.columns if c.startswith(TAGGED)}
     ranked = findings.next[findings.next["domain"] == domain.name]
@@ -367,7 +367,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
                 "labels_written": [as_written(o) for o in annotations],
                 "false_positives": sum(box["outcome"] not in ("true_positive", "ignored") for box in shown),
                 "missed": sum(o["outcome"] == "missed" for o in annotations),
-                "outcome": image_outcome(shown, annotations),
+                "outcome": _image_outcome(shown, annotations),
                 f"{key}_tp": sum(box["outcome"] == "true_positive" for box in found),
                 f"{key}_fp": sum(box["outcome"] not in ("true_positive", "ignored") for box in found),
                 f"{key}_fn": sum(o[key] == "fn" for o in annotations),
@@ -375,7 +375,7 @@ def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: Object
         yield sample
 
 
-def image_outcome(shown: list[Document], annotations: list[Document]) -> str:
+def _image_outcome(shown: list[Document], annotations: list[Document]) -> str:
     """What goes wrong in an image, in one word or three."""
     wrong = any(box["outcome"] not in ("true_positive", "ignored") for box in shown)
     missed = any(o["outcome"] == "missed" for o in annotations)
@@ -384,7 +384,7 @@ def image_outcome(shown: list[Document], annotations: list[Document]) -> str:
     )
 
 
-def attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[str, str]]:
+def _attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[str, str]]:
     """Slice fields of labelled images."""
     if not domain.labelled.any():
         return {}
@@ -396,7 +396,7 @@ def attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[st
     }
 
 
-def nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
+def _nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
     """For each image the training images most like it; empty without training images."""
     if findings.training is None or not domain.image_embeddings.shape[1]:
         return []
@@ -415,7 +415,7 @@ def schema(findings: Findings) -> dict[str, str]:
         **dict.fromkeys((*LOOKS, "novelty", "shift_score", "seconds"), "float"),
         **dict.fromkeys(("detections_shown", "label_next", "cards"), "int"),
         "predictions": "detections",
-        **under(
+        **_under(
             "predictions",
             box_fields([evaluation_key(domain) for domain in findings.domains if domain.labelled.any()]),
         ),
@@ -425,7 +425,7 @@ def schema(findings: Findings) -> dict[str, str]:
     scored = [domain for domain in findings.domains if domain.labelled.any()]
     if scored:
         fields |= {
-            **under(
+            **_under(
                 "ground_truth",
                 {
                     "outcome": "string",
@@ -448,7 +448,7 @@ def schema(findings: Findings) -> dict[str, str]:
     return fields
 
 
-def under(field: str, boxes: dict[str, str]) -> dict[str, str]:
+def _under(field: str, boxes: dict[str, str]) -> dict[str, str]:
     """Fields of boxes by their whole path."""
     return {f"{field}.detections.{name}": kind for name, kind in boxes.items()}
 
@@ -459,5 +459,14 @@ def box_fields(keys: list[str]) -> dict[str, str]:
     if keys:
         fields |= {"outcome": "string", "iou": "float", **dict.fromkeys(BOX_ATTRIBUTES, "string")}
     for key in keys:
-        fields |= dict.fromkeys((key, *(strict_key(key, iou) for iou in STRICT)), "string")
+        fields |= dict.fromkeys((key, *(_strict_key(key, iou) for iou in STRICT)), "string")
     return fields
+
+
+def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags that a person set: not those that every report writes."""
+    return tuple(sorted(set(tags) - WRITTEN_TAGS))
+
+
+# Role and split of an image: what `samples_of` tags it with.
+WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})

@@ -107,7 +107,7 @@ class Inputs:
         )
 
 
-def inputs_of(domain: Domain, truths: list[str]) -> Inputs:
+def _inputs_of(domain: Domain, truths: list[str]) -> Inputs:
     """What a domain matches. truths: ids of its boxes, in their order."""
     annotations, detections = domain.annotation_arrays, domain.detection_arrays
     return Inputs(
@@ -122,7 +122,7 @@ def inputs_of(domain: Domain, truths: list[str]) -> Inputs:
     )
 
 
-def ranges_of(subset: Any) -> dict[str, str]:
+def _ranges_of(subset: Any) -> dict[str, str]:
     """The ranges of OBJECT_ATTRIBUTES that a FiftyOne subset definition asks for."""
     parts = [subset] if isinstance(subset, dict) else subset if isinstance(subset, (list, tuple)) else []
     return {
@@ -159,7 +159,7 @@ class SliceResults(foec.COCODetectionResults):  # type: ignore[misc]
             len(self.classes),
             np.array([image in within for image in found.images], bool),
             np.array([truth in counted for truth in found.truths], bool),
-            ranges_of(subset_def),
+            _ranges_of(subset_def),
         )
         precision, recall = curves(table)
         for name, value in zip(
@@ -195,6 +195,6 @@ def store_evaluation(view: Any, domain: Domain, key: str, drawn: Boxes, field: s
         list(domain.classes),
         recall_sweep=recall,
         backend=method,
-        inputs=inputs_of(domain, [str(found) for found in drawn.truth_ids]).pack(),
+        inputs=_inputs_of(domain, [str(found) for found in drawn.truth_ids]).pack(),
     )
     method.save_run_results(view, key, results)

@@ -22,7 +22,7 @@ from reports.workbench.evaluation import store_evaluation
 NO_GALLERY = pd.DataFrame(columns=list(COLUMNS))
 
 
-def field_of(model: str) -> str:
+def _field_of(model: str) -> str:
     """Name of another model's predictions field."""
     return f"predictions_{part_of_name(model)}"
 
@@ -49,7 +49,7 @@ def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> s
     from fiftyone import ViewField as F
 
     field, outcome, name = (
-        field_of(model),
+        _field_of(model),
         f"outcome_{part_of_name(model)}",
         f"disagreements with {model}",
     )
@@ -57,7 +57,7 @@ def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> s
         if key in dataset.list_evaluations():
             dataset.delete_evaluation(key)
     differing = f"disagreement_{part_of_name(model)}"
-    declare(fo, dataset, field, outcome, differing, domains, model)
+    _declare(fo, dataset, field, outcome, differing, domains, model)
     for domain in domains:
         drawn = boxes_of(domain, NO_GALLERY, model)
         writes = [update(domain, image, drawn, field, outcome) for image in domain.images["image"]]
@@ -65,7 +65,7 @@ def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> s
         view = dataset.match(F("domain") == domain.name).exists(field)
         store_evaluation(view, domain, evaluation_key(domain, model), drawn, field)
     compared = {field: {"$exists": True}}
-    dataset._sample_collection.update_many(compared, [{"$set": {differing: disagreement(outcome)}}])
+    dataset._sample_collection.update_many(compared, [{"$set": {differing: _disagreement(outcome)}}])
     dataset.reload()
     view = (
         dataset.match(F(differing) > 0)
@@ -80,7 +80,7 @@ def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> s
     return name
 
 
-def declare(
+def _declare(
     fo: Any, dataset: Any, field: str, outcome: str, differing: str, domains: Sequence[Domain], model: str
 ) -> None:
     """The fields that a further model brings."""
@@ -104,7 +104,7 @@ def update(domain: Domain, image: str, drawn: Boxes, field: str, outcome: str) -
     return UpdateOne({"_id": sample_id(domain.name, image)}, {"$set": values}, array_filters=filters or None)
 
 
-def disagreement(outcome: str) -> dict[str, Any]:
+def _disagreement(outcome: str) -> dict[str, Any]:
     """MongoDB's words for the number of objects that one run finds and the other misses."""
     known = {"$ne": [{"$type": f"$$this.{outcome}"}, "missing"]}
     differs = {"$ne": ["$$this.outcome", f"$$this.{outcome}"]}

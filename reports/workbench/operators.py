@@ -110,7 +110,7 @@ class CompareRuns(Saying):
         return {"words": "\n\n".join(lines)}
 
 
-def marked(ctx: Any) -> tuple[Any, str]:
+def _marked(ctx: Any) -> tuple[Any, str]:
     """The images tagged to be labelled next, or without any those chosen; and which of the two in words."""
     tagged = ctx.dataset.match_tags(TAG)
     if len(tagged):
@@ -131,7 +131,7 @@ class HandOff(Saying):
     def resolve_input(self, ctx: Any) -> Any:
         """Say what and where to."""
         inputs = types.Object()
-        view, which = marked(ctx)
+        view, which = _marked(ctx)
         inputs.md(
             f"{count(len(view), 'image')} {which}, with the detector's boxes as a draft, as YOLO, COCO, CVAT and Label Studio files in a new folder beside the report. Labelled images keep the labels that the report saw; for corrections made here since, run `shiftscope app --pull` and the report first. Nothing leaves this machine.",
             name="which",
@@ -142,7 +142,7 @@ class HandOff(Saying):
         """Write the folder."""
         try:
             written = report_of(ctx.dataset)
-            view, _ = marked(ctx)
+            view, _ = _marked(ctx)
             names = ("domain", "group", "image_id", "filepath", "label_next")
             table = pd.DataFrame(
                 dict(
@@ -151,7 +151,7 @@ class HandOff(Saying):
             )
             table = table.sort_values("place", kind="stable", na_position="last").reset_index(drop=True)
             table["rank"] = table.index + 1
-            folder = free_folder(written.folder)
+            folder = _free_folder(written.folder)
             write_handoff(
                 folder,
                 table,
@@ -187,7 +187,7 @@ class SendToAnnotation(Saying):
         host = hosts().get(ctx.params.get("backend"))
         if host is None:
             return types.Property(inputs)
-        view, which = marked(ctx)
+        view, which = _marked(ctx)
         inputs.md(
             f"{count(len(view), 'image')} {which} would **leave this machine** and be uploaded to **{host}**, with their labels. Addresses and credentials are those of FiftyOne's annotation config.",
             name="warning",
@@ -203,7 +203,7 @@ class SendToAnnotation(Saying):
         host = hosts().get(ctx.params.get("backend"))
         if host is None or ctx.params.get("host") != host:
             return {"words": "Nothing was sent: the host was not typed."}
-        view, _ = marked(ctx)
+        view, _ = _marked(ctx)
         view.annotate(
             ctx.params["key"],
             backend=ctx.params["backend"],
@@ -254,7 +254,7 @@ def hosts() -> dict[str, str]:
     return {name: host for name, host in found.items() if host}
 
 
-def free_folder(report: Path) -> Path:
+def _free_folder(report: Path) -> Path:
     """hand-off, or hand-off-2, -3 ...: somebody may have repaired labels in an earlier one."""
     folder, number = report / "hand-off", 2
     while folder.exists():

@@ -20,7 +20,7 @@ from reports.workbench.views import PANEL
 # Colours of `views.COLOURS`, in words.
 LEGEND = (
     "Boxes: green true positives and objects found, red on nothing, violet on an object but badly placed, orange a second one on the same object, "
-    "blue of another class, yellow objects missed. The Model Evaluation panel counts every box from .05 up, whatever the threshold here."
+    "blue of another class, yellow objects missed. The Model Evaluation panel counts every box from 0.05 up, whatever the threshold here."
 )
 
 
@@ -29,7 +29,7 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" ({fraction(low)} to {fraction(high)})"
 
 
-def domain_rows(record: dict[str, Any]) -> list[dict[str, str]]:
+def _domain_rows(record: dict[str, Any]) -> list[dict[str, str]]:
     """One row a domain: its size and its AP50."""
     whole = {s["domain"]: s for s in record["slices"] if s["slice"] == "all" and s["attribute"] == "all"}
     estimates = {entry["domain"]: entry for entry in record["label_free"] if entry.get("ap50") is not None}
@@ -118,7 +118,7 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         ctx.panel.set_state("labelled", labelled)
         ctx.panel.set_state("real_world", real_world)
         ctx.panel.set_state("report", f"/media?filepath={quote(str(written.folder / 'report.html'))}")
-        ctx.panel.set_state("domains", domain_rows(record))
+        ctx.panel.set_state("domains", _domain_rows(record))
         ctx.panel.set_state("slices", slice_rows(record))
         self.count_at_threshold(ctx)
 

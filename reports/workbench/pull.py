@@ -18,7 +18,7 @@ from datasets.errors import InputError
 from diagnostics.wording import count
 from reports.files import write_text
 from reports.workbench.connection import database
-from reports.workbench.dataset import own_tags
+from reports.workbench.documents import own_tags
 from train.environment import corrections_path
 
 # A box whose edges stay within this fraction of the image was not moved.
@@ -59,13 +59,13 @@ def pull(name: str) -> Pulled:
 
 def pull_from(dataset: Any) -> Pulled:
     """The same of an open dataset. Raises InputError."""
-    found = read_dataset(dataset)
+    found = _read_dataset(dataset)
     path = corrections_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         known = read_corrections(path)
         for image, edited in found.edits.items():
-            merged = merge(known.get(image), edited, origin_of(dataset))
+            merged = merge(known.get(image), edited, _origin_of(dataset))
             if merged is None:
                 known.pop(image, None)
             else:
@@ -75,7 +75,7 @@ def pull_from(dataset: Any) -> Pulled:
     return found
 
 
-def origin_of(dataset: Any) -> str:
+def _origin_of(dataset: Any) -> str:
     """A dataset and its writing."""
     return f"{dataset.name} {dataset.info['created']}"
 
@@ -96,7 +96,7 @@ def merge(known: Correction | None, edited: Edited, origin: str) -> Correction |
     return Correction(was, now, tags, where) if now is not None or tags else None
 
 
-def read_dataset(dataset: Any) -> Pulled:
+def _read_dataset(dataset: Any) -> Pulled:
     """Every image's tags, and its labels, against those that were written. Raises InputError for a dataset that does not know them."""
     if "created" not in (dataset.info or {}) or not dataset.has_field("labels_written"):
         raise InputError(
@@ -115,7 +115,7 @@ def read_dataset(dataset: Any) -> Pulled:
             drawn = None
         size = float(document["metadata"]["width"]), float(document["metadata"]["height"])
         old = None if written is None else [json.loads(text) for text in written]
-        changes = differences(old or [], drawn) if drawn is not None else Counter()
+        changes = _differences(old or [], drawn) if drawn is not None else Counter()
         edited = Edited(
             None if old is None else tuple(pixels(b[1], b[2:6], b[6], size) for b in old),
             None
@@ -142,7 +142,7 @@ def both(first: Edited, second: Edited) -> Edited:
     return Edited(labels.written, labels.drawn, labels.changed, added, removed)
 
 
-def differences(written: Sequence[Sequence[Any]], drawn: Sequence[dict[str, Any]]) -> Counter[str]:
+def _differences(written: Sequence[Sequence[Any]], drawn: Sequence[dict[str, Any]]) -> Counter[str]:
     """What became of an image's objects. A box with a new id that lies where one of the same class lay is that one: tools that write labels anew give new ids."""
     changes: Counter[str] = Counter()
     before = {str(entry[0]): entry[1:] for entry in written}
@@ -152,12 +152,12 @@ def differences(written: Sequence[Sequence[Any]], drawn: Sequence[dict[str, Any]
         if old is None:
             new.append(box)
             continue
-        changes["moved"] += not lies_at(old[1:5], box)
+        changes["moved"] += not _lies_at(old[1:5], box)
         changes["renamed"] += old[0] != box["label"]
         changes["marked as crowd or not"] += bool(old[5]) != bool(box.get("iscrowd"))
     for box in new:
         same = next(
-            (k for k, old in before.items() if old[0] == box["label"] and lies_at(old[1:5], box)), None
+            (k for k, old in before.items() if old[0] == box["label"] and _lies_at(old[1:5], box)), None
         )
         if same is None:
             changes["added"] += 1
@@ -167,7 +167,7 @@ def differences(written: Sequence[Sequence[Any]], drawn: Sequence[dict[str, Any]
     return +changes
 
 
-def lies_at(place: Sequence[float], box: dict[str, Any]) -> bool:
+def _lies_at(place: Sequence[float], box: dict[str, Any]) -> bool:
     """Whether a box has these edges."""
     return all(abs(a - b) <= UNMOVED for a, b in zip(place, box["bounding_box"], strict=True))
 

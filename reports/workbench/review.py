@@ -20,7 +20,7 @@ from reports.workbench.pull import pull_from
 from reports.workbench.views import DRAFTS, slug
 
 
-def review_name(folder: Path) -> str:
+def _review_name(folder: Path) -> str:
     """Name of a prepared folder's dataset."""
     return f"{REVIEW}{slug(folder.name) or 'dataset'}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]}"
 
@@ -31,7 +31,7 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
     Labels that are drawn, moved or taken away there, and tags, come back by `shiftscope app --pull`. Raises EnvironmentProblem when the database does not answer.
     """
     with database() as fo:
-        name = review_name(folder)
+        name = _review_name(folder)
         if name in fo.list_datasets():
             # What was repaired there and not fetched yet is kept.
             pull_from(fo.load_dataset(name))
@@ -50,7 +50,7 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
         parts = dict(iter(source.annotations.groupby("image")))
         dataset._sample_collection.insert_many(
             [
-                document(
+                _document(
                     row,
                     source,
                     parts.get(row["image"], source.annotations.iloc[:0]),
@@ -80,7 +80,7 @@ def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) ->
         return name
 
 
-def document(
+def _document(
     row: Mapping[Any, Any], source: Source, boxes: pd.DataFrame, drafts: Mapping[str, float], dataset: Any
 ) -> dict[str, Any]:
     """One image with its boxes."""

@@ -60,20 +60,20 @@ def gallery_view(place: int) -> str:
 
 def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
     """Everything that the App offers by name, saved with the dataset."""
-    for name, (view, description) in views_of(dataset, findings).items():
+    for name, (view, description) in _views_of(dataset, findings).items():
         if not any(slug(name) == slug(other) for other in dataset.list_saved_views()):
             dataset.save_view(name, view, description=description)
     dataset.save_workspace(
         WORKSPACE,
-        workspace(fo, dataset),
+        _workspace(fo, dataset),
         description="Images beside the shift panel, the map and the numbers",
     )
-    save_scenarios(dataset, findings)
-    dataset.app_config.sidebar_groups = sidebar(fo, dataset)
+    _save_scenarios(dataset, findings)
+    dataset.app_config.sidebar_groups = _sidebar(fo, dataset)
     dataset.app_config.color_scheme = colours(fo)
 
 
-def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
+def _views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
     """Name -> view, description."""
     from fiftyone import ViewField as F
 
@@ -82,7 +82,7 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
     real = dataset.match(F("domain").is_in(labelled or real_world))
     confidences = F("predictions.detections").map(F("confidence"))
     # The most confident ones, as everywhere in the report; a detector that shows nothing there is looked at further down.
-    floor = SHOWN if any(shown_errors(d, SHOWN) for d in findings.real_world) else SHOWN_FLOOR
+    floor = SHOWN if any(_shown_errors(d, SHOWN) for d in findings.real_world) else SHOWN_FLOOR
     wrong = F("confidence") >= floor
     if labelled:
         wrong &= ~F("outcome").is_in(["true_positive", "ignored"])
@@ -109,7 +109,7 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
             (
                 "near misses",
                 "location",
-                "Real-world detections on an object, but not well enough: IoU .1 to .5",
+                "Real-world detections on an object, but not well enough: IoU 0.1 to 0.5",
             ),
             ("duplicates", "duplicate", "Real-world detections of an object that a surer one has already"),
         ):
@@ -123,7 +123,7 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
                 ),
                 words,
             )
-    for field, value, title, domain, ap50 in worst_slices(findings):
+    for field, value, title, domain, ap50 in _worst_slices(findings):
         made[f"worst slice: {title}, {domain}"] = (
             dataset.match((F("domain") == domain) & (F(field) == value)),
             f"AP50 {ap50:.3f}, among the lowest of {domain}",
@@ -146,7 +146,7 @@ def views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
     return made
 
 
-def shown_errors(domain: Domain, confidence: float) -> bool:
+def _shown_errors(domain: Domain, confidence: float) -> bool:
     """Whether a domain shows any false positive at a confidence; without labels, any detection."""
     if not domain.labelled.any():
         return bool((domain.detections["confidence"] >= confidence).any())
@@ -154,7 +154,7 @@ def shown_errors(domain: Domain, confidence: float) -> bool:
     return bool((found["outcome"] != "true_positive").any())
 
 
-def worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
+def _worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
     """Field, value, title, domain and AP50 of the real-world slices of whole images that are lowest, one of each attribute."""
     table = findings.slices
     names = [domain.name for domain in findings.real_world]
@@ -176,7 +176,7 @@ def worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
     ]
 
 
-def workspace(fo: Any, dataset: Any) -> Any:
+def _workspace(fo: Any, dataset: Any) -> Any:
     """Images on the left; on the right the shift panel, the map, histograms and the evaluations."""
     samples, panels = fo.Panel(type="Samples", pinned=True), [fo.Panel(type=PANEL)]
     if "embedding_map" in dataset.list_brain_runs():
@@ -194,7 +194,7 @@ def workspace(fo: Any, dataset: Any) -> Any:
     )
 
 
-def save_scenarios(dataset: Any, findings: Findings) -> None:
+def _save_scenarios(dataset: Any, findings: Findings) -> None:
     """Our slices as scenarios of the Model Evaluation panel, which keeps them in a store of its own."""
     from fiftyone.operators.store import ExecutionStore
 
@@ -218,7 +218,7 @@ def save_scenarios(dataset: Any, findings: Findings) -> None:
         ExecutionStore.create(EVALUATION_PANEL, dataset._doc.id).set("scenarios", scenarios)
 
 
-def sidebar(fo: Any, dataset: Any) -> list[Any]:
+def _sidebar(fo: Any, dataset: Any) -> list[Any]:
     """Fields in the order in which people ask: where from, what went wrong, which slice, how it looks; the rest folded."""
     fields = list(dataset.get_field_schema())
     wanted = {
