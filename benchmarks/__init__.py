@@ -1,1 +1,1 @@
-"""What is measured rather than tested: speed against other evaluators."""
+"""Measurements that take too long for a test: speed, and how often the diagnosis and the advice are right."""

@@ -1,7 +1,9 @@
-"""`python -m benchmarks.development_sets`: what development detectors say about their own images after each change, for `diagnostics.label_free` to lean on.
+"""`python -m benchmarks.development_sets`: label-free signals and AP50 of detectors on corrupted images.
 
-The detectors of `benchmarks.rendered` from seeds that no reported reading without labels uses: three that were trained as they should be and one for far too long on a handful of
-images, from each. Trainings and looks are kept, so a killed call continues.
+`diagnostics.label_free` shrinks its regression towards these development detectors. They are those of
+`benchmarks.rendered`, from seeds that no published label-free estimate uses: from each seed three that were
+trained as usual and one that was trained for far too long on a handful of images. Trainings and predictions
+are stored, so an interrupted call continues.
 """
 
 from __future__ import annotations
@@ -19,34 +21,34 @@ from reports.pipeline.corruptions import DEVELOPMENT
 from reports.pipeline.run import run_report
 from reports.progress import Reporter
 
-# Where the rules were written, and three seeds that were once reported.
+# The seed the rules were written with, and three seeds of tables that are no longer published.
 SEEDS = (FIRST, 90210, 161803, 271828)
 DETECTORS = ("good", "second", "third", "late")
-# Rounding keeps the file small and is far below what a signal scatters by.
+# Rounding keeps the file small; it is far below the scatter of a signal.
 DECIMALS = 4
 
 
-def sets_of(name: str, seed: int, reporter: Reporter) -> pd.DataFrame | None:
-    """detector, family, severity, signals and truth of one detector's changed sets; None where it cannot be read without labels."""
+def corrupted_sets(name: str, seed: int, reporter: Reporter) -> pd.DataFrame | None:
+    """Detector, family, severity, signals and truth of its corrupted sets; None without an estimator."""
     run, in_domain = detector(name, seed, reporter)
     options = ReportOptions(run=run, in_domain=("in_domain", str(in_domain)), label_free=True, seed=0)
-    found = run_report(options, reporter).findings.estimator
-    if found is None:
-        reporter.say(f"detector '{name}' of seed {seed} cannot be read without labels")
+    estimator = run_report(options, reporter).findings.estimator
+    if estimator is None:
+        reporter.say(f"detector '{name}' of seed {seed} has no label-free estimator")
         return None
-    table = found.signals.assign(truth=found.truth).round(DECIMALS)
+    table = estimator.signals.assign(truth=estimator.truth).round(DECIMALS)
     table.insert(0, "detector", f"{name}-{seed}")
-    table.insert(1, "family", found.families)
-    table.insert(2, "severity", found.severities)
+    table.insert(1, "family", estimator.families)
+    table.insert(2, "severity", estimator.severities)
     return table
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where the table goes.")] = DEVELOPMENT,
+    out: Annotated[Path, typer.Option(help="File to write the table to.")] = DEVELOPMENT,
 ) -> None:
-    """Train, look, and write the table."""
+    """Train, predict and write the table."""
     reporter = Reporter()
-    parts = [sets_of(name, seed, reporter) for seed in SEEDS for name in DETECTORS]
+    parts = [corrupted_sets(name, seed, reporter) for seed in SEEDS for name in DETECTORS]
     pd.concat([part for part in parts if part is not None], ignore_index=True).to_csv(out, index=False)
 
 

@@ -1,12 +1,17 @@
-"""Coverage-guided fuzzing of every reader that meets strangers' files: `python -m benchmarks.fuzz TARGET --seconds 600 [--corpus DIR]`.
+"""Coverage-guided fuzzing of every reader of untrusted files.
 
-A reader may refuse a file in the one way it promises; anything else is a bug, and ends the run with the input that made it. Needs atheris
-(`uv pip install atheris`), which is no dependency of the project.
+`python -m benchmarks.fuzz TARGET --seconds 600 [--corpus DIR]`
+
+A reader may refuse a file with the exception that it documents; any other exception is a bug and ends the run
+with the input that caused it. Needs atheris (`uv pip install atheris`), which is not a dependency of the
+project.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import sys
 import tempfile
 import time
@@ -24,7 +29,7 @@ with atheris.instrument_imports(include=["datasets", "train.history", "yaml"], e
 
 Check = Callable[[bytes], None]
 CLASSES = ("pothole", "crack")
-# What a run starts from: one honest file of each kind, for the fuzzer to spoil.
+# Inputs that the fuzzer mutates: well-formed files of each kind.
 SEEDS = {
     "labels": [
         b"0 0.5 0.5 0.25 0.25\n1 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n",
@@ -32,17 +37,24 @@ SEEDS = {
         b"0,0.5,0.5\n# no\n0 nan inf 1e999 -0\n",
     ],
     "yaml": [
-        b"path: .\ntrain: images/train\nval: [images/val, list.txt]\nnc: 2\nnames: {0: a, 1: b}\nkpt_shape: [3, 2]\ndownload: |\n  x\n",
+        b"path: .\ntrain: images/train\nval: [images/val, list.txt]\nnc: 2\n"
+        b"names: {0: a, 1: b}\nkpt_shape: [3, 2]\ndownload: |\n  x\n",
         b"names: [a]\nval: &a ../x\ntest: *a\n",
     ],
     "coco": [
-        b'{"images":[{"id":1,"file_name":"a.png","width":20,"height":20}],"annotations":[{"image_id":1,"category_id":1,"bbox":[1,2,3,4],"iscrowd":0},{"image_id":1,"category_id":1,"segmentation":[[1,2,3,4,5,6]]}],"categories":[{"id":1,"name":"a"}]}'
+        b'{"images":[{"id":1,"file_name":"a.png","width":20,"height":20}],'
+        b'"annotations":[{"image_id":1,"category_id":1,"bbox":[1,2,3,4],"iscrowd":0},'
+        b'{"image_id":1,"category_id":1,"segmentation":[[1,2,3,4,5,6]]}],'
+        b'"categories":[{"id":1,"name":"a"}]}'
     ],
     "results": [
-        b'[{"image_id":1,"category_id":1,"bbox":[1,2,3,4],"score":0.5},{"image_id":"a","category_id":1,"bbox":[1,2,3,4],"score":1}]'
+        b'[{"image_id":1,"category_id":1,"bbox":[1,2,3,4],"score":0.5},'
+        b'{"image_id":"a","category_id":1,"bbox":[1,2,3,4],"score":1}]'
     ],
     "voc": [
-        b"<annotation><size><width>20</width><height>20</height></size><object><name>a</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+        b"<annotation><size><width>20</width><height>20</height></size>"
+        b"<object><name>a</name><difficult>1</difficult>"
+        b"<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
     ],
     "list": [b"a.png\n./b/../a.png\n/etc/passwd\n../../x\n"],
     "history": [b"epoch, metrics/mAP50(B), train/box_loss\n1, 0.1, 2\n2, nan, 1\n3,"],
@@ -51,36 +63,59 @@ SEEDS = {
 }
 
 
-def readers(folder: Path) -> dict[str, Check]:
-    """Target -> a function that reads one input and raises what is not promised."""
-    file = folder / "input"
-    bounds = Bounds.of([folder])
+class Readers:
+    """One check for each target: it passes an input to a reader and fails if the reader breaks its contract.
 
-    def stored(content: bytes, name: str = "input") -> Path:
-        place = folder / name
-        place.write_bytes(content)
-        return place
+    folder: where inputs are written and what the readers are confined to.
+    """
 
-    def read_labels(content: bytes) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bounds = Bounds.of([folder])
+
+    def checks(self) -> dict[str, Check]:
+        """Target -> check."""
+        return {
+            "labels": self.check_labels,
+            "yaml": self.check_yaml,
+            "coco": self.check_coco,
+            "results": self.check_results,
+            "voc": self.check_voc,
+            "list": self.check_list,
+            "history": self.check_history,
+            "archive": self.check_archive,
+            "image": self.check_image,
+        }
+
+    def stored(self, content: bytes, name: str = "input") -> Path:
+        """A file with this content."""
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
+
+    def check_labels(self, content: bytes) -> None:
+        """Label rows are boxes within the image, of a known class; rejected rows have a line and a reason."""
         for pose in (0, 6):
             try:
-                rows, notes = labels.read_labels(stored(content), CLASSES, pose)
+                rows, notes = labels.read_labels(self.stored(content), CLASSES, pose)
             except ValueError:
                 continue
             assert all(0 <= r.x1 < r.x2 <= 1 and 0 <= r.y1 < r.y2 <= 1 and r.label in (0, 1) for r in rows)
             assert all(note.reason and note.line > 0 for note in notes)
 
-    def read_yaml(content: bytes) -> None:
+    def check_yaml(self, content: bytes) -> None:
+        """A data.yaml has classes and leads nowhere outside the folder."""
         try:
-            found = card.read_data_yaml(stored(content), bounds)
+            data_yaml = card.read_data_yaml(self.stored(content), self.bounds)
         except InputError:
             return
-        assert found.classes
-        assert all(bounds.hold(place) for places in found.splits.values() for place in places)
+        assert data_yaml.classes
+        assert all(self.bounds.hold(path) for paths in data_yaml.splits.values() for path in paths)
 
-    def read_coco(content: bytes) -> None:
+    def check_coco(self, content: bytes) -> None:
+        """Boxes of a COCO json are positive and within the image; each file is in the ledger once."""
         try:
-            source = coco.open_coco("x", stored(content, "input.json"), bounds)
+            source = coco.open_coco("x", self.stored(content, "input.json"), self.bounds)
         except InputError:
             return
         corners = source.annotations[["x1", "y1", "x2", "y2"]].to_numpy()
@@ -89,61 +124,50 @@ def readers(folder: Path) -> dict[str, Check]:
         assert (corners <= 20).all()
         assert not source.ledger["path"].duplicated().any()
 
-    def read_results(content: bytes) -> None:
+    def check_results(self, content: bytes) -> None:
+        """COCO results are read or refused."""
+        with contextlib.suppress(InputError):
+            results.read_results(self.stored(content))
+
+    def check_voc(self, content: bytes) -> None:
+        """Pascal VOC annotations are read or refused."""
+        with contextlib.suppress(ValueError):
+            voc.read_xml(self.stored(content))
+
+    def check_list(self, content: bytes) -> None:
+        """A list of images leads nowhere outside the folder."""
         try:
-            results.read_results(stored(content))
+            source = yolo.open_list("x", self.stored(content, "input.txt"), CLASSES, self.bounds)
         except InputError:
             return
+        assert all(self.bounds.hold(Path(path)) for path in source.images["path"])
 
-    def read_voc(content: bytes) -> None:
+    def check_history(self, content: bytes) -> None:
+        """A results.csv that is accepted has epochs."""
         try:
-            voc.read_annotation(stored(content))
-        except ValueError:
-            return
-
-    def read_list(content: bytes) -> None:
-        try:
-            source = yolo.open_list("x", stored(content, "input.txt"), CLASSES, bounds)
-        except InputError:
-            return
-        assert all(bounds.hold(Path(path)) for path in source.images["path"])
-
-    def read_history(content: bytes) -> None:
-        try:
-            table = history.read_history(stored(content))
+            table = history.read_history(self.stored(content))
         except InputError:
             return
         assert len(table)
 
-    def unpack(content: bytes) -> None:
-        try:
-            archives.unpack(stored(content), folder / "out")
-        except (InputError, EnvironmentProblem):
-            return
+    def check_archive(self, content: bytes) -> None:
+        """An archive is unpacked or refused."""
+        with contextlib.suppress(InputError, EnvironmentProblem):
+            archives.unpack(self.stored(content), self.folder / "out")
 
-    def read_image(content: bytes) -> None:
+    def check_image(self, content: bytes) -> None:
+        """An image has the size that was read from its header."""
         try:
-            size = pixels.probe(stored(content))[:2]
-            shown = pixels.decode(file)
+            path = self.stored(content)
+            size = pixels.probe(path)[:2]
+            image = pixels.decode(path)
         except pixels.UnreadableImage:
             return
-        assert shown.shape[:2] == size[::-1], (shown.shape, size)
-
-    return {
-        "labels": read_labels,
-        "yaml": read_yaml,
-        "coco": read_coco,
-        "results": read_results,
-        "voc": read_voc,
-        "list": read_list,
-        "history": read_history,
-        "archive": unpack,
-        "image": read_image,
-    }
+        assert image.shape[:2] == size[::-1], (image.shape, size)
 
 
-def honest(target: str) -> list[bytes]:
-    """What the fuzzer starts from."""
+def well_formed(target: str) -> list[bytes]:
+    """Inputs that the fuzzer mutates."""
     if target == "archive":
         import io
         import tarfile
@@ -161,58 +185,52 @@ def honest(target: str) -> list[bytes]:
         import cv2
         import numpy as np
 
-        shown = (np.arange(1200).reshape(20, 20, 3) % 251).astype(np.uint8)
+        image = (np.arange(1200).reshape(20, 20, 3) % 251).astype(np.uint8)
         return [
-            cv2.imencode(suffix, shown)[1].tobytes() for suffix in (".jpg", ".png", ".bmp", ".tif", ".webp")
+            cv2.imencode(suffix, image)[1].tobytes() for suffix in (".jpg", ".png", ".bmp", ".tif", ".webp")
         ]
     return SEEDS[target]
 
 
 def main() -> None:
-    """Fuzz one target; ends with an exception and the file that made it, or after so many seconds with what was done."""
+    """Fuzz one target until the time is up or an input breaks it, which atheris writes to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=sorted(SEEDS))
     parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--corpus", type=Path, help="Folder where inputs that reach new code are kept.")
-    given = parser.parse_args()
+    parser.add_argument("--corpus", type=Path, help="Folder for inputs that reach new code.")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
-        folder = Path(name)
-        corpus = given.corpus or folder / "corpus"
+        scratch = Path(name)
+        corpus = arguments.corpus or scratch / "corpus"
         corpus.mkdir(parents=True, exist_ok=True)
-        for number, content in enumerate(honest(given.target)):
-            (corpus / f"honest-{number}").write_bytes(content)
-        place = folder / "place"
-        (place / "images").mkdir(parents=True)
-        seed = next(iter(honest("image")[1:2]))
-        (place / "a.png").write_bytes(seed)
-        (place / "list.txt").write_text("a.png\n")
-        check = readers(place)[given.target]
+        for number, content in enumerate(well_formed(arguments.target)):
+            (corpus / f"well-formed-{number}").write_bytes(content)
+        folder = scratch / "dataset"
+        (folder / "images").mkdir(parents=True)
+        (folder / "a.png").write_bytes(well_formed("image")[1])
+        (folder / "list.txt").write_text("a.png\n")
+        check = Readers(folder).checks()[arguments.target]
         count, begin = 0, time.monotonic()
 
-        def merge_overlapping(content: bytes) -> None:
+        def check_and_count(content: bytes) -> None:
             nonlocal count
             count += 1
             check(content)
 
-        import atexit
-
+        # atheris ends the process itself; only an exit handler still runs.
         atexit.register(
             lambda: sys.stdout.write(
-                f"{given.target}: {count:,} inputs in {time.monotonic() - begin:.0f} s\n"
+                f"{arguments.target}: {count:,} inputs in {time.monotonic() - begin:.0f} s\n"
             )
         )
-        atheris.Setup(
-            [
-                sys.argv[0],
-                str(corpus),
-                f"-max_total_time={given.seconds}",
-                "-timeout=20",
-                "-rss_limit_mb=3000",
-                "-max_len=4096",
-                "-print_final_stats=1",
-            ],
-            merge_overlapping,
-        )
+        options = [
+            f"-max_total_time={arguments.seconds}",
+            "-timeout=20",
+            "-rss_limit_mb=3000",
+            "-max_len=4096",
+            "-print_final_stats=1",
+        ]
+        atheris.Setup([sys.argv[0], str(corpus), *options], check_and_count)
         atheris.Fuzz()
 
 

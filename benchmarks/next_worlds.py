@@ -1,7 +1,7 @@
-"""Footage to choose from and footage to be judged on, for `make prove-next`, and the rules by which images are chosen.
+"""The worlds of `make prove-next`, and the rules by which images are chosen.
 
-Overhead recordings of unequal length, as people have them: a few long ones and many short ones, under four conditions. New recordings, all of one
-length, say how well the detector does after it has learned from what was chosen.
+A pool holds overhead recordings of unequal length, as is usual: a few long ones and many short ones, under
+four conditions. The test recordings are others, all of one length.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ from reports.commands.probe import REPLAY
 from reports.progress import Reporter
 from train.environment import frames_folder
 
-# Conditions under which recordings are made; each recording is of one of them.
+# Conditions of recordings; each recording has one of them.
 CONDITIONS = (DRONE, replace(DRONE, light=4), replace(DRONE, soil=4), Dials(pitch=4, height=3, soil=2))
-# Frames of the recordings in the pool: the longest holds a third of all images, as a rank-size rule has it.
+# Frames of the recordings in the pool, by a rank-size rule: the longest has a third of all images.
 LENGTHS = (80, 40, 27, 20, 16, 13, 11, 10, 9, 8, 7, 6, 6, 5, 5, 5)
+# Detectors of `benchmarks.rendered`, which take turns.
+TURNS = ("good", "second", "third")
 TEST_CLIPS, TEST_FRAMES = 24, 5
-TARGET_OF_POOL = 12
-# Boxes less sure than this are the tail that any image has.
-SURE_ENOUGH = 0.05
+TARGET_POOL_CLIPS = 12
+# Every image has some detections below this confidence; they carry no information on uncertainty.
+MIN_CONFIDENCE = 0.05
 
 
 @dataclass(frozen=True)
 class Recordings(Plan):
-    """A plan whose clips differ. recordings: (split, dials, frames) of each."""
+    """A plan whose clips differ.
+
+    recordings: (split, dials, frames) of each clip
+    """
 
     recordings: tuple[tuple[str, Dials, int], ...] = ()
 
@@ -56,8 +61,16 @@ class Recordings(Plan):
 
 @dataclass(frozen=True)
 class Case:
-    """What is chosen from, and what chooses. replay: training images that stay. target: unlabelled footage of the kind that judges, None where the pool is
-    that. seed: of everything random in it.
+    """What images are chosen from, and for which detector.
+
+    name: kind of the case and its seed
+    weights: checkpoint of the detector
+    imgsz: its image size, pixels
+    replay: old training images that stay in training
+    pool: images to choose from
+    test: the test recordings
+    target: unlabelled footage of the kind of the test recordings; None if the pool is that
+    seed: of everything random in the case
     """
 
     name: str
@@ -70,36 +83,66 @@ class Case:
     seed: int
 
 
-def footage(seed: int, *, mixed: bool) -> Recordings:
-    """The pool as split "train", what judges as "val", unlabelled footage as "test". mixed: every other recording of the pool is from a car, on average."""
+def plan_footage(seed: int, *, mixed: bool) -> Recordings:
+    """Plan the recordings of a rendered case.
+
+    Parameters
+    ----------
+    seed
+        Seed of the recordings.
+    mixed
+        Whether every other recording of the pool, on average, is from a car.
+
+    Returns
+    -------
+    Recordings
+        The pool is split "train", the test recordings "val", unlabelled footage "test".
+    """
     rng = np.random.default_rng(seed)
-    above = [CONDITIONS[int(rng.integers(len(CONDITIONS)))] for _ in LENGTHS]
+    conditions = [CONDITIONS[int(rng.integers(len(CONDITIONS)))] for _ in LENGTHS]
     from_car = rng.random(len(LENGTHS)) < 0.5
     pool = [
         ("train", replace(dials, pitch=0, height=0) if mixed and car else dials, frames)
-        for dials, car, frames in zip(above, from_car, LENGTHS, strict=True)
+        for dials, car, frames in zip(conditions, from_car, LENGTHS, strict=True)
     ]
     test = [("val", CONDITIONS[number % len(CONDITIONS)], TEST_FRAMES) for number in range(TEST_CLIPS)]
-    target = [("test", CONDITIONS[number % len(CONDITIONS)], TEST_FRAMES) for number in range(TARGET_OF_POOL)]
+    target = [
+        ("test", CONDITIONS[number % len(CONDITIONS)], TEST_FRAMES) for number in range(TARGET_POOL_CLIPS)
+    ]
     splits = {"train": (len(pool), 0), "val": (len(test), TEST_FRAMES), "test": (len(target), TEST_FRAMES)}
     return Recordings(DRONE, splits, seed=seed, prefix="r", recordings=(*pool, *test, *target))
 
 
 def rendered_case(detectors: int, number: int, reporter: Reporter, *, mixed: bool) -> Case:
-    """One world. mixed: see `footage`; without it the pool is the footage. detectors: the seed that the detectors of `benchmarks.rendered` come from; they take turns."""
-    which = ("good", "second", "third")[number % 3]
-    run, in_domain = detector(which, detectors, reporter)
+    """Render a case.
+
+    Parameters
+    ----------
+    detectors
+        Seed of the detectors of `benchmarks.rendered`, which take turns.
+    number
+        Number of the case, which determines its recordings and its detector.
+    reporter
+        Where progress goes.
+    mixed
+        See `plan_footage`; otherwise the pool is the footage.
+
+    Returns
+    -------
+    Case
+    """
+    run, in_domain = detector(TURNS[number % len(TURNS)], detectors, reporter)
     seed = detectors + 1000 + number
     cache = frames_folder()
-    source = open_source(str(render("prove-next", footage(seed, mixed=mixed), reporter)), cache=cache)
+    source = open_source(str(render("prove-next", plan_footage(seed, mixed=mixed), reporter)), cache=cache)
     training = open_source(str(in_domain), cache=cache)
     training = training.keep(training.images["split"] == "train")
-    some = evenly(training.images, REPLAY)["image"]
+    replayed = evenly(training.images, REPLAY)["image"]
     return Case(
         f"{'mixed' if mixed else 'footage'}-{seed}",
         run / "weights" / "best.pt",
         256,
-        training.keep(training.images["image"].isin(some)),
+        training.keep(training.images["image"].isin(replayed)),
         source.keep(source.images["split"] == "train"),
         source.keep(source.images["split"] == "val"),
         source.keep(source.images["split"] == "test") if mixed else None,
@@ -107,8 +150,9 @@ def rendered_case(detectors: int, number: int, reporter: Reporter, *, mixed: boo
     )
 
 
-# Candidate sets for one target, by dials: the same footage, labelled or by another rule; half-way there; more of what there is; and what has nothing to do with
-# it (a lens so blurred in the dark that a road is a smear).
+# Candidate datasets for one target, by dials: the same kind of footage; the same with labels by another rule;
+# a view halfway between car and drone; more dashcam images; and an irrelevant one, dark and blurred until a
+# road is a smear.
 CANDIDATES: dict[str, Dials] = {
     "same footage": DRONE,
     "same footage, other labels": replace(DRONE, label_convention=3),
@@ -117,43 +161,34 @@ CANDIDATES: dict[str, Dials] = {
     "irrelevant": Dials(light=5, blur=5),
 }
 TARGET_CLIPS = (12, 6)
-# Datasets differ in size for reasons that have nothing to do with what they show: each has one of these numbers of clips, drawn anew in every world.
+# The size of a dataset is unrelated to its content: each has one of these numbers of clips, drawn for every
+# world.
 CANDIDATE_CLIPS, CANDIDATE_FRAMES = (10, 14, 20, 28), 6
 
 
 def candidate_folders(seed: int, reporter: Reporter) -> tuple[str, dict[str, str]]:
-    """Unlabelled footage, and candidate sets by name; every one with roads of its own."""
+    """Render unlabelled footage, and candidate datasets by name; each has its own roads."""
     target = render("prove-target", Plan(DRONE, {"val": TARGET_CLIPS}, seed=seed, prefix="t"), reporter)
     clips = np.random.default_rng(seed).choice(CANDIDATE_CLIPS, len(CANDIDATES))
-    folders = {
-        name: str(
-            render(
-                f"prove-candidate-{number}",
-                Plan(
-                    dials,
-                    {"train": (int(clips[number]), CANDIDATE_FRAMES)},
-                    seed=seed + 1 + number,
-                    prefix="c",
-                ),
-                reporter,
-            )
-        )
-        for number, (name, dials) in enumerate(CANDIDATES.items())
-    }
+    folders = {}
+    for number, (name, dials) in enumerate(CANDIDATES.items()):
+        split = {"train": (int(clips[number]), CANDIDATE_FRAMES)}
+        plan = Plan(dials, split, seed=seed + 1 + number, prefix="c")
+        folders[name] = str(render(f"prove-candidate-{number}", plan, reporter))
     return str(target), folders
 
 
-def photographs(run: Path, training: str, pool: str, number: int) -> Case:
-    """Real images: a run, its training data, and a dataset whose "train" is chosen from and whose "val" judges."""
+def real_case(run: Path, training: str, pool: str, number: int) -> Case:
+    """Real images: a run, its training data, and a dataset with a pool ("train") and test images ("val")."""
     cache = frames_folder()
     real_world, in_domain = open_source(pool, cache=cache), open_source(training, cache=cache)
     in_domain = in_domain.keep(in_domain.images["split"] == "train")
-    some = evenly(in_domain.images, REPLAY)["image"]
+    replayed = evenly(in_domain.images, REPLAY)["image"]
     return Case(
         f"photographs-{number}",
         run / "weights" / "best.pt",
         320,
-        in_domain.keep(in_domain.images["image"].isin(some)),
+        in_domain.keep(in_domain.images["image"].isin(replayed)),
         real_world.keep(real_world.images["split"] == "train"),
         real_world.keep(real_world.images["split"] == "val"),
         None,
@@ -161,29 +196,30 @@ def photographs(run: Path, training: str, pool: str, number: int) -> Case:
     )
 
 
-# Pool, training images and unlabelled footage (None: the pool is that) as the detector saw them, and a seed -> every pool image, first choice first.
+# (pool, training images, unlabelled footage or None if the pool is that, seed) -> all images of the pool, as
+# indices in the order in which they are chosen.
 Rule = Callable[[Domain, Domain, Domain | None, int], Ints]
 
 
-def at_random(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """Any image as likely as any other."""
+def choose_at_random(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """Choose every image with the same probability."""
     return np.random.default_rng(seed).permutation(len(pool.images))
 
 
-def by_clip(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """Recordings in turn, a random image of each."""
+def choose_by_clip(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """Choose from the recordings in turn, a random image of each."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pool.images))
     groups = pool.images["group"].iloc[order]
     turn = groups.groupby(groups).cumcount().to_numpy()
-    clips = {name: place for place, name in enumerate(rng.permutation(groups.unique()))}
+    clips = {name: number for number, name in enumerate(rng.permutation(groups.unique()))}
     return order[np.lexsort((groups.map(clips).to_numpy(), turn))]
 
 
-def k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """The image furthest from all that is in training or was chosen (core-set, Sener and Savarese 2018)."""
-    have, points = pooled_components(training.image_embeddings, pool.image_embeddings)
-    distance = np.sqrt(((points[:, None] - have[None]) ** 2).sum(-1)).min(1)
+def choose_k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """Choose the image furthest from training and from chosen images (core-set, Sener and Savarese 2018)."""
+    learned, points = pooled_components(training.image_embeddings, pool.image_embeddings)
+    distance = np.sqrt(((points[:, None] - learned[None]) ** 2).sum(-1)).min(1)
     order = []
     for _ in range(len(points)):
         index = int(distance.argmax())
@@ -193,69 +229,75 @@ def k_center(pool: Domain, training: Domain, target: Domain | None, seed: int) -
     return np.array(order)
 
 
-def unsure(domain: Domain) -> Floats:
-    """Mean binary entropy of each image's boxes, (n,); nan where no box reaches SURE_ENOUGH."""
-    boxes = domain.detections[domain.detections["confidence"] >= SURE_ENOUGH]
+def mean_entropy(domain: Domain) -> Floats:
+    """Mean binary entropy of each image's detections, (n,); NaN without a detection of MIN_CONFIDENCE."""
+    boxes = domain.detections[domain.detections["confidence"] >= MIN_CONFIDENCE]
     p = np.clip(boxes["confidence"].to_numpy(float), 1e-6, 1 - 1e-6)
-    mean = boxes.assign(unsure=-p * np.log(p) - (1 - p) * np.log(1 - p)).groupby("image")["unsure"].mean()
+    binary = boxes.assign(entropy=-p * np.log(p) - (1 - p) * np.log(1 - p))
+    mean = binary.groupby("image")["entropy"].mean()
     return mean.reindex(domain.images["image"]).to_numpy(float)
 
 
-def entropy(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """The image whose boxes are least sure on average."""
-    score = np.nan_to_num(unsure(pool))
+def choose_by_entropy(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """Choose the image whose detections are least certain on average."""
+    score = np.nan_to_num(mean_entropy(pool))
     return np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
 
 
-def where_unsure(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """`ours`, with footage counting the more, the less sure the detector is of it; where it sees nothing, as much as on average."""
-    wanted = pool if target is None else target
-    score = unsure(wanted)
-    usual = np.nanmean(score) if np.isfinite(score).any() else 1.0
-    groups, points = wanted.images["group"].to_numpy(str), wanted.image_embeddings
-    weights = acquisition.clip_weights(groups) * np.where(np.isfinite(score), score, usual)
+def choose_next_by_uncertainty(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """Choose by `shiftscope next`, with each image of the footage weighted by its mean entropy.
+
+    An image without a detection has the mean weight.
+    """
+    footage = pool if target is None else target
+    score = mean_entropy(footage)
+    average = np.nanmean(score) if np.isfinite(score).any() else 1.0
+    groups, points = footage.images["group"].to_numpy(str), footage.image_embeddings
+    weights = acquisition.clip_weights(groups) * np.where(np.isfinite(score), score, average)
     others, offered = pooled_components(
         np.concatenate([training.image_embeddings, points]), pool.image_embeddings
     )
-    have, goal = np.split(others, [len(training.image_embeddings)])
+    learned, goal = np.split(others, [len(training.image_embeddings)])
     alike = acquisition.same_view(pool.images["fingerprint"].tolist(), pool.images["group"].to_numpy(str))
-    picks = acquisition.herd(goal, weights / weights.sum(), have, offered, len(offered), alike=alike)
-    return with_the_rest([index for index, _ in picks], len(offered))
+    coverage = acquisition.Coverage(goal, weights / weights.sum(), learned)
+    picks = acquisition.select_by_coverage(coverage, offered, len(offered), is_same_view=alike)
+    return followed_by_rest([index for index, _ in picks], len(offered))
 
 
-def with_the_rest(chosen: Sequence[int], size: int) -> Ints:
-    """The chosen ones, then all others."""
+def followed_by_rest(chosen: Sequence[int], size: int) -> Ints:
+    """The chosen indices, then all others below size."""
     first = np.array(chosen, int)
     return np.concatenate([first, np.setdiff1d(np.arange(size), first)])
 
 
-def ours(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
-    """`shiftscope next`, with nothing set aside because what judges is other footage; images it passes over come last."""
+def choose_next(pool: Domain, training: Domain, target: Domain | None, seed: int) -> Ints:
+    """Choose by `shiftscope next`; images that it leaves out come last.
+
+    No clips are set aside for testing, because the test recordings are others.
+    """
     images = pool.images.reset_index(drop=True).assign(domain=pool.name, novelty=np.nan, shown=0)
-    table = acquisition.rank(
-        images,
-        pool.image_embeddings,
+    table = acquisition.rank_images(
+        acquisition.Pool(images, pool.image_embeddings, np.ones(len(images), bool)),
         training.image_embeddings,
-        np.ones(len(images), bool),
-        target=None if target is None else acquisition.footage([target]),
+        target=None if target is None else acquisition.embeddings_and_clips([target]),
         budget=len(images),
         seed=seed,
     )
     chosen = [int(images.index[images["image"] == image][0]) for image in table["image"]]
-    return with_the_rest(chosen, len(images))
+    return followed_by_rest(chosen, len(images))
 
 
 RULES: dict[str, Rule] = {
-    "ours": ours,
-    "random": at_random,
-    "random by clip": by_clip,
-    "k-center": k_center,
-    "entropy": entropy,
+    "ours": choose_next,
+    "random": choose_at_random,
+    "random by clip": choose_by_clip,
+    "k-center": choose_k_center,
+    "entropy": choose_by_entropy,
 }
-# What is compared where a detector has learned from some of the footage already.
+# Rules for a detector that is already trained on some of the footage.
 SECOND_RULES: dict[str, Rule] = {
-    "ours": ours,
-    "ours, where it is unsure": where_unsure,
-    "random by clip": by_clip,
-    "entropy": entropy,
+    "ours": choose_next,
+    "ours, where it is unsure": choose_next_by_uncertainty,
+    "random by clip": choose_by_clip,
+    "entropy": choose_by_entropy,
 }

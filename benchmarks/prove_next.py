@@ -1,7 +1,8 @@
-"""`make prove-next`: does choosing by `shiftscope next` beat choosing at random? Answered by retraining, and written to docs/next.md.
+"""`make prove-next`: whether `shiftscope next` beats random choice, by retraining; writes docs/next.md.
 
-The same detector goes on learning from what each rule chose, as long for every rule, and is judged on recordings it has never seen. Runs
-are kept: a killed call continues, and the tables are made anew from `results.parquet` by --tables.
+The same detector continues training on the images that each rule chose, for as many steps with every rule,
+and is evaluated on recordings that are neither in the pool nor in training. Results are stored: an
+interrupted call continues, and --tables writes the page from stored results.
 """
 
 from __future__ import annotations
@@ -27,21 +28,23 @@ from benchmarks.next_page import MIXED_RULES, ROUND, curves_figure, page
 from benchmarks.next_worlds import (
     RULES,
     SECOND_RULES,
+    TURNS,
     Case,
     Rule,
     candidate_folders,
-    photographs,
+    real_case,
     rendered_case,
 )
+from datasets.files import write_text
 from datasets.tables import Source
-from diagnostics.candidates import compare
+from diagnostics.candidates import compare_datasets
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from reports.commands.probe import mixture, probe, short_training
-from reports.files import write_text
 from reports.options import ReportOptions
 from reports.page import figures
-from reports.pipeline.inference import assemble, predict_domains
+from reports.pipeline.inference import build_domain, predict_domains
+from reports.pipeline.runs import load_run
 from reports.pipeline.sources import Opened
 from reports.progress import Reporter
 from train.environment import runs_folder
@@ -52,18 +55,24 @@ from train.run import file_sha256
 from train.training import Recipe, train
 
 BUDGETS, MIXED_BUDGETS = (2, 4, 8, 16, 32), (4, 8, 16)
-# The detectors of `benchmarks.rendered` take turns.
-TURNS = ("good", "second", "third")
-# What chooses in the first of two rounds.
+# Rules of the first of two rounds.
 FIRST_RULES = ("ours", "ours, where it is unsure")
+# Marks a case after its first round.
 AGAIN = "-again"
-# Fewer sizes: real trainings take minutes each.
-PHOTOGRAPH_BUDGETS = (10, 40, 160)
+# Fewer sizes on real images, where a training takes minutes.
+REAL_BUDGETS = (10, 40, 160)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One retraining: a case, a rule, and the images it chose first."""
+    """One retraining.
+
+    case: where the images come from
+    rule: that chose them; "start" before any choice
+    chosen: names of the chosen images
+    boxes: number of annotations in them
+    folder: of the training and its result
+    """
 
     case: Case
     rule: str
@@ -73,51 +82,51 @@ class Job:
 
 
 def predict_source(case: Case, weights: Path, source: Source, role: str) -> Domain:
-    """What a detector sees in a source."""
+    """Predict a source's images; the domain has the role as its name."""
     detector, settings = Detector(weights, device="cpu"), Settings(imgsz=case.imgsz)
     store = Store(predict_folder(settings, file_sha256(weights)))
-    found = detector.predict(source.images, settings, store)
-    return assemble(Opened(role, role, source), source.images, found, case.imgsz, detector.classes)
+    predictions = detector.predict(source.images, settings, store)
+    return build_domain(Opened(role, role, source), source.images, predictions, case.imgsz, detector.classes)
 
 
 def recipe_of(case: Case, images: int) -> Recipe:
-    """A short training of a case; at one number of images all rules take as many steps."""
+    """A short training of a case; its number of steps depends on the number of images only."""
     return short_training(case.weights, images, case.imgsz, "cpu", case.seed % 1000)
 
 
-def workers() -> ProcessPoolExecutor:
-    """Processes with a core each."""
+def worker_pool() -> ProcessPoolExecutor:
+    """Processes with a core each: small trainings side by side are faster than one training on all cores."""
     context = multiprocessing.get_context("spawn")
     cores = context.Queue()
     for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else ():
         cores.put(core)
     return ProcessPoolExecutor(
-        available_cores(), mp_context=context, initializer=take_core, initargs=(cores,)
+        available_cores(), mp_context=context, initializer=pin_to_core, initargs=(cores,)
     )
 
 
-def take_core(cores: Any) -> None:
-    """A worker's own core: two small trainings side by side are faster than two cores on one."""
+def pin_to_core(cores: Any) -> None:
+    """Pin this worker to the next free core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cores.get()})
 
 
 def key_of(job: Job) -> str:
-    """Twelve hex digits over everything a result depends on, so that one of other images, weights or settings is not taken for it."""
-    how = recipe_of(job.case, len(job.case.replay.images) + len(job.chosen))
-    told = [
+    """Twelve hex digits over everything that a result depends on: weights, images, settings."""
+    recipe = recipe_of(job.case, len(job.case.replay.images) + len(job.chosen))
+    dependencies = [
         file_sha256(job.case.weights),
         job.chosen,
         job.case.replay.images["image"].tolist(),
         job.case.test.images["image"].tolist(),
         job.case.test.spec,
-        (how.epochs, how.imgsz, how.batch, how.seed, how.extra),
+        (recipe.epochs, recipe.imgsz, recipe.batch, recipe.seed, recipe.extra),
     ]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def kept(job: Job) -> float | None:
-    """A result that is there already, if it is of this job."""
+def stored_ap50(job: Job) -> float | None:
+    """The stored result of a job; None if there is none, or if it has other dependencies."""
     try:
         content = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -126,39 +135,50 @@ def kept(job: Job) -> float | None:
 
 
 def retrain(job: Job) -> dict[str, Any]:
-    """Train, judge, and keep the result; a result that is there already is read."""
-    value = kept(job)
-    if value is None:
-        # What was begun for other images, or was killed, starts anew: a training takes seconds.
+    """Train, evaluate and store the result, or read a stored one.
+
+    Parameters
+    ----------
+    job
+        What to train on.
+
+    Returns
+    -------
+    dict
+        case, rule, images, boxes, ap50.
+    """
+    score = stored_ap50(job)
+    if score is None:
+        # An interrupted training, or one on other images, starts again: it takes seconds.
         shutil.rmtree(job.folder, ignore_errors=True)
-        weights = job.case.weights
-        if job.chosen:
-            case = job.case
-            picked = case.pool.keep(case.pool.images["image"].isin(job.chosen))
-            source = mixture(case.replay, picked, case.test, case.name)
-            train(
-                source,
-                job.folder,
-                recipe_of(case, int((source.images["split"] == "train").sum())),
-                on_start=lambda batches: None,
-                on_batch=lambda: None,
-                on_epoch=lambda line: None,
-            )
-            weights = job.folder / "weights" / "last.pt"
+        weights = train_on_chosen(job) if job.chosen else job.case.weights
         job.folder.mkdir(parents=True, exist_ok=True)
-        value = ap50(predict_source(job.case, weights, job.case.test, "test"))
-        write_text(job.folder / "result.json", json.dumps({"ap50": value, "key": key_of(job)}))
+        score = ap50(predict_source(job.case, weights, job.case.test, "test"))
+        write_text(job.folder / "result.json", json.dumps({"ap50": score, "key": key_of(job)}))
     return {
         "case": job.case.name,
         "rule": job.rule,
         "images": len(job.chosen),
         "boxes": job.boxes,
-        "ap50": value,
+        "ap50": score,
     }
 
 
+def train_on_chosen(job: Job) -> Path:
+    """Train on the chosen and the old images; the path of the weights."""
+    case = job.case
+    chosen = case.pool.keep(case.pool.images["image"].isin(job.chosen))
+    source = mixture(case.replay, chosen, case.test, case.name)
+    train(
+        source,
+        job.folder,
+        recipe_of(case, int((source.images["split"] == "train").sum())),
+    )
+    return job.folder / "weights" / "last.pt"
+
+
 def jobs_of(case: Case, rules: Mapping[str, Rule], budgets: Sequence[int]) -> list[Job]:
-    """Every retraining of a case: none chosen, and each rule's first images."""
+    """Every training of a case: none chosen, and the first images by each rule."""
     pool = predict_source(case, case.weights, case.pool, "pool")
     training = predict_source(case, case.weights, case.replay, "training")
     target = None if case.target is None else predict_source(case, case.weights, case.target, "target")
@@ -171,64 +191,90 @@ def jobs_of(case: Case, rules: Mapping[str, Rule], budgets: Sequence[int]) -> li
         for budget in budgets:
             chosen = tuple(order[:budget])
             boxes = int(annotations.reindex(chosen).fillna(0).sum())
-            named = rule.replace(",", "").replace(" ", "-")
-            jobs.append(Job(case, rule, chosen, boxes, folder / f"{named}-{budget}"))
+            name = rule.replace(",", "").replace(" ", "-")
+            jobs.append(Job(case, rule, chosen, boxes, folder / f"{name}-{budget}"))
     return jobs
 
 
-def run(cases: Sequence[Case], rules: Sequence[str], budgets: Sequence[int]) -> pd.DataFrame:
-    """case, rule, images, boxes, ap50 of every retraining."""
-    chosen = {name: RULES[name] for name in rules}
-    jobs = [job for case in cases for job in jobs_of(case, chosen, budgets)]
+def retrain_cases(cases: Sequence[Case], rules: Sequence[str], budgets: Sequence[int]) -> pd.DataFrame:
+    """case, rule, images, boxes, ap50 of every training."""
+    by_name = {name: RULES[name] for name in rules}
+    jobs = [job for case in cases for job in jobs_of(case, by_name, budgets)]
     rows = []
-    with workers() as pool:
+    with worker_pool() as pool:
         for number, row in enumerate(pool.map(retrain, jobs), 1):
             rows.append(row)
             sys.stderr.write(
-                f"  {number} of {len(jobs)}: {row['case']}, {row['rule']}, {row['images']} images with {row['boxes']} boxes: {row['ap50']:.3f}\n"
+                f"  {number} of {len(jobs)}: {row['case']}, {row['rule']}, "
+                f"{row['images']} images with {row['boxes']} boxes: {row['ap50']:.3f}\n"
             )
     return pd.DataFrame(rows)
 
 
-def second_rounds(cases: Sequence[Case], reporter: Reporter) -> pd.DataFrame:
-    """case, round, rule, boxes, ap50: after ROUND images by `ours` and by where the detector is unsure; and, from the first of these on, after ROUND more by each of SECOND_RULES."""
-    first = [
-        job for case in cases for job in jobs_of(case, {n: SECOND_RULES[n] for n in FIRST_RULES}, (ROUND,))
-    ]
-    with workers() as pool:
-        merge_overlapping = list(pool.map(retrain, first))
-        reporter.say(f"  first round of {len(cases)} worlds: {len(merge_overlapping)} trainings")
-        later = [
+def retrain_rendered(first: int, worlds: int, reporter: Reporter) -> pd.DataFrame:
+    """case, rule, images, boxes, ap50 of every training on rendered pools of either kind."""
+    tables = []
+    for mixed in (False, True):
+        cases = [rendered_case(first, number, reporter, mixed=mixed) for number in range(worlds)]
+        rules, budgets = (MIXED_RULES, MIXED_BUDGETS) if mixed else (list(RULES), BUDGETS)
+        tables.append(retrain_cases(cases, rules, budgets))
+    return pd.concat(tables, ignore_index=True)
+
+
+def second_rounds(first: int, worlds: int, reporter: Reporter) -> pd.DataFrame:
+    """Choose in two rounds, the second with the detector of the first.
+
+    Parameters
+    ----------
+    first
+        Seed of the detectors.
+    worlds
+        Number of cases.
+    reporter
+        Where progress goes.
+
+    Returns
+    -------
+    DataFrame
+        case, round, rule, boxes, ap50: after ROUND images by each of FIRST_RULES; and, from the detector of
+        `ours` on, after ROUND more by each of SECOND_RULES.
+    """
+    cases = [rendered_case(first, number, reporter, mixed=False) for number in range(worlds)]
+    first_rules = {name: SECOND_RULES[name] for name in FIRST_RULES}
+    first_jobs = [job for case in cases for job in jobs_of(case, first_rules, (ROUND,))]
+    with worker_pool() as pool:
+        first_rows = list(pool.map(retrain, first_jobs))
+        reporter.say(f"  first round of {len(cases)} worlds: {len(first_rows)} trainings")
+        second_jobs = [
             job
-            for job, row in zip(first, merge_overlapping, strict=True)
+            for done, row in zip(first_jobs, first_rows, strict=True)
             if row["rule"] == "ours"
-            for job in jobs_of(training_section(job), SECOND_RULES, (ROUND,))
+            for job in jobs_of(case_after(done), SECOND_RULES, (ROUND,))
             if job.chosen
         ]
-        twice = list(pool.map(retrain, later))
-        reporter.say(f"  second round: {len(twice)} trainings")
-    found = pd.DataFrame(
-        [{**row, "round": 1} for row in merge_overlapping] + [{**row, "round": 2} for row in twice]
-    )
-    return found.assign(case=found["case"].str.removesuffix(AGAIN))
+        second_rows = list(pool.map(retrain, second_jobs))
+        reporter.say(f"  second round: {len(second_rows)} trainings")
+    rows = [{**row, "round": 1} for row in first_rows] + [{**row, "round": 2} for row in second_rows]
+    table = pd.DataFrame(rows)
+    return table.assign(case=table["case"].str.removesuffix(AGAIN))
 
 
-def training_section(job: Job) -> Case:
-    """The case as it stands after a retraining: its detector, what it learned from, and what is left of the pool."""
+def case_after(job: Job) -> Case:
+    """The case after a training: its detector, all images it was trained on, and the rest of the pool."""
     case = job.case
-    mine = case.pool.images["image"].isin(job.chosen)
-    known = mixture(case.replay, case.pool.keep(mine), case.test, case.name)
+    is_chosen = case.pool.images["image"].isin(job.chosen)
+    trained_on = mixture(case.replay, case.pool.keep(is_chosen), case.test, case.name)
     return replace(
         case,
         name=case.name + AGAIN,
         weights=job.folder / "weights" / "last.pt",
-        replay=known.keep(known.images["split"] == "train"),
-        pool=case.pool.keep(~mine),
+        replay=trained_on.keep(trained_on.images["split"] == "train"),
+        pool=case.pool.keep(~is_chosen),
     )
 
 
-def candidate_rows(world: tuple[int, int]) -> list[dict[str, Any]]:
-    """Candidate sets of one world (detectors' seed, number) ranked for footage, without and with short trainings: a row each, see `candidate_ranks`."""
+def rank_in_world(world: tuple[int, int]) -> list[dict[str, Any]]:
+    """(Seed of the detectors, number) -> a row per candidate dataset, see `rank_candidates`."""
     detectors, number = world
     reporter = Reporter(quiet=True)
     run, in_domain = rendered.detector(TURNS[number % len(TURNS)], detectors, reporter)
@@ -240,10 +286,11 @@ def candidate_rows(world: tuple[int, int]) -> list[dict[str, Any]]:
         device="cpu",
         seed=number,
     )
-    seen = predict_domains(options, reporter)
-    found = [d for d in seen.domains.values() if d.role == "real_world"]
-    ranked = compare(found[1:], found[:1], seen.domains["training"], seen.domains["in_domain"], seed=number)
-    tried = {c.name: c for c in probe(ranked, seen, found[:1], number, reporter)}
+    predicted = predict_domains(options, load_run(options), reporter)
+    domains = predicted.domains
+    footage, *candidates = [d for d in domains.values() if d.role == "real_world"]
+    ranked = compare_datasets(candidates, [footage], domains["training"], domains["in_domain"], seed=number)
+    probed = {c.name: c for c in probe(ranked, predicted, [footage], number, reporter)}
     return [
         {
             "world": number,
@@ -254,99 +301,122 @@ def candidate_rows(world: tuple[int, int]) -> list[dict[str, Any]]:
             "drawn": c.drawn,
             "agrees": c.agrees,
             "noticed": not c.usable_labels,
-            "probed": tried[c.name].probed,
-            "probed_rank": tried[c.name].rank,
+            "probed": probed[c.name].probed,
+            "probed_rank": probed[c.name].rank,
         }
         for c in ranked
     ]
 
 
-def candidate_ranks(detectors: int, count: int, reporter: Reporter) -> pd.DataFrame:
-    """world, rank, by_size (its place by size alone), name, covers, drawn, agrees, noticed (labels seen to follow another rule), probed (AP50 after a short training), probed_rank: candidate sets ranked for
-    footage, in worlds of their own. No label of the footage is used but by the short trainings, which are judged by them.
+def rank_candidates(detectors: int, count: int, reporter: Reporter) -> pd.DataFrame:
+    """Rank candidate datasets for footage, each time in another world.
+
+    Only the short trainings use the footage's labels, for evaluation.
+
+    Parameters
+    ----------
+    detectors
+        Seed of the detectors.
+    count
+        Number of worlds.
+    reporter
+        Where progress goes.
+
+    Returns
+    -------
+    DataFrame
+        A row per world and dataset: world, name; rank, and by_size, the rank by size alone; covers, drawn,
+        agrees, see `Candidate`; noticed, whether its labels are reported to follow another rule; probed, AP50
+        after a short training, and probed_rank.
     """
     for name in TURNS:
         rendered.detector(name, detectors, reporter)
     rows: list[dict[str, Any]] = []
-    with workers() as pool:
-        for found in pool.map(candidate_rows, [(detectors, number) for number in range(count)]):
-            rows += found
-            reporter.say(
-                f"  candidates, world {found[0]['world'] + 1} of {count}: {', '.join(r['name'] for r in found)}"
-            )
+    with worker_pool() as pool:
+        for ranked in pool.map(rank_in_world, [(detectors, number) for number in range(count)]):
+            rows += ranked
+            names = ", ".join(row["name"] for row in ranked)
+            reporter.say(f"  candidates, world {ranked[0]['world'] + 1} of {count}: {names}")
     return pd.DataFrame(rows)
 
 
+# Ten parameters: each is an option of the command.
 def main(
-    worlds: Annotated[int, typer.Option(help="Rendered worlds of either kind of pool.")] = 5,
+    worlds: Annotated[int, typer.Option(help="Rendered worlds for each kind of pool.")] = 5,
     candidates: Annotated[int, typer.Option(help="Worlds in which datasets are ranked.")] = 10,
-    rounds: Annotated[int, typer.Option(help="Worlds in which a second round is chosen.")] = 10,
+    rounds: Annotated[int, typer.Option(help="Worlds with a second round.")] = 10,
     *,
     development: Annotated[bool, typer.Option(help="Use the seeds the rules were chosen with.")] = False,
     run_folder: Annotated[
-        Path | None, typer.Option("--run", help="Also retrain this run on real photographs.")
+        Path | None, typer.Option("--run", help="Also retrain this run on real images.")
     ] = None,
     in_domain: Annotated[str, typer.Option(help="The run's training data.")] = "",
-    pool: Annotated[str, typer.Option(help="Photographs: 'train' is chosen from, 'val' judges.")] = "",
-    seeds: Annotated[int, typer.Option(help="Seeds on photographs.")] = 3,
-    tables: Annotated[bool, typer.Option(help="Only write the tables anew, from kept results.")] = False,
-    out: Annotated[Path, typer.Option(help="Where the tables go.")] = Path("docs/next.md"),
+    pool: Annotated[str, typer.Option(help="Real images: 'train' is the pool, 'val' the test images.")] = "",
+    seeds: Annotated[int, typer.Option(help="Seeds on real images.")] = 3,
+    tables: Annotated[bool, typer.Option(help="Write the tables from stored results.")] = False,
+    out: Annotated[Path, typer.Option(help="File to write the tables to.")] = Path("docs/next.md"),
 ) -> None:
-    """Retrain, judge, print and write the tables. Of what none is asked for, what an earlier call found stands."""
+    """Retrain, evaluate, print and write the tables; with 0 worlds of a kind, its stored results are used."""
     reporter = Reporter()
     first = rendered.DEVELOPMENT if development else rendered.REPORTED
     folder = runs_folder() / ("prove-next-development" if development else "prove-next")
 
-    def rendered_pools() -> pd.DataFrame:
-        return pd.concat(
-            [
-                run(
-                    [rendered_case(first, number, reporter, mixed=mixed) for number in range(worlds)],
-                    MIXED_RULES if mixed else list(RULES),
-                    MIXED_BUDGETS if mixed else BUDGETS,
-                )
-                for mixed in (False, True)
-            ],
-            ignore_index=True,
-        )
+    def retrain_real() -> pd.DataFrame:
+        assert run_folder is not None
+        cases = [real_case(run_folder, in_domain, pool, number) for number in range(seeds)]
+        return retrain_cases(cases, list(RULES), REAL_BUDGETS)
 
-    def real_pools(trained: Path) -> pd.DataFrame:
-        cases = [photographs(trained, in_domain, pool, number) for number in range(seeds)]
-        return run(cases, list(RULES), PHOTOGRAPH_BUDGETS)
-
-    def second() -> pd.DataFrame:
-        return second_rounds(
-            [rendered_case(first, n, reporter, mixed=False) for n in range(rounds)], reporter
-        )
-
-    results = kept_or_found(folder / "results.parquet", rendered_pools if worlds and not tables else None)
-    photos = folder / "photographs.parquet"
-    if run_folder is not None and not tables:
-        results = pd.concat(
-            [results, kept_or_found(photos, partial(real_pools, run_folder))], ignore_index=True
-        )
-    elif photos.is_file():
-        results = pd.concat([results, pd.read_parquet(photos)], ignore_index=True)
-    later = kept_or_found(folder / "rounds.parquet", second if rounds and not tables else None)
-    offers = kept_or_found(
-        folder / "candidates.parquet",
-        partial(candidate_ranks, first, candidates, reporter) if candidates and not tables else None,
+    results = load_or_measure(
+        folder / "results.parquet",
+        partial(retrain_rendered, first, worlds, reporter) if worlds and not tables else None,
     )
-    text = page(results, offers, later)
+    stored_real = folder / "photographs.parquet"
+    if run_folder is not None and not tables:
+        results = pd.concat([results, load_or_measure(stored_real, retrain_real)], ignore_index=True)
+    elif stored_real.is_file():
+        results = pd.concat([results, pd.read_parquet(stored_real)], ignore_index=True)
+    second = load_or_measure(
+        folder / "rounds.parquet",
+        partial(second_rounds, first, rounds, reporter) if rounds and not tables else None,
+    )
+    ranked = load_or_measure(
+        folder / "candidates.parquet",
+        partial(rank_candidates, first, candidates, reporter) if candidates and not tables else None,
+    )
+    text = page(results, ranked, second)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
-    words = "AP50 by boxes chosen, for every rule"
-    out.with_suffix(".svg").write_text(figures.standalone(curves_figure(words, results)), encoding="utf-8")
+    figure = curves_figure("AP50 by boxes chosen, for every rule", results)
+    out.with_suffix(".svg").write_text(figures.standalone(figure), encoding="utf-8")
     sys.stdout.write(text)
 
 
-def kept_or_found(path: Path, find: Callable[[], pd.DataFrame] | None) -> pd.DataFrame:
-    """A table found now and kept; without `find`, the kept one. Raises typer.BadParameter where none is kept."""
-    if find is None:
+def load_or_measure(path: Path, measure: Callable[[], pd.DataFrame] | None) -> pd.DataFrame:
+    """Measure and store a table, or load the stored one.
+
+    Parameters
+    ----------
+    path
+        Where the table is stored.
+    measure
+        How to measure it; None to load the stored one.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is to be loaded and none is stored.
+    """
+    if measure is None:
         if not path.is_file():
-            raise typer.BadParameter(f"{path}: no earlier call has found this; ask for some worlds of it")
+            raise typer.BadParameter(
+                f"{path}: no earlier call has measured this; leave out --tables or the 0"
+            )
         return pd.read_parquet(path)
-    table = find()
+    table = measure()
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path)
     return table

@@ -1,1 +1,1 @@
-"""What we look at: any source of images and labels as two tables and a ledger in which every file stands once."""
+"""Sources of images and annotations, read into tables and a ledger that lists every file once."""

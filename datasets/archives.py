@@ -1,4 +1,4 @@
-"""Unpacking archives from strangers: regular files only, inside the folder only, and no more than was asked for."""
+"""Unpacking untrusted archives: regular files only, inside the target folder only, within limits of size."""
 
 from __future__ import annotations
 
@@ -15,20 +15,29 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from datasets.errors import EnvironmentProblem, InputError
+from datasets.files import draft_folder
 
-# The largest public detection sets have about two million images in several archives; one archive of this many is no ordinary dataset.
+# The largest public detection datasets have about two million images, spread over several archives.
 MAX_FILES = 1_000_000
 MAX_DEPTH = 32
-# Images do not shrink when packed and text does by ten or twenty; deflate can reach a thousand. Small archives may unfold as they like.
+# Images barely compress, text by a factor of 10 to 20, and deflate reaches 1,000. Archives that expand to
+# less than SMALL bytes are exempt.
 MAX_RATIO, SMALL = 100, 1_000_000_000
 CHUNK = 1 << 20
-# Errors of the system that an archive causes: offsets it made up, broken streams (which have no number), names too long, a file that is a folder too.
-OF_THE_ARCHIVE = (None, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+# Errors that an archive causes rather than the machine: false offsets, broken streams (which have no number),
+# names that are too long, a name that is both a file and a folder.
+ARCHIVE_ERRORS = (None, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One entry. name: as written. reason: why it is passed over, empty for a regular file."""
+    """One entry of an archive.
+
+    name: as written.
+    size: unpacked, in bytes.
+    reason: why it is skipped; empty for a regular file.
+    content: the library's own record of it.
+    """
 
     name: str
     size: int
@@ -37,65 +46,79 @@ class Member:
 
 
 def unpack(archive: Path, folder: Path) -> list[str]:
-    """Unpack a zip or tar into a folder that is there whole or not at all, and return what was passed over (links, devices, names that repeat), in words.
+    """Unpack a zip or tar. The folder exists only once it is complete.
 
-    Raises InputError for something that is no archive, is broken or encrypted, or holds names that lead out of the folder, too many files or too much for its size;
-    EnvironmentProblem when the disk has no room for it. Nothing is left behind then.
+    Parameters
+    ----------
+    archive
+        The archive.
+    folder
+        The folder to unpack into.
+
+    Returns
+    -------
+    list[str]
+        Entries that were skipped (links, devices, repeated names), in words.
+
+    Raises
+    ------
+    InputError
+        If it is not an archive, is broken or encrypted, or has names that lead out of the folder, too many
+        files, or more content than its size allows. Nothing is left behind.
+    EnvironmentProblem
+        If the disk has too little room. Nothing is left behind.
     """
-    draft = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        passed = _unpack(archive, draft)
-    except BaseException as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        machine = isinstance(error, OSError) and error.errno not in OF_THE_ARCHIVE
-        if machine or isinstance(error, (InputError, EnvironmentProblem)) or not isinstance(error, Exception):
+    with draft_folder(folder, overwrite=True) as draft:
+        try:
+            return _unpack(archive, draft)
+        except (InputError, EnvironmentProblem):
             raise
         # Whatever zipfile, tarfile and the decompressors raise: bad headers, encryption, unknown methods.
-        raise InputError(f"{archive}: cannot be unpacked ({error})") from None
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
-    return passed
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno not in ARCHIVE_ERRORS:
+                raise
+            raise InputError(f"{archive}: cannot be unpacked ({error})") from None
 
 
 def _unpack(archive: Path, draft: Path) -> list[str]:
+    """Check every entry, then write the regular files; returns the skipped entries, in words."""
     if zipfile.is_zipfile(archive):
         opened: zipfile.ZipFile | tarfile.TarFile = zipfile.ZipFile(archive)
     elif tarfile.is_tarfile(archive):
         opened = tarfile.open(archive)  # noqa: SIM115 - closed below, like its sibling
     else:
-        raise InputError(f"{archive}: is no zip or tar archive")
-    passed: list[str] = []
+        raise InputError(f"{archive}: not a zip or tar archive")
+    skipped: list[str] = []
     files: dict[PurePosixPath, Member] = {}
     with closing(opened):
         total = 0
         for count, member in enumerate(_members(opened), start=1):
             total += member.size
             _check(archive, member.name, count, total)
-            place = PurePosixPath(member.name.replace("\\", "/"))
+            name = PurePosixPath(member.name.replace("\\", "/"))
             if member.reason:
-                passed.append(f"{member.name}: {member.reason}")
-            elif place in files:
-                passed.append(f"{member.name}: stands twice; the first was taken")
+                skipped.append(f"{member.name}: {member.reason}")
+            elif name in files:
+                skipped.append(f"{member.name}: occurs twice; the first was taken")
             else:
-                files[place] = member
+                files[name] = member
         free = shutil.disk_usage(draft).free
         if total > free:
             raise EnvironmentProblem(
-                f"{archive}: needs {total / 1e9:.1f} GB unpacked, {free / 1e9:.1f} GB are free in {draft.parent}; make room"
+                f"{archive}: needs {total / 1e9:.1f} GB unpacked, but {free / 1e9:.1f} GB are free in "
+                f"{draft.parent}; free some space"
             )
-        for place, member in files.items():
-            target = draft / place
+        for name, member in files.items():
+            target = draft / name
             target.parent.mkdir(parents=True, exist_ok=True)
             with _content(opened, member) as source, open(target, "xb") as copy:
-                # Both libraries read no more than the archive's list says.
+                # Both libraries stop at the size that the archive's list gives.
                 shutil.copyfileobj(source, copy, CHUNK)
-    return passed
+    return skipped
 
 
 def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[Member]:
-    """Entries but folders."""
+    """Entries other than folders."""
     if isinstance(opened, zipfile.ZipFile):
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -109,7 +132,7 @@ def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[Member]:
 
 
 def _check(archive: Path, name: str, count: int, total: int) -> None:
-    """Raise InputError for an entry that no honest dataset has."""
+    """Raise InputError for an entry that no legitimate dataset has."""
     plain = name.replace("\\", "/")
     parts = PurePosixPath(plain).parts
     if plain.startswith("/") or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
@@ -124,11 +147,13 @@ def _check(archive: Path, name: str, count: int, total: int) -> None:
         raise InputError(f"{archive}: holds more than {MAX_FILES:,} files; nothing was unpacked")
     if total > SMALL and total > MAX_RATIO * os.path.getsize(archive):
         raise InputError(
-            f"{archive}: would unfold to more than {MAX_RATIO} times its size, which no dataset of images does; nothing was unpacked"
+            f"{archive}: would expand to more than {MAX_RATIO} times its size, which no dataset of images "
+            "does; nothing was unpacked"
         )
 
 
 def _content(opened: zipfile.ZipFile | tarfile.TarFile, member: Member) -> IO[bytes]:
+    """Open the content of an entry."""
     if isinstance(opened, zipfile.ZipFile):
         assert isinstance(member.content, zipfile.ZipInfo)
         return opened.open(member.content)

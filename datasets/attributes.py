@@ -1,4 +1,4 @@
-"""What people know about their images beyond the images: weather, road, camera, lane ... from a CSV, joined to an images table."""
+"""Attributes of images from a CSV (weather, road, camera, lane ...), joined to an images table."""
 
 from __future__ import annotations
 
@@ -13,24 +13,70 @@ import pandas as pd
 from datasets.errors import InputError
 from datasets.tables import OWN
 
-# Names of the column that says which image a row is about.
 MISSING = ["", "nan", "NaN", "NA", "N/A", "null"]
+# Names of the column that identifies a row's image, in order of preference.
 KEYS = ("image", "image_id", "path", "filepath", "filename", "file_name")
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """One row an image: key (id, path, file name or stem), and columns named OWN + attribute. origin names the file in messages."""
+    """The attributes that a CSV gives.
+
+    origin: the file, as messages name it.
+    table: one row per image: key (id, path, file name or stem) and columns named OWN + attribute.
+    """
 
     origin: str
     table: pd.DataFrame
 
 
 def read_attributes(path: Path) -> Attributes:
-    """A CSV: one column that names the image, every other one an attribute; or two, `image_id,slice`, an image in as many as it likes.
+    """Read a CSV in which one column identifies the image and every other column is an attribute.
 
-    Raises InputError naming what is wrong.
+    A file with only the columns `image_id,slice` may list an image any number of times, once per slice.
+
+    Parameters
+    ----------
+    path
+        The CSV.
+
+    Returns
+    -------
+    attributes : Attributes
+        One row per image.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, no column identifies the image, or an image has two rows.
     """
+    raw = _read_csv(path)
+    key = next((name for name in KEYS if name in raw), None)
+    others = [name for name in raw.columns if name != key]
+    if key is None or not others:
+        raise InputError(
+            f"{path}: needs a column that names the image ({', '.join(KEYS[:3])}) and at least one "
+            f"attribute; found {', '.join(raw.columns) or 'nothing'}"
+        )
+    if raw[key].isna().any():
+        raise InputError(f"{path}:{int(raw[key].isna().to_numpy().argmax()) + 2}: the row names no image")
+    if others == ["slice"]:
+        raw = raw.dropna().assign(member="yes").drop_duplicates()
+        raw = raw.pivot_table(index=key, columns="slice", values="member", aggfunc="first").reset_index()
+        others = [name for name in raw.columns if name != key]
+    repeated = raw[key].duplicated()
+    if repeated.any():
+        line = int(repeated.to_numpy().argmax()) + 2
+        raise InputError(f"{path}:{line}: {raw[key][repeated].iloc[0]!r} has more than one row")
+    table = pd.DataFrame({"key": raw[key]})
+    for name in others:
+        numbers = pd.to_numeric(raw[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
+        table[OWN + str(name)] = numbers if (numbers.notna() | raw[name].isna()).all() else raw[name]
+    return Attributes(str(path), table)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A CSV as stripped text; raises InputError if it is unreadable."""
     try:
         raw = pd.read_csv(
             path,
@@ -49,58 +95,48 @@ def read_attributes(path: Path) -> Attributes:
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a readable CSV ({error})") from None
     raw.columns = [str(name).strip() for name in raw.columns]
-    raw = raw.apply(lambda column: column.str.strip())
-    key = next((name for name in KEYS if name in raw), None)
-    others = [name for name in raw.columns if name != key]
-    if key is None or not others:
-        raise InputError(
-            f"{path}: needs a column that names the image ({', '.join(KEYS[:3])}) and at least one attribute; found {', '.join(raw.columns) or 'nothing'}"
-        )
-    if raw[key].isna().any():
-        raise InputError(f"{path}:{int(raw[key].isna().to_numpy().argmax()) + 2}: the row names no image")
-    if others == ["slice"]:
-        raw = raw.dropna().assign(member="yes").drop_duplicates()
-        raw = raw.pivot_table(index=key, columns="slice", values="member", aggfunc="first").reset_index()
-        others = [name for name in raw.columns if name != key]
-    twice = raw[key].duplicated()
-    if twice.any():
-        raise InputError(
-            f"{path}:{int(twice.to_numpy().argmax()) + 2}: {raw[key][twice].iloc[0]!r} has more than one row"
-        )
-    table = pd.DataFrame({"key": raw[key]})
-    for name in others:
-        numbers = pd.to_numeric(raw[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
-        table[OWN + str(name)] = numbers if (numbers.notna() | raw[name].isna()).all() else raw[name]
-    return Attributes(str(path), table)
+    return raw.apply(lambda column: column.str.strip())
 
 
 def join(
     images: pd.DataFrame, attributes: Attributes, ids: Mapping[Any, str] | None = None
 ) -> tuple[pd.DataFrame, int]:
-    """Images with the attributes' columns, missing where no row names the image, and the number of images that have any.
+    """Join attributes to images.
 
-    A row names an image by its id, its path, its file name or its stem, or by the number it has in a COCO json (ids), tried in this order,
-    where only one image has it. An image that an earlier file gave the same attribute keeps it where this one is silent.
+    A row identifies an image by its id, path, file name or stem, or by its number in a COCO json, tried in
+    this order and only where a single image matches. An attribute that an earlier file set keeps its value
+    where this file has none.
+
+    Parameters
+    ----------
+    images
+        An images table.
+    attributes
+        Attributes by image.
+    ids
+        A COCO json's image ids -> image.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, int]
+        Images with the attributes' columns (missing where no row matches), and the number that match.
     """
-    number = {image: str(key) for key, image in (ids or {}).items()}
+    coco_ids = {image: str(key) for key, image in (ids or {}).items()}
     names = (
         images["image"],
         images["path"],
         images["path"].map(lambda path: Path(path).name),
         images["path"].map(lambda path: Path(path).stem),
-        images["image"].map(number),
+        images["image"].map(coco_ids),
     )
     rows = pd.Series(range(len(attributes.table)), index=attributes.table["key"].to_numpy())
-    place = pd.Series(float("nan"), index=images.index)
+    row = pd.Series(float("nan"), index=images.index)
     for column in names:
         unique = ~column.duplicated(keep=False) & column.notna()
-        place = place.fillna(column.where(unique).map(rows))
-    found = place.notna()
-    values = (
-        attributes.table.drop(columns="key").reindex(place.fillna(-1).astype(int)).set_index(images.index)
-    )
+        row = row.fillna(column.where(unique).map(rows))
+    values = attributes.table.drop(columns="key").reindex(row.fillna(-1).astype(int)).set_index(images.index)
     merged = {
         str(name): values[name].combine_first(images[name]) if name in images else values[name]
         for name in values
     }
-    return images.assign(**merged), int(found.sum())
+    return images.assign(**merged), int(row.notna().sum())

@@ -1,7 +1,8 @@
-"""How far a source may lead. A dataset from strangers names its own files, and no others of this machine.
+"""Limits on which files a source may read.
 
-Names in a data.yaml, in lists of images and in COCO files, and symbolic links, can point anywhere; what they point at would end in a report that is
-shown around. So they are followed within the source's own folder only, and within folders that the user allows.
+A data.yaml, a list of images, a COCO file or a symbolic link can point at any file of this machine, and what
+it points at would end in a report that is passed on. Such paths are therefore followed only inside the
+source's own folder and folders that the user allows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ REGISTER = "vouched"
 
 @dataclass(frozen=True)
 class Bounds:
-    """Folders (or single files), resolved, that a source may read from."""
+    """What a source may read.
+
+    roots: folders or single files, links resolved.
+    """
 
     roots: tuple[Path, ...]
 
@@ -29,8 +33,8 @@ class Bounds:
         """Bounds of these folders, links resolved."""
         return cls(tuple(dict.fromkeys(Path(os.path.realpath(root)) for root in roots)))
 
-    def hold(self, path: Path) -> bool:
-        """Whether a path, after all its links, lies within."""
+    def contain(self, path: Path) -> bool:
+        """Whether a path lies within the bounds once all its links are resolved."""
         real = Path(os.path.realpath(path))
         return any(real.is_relative_to(root) for root in self.roots)
 
@@ -39,48 +43,60 @@ class Bounds:
         return Bounds.of([*self.roots, *roots])
 
 
-def vouch(file: Path, roots: Iterable[Path], cache: Path) -> None:
-    """Remember, in our own folder, that a data.yaml which we wrote may lead to these folders: staged and handed-off datasets name the images they were made from.
+def register_roots(file: Path, roots: Iterable[Path], cache: Path) -> None:
+    """Record that a data.yaml written by Shiftscope may lead to other folders.
 
-    It holds for this content of the yaml and of the lists beside it, at this place.
+    Staged and exported datasets refer to the images they are made from. The permission holds for this path
+    and for the present content of the yaml and the lists beside it.
+
+    Parameters
+    ----------
+    file
+        The data.yaml.
+    roots
+        Folders that it may lead to.
+    cache
+        Shiftscope's own folder, which holds the record.
     """
-    place = _entry(file, cache)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    record = _record_path(file, cache)
+    record.parent.mkdir(parents=True, exist_ok=True)
     content = {"card": str(file), "content": _digest(file), "roots": [str(root) for root in roots]}
-    place.write_text(json.dumps(content), encoding="utf-8")
+    record.write_text(json.dumps(content), encoding="utf-8")
 
 
-def vouched(file: Path, cache: Path) -> tuple[Path, ...]:
-    """Folders that a data.yaml of ours may lead to; none for everybody else's."""
+def registered_roots(file: Path, cache: Path) -> tuple[Path, ...]:
+    """Folders that a data.yaml may lead to; none unless Shiftscope wrote it here and it is unchanged."""
     try:
-        content = json.loads(_entry(file, cache).read_text(encoding="utf-8"))
-        return tuple(Path(root) for root in content["roots"]) if vouched_for(file, cache) else ()
+        content = json.loads(_record_path(file, cache).read_text(encoding="utf-8"))
+        return tuple(Path(root) for root in content["roots"]) if is_registered(file, cache) else ()
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
 
-def vouched_for(file: Path, cache: Path) -> bool:
-    """Whether a file is one that we wrote here, and is as we wrote it."""
+def is_registered(file: Path, cache: Path) -> bool:
+    """Whether Shiftscope wrote this file here and it has not changed since."""
     try:
-        content = json.loads(_entry(file, cache).read_text(encoding="utf-8"))
+        content = json.loads(_record_path(file, cache).read_text(encoding="utf-8"))
         return bool(content["content"] == _digest(file))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _digest(file: Path) -> str:
+    """Hash over the content of a file and of the lists beside it."""
     files = [file, *sorted(path for path in file.parent.glob("*.txt") if path.is_file())]
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
 
 def expanded(text: str) -> Path:
-    """A path as people write it, with ~ for home; ~ of a user that does not exist is a name like any other."""
+    """A path as written, with ~ expanded; the ~ of a user that does not exist stays part of the name."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
 
 
-def _entry(file: Path, cache: Path) -> Path:
+def _record_path(file: Path, cache: Path) -> Path:
+    """Where the record of a file is kept."""
     key = hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:24]
     return cache / REGISTER / f"{key}.json"

@@ -1,4 +1,7 @@
-"""What people corrected in images by hand: labels and tags kept beside the sources, which stay as they are, and put in their place when a source is opened."""
+"""Labels and tags corrected by hand.
+
+They are kept in a file of their own and applied when a source is opened; the source on disk is never changed.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,27 @@ import pandas as pd
 from datasets.errors import InputError
 from datasets.tables import BOX_COLUMNS, CORNERS, OWN, Source, concatenate, frame
 
-# Pixels: corrected boxes are kept with two digits, and read again from the same file they are the same numbers.
+# Corners that differ by at most this many pixels are equal: corrected boxes are stored with two digits.
 SAME_CORNER = 0.02
-# Format 1, of the first version, says "pictures" where format 2 says "images".
+# Format 1, of the first version, has the key "pictures" in place of "images".
 FORMAT = 2
-# Columns of an images table that hold tags; and the tag that says what to do with an image, not what it shows: its column is nothing to slice by.
+# Prefix of the columns of an images table that hold tags.
 TAGGED = f"{OWN}tag "
+# This tag states what to do with an image, not what it shows. Its column has no prefix, so it gives no slice.
 LABEL_NEXT, PICKED = "label next", "picked"
 
+# Class name, x1, y1, x2, y2 (pixels), crowd.
 Box = tuple[str, float, float, float, float, bool]
 
 
 @dataclass(frozen=True)
 class Correction:
-    """One image. was: its labels (class, x1, y1, x2, y2 in pixels, crowd) in the source at that time, None where it had none. now: the corrected
-    labels, None where labels are as they were. tags: set by hand. origin: the dataset, and its writing, in which the labels were corrected.
+    """The correction of one image.
+
+    was: its labels in the source when it was corrected, None if it was unlabelled.
+    now: the corrected labels, None if they are unchanged.
+    tags: tags set by hand.
+    origin: the FiftyOne dataset, and its version, in which the labels were corrected.
     """
 
     was: tuple[Box, ...] | None
@@ -37,9 +46,12 @@ class Correction:
 
 @dataclass(frozen=True)
 class Applied:
-    """Images of a source whose labels were replaced, whose labels have changed in the source since and were left, that would have been labelled with
-    nothing but unknown classes and were left, and that carry tags.
+    """What applying corrections to a source did.
 
+    labels: images whose labels were replaced.
+    stale: images left as they are because their labels changed in the source after the correction.
+    foreign: images left unlabelled because all their corrected boxes have unknown classes.
+    tagged: images with tags.
     unknown: classes of corrected boxes that the source does not have; such boxes are left out.
     """
 
@@ -51,7 +63,23 @@ class Applied:
 
 
 def read_corrections(path: Path) -> dict[str, Correction]:
-    """Corrections by the path of their image; none where there is no file. Raises InputError when it is not one of ours."""
+    """Read a file of corrections.
+
+    Parameters
+    ----------
+    path
+        The file, of format 1 or 2; it need not exist.
+
+    Returns
+    -------
+    dict[str, Correction]
+        Path of an image -> its correction; empty without a file.
+
+    Raises
+    ------
+    InputError
+        If it is not a file of corrections.
+    """
     if not path.exists():
         return {}
     try:
@@ -70,12 +98,13 @@ def read_corrections(path: Path) -> dict[str, Correction]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a file of corrections ({type(error).__name__}: {error}); move it away, or give --no-corrections"
+            f"{path}: not a file of corrections ({type(error).__name__}: {error}); "
+            "move it elsewhere, or give --no-corrections"
         ) from None
 
 
 def as_text(corrections: Mapping[str, Correction]) -> str:
-    """The file's content, for `read_corrections`."""
+    """Corrections as the text of a file that `read_corrections` reads."""
     images = {
         name: {"was": c.was, "now": c.now, "tags": list(c.tags), "origin": c.origin}
         for name, c in sorted(corrections.items())
@@ -84,7 +113,7 @@ def as_text(corrections: Mapping[str, Correction]) -> str:
 
 
 def _boxes_from(rows: Sequence[Sequence[object]] | None) -> tuple[Box, ...] | None:
-    """Boxes from JSON's lists."""
+    """Boxes from the lists of a JSON file."""
     if rows is None:
         return None
     return tuple(
@@ -94,61 +123,101 @@ def _boxes_from(rows: Sequence[Sequence[object]] | None) -> tuple[Box, ...] | No
 
 
 def same_boxes(first: Sequence[Box], second: Sequence[Box]) -> bool:
-    """Whether two images' labels are the same up to rounding, whatever their order."""
-    left = list(second)
+    """Whether two sets of labels are equal up to rounding and order."""
+    unmatched = list(second)
     for name, *corners, crowd in first:
-        for place, (other, *theirs, other_crowd) in enumerate(left):
-            near = all(abs(float(a) - float(b)) <= SAME_CORNER for a, b in zip(corners, theirs, strict=True))
-            if name == other and crowd == other_crowd and near:
-                del left[place]
+        for i, (other_name, *other_corners, other_crowd) in enumerate(unmatched):
+            near = all(
+                abs(float(a) - float(b)) <= SAME_CORNER for a, b in zip(corners, other_corners, strict=True)
+            )
+            if name == other_name and crowd == other_crowd and near:
+                del unmatched[i]
                 break
         else:
             return False
-    return not left
+    return not unmatched
 
 
 def _boxes_of(source: Source, image: str, classes: Sequence[str]) -> tuple[Box, ...]:
-    """An image's labels as they stand in a source."""
-    mine = source.annotations[source.annotations["image"] == image]
+    """Labels of an image in a source."""
+    annotations = source.annotations[source.annotations["image"] == image]
     return tuple(
         (classes[int(label)], *map(float, corners), bool(crowd))  # type: ignore[misc]
-        for label, *corners, crowd in mine[["label", *CORNERS, "crowd"]].itertuples(index=False, name=None)
+        for label, *corners, crowd in annotations[["label", *CORNERS, "crowd"]].itertuples(
+            index=False, name=None
+        )
     )
 
 
 def apply(
     source: Source, corrections: Mapping[str, Correction], classes: Sequence[str]
 ) -> tuple[Source, Applied]:
-    """The source with corrected labels and tags, and what was done. classes: the detector's, where the source names none."""
+    """Apply corrections to a source.
+
+    Parameters
+    ----------
+    source
+        The source as it was read.
+    corrections
+        Path of an image -> its correction; paths that the source does not have are ignored.
+    classes
+        The detector's class names, used if the source has none.
+
+    Returns
+    -------
+    tuple[Source, Applied]
+        The source with corrected labels and tags, and counts of what was done.
+    """
     names = tuple(source.classes or classes)
-    mine = source.images[source.images["path"].isin(list(corrections))]
-    if mine.empty:
+    corrected = source.images[source.images["path"].isin(list(corrections))]
+    if corrected.empty:
         return source, Applied()
     replaced: dict[str, tuple[Box, ...]] = {}
-    stale = tagged = foreign = 0
+    stale = foreign = 0
     unknown: set[str] = set()
-    tags: dict[str, dict[str, str]] = {}
-    for image, path, labelled in mine[["image", "path", "labelled"]].itertuples(index=False, name=None):
-        found = corrections[path]
-        for tag in found.tags:
-            tags.setdefault(PICKED if tag == LABEL_NEXT else f"{TAGGED}{tag}", {})[image] = "yes"
-        tagged += bool(found.tags)
-        if found.now is None:
+    for image, path, labelled in corrected[["image", "path", "labelled"]].itertuples(index=False, name=None):
+        correction = corrections[path]
+        if correction.now is None:
             continue
         current = _boxes_of(source, image, names) if labelled else None
-        if current is not None and same_boxes(current, found.now):
+        if current is not None and same_boxes(current, correction.now):
             continue
-        if (current is None) != (found.was is None) or (
-            current is not None and not same_boxes(current, found.was or ())
+        if (current is None) != (correction.was is None) or (
+            current is not None and not same_boxes(current, correction.was or ())
         ):
             stale += 1
             continue
-        unknown |= {box[0] for box in found.now} - set(names)
-        if current is None and not any(box[0] in names for box in found.now):
-            # With no box left it would count as an image without objects, which nobody said.
+        unknown |= {box[0] for box in correction.now} - set(names)
+        if current is None and not any(box[0] in names for box in correction.now):
+            # Without a single box it would count as a background image, which nobody confirmed.
             foreign += 1
             continue
-        replaced[image] = found.now
+        replaced[image] = correction.now
+    images = source.images.assign(
+        labelled=source.images["labelled"] | source.images["image"].isin(list(replaced)),
+        **{
+            column: source.images["image"].map(values)
+            for column, values in _tag_columns(corrected, corrections).items()
+        },
+    )
+    tagged = sum(bool(corrections[path].tags) for path in corrected["path"])
+    changed = replace(source, images=images, annotations=_replace_boxes(source, replaced, names))
+    return changed, Applied(len(replaced), stale, foreign, tagged, tuple(sorted(unknown)))
+
+
+def _tag_columns(images: pd.DataFrame, corrections: Mapping[str, Correction]) -> dict[str, dict[str, str]]:
+    """Column of the images table -> image -> "yes", for each tag of these images."""
+    columns: dict[str, dict[str, str]] = {}
+    for image, path in images[["image", "path"]].itertuples(index=False, name=None):
+        for tag in corrections[path].tags:
+            columns.setdefault(PICKED if tag == LABEL_NEXT else f"{TAGGED}{tag}", {})[image] = "yes"
+    return columns
+
+
+def _replace_boxes(
+    source: Source, replaced: Mapping[str, Sequence[Box]], names: Sequence[str]
+) -> pd.DataFrame:
+    """The annotations of a source with those of some images replaced; unknown classes are left out."""
     records = [
         {
             "image": image,
@@ -160,14 +229,8 @@ def apply(
         for name, *corners, crowd in boxes
         if name in names
     ]
-    kept = source.annotations[~source.annotations["image"].isin(list(replaced))]
-    images = source.images.assign(
-        labelled=source.images["labelled"] | source.images["image"].isin(list(replaced)),
-        **{column: source.images["image"].map(values) for column, values in tags.items()},
-    )
-    boxes = concatenate([kept, frame(records, BOX_COLUMNS)], BOX_COLUMNS)
-    # In the order of images, as every reader has it.
-    order = pd.Series(range(len(images)), index=images["image"])
-    boxes = boxes.iloc[boxes["image"].map(order).argsort(kind="stable")].reset_index(drop=True)
-    done = Applied(len(replaced), stale, foreign, tagged, tuple(sorted(unknown)))
-    return replace(source, images=images, annotations=boxes, classes=source.classes), done
+    unchanged = source.annotations[~source.annotations["image"].isin(list(replaced))]
+    annotations = concatenate([unchanged, frame(records, BOX_COLUMNS)], BOX_COLUMNS)
+    # Every reader returns annotations in the order of the images.
+    order = pd.Series(range(len(source.images)), index=source.images["image"])
+    return annotations.iloc[annotations["image"].map(order).argsort(kind="stable")].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""A data.yaml, read as data: no tags, no `download:`, and no path that leads out of the dataset."""
+"""Reading a data.yaml as plain data: no tags, no `download:`, and no path outside the dataset."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import yaml
 
 from datasets.containment import Bounds, expanded
 from datasets.errors import InputError
-from datasets.pairing import SPLITS, leads_out
+from datasets.pairing import SPLITS, outside_reason
 
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 MAX_BYTES = 1_000_000
-# Anchors and aliases let a short file unfold into gigabytes; no data.yaml needs them.
+# Anchors and aliases let a short file expand to gigabytes; no data.yaml needs them.
 _BOMB = "anchors and aliases (& and *) are not read; write the values out"
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML without aliases, whose mappings may not repeat a key (the last would win in silence), and in which 1:30 is text, not 90."""
+    """YAML without aliases and repeated keys (the last would silently win); 1:30 is text, not 90."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -31,14 +31,14 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        keys: set[Any] = set()
         for key_node, _ in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is not None and key in seen:
+            if key is not None and key in keys:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                    None, None, f"key {key!r} occurs twice", key_node.start_mark
                 )
-            seen.add(key)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -58,7 +58,15 @@ _Plain.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class DataYaml:
-    """What a data.yaml says. root: the folder its paths are below. splits: split name -> folders or list files, as they lie. remark: what was not followed, in words. pose: keypoint numbers in each label row."""
+    """The content of a data.yaml.
+
+    path: the file.
+    root: the folder that its paths are relative to.
+    classes: class names in order.
+    splits: split name -> folders or list files, as existing paths.
+    remark: what was not followed, in words; empty if everything was.
+    pose: count of keypoint values in each label row, 0 for none.
+    """
 
     path: Path
     root: Path
@@ -69,21 +77,37 @@ class DataYaml:
 
 
 def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
-    """Parse a data.yaml; its splits must exist and lie within the bounds.
+    """Read a data.yaml.
 
-    Raises InputError naming the file, every path tried and what to mend.
+    Parameters
+    ----------
+    path
+        The file.
+    bounds
+        Folders that its splits may lie in.
+
+    Returns
+    -------
+    DataYaml
+        Its classes and splits; all paths exist.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or a split does not exist or lies outside the bounds. The message names the
+        file, every path tried and what to correct.
     """
     content = parse_yaml(path)
     classes = _class_names(path, content)
     remarks = ["its 'download:' was not run"] if content.get("download") else []
     roots = [path.parent]
     if isinstance(content.get("path"), str):
-        given = expanded(content["path"].replace("\\", "/").replace("\0", ""))
-        named = [given] if given.is_absolute() else [path.parent / given, Path.cwd() / given]
-        # A stale `path:` is common (the dataset was moved): the yaml's own folder is tried last.
+        written = expanded(content["path"].replace("\\", "/").replace("\0", ""))
+        named = [written] if written.is_absolute() else [path.parent / written, Path.cwd() / written]
+        # A stale `path:` is common because datasets are moved: the yaml's own folder is tried last.
         roots = [*named, path.parent]
         holding = [root for root in roots if any(_exists(root, content.get(key)) for key in SPLITS)]
-        inside = [root for root in holding if bounds.hold(root)]
+        inside = [root for root in holding if bounds.contain(root)]
         if holding and inside and inside[0] != holding[0]:
             remarks.append(f"its path {content['path']} leads out of the source and was not followed")
         roots = inside or holding or named
@@ -93,17 +117,17 @@ def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
         entries = content.get(key)
         for entry in entries if isinstance(entries, list) else [entries] if entries else []:
             if key == "test" and splits and isinstance(entry, str) and not _exists(root, entry):
-                # Exporters name a test split whether there is one or not, and nothing here needs it.
+                # Exporters name a test split even if there is none, and no diagnostic needs one.
                 remarks.append(f"its test split {entry[:80]} does not exist")
                 continue
             splits.setdefault(split, []).append(resolve(path, root, key, entry, bounds))
     if not splits:
-        raise InputError(f"{path}: no split (train, val or test) is named; add for example 'val: images/val'")
+        raise InputError(f"{path}: names no split (train, val or test); add for example 'val: images/val'")
     return DataYaml(path, root, classes, splits, "; ".join(remarks), _keypoints(content))
 
 
 def _keypoints(content: dict[str, Any]) -> int:
-    """Numbers that a pose dataset's label rows have behind the box, 0 for other datasets."""
+    """Count of keypoint values after the box in a pose dataset's label rows; 0 for other datasets."""
     shape = content.get("kpt_shape")
     if (
         isinstance(shape, list)
@@ -115,22 +139,23 @@ def _keypoints(content: dict[str, Any]) -> int:
 
 
 def _exists(root: Path, entry: Any) -> bool:
+    """Whether an entry of a split, or one of a list of them, exists below root."""
     entries = entry if isinstance(entry, list) else [entry]
-    return any(isinstance(e, str) and e and any(map(is_there, _places(root, e))) for e in entries)
+    return any(isinstance(e, str) and e and any(map(path_exists, _candidate_paths(root, e))) for e in entries)
 
 
-def _places(root: Path, entry: str) -> list[Path]:
-    """Where a split's entry may lie: exports write ../train for a folder that lies beside the yaml."""
+def _candidate_paths(root: Path, entry: str) -> list[Path]:
+    """Paths that a split's entry may mean: exports write ../train for a folder beside the yaml."""
     rest = entry.replace("\\", "/").replace("\0", "")
-    places = [Path(os.path.normpath(root / rest))]
+    paths = [Path(os.path.normpath(root / rest))]
     while rest.startswith("../"):
         rest = rest[3:]
-        places.append(Path(os.path.normpath(root / rest)))
-    return places
+        paths.append(Path(os.path.normpath(root / rest)))
+    return paths
 
 
-def is_there(path: Path) -> bool:
-    """Whether a path can be looked at: a folder or a regular file. Names that no file system holds are not there."""
+def path_exists(path: Path) -> bool:
+    """Whether a path is a folder or a file; False for names that no file system can hold."""
     try:
         return path.is_dir() or path.is_file()
     except OSError:
@@ -138,27 +163,29 @@ def is_there(path: Path) -> bool:
 
 
 def resolve(data_yaml: Path, root: Path, key: str, entry: Any, bounds: Bounds) -> Path:
-    """One split entry as an existing folder or list file within the bounds. Raises InputError listing every path tried."""
+    """Resolve a split entry to an existing path within the bounds; InputError lists every path tried."""
     if not isinstance(entry, str):
         raise InputError(
             f"{data_yaml}: '{key}:' must be a folder or a list of folders, found {str(entry)[:80]!r}"
         )
-    tried = _places(root, entry)
-    found = [place for place in tried if is_there(place)]
-    inside = [place for place in found if bounds.hold(place)]
+    tried = _candidate_paths(root, entry)
+    existing = [candidate for candidate in tried if path_exists(candidate)]
+    inside = [candidate for candidate in existing if bounds.contain(candidate)]
     if inside:
         return inside[0]
-    if found:
+    if existing:
         raise InputError(
-            f"{data_yaml}: '{key}: {entry}' {leads_out(found[0] / 'x')} (a yaml from strangers could show your own images this way)"
+            f"{data_yaml}: '{key}: {entry}' {outside_reason(existing[0] / 'x')} "
+            "(otherwise a data.yaml from elsewhere could put private images into a report)"
         )
     raise InputError(
-        f"{data_yaml}: '{key}: {entry[:200]}' does not exist; tried {', '.join(str(place)[:200] for place in tried)}; correct the path in the yaml"
+        f"{data_yaml}: '{key}: {entry[:200]}' does not exist; "
+        f"tried {', '.join(str(candidate)[:200] for candidate in tried)}; correct the path in the yaml"
     )
 
 
 def parse_yaml(path: Path) -> dict[str, Any]:
-    """A yaml file as a dict of plain values. Raises InputError with line and column."""
+    """Read a yaml file as a dict of plain values; raises InputError with line and column."""
     try:
         status = path.stat()
         if not S_ISREG(status.st_mode):
@@ -183,7 +210,7 @@ def parse_yaml(path: Path) -> dict[str, Any]:
 
 
 def _class_names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
-    """`names` as a tuple, from a list or a mapping 0..n-1. Raises InputError."""
+    """`names` as a tuple, from a list or a mapping 0..n-1; raises InputError if it is neither."""
     names = content.get("names")
     if isinstance(names, dict):
         keys = sorted(names, key=lambda key: int(key) if str(key).isdecimal() else -1)

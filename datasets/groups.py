@@ -1,21 +1,21 @@
-"""Which images belong together: frames of one clip, one session, one original. A group is the unit of every interval and test."""
+"""Groups of images that belong together: frames of one recording, copies of one original.
+
+A group is the unit of every interval and test.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from datasets.errors import InputError
 
-if TYPE_CHECKING:
-    pass
-
-# Exporters append a content hash to each augmented copy, `shiftscope prepare` the copy's number after the image's; copies of one original are one unit.
+# Exporters append a content hash to each augmented copy; `shiftscope prepare` appends the copy's number to
+# the image's number. Copies of one original form one unit.
 _COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+$")
-# A trailing counter, with the word people put before it.
+# A trailing counter, and the word that often precedes it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 
 
@@ -25,17 +25,33 @@ def _original(stem: str) -> str:
 
 
 def recording(stem: str) -> str:
-    """File stem without its frame counter: what images of one recording share."""
+    """File stem without its frame counter, which is what images of one recording share."""
     base = _original(stem)
     return _COUNTER.sub("", base) or base
 
 
 def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
-    """Group of each image, and a sentence about where it comes from.
+    """Assign each image to a group.
 
-    With a pattern (a regular expression with a named group "group", searched in the path) that decides. Otherwise the name without
-    its frame counter, where that gives at least two recordings of which one has several images; else each original is a group of its own.
-    Raises InputError when the pattern is no regular expression, has no such group, or does not match a path.
+    Without a pattern the group is the file name without its frame counter, provided that gives at least
+    two recordings of which one has several images; otherwise each original is a group of its own.
+
+    Parameters
+    ----------
+    paths
+        Path of each image.
+    pattern
+        A regular expression with a named group "group", searched in each path; None to use file names.
+
+    Returns
+    -------
+    tuple[pd.Series, str]
+        The group of each image, and a sentence that states where the groups come from.
+
+    Raises
+    ------
+    InputError
+        If the pattern is not a regular expression, has no group "group", or does not match every path.
     """
     if pattern is not None:
         return _by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
@@ -47,12 +63,13 @@ def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
     originals = stems.map(_original)
     return (
         originals,
-        "no recording in the file names: each image counts as independent (give --group-by if frames belong together)",
+        "no recordings in the file names: each image counts as independent "
+        "(give --group-by if frames belong together)",
     )
 
 
 def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
-    """Named group "group" of a regular expression in each path."""
+    """The part of each path that the named group "group" of a regular expression matches."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -61,20 +78,21 @@ def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
         raise InputError(
             f"--group-by {pattern!r} has no named group; write for example '(?P<group>clip\\d+)'"
         )
-    found = paths.map(compiled.search)
-    if found.isna().any():
+    matches = paths.map(compiled.search)
+    if matches.isna().any():
         raise InputError(
-            f"--group-by {pattern!r} does not match {paths[found.isna()].iloc[0]}; every image needs a group"
+            f"--group-by {pattern!r} does not match {paths[matches.isna()].iloc[0]}; "
+            "every image needs a group"
         )
-    return found.map(lambda match: match.group("group"))
+    return matches.map(lambda match: match.group("group"))
 
 
 def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most limit images, the groups sharing alike and each giving images spread over its length."""
+    """At most limit images: equal shares of the groups, and within a group spread over its length."""
     if len(images) <= limit:
         return images
-    turn = images.groupby("group").cumcount().to_numpy()
-    shares = images["group"].iloc[np.argsort(turn, kind="stable")[:limit]].value_counts()
+    position = images.groupby("group").cumcount().to_numpy()
+    shares = images["group"].iloc[np.argsort(position, kind="stable")[:limit]].value_counts()
     chosen: list[int] = []
     for group, rows in images.groupby("group", sort=False).indices.items():
         share = int(shares.get(group, 0))

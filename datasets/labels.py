@@ -1,4 +1,7 @@
-"""The one reader and the one writer of YOLO label files. Strict row by row, lenient file by file: a bad row costs that row, never the image."""
+"""The only reader and the only writer of YOLO label files.
+
+A row that cannot be used is rejected with a reason; the other rows and the image are kept.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-# A label file is a few kilobytes; one of 16 MB is something else.
+# A label file is a few kilobytes; one over 16 MB is not a label file.
 MAX_BYTES = 16_000_000
-# The largest public vocabularies of boxes have some twenty thousand names.
+# The largest public detection vocabularies have about 20,000 names.
 MAX_CLASSES = 100_000
-# Exporters round: up to this much beyond the edge is rounding, and is clipped.
+# Exporters round: a coordinate up to this far beyond the edge is clipped.
 EDGE = 1.01
 
 
@@ -26,18 +29,35 @@ def label_text(
     height: int,
     confidence: Sequence[float] | None = None,
 ) -> str:
-    """A label file of boxes whose corners (n, 4: x1, y1, x2, y2) are in pixels of an image; with confidence, as a sixth column, as Ultralytics writes what it found."""
+    """Format a YOLO label file.
+
+    Parameters
+    ----------
+    labels
+        Class index of each box.
+    corners
+        Corners (N, 4) of the boxes: x1, y1, x2, y2 in pixels.
+    width, height
+        Size of the image in pixels.
+    confidence
+        Confidence of each box, written as a sixth column as Ultralytics writes detections; None for none.
+
+    Returns
+    -------
+    str
+        One row per box: class, centre, width and height as fractions of the image.
+    """
     shares = corners / (width, height, width, height)
     centres, sides = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
-    sure = [""] * len(labels) if confidence is None else [f" {value:.5f}" for value in confidence]
+    sixth = [""] * len(labels) if confidence is None else [f" {value:.5f}" for value in confidence]
     return "".join(
-        f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}{more}\n"
-        for label, c, s, more in zip(labels, centres, sides, sure, strict=True)
+        f"{label} {c[0]:.6f} {c[1]:.6f} {s[0]:.6f} {s[1]:.6f}{last}\n"
+        for label, c, s, last in zip(labels, centres, sides, sixth, strict=True)
     )
 
 
 class Row(NamedTuple):
-    """One accepted box, normalised corners in [0, 1]."""
+    """One accepted box: class index and corners as fractions of the image, in [0, 1]."""
 
     label: int
     x1: float
@@ -48,7 +68,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Note:
-    """A row not taken as written. action is "rejected" or "repaired"."""
+    """A row not taken as written.
+
+    line: number of the row, from 1.
+    action: "rejected" or "repaired".
+    reason: what is wrong with it.
+    """
 
     line: int
     action: str
@@ -56,9 +81,28 @@ class Note:
 
 
 def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list[Row], list[Note]]:
-    """Boxes of one YOLO file and what was wrong with the other rows. An empty file is a background image: no rows, no notes.
+    """Read one YOLO label file.
 
-    Polygon rows become their bounding box. pose: numbers behind the box that are keypoints (`kpt_shape` of a data.yaml, multiplied out). Raises ValueError with the reason when the file as a whole cannot be read.
+    An empty file marks a background image: no rows and no notes. Polygons become their bounding box.
+
+    Parameters
+    ----------
+    path
+        The label file.
+    classes
+        Class names in order; empty if unknown.
+    pose
+        Count of keypoint values after each box (product of `kpt_shape` in the data.yaml), 0 for none.
+
+    Returns
+    -------
+    tuple[list[Row], list[Note]]
+        The accepted boxes, and a note for each row that was rejected or repaired.
+
+    Raises
+    ------
+    ValueError
+        If the file as a whole cannot be read; the message is the reason.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"label file over {MAX_BYTES // 1_000_000} MB")
@@ -71,11 +115,11 @@ def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list
         raise ValueError("label file is not text (UTF-8)") from None
     rows: list[Row] = []
     notes: list[Note] = []
-    seen: set[Row] = set()
-    plain = {str(index): index for index in range(len(classes))}
+    accepted: set[Row] = set()
+    numbers = {str(index): index for index in range(len(classes))}
     for number, line in enumerate(text.splitlines(), start=1):
         repair = ""
-        row = quick(line.split(), plain)
+        row = parse_plain_row(line.split(), numbers)
         if row is None:
             if not line.strip():
                 continue
@@ -84,33 +128,33 @@ def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list
             except ValueError as error:
                 notes.append(Note(number, "rejected", str(error)))
                 continue
-        if row in seen:
+        if row in accepted:
             notes.append(Note(number, "repaired", "duplicate row dropped"))
             continue
-        seen.add(row)
+        accepted.add(row)
         rows.append(row)
         if repair:
             notes.append(Note(number, "repaired", repair))
     return rows, notes
 
 
-def quick(fields: list[str], plain: dict[str, int]) -> Row | None:
-    """The row that nearly all are: a known class and a box inside the image. None for anything else, which `parse_row` looks at closely."""
-    if len(fields) != 5 or fields[0] not in plain:
+def parse_plain_row(fields: list[str], numbers: dict[str, int]) -> Row | None:
+    """The common row, fast: a known class and a box inside the image; None leaves it to `parse_row`."""
+    if len(fields) != 5 or fields[0] not in numbers:
         return None
     try:
         cx, cy, width, height = float(fields[1]), float(fields[2]), float(fields[3]), float(fields[4])
     except ValueError:
         return None
     x1, y1, x2, y2 = cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-    # Comparisons with what is no number are false.
+    # Comparisons with NaN are false.
     if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
-        return Row(plain[fields[0]], x1, y1, x2, y2)
+        return Row(numbers[fields[0]], x1, y1, x2, y2)
     return None
 
 
 def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, str]:
-    """One label row -> box and what was repaired ("" if nothing). Raises ValueError with the reason for a row that must be rejected."""
+    """Parse a row to a box and its repair ("" if none); raises ValueError with the reason to reject it."""
     fields = line.split()
     if not fields:
         raise ValueError("empty row")
@@ -122,7 +166,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     try:
         numbers = [float(field) for field in fields[1:]]
     except ValueError:
-        hint = "; a decimal comma? YOLO rows have points" if "," in line else ""
+        hint = "; YOLO rows use a decimal point, not a decimal comma" if "," in line else ""
         raise ValueError(f"not a number in {' '.join(fields[1:6])[:60]!r}{hint}") from None
     if not all(map(math.isfinite, numbers)):
         raise ValueError("coordinate is not finite")
@@ -130,7 +174,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     if pose and len(numbers) == 4 + pose:
         numbers, repair = numbers[:4], "box taken from a pose"
     if len(numbers) == 5:
-        raise ValueError("six columns: looks like a prediction with confidence, not a label")
+        raise ValueError("six columns: this is a prediction with confidence, not a label")
     if len(numbers) == 4:
         cx, cy, width, height = numbers
         corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
@@ -149,14 +193,14 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in corners)
     if x2 <= x1 or y2 <= y1:
         raise ValueError("box has no area inside the image")
-    # Half a millionth is the rounding of six decimals, not a box drawn over the edge.
+    # Six decimals round by half a millionth, which does not count as clipping.
     if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 2e-6:
         repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
     return Row(label, x1, y1, x2, y2), repair
 
 
 def _class_of(field: str, classes: Sequence[str]) -> int:
-    """Class index of the first column. Accepts "0", "0.0" and a unique class name; raises ValueError otherwise."""
+    """Class index in the first column: "0", "0.0" or a unique class name; raises ValueError for others."""
     try:
         value = float(field)
     except ValueError:
@@ -164,6 +208,6 @@ def _class_of(field: str, classes: Sequence[str]) -> int:
             return list(classes).index(field)
         raise ValueError(f"class {field[:40]!r} is neither a number nor one of the names") from None
     if not value.is_integer() or not 0 <= value < (len(classes) or MAX_CLASSES):
-        known = f"in 0..{len(classes) - 1}" if classes else "a class number"
-        raise ValueError(f"class {field[:20]} is not {known}")
+        allowed = f"in 0..{len(classes) - 1}" if classes else "a class number"
+        raise ValueError(f"class {field[:20]} is not {allowed}")
     return int(value)

@@ -1,4 +1,4 @@
-"""Reading images: upright, once, by us; so that every library downstream sees the same pixels."""
+"""Reading images upright and in one place, so that every library downstream gets the same pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = npt.NDArray[np.uint8]
 
-# Pillow's name of the format, by suffix.
+# Suffix -> Pillow's name of the format.
 _KINDS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG"),
     ".png": "PNG",
@@ -23,9 +23,9 @@ _KINDS = {
     ".avif": "AVIF",
 }
 SUFFIXES = frozenset(_KINDS)
-# Nothing else is tried, whatever the content: Pillow hands PostScript, for one, to an interpreter.
+# No other format is tried, whatever the content: Pillow would pass PostScript to an interpreter.
 FORMATS = tuple(sorted(set(_KINDS.values())))
-# How files that are no images begin, and what they are.
+# First bytes of files that are not images, and what they are.
 _HEADS = (
     (b"<!doctype", "it is a web page"),
     (b"<html", "it is a web page"),
@@ -36,7 +36,7 @@ _HEADS = (
     (b"%!ps", "it is PostScript"),
     (b"pk\x03\x04", "it is a zip archive"),
     (b"{", "it is JSON"),
-    (b"version https://git-lfs", "it is a Git LFS pointer: fetch the real files with 'git lfs pull'"),
+    (b"version https://git-lfs", "it is a Git LFS pointer: fetch the file with 'git lfs pull'"),
 )
 MIN_SIDE = 10
 # 179 megapixels: Pillow's own decompression-bomb error threshold.
@@ -54,13 +54,26 @@ _TURNS = {
 
 
 class UnreadableImage(Exception):
-    """A file that cannot be used as an image; the message is the reason, short enough for a ledger."""
+    """A file that cannot be used as an image; the message is a reason for the ledger."""
 
 
 def probe(path: Path) -> tuple[int, int, str]:
-    """Width and height in pixels of the upright image, from the header alone, and what is unusual about it, in words.
+    """Read the size of an image from its header alone.
 
-    Raises UnreadablePicture with the reason: empty file, not an image, too small, too large, not a regular file.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    tuple[int, int, str]
+        Width and height in pixels of the upright image, and what is unusual about it, in words.
+
+    Raises
+    ------
+    UnreadableImage
+        If it is not a regular file, empty, not an image, too small or too large.
     """
     try:
         status = os.stat(path)
@@ -70,12 +83,12 @@ def probe(path: Path) -> tuple[int, int, str]:
             raise UnreadableImage("empty file")
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            # Pillow turns TIFFs by itself, and tells their size upright.
+            # Pillow turns TIFFs upright itself and reports their upright size.
             turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in _TRANSPOSED
             remark = _remark(image, path)
     except (UnidentifiedImageError, ImportError):
-        # ImportError: ultralytics patches Pillow to ask for a HEIF plugin whenever a file is no image.
-        raise UnreadableImage(f"not an image ({_looks_like(path)})") from None
+        # ImportError: ultralytics patches Pillow to import a HEIF plugin for every file that is not an image.
+        raise UnreadableImage(f"not an image ({_content_kind(path)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage("too large (over 179 megapixels); cut it into tiles") from None
     except UnreadableImage:
@@ -92,11 +105,11 @@ def probe(path: Path) -> tuple[int, int, str]:
 
 
 def _remark(image: Image.Image, path: Path) -> str:
-    """What a reader of the ledger should know about an image that is used."""
+    """What is unusual about an image that is used, in words for the ledger."""
     words = []
     kind = str(image.format)
     if _KINDS.get(path.suffix.lower(), kind) != kind:
-        words.append(f"content is {kind}, whatever its name says")
+        words.append(f"content is {kind}, despite its suffix")
     if image.mode not in ("RGB", "L"):
         words.append(f"mode {image.mode}, converted to RGB")
     if getattr(image, "n_frames", 1) > 1 and kind != "MPO":
@@ -104,8 +117,8 @@ def _remark(image: Image.Image, path: Path) -> str:
     return "; ".join(words)
 
 
-def _looks_like(path: Path) -> str:
-    """A guess at what a file that is no image is, for the reason in the ledger."""
+def _content_kind(path: Path) -> str:
+    """What a file that is not an image probably is, for the ledger."""
     with path.open("rb") as handle:
         head = handle.read(64).lstrip().lower()
     if b"ftyphei" in head or b"ftypmif1" in head:
@@ -114,9 +127,22 @@ def _looks_like(path: Path) -> str:
 
 
 def decode(path: Path) -> Pixels:
-    """BGR pixels (H, W, 3) uint8, turned upright by the EXIF orientation.
+    """Decode an image.
 
-    Raises UnreadablePicture when the file is cut short or broken.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Pixels
+        BGR pixels (H, W, 3) uint8, upright by the EXIF orientation.
+
+    Raises
+    ------
+    UnreadableImage
+        If the file is cut short or broken.
     """
     try:
         raw = path.read_bytes()
@@ -126,20 +152,21 @@ def decode(path: Path) -> Pixels:
         raise UnreadableImage(f"unreadable ({error.strerror or error})") from None
     except Exception as error:  # as in `probe`
         raise UnreadableImage(f"unreadable ({error})") from None
-    if kind == "JPEG" and b"\xff\xd9" not in raw[-64:] and complete(raw):
+    if kind == "JPEG" and b"\xff\xd9" not in raw[-64:] and lacks_only_end_marker(raw):
         raw += b"\xff\xd9"
-    whole = kind != "TIFF" and (kind != "JPEG" or b"\xff\xd9" in raw[-64:])
-    if whole and mode in ("RGB", "L"):
+    intact = kind != "TIFF" and (kind != "JPEG" or b"\xff\xd9" in raw[-64:])
+    if intact and mode in ("RGB", "L"):
         pixels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None:
             upright = _TURNS[turn](pixels) if turn in _TURNS else pixels
             return np.ascontiguousarray(upright, dtype=np.uint8)
-    # Unusual modes, TIFFs (which OpenCV turns or not by version), and JPEGs without an end marker: Pillow reads them strictly and says when data is missing.
+    # Unusual modes, TIFFs (which some versions of OpenCV turn upright) and JPEGs without an end marker are
+    # left to Pillow, which reads strictly and raises when data is missing.
     try:
         with Image.open(path, formats=FORMATS) as image:
             turned = ImageOps.exif_transpose(image)
             if turned.mode.startswith("I;16"):
-                # Pillow would cut everything above 255 off; the upper byte is the image.
+                # Pillow would clip everything above 255; the upper byte is the image.
                 turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
             colour = np.asarray(turned.convert("RGB"))
     except Exception as error:  # as in `probe`
@@ -147,26 +174,40 @@ def decode(path: Path) -> Pixels:
     return np.ascontiguousarray(colour[..., ::-1])
 
 
-def complete(raw: bytes) -> bool:
-    """Whether a JPEG without end marker lacks nothing but that. Decoders fill what is missing with blocks of one value, the last one first."""
+def lacks_only_end_marker(raw: bytes) -> bool:
+    """Whether a JPEG without end marker is otherwise complete.
+
+    Decoders fill missing data, which begins with the last block, with blocks of a constant value.
+    """
     filled = cv2.imdecode(
         np.frombuffer(raw + b"\xff\xd9", np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     )
     if filled is None:
         return False
-    # Blocks begin at the left upper corner and the last ones may stand out, so that only whole ones are looked at.
+    # Blocks start at the top left and the last ones may extend beyond the image, so only whole ones count.
     height, width = (side // 8 * 8 for side in filled.shape)
     return bool(np.ptp(filled[max(height - 8, 0) : height, max(width - 8, 0) : width]) > 2)
 
 
 def statistics(pixels: Pixels) -> dict[str, float]:
-    """Readable properties of an image, all independent of its size.
+    """Measure interpretable properties of an image, independent of its size.
 
-    brightness, contrast: mean and standard deviation of grey, in [0, 1]. saturation: mean, in [0, 1]. sharpness: log10 of the
-    variance of the Laplacian at 256 pixels' width. top_light: how much brighter the top quarter is than the bottom half (sky).
-    texture_gradient: log10 ratio of edge energy in the upper half to the lower half; a road seen at a shallow angle has its
-    texture squeezed towards the horizon, one seen from above is alike everywhere. Together they stand in for the viewpoint.
-    mean_b ... spread_r: mean and standard deviation of each channel in [0, 255].
+    Parameters
+    ----------
+    pixels
+        BGR pixels (H, W, 3).
+
+    Returns
+    -------
+    dict[str, float]
+        brightness, contrast: mean and standard deviation of grey, in [0, 1].
+        saturation: mean, in [0, 1].
+        sharpness: log10 of the variance of the Laplacian at a width of 256 pixels.
+        top_light: mean grey of the top quarter minus that of the bottom half (sky), in [-1, 1].
+        texture_gradient: log10 ratio of edge energy in the upper half to that in the lower half. At a shallow
+        angle a road's texture is compressed towards the horizon; from above it is uniform. With top_light it
+        serves as a proxy of the viewpoint.
+        mean_b ... spread_r: mean and standard deviation of each channel, in [0, 255].
     """
     small = cv2.resize(
         pixels, (256, max(8, round(256 * pixels.shape[0] / pixels.shape[1]))), interpolation=cv2.INTER_AREA
@@ -178,8 +219,8 @@ def statistics(pixels: Pixels) -> dict[str, float]:
     high, low = small.max(2).astype(np.float32), small.min(2).astype(np.float32)
     mean, spread = cv2.meanStdDev(small)
     channels = {
-        f"{what}_{name}": float(values[i, 0])
-        for what, values in (("mean", mean), ("spread", spread))
+        f"{statistic}_{name}": float(values[i, 0])
+        for statistic, values in (("mean", mean), ("spread", spread))
         for i, name in enumerate("bgr")
     }
     return {
@@ -194,10 +235,21 @@ def statistics(pixels: Pixels) -> dict[str, float]:
 
 
 def descriptor(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """What an image looks like without any learned model, (84,): colours on a grid of 4 by 4 (Lab, 48), edge directions by quarter (9 each, 36).
+    """Image descriptor without a learned model.
 
-    In units in which an ordinary image's entries spread by about one: Lab over 32, the square root of each direction's share of the edge energy times 4.
-    A detector's own features can be blind to what it never needed; these are not.
+    A detector's own features can ignore changes that did not matter in training; these do not. Entries are
+    scaled to a standard deviation of about one over ordinary images.
+
+    Parameters
+    ----------
+    pixels
+        BGR pixels (H, W, 3).
+
+    Returns
+    -------
+    npt.NDArray[np.float32]
+        (84,): Lab colours on a grid of 4 by 4, divided by 32 (48 values), then per quarter of the image the
+        square root of each edge direction's share of the edge energy, times 4 (36 values).
     """
     small = cv2.resize(pixels, (128, 128), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB)
@@ -213,6 +265,6 @@ def descriptor(pixels: Pixels) -> npt.NDArray[np.float32]:
 
 
 def difference_hash(pixels: Pixels) -> bytes:
-    """256-bit gradient hash (32 bytes): near-duplicates differ in few bits, unrelated images in about half."""
+    """256-bit gradient hash (32 bytes): near-duplicates differ in few bits, unrelated images in half."""
     small = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (17, 16), interpolation=cv2.INTER_AREA)
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()

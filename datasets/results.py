@@ -1,4 +1,7 @@
-"""Detections in COCO results format as columns. Half a million of them are read in half a second, and what is wrong is named by position."""
+"""Detections in COCO results format, as columns.
+
+Half a million detections are read in half a second; errors name the position of the detection.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,21 @@ from pyarrow import json as arrow_json
 
 from datasets.errors import InputError
 
-# Bytes that Arrow parses at a time: its default of 1 MiB leaves hundreds of pieces to be joined again.
+# Bytes that Arrow parses at a time: its default of 1 MiB leaves hundreds of pieces to join.
 BLOCK = 1 << 24
-# The largest public ground truths are a gigabyte or two.
+# The largest public ground truths have one or two gigabytes.
 MAX_BYTES = 8_000_000_000
 
 
 @dataclass(frozen=True)
 class Results:
-    """Columns of length n. image_id: whole numbers, or names as objects. xywh: (n, 4) pixels."""
+    """Detections as columns of length N.
+
+    image_id: integers, or names as objects.
+    category_id: integers.
+    xywh: left, top, width and height (N, 4) in pixels.
+    score: confidence.
+    """
 
     image_id: npt.NDArray[Any]
     category_id: npt.NDArray[np.int64]
@@ -33,21 +42,22 @@ class Results:
 
 
 def load_json(path: Path) -> Any:
-    """Parsed json. Raises InputError with line and column."""
+    """Parse a json; raises InputError with line and column."""
     return _parse(path, _content(path))
 
 
 def read_results(path: Path) -> Results:
-    """A COCO results file. Raises InputError naming the first detection that lacks something or is not finite."""
+    """Read a COCO results file; raises InputError at the first detection that is incomplete or not finite."""
     content = _content(path)
     results = _fast(content) or _slow(path, _parse(path, content))
-    wrong = np.flatnonzero(~(np.isfinite(results.xywh).all(1) & np.isfinite(results.score)))
-    if len(wrong):
-        raise InputError(f"{path}: detection {wrong[0]} has a coordinate or score that is not finite")
+    invalid = np.flatnonzero(~(np.isfinite(results.xywh).all(1) & np.isfinite(results.score)))
+    if len(invalid):
+        raise InputError(f"{path}: detection {invalid[0]} has a coordinate or score that is not finite")
     return results
 
 
 def _content(path: Path) -> bytes:
+    """Bytes of a regular file; raises InputError if there is none or it is too large."""
     try:
         status = path.stat()
         if not S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
@@ -62,6 +72,7 @@ def _content(path: Path) -> bytes:
 
 
 def _parse(path: Path, content: bytes) -> Any:
+    """Parsed json; raises InputError with line and column."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -70,9 +81,10 @@ def _parse(path: Path, content: bytes) -> Any:
 
 
 def _fast(content: bytes) -> Results | None:
-    """The columns by Arrow's reader, which wants one object a line; None where the file is written in any other way than a flat list.
+    """Read the columns with Arrow, which needs one object per line; None unless the file is a flat list.
 
-    A comma between braces may also stand inside a name: then a line ends within a string, Arrow refuses it, and the slow way decides.
+    A comma between braces can also occur inside a name: the line then ends within a string, Arrow rejects
+    it, and `_slow` reads the file.
     """
     content = content.strip()
     if not (content.startswith(b"[{") and content.endswith(b"}]")):
@@ -96,7 +108,7 @@ def _fast(content: bytes) -> Results | None:
         except pa.ArrowInvalid:
             continue
         if table.num_rows != commas + 1:
-            # Something else than commas stands between the objects.
+            # The objects are separated by something other than commas.
             return None
         box = table["bbox"].chunk(0)
         if any(column.null_count for column in table.columns) or box.flatten().null_count:
@@ -118,11 +130,12 @@ def _fast(content: bytes) -> Results | None:
 
 
 def _buffer(array: Any, kind: type) -> npt.NDArray[Any]:
-    """A column without nulls as an array (Arrow's own to_numpy imports pandas, which costs more than the reading)."""
+    """A column without nulls as an array (Arrow's to_numpy imports pandas, slower than reading)."""
     return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
 
 
 def _slow(path: Path, content: Any) -> Results:
+    """Read the columns entry by entry; raises InputError at the first that is incomplete."""
     if not isinstance(content, list):
         raise InputError(f"{path}: a COCO results file is a list of detections; found {describe(content)}")
     images, categories, boxes, scores = [], [], [], []
@@ -136,7 +149,7 @@ def _slow(path: Path, content: Any) -> Results:
             ) from None
         if isinstance(image, bool) or not isinstance(image, (int, str, float)):
             raise InputError(
-                f"{path}: detection {position} has the image_id {image!r}; it is a number or a name"
+                f"{path}: detection {position} has the image_id {image!r}; expected a number or a name"
             )
         if isinstance(image, float):
             image = int(image) if math.isfinite(image) and image == int(image) else image
@@ -144,10 +157,10 @@ def _slow(path: Path, content: Any) -> Results:
         categories.append(category)
         boxes.append((x, y, width, height))
         scores.append(score)
-    whole = all(isinstance(image, int) and abs(image) < 2**63 for image in images)
+    integers = all(isinstance(image, int) and abs(image) < 2**63 for image in images)
     try:
         return Results(
-            np.array(images, np.int64) if whole else np.array([*images, None], object)[:-1],
+            np.array(images, np.int64) if integers else np.array([*images, None], object)[:-1],
             np.array(categories, np.int64),
             np.array(boxes, float).reshape(-1, 4),
             np.array(scores, float),
@@ -157,7 +170,7 @@ def _slow(path: Path, content: Any) -> Results:
 
 
 def describe(content: Any) -> str:
-    """What a json holds, for a message."""
+    """The content of a json in a few words, for a message."""
     if isinstance(content, dict):
         return f"an object with {', '.join(sorted(map(str, content))[:6]) or 'no keys'}"
     return f"a {type(content).__name__}"

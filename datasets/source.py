@@ -1,4 +1,4 @@
-"""Opening any source by its specification: one place that decides what a path is."""
+"""Opening a source by its specification: the one place that decides what kind of source a path is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datasets import coco, groups, kaggle, video, voc, yolo
 from datasets.classes import BY_NAME, LEFT_OUT, renumbered
 from datasets.collector import VIDEO, Collector
 from datasets.containment import OPTION, Bounds, expanded
-from datasets.data_yaml import NAMES, is_there, parse_yaml
+from datasets.data_yaml import NAMES, parse_yaml, path_exists
 from datasets.errors import InputError
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
@@ -31,18 +31,22 @@ from datasets.tables import (
     frame,
 )
 
-KINDS = "a data.yaml, a folder of images or videos, a list of images (.txt), a video, a COCO json, a Pascal VOC folder or kaggle:owner/dataset"
-# A data.yaml or COCO file lies at most this many folders down, which is where archives and exports put it; what labels there are is told from all below.
+KINDS = (
+    "a data.yaml, a folder of images or videos, a list of images (.txt), a video, a COCO json, "
+    "a Pascal VOC folder or kaggle:owner/dataset"
+)
+# Archives and exports put a data.yaml or COCO file at most DATA_YAML_DEPTH folders down; label files are
+# searched down to DEPTH.
 DATA_YAML_DEPTH, DEPTH = 3, 16
 # Kinds of source whose images have YOLO label files.
 WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
-# What a COCO file says early on; other tools have their annotations.json too.
+# Keys in the first SNIFFED bytes of a COCO file; other tools also write an annotations.json.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
 
 
 def quiet(line: str) -> None:
-    """Say nothing."""
+    """Ignore a progress line."""
 
 
 def open_source(
@@ -54,14 +58,37 @@ def open_source(
     allow: Sequence[Path] = (),
     say: Callable[[str], None] = quiet,
     frames: bool = True,
-) -> Source:
-    """Open what spec names, a source of any of `KINDS`.
+) -> Source:  # more than six parameters: the entry point to every reader, and callers set one or two
+    """Open a source of any of the `KINDS`; several, separated by commas, are merged into one.
 
-    cache: our own folder, where frames of videos are kept. classes: the model's, for sources that name none. group_by: see `groups.assign`. allow: folders outside
-    the source that its lists, yaml and links may lead to. Several sources with commas between are one. say: told what takes long, before it does. frames: take frames of videos; without,
-    they only stand in the ledger. Raises InputError when it does not exist, is of no known kind, or holds no usable image.
+    Parameters
+    ----------
+    spec
+        The specification.
+    cache
+        Shiftscope's own folder, which keeps the frames of videos.
+    classes
+        The model's class names, for sources that name none.
+    group_by
+        A regular expression, see `groups.assign`.
+    allow
+        Folders outside the source that its lists, yaml and links may lead to.
+    say
+        Receives a line before each step that takes long.
+    frames
+        Whether to sample frames of videos; otherwise videos only enter the ledger.
+
+    Returns
+    -------
+    Source
+        Its tables; at least one image, unless only videos were left unsampled.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, is of no known kind, or has no usable image.
     """
-    parts = parts_of(spec)
+    parts = split_spec(spec)
     if len(parts) > 1:
         opened = [
             open_source(
@@ -70,118 +97,156 @@ def open_source(
             for part in parts
         ]
         return _merged(spec, opened)
-    path, origin = find(spec, say)
-    for root in allow:
-        if not root.is_dir():
-            raise InputError(f"{OPTION} {root}: no such folder")
-    bounds = Bounds.of([*_roots_of(path), *allow])
+    path, origin = locate_with_origin(spec, say)
+    bounds = _bounds_of(path, allow)
     if path.suffix.lower() in video.SUFFIXES and not path.is_dir() and not frames:
-        return video.untouched(spec, path)
+        return video.without_frames(spec, path)
     source = replace(_dispatch(spec, path, cache, classes, bounds, say), origin=origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
-        assigned, sentence = groups.assign(source.images["path"], group_by)
-        source = replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
+        source = _with_groups(source, group_by)
     if source.kind in {"folder", "voc"} and frames:
         source = _with_videos(spec, source, cache, say)
     if source.images.empty and (frames or not (source.ledger["reason"] == VIDEO).any()):
-        unused = source.ledger[source.ledger["bucket"] != "used"]
-        failed = unused[unused["bucket"] == "failed"]
-        first = failed if len(failed) else unused
-        why = (
-            f"; {len(first)} files {first['bucket'].iloc[0]}, first: {first['path'].iloc[0]} ({first['reason'].iloc[0]})"
-            if len(first)
-            else ""
-        )
-        raise InputError(f"{spec}: no usable image found{why}; give {KINDS}")
+        raise InputError(f"{spec}: no usable image found{_first_unused(source.ledger)}; give {KINDS}")
     return source
 
 
-def open_training(spec: str, **given: Any) -> Source:
-    """Open what a detector is trained on, or was: `training_parts` as one. given: as `open_source` takes it."""
-    return one_dataset(spec, training_parts(spec, **given))
+def _with_groups(source: Source, pattern: str | None) -> Source:
+    """A source whose images are assigned to groups, see `groups.assign`."""
+    assigned, sentence = groups.assign(source.images["path"], pattern)
+    return replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
 
 
-def training_parts(
-    spec: str, *, classes: Sequence[str] = (), say: Callable[[str], None] = quiet, **given: Any
+def _bounds_of(path: Path, allow: Sequence[Path]) -> Bounds:
+    """What a source may read; raises InputError if an allowed folder does not exist."""
+    for root in allow:
+        if not root.is_dir():
+            raise InputError(f"{OPTION} {root}: no such folder")
+    return Bounds.of([*_roots_of(path), *allow])
+
+
+def _first_unused(ledger: pd.DataFrame) -> str:
+    """Count and first of the failed files, or of the skipped ones if none failed, in words."""
+    unused = ledger[ledger["bucket"] != "used"]
+    failed = unused[unused["bucket"] == "failed"]
+    files = failed if len(failed) else unused
+    if files.empty:
+        return ""
+    path, bucket, reason = files[["path", "bucket", "reason"]].iloc[0]
+    return f"; {len(files)} files {bucket}, first: {path} ({reason})"
+
+
+def open_training(spec: str, **options: Any) -> Source:
+    """Open the training data of a detector: `open_training_parts`, merged; options as for `open_source`."""
+    return merge_training_parts(spec, open_training_parts(spec, **options))
+
+
+def open_training_parts(
+    spec: str, *, classes: Sequence[str] = (), say: Callable[[str], None] = quiet, **options: Any
 ) -> list[Source]:
-    """Each source of a specification, told what several need to be one dataset.
+    """Open each source of a specification, completed so that they can be merged into one dataset.
 
-    Of several, one that names no split gives training images, and the labels of one that names no classes are numbered as another's; both are said. given: as `open_source`
-    takes it. Raises InputError as that does.
+    Of several sources, one without splits becomes training data, and one without class names takes the
+    numbering of another.
+
+    Parameters
+    ----------
+    spec
+        The specification.
+    classes
+        The model's class names, for sources that name none.
+    say
+        Receives a line for each source that was completed.
+    **options
+        Other options of `open_source`.
+
+    Returns
+    -------
+    list[Source]
+        The sources, in order.
+
+    Raises
+    ------
+    InputError
+        As `open_source` does.
     """
-    parts = [open_source(part, classes=classes, say=say, **given) for part in parts_of(spec)]
-    leader = _numbered(parts)
+    parts = [open_source(part, classes=classes, say=say, **options) for part in split_spec(spec)]
+    leader = _class_leader(parts)
     if len(parts) == 1 or leader is None:
         return parts
-    found = []
+    completed = []
     for part in parts:
         if not part.classes:
-            part = open_source(part.spec, classes=leader.classes, **given)
+            part = open_source(part.spec, classes=leader.classes, **options)
             part = replace(part, classes=leader.classes)
-            say(f"  {part.spec}: names no classes; its labels are read as {leader.spec} numbers them")
+            say(f"  {part.spec}: names no classes; its labels use the numbering of {leader.spec}")
         if (part.images["split"] == "").all():
             part = replace(part, images=part.images.assign(split="train").astype({"split": "str"}))
-            say(f"  {part.spec}: names no splits; all of it is for training")
-        found.append(part)
-    return found
+            say(f"  {part.spec}: names no splits; all its images are training images")
+        completed.append(part)
+    return completed
 
 
-def one_dataset(spec: str, parts: Sequence[Source]) -> Source:
-    """Sources to train on as one; of kind "yolo" where every label file on disk says what the tables say. Raises InputError as `_merged` does."""
+def merge_training_parts(spec: str, parts: Sequence[Source]) -> Source:
+    """Merge sources into one training set; of kind "yolo" if its label files on disk agree with its tables.
+
+    Raises InputError if their classes differ.
+    """
     if len(parts) == 1:
         return parts[0]
-    together = _merged(spec, parts)
-    as_written = all(part.kind in WITH_LABEL_FILES and part.classes == together.classes for part in parts)
-    return replace(together, kind="yolo") if as_written else together
+    merged = _merged(spec, parts)
+    as_written = all(part.kind in WITH_LABEL_FILES and part.classes == merged.classes for part in parts)
+    return replace(merged, kind="yolo") if as_written else merged
 
 
 def _roots_of(path: Path) -> list[Path]:
-    """Folders that a source's own names may lead to: its own, that around "annotations" for a json, and the folders of labels that belong to images in "images"."""
+    """Folders that a source may read: its own and those of its labels, or for a json the dataset's folder."""
     if path.suffix.lower() == ".json":
         return [coco.coco_root(path)]
     folder = path if path.is_dir() else path.parent
-    around = dataset_root(folder)
-    return [folder, *(label_folders(around) if around != folder else [])]
+    root = dataset_root(folder)
+    return [folder, *(label_folders(root) if root != folder else [])]
 
 
 def _merged(spec: str, parts: Sequence[Source]) -> Source:
-    """Several sources as one. Images that would share an id carry their source's number before it; one that stands in two counts once.
+    """Merge sources into one.
 
-    Classes in another order are brought to one, by their names. Raises InputError when they are others.
+    An image in two sources counts once. Ids that two images share get the number of their source as a prefix.
+    Classes are brought into one order by their names. Raises InputError if the names differ.
     """
     parts = [_without_copies(part, parts[:number]) for number, part in enumerate(parts)]
     orders = {part.classes for part in parts if part.classes}
-    parts = _alike(parts)
+    parts = _with_common_classes(parts)
     first = parts[0]
     names = pd.concat([part.images["image"] for part in parts])
-    clips = pd.concat([part.images["group"].drop_duplicates() for part in parts])
-    # Clips of one name in two places are two clips.
-    shared_clips = set(clips[clips.duplicated()])
+    groups_of_all = pd.concat([part.images["group"].drop_duplicates() for part in parts])
+    # Groups of the same name in two sources are different groups.
+    shared_groups = set(groups_of_all[groups_of_all.duplicated()])
     tables: dict[str, list[pd.DataFrame]] = {"images": [], "annotations": [], "bursts": []}
-    identities: dict[Any, str] = {}
+    image_ids: dict[Any, str] = {}
     for number, part in enumerate(parts, start=1):
         shared = part.images["image"].isin(names[names.duplicated()]).any()
-        mark = f"{number}/" if shared else ""
-        for kind, into in tables.items():
+        prefix = f"{number}/" if shared else ""
+        for kind, collected in tables.items():
             table = getattr(part, kind)
-            if mark:
-                table = table.assign(image=(mark + table["image"]).astype("str"))
-            if "group" in table and shared_clips:
-                apart = table["group"].where(
-                    ~table["group"].isin(shared_clips), f"{number}/" + table["group"]
+            if prefix:
+                table = table.assign(image=(prefix + table["image"]).astype("str"))
+            if "group" in table and shared_groups:
+                renamed = table["group"].where(
+                    ~table["group"].isin(shared_groups), f"{number}/" + table["group"]
                 )
-                table = table.assign(group=apart.astype("str"))
-            into.append(table)
-        identities |= {key: mark + name for key, name in part.image_ids.items()}
+                table = table.assign(group=renamed.astype("str"))
+            collected.append(table)
+        image_ids |= {key: prefix + name for key, name in part.image_ids.items()}
     ledger = pd.concat([part.ledger for part in parts], ignore_index=True)
-    # A file that one part uses and another passes over is used.
+    # A file that one source uses and another skips is used.
     order = ledger["bucket"].map({"used": 0, "failed": 1, "skipped": 2})
     ledger = ledger.loc[order.sort_values(kind="stable").index].drop_duplicates("path").sort_index()
     kinds = {part.kind for part in parts}
     return replace(
         first,
         spec=spec,
-        # What was renumbered is not as its label files say.
+        # Label files on disk do not have the numbers of renumbered sources.
         kind=kinds.pop()
         if len(kinds) == 1 and (len(orders) < 2 or not kinds & WITH_LABEL_FILES)
         else "several",
@@ -193,87 +258,110 @@ def _merged(spec: str, parts: Sequence[Source]) -> Source:
         rows=concatenate([part.rows for part in parts], ROW_COLUMNS),
         grouping="; ".join(dict.fromkeys(part.grouping for part in parts if part.grouping)),
         origin="; ".join(dict.fromkeys(part.origin for part in parts if part.origin)),
-        image_ids=identities if sum(len(part.image_ids) for part in parts) == len(identities) else {},
-        category_ids=_agreed([part.category_ids for part in parts]),
+        image_ids=image_ids if sum(len(part.image_ids) for part in parts) == len(image_ids) else {},
+        category_ids=_common_category_ids([part.category_ids for part in parts]),
     )
 
 
 def _without_copies(part: Source, before: Sequence[Source]) -> Source:
-    """A source without the images that sources before it have."""
-    seen = {path for other in before for path in other.images["path"]}
-    return part.keep(~part.images["path"].isin(seen)) if seen else part
+    """A source without the images of the sources before it."""
+    paths = {path for other in before for path in other.images["path"]}
+    return part.keep(~part.images["path"].isin(paths)) if paths else part
 
 
-def _numbered(parts: Sequence[Source]) -> Source | None:
-    """Whose classes number the labels of several sources: the first of which a data.yaml explains the numbers, else the first that names any; None where none does."""
+def _class_leader(parts: Sequence[Source]) -> Source | None:
+    """The source whose class numbers apply to all: the first with a data.yaml, else the first with names."""
     named = [part for part in parts if part.classes]
     return next((part for part in named if part.kind not in BY_NAME), named[0] if named else None)
 
 
-def _alike(parts: Sequence[Source]) -> list[Source]:
-    """Sources in one order of classes, told by name. Without a data.yaml among them, all their classes count; with one, its own.
+def _with_common_classes(parts: Sequence[Source]) -> list[Source]:
+    """Sources with one list of classes, matched by name: that of a data.yaml, else all their classes.
 
-    Raises InputError when a source has others: images on which nobody drew a class would teach, and count, that it is not there.
+    Raises InputError if a source has other classes. On images where a class was never annotated, its objects
+    would otherwise count as background, in training and in evaluation.
     """
     names: tuple[str, ...]
-    leader = _numbered(parts)
+    leader = _class_leader(parts)
     if leader is None:
         return list(parts)
     if leader.kind in BY_NAME:
         names = tuple(dict.fromkeys(name for part in parts for name in part.classes))
     else:
         names = leader.classes
-    places = {name: place for place, name in enumerate(names)}
-    found = []
+    numbers = {name: number for number, name in enumerate(names)}
+    matched = []
     for part in parts:
-        drawn = {
+        annotated = {
             part.classes[label] for label in part.annotations["label"].unique() if label < len(part.classes)
         }
-        # What VOC, COCO and folders name is a list of what is in them, or somebody's vocabulary.
+        # Unused names may differ for VOC, COCO and folders: they list their content, or a tool's vocabulary.
         if (
             part.classes
             and set(part.classes) != set(names)
-            and not (part.kind in BY_NAME and drawn <= set(names))
+            and not (part.kind in BY_NAME and annotated <= set(names))
         ):
             raise InputError(
-                f"{part.spec}: its classes {list(part.classes)} are not those of {leader.spec}, {list(names)}; sources taken as one need the same names, in any order: mend 'names' in one data.yaml, or give them one by one"
+                f"{part.spec}: its classes {list(part.classes)} are not those of {leader.spec}, "
+                f"{list(names)}; sources merged into one need the same names, in any order: correct 'names' "
+                "in one data.yaml, or give the sources one by one"
             )
         if part.classes and part.classes != names:
-            part = renumbered(part, names, [places.get(name, LEFT_OUT) for name in part.classes])
-        found.append(part)
-    return found
+            part = renumbered(part, names, [numbers.get(name, LEFT_OUT) for name in part.classes])
+        matched.append(part)
+    return matched
 
 
-def _agreed(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
-    """Category ids of several COCO files; none where two files mean different classes by one."""
-    found: dict[Any, int] = {}
+def _common_category_ids(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
+    """Category ids of several COCO files -> class index; empty if two files disagree."""
+    common: dict[Any, int] = {}
     for table in tables:
         for key, value in table.items():
-            if found.setdefault(key, value) != value:
+            if common.setdefault(key, value) != value:
                 return {}
-    return found
+    return common
 
 
 def _with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = quiet) -> Source:
-    """A folder's images and, each as one group, the videos that lie among them; a video that cannot be decoded stands in the ledger."""
-    # Only those that the walk let through: not links that lead out, and no pipes.
-    found = folder.ledger.loc[folder.ledger["reason"] == VIDEO, "path"].tolist()
-    if not found:
+    """A folder's images and its videos, each video as one group; videos that fail enter the ledger."""
+    # The ledger has only videos that may be read: no links out of the source, no pipes.
+    paths = folder.ledger.loc[folder.ledger["reason"] == VIDEO, "path"].tolist()
+    if not paths:
         return folder
-    parts: dict[str, Source] = {}
-    notes = []
     root = Path(os.path.commonpath(folder.ledger["path"].tolist())) if len(folder.ledger) > 1 else Path("/")
-    for path in found:
+    videos, notes = _open_videos(spec, paths, root, cache, say)
+    rest = folder.ledger[~folder.ledger["path"].isin(paths)]
+    groupings = [folder.grouping] * (len(folder.images) > 0)
+    groupings += [f"each of {len(videos)} videos is one group"] * (len(videos) > 0)
+    return replace(
+        folder,
+        kind="video" if folder.images.empty else folder.kind,
+        images=concatenate([folder.images, *(part.images for part in videos)], IMAGE_COLUMNS),
+        ledger=concatenate(
+            [rest, *(part.ledger for part in videos), frame(notes, LEDGER_COLUMNS)], LEDGER_COLUMNS
+        ),
+        grouping="; ".join(groupings),
+        bursts=concatenate([part.bursts for part in videos], BURST_COLUMNS),
+    )
+
+
+def _open_videos(
+    spec: str, paths: Sequence[str], root: Path, cache: Path, say: Callable[[str], None]
+) -> tuple[list[Source], list[dict[str, object]]]:
+    """Open videos, each content once, with splits from folder names; also ledger rows of the others."""
+    parts: dict[str, Source] = {}
+    notes: list[dict[str, object]] = []
+    for path in paths:
         try:
             content = video.fingerprint(Path(path))
         except OSError as error:
-            # The ledger has undecodable bytes of a name as escapes, which name nothing.
-            why = (
+            # The ledger escapes the undecodable bytes of a name, so its path does not exist.
+            reason = (
                 "file name is not valid UTF-8; rename it"
                 if "\\x" in path
                 else f"cannot be read ({error.strerror})"
             )
-            notes.append({"path": path, "bucket": "failed", "reason": why})
+            notes.append({"path": path, "bucket": "failed", "reason": reason})
             continue
         if content in parts:
             reason = f"same content as {parts[content].ledger['path'].iloc[0]}"
@@ -285,31 +373,22 @@ def _with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], No
             parts[content] = replace(part, images=part.images.assign(split=split).astype({"split": "str"}))
         except InputError as error:
             notes.append({"path": path, "bucket": "failed", "reason": str(error).removeprefix(f"{path}: ")})
-    paths = {content: Path(part.ledger["path"].iloc[0]) for content, part in parts.items()}
-    if len({path.stem for path in paths.values()}) < len(paths):
-        # Videos of one name are clips of their own: the path below what they have in common tells them apart.
-        common = os.path.commonpath([path.parent for path in paths.values()])
-        parts = {
-            content: _renamed(part, paths[content].relative_to(common).as_posix())
-            for content, part in parts.items()
-        }
-    rest = folder.ledger[~folder.ledger["path"].isin(found)]
-    words = [folder.grouping] * (len(folder.images) > 0)
-    words += [f"each of {len(parts)} videos is one group"] * (len(parts) > 0)
-    return replace(
-        folder,
-        kind="video" if folder.images.empty else folder.kind,
-        images=concatenate([folder.images, *(part.images for part in parts.values())], IMAGE_COLUMNS),
-        ledger=concatenate(
-            [rest, *(part.ledger for part in parts.values()), frame(notes, LEDGER_COLUMNS)], LEDGER_COLUMNS
-        ),
-        grouping="; ".join(words),
-        bursts=concatenate([part.bursts for part in parts.values()], BURST_COLUMNS),
-    )
+    return _with_distinct_groups(list(parts.values())), notes
+
+
+def _with_distinct_groups(videos: list[Source]) -> list[Source]:
+    """Videos whose groups have different names: if file names repeat, paths below the common folder."""
+    paths = [Path(part.ledger["path"].iloc[0]) for part in videos]
+    if len({path.stem for path in paths}) == len(paths):
+        return videos
+    common = os.path.commonpath([path.parent for path in paths])
+    return [
+        _renamed(part, path.relative_to(common).as_posix()) for part, path in zip(videos, paths, strict=True)
+    ]
 
 
 def _renamed(part: Source, group: str) -> Source:
-    """A video whose group and images carry another name."""
+    """A video whose group, and the prefix of its image ids, is another name."""
     images, bursts = (
         table.assign(group=group, image=group + "#" + table["image"].str.rsplit("#", n=1).str[-1]).astype(
             {"group": "str", "image": "str"}
@@ -319,31 +398,32 @@ def _renamed(part: Source, group: str) -> Source:
     return replace(part, images=images, bursts=bursts)
 
 
-def parts_of(spec: str) -> list[str]:
-    """The sources of a specification: several have commas between, unless a file has that very name."""
-    if "," not in spec or is_there(expanded(spec)):
+def split_spec(spec: str) -> list[str]:
+    """The sources of a specification, which commas separate unless a file has exactly that name."""
+    if "," not in spec or path_exists(expanded(spec)):
         return [spec]
     return [part for part in spec.split(",") if part]
 
 
 def locate(spec: str, say: Callable[[str], None] = quiet) -> Path:
-    """The file or folder that spec names, absolute. Raises InputError when there is none; quick but for a Kaggle handle
-    seen for the first time, so that typing errors show at once.
+    """Absolute path of the file or folder of a specification; raises InputError if it does not exist.
+
+    Fast, except for the first download of a Kaggle handle, so that commands can check their arguments first.
     """
-    return find(spec, say)[0]
+    return locate_with_origin(spec, say)[0]
 
 
-def find(spec: str, say: Callable[[str], None] = quiet) -> tuple[Path, str]:
-    """`locate`, and where a download comes from, in words."""
+def locate_with_origin(spec: str, say: Callable[[str], None] = quiet) -> tuple[Path, str]:
+    """`locate`, and a sentence that states where a download comes from (empty for others)."""
     if spec.startswith(kaggle.PREFIX):
         fetched = kaggle.fetch(spec, say)
         return fetched.folder, fetched.origin
     if re.match(r"[a-z][a-z0-9+.-]*://", spec, re.IGNORECASE):
         raise InputError(
-            f"{spec}: addresses are not opened; download it, or record the stream, and give the file"
+            f"{spec}: addresses are not opened; download the file, or record the stream, and give its path"
         )
     path = expanded(spec)
-    if "\0" in spec or not is_there(path):
+    if "\0" in spec or not path_exists(path):
         raise InputError(f"{spec}: no such file or folder; give {KINDS}")
     return path.resolve(), ""
 
@@ -351,7 +431,7 @@ def find(spec: str, say: Callable[[str], None] = quiet) -> tuple[Path, str]:
 def _dispatch(
     spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds, say: Callable[[str], None]
 ) -> Source:
-    """Choose the reader by what lies on disk."""
+    """Open a path with the reader for its kind."""
     suffix = path.suffix.lower()
     if path.is_dir():
         return _open_folder(spec, path, cache, classes, bounds)
@@ -366,19 +446,23 @@ def _dispatch(
     if suffix in SUFFIXES:
         return yolo.open_image(spec, path, classes, bounds)
     if suffix in {".zip", ".tar", ".tgz", ".gz"}:
-        raise InputError(f"{spec}: is an archive; unpack it and give the folder")
+        raise InputError(f"{spec}: is an archive; unpack it and give its folder")
     raise InputError(
         f"{spec}: {suffix or 'a file without suffix'} is not a known kind of source; give {KINDS}"
     )
 
 
 def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """A folder by what it holds: a data.yaml, COCO files, VOC files, or images in any layout; every file of it is accounted for. Raises InputError for several datasets in one folder."""
+    """Open a folder by its content: a data.yaml, COCO files, VOC files, or images in any layout.
+
+    Every file of the folder enters the ledger. Raises InputError for several datasets in one folder.
+    """
     if _is_result(path):
         raise InputError(
-            f"{spec}: was written by 'shiftscope predict', and is a domain of 'report' and 'next' where it was made; else give what it looked at"
+            f"{spec}: was written by 'shiftscope predict'; it can be a domain of 'report' and 'next' on the "
+            "machine that wrote it; otherwise give the images or video that it was predicted from"
         )
-    files = sorted(below(path, DEPTH, bounds))
+    files = sorted(files_below(path, DEPTH, bounds))
     near = [file for file in files if len(file.relative_to(path).parts) <= DATA_YAML_DEPTH + 1]
     data_yaml = _find_data_yaml(spec, path, near)
     jsons = [] if data_yaml else [file for file in near if _is_coco(file)]
@@ -389,29 +473,34 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
         source = parts[0] if len(parts) == 1 else _merged(spec, parts)
     else:
         images = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
-        described = Counter(file.suffix.lower() for file in files if file.stem in images)
-        reader = voc.open_voc if described[".xml"] > described[".txt"] else yolo.open_folder
+        suffixes = Counter(file.suffix.lower() for file in files if file.stem in images)
+        reader = voc.open_voc if suffixes[".xml"] > suffixes[".txt"] else yolo.open_folder
         return reader(spec, path, classes, bounds)
     rest = Collector(path, (), bounds)
     rest.ledger = {row["path"]: (row["bucket"], row["reason"]) for row in source.ledger.to_dict("records")}
-    # Files that were read by way of a link to their folder are accounted for under that name.
-    linked = {place for place in set(map(os.path.dirname, rest.ledger)) if os.path.realpath(place) != place}
+    # Files read through a link to their folder are in the ledger under the name of the link.
+    linked = {
+        parent for parent in set(map(os.path.dirname, rest.ledger)) if os.path.realpath(parent) != parent
+    }
     rest.reached = {os.path.realpath(file) for file in rest.ledger if os.path.dirname(file) in linked}
-    yolo.account(rest, path)
-    return replace(source, spec=spec, ledger=rest.source(spec, source.kind).ledger)
+    yolo.account_files(rest, path)
+    return replace(source, spec=spec, ledger=rest.to_source(spec, source.kind).ledger)
 
 
 def _is_result(folder: Path) -> bool:
-    """Whether a folder is one that `shiftscope predict` wrote: its images carry boxes drawn on them."""
-    data_yaml = folder / "predict.json"
+    """Whether `shiftscope predict` wrote a folder; its images have boxes drawn on them."""
+    info = folder / "predict.json"
     try:
-        return b'"sha256"' in data_yaml.read_bytes()[:SNIFFED] if data_yaml.is_file() else False
+        return b'"sha256"' in info.read_bytes()[:SNIFFED] if info.is_file() else False
     except OSError:
         return False
 
 
 def _find_data_yaml(spec: str, folder: Path, files: Sequence[Path]) -> Path | None:
-    """The data.yaml of a folder, under whatever name, where it is the only one; the outermost, where there are several below each other. Raises InputError for several side by side."""
+    """The data.yaml of a folder, under any name; the outermost of several nested ones.
+
+    Raises InputError for several side by side.
+    """
     data_yamls = [file for file in files if file.name in NAMES] or [
         file for file in files if file.suffix.lower() in {".yaml", ".yml"} and _is_data_yaml(file)
     ]
@@ -421,7 +510,9 @@ def _find_data_yaml(spec: str, folder: Path, files: Sequence[Path]) -> Path | No
         data_yamls and data_yamls[0].name not in NAMES and len(data_yamls) > 1
     ):
         raise InputError(
-            f"{spec}: holds several datasets: {', '.join(str(data_yaml.relative_to(folder)) for data_yaml in data_yamls)}; name one, or several with commas between"
+            f"{spec}: holds several datasets: "
+            f"{', '.join(str(data_yaml.relative_to(folder)) for data_yaml in data_yamls)}; "
+            "name one, or several separated by commas"
         )
     return min(
         data_yamls,
@@ -431,7 +522,7 @@ def _find_data_yaml(spec: str, folder: Path, files: Sequence[Path]) -> Path | No
 
 
 def _is_data_yaml(file: Path) -> bool:
-    """Whether a yaml describes a dataset: it names classes and a split."""
+    """Whether a yaml describes a dataset, that is, names classes and a split."""
     try:
         content = parse_yaml(file)
     except InputError:
@@ -440,7 +531,7 @@ def _is_data_yaml(file: Path) -> bool:
 
 
 def _is_coco(file: Path) -> bool:
-    """Whether a json is a COCO file, going by its beginning."""
+    """Whether a json is a COCO file, judged by its first bytes."""
     if file.suffix.lower() != ".json":
         return False
     try:
@@ -451,8 +542,8 @@ def _is_coco(file: Path) -> bool:
     return head.lstrip()[:1] == b"{" and any(key in head for key in COCO_KEYS)
 
 
-def below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
-    """Regular files of a folder and of those in it, so many levels down, that lie within the bounds; links to folders and hidden names are left out."""
+def files_below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
+    """Regular files up to depth levels below a folder, without hidden names and linked folders."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -462,7 +553,7 @@ def below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
             continue
         path = Path(entry.path)
         if entry.is_file():
-            if not entry.is_symlink() or bounds.hold(path):
+            if not entry.is_symlink() or bounds.contain(path):
                 yield path
         elif depth and entry.is_dir(follow_symlinks=False):
-            yield from below(path, depth - 1, bounds)
+            yield from files_below(path, depth - 1, bounds)

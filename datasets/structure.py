@@ -1,4 +1,4 @@
-"""What was found where: the folders that images came from, as which split, and what was passed over."""
+"""Summaries of a source: images per folder and split, unused files, and rejected or repaired label rows."""
 
 from __future__ import annotations
 
@@ -8,44 +8,50 @@ import pandas as pd
 
 from datasets.tables import Source
 
-# Folders listed one by one; a source of more is told by its largest.
+# Longer lists of folders are cut after this many rows.
 MAX_FOLDERS = 12
 
 
 def folders(source: Source) -> pd.DataFrame:
-    """One row a folder (or video) and split: folder, split, images, labelled, boxes; in the order of the images. folder is relative to what all have in common."""
+    """One row per folder (or video) and split, in the order of the images.
+
+    Columns: folder (relative to the folder that all share), split, images, labelled, boxes.
+    """
     images = source.images
-    videos = images["seconds"].notna()
+    from_video = images["seconds"].notna()
     parents = images["path"].map(os.path.dirname)
-    plain = parents[~videos].unique().tolist()
-    common = os.path.dirname(os.path.commonpath(plain)) if plain else ""
-    # Of a single folder the last two parts: "images" alone says little.
-    common = os.path.dirname(common) if len(plain) == 1 else common
+    image_folders = parents[~from_video].unique().tolist()
+    common = os.path.dirname(os.path.commonpath(image_folders)) if image_folders else ""
+    # A single folder is named by its last two parts: "images" alone does not identify it.
+    common = os.path.dirname(common) if len(image_folders) == 1 else common
     names = parents.map(lambda path: os.path.relpath(path, common) if common else path)
     boxes = images["image"].map(source.annotations["image"].value_counts()).fillna(0)
     table = pd.DataFrame(
         {
-            "folder": names.where(~videos, images["group"]).astype("str"),
+            "folder": names.where(~from_video, images["group"]).astype("str"),
             "split": images["split"],
             "labelled": images["labelled"].astype(int),
             "boxes": boxes.astype(int),
         }
     )
     grouped = table.groupby(["folder", "split"], sort=False)
-    found = grouped.agg(images=("folder", "size"), labelled=("labelled", "sum"), boxes=("boxes", "sum"))
-    return found.reset_index()[["folder", "split", "images", "labelled", "boxes"]]
+    counts = grouped.agg(images=("folder", "size"), labelled=("labelled", "sum"), boxes=("boxes", "sum"))
+    return counts.reset_index()[["folder", "split", "images", "labelled", "boxes"]]
 
 
-def reasons(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Why files were not used, one row a bucket and reason: bucket, reason, files, first (a path)."""
+def unused_files(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Files that were not used, one row per bucket and reason: bucket, reason, files, first (a path)."""
     unused = ledger[ledger["bucket"] != "used"]
-    found = unused.groupby(["bucket", "reason"]).agg(files=("path", "size"), first=("path", "first"))
-    return found.reset_index()
+    counts = unused.groupby(["bucket", "reason"]).agg(files=("path", "size"), first=("path", "first"))
+    return counts.reset_index()
 
 
-def repaired(rows: pd.DataFrame) -> pd.DataFrame:
-    """Label rows not taken as written, one row an action and reason: action, reason, rows, first (a path), line."""
-    found = rows.groupby(["action", "reason"]).agg(
+def changed_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Label rows not taken as written, one row per action and reason.
+
+    Columns: action, reason, rows, first (a path), line.
+    """
+    counts = rows.groupby(["action", "reason"]).agg(
         rows=("path", "size"), first=("path", "first"), line=("line", "first")
     )
-    return found.reset_index()
+    return counts.reset_index()

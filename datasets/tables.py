@@ -1,10 +1,11 @@
-"""The two tables and the ledger that every source is turned into; everything downstream reads these and nothing else.
+"""The tables that every source is turned into; the rest of Shiftscope reads nothing else.
 
-images: one row an image. image (unique id within its domain), path (absolute), split, group, width, height (pixels, upright),
-labelled, seconds (time within a video, NaN for images).
-boxes: one row an annotated object. image, label (class index), x1, y1, x2, y2 (pixels, upright image), crowd.
-ledger: one row a file found on disk. path, bucket ("used", "skipped", "failed"), reason.
-rows: one row a label row that was not taken as written. path, line, action ("rejected", "repaired"), reason.
+images: one row per image. image (unique id within its domain), path (absolute), split, group, width, height
+(pixels, upright), labelled, seconds (time within a video, NaN for images).
+annotations: one row per labelled box. image, label (class index), x1, y1, x2, y2 (pixels, upright image),
+crowd.
+ledger: one row per file on disk. path, bucket ("used", "skipped", "failed"), reason.
+rows: one row per label row not taken as written. path, line, action ("rejected", "repaired"), reason.
 """
 
 from __future__ import annotations
@@ -34,26 +35,33 @@ BOX_COLUMNS = {
     "y2": "float64",
     "crowd": "bool",
 }
-# Runs of consecutive frames of a video: which burst of it, and which frame within the burst.
+# Runs of consecutive frames of a video: number of the burst, and of the frame within it.
 BURST_COLUMNS = {**IMAGE_COLUMNS, "burst": "int64", "frame": "int64"}
 LEDGER_COLUMNS = {"path": "str", "bucket": "str", "reason": "str"}
 ROW_COLUMNS = {"path": "str", "line": "int64", "action": "str", "reason": "str"}
-# Columns of an images table that a person added (weather, road, camera ...) carry this before their name.
+# Prefix of the columns of an images table that the user added (weather, road, camera ...).
 OWN = "own:"
 CORNERS = ["x1", "y1", "x2", "y2"]
 
 
 def frame(records: Iterable[Mapping[str, object]], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Records -> a frame with exactly these columns and types, also when there are none."""
+    """Records -> a frame with exactly these columns and types, even without records."""
     return pd.DataFrame(list(records), columns=list(columns)).astype(dict(columns))
 
 
 @dataclass(frozen=True)
 class Source:
-    """One opened source. classes is empty where nothing names them (a folder of images, a video).
+    """One opened source.
 
-    grouping says in words where the groups come from, origin where a download does. image_ids, category_ids: a COCO json's own ids -> image and class index. bursts: short runs of
-    consecutive frames of videos, for telling whether detections last; they are no part of images.
+    spec: the specification it was opened by.
+    kind: its reader, such as "yolo", "coco" or "video".
+    classes: class names in order; empty if nothing names them (a folder of images, a video).
+    images, annotations, ledger, rows: see the module.
+    grouping: a sentence that states where the groups come from.
+    origin: a sentence that states where a download comes from.
+    image_ids: a COCO json's image ids -> image.
+    category_ids: a COCO json's category ids -> class index.
+    bursts: runs of consecutive frames of videos, which show whether detections persist; not part of images.
     """
 
     spec: str
@@ -70,13 +78,13 @@ class Source:
     bursts: pd.DataFrame = field(default_factory=lambda: frame([], BURST_COLUMNS))
 
     def keep(self, mask: pd.Series) -> Source:
-        """The same source with only the images where mask (aligned with images) is true; the ledger stays whole."""
+        """The source with only the images where mask (aligned with images) is true, and its whole ledger."""
         images = self.images[mask].reset_index(drop=True)
-        boxes = self.annotations[self.annotations["image"].isin(images["image"])].reset_index(drop=True)
-        return replace(self, images=images, annotations=boxes)
+        annotations = self.annotations[self.annotations["image"].isin(images["image"])].reset_index(drop=True)
+        return replace(self, images=images, annotations=annotations)
 
 
 def concatenate(frames: Iterable[pd.DataFrame], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Stack frames; no frames give an empty one with the right columns."""
+    """Stack frames; without any, an empty frame with these columns."""
     parts = [part for part in frames if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else frame([], columns)

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file an image, in Annotations/ beside JPEGImages/ or beside the image itself."""
+"""Pascal VOC: one XML file per image, in Annotations/ beside JPEGImages/ or beside the image itself."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from datasets.collector import Collector
+from datasets.collector import Collector, Position
 from datasets.containment import Bounds
 from datasets.labels import MAX_BYTES
 from datasets.pairing import Pairing, dataset_root, split_of
@@ -17,54 +18,90 @@ from datasets.tables import Source
 from datasets.yolo import leftovers
 
 
+class VocBox(NamedTuple):
+    """One <object> of an XML file.
+
+    name: class name.
+    corners: x1, y1, x2, y2 in pixels, as written.
+    difficult: whether it is marked difficult.
+    reason: why it is unusable; empty if it is usable.
+    """
+
+    name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+    reason: str
+
+
 @dataclass(frozen=True)
-class Annotation:
-    """One XML file. size: width and height in pixels, (0, 0) where it says none. objects: class name, corners as written, whether difficult, reason against it."""
+class VocFile:
+    """One XML file.
+
+    size: width and height in pixels, (0, 0) if it gives none.
+    boxes: its boxes, in order.
+    """
 
     size: tuple[int, int]
-    annotations: list[tuple[str, tuple[float, float, float, float], bool, str]] = field(default_factory=list)
+    boxes: list[VocBox]
 
 
 def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """Every image below a folder with the boxes of its XML file.
+    """Open every image below a folder with the boxes of its XML file.
 
-    classes: the model's, taken where they include every name found; else those, sorted. Splits are read off folder names, or from ImageSets/Main/train.txt and the like. Corners are taken as
-    written, in pixels (VOC itself counts from 1, most tools from 0; the difference is a pixel). Objects marked difficult are neither asked for nor counted against a detector, as in
-    VOC's own evaluation.
+    Splits come from ImageSets/Main/train.txt and the like, otherwise from folder names. Corners are taken as
+    written (VOC counts pixels from 1, most tools from 0; the difference is one pixel). Boxes marked difficult
+    count neither for nor against a detector, as in VOC's own evaluation.
+
+    Parameters
+    ----------
+    spec
+        The source's specification.
+    folder
+        The folder.
+    classes
+        The model's class names, used if they include every name in the files; otherwise the classes are
+        those names, sorted.
+    bounds
+        Folders that may be read.
+
+    Returns
+    -------
+    Source
+        The source.
     """
     collector = Collector(folder, classes, bounds)
     pairing = Pairing(dataset_root(folder), ".xml", bounds)
     files = list(collector.walk(folder))
     sets = _image_sets(files, collector)
-    read: list[tuple[int, Path, Annotation]] = []
+    read: list[tuple[int, Path, VocFile]] = []
 
     def split(file: Path) -> str:
         return sets.get(file.stem) or split_of(file.parent.relative_to(folder).parts)
 
-    for row, label in collector.paired(files, pairing, split, expects_labels=False):
+    for row, label in collector.add_images(files, pairing, split, expects_labels=False):
         try:
-            annotation = read_annotation(label)
+            content = read_xml(label)
         except (OSError, ValueError) as reason:
             collector.note(label, "failed", str(reason))
             continue
-        elsewhere = collector.drawn_elsewhere(row, annotation.size)
-        if elsewhere:
-            collector.note(label, "failed", elsewhere)
+        mismatch = collector.size_mismatch(row, content.size)
+        if mismatch:
+            collector.note(label, "failed", mismatch)
             continue
-        read.append((row, label, annotation))
-    names = {name for _, _, found in read for name, *_ in found.annotations if name}
+        read.append((row, label, content))
+    names = {box.name for _, _, content in read for box in content.boxes if box.name}
     if not names <= set(classes):
-        # Whether these are the model's under other names is for `classes.with_classes` to say.
+        # `classes.with_classes` decides whether these are the model's classes under other names.
         collector.classes = tuple(sorted(names))
-    for row, label, annotation in read:
-        take(collector, row, label, annotation)
+    for row, label, content in read:
+        add_boxes(collector, row, label, content)
     leftovers(collector, pairing, [folder])
-    return collector.source(spec, "voc")
+    return collector.to_source(spec, "voc")
 
 
 def _image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
-    """Image stem -> split, from the lists in ImageSets/Main; lists of a single class (aeroplane_train.txt) are left out."""
-    found: dict[str, str] = {}
+    """Image stem -> split, from the lists in ImageSets/Main except one-class lists (aeroplane_train.txt)."""
+    splits: dict[str, str] = {}
     for file in files:
         if (
             file.suffix == ".txt"
@@ -82,19 +119,19 @@ def _image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
             collector.note(file, "used", "list of images")
             for line in lines:
                 if line.split():
-                    found.setdefault(line.split()[0], split_of((file.stem,)))
-    return found
+                    splits.setdefault(line.split()[0], split_of((file.stem,)))
+    return splits
 
 
-def read_annotation(path: Path) -> Annotation:
-    """Parse one XML file. Raises ValueError with the reason when it is no Pascal VOC annotation.
+def read_xml(path: Path) -> VocFile:
+    """Parse one XML file; raises ValueError with the reason if it is not a Pascal VOC annotation.
 
-    Document types are refused: entities can unfold into gigabytes or name other files.
+    Document types are refused, because entities can expand to gigabytes or name other files.
     """
     if os.stat(path).st_size > MAX_BYTES:
         raise ValueError(f"label file over {MAX_BYTES // 1_000_000} MB")
     raw = path.read_bytes()
-    # Old tools write, and declare, the alphabets of Western Europe.
+    # Old tools write, and declare, Western European encodings.
     western = re.match(
         rb"<\?xml[^>]*encoding=[\"'](iso-8859-1|latin-?1|windows-1252|cp1252)[\"']", raw, re.IGNORECASE
     )
@@ -111,12 +148,13 @@ def read_annotation(path: Path) -> Annotation:
     if root.tag != "annotation":
         raise ValueError(f"not a Pascal VOC annotation (its root is <{root.tag[:40]}>)")
     size = root.find("size")
-    return Annotation(
-        (_whole(size, "width"), _whole(size, "height")), [_object(node) for node in root.iter("object")]
+    return VocFile(
+        (_integer(size, "width"), _integer(size, "height")), [_box(o) for o in root.iter("object")]
     )
 
 
-def _whole(node: ET.Element | None, tag: str) -> int:
+def _integer(node: ET.Element | None, tag: str) -> int:
+    """Integer in a child element, 0 if there is none."""
     text = node.findtext(tag, "0") if node is not None else "0"
     try:
         return int(float(text))
@@ -124,7 +162,8 @@ def _whole(node: ET.Element | None, tag: str) -> int:
         return 0
 
 
-def _object(node: ET.Element) -> tuple[str, tuple[float, float, float, float], bool, str]:
+def _box(node: ET.Element) -> VocBox:
+    """One <object>."""
     name = (node.findtext("name") or "").strip()
     box = node.find("bndbox")
     try:
@@ -133,20 +172,20 @@ def _object(node: ET.Element) -> tuple[str, tuple[float, float, float, float], b
             for tag in ("xmin", "ymin", "xmax", "ymax")
         )
     except ValueError:
-        return name, (0.0, 0.0, 0.0, 0.0), False, "no usable bndbox"
+        return VocBox(name, (0.0, 0.0, 0.0, 0.0), False, "no usable bndbox")
     difficult = (node.findtext("difficult") or "0").strip() == "1"
-    return name, (x1, y1, x2, y2), difficult, ""
+    return VocBox(name, (x1, y1, x2, y2), difficult, "")
 
 
-def take(collector: Collector, row: int, label: Path, annotation: Annotation) -> None:
-    """Boxes of one XML file; notes count objects from 1."""
+def add_boxes(collector: Collector, row: int, label: Path, content: VocFile) -> None:
+    """Add the boxes of one XML file to an image; records of rejected boxes number them from 1."""
     index = {name: i for i, name in enumerate(collector.classes)}
     collector.note(label, "used")
-    collector.labelled(row)
-    for number, (name, corners, difficult, reason) in enumerate(annotation.annotations, start=1):
+    collector.mark_labelled(row)
+    for number, (name, corners, difficult, reason) in enumerate(content.boxes, start=1):
         if not reason and name not in index:
             reason = f"class {name[:40]!r} is not one of the names"
         if reason:
             collector.reject(label, number, reason)
         else:
-            collector.pixel_box(label, number, row, index[name], corners, crowd=difficult)
+            collector.add_pixel_box(Position(label, number), row, index[name], corners, crowd=difficult)

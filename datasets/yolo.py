@@ -9,10 +9,10 @@ from pathlib import Path
 
 from datasets import video
 from datasets.collector import VIDEO, Collector
-from datasets.containment import Bounds, vouched
-from datasets.data_yaml import DataYaml, is_there, read_data_yaml
+from datasets.containment import Bounds, registered_roots
+from datasets.data_yaml import DataYaml, path_exists, read_data_yaml
 from datasets.errors import InputError
-from datasets.pairing import Pairing, dataset_root, leads_out, split_of
+from datasets.pairing import Pairing, dataset_root, outside_reason, split_of
 from datasets.pixels import SUFFIXES
 from datasets.tables import Source
 
@@ -26,20 +26,23 @@ OTHER = {
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"), "archive: unpack it first"),
     **dict.fromkeys(DANGEROUS, "never read: loading it could run code"),
 }
-# One path a line: a million of them.
+# About a million lines of one path each.
 MAX_LIST_BYTES = 256_000_000
 CLASS_FILES = ("classes.txt", "obj.names", "labels.names")
 
 
 def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
-    """All splits of a data.yaml. An image named by two splits stays in the first (train before val before test). Raises InputError."""
-    bounds = bounds.wider(*vouched(path, cache))
+    """Open all splits of a data.yaml; an image in two splits stays in the first of train, val, test.
+
+    Raises InputError if the yaml is unusable, or if every image of val or test is also a training image.
+    """
+    bounds = bounds.wider(*registered_roots(path, cache))
     data_yaml = read_data_yaml(path, bounds)
     collector = Collector(path.parent, data_yaml.classes, bounds, data_yaml.pose)
     collector.note(path, "used")
     pairing = Pairing(path.parent, ".txt", bounds)
     remarks = [data_yaml.remark]
-    split_of: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for split in ("train", "val", "test"):
         files = list(
             dict.fromkeys(
@@ -48,19 +51,21 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
                 for file in _entries(data_yaml, entry, collector)
             )
         )
-        take(collector, pairing, files, split)
+        add_files(collector, pairing, files, split)
         images = [str(file) for file in files if file.suffix.lower() in SUFFIXES]
-        shared = Counter(split_of[file] for file in images if file in split_of)
+        shared = Counter(splits[file] for file in images if file in splits)
         if images and shared["train"] == len(images):
             raise InputError(
-                f"{path}: every image of '{split}' is one of 'train' too; scores on it would be scores on training data"
+                f"{path}: every image of '{split}' is also in 'train'; scores on '{split}' would be "
+                "scores on training data"
             )
         for other, number in shared.items():
-            remarks.append(f"{number} images of '{split}' are some of '{other}' too, and were left there")
-        split_of |= {file: split for file in images if file not in split_of}
+            noun = "image" if number == 1 else "images"
+            remarks.append(f"{number} {noun} of '{split}' also in '{other}', counted there")
+        splits |= {file: split for file in images if file not in splits}
     collector.note(path, "used", "; ".join(filter(None, ["dataset description", *remarks])))
     leftovers(collector, pairing, _scope(data_yaml))
-    return collector.source(spec, "yolo")
+    return collector.to_source(spec, "yolo")
 
 
 def _entries(data_yaml: DataYaml, entry: Path, collector: Collector) -> Iterator[Path]:
@@ -69,51 +74,72 @@ def _entries(data_yaml: DataYaml, entry: Path, collector: Collector) -> Iterator
 
 
 def _scope(data_yaml: DataYaml) -> list[Path]:
-    """Folders whose every file a data.yaml answers for: its own, where all its splits lie below it; else each split's."""
+    """Folders whose every file enters the ledger: the yaml's own if it holds all splits, else theirs."""
     folders = [
         entry if entry.is_dir() else entry.parent
         for entries in data_yaml.splits.values()
         for entry in entries
     ]
-    around = [dataset_root(split_of) for split_of in folders]
+    around = [dataset_root(folder) for folder in folders]
     common = Path(os.path.commonpath(around))
-    # Where train/ and valid/ hold images/ each, what they share is one level up.
+    # If train/ and valid/ each hold images/, their common folder is one level up.
     return [common] if common.is_relative_to(data_yaml.root) else sorted(set(around))
 
 
 def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """Every image below a folder, whatever its layout; split by its folders' names, labelled where `Pairing` finds a YOLO file.
+    """Open every image below a folder, in any layout.
 
-    classes: the model's, because a folder names none; a classes.txt in it does, and then says what its labels mean. With no label file anywhere the domain is unlabelled.
-    Raises InputError when files of class names contradict each other.
+    Folder names give the split, and `Pairing` finds the label files; without any the domain is unlabelled.
+
+    Parameters
+    ----------
+    spec
+        The source's specification.
+    folder
+        The folder.
+    classes
+        The model's class names, used unless a classes.txt in the folder names the classes.
+    bounds
+        Folders that may be read.
+
+    Returns
+    -------
+    Source
+        The source.
+
+    Raises
+    ------
+    InputError
+        If two files of class names differ.
     """
     root = dataset_root(folder)
     collector = Collector(folder, classes, bounds)
     files = list(collector.walk(folder))
     collector.classes = _class_list(spec, files, collector) or collector.classes
     pairing = Pairing(root, ".txt", bounds)
-    take(collector, pairing, files, None)
+    add_files(collector, pairing, files, None)
     leftovers(collector, pairing, [folder])
-    return collector.source(spec, "folder")
+    return collector.to_source(spec, "folder")
 
 
 def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """The images that a text file lists, one a line, relative to it or absolute; labelled where `Pairing` finds a YOLO file."""
+    """Open the images that a text file lists, one per line, as absolute paths or relative to the file."""
     collector = Collector(path.parent, classes, bounds)
-    take(collector, Pairing(path.parent, ".txt", bounds), _listed(path, path.parent, collector), None)
-    return collector.source(spec, "list")
+    pairing = Pairing(path.parent, ".txt", bounds)
+    add_files(collector, pairing, _listed(path, path.parent, collector), None)
+    return collector.to_source(spec, "list")
 
 
 def open_image(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """One image, with its labels where it has any."""
+    """Open one image, with its label file if it has one."""
     collector = Collector(path.parent, classes, bounds)
-    take(collector, Pairing(dataset_root(path.parent), ".txt", bounds), [path], None)
-    return collector.source(spec, "image")
+    add_files(collector, Pairing(dataset_root(path.parent), ".txt", bounds), [path], None)
+    return collector.to_source(spec, "image")
 
 
 def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
-    """Class names from a classes.txt among the files, one a line; none where there is none. Raises InputError when two of them differ."""
-    found: dict[tuple[str, ...], Path] = {}
+    """Class names from a classes.txt among the files; empty if there is none, InputError if two differ."""
+    lists: dict[tuple[str, ...], Path] = {}
     for file in files:
         if file.name.lower() in CLASS_FILES and file.stat().st_size < 1_000_000:
             try:
@@ -123,88 +149,93 @@ def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple
             names = [name for name in names if name]
             if names and len(set(names)) == len(names):
                 collector.note(file, "used", "class names")
-                found.setdefault(tuple(names), file)
-    if len(found) > 1:
+                lists.setdefault(tuple(names), file)
+    if len(lists) > 1:
         raise InputError(
-            f"{spec}: {' and '.join(map(str, list(found.values())[:2]))} name the classes differently; give one folder at a time"
+            f"{spec}: {' and '.join(map(str, list(lists.values())[:2]))} name the classes differently; "
+            "give one folder at a time"
         )
-    return next(iter(found), ())
+    return next(iter(lists), ())
 
 
-def take(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
-    """Take images and their labels. split: what they all belong to, None to read it off their folders."""
+def add_files(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
+    """Add images and their labels; split is the split of all of them, None to take it from folder names."""
 
-    def named(file: Path) -> str:
+    def split_by_folder(file: Path) -> str:
         inside = file.is_relative_to(collector.root)
         return split_of(file.parent.relative_to(collector.root).parts) if inside else ""
 
-    splits = named if split is None else lambda file: split
-    for row, label in collector.paired(files, pairing, splits, expects_labels=split is not None):
-        collector.yolo(label, row)
+    splits = split_by_folder if split is None else lambda file: split
+    for row, label in collector.add_images(files, pairing, splits, expects_labels=split is not None):
+        collector.add_label_file(label, row)
 
 
 def _listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
-    """Images that a text file lists, relative to it or to root. Those that are missing or lead out stand in the ledger.
+    """Images that a text file lists, relative to it or to root.
 
-    Raises InputError when the file is no text, or names nothing that exists.
+    Paths that do not exist or lead out of the source enter the ledger. Raises InputError if the file is not
+    readable text.
     """
     collector.note(path, "used", "list of images")
     try:
         if not path.is_file() or path.stat().st_size > MAX_LIST_BYTES:
             raise InputError(
-                f"{path}: not a regular file of at most {MAX_LIST_BYTES // 1_000_000} MB, as a list of images is"
+                f"{path}: a list of images is a regular file of at most {MAX_LIST_BYTES // 1_000_000} MB"
             )
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; a list of images has one path a line") from None
+        raise InputError(f"{path}: not UTF-8 text; a list of images has one path per line") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     for number, line in enumerate(lines, start=1):
         name = line.strip().replace("\\", "/").replace("\0", "")
         if not name:
             continue
-        places = [
+        candidates = [
             Path(os.path.normpath(base / rest)) for rest in _shortened(name) for base in (path.parent, root)
         ]
-        there = [place for place in places if is_there(place)]
-        inside = [place for place in there if collector.bounds.hold(place)]
+        existing = [candidate for candidate in candidates if path_exists(candidate)]
+        inside = [candidate for candidate in existing if collector.bounds.contain(candidate)]
         if inside:
             yield inside[0]
-        elif there:
-            collector.note(there[0], "skipped", leads_out(there[0]))
-        elif str(places[0]) not in collector.ledger:
-            collector.note(places[0], "failed", f"listed in {path.name}:{number}, but not on disk")
+        elif existing:
+            collector.note(existing[0], "skipped", outside_reason(existing[0]))
+        elif str(candidates[0]) not in collector.ledger:
+            collector.note(candidates[0], "failed", f"listed in {path.name}:{number}, but not on disk")
 
 
 def _shortened(name: str) -> list[str]:
-    """A name in a list, and the same without its first folder or two: Darknet's lists name images from the folder that training ran in."""
+    """A listed name, also without its first one or two folders.
+
+    Darknet's lists are relative to the folder that training ran in.
+    """
     parts = name.split("/")
     return [name, *("/".join(parts[skip:]) for skip in (1, 2) if len(parts) > skip + 1)]
 
 
 def leftovers(collector: Collector, pairing: Pairing, folders: Iterable[Path]) -> None:
-    """Account for every other file of these folders, and for label files in the folders that labels were looked for in."""
-    for file in pairing.candidates():
-        if not collector.accounted(file) and file.name.lower() not in CLASS_FILES:
+    """Enter every other file of these folders, and unused label files, into the ledger."""
+    for file in pairing.label_files():
+        if not collector.is_accounted(file) and file.name.lower() not in CLASS_FILES:
             collector.note(file, "skipped", "label without an image")
     for folder in folders:
-        account(collector, folder)
+        account_files(collector, folder)
 
 
-def account(collector: Collector, folder: Path) -> None:
-    """Put every file of a folder that stands nowhere yet into the ledger."""
+def account_files(collector: Collector, folder: Path) -> None:
+    """Enter every file of a folder that is not in the ledger yet as skipped."""
     for file in collector.walk(folder):
-        if not collector.accounted(file):
-            collector.note(file, "skipped", _passed_over(file))
+        if not collector.is_accounted(file):
+            collector.note(file, "skipped", _skip_reason(file))
 
 
-def _passed_over(file: Path) -> str:
-    """Why a file was not used."""
+def _skip_reason(file: Path) -> str:
+    """Why a file is not used."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:
         return "image in none of the splits"
     if suffix in video.SUFFIXES:
         return VIDEO
     if file.name.lower() in CLASS_FILES:
-        return "class names, which the data.yaml gives already"
+        return "class names, which the data.yaml already gives"
     return OTHER.get(suffix, "not an image or label file")

@@ -1,1 +1,1 @@
-"""What we find: pure functions from tables to frames and findings. No model, no database, no HTML, no files."""
+"""Measurements and hypotheses: pure functions on tables. No model, no database, no HTML, no files."""

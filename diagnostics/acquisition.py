@@ -1,12 +1,13 @@
-"""What to add next: images that cover most of what the real world shows and training has never seen.
+"""Which images to label next: those that cover most of what the real-world images show and training lacks.
 
-How sure the detector is plays no part: letting footage count the more, the less sure it is there, and taking the images it is least sure of, gave nothing in a first round of
-labelling and in a second one (docs/next.md).
+The detector's confidence plays no part. Neither weighting images by it nor picking the least confident ones
+helped in a first or a second round of labelling (docs/next.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,21 +16,24 @@ from diagnostics.domain import Domain
 from diagnostics.leakage import NEAR_DUPLICATE_BITS
 from diagnostics.matching import Bools, Floats
 from diagnostics.shift import Strings, pooled_components, thin
+from diagnostics.wording import count
 
-# (index, index) -> whether two images of the pool show the same.
-Alike = Callable[[int, int], bool]
+# (index, index) -> whether two images of the pool show the same view.
+SameView = Callable[[int, int], bool]
 
-# Frozen first and never picked: this share of the clips, at least MIN_TEST_CLIPS where there are twice as many.
+# This share of the clips is set aside as a test set before anything is picked: at least MIN_TEST_CLIPS, and
+# none where there are fewer than twice as many.
 TEST_SHARE = 0.2
 MIN_TEST_CLIPS = 5
-# Training images the coverage starts from; more only refine what is already covered.
+# Training images that coverage starts from: more of them hardly change what is covered.
 MAX_TRAINING = 2000
-# Images that coverage is averaged over.
+# Target images that coverage is averaged over.
 MAX_TARGET = 2000
-# Pool images compared with the target at a time, so that memory does not grow with the pool.
+# Images compared with the target at a time, so that memory does not grow with the pool.
 BLOCK = 2000
-# An image that adds less than this to the mean similarity shows nothing that the footage shows and is not covered: the rest of the pool shows no more.
-NOTHING = 1e-4
+# Picking stops at an image that adds less than this to the mean similarity: no image left in the pool adds
+# more.
+MIN_GAIN = 1e-4
 COLUMNS = (
     "rank",
     "domain",
@@ -45,8 +49,24 @@ COLUMNS = (
 )
 
 
-def reserve(groups: Strings, *, seed: int) -> Strings:
-    """Clips kept aside as the frozen test set; none where there are too few to spare any."""
+@dataclass(frozen=True)
+class Pool:
+    """Images to pick from.
+
+    images: one row an image: domain, image, path, group, novelty (above 1: outside the in-domain images),
+        shown (detections at 0.25 or above) and, where known, fingerprint and annotations (boxes it takes to
+        label the image; shown stands in for them otherwise)
+    embeddings: image embeddings, (n, D)
+    allowed: mask of the images that may be picked, (n,)
+    """
+
+    images: pd.DataFrame
+    embeddings: Floats
+    allowed: Bools
+
+
+def reserve_test_clips(groups: Strings, *, seed: int) -> Strings:
+    """Clips to set aside as a test set; empty where there are too few clips to spare any."""
     rng, names = np.random.default_rng(seed), np.unique(groups)
     if len(names) < 2 * MIN_TEST_CLIPS:
         return names[:0]
@@ -60,147 +80,196 @@ def similarity(points: Floats, others: Floats, bandwidth: float) -> Floats:
 
 
 def typical_distance(points: Floats) -> float:
-    """Median squared distance between different points (n, D), of 300 at most: the median heuristic. 1 where all are the same."""
-    some = points[:300]
-    squared = ((some[:, None] - some[None]) ** 2).sum(-1)
+    """Median squared distance between different points, of the first 300 of (n, D); 1 where all are equal.
+
+    Used as the bandwidth of `similarity` (the median heuristic).
+    """
+    first = points[:300]
+    squared = ((first[:, None] - first[None]) ** 2).sum(-1)
     return float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0
 
 
-def footage(domains: Sequence[Domain]) -> tuple[Floats, Strings]:
-    """Embeddings of all images, (n, D), and the clip of each, (n,); clips of different domains are different clips."""
+def embeddings_and_clips(domains: Sequence[Domain]) -> tuple[Floats, Strings]:
+    """Embeddings of all images, (n, D), and the clip of each, (n,), prefixed with its domain's name."""
     groups = [f"{domain.name}/{group}" for domain in domains for group in domain.images["group"]]
     return np.concatenate([domain.image_embeddings for domain in domains]), np.array(groups, str)
 
 
 def clip_weights(groups: Strings) -> Floats:
-    """A weight for each image, (n,), summing to 1, with which every clip counts alike.
+    """A weight for each image, (n,), summing to 1, that gives every clip the same total.
 
-    The next recording is one more clip, however long the ones at hand are: weighting by images would let one long clip decide what footage looks like.
+    The next recording is one more clip, whatever the length of those at hand. Equal weights for images would
+    let one long clip decide what counts as typical.
     """
     _, number, size = np.unique(groups, return_inverse=True, return_counts=True)
     return np.asarray(1.0 / (len(size) * size[number]))
 
 
-def herd(
-    target: Floats,
-    weights: Floats,
-    have: Floats,
+class Coverage:
+    """How well training and the images picked so far cover the target.
+
+    An image of the target is covered by its similarity to the nearest of them; `gains` are weighted means
+    over the target, with points (n, D) and weights (n,).
+    """
+
+    def __init__(self, target: Floats, weights: Floats, training: Floats) -> None:
+        self._target, self._weights = target, weights
+        self._bandwidth = typical_distance(target)
+        self._covered = np.zeros(len(target))
+        for start in range(0, len(training), BLOCK):
+            near = similarity(target, training[start : start + BLOCK], self._bandwidth)
+            self._covered = np.maximum(self._covered, near.max(1, initial=0))
+
+    def gains(self, points: Floats) -> Floats:
+        """How much each of the points (k, D) adds to the mean coverage, (k,)."""
+        near = similarity(self._target, points, self._bandwidth)
+        return np.asarray(self._weights @ np.maximum(near - self._covered[:, None], 0))
+
+    def add(self, point: Floats) -> None:
+        """Count a point (1, D) as picked."""
+        near = similarity(self._target, point, self._bandwidth)[:, 0]
+        self._covered = np.maximum(self._covered, near)
+
+
+def select_by_coverage(
+    coverage: Coverage,
     pool: Floats,
     budget: int,
     *,
-    alike: Alike | None = None,
+    is_same_view: SameView | None = None,
     costs: Floats | None = None,
     limit: float = np.inf,
 ) -> list[tuple[int, float]]:
-    """Greedy MaxHerding (Bae et al., ECCV 2024): each pick adds most to the mean, over the target, of the similarity to its nearest pick.
+    """Pick points greedily, each the one that adds most to the coverage (MaxHerding, Bae et al., ECCV 2024).
 
-    target: (n, D), the real world, with weights (n,). have: (m, D), training. pool: (k, D), what may be picked. alike: (pick, index) -> whether the image
-    at index shows the same as a pick, so that it is passed over. costs: (k,), of each that may be picked; nothing is picked once limit is spent. Returns (index into pool, gain) in order. Gains only fall as more is picked
-    (submodularity), so a candidate is looked at again only when its last known gain leads (Minoux 1978).
+    Gains only fall as more is picked (submodularity), so a candidate's gain is computed again only when its
+    last known gain leads (Minoux 1978).
+
+    Parameters
+    ----------
+    coverage
+        What is covered at the start; changed by every pick.
+    pool
+        Points to pick from, (k, D).
+    budget
+        Number of picks, at most.
+    is_same_view
+        (pick, index) -> whether the image at index shows the same view as the pick, so that it is passed
+        over.
+    costs
+        Cost of picking each point, (k,).
+    limit
+        Picking stops once the picks cost this much.
+
+    Returns
+    -------
+    list of (int, float)
+        Index into the pool and gain of each pick, in the order of picking.
     """
-    bandwidth = typical_distance(target)
-    covered = np.zeros(len(target))
-    for start in range(0, len(have), BLOCK):
-        covered = np.maximum(
-            covered, similarity(target, have[start : start + BLOCK], bandwidth).max(1, initial=0)
-        )
-
-    def gains(rows: slice | list[int]) -> Floats:
-        return np.asarray(
-            weights @ np.maximum(similarity(target, pool[rows], bandwidth) - covered[:, None], 0)
-        )
-
-    first = [gains(slice(start, start + BLOCK)) for start in range(0, len(pool), BLOCK)]
-    known = np.concatenate(first) if first else np.zeros(0)
-    # How many picks a gain takes into account.
-    fresh, picks = np.zeros(len(pool), int), list[tuple[int, float]]()
-    left = np.ones(len(pool), bool)
+    blocks = [coverage.gains(pool[start : start + BLOCK]) for start in range(0, len(pool), BLOCK)]
+    gains = np.concatenate(blocks) if blocks else np.zeros(0)
+    # How many picks each gain takes into account.
+    picks_counted, picks = np.zeros(len(pool), int), list[tuple[int, float]]()
+    available = np.ones(len(pool), bool)
     spent = 0.0
-    while len(picks) < budget and spent < limit and left.any():
-        index = int(np.where(left, known, -1.0).argmax())
-        if fresh[index] < len(picks):
-            known[index], fresh[index] = float(gains([index])[0]), len(picks)
+    while len(picks) < budget and spent < limit and available.any():
+        index = int(np.where(available, gains, -1.0).argmax())
+        if picks_counted[index] < len(picks):
+            gains[index], picks_counted[index] = float(coverage.gains(pool[[index]])[0]), len(picks)
             continue
-        left[index] = False
-        if alike is not None and any(alike(pick, index) for pick, _ in picks):
+        available[index] = False
+        if is_same_view is not None and any(is_same_view(pick, index) for pick, _ in picks):
             continue
-        if known[index] < NOTHING:
+        if gains[index] < MIN_GAIN:
             break
-        picks.append((index, float(known[index])))
+        picks.append((index, float(gains[index])))
         spent += 0.0 if costs is None else float(costs[index])
-        covered = np.maximum(covered, similarity(target, pool[[index]], bandwidth)[:, 0])
+        coverage.add(pool[[index]])
     return picks
 
 
-def same_view(fingerprints: Sequence[bytes], groups: Strings) -> Alike:
-    """Whether two images of one clip show the same: fingerprints at most NEAR_DUPLICATE_BITS apart."""
+def same_view(fingerprints: Sequence[bytes], groups: Strings) -> SameView:
+    """A test of whether two images of one clip are near-duplicates, from the fingerprint and clip of each."""
     bits = np.array([list(f) for f in fingerprints], np.uint8)
 
-    def alike(first: int, second: int) -> bool:
+    def is_same_view(first: int, second: int) -> bool:
         return bool(
             groups[first] == groups[second]
             and int(np.bitwise_count(bits[first] ^ bits[second]).sum()) <= NEAR_DUPLICATE_BITS
         )
 
-    return alike
+    return is_same_view
 
 
-def rank(
-    images: pd.DataFrame,
-    embeddings: Floats,
+def rank_images(
+    pool: Pool,
     training: Floats,
-    allowed: Bools,
     *,
     target: tuple[Floats, Strings] | None = None,
     budget: int,
     boxes: int | None = None,
     seed: int,
 ) -> pd.DataFrame:
-    """Rank images for labelling, among those allowed (n,).
+    """Rank the images of a pool for labelling.
 
-    target: embeddings (t, D) and groups (t,) of the footage that the detector is for; None where the images are that footage.
+    Parameters
+    ----------
+    pool
+        Images to pick from.
+    training
+        Embeddings of the training images, (m, D).
+    target
+        Embeddings (t, D) and clips (t,) of the footage that the detector is for; the pool itself by default.
+    budget
+        Number of images to pick, at most.
+    boxes
+        Picking stops once the picked images take this many boxes to label.
+    seed
+        Seed of the samples of training and target.
 
-    images: one row an image with domain, image, path, group, novelty (above 1: outside what home covers), shown (detections at
-    0.25 or above) and, if known, fingerprint and objects (boxes it takes to label it; shown where they are not known), aligned with embeddings (n, D). training: (m, D).
-    Returns COLUMNS, best first, at most budget rows; boxes: no more rows either once so many objects are in them.
+    Returns
+    -------
+    DataFrame
+        COLUMNS, one row a pick, best first. covered: share of all gains up to this row.
     """
     rng = np.random.default_rng(seed)
-    kept = training[thin(rng, len(training), MAX_TRAINING)]
-    groups = images["group"].to_numpy(str)
-    wanted, wanted_groups = (embeddings, groups) if target is None else target
-    # Coverage is measured on a sample of a large target; what may be picked is all of the pool.
-    sample = rng.permutation(len(wanted))[:MAX_TARGET]
-    have, points = pooled_components(
-        np.concatenate([kept, wanted[sample]]) if len(kept) else wanted[sample], embeddings
+    training = training[thin(rng, len(training), MAX_TRAINING)]
+    images, groups = pool.images, pool.images["group"].to_numpy(str)
+    target_points, target_groups = (pool.embeddings, groups) if target is None else target
+    # Coverage is measured on a sample of a large target; every allowed image of the pool may be picked.
+    sample = rng.permutation(len(target_points))[:MAX_TARGET]
+    sampled = target_points[sample]
+    others, points = pooled_components(
+        np.concatenate([training, sampled]) if len(training) else sampled, pool.embeddings
     )
-    have, goal = have[: len(kept)], have[len(kept) :]
-    candidates = np.flatnonzero(allowed)
-    alike = None
+    candidates = np.flatnonzero(pool.allowed)
+    is_same_view = None
     if "fingerprint" in images:
-        alike = same_view(images["fingerprint"].iloc[candidates].tolist(), groups[candidates])
-    weights = clip_weights(wanted_groups[sample])
+        is_same_view = same_view(images["fingerprint"].iloc[candidates].tolist(), groups[candidates])
     annotations = images["annotations" if "annotations" in images else "shown"].to_numpy(float)
-    chosen = herd(
-        goal,
-        weights,
-        have,
+    picks = select_by_coverage(
+        Coverage(others[len(training) :], clip_weights(target_groups[sample]), others[: len(training)]),
         points[candidates],
         budget,
-        alike=alike,
-        # An image without a box has to be looked through all the same.
+        is_same_view=is_same_view,
+        # An image without boxes has to be inspected all the same.
         costs=np.maximum(annotations[candidates], 1.0),
         limit=np.inf if boxes is None else boxes,
     )
-    picks = [(int(candidates[index]), gain) for index, gain in chosen]
+    return _ranking(images, annotations, [(int(candidates[index]), gain) for index, gain in picks])
+
+
+def _ranking(images: pd.DataFrame, annotations: Floats, picks: Sequence[tuple[int, float]]) -> pd.DataFrame:
+    """The picks, (row of images, gain) each, as a table with COLUMNS."""
     total = sum(gain for _, gain in picks) or 1.0
     rows = []
     running = 0.0
-    for place, (index, gain) in enumerate(picks, start=1):
+    for rank, (index, gain) in enumerate(picks, start=1):
         running += gain
         row = images.iloc[index]
         rows.append(
             {
-                "rank": place,
+                "rank": rank,
                 "domain": row["domain"],
                 "image": row["image"],
                 "path": row["path"],
@@ -210,25 +279,21 @@ def rank(
                 "novelty": row["novelty"],
                 "shown": int(row["shown"]),
                 "annotations": int(annotations[index]),
-                "reason": reason(float(row["novelty"]), int(row["shown"]), str(row["group"]), place),
+                "reason": _reason(float(row["novelty"]), int(row["shown"]), str(row["group"]), rank),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def reason(novelty: float, shown: int, group: str, place: int) -> str:
-    """Why an image was picked, in words for somebody who never heard of embeddings."""
+def _reason(novelty: float, detections: int, group: str, rank: int) -> str:
+    """Why an image is picked, without the word "embedding"."""
     if novelty != novelty:
-        looks = "stands for many images in the real world"
+        likeness = "typical of many real-world images"
     elif novelty > 2:
-        looks = "looks like nothing in training, and like images in the real world"
+        likeness = "unlike any training image, typical of the real-world images"
     elif novelty > 1:
-        looks = "unlike what training shows, and like images in the real world"
+        likeness = "unlike the training images, typical of the real-world images"
     else:
-        looks = "resembles training, but stands for a part of the footage not picked yet"
-    sees = (
-        "the detector finds nothing in it"
-        if shown == 0
-        else f"the detector claims {shown} object{'s' if shown > 1 else ''} in it"
-    )
-    return f"{looks}; {sees}; clip {group}" if place > 1 else f"{looks}; {sees}; clip {group}: start here"
+        likeness = "close to training images, typical of real-world images that no earlier pick covers"
+    reason = f"{likeness}; {count(detections, 'detection') if detections else 'no detections'}; clip {group}"
+    return f"{reason}: start here" if rank == 1 else reason

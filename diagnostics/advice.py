@@ -14,7 +14,7 @@ from diagnostics import (
     label_free,
 )
 from diagnostics.domain import Domain
-from diagnostics.leakage import copied
+from diagnostics.leakage import near_duplicates
 from diagnostics.matching import Floats, Ints
 
 BUDGET = 50
@@ -48,7 +48,7 @@ def next_images(
     budget: int = BUDGET,
     boxes: int | None = None,
 ) -> Advice:
-    """Rank the images of away for labelling by what they cover of target (or, without one, of each other), and set clips of it aside. budget, boxes: see `acquisition.rank`.
+    """Rank the images of away for labelling by what they cover of target (or, without one, of each other), and set clips of it aside. budget, boxes: see `acquisition.rank_images`.
 
     A clip that shows an image set aside, or one held out in-domain, is not chosen from, whatever file it lies in.
     """
@@ -61,17 +61,15 @@ def next_images(
     images["novelty"] = np.concatenate([novelty[domain.name] for domain in real_world])
     images["shown"] = np.concatenate([_shown_boxes(domain) for domain in real_world])
     images["annotations"] = np.concatenate([_boxes_to_label(domain) for domain in real_world])
-    embeddings, clips = acquisition.footage(real_world)
-    wanted = acquisition.footage(target) if target else (embeddings, clips)
-    frozen = acquisition.reserve(wanted[1], seed=seed)
+    embeddings, clips = acquisition.embeddings_and_clips(real_world)
+    wanted = acquisition.embeddings_and_clips(target) if target else (embeddings, clips)
+    frozen = acquisition.reserve_test_clips(wanted[1], seed=seed)
     aside = gathered(target or real_world)[np.isin(wanted[1], frozen)].reset_index(drop=True)
     held_out = [*in_domain.images["fingerprint"], *aside["fingerprint"]]
-    known = copied(images["fingerprint"].tolist(), held_out)
-    picks = acquisition.rank(
-        images,
-        embeddings,
+    known = near_duplicates(images["fingerprint"].tolist(), held_out)
+    picks = acquisition.rank_images(
+        acquisition.Pool(images, embeddings, ~np.isin(clips, clips[known])),
         training.image_embeddings,
-        ~np.isin(clips, clips[known]),
         target=wanted if target else None,
         budget=budget,
         boxes=boxes,

@@ -1,31 +1,35 @@
-"""What a confidence means: share of right detections (D-ECE) and overlap (LaECE) against what the detector claims."""
+"""Calibration: confidence against the share of true positives (D-ECE) and against overlap (LaECE)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 from diagnostics.intervals import LEVEL, MIN_GROUPS
-from diagnostics.matching import Floats, Ints
+from diagnostics.matching import Bools, Floats, Ints
 
 # Kueppers et al. 2020 (D-ECE) use 20 bins over confidence alone; Kuzucu et al. 2024 (LaECE) use 25.
 D_ECE_BINS = 20
 LA_ECE_BINS = 25
-# Detections below this are the tail kept for AP, not claims anybody reads.
+# Detections below this are the tail kept for AP; nobody uses them.
 LOWEST = 0.05
-# A bin's hit rate from fewer detections has a standard error over 0.1 (sqrt(0.25 / 25)) and is not drawn.
+# The precision of fewer detections in a bin has a standard error over 0.1 (sqrt(0.25 / 25)) and is not drawn.
 MIN_PER_BIN = 25
-# "What does 0.5 mean here": detections that claim within 0.1 of it.
-HALF = (0.4, 0.6)
+# Confidences within 0.1 of 0.5, the example that the page explains calibration with.
+HALF_RANGE = (0.4, 0.6)
 
 
 @dataclass(frozen=True)
-class AtHalf:
-    """Of `count` detections with a confidence around 0.5, the share that is right, with its 95 % interval by clip (None below MIN_GROUPS)."""
+class PrecisionAtHalf:
+    """Precision of the detections with a confidence around 0.5.
+
+    count: number of these detections
+    precision: share of true positives among them
+    low, high: 95 % interval of the precision by clip; None below MIN_GROUPS clips
+    """
 
     count: int
     precision: float
@@ -35,29 +39,43 @@ class AtHalf:
 
 @dataclass(frozen=True)
 class Calibration:
-    """d_ece, la_ece: expected calibration errors in [0, 1], None without detections. at_half: None below MIN_PER_BIN detections.
+    """How well confidence predicts correctness in one domain.
 
-    curve: confidence, precision, count by tenth.
+    d_ece: expected calibration error against precision, in [0, 1]; None without detections
+    la_ece: expected calibration error against IoU, in [0, 1]; None without detections
+    at_half: precision around a confidence of 0.5; None below MIN_PER_BIN detections
+    curve: one row a tenth of confidence: mean confidence, precision, count
     """
 
     d_ece: float | None
     la_ece: float | None
-    at_half: AtHalf | None
+    at_half: PrecisionAtHalf | None
     curve: pd.DataFrame
 
 
-def _expected_error(claimed: Floats, true: Floats, bins: int) -> float:
-    """Mean absolute difference of claim and truth over equal-width bins, weighted by count; both arrays (n,) in [0, 1]."""
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], claimed, "right")
-    count = np.bincount(place, minlength=bins)
-    difference = np.bincount(place, claimed - true, minlength=bins)
+def _expected_error(confidence: Floats, quality: Floats, bins: int) -> float:
+    """Mean absolute difference of confidence and quality (n,) over equal-width bins, weighted by count."""
+    number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, "right")
+    count = np.bincount(number, minlength=bins)
+    difference = np.bincount(number, confidence - quality, minlength=bins)
     return float(np.abs(difference[count > 0]).sum() / max(count.sum(), 1))
 
 
-def calibrate(outcomes: pd.DataFrame, group: Ints) -> Calibration:
-    """Calibration of detections at or above LOWEST (see `error_types.outcomes`); a hit is a match at IoU .5.
+def measure_calibration(outcomes: pd.DataFrame, group: Ints) -> Calibration:
+    """Measure the calibration of detections at or above LOWEST; a true positive is a match at IoU 0.5.
 
-    group: (n_images,) of the images that outcomes counts. D-ECE pools the classes. LaECE compares confidence with IoU, 0 for a false positive, class by class, and averages.
+    Parameters
+    ----------
+    outcomes
+        Detections with their outcomes, as `error_types.classify_outcomes` returns them.
+    group
+        Group number of each image that outcomes refers to, (n_images,).
+
+    Returns
+    -------
+    Calibration
+        D-ECE pools the classes. LaECE compares confidence with IoU (0 for a false positive) class by class
+        and averages over the classes.
     """
     shown = outcomes[outcomes["confidence"] >= LOWEST]
     columns = ["confidence", "precision", "count"]
@@ -86,24 +104,28 @@ def calibrate(outcomes: pd.DataFrame, group: Ints) -> Calibration:
     return Calibration(
         _expected_error(confidence, true_positive.astype(float), D_ECE_BINS),
         float(np.mean(by_class)),
-        at_half(confidence, true_positive, group[shown["image"].to_numpy(np.int64)]),
+        _precision_at_half(confidence, true_positive, group[shown["image"].to_numpy(np.int64)]),
         curve[curve["count"] >= MIN_PER_BIN].reset_index(drop=True),
     )
 
 
-def at_half(confidence: Floats, true_positive: np.ndarray[Any, Any], owner: Ints) -> AtHalf | None:
-    """What a confidence of 0.5 stands for; None from fewer than MIN_PER_BIN detections. owner: group of each.
+def _precision_at_half(confidence: Floats, true_positive: Bools, group: Ints) -> PrecisionAtHalf | None:
+    """Precision around a confidence of 0.5; None below MIN_PER_BIN detections. group: of each detection.
 
-    The interval is that of a ratio over groups (linearised, Student's t): detections of one clip are right or wrong together.
+    The interval is that of a ratio over groups (linearised, Student's t), because detections of one clip are
+    not independent.
     """
-    around = (confidence >= HALF[0]) & (confidence <= HALF[1])
+    around = (confidence >= HALF_RANGE[0]) & (confidence <= HALF_RANGE[1])
     count = int(around.sum())
     if count < MIN_PER_BIN:
         return None
-    right, groups = true_positive[around], len(np.unique(owner[around]))
-    share = float(right.mean())
+    correct, groups = true_positive[around], len(np.unique(group[around]))
+    precision = float(correct.mean())
     if groups < MIN_GROUPS:
-        return AtHalf(count, share, None, None)
-    pull = np.bincount(owner[around], right - share) / count
-    reach = float(stdtrit(groups - 1, (1 + LEVEL) / 2) * np.sqrt((pull**2).sum() * groups / (groups - 1)))
-    return AtHalf(count, share, max(0.0, share - reach), min(1.0, share + reach))
+        return PrecisionAtHalf(count, precision, None, None)
+    by_group = np.bincount(group[around], correct - precision) / count
+    quantile = stdtrit(groups - 1, (1 + LEVEL) / 2)
+    half_width = float(quantile * np.sqrt((by_group**2).sum() * groups / (groups - 1)))
+    return PrecisionAtHalf(
+        count, precision, max(0.0, precision - half_width), min(1.0, precision + half_width)
+    )

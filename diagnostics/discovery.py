@@ -1,11 +1,13 @@
-"""Combinations of two attributes in which a detector fails most: searched for on one half of the clips, believed only on the other.
+"""Weak slices: combinations of two attributes with many errors, searched on half of the clips.
 
-The search is in the manner of SliceLine (Sagadeeva and Boehm, SIGMOD 2021), for at most two attributes, where all pairs can be counted.
+The other half confirms them. The search follows SliceLine (Sagadeeva and Boehm, SIGMOD 2021), for at most two
+attributes, where all pairs can be counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -36,62 +38,70 @@ COLUMNS = (
 # SliceLine's smallest slice.
 MIN_SIZE = 32
 MIN_SHARE = 0.01
-# Candidates taken into the confirming half: each costs some of its power.
+# Candidates that are tested on the confirming half, for each kind of error: every test costs the others
+# power.
 CANDIDATES = 5
-# z below which a candidate is not worth the power that testing it takes from the others.
+# z below which a candidate is not tested at all.
 PROMISING = 1.5
-# Two candidates that share this much (intersection over union) of their rows are one finding.
+# Two candidates that share this much of their rows (intersection over union) are one finding.
 SAME = 0.8
-# False discovery rate that is accepted, and the smallest difference worth a person's time: every tenth object.
+# Accepted false discovery rate, and the smallest difference of error rates that is reported.
 RATE = 0.1
 MIN_EFFECT = 0.1
 
 
-def discover(domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed: int) -> pd.DataFrame:
-    """Slices by one or two attributes with more objects missed, or more false positives, than the rest of the domain: COLUMNS.
+@dataclass(frozen=True)
+class _Boxes:
+    """The annotations or detections in which slices are searched.
 
-    An object is missed when nothing at or above the confidence true positives it; a detection at or above it that true positives nothing is false. count, groups,
-    rate (in the slice), rest (outside it; for two attributes, in the worse of them without the other) and p are of the confirming half alone. confirmed: q at most RATE and MIN_EFFECT more errors.
-    Empty below 2 * MIN_GROUPS clips: each half needs MIN_GROUPS.
+    attributes: attribute of single boxes -> the range of each box, (n,)
+    image: number of each box's image, (n,)
+    wrong: whether each box is an error, (n,)
     """
-    if not domain.labelled.any() or int(domain.group_numbers.max(initial=-1)) + 1 < 2 * MIN_GROUPS:
+
+    attributes: dict[str, np.ndarray]
+    image: Ints
+    wrong: Bools
+
+
+def find_weak_slices(
+    domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed: int
+) -> pd.DataFrame:
+    """Find slices by one or two attributes with more missed annotations or false positives than the rest.
+
+    Parameters
+    ----------
+    domain
+        The domain to search.
+    cuts
+        Edges of the ranges of image attributes, see `slices.attributes`.
+    confidence
+        An annotation is missed if no detection at or above it matches the annotation; a detection at or above
+        it that matches nothing is a false positive.
+    seed
+        Seed of the split of the clips into halves.
+
+    Returns
+    -------
+    DataFrame
+        COLUMNS. count, groups, rate (of errors in the slice), rest (outside it; for two attributes, the
+        higher rate of either one without the other) and p are of the confirming half alone. confirmed: q is
+        at most RATE, and rate exceeds rest by MIN_EFFECT. Empty below 2 * MIN_GROUPS clips, because each half
+        needs MIN_GROUPS.
+    """
+    count = int(domain.group_numbers.max(initial=-1)) + 1
+    if not domain.labelled.any() or count < 2 * MIN_GROUPS:
         return pd.DataFrame(columns=list(COLUMNS))
     images = slices.attributes(domain, cuts).drop(columns=["image", "clip"])
-    count = int(domain.group_numbers.max()) + 1
     searched = np.random.default_rng(seed).permutation(count) < count // 2
-    true_positive, counted = domain.table.flags(0.5)
-    claims = domain.table.claim
-    found = claims[true_positive[claims] & (domain.table.confidence[claims] >= confidence)]
-    partners = np.full(len(domain.table.row), -1)
-    partners[claims] = domain.table.partner
-    missed = np.ones(len(domain.annotation_arrays.image), bool)
-    missed[partners[found]] = False
-    annotations = np.flatnonzero(~domain.table.annotation_ignored[:, 0])
-    shown = np.flatnonzero(counted & (domain.table.confidence >= confidence))
-    annotation_parts = {
-        name: domain.parts(name, domain.annotation_arrays)[annotations] for name in BOX_ATTRIBUTES
-    }
-    detection_parts = {
-        name: domain.parts(name, domain.detection_arrays)[domain.table.row[shown]] for name in BOX_ATTRIBUTES
-    }
-    # Where there is less to find, more of what is found is false: the number of objects explains nothing.
-    false_images = images.drop(columns="density")
+    missed, false_positives = _missed(domain, confidence), _false_positives(domain, confidence)
     parts = [
-        search(
-            "missed",
-            images,
-            annotation_parts,
-            domain.table.annotation_image[annotations],
-            missed[annotations],
-            domain.group_numbers,
-            searched,
-        ),
-        search(
+        _search("missed", images, missed, domain.group_numbers, searched),
+        # Where there are fewer objects, a larger share of the detections is false, whatever the detector.
+        _search(
             "false positive",
-            false_images,
-            detection_parts,
-            domain.table.image[shown],
-            ~true_positive[shown],
+            images.drop(columns="density"),
+            false_positives,
             domain.group_numbers,
             searched,
         ),
@@ -105,72 +115,99 @@ def discover(domain: Domain, cuts: dict[str, Floats], confidence: float, *, seed
     ]
 
 
-def search(
-    kind: str,
-    images: pd.DataFrame,
-    parts: dict[str, np.ndarray],
-    image: Ints,
-    wrong: Bools,
-    group: Ints,
-    searched: Bools,
-) -> pd.DataFrame:
-    """Candidates from the searched groups, tested on the others. images, parts: the attributes of images and of rows; image: of rows."""
-    values = {name: images[name].to_numpy(str)[image] for name in images} | parts
+def _missed(domain: Domain, confidence: float) -> _Boxes:
+    """The counted annotations; wrong: missed at a confidence."""
+    table = domain.table
+    true_positive, _ = table.flags(0.5)
+    matched = table.matched
+    detected = table.partner[true_positive[matched] & (table.confidence[matched] >= confidence)]
+    missed = np.ones(len(domain.annotation_arrays.image), bool)
+    missed[detected] = False
+    rows = np.flatnonzero(~table.annotation_ignored[:, 0])
+    attributes = {
+        name: domain.attribute_ranges(name, domain.annotation_arrays)[rows] for name in BOX_ATTRIBUTES
+    }
+    return _Boxes(attributes, table.annotation_image[rows], missed[rows])
+
+
+def _false_positives(domain: Domain, confidence: float) -> _Boxes:
+    """The counted detections at or above a confidence; wrong: false positive."""
+    table = domain.table
+    true_positive, counted = table.flags(0.5)
+    lines = np.flatnonzero(counted & (table.confidence >= confidence))
+    rows = table.row[lines]
+    attributes = {
+        name: domain.attribute_ranges(name, domain.detection_arrays)[rows] for name in BOX_ATTRIBUTES
+    }
+    return _Boxes(attributes, table.image[lines], ~true_positive[lines])
+
+
+def _search(kind: str, images: pd.DataFrame, boxes: _Boxes, group: Ints, searched: Bools) -> pd.DataFrame:
+    """Candidates from the searched groups, tested on the others.
+
+    images: attributes of each image. group: group of each image. searched: mask of groups.
+    """
+    values = {name: images[name].to_numpy(str)[boxes.image] for name in images} | boxes.attributes
     names = [(a, v) for a, column in values.items() for v in np.unique(column) if v]
-    members: Any = np.array([values[a] == v for a, v in names], bool).reshape(len(names), len(image))
-    owner = group[image]
-    chosen = candidates(names, members[:, searched[owner]], wrong[searched[owner]])
-    later = ~searched[owner]
+    members: Any = np.array([values[a] == v for a, v in names], bool).reshape(len(names), len(boxes.image))
+    owner = group[boxes.image]
+    in_search = searched[owner]
+    chosen = _promising(names, members[:, in_search], boxes.wrong[in_search])
+    later = ~in_search
     records = []
-    for which in chosen:
+    for predicates in chosen:
         records.append(
             {
                 "kind": kind,
-                "slice": [names[i][1] for i in which],
-                "attributes": [names[i][0] for i in which],
-                **confirm([members[i, later] for i in which], wrong[later], owner[later]),
+                "slice": [names[i][1] for i in predicates],
+                "attributes": [names[i][0] for i in predicates],
+                **confirm([members[i, later] for i in predicates], boxes.wrong[later], owner[later]),
             }
         )
     return pd.DataFrame(records, columns=["kind", "slice", "attributes", *COLUMNS[4:10]])
 
 
-def candidates(names: list[tuple[str, str]], members: Any, wrong: Bools) -> list[tuple[int, ...]]:
-    """The most promising slices of the searched half: predicates by index, one or two of different attributes. members: (predicates, rows).
+def _promising(names: list[tuple[str, str]], members: Any, wrong: Bools) -> list[tuple[int, ...]]:
+    """The most promising slices of the searched half, each as indices of one or two predicates.
 
-    All singles and pairs are counted by one product of matrices. They are ranked by the z of their error rate against the rest (for a pair,
-    against each of its attributes without the other, the weaker counting), because that is what the other half will test. SliceLine's
-    own score, relative error minus 5 % of relative smallness, turns down a slice of 5 % in which twice as much is missed.
+    Two predicates are of different attributes; members is (predicates, rows). One matrix product counts all
+    singles and pairs. They are ranked by the z of their error rate against the rest (for a pair, the smaller
+    z against either attribute without the other), because that is what the other half tests. SliceLine's own
+    score, relative error minus 5 % of relative smallness, rejects a slice of 5 % of the rows with twice the
+    error rate.
     """
     rows = len(wrong)
     if not rows or not wrong.any() or wrong.all():
         return []
     ones = members.astype(np.float64)
     size, errors = ones @ ones.T, (ones * wrong) @ ones.T
-    alone_size, alone_errors = np.diag(size), np.diag(errors)
-    alone = _z(alone_size, alone_errors, rows - alone_size, wrong.sum() - alone_errors)
-    first = _z(size, errors, alone_size[:, None] - size, alone_errors[:, None] - errors)
-    together = np.minimum(first, first.T)
+    single_size, single_errors = np.diag(size), np.diag(errors)
+    of_single = _z(single_size, single_errors, rows - single_size, wrong.sum() - single_errors)
+    against_first = _z(size, errors, single_size[:, None] - size, single_errors[:, None] - errors)
+    of_pair = np.minimum(against_first, against_first.T)
     smallest = max(MIN_SIZE, MIN_SHARE * rows)
     ranked: list[tuple[float, tuple[int, ...]]] = [
-        (float(alone[i]), (i,)) for i in range(len(names)) if alone_size[i] >= smallest
+        (float(of_single[i]), (i,)) for i in range(len(names)) if single_size[i] >= smallest
     ]
     ranked += [
-        (float(together[i, j]), (i, j))
+        (float(of_pair[i, j]), (i, j))
         for i, j in combinations(range(len(names)), 2)
         if names[i][0] != names[j][0] and size[i, j] >= smallest
     ]
-    kept: list[tuple[int, ...]] = []
-    for z, which in sorted(ranked, reverse=True):
-        inside = members[list(which)].all(axis=0)
-        if z > PROMISING and all(_alike(inside, members[list(other)].all(axis=0)) < SAME for other in kept):
-            kept.append(which)
-        if len(kept) == CANDIDATES:
+    chosen: list[tuple[int, ...]] = []
+    for z, predicates in sorted(ranked, reverse=True):
+        inside = members[list(predicates)].all(axis=0)
+        if z > PROMISING and all(
+            _overlap(inside, members[list(other)].all(axis=0)) < SAME for other in chosen
+        ):
+            chosen.append(predicates)
+        if len(chosen) == CANDIDATES:
             break
-    return kept
+    return chosen
 
 
 def _z(size: Floats, errors: Floats, other_size: Floats, other_errors: Floats) -> Floats:
-    """Z of the difference of two error rates, as if rows were independent; -inf where a side is empty."""
+    """Z of the difference of two error rates as if rows were independent; -inf where a side is empty."""
     total = np.maximum(size + other_size, 1)
     pooled = (errors + other_errors) / total
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -179,19 +216,35 @@ def _z(size: Floats, errors: Floats, other_size: Floats, other_errors: Floats) -
     return np.where((size > 0) & (other_size > 0) & (spread > 0), z, -np.inf)
 
 
-def _alike(first: Bools, second: Bools) -> float:
+def _overlap(first: Bools, second: Bools) -> float:
+    """Intersection over union of two masks."""
     return float((first & second).sum() / max((first | second).sum(), 1))
 
 
 def confirm(parts: Sequence[Bools], wrong: Bools, owner: Ints) -> dict[str, object]:
-    """Test a slice, given by the rows of its one or two attributes, against what is left of the domain, or, for two, of each of them alone.
+    """Test a slice against the rest of the domain, or, for two attributes, against each without the other.
 
-    Two attributes that each do harm make a bad pair without any interaction: it counts as found only where it is worse than either.
+    Two attributes that each raise the error rate make a weak pair without any interaction, so a pair is
+    confirmed only if it is worse than either.
+
+    Parameters
+    ----------
+    parts
+        Mask of each of the slice's one or two attributes, (n,).
+    wrong
+        Whether each row is an error, (n,).
+    owner
+        Group number of each row, (n,).
+
+    Returns
+    -------
+    dict
+        count, groups, rate, rest, share_of_errors and p, see `find_weak_slices`.
     """
     inside = np.logical_and.reduce(parts)
     against = [~inside] if len(parts) == 1 else [part & ~inside for part in parts]
-    results = [_harm(inside, other, wrong, owner) for other in against]
-    # The weaker of two comparisons decides, and one that could not be made (NaN) leaves the pair unconfirmed.
+    results = [_compare_rates(inside, other, wrong, owner) for other in against]
+    # The weaker of two comparisons decides; one that cannot be made (NaN) leaves the pair unconfirmed.
     rest, p = (float(value) for value in np.max(np.array(results, float), axis=0))
     count, rate = int(inside.sum()), _mean(wrong[inside])
     return {
@@ -204,23 +257,25 @@ def confirm(parts: Sequence[Bools], wrong: Bools, owner: Ints) -> dict[str, obje
     }
 
 
-def _harm(inside: Bools, other: Bools, wrong: Bools, owner: Ints) -> tuple[float, float]:
-    """Error rate of the others, and p that the rate inside is no higher: one-sided, groups as units (linearised difference of ratios, t).
+def _compare_rates(inside: Bools, other: Bools, wrong: Bools, owner: Ints) -> tuple[float, float]:
+    """Error rate of the others, and the one-sided p that the rate inside is no higher.
 
-    p is NaN, which is no finding, below MIN_GROUPS groups or MIN_SIZE rows on a side.
+    Groups are the units (linearised difference of ratios, Student's t). p is NaN, which is no finding, below
+    MIN_GROUPS groups or MIN_SIZE rows on a side.
     """
     rate, rest = _mean(wrong[inside]), _mean(wrong[other])
     sides = [(len(np.unique(owner[side])), int(side.sum())) for side in (inside, other)]
     if any(groups < MIN_GROUPS or rows < MIN_SIZE for groups, rows in sides):
         return rest, float("nan")
-    pull = np.where(inside, (wrong - rate) / sides[0][1], 0.0) - np.where(
+    influence = np.where(inside, (wrong - rate) / sides[0][1], 0.0) - np.where(
         other, (wrong - rest) / sides[1][1], 0.0
     )
     total = len(np.unique(owner[inside | other]))
-    spread = float(np.sqrt((np.bincount(owner, pull) ** 2).sum() * total / (total - 1)))
+    spread = float(np.sqrt((np.bincount(owner, influence) ** 2).sum() * total / (total - 1)))
     freedom = min(groups for groups, _ in sides) - 1
     return rest, float(stdtr(freedom, -(rate - rest) / spread)) if spread > 0 else float(rate <= rest)
 
 
 def _mean(values: Bools) -> float:
+    """Share of True; NaN without values."""
     return float(values.mean()) if len(values) else float("nan")

@@ -1,4 +1,4 @@
-"""One domain as diagnostics sees it: images, objects, detections and embeddings that belong together, matched once."""
+"""One domain: images, annotations, detections and embeddings that belong together, matched once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from datasets.tables import CORNERS
-from diagnostics.error_types import outcomes
+from diagnostics.error_types import classify_outcomes
 from diagnostics.matching import (
     AREAS,
     Annotations,
@@ -29,24 +29,32 @@ SIZE_NAMES = ("under 8 px", "8 to 16 px", "16 to 32 px", "32 to 96 px", "over 96
 # TIDE's bands of width to height.
 SHAPE_EDGES = (0.0, 0.75, 4 / 3, 1e5)
 SHAPE_NAMES = ("tall", "about square", "wide")
+# Height of the centre within the image.
 PLACE_EDGES = (0.0, 1 / 3, 2 / 3, 1.0)
 PLACE_NAMES = ("upper third", "middle third", "lower third")
-# Attributes of single objects: edges, and the names of the ranges between them.
+# Attributes of single boxes: edges, and the names of the ranges between them.
 BOX_ATTRIBUTES = {
     "size": (SIZE_EDGES, SIZE_NAMES),
     "shape": (SHAPE_EDGES, SHAPE_NAMES),
     "place": (PLACE_EDGES, PLACE_NAMES),
 }
-# The loose thresholds tell "sees it but draws another box" from "does not see it".
+# The loose thresholds separate objects found with a badly placed box from objects not found at all.
 LOOSE_IOUS = (0.1, 0.3, 0.5)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """A named set of images. role: "in_domain", "real_world" or "training".
+    """A named set of images with everything known about them.
 
-    images: images table joined with image statistics, in the order of embeddings (n, D). boxes, detections: tables of that domain.
-    detection_embeddings: (m, E), aligned with detections. imgsz: network input size in pixels. classes: names by index.
+    name: name of the domain
+    role: "in_domain", "real_world" or "training"
+    images: one row an image, joined with image statistics
+    annotations: one row a labelled box
+    detections: one row a detection
+    image_embeddings: (n, D), aligned with images
+    detection_embeddings: (m, E), aligned with detections
+    imgsz: network input size in pixels
+    classes: class names by index
     """
 
     name: str
@@ -61,12 +69,12 @@ class Domain:
 
     @cached_property
     def labelled(self) -> Bools:
-        """Mask of images with annotations (a background image is annotated: it has none)."""
+        """Mask of labelled images; a labelled background image has no annotation."""
         return self.images["labelled"].to_numpy(bool)
 
     @cached_property
     def descriptors(self) -> Floats | None:
-        """What the images look like without any model (`datasets.pixels.descriptor`), (n, 84); None where that was not measured."""
+        """Descriptors of the images, (n, 84), see `datasets.pixels.descriptor`; None if not measured."""
         if "descriptor" not in self.images:
             return None
         return np.stack(list(self.images["descriptor"])).astype(float)
@@ -78,7 +86,7 @@ class Domain:
 
     @cached_property
     def group_numbers(self) -> Ints:
-        """Group of each labelled image as a number."""
+        """Group number of each labelled image."""
         return np.unique(self.labelled_images["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
 
     @cached_property
@@ -88,7 +96,7 @@ class Domain:
 
     @cached_property
     def annotation_arrays(self) -> Annotations:
-        """Annotations as arrays, images numbered as in labelled_pictures."""
+        """Annotations as arrays, images numbered as in labelled_images."""
         return annotations_of(self.annotations, self.labelled_images["image"])
 
     @cached_property
@@ -98,7 +106,7 @@ class Domain:
 
     @cached_property
     def table(self) -> MatchTable:
-        """COCO matching of this domain."""
+        """COCO matching of the detections with the annotations."""
         return match(
             self.annotation_arrays,
             self.detection_arrays,
@@ -108,7 +116,7 @@ class Domain:
 
     @cached_property
     def loose_table(self) -> MatchTable:
-        """Matching at IoU 0.1, 0.3 and .5."""
+        """Matching at IoU 0.1, 0.3 and 0.5."""
         return match(
             self.annotation_arrays,
             self.detection_arrays,
@@ -119,52 +127,57 @@ class Domain:
         )
 
     @cached_property
-    def gain(self) -> Floats:
+    def network_scale(self) -> Floats:
         """Network pixels per image pixel, for each labelled image."""
         return np.asarray(self.imgsz / self.labelled_images[["width", "height"]].max(axis=1).to_numpy(float))
 
     @cached_property
     def network_sides(self) -> Floats:
-        """Square root of each annotated object's area in network pixels."""
-        return self.measure("size", self.annotation_arrays)
+        """Square root of each annotation's area in network pixels."""
+        return self.measure_attribute("size", self.annotation_arrays)
 
-    def measure(self, attribute: str, boxes: Annotations | Detections) -> Floats:
-        """One of OBJECT_ATTRIBUTES for each box: side in network pixels, width to height, or height of its centre within the image."""
+    def measure_attribute(self, attribute: str, boxes: Annotations | Detections) -> Floats:
+        """One of BOX_ATTRIBUTES for each box.
+
+        size: side in network pixels; shape: width to height; place: height of the centre within the image, 0
+            to 1.
+        """
         _, y, width, height = boxes.xywh.T
         if attribute == "size":
             area = boxes.area if isinstance(boxes, Annotations) else width * height
-            return np.asarray(np.sqrt(np.maximum(area, 0)) * self.gain[boxes.image])
+            return np.asarray(np.sqrt(np.maximum(area, 0)) * self.network_scale[boxes.image])
         if attribute == "shape":
             return np.asarray(width / np.maximum(height, 1e-9))
         return np.asarray((y + height / 2) / self.labelled_images["height"].to_numpy(float)[boxes.image])
 
-    def parts(self, attribute: str, boxes: Annotations | Detections) -> npt.NDArray[np.str_]:
-        """The name of each box's range of an attribute."""
+    def attribute_ranges(self, attribute: str, boxes: Annotations | Detections) -> npt.NDArray[np.str_]:
+        """The name of the range of an attribute that each box is in."""
         edges, names = BOX_ATTRIBUTES[attribute]
-        return np.array(names)[np.searchsorted(edges[1:-1], self.measure(attribute, boxes), "right")]
+        values = self.measure_attribute(attribute, boxes)
+        return np.array(names)[np.searchsorted(edges[1:-1], values, "right")]
 
     def attribute_table(self, attribute: str) -> MatchTable:
         """Matching with the ranges of an attribute in the place of COCO's areas."""
         if attribute not in self._attribute_tables:
             edges, names = BOX_ATTRIBUTES[attribute]
-            annotations, found = self.annotation_arrays, self.detection_arrays
+            annotations, detections = self.annotation_arrays, self.detection_arrays
             measured = Annotations(
                 annotations.image,
                 annotations.label,
                 annotations.xywh,
-                self.measure(attribute, annotations),
+                self.measure_attribute(attribute, annotations),
                 annotations.crowd,
             )
             self._attribute_tables[attribute] = match(
                 measured,
-                found,
+                detections,
                 n_images=len(self.labelled_images),
                 n_classes=len(self.classes),
                 areas={
                     "all": AREAS["all"],
                     **dict(zip(names, pairwise(edges), strict=True)),
                 },
-                detection_area=self.measure(attribute, found),
+                detection_area=self.measure_attribute(attribute, detections),
             )
         return self._attribute_tables[attribute]
 
@@ -174,41 +187,41 @@ class Domain:
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
-        """What became of each detection in a labelled image: see `error_types.outcomes`."""
-        return outcomes(self.table, self.annotation_arrays, self.detection_arrays)
+        """The outcome of each detection in a labelled image, see `error_types.classify_outcomes`."""
+        return classify_outcomes(self.table, self.annotation_arrays, self.detection_arrays)
 
     def subset(self, images: pd.Series) -> Domain:
         """The same domain with only the named images."""
-        keep = self.images["image"].isin(images).to_numpy()
-        mine = self.detections["image"].isin(images).to_numpy()
+        in_images = self.images["image"].isin(images).to_numpy()
+        in_detections = self.detections["image"].isin(images).to_numpy()
         return Domain(
             self.name,
             self.role,
-            self.images[keep].reset_index(drop=True),
+            self.images[in_images].reset_index(drop=True),
             self.annotations[self.annotations["image"].isin(images)].reset_index(drop=True),
-            self.detections[mine].reset_index(drop=True),
-            self.image_embeddings[keep],
-            self.detection_embeddings[mine],
+            self.detections[in_detections].reset_index(drop=True),
+            self.image_embeddings[in_images],
+            self.detection_embeddings[in_detections],
             self.imgsz,
             self.classes,
         )
 
 
-def annotations_of(boxes: pd.DataFrame, images: pd.Series) -> Annotations:
-    """A boxes table as arrays; images are numbered as in images."""
-    corners = boxes[CORNERS].to_numpy(float)
+def annotations_of(annotations: pd.DataFrame, images: pd.Series) -> Annotations:
+    """A table of annotations as arrays; images are numbered as in images."""
+    corners = annotations[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
     return Annotations(
-        _numbers(boxes["image"], images),
-        boxes["label"].to_numpy(np.int64),
+        _numbers(annotations["image"], images),
+        annotations["label"].to_numpy(np.int64),
         xywh,
         xywh[:, 2] * xywh[:, 3],
-        boxes["crowd"].to_numpy(bool),
+        annotations["crowd"].to_numpy(bool),
     )
 
 
 def detections_of(detections: pd.DataFrame, images: pd.Series) -> Detections:
-    """A detections table as arrays; images are numbered as in images."""
+    """A table of detections as arrays; images are numbered as in images."""
     corners = detections[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
     return Detections(
@@ -220,10 +233,9 @@ def detections_of(detections: pd.DataFrame, images: pd.Series) -> Detections:
 
 
 def _numbers(names: pd.Series, images: pd.Series) -> Ints:
-    index = pd.Series(np.arange(len(images)), index=images.to_numpy())
-    found = index.reindex(names.to_numpy())
-    if found.isna().any():
-        raise ValueError(
-            f"boxes of an image that is not in the images table: {names.to_numpy()[found.isna().to_numpy()][0]}"
-        )
-    return found.to_numpy(np.int64)
+    """The position of each name within images. Raises ValueError for a name that is not among them."""
+    positions = pd.Series(np.arange(len(images)), index=images.to_numpy()).reindex(names.to_numpy())
+    unknown = positions.isna().to_numpy()
+    if unknown.any():
+        raise ValueError(f"boxes of an image that is not in the images table: {names.to_numpy()[unknown][0]}")
+    return positions.to_numpy(np.int64)

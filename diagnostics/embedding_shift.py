@@ -42,7 +42,7 @@ def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shif
         return shift.Shift(
             len(first), len(second), len(np.unique(first_groups)), len(np.unique(second_groups)), note=note
         )
-    return shift.measure(first, second, first_groups, second_groups, seed=seed)
+    return shift.measure_shift(first, second, first_groups, second_groups, seed=seed)
 
 
 def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
 def image_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
     """Shift between all images."""
     groups = in_domain.images["group"].to_numpy(str), real_world.images["group"].to_numpy(str)
-    return shift.measure(in_domain.image_embeddings, real_world.image_embeddings, *groups, seed=seed)
+    return shift.measure_shift(in_domain.image_embeddings, real_world.image_embeddings, *groups, seed=seed)
 
 
 def descriptor_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
@@ -80,7 +80,7 @@ def descriptor_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shi
     if in_domain.descriptors is None or real_world.descriptors is None:
         return shift.Shift(0, 0, 0, 0, note="not measured: no descriptors")
     groups = in_domain.images["group"].to_numpy(str), real_world.images["group"].to_numpy(str)
-    return shift.measure(in_domain.descriptors, real_world.descriptors, *groups, seed=seed)
+    return shift.measure_shift(in_domain.descriptors, real_world.descriptors, *groups, seed=seed)
 
 
 def novelties(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:
@@ -101,7 +101,7 @@ def shift_scores(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, F
     """
     of_in_domain, found = [], {}
     for domain in real_world:
-        groups = [shift.as_groups(d.images["group"].to_numpy(str)) for d in (in_domain, domain)]
+        groups = [shift.cross_fitting_groups(d.images["group"].to_numpy(str)) for d in (in_domain, domain)]
         scores = None
         if min(len(in_domain.images), len(domain.images)) >= shift.MIN_SAMPLES:
             scores = shift.domain_scores(

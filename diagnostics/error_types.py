@@ -1,4 +1,4 @@
-"""Why each detection is wrong, and what mending that kind of error would be worth (after TIDE, Bolya et al., ECCV 2020)."""
+"""The error type of each wrong detection, and what AP50 gains if a type is repaired (TIDE, ECCV 2020)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,37 @@ import pandas as pd
 from diagnostics.matching import Annotations, Bools, Detections, Floats, Ints, MatchTable, box_iou, pair_up
 from diagnostics.precision import interpolated
 
-# TIDE's bands: at least this IoU is a match, at most this is background.
+# TIDE's limits: at least this IoU is a match, at most this is background.
 FOREGROUND = 0.5
 BACKGROUND = 0.1
 TYPES = ("class", "location", "both", "duplicate", "background", "missed")
-# Where AP50 is below this, oracle differences say nothing: read the counts and the maximum recall instead.
+# Where AP50 is below this, repairing one type changes little: the counts and the maximum recall tell more.
 MIN_AP_FOR_DELTAS = 0.05
 
 
-def outcomes(table: MatchTable, annotations: Annotations, detections: Detections) -> pd.DataFrame:
-    """Every counted detection at IoU 0.5, in the table's order: row, image, label, confidence, outcome, partner.
+def classify_outcomes(table: MatchTable, annotations: Annotations, detections: Detections) -> pd.DataFrame:
+    """Classify every counted detection at IoU 0.5.
 
-    outcome: "hit" or one of TYPES but "missed". partner: row of the object it true positives or comes nearest to, -1 for background.
-    nearest_iou: IoU with that object.
+    Parameters
+    ----------
+    table
+        The matching of the detections with the annotations.
+    annotations, detections
+        What was matched.
+
+    Returns
+    -------
+    DataFrame
+        One row a detection, in the table's order: row, image, label, confidence, outcome ("true_positive", or
+        one of TYPES but "missed"), partner (row of the annotation that it matches or comes nearest to, -1 for
+        background), nearest_iou (the highest IoU with an annotation).
     """
     true_positive, counted = table.flags(FOREGROUND)
     partners = np.full(len(table.row), -1)
-    partners[table.claim] = table.partner
+    partners[table.matched] = table.partner
     rows, true_positive = table.row[counted].astype(np.int64), true_positive[counted]
     same, same_row, other, other_row = _nearest(detections, annotations, rows)
-    # In TIDE's order: a box that would do if it lay better, then the class, then a second box on a taken object, then nothing at all.
+    # TIDE's order: location, class, duplicate, background; each assignment overrides the ones above it.
     outcome = np.where(np.maximum(same, other) > BACKGROUND, "both", "background").astype(object)
     outcome[same >= FOREGROUND] = "duplicate"
     outcome[other >= FOREGROUND] = "class"
@@ -53,107 +64,135 @@ def outcomes(table: MatchTable, annotations: Annotations, detections: Detections
 def _nearest(
     detections: Detections, annotations: Annotations, rows: Ints
 ) -> tuple[Floats, Ints, Floats, Ints]:
-    """For each detection: highest IoU with an object of its class, that object's row, and the same over other classes (0 and -1: none)."""
+    """For each detection, the highest IoU with an annotation of its class and that annotation's row.
+
+    Then the same over the other classes. IoU 0 and row -1: no annotation overlaps.
+    """
     order = np.argsort(annotations.image, kind="stable")
     order = order[~annotations.crowd[order]]
     left, right = pair_up(detections.image[rows], annotations.image[order])
     right = order[right]
     overlap = box_iou(detections.xywh[rows][left], annotations.xywh[right], annotations.crowd[right])
-    agree = detections.label[rows][left] == annotations.label[right]
+    same_class = detections.label[rows][left] == annotations.label[right]
     overlaps: list[Floats] = []
     nearest_rows: list[Ints] = []
-    for wanted in (agree, ~agree):
+    for pairs in (same_class, ~same_class):
         best = np.zeros(len(rows))
-        np.maximum.at(best, left[wanted], overlap[wanted])
-        at = np.full(len(rows), -1, np.int64)
-        is_best = wanted & (overlap == best[left]) & (overlap > 0)
+        np.maximum.at(best, left[pairs], overlap[pairs])
+        nearest = np.full(len(rows), -1, np.int64)
+        is_best = pairs & (overlap == best[left]) & (overlap > 0)
         # Assigned backwards, so that the first of several equal ones stays.
-        at[left[is_best][::-1]] = right[is_best][::-1]
+        nearest[left[is_best][::-1]] = right[is_best][::-1]
         overlaps.append(best)
-        nearest_rows.append(at)
+        nearest_rows.append(nearest)
     return overlaps[0], nearest_rows[0], overlaps[1], nearest_rows[1]
 
 
-def missed_annotations(table: MatchTable, found: pd.DataFrame, *, confidence: float = 0.0) -> Ints:
-    """Rows of counted objects that no detection at or above a confidence true positives at IoU .5."""
-    a = table.areas.index("all")
-    true_positives = found[(found["outcome"] == "true_positive") & (found["confidence"] >= confidence)]
-    missing = ~table.annotation_ignored[:, a]
-    missing[true_positives["partner"].to_numpy()] = False
-    return np.flatnonzero(missing).astype(np.int64)
-
-
-def decompose(
-    table: MatchTable, found: pd.DataFrame, *, confidence: float, images: Bools | None = None
-) -> pd.DataFrame:
-    """Errors by type: count at or above a confidence (missed: objects with neither a hit nor a near thing), and what AP50 would gain if the whole type were repaired (delta_ap50).
-
-    Mending drops backgrounds, duplicates and what is wrong in both ways; turns the most confident of the detections that only miss an
-    object's place or class into its hit and drops the others; and takes objects that no detection came near out of the count. Equal to
-    tidecv (`TIDERun.fix_main_errors`) but for two things: detections within crowds are no errors here, and classes without an object
-    have no AP, as in COCO. delta_ap50 is NaN where AP50 is below MIN_AP_FOR_DELTAS. images: mask of a slice.
-    """
+def missed_annotations(table: MatchTable, outcomes: pd.DataFrame, *, confidence: float = 0.0) -> Ints:
+    """Rows of counted annotations that no detection at or above a confidence matches at IoU 0.5."""
+    is_match = (outcomes["outcome"] == "true_positive") & (outcomes["confidence"] >= confidence)
     counted = ~table.annotation_ignored[:, table.areas.index("all")]
-    if images is not None:
-        found = found[images[found["image"].to_numpy(np.int64)]]
-        counted = counted & images[table.annotation_image]
-    # Mending a class moves a detection to another class: rank all of them by confidence, not class by class.
-    found = found.sort_values("confidence", ascending=False, kind="stable")
+    missed = _without_partner(counted, outcomes["partner"][is_match].to_numpy())
+    return np.flatnonzero(missed).astype(np.int64)
+
+
+def _without_partner(annotations: Bools, partners: Ints) -> Bools:
+    """The mask of annotations less those in the rows of partners."""
+    left = annotations.copy()
+    left[partners] = False
+    return left
+
+
+def decompose_errors(
+    table: MatchTable, outcomes: pd.DataFrame, *, confidence: float, images: Bools | None = None
+) -> pd.DataFrame:
+    """Count the errors of each type, and measure what AP50 would gain if all of them were repaired.
+
+    The repair drops detections of type background, duplicate and both. Of the detections with a wrong class
+    or location it turns the most confident one on each annotation into a true positive and drops the others.
+    Missed annotations that no detection comes near are not counted. This equals tidecv
+    (`TIDERun.fix_main_errors`) with
+    two exceptions: detections within crowds are no errors here, and classes without an annotation have no AP,
+        as
+    in COCO.
+
+    Parameters
+    ----------
+    table, outcomes
+        The matching of a domain, and its detections as `classify_outcomes` returns them.
+    confidence
+        Lowest confidence of the errors that are counted; AP50 uses every detection.
+    images
+        Mask of a slice, (n_images,).
+
+    Returns
+    -------
+    DataFrame
+        One row a type: type, count (for "missed": annotations without a true positive and without a detection
+            of
+        the wrong class or location), delta_ap50 (NaN where AP50 is below MIN_AP_FOR_DELTAS).
+    """
+    counted, outcomes = _slice(table, outcomes, images)
     positives = np.bincount(table.annotation_label[counted], minlength=table.n_classes)
-    labels, outcome, partner = (found[name].to_numpy() for name in ("label", "outcome", "partner"))
+    labels, outcome, partner = (outcomes[name].to_numpy() for name in ("label", "outcome", "partner"))
     true_positive = outcome == "true_positive"
     base = _ap50(true_positive, ~true_positive, labels, positives, positives > 0)
-    enough = base >= MIN_AP_FOR_DELTAS
-    free = counted.copy()
-    free[partner[true_positive]] = False
+    free = _without_partner(counted, partner[true_positive])
     nearly = np.isin(outcome, ["location", "class"])
-    # One detection mends an object, whichever way it errs, as in TIDE.
+    # One detection repairs an annotation, whichever way it errs, as in TIDE.
     fixable = _first_of_each(nearly & np.append(free, False)[partner], partner)
-    never = free.copy()
-    never[partner[nearly]] = False
-    shown = found["confidence"].to_numpy() >= confidence
-    unseen = counted.copy()
-    unseen[partner[(true_positive | nearly) & shown]] = False
+    never_near = _without_partner(free, partner[nearly])
+    shown = outcomes["confidence"].to_numpy() >= confidence
+    missed = _without_partner(counted, partner[(true_positive | nearly) & shown])
     records = []
     for kind in TYPES:
         if kind == "missed":
-            left = positives - np.bincount(table.annotation_label[never], minlength=table.n_classes)
-            repaired, count = (
-                _ap50(true_positive, ~true_positive, labels, left, positives > 0),
-                int(unseen.sum()),
-            )
+            left = positives - np.bincount(table.annotation_label[never_near], minlength=table.n_classes)
+            repaired = _ap50(true_positive, ~true_positive, labels, left, positives > 0)
+            count = int(missed.sum())
         else:
             of_kind = outcome == kind
             fixed = fixable & of_kind
-            new_labels = labels.copy()
-            new_labels[fixed] = table.annotation_label[partner[fixed]]
+            fixed_labels = labels.copy()
+            fixed_labels[fixed] = table.annotation_label[partner[fixed]]
             repaired = _ap50(
-                true_positive | fixed, ~true_positive & ~of_kind, new_labels, positives, positives > 0
+                true_positive | fixed, ~true_positive & ~of_kind, fixed_labels, positives, positives > 0
             )
             count = int((of_kind & shown).sum())
-        delta = max(0.0, repaired - base) if enough else float("nan")
+        delta = max(0.0, repaired - base) if base >= MIN_AP_FOR_DELTAS else float("nan")
         records.append({"type": kind, "count": count, "delta_ap50": delta})
     return pd.DataFrame(records)
 
 
-def _first_of_each(wanted: Bools, partner: Ints) -> Bools:
-    """The first wanted detection for each object it came near to."""
-    rows = np.flatnonzero(wanted)
+def _slice(table: MatchTable, outcomes: pd.DataFrame, images: Bools | None) -> tuple[Bools, pd.DataFrame]:
+    """Mask of the counted annotations, and the outcomes by falling confidence, on some images or on all."""
+    counted = ~table.annotation_ignored[:, table.areas.index("all")]
+    if images is not None:
+        outcomes = outcomes[images[outcomes["image"].to_numpy(np.int64)]]
+        counted = counted & images[table.annotation_image]
+    # The repair of a class moves a detection to another class, so the order goes across classes.
+    return counted, outcomes.sort_values("confidence", ascending=False, kind="stable")
+
+
+def _first_of_each(eligible: Bools, partner: Ints) -> Bools:
+    """The first eligible detection of each annotation, as a mask."""
+    rows = np.flatnonzero(eligible)
     _, first = np.unique(partner[rows], return_index=True)
-    chosen = np.zeros(len(wanted), bool)
+    chosen = np.zeros(len(eligible), bool)
     chosen[rows[first]] = True
     return chosen
 
 
-def _ap50(true_positive: Bools, miss: Bools, labels: Ints, positives: Ints, classes: Bools) -> float:
-    """Mean over the classes; one whose objects were all taken out counts 0 as long as it has detections."""
+def _ap50(
+    true_positive: Bools, false_positive: Bools, labels: Ints, positives: Ints, classes: Bools
+) -> float:
+    """Mean over the classes; one without any annotation left counts 0 if it has detections."""
     values = []
     for label in np.flatnonzero(classes):
-        mine = labels == label
+        rows = labels == label
         if positives[label] > 0:
-            values.append(
-                interpolated(true_positive[mine, None], miss[mine, None], int(positives[label]))[0][0]
-            )
-        elif (true_positive | miss)[mine].any():
+            curve = interpolated(true_positive[rows, None], false_positive[rows, None], int(positives[label]))
+            values.append(curve[0][0])
+        elif (true_positive | false_positive)[rows].any():
             values.append(0.0)
     return float(np.mean(values)) if values else float("nan")

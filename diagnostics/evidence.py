@@ -1,7 +1,8 @@
-"""Everything measured, in one frozen object that every hypothesis reads, and the form in which a hypothesis answers."""
+"""Everything measured, in one frozen object that every hypothesis reads, and the form of its assessment."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,16 +11,17 @@ import pandas as pd
 from diagnostics.contributions import DropDecomposition
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.intervals import Interval
-from diagnostics.label_free import LabelFree
+from diagnostics.label_free import LabelFreeEstimate
 from diagnostics.leakage import Leak
 from diagnostics.learning import Learning
 from diagnostics.shift import Shift
 from diagnostics.training_curve import CarriedOver
 
-Status = Literal["supported", "rejected", "untested"]
+# rejected: ruled out. inconclusive: measured, and mixed. untested: not measurable with what is available.
+Status = Literal["supported", "rejected", "inconclusive", "untested"]
 
-# A hypothesis that explains at least half of the gap is the larger part of the failure; one that explains less than a quarter cannot
-# be what a reader should mend first. Between the two, the numbers do not decide.
+# A cause that explains at least half of the drop is the larger part of the failure; one that explains less than a quarter cannot
+# be what a reader should fix first. Between the two, the numbers do not decide.
 SUPPORTED_SHARE = 0.5
 REJECTED_SHARE = 0.25
 # A drop in AP50 below this is within what another training seed gives (repeats of one configuration differ by about a point), and
@@ -29,28 +31,51 @@ HARMLESS_GAP = 0.05
 
 @dataclass(frozen=True)
 class Threshold:
-    """confidence: the threshold in use (the in-domain best unless given). home, carried: F1 at it, in-domain and in the real world.
+    """What carrying the confidence threshold in use over to the real world costs.
 
-    away, away_confidence: best F1 in the real world and its threshold.
-    crossfitted: F1 that a threshold chosen on half of the real world's clips earns on the other half. given: by the user.
+    confidence: the threshold in use (the best in-domain unless given)
+    best_confidence: the threshold with the best F1 on the real-world domain
+    in_domain_f1: F1 in-domain at the threshold in use
+    real_world_f1: F1 on the real-world domain at the threshold in use
+    best_f1: F1 on the real-world domain at its best threshold
+    crossfitted_f1: F1 that a threshold chosen on half of the real-world clips gives on the other half; None with one clip
+    given: the threshold was given by the user
     """
 
     confidence: float
-    real_world_confidence: float
-    in_domain: float
-    real_world: float
-    carried: float
-    crossfitted: float | None
+    best_confidence: float
+    in_domain_f1: float
+    real_world_f1: float
+    best_f1: float
+    crossfitted_f1: float | None
     given: bool = False
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """home, away: names of the in-domain and the labelled real-world domain in focus (None without labels in the real world).
+    """Everything the hypotheses are assessed on. AP values are fractions, by domain name ("training" included).
 
-    ap50, max_recall, loose: by domain name ("training" included); loose is AP at IoU .1. interval, gap_interval: of AP50. shift_look: of images by
-    a descriptor without a model. ladders: what corrections recover of AP50 and F1. label_free: AP50 read without labels, by domain name.
-    carried: how much of what training wins in-domain arrives in the domain in focus, None where no checkpoints tell.
+    in_domain: name of the in-domain domain
+    real_world: name of the labelled real-world domain in focus; None without labels
+    unlabelled: names of the real-world domains without labels
+    ap50: AP50
+    max_recall: recall with every detection down to the confidence floor
+    loose: AP at IoU 0.1
+    intervals: 95 % interval of AP50
+    gap_interval: 95 % interval of the drop in AP50 to the domain in focus
+    learning: the training curve
+    threshold: what carrying the confidence threshold over costs
+    size: recall in-domain re-weighted to the real-world object sizes
+    recoveries: what each intervention recovers, by its name
+    redrawn: AP50 with every detection stretched to the annotators' habit
+    leak: copies and recordings shared between training and validation
+    shift_image, shift_detections: shift of image and of detection embeddings, by real-world domain
+    factors: readable factors compared, by real-world domain
+    shift_descriptors: shift of light, colours and edges, measured without a model
+    decompositions: contributions of the interventions to AP50 and F1
+    label_free: AP50 estimated without labels, by domain
+    errors: error types of all labelled domains
+    carried: share of an in-domain gain during training that carried over; None without kept checkpoints
     """
 
     in_domain: str
@@ -72,7 +97,7 @@ class Evidence:
     factors: dict[str, pd.DataFrame]
     shift_descriptors: dict[str, Shift] = field(default_factory=dict)
     decompositions: tuple[DropDecomposition, ...] = ()
-    label_free: dict[str, LabelFree] = field(default_factory=dict)
+    label_free: dict[str, LabelFreeEstimate] = field(default_factory=dict)
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     carried: CarriedOver | None = None
 
@@ -88,13 +113,13 @@ class Evidence:
 
     @property
     def gap(self) -> float | None:
-        """How far AP50 falls from home to the real world; None when either cannot be measured."""
+        """Drop in AP50 from in-domain to the real world; None when either cannot be measured."""
         gap = self.in_domain_ap50 - self.real_world_ap50
         return gap if gap == gap else None
 
     @property
     def gap_is_real(self) -> bool:
-        """Whether the fall is larger than what is harmless, beyond its interval where there is one."""
+        """Whether the drop is larger than what is harmless, and its interval, if there is one, excludes 0."""
         if self.gap is None:
             return False
         low = self.gap_interval.low if self.gap_interval else None
@@ -103,7 +128,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Observation:
-    """One sentence of evidence; favours is True for, False against, None for context."""
+    """One sentence of evidence.
+
+    favours: True for the hypothesis, False against it, None for context
+    text: the sentence
+    """
 
     favours: bool | None
     text: str
@@ -111,9 +140,16 @@ class Observation:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A hypothesis after questioning. score in [0, 1] is the share of the failure it accounts for; None when untested.
+    """A possible cause and what the evidence says about it.
 
-    missing: the test that would settle it, "" if none is needed. kind: a finer name (of a domain shift, say).
+    code: its name in report.json
+    name: its name on the page
+    status: supported, rejected (ruled out), inconclusive (measured, and mixed) or untested
+    score: share of the failure it accounts for, in [0, 1]; None where none was measured
+    statement: the result in one sentence
+    observations: the evidence, sentence by sentence
+    missing: the test that would decide it; "" if none is needed
+    kind: a finer name, such as the kind of a domain shift
     """
 
     code: str
@@ -126,15 +162,72 @@ class Hypothesis:
     kind: str = ""
 
 
-def status_from_share(share: float | None, low: float | None = None, high: float | None = None) -> Status:
-    """Status from the share of the gap a hypothesis explains, with its interval where there is one."""
-    if share is None or share != share:
-        return "untested"
+@dataclass(frozen=True)
+class Assessment:
+    """What testing one hypothesis gave: the fields of `Hypothesis` without its code and name."""
+
+    status: Status
+    score: float | None
+    statement: str
+    observations: Sequence[Observation] = ()
+    missing: str = ""
+    kind: str = ""
+
+
+class NotTestable(Exception):
+    """A hypothesis cannot be tested with the evidence available.
+
+    statement: why, in one sentence
+    missing: what would make it testable
+    observations: what was measured all the same
+    kind: see `Hypothesis`
+    """
+
+    def __init__(
+        self, statement: str, *, missing: str, observations: Sequence[Observation] = (), kind: str = ""
+    ) -> None:
+        super().__init__(statement)
+        self.statement, self.missing, self.observations, self.kind = statement, missing, observations, kind
+
+
+def supported(
+    score: float, statement: str, observations: Sequence[Observation] = (), *, missing: str = ""
+) -> Assessment:
+    """The hypothesis explains the failure, or the larger part of it."""
+    return Assessment("supported", score, statement, observations, missing)
+
+
+def ruled_out(
+    statement: str,
+    observations: Sequence[Observation] = (),
+    *,
+    score: float = 0.0,
+    missing: str = "",
+    kind: str = "",
+) -> Assessment:
+    """The hypothesis explains nothing, or less than a quarter of the failure."""
+    return Assessment("rejected", score, statement, observations, missing, kind)
+
+
+def inconclusive(
+    statement: str,
+    observations: Sequence[Observation] = (),
+    *,
+    missing: str,
+    score: float | None = None,
+    kind: str = "",
+) -> Assessment:
+    """The hypothesis was measured, and the numbers do not decide; missing names the test that would."""
+    return Assessment("inconclusive", score, statement, observations, missing, kind)
+
+
+def status_from_share(share: float, low: float | None = None, high: float | None = None) -> Status:
+    """Status from the share of the drop that a hypothesis explains, with its interval where there is one."""
     if share >= SUPPORTED_SHARE and (low is None or low >= REJECTED_SHARE):
         return "supported"
     if share < REJECTED_SHARE and (high is None or high < SUPPORTED_SHARE):
         return "rejected"
-    return "untested"
+    return "inconclusive"
 
 
 def clip(share: float) -> float:
@@ -142,4 +235,7 @@ def clip(share: float) -> float:
     return min(1.0, max(0.0, share))
 
 
-NO_LABELS = "label 25 to 50 frames in the real world from at least 5 clips (fewer than 30 labelled objects are at hand) and run the report again"
+NO_LABELS = (
+    "label 25 to 50 real-world frames from at least 5 clips (fewer than 30 annotations are available) "
+    "and run the report again"
+)

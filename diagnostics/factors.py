@@ -1,4 +1,4 @@
-"""Readable differences between domains: light, colour, sharpness, size in network pixels, density, shape, place, viewpoint."""
+"""Readable differences between domains: light, colour, sharpness, viewpoint, object size and density."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.stats import ks_2samp, wasserstein_distance
 from diagnostics.intervals import MIN_GROUPS
 from diagnostics.significance import holm
 
-# Factor -> which kind of shift it speaks for, and its name in words.
+# Factor -> the kind of shift it indicates, and its name in words.
 FACTORS = {
     "brightness": ("appearance", "brightness"),
     "contrast": ("appearance", "contrast"),
@@ -23,21 +23,37 @@ FACTORS = {
     "density": ("context", "objects per image"),
 }
 IMAGE_FACTORS = ("brightness", "contrast", "saturation", "sharpness", "top_light", "texture_gradient")
-# Fewer objects than this describe nothing.
+# Medians and distances of fewer values than this are too noisy.
 MIN_ANNOTATIONS = 20
-# Effects are in home standard deviations; below this two samples of one domain differ as much.
+# Effects are in in-domain standard deviations; two samples of one domain differ by up to this.
 NOTABLE_EFFECT = 0.5
 
 
 def box_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.DataFrame:
-    """One row an object: image, size_px, aspect (log2 of width over height), position (0 top to 1 bottom)."""
+    """Measure the factors of single boxes.
+
+    Parameters
+    ----------
+    images
+        Images with width and height in pixels.
+    boxes
+        Boxes of these images.
+    imgsz
+        Network input size in pixels.
+
+    Returns
+    -------
+    DataFrame
+        One row a box: image, size_px (side in network pixels), aspect (log2 of width over height), position
+        (of the centre, 0 top to 1 bottom).
+    """
     joined = boxes.merge(images[["image", "width", "height"]], on="image", how="left")
     width, height = joined["x2"] - joined["x1"], joined["y2"] - joined["y1"]
-    gain = imgsz / joined[["width", "height"]].max(axis=1)
+    scale = imgsz / joined[["width", "height"]].max(axis=1)
     return pd.DataFrame(
         {
             "image": joined["image"],
-            "size_px": np.sqrt(np.maximum(width * height, 0)) * gain,
+            "size_px": np.sqrt(np.maximum(width * height, 0)) * scale,
             "aspect": np.log2(np.maximum(width, 1e-6) / np.maximum(height, 1e-6)),
             "position": (joined["y1"] + joined["y2"]) / 2 / joined["height"],
         }
@@ -45,13 +61,26 @@ def box_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.Dat
 
 
 def samples(images: pd.DataFrame, annotations: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Factor -> its values with their group, from a table of images (with statistics and group) and one of objects."""
+    """Collect the values of every factor with their groups.
+
+    Parameters
+    ----------
+    images
+        Images with statistics, group and labelled.
+    annotations
+        Annotations with the columns of `box_factors`.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        Factor -> group, value.
+    """
     result = {
         name: images[["group", name]].rename(columns={name: "value"})
         for name in IMAGE_FACTORS
         if name in images
     }
-    # Unlabelled frames of a partly labelled domain are not empty.
+    # Unlabelled images of a partly labelled domain have no annotations, yet objects.
     counted = images[images["labelled"]] if images["labelled"].any() else images
     density = counted[["image", "group"]].assign(
         value=counted["image"].map(annotations["image"].value_counts()).fillna(0.0)
@@ -64,9 +93,20 @@ def samples(images: pd.DataFrame, annotations: pd.DataFrame) -> dict[str, pd.Dat
 
 
 def compare(in_domain: dict[str, pd.DataFrame], real_world: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Per factor: kind, medians, effect (Wasserstein distance in home standard deviations) and p, Holm-adjusted over the factors.
+    """Compare the factors of two domains.
 
-    p is a Kolmogorov-Smirnov test on group medians, the only independent values; NaN below MIN_GROUPS groups on a side.
+    Parameters
+    ----------
+    in_domain, real_world
+        Values of each factor, see `samples`.
+
+    Returns
+    -------
+    DataFrame
+        One row a factor that both domains have, largest effect first: name, kind, words, in_domain and
+        real_world (medians), effect (Wasserstein distance in in-domain standard deviations) and p,
+        Holm-adjusted over the factors. p is a Kolmogorov-Smirnov test on group medians, the only independent
+        values; NaN below MIN_GROUPS groups on a side.
     """
     records = []
     for name, (kind, words) in FACTORS.items():

@@ -1,4 +1,4 @@
-"""How many labels a score will take: curve families fitted to what a few sizes gave, answered as a range, refused where that would be a guess."""
+"""How many labels an AP50 takes: curves fitted to a few training sizes give a range, or no answer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from scipy.optimize import brentq, curve_fit
 from diagnostics.matching import Floats
 from diagnostics.wording import count
 
-# Each family has up to three parameters, so fewer sizes fit anything.
+# Each family has up to three parameters, so any family fits fewer sizes.
 MIN_SIZES = 4
-# Beyond this many times the largest size seen, families part so far that their range says nothing (Mahmood et al. 2022).
-FURTHEST = 4.0
-# Differences of Akaike's criterion beyond which a model has considerably less support (Burnham and Anderson 2002, section 2.6).
-RIVAL = 4.0
-# AP50 is not known better than this, however well a curve fits.
+# Beyond this many times the largest measured size, the families differ too much to be of use (Mahmood et al.
+# 2022).
+MAX_EXTRAPOLATION = 4.0
+# Differences of Akaike's criterion beyond which a model has considerably less support (Burnham and Anderson
+# 2002, section 2.6).
+MAX_AIC_DIFFERENCE = 4.0
+# AP50 is not measured more precisely than this, however well a curve fits.
 PRECISION = 0.002
-# name -> (curve, lower bounds, upper bounds); n is in units of the largest size seen, so bounds mean the same everywhere.
 Curve = Callable[..., Floats]
+# Name -> curve, lower and upper bounds of its parameters. n is in units of the largest measured size, so that
+# the bounds mean the same for every data set.
 FAMILIES: dict[str, tuple[Curve, tuple[float, ...], tuple[float, ...]]] = {
     "power law": (lambda n, a, b, c: a - b * n**-c, (0, 0, 0.05), (1, 2, 2)),
     "logarithm": (lambda n, a, b: a + b * np.log(n), (0, 0), (1, 0.5)),
@@ -33,7 +36,13 @@ FAMILIES: dict[str, tuple[Curve, tuple[float, ...], tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Forecast:
-    """low, high: labels that a goal takes by the most and least hopeful family; None with a reason in note. reached: the goal stands in the curve already."""
+    """How many labels a goal takes.
+
+    goal: AP50 to reach, a fraction
+    low, high: number of labels by the most and the least optimistic family; None where note gives the reason
+    reached: whether a measured size reaches the goal already
+    note: why there is no range; empty otherwise
+    """
 
     goal: float
     low: int | None
@@ -48,95 +57,127 @@ class Forecast:
 
 
 def forecast(sizes: Floats, scores: Floats, goal: float) -> Forecast:
-    """How many labels a score of goal will take. sizes, scores: (k,) of trainings, several a size if there were; sizes are labels, scores fractions.
+    """Estimate how many labels an AP50 takes, for more labels of the kind that the sizes already differ by.
 
-    Sizes count whatever the caller counts, and so does the answer: it holds for labels of the kind that made the sizes grow.
+    The families are those of Mahmood et al. 2022 ("How much more data do I need?"), fitted by least squares
+    with bounds that keep them rising and below 1. There is no range unless every family that fits well
+    reaches the goal within MAX_EXTRAPOLATION times the largest size.
 
-    Families are those of Mahmood et al. 2022 ("How much more data do I need?"), fitted by least squares with bounds that keep them rising and below 1. Nothing
-    is promised unless every family reaches the goal within FURTHEST times the largest size.
+    Parameters
+    ----------
+    sizes
+        Number of labels of each training; a size may occur several times, (k,).
+    scores
+        AP50 of each training, a fraction, (k,).
+    goal
+        AP50 to reach, a fraction.
+
+    Returns
+    -------
+    Forecast
     """
-    keep = sizes > 0
-    sizes, scores = sizes[keep].astype(float), scores[keep].astype(float)
+    sizes, scores = _positive(sizes, scores)
     distinct = np.unique(sizes)
     if len(distinct) < MIN_SIZES:
-        return Forecast(goal, None, None, note=f"{count(len(distinct), 'size')}, {MIN_SIZES} are needed")
+        return _refusal(goal, f"{count(len(distinct), 'size')}, {MIN_SIZES} are needed")
     largest = float(distinct[-1])
     by_size = np.array([scores[sizes == size].mean() for size in distinct])
     if by_size[-1] >= goal:
         needed = ceil(float(distinct[np.argmax(by_size >= goal)]))
         return Forecast(goal, needed, needed, reached=True)
     fits = [
-        fitted
+        fit
         for family in FAMILIES
-        if (fitted := _needed_by(family, sizes / largest, scores, goal)) is not None
+        if (fit := _size_at_goal(family, sizes / largest, scores, goal)) is not None
     ]
     if not fits:
-        return Forecast(goal, None, None, note="no curve could be fitted to these sizes")
-    # Curves that fit much worse than the best are no rivals of it.
-    found = [share for share, cost in fits if cost <= min(cost for _, cost in fits) + RIVAL]
-    within = [share for share in found if share <= FURTHEST]
-    further = int(FURTHEST * largest)
+        return _refusal(goal, "no curve can be fitted to these sizes")
+    # Curves that fit much worse than the best are left out.
+    lowest = min(criterion for _, criterion in fits)
+    shares = [share for share, criterion in fits if criterion <= lowest + MAX_AIC_DIFFERENCE]
+    within = [share for share in shares if share <= MAX_EXTRAPOLATION]
+    advice = f"label up to {2 * ceil(largest):,} and forecast again"
     if not within:
-        return Forecast(
-            goal,
-            None,
-            None,
-            note=f"more than {further:,} by every curve: too far to tell from {ceil(largest):,}; label up to {2 * ceil(largest):,}, and ask again",
-        )
-    if len(within) < len(found):
-        return Forecast(
-            goal,
-            None,
-            None,
-            note=f"curves that fit alike do not agree whether it is ever reached; label up to {2 * ceil(largest):,}, and ask again",
+        beyond = f"more than {int(MAX_EXTRAPOLATION * largest):,} by every curve"
+        return _refusal(goal, f"{beyond}, which is too far from {ceil(largest):,} to estimate; {advice}")
+    if len(within) < len(shares):
+        return _refusal(
+            goal, f"curves that fit equally well disagree on whether it is ever reached; {advice}"
         )
     return Forecast(goal, ceil(min(within) * largest), ceil(max(within) * largest))
 
 
-def curves(sizes: Floats, scores: Floats) -> pd.DataFrame:
-    """The curves that `forecast` asks, to be drawn: family, labels, score, from the smallest size to FURTHEST times the largest; of those that fit alike. Empty below MIN_SIZES."""
-    keep = sizes > 0
-    sizes, scores = sizes[keep].astype(float), scores[keep].astype(float)
+def _refusal(goal: float, note: str) -> Forecast:
+    """A forecast without a range."""
+    return Forecast(goal, None, None, note=note)
+
+
+def _positive(sizes: Floats, scores: Floats) -> tuple[Floats, Floats]:
+    """The trainings with any labels: no family is defined at size 0."""
+    positive = sizes > 0
+    return sizes[positive].astype(float), scores[positive].astype(float)
+
+
+def fit_curves(sizes: Floats, scores: Floats) -> pd.DataFrame:
+    """Fit the curves that `forecast` uses, as points to draw.
+
+    Parameters
+    ----------
+    sizes, scores
+        As of `forecast`, (k,).
+
+    Returns
+    -------
+    DataFrame
+        family, labels, score, from the smallest size to MAX_EXTRAPOLATION times the largest, of the families
+        that fit well. Empty below MIN_SIZES sizes.
+    """
+    sizes, scores = _positive(sizes, scores)
+    none = pd.DataFrame(columns=["family", "labels", "score"])
     if len(np.unique(sizes)) < MIN_SIZES:
-        return pd.DataFrame(columns=["family", "labels", "score"])
+        return none
     largest = float(sizes.max())
-    fits = {family: found for family in FAMILIES if (found := fit(family, sizes / largest, scores))}
-    lowest = min((cost for _, cost in fits.values()), default=0.0)
-    shares = np.geomspace(sizes.min() / largest, FURTHEST, 100)
-    drawn = [
+    fits = {family: fit for family in FAMILIES if (fit := _fit_family(family, sizes / largest, scores))}
+    lowest = min((criterion for _, criterion in fits.values()), default=0.0)
+    shares = np.geomspace(sizes.min() / largest, MAX_EXTRAPOLATION, 100)
+    curves = [
         pd.DataFrame(
             {"family": family, "labels": shares * largest, "score": FAMILIES[family][0](shares, *parameters)}
         )
-        for family, (parameters, cost) in fits.items()
-        if cost <= lowest + RIVAL
+        for family, (parameters, criterion) in fits.items()
+        if criterion <= lowest + MAX_AIC_DIFFERENCE
     ]
-    return pd.concat(drawn, ignore_index=True) if drawn else curves(sizes[:0], scores[:0])
+    return pd.concat(curves, ignore_index=True) if curves else none
 
 
-def fit(family: str, sizes: Floats, scores: Floats) -> tuple[Floats, float] | None:
-    """A family's parameters fitted to sizes (in units of the largest) and scores, and its Akaike information criterion; None where it cannot be fitted."""
+def _fit_family(family: str, sizes: Floats, scores: Floats) -> tuple[Floats, float] | None:
+    """A family's fitted parameters and its Akaike information criterion; None where it cannot be fitted.
+
+    sizes: in units of the largest.
+    """
     curve, low, high = FAMILIES[family]
     start = [min(max((a + b) / 2, 0.1), 1.0) for a, b in zip(low, high, strict=True)]
     try:
         parameters, _ = curve_fit(curve, sizes, scores, p0=start, bounds=(low, high), maxfev=5000)
     except RuntimeError:
         return None
-    off = max(float(((curve(sizes, *parameters) - scores) ** 2).mean()), PRECISION**2)
-    return np.asarray(parameters, float), len(sizes) * float(np.log(off)) + 2 * len(low)
+    error = max(float(((curve(sizes, *parameters) - scores) ** 2).mean()), PRECISION**2)
+    return np.asarray(parameters, float), len(sizes) * float(np.log(error)) + 2 * len(low)
 
 
-def _needed_by(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[float, float] | None:
-    """Where a family fitted to sizes (in units of the largest) and scores reaches the goal, infinity where it never does, and its Akaike information
-    criterion; None where it cannot be fitted.
+def _size_at_goal(family: str, sizes: Floats, scores: Floats, goal: float) -> tuple[float, float] | None:
+    """The size at which a fitted family reaches the goal, infinity where it never does, and its criterion.
+
+    None where the family cannot be fitted. Sizes are in units of the largest.
     """
-    fitted = fit(family, sizes, scores)
-    if fitted is None:
+    fit = _fit_family(family, sizes, scores)
+    if fit is None:
         return None
-    (parameters, cost), curve = fitted, FAMILIES[family][0]
-    # More than was tried, or no forecast was needed.
-    start_at, end = 1.0, 100 * FURTHEST
-    if curve(np.array(start_at), *parameters) >= goal:
-        return start_at, cost
-    if curve(np.array(end), *parameters) < goal:
-        return float("inf"), cost
-    return float(brentq(lambda n: curve(np.array(n), *parameters) - goal, start_at, end)), cost
+    (parameters, criterion), curve = fit, FAMILIES[family][0]
+    # The largest measured size does not reach the goal, so the answer lies beyond it.
+    smallest, furthest = 1.0, 100 * MAX_EXTRAPOLATION
+    if curve(np.array(smallest), *parameters) >= goal:
+        return smallest, criterion
+    if curve(np.array(furthest), *parameters) < goal:
+        return float("inf"), criterion
+    return float(brentq(lambda n: curve(np.array(n), *parameters) - goal, smallest, furthest)), criterion

@@ -1,24 +1,31 @@
-"""AP50 of footage that nobody has labelled, read off what the detector says there, and how far off such a reading is.
+"""AP50 without labels: a regression from label-free signals, with the error that it makes.
 
-The detector is first shown its own labelled images again, changed in ways whose cost can be measured: darker, blurred, smaller, from higher up, and so
-on, each in three grades (`train.distortions`). A regression from signals that need no labels to the AP50 of those changed sets then reads the AP50 of
-footage without labels. The idea of a meta-set is that of Deng and Zheng 2021 (AutoEval); geometric families are added because they are
-what overhead footage is. The error is measured by leaving out one whole family at a time, since what is at hand is none of them.
+The detector predicts its own labelled images again under corruptions of known severity: darker, blurred,
+smaller, from higher up, and so on (`train.transforms`). A regression from signals that need no labels to the
+AP50 of these corrupted sets then estimates the AP50 of images without labels. The meta-set is the idea of
+Deng and Zheng 2021 (AutoEval); geometric families are added because overhead images need them. The error is
+measured by leaving out one whole family at a time, since the real-world images belong to none of them.
 
-What a signal is worth differs little from one detector to the next, so the regression is drawn towards what it was worth to sixteen others (rendered roads; trained
-well and for too long): with as few sets as one detector gives, its own weights are half noise. That took another half to one point off the error, measured on
-detectors and on photographs that are not among them.
+The weight of a signal differs little between detectors, so the regression is drawn towards its weights for
+sixteen other detectors (rendered roads; trained well and for too long). With the few sets of one detector,
+its own weights are half noise. This takes another half to one point off the error, measured on detectors and
+on photographs that are not among them.
 
-One signal needs an intervention: the image is squeezed a little, and boxes should follow. Where they do not, the detector is sure of something it cannot place,
-which is what lowers AP50 when shapes are new while confidence stays. It took two points off the error with families left out.
+The signal "steady" needs an intervention: images are squeezed a little, and boxes should follow. Where they
+do not, the detector is confident but cannot localise, which lowers AP50 on new shapes while confidence stays.
+It takes two points off the error on families left out.
 
-Another says the same without an intervention: what non-maximum suppression leaves across a box does not agree with it where the object ends. Images drawn wider, in which
-detectors stay sure with boxes that are too short, were read with an error of 0.19 before and 0.11 with it. It took another one and a half points off the whole.
+The signal "contested" measures the same without an intervention: boxes across a detection that non-maximum
+suppression has kept do not agree with it on where the object ends. On images drawn wider, where detectors
+stay confident with boxes that are too short, the error falls from 0.19 to 0.11 with it; over all families, by
+another one and a half points.
 
-Measured and left out, because family-left-out error stayed the same within half a point: agreement of boxes before non-maximum suppression (Yang et
-al. 2025, PCR: those that agree are what it removes), boxes with those of the mirrored image and of the image shown larger, shape and size of boxes, and the spread of the distribution from which
-YOLO reads each side (Li et al. 2021, GFLv2). Whether detections last from frame to frame is told for
-videos (`diagnostics.timeline`), but still images cannot teach what it says about AP50.
+Measured and left out, because the error on families left out stays the same within half a point: agreement of
+boxes before non-maximum suppression (Yang et al. 2025, PCR: boxes that agree are what it removes), agreement
+with boxes of the mirrored image and of the image shown larger, shape and size of boxes, and the spread of the
+distribution from which YOLO reads each side (Li et al. 2021, GFLv2). Whether detections persist from frame to
+frame is measured for videos (`diagnostics.timeline`), but its relation to AP50 cannot be learnt from still
+images.
 """
 
 from __future__ import annotations
@@ -43,43 +50,52 @@ from diagnostics.matching import Bools, Floats, Ints, iou_table
 from diagnostics.shift import COMPONENTS, Strings, neighbour_distance, outer_distance
 from diagnostics.wording import percent
 
-# The confidence at which people look at a detector's output by default.
+# Ultralytics' default confidence: the detections that people get to see.
 SHOWN = 0.25
-# Home speaks on this share of images or more; an unlabelled domain far below it has either no objects or a detector gone silent.
+# Below this share of the in-domain detection rate, there are few objects or the detector misses them.
 SILENT_SHARE = 0.25
-# Detections below this are not kept of the changed images, so they count nowhere here; AP50 hardly moves with them.
+# Detections of corrupted images are not kept below this, so they count nowhere; AP50 hardly depends on them.
 FLOOR = 0.01
-# Detections whose looks are compared: below, the in-domain own true positives thin out.
+# Detections whose embeddings are compared: below, true positives are rare even in-domain.
 MIN_CONFIDENCE = 0.1
-# Fewer embeddings of true positives or of false detections in-domain than this describe neither.
+# With fewer embeddings of true positives or of false positives in-domain, their appearance is not described.
 MIN_EMBEDDINGS = 20
-# Images each change is shown on, and fewest images of footage: the error was measured on sets of the first size, and grows as its root.
+# Images that are corrupted, and fewest images to estimate for. The error was measured on sets of the first
+# size; with fewer images it grows as the root of their ratio.
 CORRUPTION_IMAGES = 40
 MIN_IMAGES = 20
-# Fewer families than this, and leaving one out says little about a family nobody thought of.
+# With fewer families, the error on one left out says little about an unknown family.
 MIN_FAMILIES = 6
-# AP50 of fewer objects than this is noise.
+# AP50 of fewer annotations than this is noise.
 MIN_ANNOTATIONS = 10
 LEVEL = 0.9
-# On standardised signals: about the weight of ten of the seventy or so sets, so that nine correlated signals cannot fit their noise. What other detectors say weighs as much.
+# On standardised signals: about the weight of ten of the seventy or so sets, so that nine correlated signals
+# cannot fit their noise. The weights of other detectors count as much.
 PENALTY = 10.0
-# A detector that hardly finds its own objects has nothing to lose to a change, so there is nothing to learn from.
+# A detector that hardly finds its own objects cannot lose AP50 under corruptions: there is nothing to learn.
 LEAST_AP50 = 0.05
-# Boxes that a mean over boxes must come from to count as much as the mean over all sets: IoUs of one set scatter by 0.25 or so and the means of sets by 0.04, and
-# (0.25 / 0.04) squared is 40 (empirical Bayes, Efron and Morris 1973). What lies across boxes scatters by 0.7, means of sets by 0.1 to 0.4, which gives 3 to 50; between 10 and 80 the error does not change.
+# Boxes from which a mean over boxes counts as much as the mean over all sets: IoUs of one set scatter by
+# about 0.25 and the means of sets by 0.04, and (0.25 / 0.04) squared is 40 (empirical Bayes, Efron and Morris
+# 1973). The contested confidence scatters by 0.7 and its means by 0.1 to 0.4, which gives 3 to 50; between 10
+# and 80 the error does not change.
 PRIOR_BOXES = 40
 CONFIDENCE_SIGNALS = ("highest", "expected", "stated", "detection_rate", "count", "steady", "contested")
-# Means over boxes, each with the signal that says over how many.
+# Signals that are means over boxes, each with the column of the number of boxes.
 MEANS = {"steady": "followed", "contested": "sure"}
-# The mean of both is better than either: what looks new is often, but not always, what it fails on.
+# The mean of two regressions is better than either: a detector often, but not always, fails on what is new to
+# it.
 SIGNAL_SETS = (CONFIDENCE_SIGNALS, (*CONFIDENCE_SIGNALS, "novelty", "resemblance"))
+UNCHANGED = "as it is"
 
 
 @dataclass(frozen=True)
 class CorruptedDomain:
-    """In-domain images after one change, with their moved boxes. family: "as it is" for no change; "a and b" is a mixture of two families.
+    """In-domain images under one corruption.
 
-    squeezed: the same images seen squeezed, see `steadiness`.
+    family: family of the corruption; "as it is" for none, "a and b" for a mixture of two families
+    severity: severity of the corruption
+    domain: the corrupted images with their transformed annotations
+    squeezed: the same images predicted squeezed, see `squeeze_agreement`
     """
 
     family: str
@@ -89,13 +105,25 @@ class CorruptedDomain:
 
 
 @dataclass(frozen=True)
-class LabelFree:
-    """ap50 with its 90 % interval, or None while abstained; reason says why.
+class LabelFreeEstimate:
+    """AP50 of a domain, estimated without its labels.
 
-    naive: what three simpler readings would say (see `Reference.naive`). error: family-left-out root mean square error in AP50; naive_error: that of
-    assuming AP50 in-domain. with_box, home_with_box: share of images with a detection at or above SHOWN. alarm: the detector is silent where in-domain
-    it speaks ("nothing is a pothole" must never pass for healthy). truth: AP50 by labels where there are some, and unlabelled:
-    how many of the images read it says nothing about.
+    domain: name of the domain
+    ap50: the estimate, None when abstained
+    low: lower end of its 90 % interval, None when abstained
+    high: upper end of its 90 % interval, None when abstained
+    abstained: whether no estimate is given
+    reason: why not, "" otherwise
+    detection_rate: share of images with a detection at or above SHOWN
+    in_domain_detection_rate: the same share in-domain
+    detections_per_image: detections at or above SHOWN per image
+    mean_confidence: their mean confidence, None without any
+    alarm: a warning where the detection rate is far below the in-domain one, "" otherwise
+    naive: three simpler estimates by name (see `Reference.naive`)
+    error: root mean square error in AP50 on families left out
+    naive_error: the same error of assuming the in-domain AP50
+    truth: AP50 by labels, None without enough annotations
+    unlabelled: images that the estimate covers and these labels do not
     """
 
     domain: str
@@ -104,9 +132,9 @@ class LabelFree:
     high: float | None
     abstained: bool
     reason: str
-    with_box: float
-    in_domain_with_box: float
-    boxes_per_image: float
+    detection_rate: float
+    in_domain_detection_rate: float
+    detections_per_image: float
     mean_confidence: float | None
     alarm: str
     naive: dict[str, float]
@@ -117,7 +145,7 @@ class LabelFree:
 
 
 def angle(share: Floats | float) -> Floats:
-    """Arc sine of the square root: the scale on which a share scatters alike wherever it lies (Bartlett 1947), with no infinite ends."""
+    """Arc sine of the square root: the scale on which a share scatters equally everywhere (Bartlett 1947)."""
     return np.asarray(np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0))))
 
 
@@ -127,43 +155,46 @@ def _share_of(angles: Floats) -> Floats:
 
 
 def summarise_detections(domain: Domain) -> tuple[float, float, float | None]:
-    """Share of images with a shown detection, shown detections an image, and their mean confidence."""
+    """Detection rate, detections per image, and mean confidence, of detections at or above SHOWN."""
     shown = domain.detections[domain.detections["confidence"] >= SHOWN]
     count = max(len(domain.images), 1)
     mean = float(shown["confidence"].mean()) if len(shown) else None
     return shown["image"].nunique() / count, len(shown) / count, mean
 
 
-def highest(domain: Domain) -> Floats:
-    """Highest confidence in each image, (n,), 0 where there is no box."""
+def highest_confidences(domain: Domain) -> Floats:
+    """Highest confidence in each image, (n,), 0 without a detection."""
     top = domain.detections.groupby("image")["confidence"].max()
     return top.reindex(domain.images["image"]).fillna(0.0).to_numpy(float)
 
 
-def steadiness(domain: Domain, squeezed: Domain) -> tuple[float, int]:
-    """How well boxes follow when images are squeezed: the mean IoU of each box with the nearest found then, weighted by confidence; and of how many boxes.
+def squeeze_agreement(domain: Domain, squeezed: Domain) -> tuple[float, int]:
+    """How well boxes follow when images are squeezed, and the number of boxes: the signal "steady".
 
-    squeezed: some or all of domain's images, with the boxes found in the squeezed image laid back into the image as it is. 0 of 0 boxes where none of these
-    images' boxes reaches LOOKED_AT.
+    The value is the mean, weighted by confidence, of the highest IoU of each box with a box of the squeezed
+    image; 0 of 0 boxes where no box reaches MIN_CONFIDENCE. squeezed: some or all of domain's images, with
+    the boxes detected in the squeezed image transformed back.
     """
-    asked = domain.subset(squeezed.images["image"]).detections
-    asked = asked[asked["confidence"] >= MIN_CONFIDENCE]
-    if not len(asked):
+    detections = domain.subset(squeezed.images["image"]).detections
+    detections = detections[detections["confidence"] >= MIN_CONFIDENCE]
+    if not len(detections):
         return 0.0, 0
-    again = squeezed.detections.groupby("image").indices
-    boxes, others = asked[CORNERS].to_numpy(float), squeezed.detections[CORNERS].to_numpy(float)
-    best = np.zeros(len(asked))
-    for image, rows in asked.reset_index(drop=True).groupby("image").indices.items():
-        if image in again:
-            best[rows] = iou_table(boxes[rows], others[again[image]]).max(1)
-    return float(np.average(best, weights=asked["confidence"])), len(asked)
+    squeezed_rows = squeezed.detections.groupby("image").indices
+    boxes, others = detections[CORNERS].to_numpy(float), squeezed.detections[CORNERS].to_numpy(float)
+    best = np.zeros(len(detections))
+    for image, rows in detections.reset_index(drop=True).groupby("image").indices.items():
+        if image in squeezed_rows:
+            best[rows] = iou_table(boxes[rows], others[squeezed_rows[image]]).max(1)
+    return float(np.average(best, weights=detections["confidence"])), len(detections)
 
 
-def contested(domain: Domain) -> tuple[float, int]:
-    """Confidence of the weaker boxes of a class that lie across boxes at or above LOOKED_AT (IoU above BACKGROUND: about the same object), over the confidence of those; and how
-    many those are. 0 of 0 boxes where there is none.
+def contested_confidence(domain: Domain) -> tuple[float, int]:
+    """Confidence of weaker boxes across confident ones, and the number of the latter: the signal "contested".
 
-    A box counts once for each surer one that it lies across, so this can be more than 1.
+    The value is the summed confidence of weaker boxes of the same class that overlap a box at or above
+    MIN_CONFIDENCE by an IoU over BACKGROUND, which is about the same object, over the summed confidence of
+    the latter; 0 of 0 boxes where there is none. A box counts once for each more confident box that it
+    overlaps, so the value can exceed 1.
     """
     across = stated = 0.0
     sure = 0
@@ -173,37 +204,54 @@ def contested(domain: Domain) -> tuple[float, int]:
         domain.detections["confidence"].to_numpy(float),
     )
     for rows in domain.detections.reset_index(drop=True).groupby("image").indices.values():
-        mine, confidence = boxes[rows], confidences[rows]
-        asked = confidence >= MIN_CONFIDENCE
-        overlap = iou_table(mine[asked], mine) > BACKGROUND
-        weaker = confidence[None] < confidence[asked][:, None]
-        # Non-maximum suppression works class by class; another class at the same place is another doubt.
-        weaker &= labels[rows][None] == labels[rows][asked][:, None]
+        of_image, confidence = boxes[rows], confidences[rows]
+        confident = confidence >= MIN_CONFIDENCE
+        overlap = iou_table(of_image[confident], of_image) > BACKGROUND
+        weaker = confidence[None] < confidence[confident][:, None]
+        # Non-maximum suppression works class by class; a box of another class means another kind of doubt.
+        weaker &= labels[rows][None] == labels[rows][confident][:, None]
         across += float(((overlap & weaker) * confidence[None]).sum())
-        stated += float(confidence[asked].sum())
-        sure += int(asked.sum())
+        stated += float(confidence[confident].sum())
+        sure += int(confident.sum())
     return across / stated if sure else 0.0, sure
 
 
-def meaning_of(confidence: Floats, true_positive: Bools) -> IsotonicRegression:
-    """What confidences mean: the share of detections that are true positives, as a rising function of their confidence."""
+def fit_calibration(confidence: Floats, true_positive: Bools) -> IsotonicRegression:
+    """The share of detections that are true positives, as a rising function of their confidence."""
     return IsotonicRegression(out_of_bounds="clip").fit(confidence, true_positive.astype(float))
 
 
-def expected_ap50(meaning: IsotonicRegression, confidence: Floats, annotations: float) -> float:
-    """AP50 of detections (n,) if confidences meant what `meaning` says, and there were as many objects."""
+def expected_ap50(calibration: IsotonicRegression, confidence: Floats, annotations: float) -> float:
+    """AP50 of detections (n,) if confidences are calibrated like this and there are as many annotations."""
     if not len(confidence):
         return 0.0
-    true_positives = np.cumsum(meaning.predict(np.sort(confidence)[::-1]))
+    true_positives = np.cumsum(calibration.predict(np.sort(confidence)[::-1]))
     precision = np.maximum.accumulate((true_positives / np.arange(1, len(true_positives) + 1))[::-1])[::-1]
     recall = np.minimum(true_positives / max(annotations, 1e-9), 1.0)
     return float(np.trapezoid(np.r_[precision[0], precision], np.r_[0.0, recall]))
 
 
-class Reference:
-    """The in-domain images as what others are held against: what confidences mean there, and what true positives, false detections and images look like.
+@dataclass(frozen=True)
+class _Appearance:
+    """Embeddings of in-domain true positives and false positives in their common components.
 
-    home: labelled, with at least one object.
+    reduce: from embeddings to the components
+    true_positives: points and their groups
+    false_positives: points and their groups
+    """
+
+    reduce: Callable[[Floats], Floats]
+    true_positives: tuple[Floats, Strings]
+    false_positives: tuple[Floats, Strings]
+
+
+class Reference:
+    """The in-domain images, with which others are compared: their calibration and their embeddings.
+
+    Parameters
+    ----------
+    in_domain
+        A labelled domain with at least one annotation.
     """
 
     def __init__(self, in_domain: Domain) -> None:
@@ -212,116 +260,129 @@ class Reference:
         outcomes = in_domain.outcomes
         true_positive = (outcomes["outcome"] == "true_positive").to_numpy()
         confidence = outcomes["confidence"].to_numpy(float)
-        self.meaning = meaning_of(confidence, true_positive)
+        self.calibration = fit_calibration(confidence, true_positive)
         self.annotations_per_image = len(in_domain.annotations) / max(len(in_domain.labelled_images), 1)
         rows = in_domain.scored_detections.index.to_numpy()[outcomes["row"].to_numpy()]
-        wrong = (outcomes["outcome"] == "background").to_numpy()
-        # False detections are fewer and less sure, so they are looked for further down.
-        self._fit_appearance(
+        background = (outcomes["outcome"] == "background").to_numpy()
+        # False positives are fewer and less confident, so their limit is lower.
+        self._appearance = self._fit_appearance(
             rows[true_positive & (confidence >= MIN_CONFIDENCE)],
-            rows[wrong & (confidence >= MIN_CONFIDENCE / 3)],
+            rows[background & (confidence >= MIN_CONFIDENCE / 3)],
         )
 
-    def _fit_appearance(self, right: Ints, wrong: Ints) -> None:
-        """The embeddings of true positives and of false detections in the components of both, each with the groups they come from."""
-        self.looks: tuple[Callable[[Floats], Floats], tuple[tuple[Floats, Strings], ...]] | None = None
-        if min(len(right), len(wrong)) < MIN_EMBEDDINGS or not self.in_domain.detection_embeddings.shape[1]:
-            return
-        both = self.in_domain.detection_embeddings[np.concatenate([right, wrong])].astype(float)
-        centre, spread = both[: len(right)].mean(0), both[: len(right)].std(0) + 1e-2
+    def _fit_appearance(self, true_positives: Ints, false_positives: Ints) -> _Appearance | None:
+        """The appearance of detections, given by row; None where embeddings are missing or too few."""
+        fewest = min(len(true_positives), len(false_positives))
+        if fewest < MIN_EMBEDDINGS or not self.in_domain.detection_embeddings.shape[1]:
+            return None
+        rows, count = np.concatenate([true_positives, false_positives]), len(true_positives)
+        both = self.in_domain.detection_embeddings[rows].astype(float)
+        centre, scale = both[:count].mean(0), both[:count].std(0) + 1e-2
         width = min(COMPONENTS, both.shape[1], len(both) - 1)
-        components = PCA(width, svd_solver="full").fit((both - centre) / spread)
+        components = PCA(width, svd_solver="full").fit((both - centre) / scale)
 
-        def reduce(annotations: Floats) -> Floats:
-            return np.asarray(components.transform((annotations.astype(float) - centre) / spread))
+        def reduce(embeddings: Floats) -> Floats:
+            return np.asarray(components.transform((embeddings.astype(float) - centre) / scale))
 
-        points, groups = reduce(both), _groups_of(self.in_domain)[np.concatenate([right, wrong])]
-        parts = slice(None, len(right)), slice(len(right), None)
-        self.looks = reduce, tuple((points[part], groups[part]) for part in parts)
+        points, groups = reduce(both), _groups_of(self.in_domain)[rows]
+        return _Appearance(reduce, (points[:count], groups[:count]), (points[count:], groups[count:]))
 
     @cached_property
     def _standardised_images(self) -> tuple[Floats, Floats, Floats, float]:
-        """Mean and spread of the in-domain image embeddings, the standardised embeddings, and the distance that one in twenty of them exceeds."""
+        """Mean and scale of the in-domain image embeddings, these standardised, and their outer distance."""
         points = self.in_domain.image_embeddings.astype(float)
-        mean, spread = points.mean(0), points.std(0) + 1e-3
-        points = (points - mean) / spread
-        return mean, spread, points, outer_distance(points, self.in_domain.images["group"].to_numpy(str))
+        mean, scale = points.mean(0), points.std(0) + 1e-3
+        points = (points - mean) / scale
+        return mean, scale, points, outer_distance(points, self.in_domain.images["group"].to_numpy(str))
 
     def expected(self, domain: Domain) -> float:
-        """AP50 if a confidence meant there what it means in-domain, and objects were as many an image."""
+        """AP50 if confidences are calibrated as in-domain and there are as many annotations per image."""
         annotations = self.annotations_per_image * len(domain.images)
-        return expected_ap50(self.meaning, domain.detections["confidence"].to_numpy(float), annotations)
+        return expected_ap50(self.calibration, domain.detections["confidence"].to_numpy(float), annotations)
 
     def resemblance(self, domain: Domain, *, own: bool = False) -> float:
-        """Mean log ratio of how far detections lie from the in-domain true positives and from the in-domain false detections; 0 where looks are unknown.
+        """Mean log ratio of the distances of detections from in-domain true positives and false positives.
 
-        own: the images are the in-domain, changed; what was detected in the same group is no company then, as footage has none in-domain.
+        0 where either cannot be described. own: the images are the in-domain images, corrupted; neighbours of
+        the same group then do not count, as real-world images have none in-domain.
         """
         shown = (domain.detections["confidence"] >= MIN_CONFIDENCE).to_numpy()
-        if self.looks is None or not shown.any() or not domain.detection_embeddings.shape[1]:
+        appearance = self._appearance
+        if appearance is None or not shown.any() or not domain.detection_embeddings.shape[1]:
             return 0.0
-        reduce, known = self.looks
-        points = reduce(domain.detection_embeddings[shown])
+        points = appearance.reduce(domain.detection_embeddings[shown])
         groups = _groups_of(domain)[shown] if own else None
-        to_right, to_wrong = (np.maximum(neighbour_distance(*those, points, groups), 1e-9) for those in known)
-        ratio = np.log(to_right / to_wrong)
+        to_true, to_false = (
+            np.maximum(neighbour_distance(*references, points, groups), 1e-9)
+            for references in (appearance.true_positives, appearance.false_positives)
+        )
+        ratio = np.log(to_true / to_false)
         return float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
 
     def novelty(self, domain: Domain, *, own: bool = False) -> float:
-        """Log of the median distance of images to the in-domain, over the distance that one in twenty of the in-domain own exceeds. own: see `resemblance`."""
-        mean, spread, points, limit = self._standardised_images
+        """Log of the median distance of images from the in-domain images, over the in-domain outer distance.
+
+        own: see `resemblance`.
+        """
+        mean, scale, points, limit = self._standardised_images
         if not np.isfinite(limit) or limit <= 0:
             return 0.0
         groups = self.in_domain.images["group"].to_numpy(str)
         distance = neighbour_distance(
             points,
             groups,
-            (domain.image_embeddings - mean) / spread,
+            (domain.image_embeddings - mean) / scale,
             domain.images["group"].to_numpy(str) if own else None,
         )
-        known = distance[np.isfinite(distance)]
-        return float(np.log(max(float(np.median(known)), 1e-9) / limit)) if len(known) else 0.0
+        measured = distance[np.isfinite(distance)]
+        return float(np.log(max(float(np.median(measured)), 1e-9) / limit)) if len(measured) else 0.0
 
     def signals(self, domain: Domain, squeezed: Domain, *, own: bool = False) -> dict[str, float]:
-        """Everything the regression reads, shares as angles; followed, sure: boxes that steady and contested are of. squeezed: see `steadiness`. own: see `resemblance`."""
+        """All signals of a domain, shares as angles, with the number of boxes of the MEANS.
+
+        squeezed: see `squeeze_agreement`. own: see `resemblance`.
+        """
         domain = _above_floor(domain)
-        steady, followed = steadiness(domain, _above_floor(squeezed))
-        across, sure = contested(domain)
-        share, per_image, stated = summarise_detections(domain)
+        steady, followed = squeeze_agreement(domain, _above_floor(squeezed))
+        contested, sure = contested_confidence(domain)
+        detection_rate, per_image, stated = summarise_detections(domain)
         return {
-            "highest": float(angle(highest(domain).mean())),
+            "highest": float(angle(highest_confidences(domain).mean())),
             "expected": float(angle(self.expected(domain))),
             "stated": float(angle(SHOWN if stated is None else stated)),
-            "detection_rate": float(angle(share)),
+            "detection_rate": float(angle(detection_rate)),
             "count": float(np.log1p(per_image)),
             "steady": steady,
             "followed": followed,
-            "contested": across,
+            "contested": contested,
             "sure": sure,
             "novelty": self.novelty(domain, own=own),
             "resemblance": self.resemblance(domain, own=own),
         }
 
     def naive(self, domain: Domain) -> dict[str, float]:
-        """Readings that need no changed images: as in-domain; confidences mean what they mean in-domain; and the share of images whose highest
-        confidence is over the value that AP50 of the in-domain images exceed (ATC, Garg et al. 2022, with images in the place of samples).
+        """Estimates that need no corrupted images.
+
+        They are the in-domain AP50; the AP50 expected from the in-domain calibration; and the share of images
+        whose highest confidence is over the value that a share of AP50 of the in-domain images exceeds (ATC,
+        Garg et al. 2022, with images in place of samples).
         """
-        over = np.quantile(highest(self.in_domain), 1 - self.ap50)
+        over = np.quantile(highest_confidences(self.in_domain), 1 - self.ap50)
         return {
             "as in-domain": self.ap50,
             "if confidences meant the same": self.expected(_above_floor(domain)),
-            "thresholded confidence": float((highest(domain) > over).mean()),
+            "thresholded confidence": float((highest_confidences(domain) > over).mean()),
         }
 
 
 def _groups_of(domain: Domain) -> Strings:
     """The group of each detection's image, (n_detections,)."""
-    named = domain.images.set_index("image")["group"]
-    return named.loc[domain.detections["image"]].to_numpy(str)
+    group_of = domain.images.set_index("image")["group"]
+    return group_of.loc[domain.detections["image"]].to_numpy(str)
 
 
 def _above_floor(domain: Domain) -> Domain:
-    """The domain without the detections that changed images are not asked for."""
+    """The domain without detections below FLOOR, which corrupted images do not have."""
     keep = (domain.detections["confidence"] >= FLOOR).to_numpy()
     return replace(
         domain,
@@ -330,143 +391,166 @@ def _above_floor(domain: Domain) -> Domain:
     )
 
 
-def _involves(family: str, name: str) -> bool:
-    """Whether a set's family is `name` or a mixture with it."""
-    return name in family.split(" and ")
+def _families_in(family: str) -> list[str]:
+    """The families of a set: one, or the two of a mixture."""
+    return family.split(" and ")
 
 
 class Estimator:
-    """The regression, with its family-left-out errors. graded: sets of known AP50, at least MIN_FAMILIES families.
+    """The regression, with its errors on families left out.
 
-    others: such sets of other detectors, one row each with detector, family, the settled signals and truth; without rows the regression stands alone.
+    Parameters
+    ----------
+    reference
+        The in-domain images.
+    corruptions
+        Corrupted sets of known AP50, of at least MIN_FAMILIES families.
+    others
+        Such sets of other detectors, one row each with detector, family, the shrunk signals and truth.
+        Without rows the regression has only its own sets.
     """
 
     def __init__(
         self, reference: Reference, corruptions: Sequence[CorruptedDomain], others: pd.DataFrame
     ) -> None:
         self.reference, self.others = reference, others
-        self._elsewhere: dict[tuple[tuple[str, ...], frozenset[str]], Floats] = {}
-        self.families = [g.family for g in corruptions]
-        self.severities = [g.severity for g in corruptions]
-        signals = pd.DataFrame([reference.signals(g.domain, g.squeezed, own=True) for g in corruptions])
+        self._prior_weights: dict[tuple[tuple[str, ...], frozenset[str]], Floats] = {}
+        self.families = [corruption.family for corruption in corruptions]
+        self.severities = [corruption.severity for corruption in corruptions]
+        signals = pd.DataFrame([reference.signals(c.domain, c.squeezed, own=True) for c in corruptions])
         counts = {name: signals[boxes].to_numpy(float) for name, boxes in MEANS.items()}
-        self.usual = {
+        self.prior_means = {
             name: float(np.average(signals[name], weights=count)) if count.any() else 0.0
             for name, count in counts.items()
         }
-        self.most = {name: float(count.max()) for name, count in counts.items()}
-        self.signals = self.settle(signals)
-        self.truth = np.array([ap50(g.domain) for g in corruptions])
-        self.naive = pd.DataFrame([reference.naive(g.domain) for g in corruptions])
-        self.names = [f for f in dict.fromkeys(self.families) if " and " not in f and f != "as it is"]
+        self.most_boxes = {name: float(count.max()) for name, count in counts.items()}
+        self.signals = self.shrink(signals)
+        self.truth = np.array([ap50(corruption.domain) for corruption in corruptions])
+        self.naive = pd.DataFrame([reference.naive(corruption.domain) for corruption in corruptions])
+        self.pure_families = [
+            family
+            for family in dict.fromkeys(self.families)
+            if len(_families_in(family)) == 1 and family != UNCHANGED
+        ]
 
-    def settle(self, signals: pd.DataFrame) -> pd.DataFrame:
-        """Signals with MEANS drawn to the usual where few boxes speak, in the order of the last of SIGNAL_SETS; where a detector is silent, nothing speaks for or against it."""
-        drawn = {}
+    def shrink(self, signals: pd.DataFrame) -> pd.DataFrame:
+        """Signals as in the last of SIGNAL_SETS, with MEANS of few boxes drawn to their prior means."""
+        shrunk = {}
         for name, boxes in MEANS.items():
-            # No more than the sets have, or long footage would be drawn less than anything the regression knows.
-            count = signals[boxes].clip(upper=self.most[name])
-            drawn[name] = (count * signals[name] + PRIOR_BOXES * self.usual[name]) / (count + PRIOR_BOXES)
-        return signals.assign(**drawn)[list(SIGNAL_SETS[-1])]
+            # Capped, or long videos would shrink less than any set that the regression is fitted to.
+            count = signals[boxes].clip(upper=self.most_boxes[name])
+            total = count * signals[name] + PRIOR_BOXES * self.prior_means[name]
+            shrunk[name] = total / (count + PRIOR_BOXES)
+        return signals.assign(**shrunk)[list(SIGNAL_SETS[-1])]
 
-    def read(self, signals: pd.DataFrame, rows: Bools | None = None) -> Floats:
-        """AP50 by the sets in rows (all of them by default), (n,). signals: settled.
+    def estimate(self, signals: pd.DataFrame, rows: Bools | None = None) -> Floats:
+        """AP50 by the sets in rows (all of them by default), (n,). signals: shrunk.
 
-        Families that are not in rows are left out of what other detectors say too.
+        Sets of other detectors count only if their families are in rows too.
         """
         chosen = np.ones(len(self.truth), bool) if rows is None else rows
-        goal = angle(self.truth[chosen])
-        there = {part for name in np.array(self.families)[chosen] for part in name.split(" and ")}
+        target = angle(self.truth[chosen])
+        families = {part for name in np.array(self.families)[chosen] for part in _families_in(name)}
         estimates = []
         for names in SIGNAL_SETS:
             scaler = StandardScaler().fit(self.signals.loc[chosen, list(names)].to_numpy())
-            known, asked = (
+            fitted, new = (
                 scaler.transform(table[list(names)].to_numpy()) for table in (self.signals[chosen], signals)
             )
-            usual = self.weights_elsewhere(names, frozenset(there))
-            own = Ridge(PENALTY).fit(known, goal - known @ usual)
-            estimates.append(own.predict(asked) + asked @ usual)
+            prior = self.prior_weights(names, frozenset(families))
+            own = Ridge(PENALTY).fit(fitted, target - fitted @ prior)
+            estimates.append(own.predict(new) + new @ prior)
         return _share_of(np.mean(estimates, axis=0))
 
-    def weights_elsewhere(self, names: tuple[str, ...], families: frozenset[str]) -> Floats:
-        """What each signal is worth to other detectors on average, (len(names),): the ridge regression of their AP50 (as angles) on their signals, both standardised as one
-        detector's are. families: those whose sets, and the mixtures of which, count.
+    def prior_weights(self, names: tuple[str, ...], families: frozenset[str]) -> Floats:
+        """Weight of each signal for other detectors, (len(names),).
+
+        It is from a ridge regression of their AP50 (as angles) on their signals, both standardised for each
+        detector.
+        families: those whose sets, and the mixtures of which, count.
         """
-        if (names, families) not in self._elsewhere:
-            counts = self.others["family"].map(lambda family: families.issuperset(family.split(" and ")))
-            signals, goals = [np.zeros((0, len(names)))], [np.zeros(0)]
-            for _, mine in self.others[counts.to_numpy(bool)].groupby("detector"):
-                signals.append(StandardScaler().fit_transform(mine[list(names)].to_numpy(float)))
-                goal = angle(mine["truth"].to_numpy(float))
-                goals.append(goal - goal.mean())
-            known = np.concatenate(signals)
-            # The normal equations: no rows give no weights.
-            self._elsewhere[names, families] = np.linalg.solve(
-                known.T @ known + PENALTY * np.eye(len(names)), known.T @ np.concatenate(goals)
+        if (names, families) not in self._prior_weights:
+            counts = self.others["family"].map(lambda family: families.issuperset(_families_in(family)))
+            signals, targets = [np.zeros((0, len(names)))], [np.zeros(0)]
+            for _, sets in self.others[counts.to_numpy(bool)].groupby("detector"):
+                signals.append(StandardScaler().fit_transform(sets[list(names)].to_numpy(float)))
+                target = angle(sets["truth"].to_numpy(float))
+                targets.append(target - target.mean())
+            x = np.concatenate(signals)
+            # The normal equations: without rows the weights are 0.
+            self._prior_weights[names, families] = np.linalg.solve(
+                x.T @ x + PENALTY * np.eye(len(names)), x.T @ np.concatenate(targets)
             )
-        return self._elsewhere[names, families]
+        return self._prior_weights[names, families]
 
     def without(self, name: str) -> Bools:
         """Sets that do not involve a family."""
-        return np.array([not _involves(family, name) for family in self.families])
+        return np.array([name not in _families_in(family) for family in self.families])
 
-    def left_out(self, among: Bools | None = None) -> pd.DataFrame:
-        """Each pure family read by a regression that never saw it: row, family, severity, truth, reading. among: sets there are at all."""
-        there = np.ones(len(self.truth), bool) if among is None else among
+    def leave_families_out(self, rows: Bools | None = None) -> pd.DataFrame:
+        """Each pure family, estimated by a regression on sets without it.
+
+        Columns: row, family, severity, truth, estimate. rows: the sets to use, all by default.
+        """
+        used = np.ones(len(self.truth), bool) if rows is None else rows
         parts = []
-        for name in self.names:
-            tested = np.flatnonzero(there & np.array([family == name for family in self.families]))
+        for name in self.pure_families:
+            tested = np.flatnonzero(used & np.array([family == name for family in self.families]))
             if len(tested):
-                estimates = self.read(self.signals.iloc[tested], there & self.without(name))
+                estimates = self.estimate(self.signals.iloc[tested], used & self.without(name))
                 parts += [
-                    (row, name, self.severities[row], self.truth[row], reading)
-                    for row, reading in zip(tested, estimates, strict=True)
+                    (row, name, self.severities[row], self.truth[row], estimate)
+                    for row, estimate in zip(tested, estimates, strict=True)
                 ]
         return pd.DataFrame(parts, columns=["row", "family", "severity", "truth", "estimate"])
 
     @cached_property
     def errors(self) -> pd.DataFrame:
-        """`left_out` of all sets."""
-        return self.left_out()
+        """`leave_families_out` of all sets."""
+        return self.leave_families_out()
 
-    def reach(self, errors: pd.DataFrame, reading: Floats | float) -> Floats:
-        """Half-width of the interval around a reading: the LEVEL quantile of errors, which grow towards the middle as those of a share do.
+    def half_width(self, errors: pd.DataFrame, estimate: Floats | float) -> Floats:
+        """Half-width of the interval around an estimate.
 
-        The quantile is that of split conformal prediction (Vovk et al. 2005), with families in the place of samples; jackknife+ (Barber et al. 2021)
-        is the same idea.
+        It is the LEVEL quantile of errors over their `error_scale`, times that of the estimate. The quantile
+        is that of split conformal prediction (Vovk et al. 2005), with families in place of samples;
+        jackknife+ (Barber et al. 2021) is the same idea.
         """
-        size = (errors["truth"] - errors["estimate"]).abs() / spread(errors["estimate"].to_numpy(float))
+        size = (errors["truth"] - errors["estimate"]).abs() / error_scale(errors["estimate"].to_numpy(float))
         level = min(1.0, LEVEL * (1 + 1 / len(size)))
-        return np.asarray(float(np.quantile(size, level)) * spread(reading))
+        return np.asarray(float(np.quantile(size, level)) * error_scale(estimate))
 
     def coverage(self) -> pd.DataFrame:
-        """`errors` with whether the truth lies in the interval made by a regression and from errors that never saw the family."""
+        """`errors` with the half-width of an interval without the family, and whether it covers the truth."""
         parts = []
-        for name, mine in self.errors.groupby("family", sort=False):
-            others = self.left_out(self.without(str(name)))
-            half = self.reach(others, mine["estimate"].to_numpy(float))
-            parts.append(mine.assign(half=half, covered=(mine["truth"] - mine["estimate"]).abs() <= half))
+        for name, tested in self.errors.groupby("family", sort=False):
+            others = self.leave_families_out(self.without(str(name)))
+            half = self.half_width(others, tested["estimate"].to_numpy(float))
+            parts.append(
+                tested.assign(half=half, covered=(tested["truth"] - tested["estimate"]).abs() <= half)
+            )
         return pd.concat(parts, ignore_index=True)
 
     def extrapolates(self, signals: pd.DataFrame) -> bool:
-        """Whether signals lie further from the sets than any family lies from the others (leverage in the ridge regression)."""
+        """Whether signals lie further from the sets than any family from the others, by leverage."""
 
         def leverage(points: pd.DataFrame, rows: Bools) -> Floats:
             scaler = StandardScaler().fit(self.signals[rows])
-            known, asked = scaler.transform(self.signals[rows]), scaler.transform(points)
-            inverse = np.linalg.inv(known.T @ known + PENALTY * np.eye(known.shape[1]))
-            return np.asarray(np.einsum("ij,jk,ik->i", asked, inverse, asked))
+            fitted, new = scaler.transform(self.signals[rows]), scaler.transform(points)
+            inverse = np.linalg.inv(fitted.T @ fitted + PENALTY * np.eye(fitted.shape[1]))
+            return np.asarray(np.einsum("ij,jk,ik->i", new, inverse, new))
 
         furthest = max(
             float(leverage(self.signals[~self.without(name)], self.without(name)).max())
-            for name in self.names
+            for name in self.pure_families
         )
         return float(leverage(signals, np.ones(len(self.truth), bool))[0]) > furthest
 
 
-def spread(reading: Floats | float) -> Floats:
-    """How errors scale with a reading: as the standard deviation of a share, floored where it would vanish."""
-    return np.asarray(np.sqrt(np.maximum(np.asarray(reading) * (1 - np.asarray(reading)), 0.02)))
+def error_scale(estimate: Floats | float) -> Floats:
+    """How errors scale with an estimate: as the standard deviation of a share, with a floor near 0 and 1."""
+    share = np.asarray(estimate)
+    return np.asarray(np.sqrt(np.maximum(share * (1 - share), 0.02)))
 
 
 def _no_others() -> pd.DataFrame:
@@ -474,15 +558,32 @@ def _no_others() -> pd.DataFrame:
     return pd.DataFrame(columns=["detector", "family", *SIGNAL_SETS[-1], "truth"])
 
 
-def fit(
+def fit_estimator(
     in_domain: Domain, corruptions: Sequence[CorruptedDomain], others: pd.DataFrame | None = None
 ) -> Estimator | None:
-    """The regression, or None where in-domain objects are too few, hardly any of them is found, or too few families were looked at. others: see `Estimator`."""
-    # A change that left hardly an object in the images teaches nothing.
+    """Fit the regression.
+
+    Parameters
+    ----------
+    in_domain
+        The labelled in-domain images.
+    corruptions
+        The same images under corruptions.
+    others
+        Sets of other detectors, see `Estimator`.
+
+    Returns
+    -------
+    Estimator or None
+        None where in-domain annotations are too few, hardly any is detected, or there are too few families.
+    """
+    # A corruption that leaves hardly an object in the images teaches nothing.
     corruptions = [
-        g for g in corruptions if (~g.domain.annotations["crowd"].to_numpy(bool)).sum() >= MIN_ANNOTATIONS
+        corruption
+        for corruption in corruptions
+        if (~corruption.domain.annotations["crowd"].to_numpy(bool)).sum() >= MIN_ANNOTATIONS
     ]
-    families = {g.family for g in corruptions if " and " not in g.family}
+    families = {c.family for c in corruptions if len(_families_in(c.family)) == 1}
     if (
         len(in_domain.annotations) < MIN_BOXES
         or len(families) < MIN_FAMILIES
@@ -492,52 +593,96 @@ def fit(
     return Estimator(Reference(in_domain), corruptions, _no_others() if others is None else others)
 
 
-def estimate(
+def estimate_ap50(
     in_domain: Domain, real_world: Domain, estimator: Estimator | None, squeezed: Domain | None = None
-) -> LabelFree:
-    """Describe a domain without its labels; AP50 only where the regression holds. squeezed: images of away seen squeezed, see `steadiness`."""
-    share, per_image, confidence = summarise_detections(real_world)
-    in_domain_share = summarise_detections(in_domain)[0]
-    alarm = ""
-    if share < SILENT_SHARE * in_domain_share:
-        alarm = f"detections on {percent(share)} of the images against {percent(in_domain_share)} in-domain: no objects there, or a detector gone silent; say yes or no for 20 images to tell which"
-    said = LabelFree(
-        real_world.name, None, None, None, True, "", share, in_domain_share, per_image, confidence, alarm, {}
-    )
-    if len(real_world.annotations) >= MIN_BOXES:
-        said = replace(said, truth=ap50(real_world), unlabelled=int((~real_world.labelled).sum()))
+) -> LabelFreeEstimate:
+    """Estimate AP50 of a domain without its labels, where the regression holds.
+
+    Parameters
+    ----------
+    in_domain
+        The in-domain images.
+    real_world
+        The domain; its labels are only compared with the estimate.
+    estimator
+        The fitted regression, None where it could not be fitted.
+    squeezed
+        Some of the domain's images predicted squeezed, see `squeeze_agreement`.
+
+    Returns
+    -------
+    LabelFreeEstimate
+        Without AP50, and with a reason, where the regression does not hold.
+    """
+    result = _describe(in_domain, real_world)
     label = "label 25 to 50 frames from at least 5 clips"
     if (
         estimator is None
         or squeezed is None
         or real_world.detection_embeddings.shape[1] != in_domain.detection_embeddings.shape[1]
     ):
-        # Detections from elsewhere carry no embeddings, and their confidences are not this detector's.
-        why = "reading AP50 takes the weights, 30 labelled in-domain objects, and a detector that finds some of them"
-        return replace(said, reason=f"{why}; {label}")
+        # Imported detections have no embeddings, and their confidences are not this detector's.
+        why = (
+            "an estimate of AP50 needs the weights, 30 in-domain annotations, and a detector that finds "
+            "some of them"
+        )
+        return replace(result, reason=f"{why}; {label}")
     reference = estimator.reference
-    signals = estimator.settle(pd.DataFrame([reference.signals(real_world, squeezed)]))
-    reading = float(estimator.read(signals)[0])
-    said = replace(
-        said,
+    signals = estimator.shrink(pd.DataFrame([reference.signals(real_world, squeezed)]))
+    estimate = float(estimator.estimate(signals)[0])
+    result = replace(
+        result,
         naive=reference.naive(real_world),
         error=root_mean_square(estimator.errors["truth"] - estimator.errors["estimate"]),
         naive_error=root_mean_square(estimator.errors["truth"] - reference.ap50),
     )
     if len(real_world.images) < MIN_IMAGES:
-        return replace(said, reason=f"{len(real_world.images)} images, {MIN_IMAGES} are needed; {label}")
+        return replace(result, reason=f"{len(real_world.images)} images, {MIN_IMAGES} are needed; {label}")
     if estimator.extrapolates(signals):
-        why = "what the detector says here is unlike anything it said about in-domain images, however they were changed"
-        return replace(said, reason=f"{why}; {label}")
+        why = "the detections are unlike those on in-domain images under any corruption"
+        return replace(result, reason=f"{why}; {label}")
     half = (
-        float(estimator.reach(estimator.errors, reading))
+        float(estimator.half_width(estimator.errors, estimate))
         * max(1.0, CORRUPTION_IMAGES / len(real_world.images)) ** 0.5
     )
     return replace(
-        said, ap50=reading, low=max(0.0, reading - half), high=min(1.0, reading + half), abstained=False
+        result,
+        ap50=estimate,
+        low=max(0.0, estimate - half),
+        high=min(1.0, estimate + half),
+        abstained=False,
+    )
+
+
+def _describe(in_domain: Domain, real_world: Domain) -> LabelFreeEstimate:
+    """A domain's detections, and its AP50 by labels where there are enough, without an estimate."""
+    detection_rate, per_image, confidence = summarise_detections(real_world)
+    in_domain_rate = summarise_detections(in_domain)[0]
+    alarm = ""
+    if detection_rate < SILENT_SHARE * in_domain_rate:
+        alarm = (
+            f"detections on {percent(detection_rate)} of the images, against {percent(in_domain_rate)} "
+            "in-domain: there are few objects, or the detector misses them; check 20 images to decide"
+        )
+    labelled = len(real_world.annotations) >= MIN_BOXES
+    return LabelFreeEstimate(
+        domain=real_world.name,
+        ap50=None,
+        low=None,
+        high=None,
+        abstained=True,
+        reason="",
+        detection_rate=detection_rate,
+        in_domain_detection_rate=in_domain_rate,
+        detections_per_image=per_image,
+        mean_confidence=confidence,
+        alarm=alarm,
+        naive={},
+        truth=ap50(real_world) if labelled else None,
+        unlabelled=int((~real_world.labelled).sum()) if labelled else 0,
     )
 
 
 def root_mean_square(values: pd.Series) -> float:
-    """Of errors in AP50."""
+    """Root mean square of errors in AP50."""
     return float(np.sqrt(np.square(values.to_numpy(float)).mean()))

@@ -1,4 +1,4 @@
-"""Does the validation set measure anything: images, or recordings, that it shares with training."""
+"""Whether the validation set measures generalisation: images or recordings that it shares with training."""
 
 from __future__ import annotations
 
@@ -12,16 +12,26 @@ from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.precision import accumulate, mean
 
-# Of 256 gradient bits. Re-encoding and resizing move under 10; unrelated images of one road rarely come below 60 (measured on
-# photographs and on the rendered world), so 20 leaves room on both sides.
+# Of 256 gradient bits. Re-encoding and resizing change fewer than 10; unrelated images of one road rarely
+# differ in fewer than 60 (measured on photographs and on the rendered world), so 20 leaves a margin on both
+# sides.
 NEAR_DUPLICATE_BITS = 20
+# Fingerprints compared at once, to bound memory.
 CHUNK = 2048
 
 
 @dataclass(frozen=True)
 class Leak:
-    """train, val: images compared; train_total: training images there are. duplicates: val images with a near-duplicate in training. shared_groups: val images whose
-    recording also stands in training. clean_ap50: AP50 on the others; None below MIN_BOXES objects. clips_known: whether anything says which images belong together. pairs: (val image, train image).
+    """What a validation set shares with training.
+
+    train: training images compared
+    val: validation images compared
+    duplicates: validation images with a near-duplicate in training
+    shared_groups: validation images whose recording is also in training
+    clean_ap50: AP50 on the other validation images; None without leaks or below MIN_BOXES annotations
+    pairs: near-duplicates, as (validation image, training image)
+    train_total: number of all training images
+    clips_known: whether any two validation images are known to belong together
     """
 
     train: int
@@ -35,7 +45,7 @@ class Leak:
 
 
 def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
-    """Fingerprints -> bits (n, 256)."""
+    """Fingerprints as bits, (n, 256)."""
     if not len(fingerprints):
         return np.zeros((0, 256), np.float32)
     raw = np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1)
@@ -45,7 +55,7 @@ def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
 def _nearest_fingerprint(
     queries: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each query, the closest reference and how many bits differ, (n,) and (n,)."""
+    """For each query, the closest reference and the number of differing bits, (n,) each."""
     index, distance = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     ones = reference.sum(1)
     for start in range(0, len(queries), CHUNK):
@@ -56,20 +66,35 @@ def _nearest_fingerprint(
     return np.concatenate(index), np.concatenate(distance)
 
 
-def copied(fingerprints: Sequence[bytes], known: Sequence[bytes]) -> npt.NDArray[np.bool_]:
-    """Which images are near-duplicates of known ones, (n,)."""
-    if not len(fingerprints) or not len(known):
+def near_duplicates(fingerprints: Sequence[bytes], references: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+    """Which images are near-duplicates of a reference image, (n,)."""
+    if not len(fingerprints) or not len(references):
         return np.zeros(len(fingerprints), bool)
-    _, bits = _nearest_fingerprint(unpack(fingerprints), unpack(known))
+    _, bits = _nearest_fingerprint(unpack(fingerprints), unpack(references))
     return bits <= NEAR_DUPLICATE_BITS
 
 
 def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) -> Leak:
-    """Compare the validation images with the training images; total: how many there are, if training is a sample."""
+    """Compare the validation images with the training images.
+
+    Parameters
+    ----------
+    training
+        The training images, or a sample of them.
+    in_domain
+        The validation images.
+    total
+        Number of all training images, if `training` is a sample.
+
+    Returns
+    -------
+    Leak
+        Shared images and recordings, and AP50 without them.
+    """
     total = total or len(training.images)
     if training.images.empty or in_domain.images.empty:
         return Leak(len(training.images), len(in_domain.images), 0, 0, None, (), total)
-    at, bits = _nearest_fingerprint(
+    nearest, bits = _nearest_fingerprint(
         unpack(in_domain.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
     )
     duplicate = bits <= NEAR_DUPLICATE_BITS
@@ -82,15 +107,17 @@ def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) ->
             clean = mean(accumulate(in_domain.table, images=~leaky)[0][:, in_domain.table.bit(0.5)])
     names = training.images["image"].to_numpy(str)
     pairs = tuple(
-        (str(image), str(names[at[i]])) for i, image in enumerate(in_domain.images["image"]) if duplicate[i]
+        (str(image), str(names[nearest[i]]))
+        for i, image in enumerate(in_domain.images["image"])
+        if duplicate[i]
     )
     return Leak(
-        len(training.images),
-        len(in_domain.images),
-        int(duplicate.sum()),
-        int(shared.sum()),
-        clean,
-        pairs,
-        total,
-        in_domain.images["group"].nunique() < len(in_domain.images),
+        train=len(training.images),
+        val=len(in_domain.images),
+        duplicates=int(duplicate.sum()),
+        shared_groups=int(shared.sum()),
+        clean_ap50=clean,
+        pairs=pairs,
+        train_total=total,
+        clips_known=in_domain.images["group"].nunique() < len(in_domain.images),
     )

@@ -1,4 +1,4 @@
-"""How the run learned: is it still rising, and has the validation loss turned up?"""
+"""The run's training history: whether AP50 still rises, and whether the validation loss has turned up."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import theilslopes
 
-# The slope is read over the last 30 % of epochs, at least this many, so that it is of the end and not of the start.
+# The slope is fitted to the last 30 % of epochs, at least this many, so that it describes the end of
+# training.
 TAIL_SHARE = 0.3
 MIN_TAIL = 4
-# How far ahead a projection is worth anything.
+# Epochs ahead of the last one for which a projection is useful.
 AHEAD = 10
 # The lowest validation loss before this share of the epochs means the rest was overfitting.
 EARLY = 0.7
@@ -19,10 +20,15 @@ EARLY = 0.7
 
 @dataclass(frozen=True)
 class Learning:
-    """epochs: in the history. slope: of AP50 per epoch over the tail (Theil-Sen), with its interval. gain: projected by AHEAD more epochs
-    at that slope, an upper bound because curves flatten. best_loss_epoch: of the lowest validation loss, as a share of all epochs.
+    """Summary of a training history; fields are None where it is too short or lacks the column.
 
-    Fields are None where the history is too short or lacks the column.
+    epochs: number of epochs in the history
+    last_ap50: last validation AP50
+    slope: AP50 per epoch at the end of training (Theil-Sen)
+    slope_low: lower end of the 95 % interval of the slope
+    slope_high: upper end of that interval
+    best_loss_epoch: epoch of the lowest validation loss, as a share of all epochs
+    loss_rise: how far the validation loss is above its lowest value at the end, as a share of it
     """
 
     epochs: int
@@ -35,22 +41,33 @@ class Learning:
 
     @property
     def gain(self) -> float | None:
-        """AP50 that AHEAD more epochs would add if the tail went on as a straight line."""
+        """AP50 that AHEAD more epochs would add at this slope: an upper bound, because curves flatten."""
         return None if self.slope is None else max(0.0, AHEAD * self.slope)
 
 
-def read_curve(history: pd.DataFrame) -> Learning:
-    """Summarise a history (see `train.history`); an empty one has 0 epochs."""
+def summarise_history(history: pd.DataFrame) -> Learning:
+    """Summarise a training history.
+
+    Parameters
+    ----------
+    history
+        One row per epoch (see `train.history`).
+
+    Returns
+    -------
+    Learning
+        With 0 epochs where the history is empty.
+    """
     epochs = len(history)
     if epochs == 0:
         return Learning(0, None)
     ap50 = history["ap50"].to_numpy(float) if "ap50" in history else np.full(epochs, np.nan)
-    known = np.isfinite(ap50)
-    last = float(ap50[known][-1]) if known.any() else None
+    measured = np.isfinite(ap50)
+    last = float(ap50[measured][-1]) if measured.any() else None
     slope = low = high = None
     tail = max(MIN_TAIL, round(TAIL_SHARE * epochs))
-    if known.sum() >= tail and epochs > MIN_TAIL:
-        x, y = history["epoch"].to_numpy(float)[known][-tail:], ap50[known][-tail:]
+    if measured.sum() >= tail and epochs > MIN_TAIL:
+        x, y = history["epoch"].to_numpy(float)[measured][-tail:], ap50[measured][-tail:]
         slope, _, low, high = (float(v) for v in theilslopes(y, x))
     best = rise = None
     losses = [name for name in ("val_box_loss", "val_cls_loss") if name in history]

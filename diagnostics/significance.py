@@ -1,4 +1,4 @@
-"""Many questions at once: which of them may be believed."""
+"""Adjustment of p-values for many tests at once."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from diagnostics.matching import Floats
 
 
 def holm(p: Floats) -> Floats:
-    """Holm's adjusted p (Holm 1979): at most a share alpha of families has any false alarm. NaN stays and does not count."""
+    """Holm's adjusted p (Holm 1979): at most a share alpha of families has any false alarm.
+
+    NaN stays NaN and does not count as a test.
+    """
     adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    tested = np.flatnonzero(np.isfinite(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
     return adjusted
 
 
 def benjamini_hochberg(p: Floats) -> Floats:
-    """Q of Benjamini and Hochberg (1995): of the results at or below q, on average at most a share q is false. NaN stays and does not count."""
+    """Q of Benjamini and Hochberg (1995): on average at most a share q of the results at or below q is false.
+
+    NaN stays NaN and does not count as a test.
+    """
     adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    tested = np.flatnonzero(np.isfinite(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
     steps = p[order] * len(order) / np.arange(1, len(order) + 1)
     adjusted[order] = np.minimum(1, np.minimum.accumulate(steps[::-1])[::-1])
     return adjusted

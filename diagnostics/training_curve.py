@@ -1,4 +1,4 @@
-"""How a detector fared while it learned: does the real world go along with validation, or part from it?"""
+"""AP50 of each domain during training, and the kept checkpoints compared on the same images."""
 
 from __future__ import annotations
 
@@ -15,26 +15,38 @@ from diagnostics.label_free import SHOWN, summarise_detections
 from diagnostics.matching import Floats
 from diagnostics.precision import accumulate, mean
 
-# By how much AP50 must have fallen from its best to be called fallen: a curve of a hundred images wavers by a few points between two epochs. Both ends are medians of three looks,
-# since the best of many looks is partly luck.
+# A drop of AP50 from its best that counts as a fall: on a hundred images it varies by a few points between
+# two epochs. Both ends are medians of three epochs, since the best of many epochs is partly luck.
 FALLEN = 0.05
 SMOOTHED = 3
-# Validation must have risen by this between two checkpoints, and not by chance, for what came of it elsewhere to be telling.
+# Validation AP50 must rise by this between two checkpoints, and significantly, for the share that carries
+# over to be meaningful.
 MIN_RISE = 0.1
-# Fewer looks than this are no curve.
-MIN_EMBEDDINGS = 3
+# Fewer measured epochs make no curve.
+MIN_EPOCHS = 3
 
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """One domain watched while the detector learned. by_labels: whether AP50 is by labels, or what it would be if confidences meant what they mean in validation.
+    """AP50 of one domain during training.
 
-    best, last: AP50, smoothed, at best_epoch and at last_epoch; home_best, home_last: validation's at the same epochs. images, objects: that were looked at, and labelled in them.
+    domain: name of the domain
+    by_labels: whether AP50 is measured with labels; otherwise it is estimated from confidences, as if they
+        meant what they mean in validation
+    measured_epochs: number of epochs with an AP50
+    best_epoch: epoch of the highest smoothed AP50
+    last_epoch: last epoch with an AP50
+    best: smoothed AP50 at best_epoch
+    last: smoothed AP50 at last_epoch
+    in_domain_best: validation AP50 at best_epoch
+    in_domain_last: validation AP50 at last_epoch
+    images: number of images predicted at an epoch
+    annotations: number of annotations in them
     """
 
     domain: str
     by_labels: bool
-    looks: int
+    measured_epochs: int
     best_epoch: int
     last_epoch: int
     best: float
@@ -46,52 +58,77 @@ class TrainingCurve:
 
     @property
     def diverged(self) -> bool:
-        """Whether it fell while validation did not: more epochs made it worse in the real world."""
+        """Whether AP50 fell while validation did not: more epochs made it worse in the real world."""
         enough = not self.by_labels or self.annotations >= MIN_BOXES
         return enough and self.best - self.last >= FALLEN and self.in_domain_last >= self.in_domain_best
 
 
 def training_curves(watched: pd.DataFrame, in_domain: str) -> list[TrainingCurve]:
-    """The course of every watched domain with an AP50 at MIN_LOOKS epochs or more. watched: see `train.run.Run`; home: the name of validation in it."""
+    """The training curve of every domain with an AP50 at MIN_EPOCHS epochs or more.
+
+    Parameters
+    ----------
+    watched
+        One row per epoch and domain (see `train.run.Run`).
+    in_domain
+        Name of the validation images in it.
+
+    Returns
+    -------
+    list
+        Curves in the order of the domains.
+    """
     if watched.empty:
         return []
-    at_in_domain = watched[watched["domain"] == in_domain].set_index("epoch")["ap50"]
-    found = []
+    in_domain_ap50 = watched[watched["domain"] == in_domain].set_index("epoch")["ap50"]
+    curves = []
     for name, part in watched[watched["domain"] != in_domain].groupby("domain", sort=False):
         by_labels = bool(part["ap50"].notna().any())
         column = "ap50" if by_labels else "expected_ap50"
-        part = part[part[column].notna() & part["epoch"].isin(at_in_domain.dropna().index)].sort_values(
+        part = part[part[column].notna() & part["epoch"].isin(in_domain_ap50.dropna().index)].sort_values(
             "epoch"
         )
-        if len(part) < MIN_EMBEDDINGS:
+        if len(part) < MIN_EPOCHS:
             continue
         smooth = part[column].rolling(SMOOTHED, center=True, min_periods=1).median()
         values, epochs = smooth.to_numpy(float), part["epoch"].to_numpy(int)
         top = int(np.argmax(values))
-        found.append(
+        curves.append(
             TrainingCurve(
-                str(name),
-                by_labels,
-                len(part),
-                int(epochs[top]),
-                int(epochs[-1]),
-                float(values[top]),
-                float(values[-1]),
-                float(at_in_domain.loc[epochs[top]]),
-                float(at_in_domain.loc[epochs[-1]]),
-                int(part["images"].iloc[-1]),
-                int(part["annotations"].iloc[-1]),
+                domain=str(name),
+                by_labels=by_labels,
+                measured_epochs=len(part),
+                best_epoch=int(epochs[top]),
+                last_epoch=int(epochs[-1]),
+                best=float(values[top]),
+                last=float(values[-1]),
+                in_domain_best=float(in_domain_ap50.loc[epochs[top]]),
+                in_domain_last=float(in_domain_ap50.loc[epochs[-1]]),
+                images=int(part["images"].iloc[-1]),
+                annotations=int(part["annotations"].iloc[-1]),
             )
         )
-    return found
+    return curves
 
 
 @dataclass(frozen=True)
 class CheckpointResult:
-    """One checkpoint on one domain. epoch: 1 for the first; ap50 with its domain's labels, None without; precision, recall: of detections at or above SHOWN.
+    """One checkpoint on one domain.
 
-    speaking: share of images with such a detection; shown: how many an image; confidence: their mean. against_last: the last checkpoint compared with this one on
-    the same images, None for the last itself and without labels.
+    epoch: epoch of the checkpoint, from 1
+    domain: name of the domain
+    role: "in_domain" or "real_world"
+    images: number of images
+    annotations: number of annotations that are no crowds
+    ap50: AP50, None without labels
+    precision: precision of detections at or above SHOWN, None without labels
+    recall: recall of these, None without labels
+    detection_rate: share of images with a detection at or above SHOWN
+    shown: detections at or above SHOWN per image
+    confidence: mean confidence of these, None without any
+    against_last: the last checkpoint compared with this one on the same images; None for the last itself and
+        without labels
+    interval: 95 % interval of AP50 by clip, None without labels
     """
 
     epoch: int
@@ -110,7 +147,22 @@ class CheckpointResult:
 
 
 def measure_checkpoint(epoch: int, domain: Domain, *, seed: int) -> CheckpointResult:
-    """How a domain, as one checkpoint sees it, stands. interval: of AP50, 95 % by clips."""
+    """Measure one checkpoint on one domain.
+
+    Parameters
+    ----------
+    epoch
+        Epoch of the checkpoint, from 1.
+    domain
+        The domain with the checkpoint's detections.
+    seed
+        Seed of the interval.
+
+    Returns
+    -------
+    CheckpointResult
+        Not yet compared with the last checkpoint.
+    """
     detection_rate, shown, confidence = summarise_detections(domain)
     ap50 = precision = recall = interval = None
     annotations = int((~domain.annotations["crowd"].to_numpy(bool)).sum())
@@ -137,10 +189,11 @@ def measure_checkpoint(epoch: int, domain: Domain, *, seed: int) -> CheckpointRe
     )
 
 
-def most_telling_image(domains: list[Domain], images: pd.DataFrame) -> str | None:
-    """The image on which checkpoints differ most in how much they show: what the change of mind looks like. domains: the same images, as each checkpoint sees them.
+def most_changed_image(domains: Sequence[Domain], images: pd.DataFrame) -> str | None:
+    """The image on which checkpoints differ most in the number of detections; None where they do not differ.
 
-    Spread of the root of the number of shown detections, on which scale counts scatter alike (Bartlett 1936). None where all show alike.
+    The spread is that of the root of the number, on which scale counts scatter alike (Bartlett 1936).
+    domains: the same images with the detections of each checkpoint.
     """
     counts: list[Floats] = []
     for domain in domains:
@@ -153,9 +206,14 @@ def most_telling_image(domains: list[Domain], images: pd.DataFrame) -> str | Non
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """How much of what training wins in-domain arrives in the real world, from two checkpoints on the same images. epochs: of both. home, away: AP50 at the first and the second of them.
+    """How much of an in-domain gain carries over to the real world, from two checkpoints on the same images.
 
-    share: of the in-domain rise; low, high: its bounds, of the 95 % intervals by clips of both.
+    epochs: epochs of the two checkpoints
+    in_domain: AP50 at the first and at the second
+    real_world: AP50 at the first and at the second
+    share: real-world gain over in-domain gain
+    low: lower bound of the share, from the 95 % intervals of both gains
+    high: upper bound of the share
     """
 
     epochs: tuple[int, int]
@@ -166,24 +224,36 @@ class CarriedOver:
     high: float
 
 
-def carried(
+def measure_carry_over(
     checkpoint_results: Sequence[CheckpointResult], in_domain: str, real_world: str | None
 ) -> CarriedOver | None:
-    """From the latest checkpoint since which validation has risen by MIN_RISE beyond chance; None where there is none, or no interval in the real world."""
-    of = {(s.domain, s.epoch): s for s in checkpoint_results}
-    last = max((s.epoch for s in checkpoint_results), default=0)
-    for epoch in sorted({s.epoch for s in checkpoint_results if s.epoch < last}, reverse=True):
-        at_in_domain, out_there = of.get((in_domain, epoch)), of.get((real_world or "", epoch))
-        rise = at_in_domain.against_last if at_in_domain else None
-        change = out_there.against_last if out_there else None
+    """How much of an in-domain gain carries over to the real world.
+
+    Parameters
+    ----------
+    checkpoint_results
+        Results of the kept checkpoints on all domains.
+    in_domain, real_world
+        Names of the two domains.
+
+    Returns
+    -------
+    CarriedOver or None
+        From the latest checkpoint since which validation AP50 rose significantly by MIN_RISE or more. None
+        where there is no such checkpoint, or no interval in the real world.
+    """
+    by_key = {(result.domain, result.epoch): result for result in checkpoint_results}
+    last = max((result.epoch for result in checkpoint_results), default=0)
+    earlier = {result.epoch for result in checkpoint_results if result.epoch < last}
+    for epoch in sorted(earlier, reverse=True):
+        in_domain_result = by_key.get((in_domain, epoch))
+        real_world_result = by_key.get((real_world or "", epoch))
+        rise = in_domain_result.against_last if in_domain_result else None
+        change = real_world_result.against_last if real_world_result else None
         if rise is None or change is None or rise.p is None or rise.p > 0.05 or rise.difference < MIN_RISE:
             continue
-        low, high, least, most = (
-            change.interval.low,
-            change.interval.high,
-            rise.interval.low,
-            rise.interval.high,
-        )
+        low, high = change.interval.low, change.interval.high
+        least, most = rise.interval.low, rise.interval.high
         if low is None or high is None or least is None or most is None or least <= 0:
             continue
         return CarriedOver(

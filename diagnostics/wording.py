@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import math
 
+# The states of a hypothesis, as a reader meets them.
+STATUS_WORDS = {
+    "supported": "supported",
+    "rejected": "ruled out",
+    "inconclusive": "inconclusive",
+    "untested": "not tested",
+}
+
 
 def fraction(value: float | None) -> str:
     """0.734 -> "0.73"; below 0.095 three decimals, so that 0.004 and 0.036 stay apart; a missing value is "not measurable"."""

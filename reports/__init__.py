@@ -1,1 +1,1 @@
-"""What people read: the HTML page, its Markdown and JSON twins, the FiftyOne dataset, and the console script."""
+"""Commands and their output: reports as HTML, Markdown and JSON, the FiftyOne dataset, tables and exports."""

@@ -1,4 +1,4 @@
-"""Findings as JSON values."""
+"""Findings as JSON values: fractions as they are, null for what could not be measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from diagnostics.hypotheses import Verdict
 
 
 def plain(value: Any) -> Any:
@@ -25,3 +27,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """A verdict for JSON; evidence: one sentence each, with whether it favours the hypothesis."""
+    hypotheses = []
+    for hypothesis in verdict.hypotheses:
+        entry: dict[str, Any] = plain(hypothesis)
+        entry["evidence"] = entry.pop("observations")
+        hypotheses.append(entry)
+    return {"primary": verdict.primary, "hypotheses": hypotheses}

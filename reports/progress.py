@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere. Always on stderr; stdout is for data."""
+"""Progress of long work on stderr: a bar on a terminal, plain lines elsewhere. stdout is for data."""
 
 from __future__ import annotations
 
@@ -16,24 +16,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-# Plain lines this far apart: often enough to see that it lives, rarely enough for a log.
+# Seconds between plain lines: often enough to show that work goes on, rarely enough for a log.
 LINE_SECONDS = 10.0
 
 
 class Reporter:
-    """Says what is being done and how far it is; keeps the seconds each stage took."""
+    """Prints progress and messages, and keeps the time of each stage.
+
+    console: stderr
+    timings: seconds by key of a stage
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self.timings: dict[str, float] = {}
 
     def say(self, line: str) -> None:
-        """One line of log."""
+        """Print one line."""
         self.console.print(line, markup=False)
 
     @contextmanager
     def stage(self, key: str, title: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-        """A stage of work; yields a function to call once a unit. The time goes into timings under key."""
+        """A stage of work; yields a function to call after each unit. Its time is added to timings[key]."""
         begin = time.perf_counter()
         with self.bar(title, total) as advance:
             yield advance
@@ -43,9 +47,10 @@ class Reporter:
     def training(
         self, title: str
     ) -> Iterator[tuple[Callable[[int], None], Callable[[], None], Callable[[str], None]]]:
-        """Progress of a training run whose number of batches is known only once it has started.
+        """Progress of a training whose number of batches is known only after its start.
 
-        Yields what to call with that number, after each batch, and with a line after each epoch.
+        Yields three functions: to call with the number of batches, after each batch, and with a line after
+        each epoch.
         """
         with ExitStack() as stack:
             advance: Callable[[], None] = lambda: None  # noqa: E731
@@ -73,13 +78,13 @@ class Reporter:
             self.say(title)
             return
         self.say(title)
-        done, spoken = 0, time.monotonic()
+        done, printed = 0, time.monotonic()
 
         def advance() -> None:
-            nonlocal done, spoken
+            nonlocal done, printed
             done += 1
-            if time.monotonic() - spoken >= LINE_SECONDS:
-                spoken = time.monotonic()
+            if time.monotonic() - printed >= LINE_SECONDS:
+                printed = time.monotonic()
                 self.say(f"  {done}" + (f" of {total}" if total else ""))
 
         yield advance

@@ -1,4 +1,7 @@
-"""The faults that people's data, machines and downloads have, and where each is tested. `python -m tests.fault_table` writes docs/faults.md."""
+"""Faults of data, downloads and machines, with their tests.
+
+`python -m tests.fault_table` writes docs/faults.md.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,19 @@ GOOD = "0 0.5 0.5 0.25 0.25\n"
 
 @dataclass(frozen=True)
 class Fault:
-    """One row. build lays the fault out below a folder and returns the command line, of which "ROOT" is that folder; None for `inspect ROOT`.
+    """One row of the table.
 
-    code: exit code. said: words of the one line of complaint, with the file's name, where the code is not 0. ledger: (file name, bucket, words of the reason).
-    rows: (action, words) of label rows. counts: values of the inspection. elsewhere: tests that show it instead. left: why none does.
+    id: F and a number.
+    title: the fault.
+    expected: what Shiftscope does with it.
+    build: creates the fault below a folder and returns the command line, or None for `inspect FOLDER`.
+    code: expected exit code.
+    message: parts of the one-line error message, for a code other than 0.
+    ledger: expected file name, bucket and part of the reason.
+    rows: expected action and part of the reason of label rows.
+    counts: expected values of the inspection.
+    tests: other tests that cover it.
+    untested: why it, or a part of it, is not tested.
     """
 
     id: str
@@ -33,12 +45,12 @@ class Fault:
     expected: str
     build: Callable[[Path], list[str] | None] | None = None
     code: int = 0
-    said: tuple[str, ...] = ()
+    message: tuple[str, ...] = ()
     ledger: tuple[tuple[str, str, str], ...] = ()
     rows: tuple[tuple[str, str], ...] = ()
     counts: tuple[tuple[str, object], ...] = ()
-    elsewhere: tuple[str, ...] = ()
-    left: str = ""
+    tests: tuple[str, ...] = ()
+    untested: str = ""
 
 
 def pixels(seed: int = 0, size: tuple[int, int] = (64, 48)) -> np.ndarray:
@@ -77,7 +89,7 @@ def with_image(name: str, content: bytes) -> Callable[[Path], None]:
 
 
 def with_labels(content: bytes | str) -> Callable[[Path], None]:
-    """A dataset whose one label file says this."""
+    """A dataset with this label file."""
 
     def build(root: Path) -> None:
         yolo(root)
@@ -87,7 +99,7 @@ def with_labels(content: bytes | str) -> Callable[[Path], None]:
 
 
 def with_yaml(text: str) -> Callable[[Path], None]:
-    """A dataset whose yaml says this."""
+    """A dataset with this data.yaml."""
 
     def build(root: Path) -> None:
         yolo(root, yaml=text)
@@ -108,7 +120,7 @@ def odd_modes(root: Path) -> None:
 
 
 def bomb_png(side: int = 30_000) -> bytes:
-    """A PNG whose header says 900 megapixels, in a few hundred bytes."""
+    """A PNG of a few hundred bytes whose header declares 900 megapixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -192,15 +204,10 @@ def reversed_splits(root: Path) -> None:
     yolo(root, yaml="train: images/val\nval: images/val\nnames: [pothole]\n")
 
 
-def val_inside_train(root: Path) -> None:
-    yolo(root, yaml="train: images\nval: images/val\nnames: [pothole]\n")
-    write(root / "images" / "other" / "b.jpg", encoded(seed=8))
-
-
 def video(
     path: Path, frames: int, *, codec: str = "mpeg4", size: tuple[int, int] = (64, 48), rate: int = 10
 ) -> Path:
-    """A video of wandering noise."""
+    """A video of moving noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     base = pixels(3, (size[0] * 2, size[1] * 2))
     with av.open(str(path), "w") as container:
@@ -208,19 +215,19 @@ def video(
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(frames):
             x = (2 * number + 5 * (number // 37)) % size[0]
-            shown = np.ascontiguousarray(base[: size[1], x : x + size[0]])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="bgr24")))
+            view = np.ascontiguousarray(base[: size[1], x : x + size[0]])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(view, format="bgr24")))
         container.mux(stream.encode())
     return path
 
 
-def no_moov(root: Path) -> None:
-    yolo_folder(root)
+def without_index(root: Path) -> None:
+    one_image(root)
     raw = video(root / "cut.mp4", 30).read_bytes()
     (root / "cut.mp4").write_bytes(raw[: len(raw) // 2])
 
 
-def yolo_folder(root: Path) -> None:
+def one_image(root: Path) -> None:
     write(root / "good.jpg", encoded())
 
 
@@ -231,7 +238,7 @@ def broken_tail(root: Path) -> list[str]:
 
 
 def other_media(root: Path) -> None:
-    yolo_folder(root)
+    one_image(root)
     with av.open(str(root / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
@@ -239,10 +246,6 @@ def other_media(root: Path) -> None:
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
     Image.new("P", (20, 20)).save(root / "moving.gif")
-
-
-def address(root: Path) -> list[str]:
-    return ["inspect", "rtsp://camera.example/live"]
 
 
 def hostile_names(root: Path) -> None:
@@ -253,14 +256,12 @@ def hostile_names(root: Path) -> None:
         write(root / "images" / "val" / f"{name}.jpg", encoded(seed=number))
 
 
-def wrong_windows(root: Path) -> list[str]:
+def windows_paths(root: Path) -> None:
     yolo(root, yaml="path: C:\\data\\holes\nval: images\\val\nnames: [pothole, crack]\n")
-    return None
 
 
-def comma(root: Path) -> list[str]:
+def decimal_commas(root: Path) -> None:
     yolo(root, labels="0 0,5 0,5 0,25 0,25\n")
-    return None
 
 
 def typo(root: Path) -> list[str]:
@@ -333,10 +334,11 @@ def not_finite(root: Path) -> list[str]:
     ]
 
 
-def torn_history(root: Path) -> list[str]:
+def truncated_history(root: Path) -> list[str]:
     write(
         root / "results.csv",
-        "  epoch ,  metrics/mAP50(B), metrics/mAP50-95(B)\n1, 0.1, 0.05\n2, 0.2, 0.1\n2, 0.3, 0.15\n3, 0.4, 0.2\n4, .",
+        "  epoch ,  metrics/mAP50(B), metrics/mAP50-95(B)\n"
+        "1, 0.1, 0.05\n2, 0.2, 0.1\n2, 0.3, 0.15\n3, 0.4, 0.2\n4, .",
     )
     return ["triage", "--history", str(root / "results.csv"), "--real-world-ap50", "0.1"]
 
@@ -352,44 +354,44 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F02",
         "web page saved as .jpg",
-        "failed, says what it is",
+        "failed; the reason says what it is",
         with_image("page.jpg", b"<!DOCTYPE html><html>404"),
         ledger=(("page.jpg", "failed", "it is a web page"),),
     ),
     Fault(
         "F03",
         "JPEG cut short",
-        "failed when decoded, in ledger and exit code 4",
-        elsewhere=(
+        "failed when decoded; in the ledger, and exit code 4",
+        tests=(
             "test_command_line.py::test_a_report_with_untrained_weights_says_undertrained",
             "test_sources.py::test_a_truncated_jpeg_fails_and_one_without_its_end_marker_does_not",
         ),
     ),
     Fault(
         "F04",
-        "JPEG without end marker, or with bytes behind it",
-        "used; the file stays as it is",
-        elsewhere=(
+        "JPEG without end marker, or with bytes after it",
+        "used; the file is not changed",
+        tests=(
             "test_sources.py::test_a_jpeg_without_its_end_marker_or_with_more_behind_it_is_used_as_it_is",
         ),
     ),
     Fault(
         "F05",
         "PNG named .jpg",
-        "used, and said",
+        "used; the ledger notes it",
         with_image("png.jpg", encoded(".png")),
         ledger=(("png.jpg", "used", "content is PNG"),),
     ),
     Fault(
         "F06",
         "EXIF orientation 1 to 8",
-        "upright, pixel by pixel",
-        elsewhere=("test_sources.py::test_pictures_are_turned_upright",),
+        "turned upright, compared pixel by pixel",
+        tests=("test_sources.py::test_images_are_turned_upright",),
     ),
     Fault(
         "F07",
         "CMYK, 16 bit, grey, alpha, palette, several pages",
-        "used, conversion said",
+        "used; the ledger notes the conversion",
         odd_modes,
         ledger=(
             ("cmyk.jpg", "used", "mode CMYK, converted"),
@@ -399,14 +401,14 @@ FAULTS: tuple[Fault, ...] = (
             ("grey.png", "used", ""),
             ("pages.tif", "used", "the first of 3 pages"),
         ),
-        elsewhere=(
+        tests=(
             "test_sources.py::test_unusual_modes_decode",
             "test_sources.py::test_sixteen_bits_keep_their_upper_eight",
         ),
     ),
     Fault(
         "F08",
-        "image under ten pixels",
+        "image with a side under 10 pixels",
         "failed: too small",
         with_image("tiny.png", encoded(".png", size=(9, 40))),
         ledger=(("tiny.png", "failed", "too small (9x40"),),
@@ -421,7 +423,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F10",
         "HEIC, also under another name",
-        "passed over with the cure",
+        "skipped; the reason says how to convert it",
         lambda root: (
             with_image("a.heic", b"\0\0\0\x18ftypheic")(root),
             write(root / "images/val/b.jpg", b"\0\0\0\x18ftypheic"),
@@ -430,17 +432,17 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F11",
-        "image unreadable, or gone while running",
-        "failed; the next run takes it",
-        elsewhere=("test_faults.py::test_a_picture_that_vanishes_fails_alone",),
+        "image unreadable, or deleted during a run",
+        "failed; the next run uses it",
+        tests=("test_faults.py::test_an_image_deleted_during_a_run_only_costs_that_image",),
     ),
     Fault(
         "F12",
-        "loops and dead ends of links, pipes, devices",
+        "cyclic and dangling links, pipes, devices",
         "skipped; nothing hangs",
         irregular,
         ledger=(
-            ("loop", "skipped", "read already"),
+            ("loop", "skipped", "already read"),
             ("dangling.jpg", "skipped", "link to nowhere"),
             ("device.jpg", "skipped", "leads out"),
             ("pipe.jpg", "skipped", "not a regular file"),
@@ -448,37 +450,37 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F13",
-        "spaces, %, #, ?, quotes, line breaks, 255 bytes, NFC and NFD, no UTF-8",
-        "used; what is no UTF-8 failed",
+        "file names with spaces, %, #, ?, quotes, line breaks, 255 bytes, NFC and NFD, invalid UTF-8",
+        "used; invalid UTF-8 failed",
         strange_names,
         ledger=(*((name, "used", "") for name in STRANGE), ("bad\\xff.jpg", "failed", "not valid UTF-8")),
         counts=(("boxes", 1 + len(STRANGE)),),
     ),
     Fault(
         "F14",
-        "names that differ in case alone",
+        "file names that differ only in case",
         "two images",
         case_twins,
         counts=(("images", 2), ("labelled_images", 2), ("background_images", 1)),
     ),
     Fault(
         "F15",
-        "a.jpg and a.png share a.txt; one name in two folders",
-        "the second is unlabelled, and said; ids are paths",
+        "a.jpg and a.png share a.txt; one file name in two folders",
+        "the second is unlabelled and noted; ids are paths",
         shared_label,
-        ledger=(("good.png", "used", "unlabelled: good.txt is the label file of good.jpg too"),),
+        ledger=(("good.png", "used", "unlabelled: good.txt is also the label file of good.jpg"),),
         counts=(("images", 3), ("labelled_images", 1)),
     ),
     Fault(
         "F16",
         "copies across train and val",
-        "counted, AP with and without",
-        elsewhere=("test_diagnostics.py::test_planted_copies_are_found_and_nothing_else",),
+        "counted; AP with and without them",
+        tests=("test_diagnostics.py::test_only_planted_copies_are_reported_as_duplicates",),
     ),
     Fault(
         "F17",
         "label file missing or empty",
-        "unlabelled or background, counted apart",
+        "unlabelled or background, counted separately",
         missing_and_empty,
         ledger=(("unlabelled.jpg", "used", "not as background"),),
         counts=(("labelled_images", 2), ("background_images", 1)),
@@ -493,17 +495,18 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F19",
         "no labels at all",
-        "unlabelled: a reading, no AP",
+        "unlabelled: an estimated AP50, no AP",
         unlabelled,
         counts=(("labelled_images", 0), ("images", 3)),
-        elsewhere=("test_main_job.py::test_the_video_has_no_ap_but_a_reading_without_labels",),
+        tests=("test_main_job.py::test_the_video_has_no_ap_but_a_reading_without_labels",),
     ),
     Fault(
         "F20",
-        "class out of range, negative, half, or by name",
-        "row rejected; a name that fits is taken",
+        "class out of range, negative, fractional, or a name",
+        "row rejected; a known class name is accepted",
         with_labels(
-            "2 0.5 0.5 0.1 0.1\n-1 0.5 0.5 0.1 0.1\n0.5 0.5 0.5 0.1 0.1\ncrater 0.5 0.5 0.1 0.1\ncrack 0.5 0.5 0.1 0.1\n"
+            "2 0.5 0.5 0.1 0.1\n-1 0.5 0.5 0.1 0.1\n0.5 0.5 0.5 0.1 0.1\n"
+            "crater 0.5 0.5 0.1 0.1\ncrack 0.5 0.5 0.1 0.1\n"
         ),
         rows=(
             ("rejected", "class 2 is not in 0..1"),
@@ -516,7 +519,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F21",
         "columns missing, commas, pixels",
-        "row rejected with a guess",
+        "row rejected; the reason names the likely cause",
         with_labels("0 0.5 0.5 0.1\n0,0.5,0.5,0.1,0.1\n0 320 240 50 40\n0 0.5 0.5 0.1 0.1 0.9\n"),
         rows=(
             ("rejected", "4 columns"),
@@ -530,7 +533,8 @@ FAULTS: tuple[Fault, ...] = (
         "not finite, no area, negative, beyond the edge",
         "rejected or clipped",
         with_labels(
-            "0 nan 0.5 0.1 0.1\n0 inf 0.5 0.1 0.1\n0 0.5 0.5 0 0\n0 0.5 0.5 -0.1 0.1\n0 0.98 0.5 0.1 0.1\n0 3 0.5 0.1 0.1\n"
+            "0 nan 0.5 0.1 0.1\n0 inf 0.5 0.1 0.1\n0 0.5 0.5 0 0\n0 0.5 0.5 -0.1 0.1\n"
+            "0 0.98 0.5 0.1 0.1\n0 3 0.5 0.1 0.1\n"
         ),
         rows=(
             ("rejected", "not finite"),
@@ -543,16 +547,16 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F23",
         "predictions that are not finite",
-        "refused by position",
+        "refused; the message gives the position",
         not_finite,
         code=2,
-        said=("dt.json", "detection 0", "not finite"),
-        elsewhere=("test_faults.py::test_a_model_that_computes_nan_is_refused",),
+        message=("dt.json", "detection 0", "not finite"),
+        tests=("test_faults.py::test_a_model_that_computes_nan_is_refused",),
     ),
     Fault(
         "F24",
         "a row twice",
-        "once, counted",
+        "counted once; the ledger notes it",
         with_labels(GOOD * 2),
         rows=(("repaired", "duplicate row dropped"),),
         counts=(("boxes", 1),),
@@ -560,7 +564,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F25",
         "BOM, UTF-16, binary, 100 MB",
-        "read, or failed with the encoding",
+        "read, or failed; the reason names the encoding",
         lambda root: (
             with_labels(b"\xef\xbb\xbf" + GOOD.encode())(root),
             *(write(root / f"images/val/{n}.jpg", encoded(seed=i)) for i, n in enumerate("abc", 3)),
@@ -579,95 +583,96 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F26",
         "polygons, rotated boxes, poses",
-        "box of the polygon, counted; poses rejected; other tasks' models refused",
+        "polygons become boxes and are counted; poses are rejected; models of other tasks are refused",
         with_labels(
-            "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n0 0.1 0.2 0.3 0.2 0.2 0.4\n0 0.5 0.5 0.1 0.1 0.2 0.2 2 0.3 0.3 2 0.4 0.4 1\n"
+            "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n0 0.1 0.2 0.3 0.2 0.2 0.4\n"
+            "0 0.5 0.5 0.1 0.1 0.2 0.2 2 0.3 0.3 2 0.4 0.4 1\n"
         ),
         rows=(("repaired", "box taken from a polygon"), ("rejected", "columns")),
         counts=(("boxes", 2),),
-        elsewhere=("test_faults.py::test_a_model_of_another_task_is_refused",),
+        tests=("test_faults.py::test_a_model_of_another_task_is_refused",),
     ),
     Fault(
         "F27",
-        "yaml broken, with tabs, with a key twice, no mapping",
+        "yaml broken, with tabs, with a repeated key, or not a mapping",
         "refused with line and column",
         with_yaml("val: images/val\nnames: [a]\nnames: [b]\n"),
         code=2,
-        said=("data.yaml:3:1", "stands twice"),
-        elsewhere=("test_sources.py::test_a_broken_yaml_says_where_and_what",),
+        message=("data.yaml:3:1", "occurs twice"),
+        tests=("test_sources.py::test_a_broken_yaml_is_refused_with_position_and_cause",),
     ),
     Fault(
         "F28",
         "paths wrong, ../train, stale path:, backslashes",
-        "found, or refused with every path tried",
-        wrong_windows,
+        "resolved, or refused with every path that was tried",
+        windows_paths,
         counts=(("images", 1), ("boxes", 1)),
-        elsewhere=(
+        tests=(
             "test_sources.py::test_exported_yaml_with_dots_before_the_splits",
-            "test_sources.py::test_a_broken_yaml_says_where_and_what",
+            "test_sources.py::test_a_broken_yaml_is_refused_with_position_and_cause",
         ),
     ),
     Fault(
         "F29",
-        "names missing, with gaps, twice, in another order",
-        "refused with both lists; --class-map",
+        "class names missing, with gaps, repeated, in another order",
+        "refused with both lists; --class-map maps the names",
         with_yaml("val: images/val\nnames: {0: a, 2: b}\n"),
         code=2,
-        said=("data.yaml", "without gaps"),
-        elsewhere=(
-            "test_sources.py::test_a_broken_yaml_says_where_and_what",
+        message=("data.yaml", "without gaps"),
+        tests=(
+            "test_sources.py::test_a_broken_yaml_is_refused_with_position_and_cause",
             "test_sources.py::test_classes_are_mapped_by_name",
         ),
     ),
     Fault(
         "F30",
         "data.yaml with download:",
-        "not run, and said",
+        "not run; the ledger notes it",
         with_yaml("val: images/val\nnames: [pothole, crack]\ndownload: |\n  open('pwned', 'w').close()\n"),
         ledger=(("data.yaml", "used", "'download:' was not run"),),
     ),
     Fault(
         "F31",
-        "val is train, or part of it",
-        "refused, or said",
+        "val is train, or overlaps with it",
+        "refused, or noted in the ledger",
         reversed_splits,
         code=2,
-        said=("data.yaml", "every image of 'val' is one of 'train' too"),
-        elsewhere=("test_faults.py::test_a_validation_set_within_training_is_said",),
+        message=("data.yaml", "every image of 'val' is also in 'train'"),
+        tests=("test_faults.py::test_validation_images_within_training_are_reported",),
     ),
     Fault(
         "F32",
-        "no image, no prediction, no object, a class never seen",
-        "refused, or no number and the reason",
+        "no image, no prediction, no annotation, a class without annotations",
+        "refused, or the reason in place of a number",
         no_images,
         code=2,
-        said=("no usable image found",),
-        elsewhere=(
+        message=("no usable image found",),
+        tests=(
             "test_scoring.py::test_nothing_to_score_is_no_accident",
-            "test_faults.py::test_one_picture_and_a_class_never_seen",
+            "test_faults.py::test_one_image_and_a_class_without_annotations",
         ),
     ),
     Fault(
         "F33",
-        "slice with few objects",
-        "no number, or greyed with its interval",
-        elsewhere=(
+        "slice with few annotations",
+        "no number, or greyed out with its interval",
+        tests=(
             "test_main_job.py::test_slices_equal_pycocotools",
             "test_slices.py::test_too_few_clips_are_not_searched",
         ),
     ),
     Fault(
         "F34",
-        "prediction for an unknown image",
-        "refused with the first ids",
+        "detection on an unknown image",
+        "refused; the message gives the first ids",
         unknown_image,
         code=2,
-        said=("dt.json", "first ids [99]"),
+        message=("dt.json", "first ids [99]"),
     ),
     Fault(
         "F35",
         "labels.cache, .npy and .pt beside the data",
-        "never read, and said",
+        "never read; the ledger notes it",
         dangerous,
         ledger=(
             ("val.cache", "skipped", "could run code"),
@@ -677,215 +682,215 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F36",
-        "checkpoint empty, cut, of another kind or task",
+        "checkpoint empty, truncated, of another kind or task",
         "refused before any work",
         bad_checkpoint(b""),
         code=2,
-        said=("best.pt", "not a usable checkpoint"),
-        elsewhere=(
-            "test_forward.py::test_what_is_no_checkpoint",
+        message=("best.pt", "not a usable checkpoint"),
+        tests=(
+            "test_forward.py::test_a_file_that_is_no_checkpoint_is_refused",
             "test_faults.py::test_a_model_of_another_task_is_refused",
         ),
     ),
     Fault(
         "F37",
         "checkpoint that needs an unknown module",
-        "refused, nothing is installed",
-        elsewhere=("test_faults.py::test_a_checkpoint_of_an_unknown_module_is_refused",),
+        "refused; nothing is installed",
+        tests=("test_faults.py::test_a_checkpoint_of_an_unknown_module_is_refused",),
     ),
     Fault(
         "F38",
-        "run folder without weights, without args.yaml, with half a line of results",
-        "refused, or the whole epochs used",
+        "run folder without weights or args.yaml, or with a truncated results.csv",
+        "refused, or the complete epochs are used",
         incomplete_run,
         code=2,
-        said=("weights/best.pt",),
-        elsewhere=("test_forward.py::test_run_folders",),
+        message=("weights/best.pt",),
+        tests=("test_forward.py::test_a_run_folder_is_read_and_its_problems_are_reported",),
     ),
     Fault(
         "F39",
-        "results.csv padded, with epochs twice, torn",
-        "last of each whole epoch",
-        torn_history,
-        elsewhere=("test_faults.py::test_a_torn_history_keeps_its_whole_epochs",),
+        "results.csv padded, with repeated epochs, truncated",
+        "last row of each complete epoch",
+        truncated_history,
+        tests=("test_faults.py::test_a_truncated_history_keeps_its_complete_epochs",),
     ),
     Fault(
         "F40",
         "video without index",
-        "failed with the cure",
-        no_moov,
+        "failed; the reason says how to repair it",
+        without_index,
         ledger=(("cut.mp4", "failed", "re-encode it"),),
     ),
     Fault(
         "F41",
         "video with a broken tail",
-        "used as far as it goes, and said",
+        "used up to there; the ledger notes it",
         broken_tail,
         ledger=(("tail.avi", "used", "declared"),),
     ),
     Fault(
         "F42",
         "variable frame rate, frames out of order, rotation",
-        "by presentation time, upright",
-        elsewhere=(
+        "frames by presentation time, upright",
+        tests=(
             "test_faults.py::test_frames_are_keyed_by_presentation_time",
-            "test_faults.py::test_a_rotated_film_is_turned_upright",
+            "test_faults.py::test_a_rotated_video_is_turned_upright",
         ),
     ),
     Fault(
         "F43",
-        "sound only, GIF, another size half-way, addresses",
-        "passed over with the reason; addresses refused",
+        "sound only, GIF, change of frame size, addresses",
+        "skipped or failed with a reason; addresses refused",
         other_media,
         ledger=(("sound.mp4", "failed", "no video stream"), ("moving.gif", "skipped", "not a photograph")),
-        elsewhere=(
+        tests=(
             "test_faults.py::test_an_address_is_not_opened",
-            "test_faults.py::test_a_film_that_changes_its_size_is_used_until_then",
+            "test_faults.py::test_a_video_that_changes_its_size_is_used_until_then",
         ),
     ),
     Fault(
         "F44",
         "video of two hours",
-        "plan said first, memory bounded",
-        elsewhere=("test_faults.py::test_two_hours_of_film_in_bounded_memory",),
+        "plan printed first; memory bounded",
+        tests=("test_faults.py::test_two_hours_of_video_in_bounded_memory",),
     ),
     Fault(
         "F45",
-        "another folder's mongod is running",
-        "not joined",
-        elsewhere=("test_database.py::test_another_folders_database_is_not_joined",),
+        "mongod of another folder is running",
+        "not used",
+        tests=("test_database.py::test_the_database_of_another_folder_is_not_joined",),
     ),
     Fault(
         "F46",
-        "several start at once",
-        "all get their database",
-        elsewhere=("test_database.py::test_three_that_start_at_once_all_get_their_database",),
+        "several runs start at once",
+        "each gets its database",
+        tests=("test_database.py::test_three_processes_that_start_at_once_all_get_the_database",),
     ),
     Fault(
         "F47",
-        "mongod left behind",
-        "named with its number in seconds",
-        elsewhere=("test_database.py::test_a_mongod_left_behind_is_named",),
+        "mongod left running",
+        "reported with its process number within seconds",
+        tests=("test_database.py::test_an_orphaned_mongod_is_named",),
     ),
     Fault(
         "F48",
         "mongod killed in use",
-        "said in seconds; the next use works",
-        elsewhere=(
-            "test_database.py::test_a_mongod_killed_in_use_ends_the_use_and_the_next_one_works",
+        "reported within seconds; the next use works",
+        tests=(
+            "test_database.py::test_a_mongod_killed_in_use_ends_the_command_and_the_next_one_works",
             "test_app.py::test_a_dataset_that_the_database_lost_is_written_again",
         ),
     ),
     Fault(
         "F49",
         "killed at any stage",
-        "the next run ends the same",
-        elsewhere=(
+        "the next run gives the same result",
+        tests=(
             "test_command_line.py::test_killed_at_every_stage_the_next_run_ends_the_same",
-            "test_training.py::test_train_killed_and_resumed",
+            "test_training.py::test_a_killed_training_is_resumed",
         ),
     ),
     Fault(
         "F50",
-        "disk full where the database lies",
-        "said before it is started",
-        elsewhere=("test_database.py::test_a_full_disk_is_told_before_anything_is_started",),
+        "disk of the database full",
+        "reported before the database is started",
+        tests=("test_database.py::test_a_full_disk_is_reported_before_anything_is_started",),
     ),
     Fault(
         "F51",
-        "disk full or read-only where the report lies",
-        "no half file; exit code 3",
-        elsewhere=(
+        "disk of the report full or read-only",
+        "no partial file; exit code 3",
+        tests=(
             "test_faults.py::test_a_full_disk_leaves_no_half_report",
-            "test_faults.py::test_a_place_that_cannot_be_written",
+            "test_faults.py::test_an_output_folder_that_cannot_be_written",
         ),
     ),
     Fault(
         "F52",
         "database of a newer FiftyOne",
-        "left alone, both versions said",
-        elsewhere=("test_database.py::test_a_database_of_a_newer_fiftyone_is_left_alone",),
+        "not changed; both versions are reported",
+        tests=("test_database.py::test_a_database_of_a_newer_fiftyone_is_not_changed",),
     ),
     Fault(
         "F53",
-        "no mongod for this system",
-        "the report is written without",
-        elsewhere=(
+        "mongod not available for this system",
+        "the report is written without it",
+        tests=(
             "test_main_job.py::test_a_report_works_without_a_database",
-            "test_database.py::test_a_mongod_that_cannot_run_says_so",
+            "test_database.py::test_a_mongod_that_cannot_run_is_reported",
         ),
     ),
     Fault(
         "F54",
-        "names of datasets and fields that collide",
-        "told apart; others' datasets stay",
-        elsewhere=(
-            "test_workbench.py::test_domains_and_slices_whose_names_are_alike_do_not_collide",
-            "test_workbench.py::test_datasets_of_others_stay_as_they_are",
+        "colliding names of datasets and fields",
+        "kept distinct; other datasets are not changed",
+        tests=(
+            "test_workbench.py::test_domains_and_slices_with_similar_names_do_not_collide",
+            "test_workbench.py::test_other_datasets_stay_unchanged",
         ),
     ),
     Fault(
         "F55",
         "port of the App taken",
-        "another one, and said",
-        elsewhere=("test_database.py::test_a_taken_port_is_not_joined",),
+        "another port is used and reported",
+        tests=("test_database.py::test_an_occupied_port_is_not_joined",),
     ),
     Fault(
         "F56",
-        "home folder that cannot be written",
-        "said with what to set",
-        elsewhere=(
-            "test_database.py::test_a_folder_that_cannot_be_written",
-            "test_faults.py::test_a_home_that_cannot_be_written",
+        "home folder not writable",
+        "reported with the variable to set",
+        tests=(
+            "test_database.py::test_a_folder_that_cannot_be_written_is_reported",
+            "test_faults.py::test_a_home_folder_that_cannot_be_written",
         ),
     ),
     Fault(
         "F57",
-        "modules of the same names around",
-        "doctor says which file hides which library",
-        elsewhere=("test_faults.py::test_doctor_sees_a_hidden_library",),
+        "modules that shadow a library",
+        "`doctor` names the file and the library",
+        tests=("test_faults.py::test_doctor_reports_a_shadowed_library",),
     ),
     Fault(
         "F58",
         "two OpenCVs; no GPU; GPU out of memory",
-        "doctor says the cure",
-        elsewhere=("test_faults.py::test_doctor_sees_two_opencvs",),
-        left="GPU memory running out is not tested: no GPU can be counted on",
+        "`doctor` gives the command that fixes it",
+        tests=("test_faults.py::test_doctor_reports_two_opencvs",),
+        untested="GPU out of memory, because tests run without a GPU",
     ),
     Fault(
         "F59",
-        "no network, a checkpoint to be downloaded",
-        "refused, nothing hangs",
+        "no network, and a checkpoint to download",
+        "refused; nothing hangs",
         missing_weights,
         code=2,
-        said=("yolo26n.pt", "could not be fetched"),
+        message=("yolo26n.pt", "could not be fetched"),
     ),
     Fault(
         "F60",
         "Kaggle: credentials, 401, 403, 404, 429, terms, versions",
-        "each in its own words; versions pinned",
-        elsewhere=(
-            "test_kaggle.py::test_what_kaggle_answers",
+        "a message of its own for each; versions are pinned",
+        tests=(
+            "test_kaggle.py::test_kaggle_http_errors_are_explained",
             "test_kaggle.py::test_a_handle_opens_as_a_dataset_and_is_pinned",
         ),
     ),
     Fault(
         "F61",
-        "Kaggle: broken off, corrupt, files gone after completion",
-        "resumed, refused, fetched again",
-        elsewhere=(
-            "test_kaggle.py::test_a_broken_download_goes_on_where_it_stopped",
-            "test_kaggle.py::test_what_arrives_broken_is_not_kept",
-            "test_kaggle.py::test_files_that_went_missing_are_noticed",
+        "Kaggle: interrupted, corrupt, files missing after completion",
+        "resumed, refused, downloaded again",
+        tests=(
+            "test_kaggle.py::test_a_broken_download_resumes",
+            "test_kaggle.py::test_a_corrupt_download_is_deleted",
+            "test_kaggle.py::test_missing_and_changed_files_are_downloaded_again",
         ),
     ),
     Fault(
         "F62",
-        "archive with ../, absolute names, links, bombs, a million files",
-        "refused with the limit; links passed over",
-        elsewhere=(
-            "test_kaggle.py::test_hostile_archives_leave_nothing",
-            "test_kaggle.py::test_links_and_devices_are_passed_over",
+        "archive with ../, absolute names, links, decompression bombs, a million files",
+        "refused; the message gives the limit; links are skipped",
+        tests=(
+            "test_kaggle.py::test_hostile_archives_are_refused_and_leave_nothing",
+            "test_kaggle.py::test_links_and_devices_are_skipped",
             "test_kaggle.py::test_a_million_files_are_too_many",
         ),
     ),
@@ -895,66 +900,76 @@ FAULTS: tuple[Fault, ...] = (
         "inert on the page, in CSV and in figures",
         hostile_names,
         counts=(("images", 7),),
-        elsewhere=(
+        tests=(
             "test_main_job.py::test_hostile_names_stay_text",
             "test_faults.py::test_a_hostile_dataset_gives_a_report_and_nothing_else",
         ),
     ),
     Fault(
         "F64",
-        "clocks wrong, times of change kept by unpacking",
-        "content decides",
-        elsewhere=("test_faults.py::test_content_decides_and_not_the_clock",),
+        "wrong clocks, modification times kept by unpacking",
+        "content decides, not time",
+        tests=("test_faults.py::test_changes_are_recognised_by_content_not_by_time",),
     ),
     Fault(
         "F65",
         "locale C, decimal commas, other time zones",
-        "UTF-8, points, UTC",
-        comma,
+        "UTF-8, decimal points, UTC",
+        decimal_commas,
         rows=(("rejected", "decimal comma"),),
-        elsewhere=("test_faults.py::test_the_locale_changes_nothing",),
+        tests=("test_faults.py::test_the_locale_changes_nothing",),
     ),
     Fault(
         "F66",
-        "Colab and Jupyter: kernels restarted, folders wiped",
-        "a killed run goes on",
-        left="no notebook server is run in tests; what a kernel does is a kill, which F49 tests",
+        "Colab and Jupyter: kernels restarted, folders deleted",
+        "a killed run resumes",
+        untested="tests run no notebook server; a kernel restart kills the process, which F49 tests",
     ),
     Fault(
         "F67",
         "other batches, orders, processes",
         "the same numbers",
-        elsewhere=(
-            "test_forward.py::test_a_batch_sees_what_single_pictures_see",
-            "test_forward.py::test_order_of_pictures_is_kept_and_copies_share_a_pass",
+        tests=(
+            "test_forward.py::test_a_batch_gives_the_results_of_single_images",
+            "test_forward.py::test_image_order_is_kept_and_equal_files_are_predicted_once",
             "test_command_line.py::test_killed_at_every_stage_the_next_run_ends_the_same",
         ),
-        left="GPU against CPU is not tested",
+        untested="GPU against CPU",
     ),
     Fault(
         "F68",
         "report too large for a browser",
         "one page under 20 MB that opens from disk",
-        elsewhere=(
+        tests=(
             "test_main_job.py::test_the_page_opens_offline_and_answers_first",
             "test_faults.py::test_the_page_stays_small",
         ),
     ),
     Fault(
-        "F69", "option mistyped", "refused, the right one suggested", typo, code=2, said=("--cofn", "--conf")
+        "F69",
+        "mistyped option",
+        "refused; the correct option is suggested",
+        typo,
+        code=2,
+        message=("--cofn", "--conf"),
     ),
     Fault(
         "F70",
-        "two runs write one folder",
+        "two runs write to one folder",
         "the second is refused; a dead run's lock is free",
-        elsewhere=("test_command_line.py::test_two_runs_do_not_write_one_report",),
+        tests=("test_command_line.py::test_two_runs_do_not_write_one_report",),
     ),
 )
 
 
 @dataclass(frozen=True)
 class Threat:
-    """A row of SECURITY.md that tests show."""
+    """A row of SECURITY.md and its tests.
+
+    id: T and a number.
+    title: the threat.
+    tests: the tests that cover it.
+    """
 
     id: str
     title: str
@@ -966,8 +981,8 @@ THREATS = (
         "T1",
         "code in a checkpoint",
         (
-            "test_forward.py::test_a_checkpoint_that_runs_code_does_not",
-            "test_faults.py::test_trusting_a_checkpoint_is_a_choice",
+            "test_forward.py::test_a_checkpoint_with_code_is_refused_and_does_not_run",
+            "test_faults.py::test_a_checkpoint_with_code_needs_trust_checkpoint",
             "test_faults.py::test_a_hostile_dataset_gives_a_report_and_nothing_else",
         ),
     ),
@@ -989,19 +1004,19 @@ THREATS = (
     ),
     Threat(
         "T4",
-        "paths that lead out",
+        "paths out of the dataset",
         (
-            "test_faults.py::test_nothing_leads_out_of_a_dataset",
+            "test_faults.py::test_paths_out_of_a_dataset_are_not_followed",
             "test_faults.py::test_a_folder_may_be_allowed",
             "test_sources.py::test_a_json_cannot_lead_out_of_its_folder",
         ),
     ),
     Threat(
         "T5",
-        "archives that lead out or unfold",
+        "archives with paths out of the folder, or that expand",
         (
-            "test_kaggle.py::test_hostile_archives_leave_nothing",
-            "test_kaggle.py::test_links_and_devices_are_passed_over",
+            "test_kaggle.py::test_hostile_archives_are_refused_and_leave_nothing",
+            "test_kaggle.py::test_links_and_devices_are_skipped",
         ),
     ),
     Threat(
@@ -1009,7 +1024,7 @@ THREATS = (
         "packages installed at run time",
         (
             "test_faults.py::test_a_checkpoint_of_an_unknown_module_is_refused",
-            "test_faults.py::test_hardening_comes_before_the_libraries",
+            "test_faults.py::test_hardening_is_set_before_ultralytics_is_imported",
         ),
     ),
     Threat(
@@ -1023,14 +1038,14 @@ THREATS = (
     ),
     Threat(
         "T13",
-        "images that are something else",
-        ("test_faults.py::test_thumbnails_carry_nothing_but_pixels",),
+        "images with other content",
+        ("test_faults.py::test_thumbnails_contain_only_pixels",),
     ),
     Threat(
         "T14",
-        "private things in a shared report",
+        "private information in a shared report",
         (
-            "test_faults.py::test_thumbnails_carry_nothing_but_pixels",
+            "test_faults.py::test_thumbnails_contain_only_pixels",
             "test_faults.py::test_the_page_names_no_folder_of_this_machine",
         ),
     ),
@@ -1046,25 +1061,29 @@ THREATS = (
 
 
 def page() -> str:
-    """docs/faults.md."""
+    """Content of docs/faults.md."""
     out = io.StringIO()
-    tested = [fault for fault in FAULTS if fault.build or fault.elsewhere]
+    tested = [fault for fault in FAULTS if fault.build or fault.tests]
     out.write("# Faults\n\n")
     out.write(
-        f"What people's data, downloads and machines do wrong, and what Shiftscope makes of it. {len(tested)} of {len(FAULTS)} are tested"
-        " (`tests/fault_table.py` makes each fault anew; `python -m tests.fault_table` writes this page). Those of sources run through the command line and check the exit code,"
-        " the file's place in the ledger, its name in the message, and that no byte below the source changed.\n\n"
+        "Faults of data, downloads and machines, and what Shiftscope does with each. "
+        f"{len(tested)} of {len(FAULTS)} are tested: `tests/fault_table.py` creates each fault, and "
+        "`python -m tests.fault_table` writes this page. Faults of sources are tested through the command "
+        "line: the exit code, the file's entry in the ledger, its name in the message, and that no byte "
+        "below the source has changed.\n\n"
     )
-    out.write("| | fault | what happens | shown by |\n|---|---|---|---|\n")
+    out.write("| | fault | result | tested by |\n|---|---|---|---|\n")
     for fault in FAULTS:
-        shown = [
+        covering = [
             *([f"`test_faults.py` [{fault.id}]"] if fault.build else []),
-            *(f"`{name}`" for name in fault.elsewhere),
+            *(f"`{name}`" for name in fault.tests),
         ]
-        words = "; ".join([*shown, *([f"**left:** {fault.left}"] if fault.left else [])])
-        out.write(f"| {fault.id} | {escape(fault.title)} | {escape(fault.expected)} | {words} |\n")
+        gap = [f"**not tested:** {fault.untested}"] if fault.untested else []
+        cell = "; ".join([*covering, *gap])
+        out.write(f"| {fault.id} | {escape(fault.title)} | {escape(fault.expected)} | {cell} |\n")
     out.write(
-        "\n# Threats\n\n[SECURITY.md](../SECURITY.md) says what is promised. These are tested:\n\n| | threat | shown by |\n|---|---|---|\n"
+        "\n# Threats\n\n[SECURITY.md](../SECURITY.md) describes the protection. These threats are tested:\n\n"
+        "| | threat | tested by |\n|---|---|---|\n"
     )
     for threat in THREATS:
         out.write(f"| {threat.id} | {threat.title} | {'; '.join(f'`{name}`' for name in threat.tests)} |\n")
@@ -1072,6 +1091,7 @@ def page() -> str:
 
 
 def escape(text: str) -> str:
+    """Text for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 

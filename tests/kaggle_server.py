@@ -1,8 +1,8 @@
-"""A Kaggle on this machine for the real kagglehub: what a download asks for, and the ways in which it fails.
+"""A local Kaggle server for the real kagglehub: the requests of a download, and the ways in which they fail.
 
-kagglehub takes no address from outside, only a choice of fixed ones; KAGGLE_API_ENVIRONMENT=LOCALHOST means
-http://localhost without a port. So the server is the client's HTTP proxy: on whatever port was free, it is
-asked for http://localhost/api/v1/... and for the storage's address, and no name is looked up.
+kagglehub accepts only a choice of fixed addresses; KAGGLE_API_ENVIRONMENT=LOCALHOST means http://localhost
+without a port. The server is therefore the client's HTTP proxy, on any free port: it receives the requests to
+http://localhost/api/v1/... and to the storage, and no name is resolved.
 """
 
 from __future__ import annotations
@@ -27,21 +27,24 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 API = "/api/v1/datasets.DatasetApiService/"
-# Archives lie on another host, as on Google's storage: credentials must not travel there.
+# Archives are on another host, as on Google's storage: credentials must not be sent there.
 STORAGE = "storage.googleapis.test"
-# Kaggle answers 403, not 404, for a name that does not exist: it does not tell private from absent.
+# Kaggle responds with 403, not 404, to a name that does not exist, as to a private dataset.
 NO_SUCH_DATASET = 403
 PAGE, LARGEST_PAGE = 20, 200
 
 
 @dataclass
 class Published:
-    """One version of a dataset. `archive` need not be one that can be opened."""
+    """One version of a dataset.
+
+    archive: the bytes of its archive, valid or not.
+    licence: as GetDataset spells it, e.g. "Attribution 4.0 International (CC BY 4.0)", "Unknown".
+    files: path in the dataset -> size in bytes; the content of the archive unless given.
+    """
 
     archive: bytes
-    # GetDataset spells it out, e.g. "Attribution 4.0 International (CC BY 4.0)", "Unknown".
     licence: str = "CC0: Public Domain"
-    # Path inside the dataset -> bytes; what the archive holds unless given.
     files: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,8 +53,14 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request as it arrived; `body` is the JSON of a call of the API."""
+class ReceivedRequest:
+    """One request.
+
+    method, path: of the request.
+    body: the JSON of an API call.
+    range: the Range header.
+    authorised: whether it carries credentials.
+    """
 
     method: str
     path: str
@@ -61,26 +70,26 @@ class Asked:
 
 
 class KaggleServer:
-    """As a context manager, a server until its end; what it does is set on its attributes at any time."""
+    """A context manager that runs the server; its attributes can be changed at any time."""
 
     def __init__(self, datasets: dict[str, dict[int, Published]] | None = None) -> None:
-        # "owner/name" -> version -> what it holds; the highest version is the current one.
+        # "owner/name" -> version -> content; the highest version is the current one.
         self.datasets: dict[str, dict[int, Published]] = {} if datasets is None else datasets
-        # Every call, the storage's too, is answered with this status.
+        # If set, every response has this status, including those of the storage.
         self.status: int | None = None
-        # Once, an archive ends after this many bytes and the connection with it. The client writes whole MiB:
-        # of less it keeps nothing. A resumed download asks twice, and the first answer, unread, uses this up.
+        # If set, the connection of one archive breaks after this many bytes. The client keeps whole MiB only. A
+        # resumed download sends two requests; the first response, unread, uses this up.
         self.break_after: int | None = None
-        # The storage offers and honours Range.
+        # Whether the storage supports Range.
         self.resumable = True
-        # A byte in the middle of the archive is wrong, its checksum is the true one's.
+        # Whether a byte in the middle of the archive is wrong; the checksum stays that of the correct archive.
         self.corrupt = False
-        # The storage names the MD5 sum, as it does for objects uploaded in one piece.
+        # Whether the storage gives the MD5 checksum, as it does for objects uploaded in one piece.
         self.checksum = True
-        self.requests: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
 
     def __enter__(self) -> Self:
-        self._in_domain = tempfile.TemporaryDirectory(prefix="shiftscope-kaggle-", ignore_cleanup_errors=True)
+        self._home = tempfile.TemporaryDirectory(prefix="shiftscope-kaggle-", ignore_cleanup_errors=True)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -90,24 +99,24 @@ class KaggleServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._in_domain.cleanup()
+        self._home.cleanup()
 
     @property
     def port(self) -> int:
         return self._server.server_port
 
     def environment(self, cache: Path) -> dict[str, str]:
-        """What points kagglehub here, without credentials; it reads ~/.kaggle, too, so HOME is empty."""
+        """Variables that point kagglehub to this server, without credentials; HOME is empty because it reads ~/.kaggle."""
         return {
             "KAGGLEHUB_CACHE": str(cache),
             "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
             "http_proxy": f"http://127.0.0.1:{self.port}",
-            # localhost must go through the proxy; other services of a test are reached at 127.0.0.1.
+            # localhost must go through the proxy; tests reach other services at 127.0.0.1.
             "no_proxy": "127.0.0.1",
             "NO_PROXY": "127.0.0.1",
-            "HOME": self._in_domain.name,
-            "USERPROFILE": self._in_domain.name,
-            "KAGGLE_CONFIG_DIR": self._in_domain.name,
+            "HOME": self._home.name,
+            "USERPROFILE": self._home.name,
+            "KAGGLE_CONFIG_DIR": self._home.name,
             "KAGGLE_API_TOKEN": "",
             "KAGGLE_USERNAME": "",
             "KAGGLE_KEY": "",
@@ -127,7 +136,7 @@ def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> by
 
 
 def listing(archive: bytes) -> dict[str, int]:
-    """Path -> bytes of the files in a zip or tar; nothing of what is neither."""
+    """Path -> size in bytes of the files in a zip or tar; empty for other content."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             return {entry.filename: entry.file_size for entry in opened.infolist() if not entry.is_dir()}
@@ -146,24 +155,24 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_POST(self) -> None:
-        self.answer()
+        self.respond()
 
     def do_GET(self) -> None:
-        self.answer()
+        self.respond()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing is printed."""
 
-    def answer(self) -> None:
+    def respond(self) -> None:
         kaggle, url = self.kaggle, urlsplit(self.path)
-        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body: dict[str, Any] = json.loads(sent) if sent else {}
-        wanted, authorised = self.headers.get("Range"), "Authorization" in self.headers
-        kaggle.requests.append(Asked(self.command, url.path, body, wanted, authorised))
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body: dict[str, Any] = json.loads(content) if content else {}
+        byte_range, authorised = self.headers.get("Range"), "Authorization" in self.headers
+        kaggle.requests.append(ReceivedRequest(self.command, url.path, body, byte_range, authorised))
         if kaggle.status is not None:
             self.refuse(kaggle.status)
         elif url.hostname == STORAGE:
-            self.send_archive(url.path, wanted)
+            self.send_archive(url.path, byte_range)
         elif url.hostname == "localhost" and url.path.startswith(API):
             self.call(url.path.removeprefix(API), body)
         else:
@@ -179,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         if number not in versions:
             self.refuse(404)
         elif name == "GetDataset":
-            self.send_json(200, described(handle, versions))
+            self.send_json(200, dataset_info(handle, versions))
         elif name == "ListDatasetFiles":
             self.send_json(200, page(versions[number], body))
         elif name == "DownloadDataset" and "fileName" not in body:
@@ -192,14 +201,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.refuse(501)
 
-    def send_archive(self, path: str, wanted: str | None) -> None:
+    def send_archive(self, path: str, byte_range: str | None) -> None:
         kaggle = self.kaggle
         owner, name, number = path.split("/")[2:5]
-        true = kaggle.datasets[f"{owner}/{name}"][int(number)].archive
-        content = bytearray(true)
+        archive = kaggle.datasets[f"{owner}/{name}"][int(number)].archive
+        content = bytearray(archive)
         if kaggle.corrupt and content:
             content[len(content) // 2] ^= 0xFF
-        match = re.fullmatch(r"bytes=(\d+)-", wanted or "") if kaggle.resumable else None
+        match = re.fullmatch(r"bytes=(\d+)-", byte_range or "") if kaggle.resumable else None
         begin = int(match[1]) if match else None
         if begin is not None and begin >= len(content):
             self.refuse(416)
@@ -213,19 +222,19 @@ class _Handler(BaseHTTPRequestHandler):
         if begin is not None:
             self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
         if kaggle.checksum:
-            self.send_header("x-goog-hash", f"md5={base64.b64encode(hashlib.md5(true).digest()).decode()}")
+            self.send_header("x-goog-hash", f"md5={base64.b64encode(hashlib.md5(archive).digest()).decode()}")
         self.end_headers()
         cut = kaggle.break_after is not None and kaggle.break_after < len(rest)
         if cut:
             rest, kaggle.break_after = rest[: kaggle.break_after], None
-        # A client that has the beginning already leaves this answer unread and asks again with a Range.
+        # A client that already has the beginning leaves this response unread and sends a request with a Range.
         with suppress(ConnectionError):
             self.wfile.write(rest)
             if cut:
                 self.connection.shutdown(socket.SHUT_RDWR)
 
     def refuse(self, status: int) -> None:
-        """Kaggle's body for an error."""
+        """Send an error with Kaggle's body."""
         phrase = HTTPStatus(status).phrase
         error = {"code": status, "message": phrase, "status": phrase.upper().replace(" ", "_")}
         self.send_json(status, {"error": error})
@@ -239,8 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def described(handle: str, versions: dict[int, Published]) -> dict[str, Any]:
-    """Kaggle's ApiDataset: always of the current version, whichever is wanted."""
+def dataset_info(handle: str, versions: dict[int, Published]) -> dict[str, Any]:
+    """Kaggle's ApiDataset, always of the current version."""
     owner, name = handle.split("/")
     current = max(versions)
     return {
@@ -255,11 +264,11 @@ def described(handle: str, versions: dict[int, Published]) -> dict[str, Any]:
 
 
 def page(version: Published, body: dict[str, Any]) -> dict[str, Any]:
-    """Kaggle's ApiListDatasetFilesResponse: some of the files, and how to ask for more."""
+    """Kaggle's ApiListDatasetFilesResponse: one page of the files, and the token of the next."""
     begin = int(body.get("pageToken") or 0)
     end = begin + min(int(body.get("pageSize") or PAGE), LARGEST_PAGE)
     files = [{"name": name, "totalBytes": size} for name, size in version.files.items()]
-    answer: dict[str, Any] = {"datasetFiles": files[begin:end]}
+    response: dict[str, Any] = {"datasetFiles": files[begin:end]}
     if end < len(files):
-        answer["nextPageToken"] = str(end)
-    return answer
+        response["nextPageToken"] = str(end)
+    return response

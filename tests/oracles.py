@@ -14,12 +14,13 @@ from pycocotools.cocoeval import COCOeval
 
 from diagnostics.matching import Annotations, Detections, MatchTable, match
 
-# Classes, images, objects (image, class, xywh, area, crowd) and detections (image, class, xywh, confidence).
+# Classes, images, annotations (image, class, xywh, area, crowd) and detections (image, class, xywh,
+# confidence).
 Problem = tuple[int, int, list, list]
 
 
 def random_problem(rng: np.random.Generator, *, crowds: float = 0.1, decimals: int = 1) -> Problem:
-    """Classes, images, objects and detections with crowds, odd areas, tied scores, empty images and duplicated true positives."""
+    """Boxes with crowds, unusual areas, tied confidences, empty images and duplicates."""
     classes, images = int(rng.integers(1, 6)), int(rng.integers(1, 13))
     annotations, detections = [], []
     for image in range(images):
@@ -58,21 +59,21 @@ def coco_json(problem: Problem) -> tuple[dict, list]:
     return truth, [{"image_id": i, "category_id": k, "bbox": b, "score": s} for i, k, b, s in detections]
 
 
-def pycocotools_twelve(problem: Problem, only: list[int] | None = None) -> np.ndarray:
-    """The twelve numbers by pycocotools, -1 where it has none."""
+def pycocotools_metrics(problem: Problem, only: list[int] | None = None) -> np.ndarray:
+    """COCO's metrics by pycocotools, -1 where it has none."""
     truth_json, results = coco_json(problem)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
+        truth, predicted = COCO(), COCO()
         truth.dataset = truth_json
-        found.dataset = truth_json | {
+        predicted.dataset = truth_json | {
             "annotations": [
                 {"id": n, **entry, "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0}
                 for n, entry in enumerate(results, 1)
             ]
         }
         truth.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
+        predicted.createIndex()
+        evaluation = COCOeval(truth, predicted, "bbox")
         if only is not None:
             evaluation.params.imgIds = only
         evaluation.evaluate()
@@ -101,8 +102,8 @@ def table_of(problem: Problem, **options) -> MatchTable:
     return match(*arrays_of(problem), n_images=problem[1], n_classes=problem[0], **options)
 
 
-def hotcoco_twelve(truth: Path, results: Path, only: list[int]) -> np.ndarray:
-    """The twelve numbers of some images by hotcoco, a second evaluator, written in Rust."""
+def hotcoco_metrics(truth: Path, results: Path, only: list[int]) -> np.ndarray:
+    """COCO's metrics of some images by hotcoco, a second evaluator, written in Rust."""
     images = hotcoco.COCO(str(truth))
     evaluation = hotcoco.COCOeval(images, images.load_res(str(results)), "bbox")
     evaluation.params.img_ids = only
@@ -113,17 +114,17 @@ def hotcoco_twelve(truth: Path, results: Path, only: list[int]) -> np.ndarray:
 
 
 def tide(problem: Problem) -> tuple[dict[str, int], dict[str, float]]:
-    """Count and delta AP50 of each error type by tidecv. It prints and needs every image to be known to both sides."""
+    """Count and delta AP50 of each error type by tidecv, which needs every image on both sides."""
     _, images, annotations, detections = problem
-    truth, found = tidecv.Data("truth"), tidecv.Data("found")
-    for data in (truth, found):
+    truth, predicted = tidecv.Data("truth"), tidecv.Data("predicted")
+    for data in (truth, predicted):
         for image in range(images):
             data.add_image(image, str(image))
     for image, label, box, _, _ in annotations:
         truth.add_ground_truth(image, label, box)
     for image, label, box, score in detections:
-        found.add_detection(image, label, score, box)
-    run = tidecv.TIDE().evaluate(truth, found, mode=tidecv.TIDE.BOX, pos_threshold=0.5)
+        predicted.add_detection(image, label, score, box)
+    run = tidecv.TIDE().evaluate(truth, predicted, mode=tidecv.TIDE.BOX, pos_threshold=0.5)
     names = {"Cls": "class", "Loc": "location", "Both": "both", "Dupe": "duplicate", "Bkg": "background"}
     names["Miss"] = "missed"
     counts = {names[kind.short_name]: count for kind, count in run.count_errors().items()}

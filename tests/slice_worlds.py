@@ -1,4 +1,4 @@
-"""Domains with attributes of images that mean nothing, and, where asked for, one combination of two in which more is missed."""
+"""Domains with irrelevant image attributes and, if planted, a combination of two with a lower recall."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PLANTED = {(OWN + "weather", "fog"), (OWN + "road", "gravel")}
 def planted_world(
     seed: int, *, planted: bool, clips: int = 40, frames: int = 30, loss: float = 0.3
 ) -> tuple[Domain, set[tuple[str, str]]]:
-    """One in twenty images has both attributes of PLANTED; there a hit is lost with the probability `loss`."""
+    """One in twenty images has both attributes of PLANTED and loses detections with probability `loss`."""
     rng = np.random.default_rng(10_000 + seed)
-    domain = make_domain(clips=clips, frames=frames, seed=seed, hit_rate=0.75)
+    domain = make_domain(clips=clips, frames=frames, seed=seed, recall=0.75)
     n = len(domain.images)
     images = domain.images.assign(
         **{
@@ -29,12 +29,11 @@ def planted_world(
             OWN + "lane": rng.choice(["left", "right"], n),
         }
     )
-    detections = domain.detections
-    kept = np.ones(len(domain.detections), bool)
+    keep = np.ones(len(domain.detections), bool)
     if planted:
         bad = images[(images[OWN + "weather"] == "fog") & (images[OWN + "road"] == "gravel")]["image"]
-        kept = ~(domain.detections["image"].isin(bad).to_numpy() & (rng.random(len(kept)) < loss))
-    detections = domain.detections[kept].reset_index(drop=True)
+        keep = ~(domain.detections["image"].isin(bad).to_numpy() & (rng.random(len(keep)) < loss))
+    detections = domain.detections[keep].reset_index(drop=True)
     return replace(
-        domain, images=images, detections=detections, detection_embeddings=domain.detection_embeddings[kept]
+        domain, images=images, detections=detections, detection_embeddings=domain.detection_embeddings[keep]
     ), PLANTED

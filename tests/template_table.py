@@ -1,4 +1,7 @@
-"""Everything the public YOLO training template has, and what does it here. `python -m tests.template_table` writes docs/from-the-template.md."""
+"""Everything in the public YOLO training template, and its counterpart in Shiftscope.
+
+`python -m tests.template_table` writes docs/from-the-template.md.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,49 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Row:
-    """One thing of the template. ours: what does it here, "" where nothing does. gone: which of its faults is gone, or what to use instead. tests: what shows it."""
+    """One feature of the template.
 
-    theirs: str
-    ours: str
-    gone: str = ""
+    template: the feature
+    here: its counterpart, "" where there is none
+    remark: which fault of the template it does not have, or what to use instead
+    tests: tests that show it, as file::name
+    """
+
+    template: str
+    here: str
+    remark: str = ""
     tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A file of the template, or a few of one kind."""
+    """A file of the template, or several of one kind.
+
+    title: heading
+    rows: its features
+    """
 
     title: str
     rows: tuple[Row, ...]
 
 
-# What to type instead: what for, the template's command line, ours.
+# Purpose, command line of the template, command line of Shiftscope.
 MOVING = (
     (
         "train",
-        "python scripts/main.py --dataset OWNER/SET --nc 1 --names Potholes --epochs 60 --imgsz 512 --batch 32 --device 0 --name mine",
-        "shiftscope train kaggle:OWNER/SET --names Potholes --epochs 60 --imgsz 512 --batch 32 --device 0 --name mine",
+        "python scripts/main.py --dataset OWNER/SET --nc 1 --names Potholes --epochs 60 --imgsz 512 --batch "
+        "32 "
+        "--device 0 --name mine",
+        "shiftscope train kaggle:OWNER/SET --names Potholes --epochs 60 --imgsz 512 --batch 32 --device 0 "
+        "--name mine",
     ),
     (
-        "train on a dataset at hand",
+        "train on a local dataset",
         "not possible: only Kaggle handles",
         "shiftscope train path/to/dataset",
     ),
     (
-        "train, and watch real footage while it learns",
+        "train, and evaluate on real footage after every epoch",
         "not possible",
         "shiftscope train path/to/dataset --real-world flight.mp4",
     ),
@@ -50,23 +66,23 @@ MOVING = (
         "shiftscope train path/to/dataset --model runs/train/mine",
     ),
     (
-        "resume a run that was interrupted",
+        "resume an interrupted run",
         "python scripts/main.py ... --project runs/train --name mine --resume",
         "shiftscope train path/to/dataset --resume runs/train/mine",
     ),
     (
-        "look at an image",
+        "predict an image",
         "python scripts/inference.py --model best.pt --input road.jpg --output road-out.jpg --no-display",
         "shiftscope predict road.jpg --weights best.pt",
     ),
     (
-        "look at a video",
+        "predict a video",
         "python scripts/inference.py --model best.pt --input drive.mp4 --output drive-out.mp4 --no-display",
         "shiftscope predict drive.mp4 --weights best.pt",
     ),
-    ("look at a folder", "not possible", "shiftscope predict drives/ --weights best.pt"),
+    ("predict a folder", "not possible", "shiftscope predict drives/ --weights best.pt"),
     (
-        "look through a camera",
+        "predict a camera",
         "python scripts/inference.py --model best.pt --input webcam",
         "shiftscope predict webcam --weights best.pt --show",
     ),
@@ -104,14 +120,14 @@ MOVING = (
 )
 
 LAYOUTS = "test_sources.py::test_layouts_without_a_yaml"
-RESUMED = "test_training.py::test_train_killed_and_resumed"
+RESUMED = "test_training.py::test_a_killed_training_is_resumed"
 COMMAND = "test_prepare.py::test_the_command"
 KAGGLE = "test_kaggle.py::test_a_handle_opens_as_a_dataset_and_is_pinned"
 CLASSES = "test_sources.py::test_class_names_of_a_folder"
 UNTOUCHED = "test_prepare.py::test_the_ledger_adds_up_and_the_result_opens_everywhere"
 MESSY = "test_prepare.py::test_of_a_messy_dataset_everything_is_kept_mended_or_named"
-WATCHED = "test_watch.py::test_the_command_watches_goes_on_and_refuses"
-SAME_BOXES = "test_export.py::test_the_exported_detector_sees_the_same_boxes"
+WATCHED = "test_watch.py::test_the_command_watches_and_refuses_wrong_requests"
+SAME_BOXES = "test_export.py::test_the_exported_detector_gives_the_same_boxes"
 DRAFTS = "test_prepare.py::test_drafts_are_the_detectors_boxes_for_training_only_and_marked"
 
 SECTIONS = (
@@ -121,39 +137,46 @@ SECTIONS = (
             Row(
                 "`download_dataset(handle)`",
                 "a SOURCE `kaggle:owner/dataset`, or `kaggle:owner/dataset/versions/3`",
-                "pinned to its version, checked file by file, taken up where it broke off, with its licence in the report",
-                (KAGGLE, "test_kaggle.py::test_a_broken_download_goes_on_where_it_stopped"),
+                "pinned to its version, checked file by file, resumed after an interruption, with its "
+                "licence in the report",
+                (KAGGLE, "test_kaggle.py::test_a_broken_download_resumes"),
             ),
             Row(
                 "`detect_dataset_structure(path)`",
-                "any SOURCE; `shiftscope inspect SOURCE` says what is found",
-                "`val/`, `validation/`, `images/train`, capitals, deeper and uneven folders and flat ones are read, an existing data.yaml too; of two datasets in one folder none is picked by chance",
+                "any SOURCE; `shiftscope inspect SOURCE` reports what is read",
+                "`val/`, `validation/`, `images/train`, capitals, nested, uneven and flat folders are read, "
+                "an existing data.yaml too; "
+                "with two datasets in one folder none is guessed",
                 (
                     LAYOUTS,
                     "test_sources.py::test_a_flat_folder_has_no_splits",
                     "test_sources.py::test_a_yaml_is_found_where_exports_put_it",
-                    "test_sources.py::test_two_datasets_in_one_folder_are_not_guessed_at",
+                    "test_sources.py::test_two_datasets_in_one_folder_are_refused",
                 ),
             ),
             Row(
                 "`create_yaml(...)`",
                 "`shiftscope train SOURCE` writes its own beside the run",
-                "no yaml in the current folder, none overwritten, and a missing split is said before anything is trained",
+                "no yaml in the current folder, none overwritten, and a missing split is reported before "
+                "training",
                 (
-                    "test_training.py::test_staging_links_pictures_one_by_one_and_writes_our_labels",
+                    "test_training.py::test_staging_links_each_image_and_writes_its_own_labels",
                     "test_training.py::test_staging_needs_train_and_val",
                 ),
             ),
             Row(
                 "`train_model(...)`",
-                "`shiftscope train SOURCE`, or `reports.watch.attach(model, real_world=...)` before `model.train()` in a script of your own",
-                "a new folder each time: the earlier run stays; every argument of Ultralytics can be given, the seed too",
-                ("test_training.py::test_two_trainings_that_start_at_once_have_a_folder_each", RESUMED),
+                "`shiftscope train SOURCE`, or `reports.watch.attach(model, real_world=...)` before "
+                "`model.train()` in your own script",
+                "a new folder each time, so the earlier run stays; every argument of Ultralytics can be "
+                "set, the seed too",
+                ("test_training.py::test_two_trainings_started_together_get_different_folders", RESUMED),
             ),
             Row(
                 "`export_to_ncnn(model_path, output_path)`",
                 "`shiftscope export WEIGHTS --format ncnn`",
-                "the printed path is where it is; any format of Ultralytics; nothing is written beside the checkpoint",
+                "the printed path is correct; any format of Ultralytics; nothing is written beside the "
+                "checkpoint",
                 (
                     SAME_BOXES,
                     "test_export.py::test_every_format_of_ultralytics_is_offered_with_its_arguments",
@@ -162,7 +185,7 @@ SECTIONS = (
             Row(
                 "`main()`",
                 "`shiftscope` with one command for each job",
-                "a mistake is one line and an exit code, before any work",
+                "an error is one line and an exit code, before any work",
                 (
                     "test_command_line.py::test_help_names_every_command",
                     "test_command_line.py::test_what_a_user_gets_wrong",
@@ -188,7 +211,7 @@ SECTIONS = (
             Row(
                 "`--names`",
                 "`--names pothole,crack`",
-                "only where the source names no classes itself",
+                "only for a source without class names",
                 (CLASSES,),
             ),
             Row(
@@ -197,24 +220,24 @@ SECTIONS = (
                 "",
                 (
                     RESUMED,
-                    "test_watch.py::test_one_line_in_a_script_of_ones_own",
+                    "test_watch.py::test_one_line_watches_in_any_script",
                 ),
             ),
             Row(
                 "`--imgsz 512`",
                 "`--imgsz 512`; default: that of the run continued from, else 640",
-                "a run that goes on keeps its size",
-                ("test_before.py::test_training_goes_on_at_the_size_of_the_run_before",),
+                "a continued run keeps its image size",
+                ("test_earlier_run.py::test_training_continues_at_the_image_size_of_the_parent_run",),
             ),
             Row(
                 "`--batch 32`",
                 "`--batch 32`; default 16",
-                "halved where memory runs out",
-                ("test_training.py::test_where_memory_runs_out_the_batch_is_halved",),
+                "halved if memory runs out",
+                ("test_training.py::test_the_batch_is_halved_when_memory_runs_out",),
             ),
             Row(
                 "`--device 0`",
-                "`--device 0`; default: a GPU if there is one",
+                "`--device 0`; default: a GPU if available",
                 "a machine without a GPU needs no option",
                 (WATCHED,),
             ),
@@ -228,42 +251,44 @@ SECTIONS = (
                 "`--name yolo_train`",
                 "`--name mine`; a taken name gets a number",
                 "nothing is overwritten",
-                ("test_training.py::test_two_trainings_that_start_at_once_have_a_folder_each",),
+                ("test_training.py::test_two_trainings_started_together_get_different_folders",),
             ),
             Row(
                 "`--weights`",
                 "`--model best.pt`, or the run's folder",
-                "the new run knows the one before, and the report compares them",
-                ("test_before.py::test_lineage_leads_to_the_run_before",),
+                "the new run records the earlier one, and the report compares them",
+                ("test_earlier_run.py::test_lineage_leads_to_the_parent_run",),
             ),
             Row(
                 "`--resume`",
                 "`--resume runs/train/mine`",
-                "epochs and image size are those it was started with; a finished run is refused; a kill while the checkpoint is written costs one epoch",
+                "epochs and image size are those of the start; a finished run is refused; a kill while the "
+                "checkpoint is written "
+                "costs one epoch",
                 (RESUMED,),
             ),
             Row(
                 "`--preprocess`",
                 "`shiftscope prepare SOURCE`, whose printed data.yaml is the SOURCE to train on",
-                "a copy; the dataset stays as it is",
+                "a copy; the dataset is not changed",
                 (COMMAND, UNTOUCHED),
             ),
             Row(
                 "`--preprocess-config`",
                 "`shiftscope prepare SOURCE --copies 2 --recipe FILE`",
-                "a key that is wrong is refused by name",
+                "a wrong key is refused by name",
                 ("test_prepare.py::test_a_wrong_recipe_is_refused_by_name_of_file_and_key",),
             ),
             Row(
                 "`--augment-only`",
                 "`shiftscope prepare SOURCE --copies 2`",
-                "cleaning does not touch the source",
+                "cleaning does not change the source",
                 (UNTOUCHED,),
             ),
             Row("`--export-ncnn`", "`shiftscope export RUN --format ncnn`", "", (SAME_BOXES,)),
             Row(
                 "all other hyper-parameters: Ultralytics' defaults",
-                "`KEY=VALUE` behind the SOURCE, such as `optimizer=AdamW lr0=0.001 patience=20 save_period=5`",
+                "`KEY=VALUE` after the SOURCE, such as `optimizer=AdamW lr0=0.001 patience=20 save_period=5`",
                 "an unknown name is refused before anything is loaded",
                 (WATCHED,),
             ),
@@ -275,13 +300,15 @@ SECTIONS = (
             Row(
                 "`load_model`, `--model`",
                 "`--weights best.pt`",
-                "nothing in a checkpoint is run",
-                ("test_forward.py::test_a_checkpoint_that_runs_code_does_not",),
+                "no code in a checkpoint runs",
+                ("test_forward.py::test_a_checkpoint_with_code_is_refused_and_does_not_run",),
             ),
             Row(
                 "`infer_image`, `--input road.jpg`",
                 "`shiftscope predict road.jpg --weights best.pt`",
-                "an unreadable image is named, where the template shows boxes of Ultralytics' example images; folders, .webp, .tif and more are read",
+                "an unreadable image is named (the template shows boxes of Ultralytics' example images); "
+                "folders, .webp, .tif and "
+                "more are read",
                 (
                     "test_predict.py::test_boxes_are_those_of_ultralytics",
                     "test_predict.py::test_what_cannot_be_looked_at_is_said",
@@ -290,7 +317,8 @@ SECTIONS = (
             Row(
                 "`infer_video`, `--input drive.mp4`",
                 "`shiftscope predict drive.mp4 --weights best.pt`",
-                "needs no ffmpeg program, keeps the sound, is written whatever is given for output, and goes on where it was killed",
+                "needs no ffmpeg program, keeps the sound, is written to any output path, and resumes after "
+                "a kill",
                 (
                     "test_predict.py::test_films_keep_their_times_and_their_sound",
                     "test_predict.py::test_a_killed_film_goes_on_where_it_stopped",
@@ -299,7 +327,7 @@ SECTIONS = (
             Row(
                 "`infer_webcam`, `--input webcam`",
                 "`shiftscope predict webcam --weights best.pt --show`",
-                "boxes are kept too",
+                "boxes are saved too",
                 (
                     "test_predict.py::test_a_camera_is_kept_as_a_film",
                     "test_predict.py::test_ctrl_c_ends_a_camera_and_keeps_what_was_seen",
@@ -308,7 +336,7 @@ SECTIONS = (
             Row(
                 "`--conf 0.5`",
                 "`--conf 0.5`; default 0.25",
-                "the report says which threshold fits",
+                "the report recommends a threshold",
                 ("test_hypotheses.py::test_threshold",),
             ),
             Row(
@@ -325,8 +353,9 @@ SECTIONS = (
             ),
             Row(
                 "only pixels are saved",
-                "`boxes.parquet`, `boxes.csv`, `coco.json` and YOLO `labels/` beside the images; `--iou`, `--imgsz`, `--stride`",
-                "what was found can be analysed: `shiftscope report --real-world runs/predict/NAME` takes it as it is",
+                "`boxes.parquet`, `boxes.csv`, `coco.json` and YOLO `labels/` beside the images; `--iou`, "
+                "`--imgsz`, `--stride`",
+                "detections can be analysed: `shiftscope report --real-world runs/predict/NAME` reads them",
                 (
                     "test_predict.py::test_every_table_says_the_same",
                     "test_predict.py::test_the_result_is_a_domain_of_a_report",
@@ -338,7 +367,8 @@ SECTIONS = (
         "scripts/preprocessing.py and preprocessing_config.yaml",
         (
             Row(
-                "`YOLODataPreprocessor(config_path)`, `_load_config`, `_merge_configs`, `create_default_config`",
+                "`YOLODataPreprocessor(config_path)`, `_load_config`, `_merge_configs`, "
+                "`create_default_config`",
                 "`train/augment.yaml` is the default; `--recipe FILE` takes another",
                 "",
                 (
@@ -355,7 +385,7 @@ SECTIONS = (
             Row(
                 "`clean_dataset`: label lines",
                 "rejected or repaired one by one, with file and line in `rows.csv`",
-                "polygons become their boxes instead of being deleted",
+                "polygons become boxes instead of being deleted",
                 (MESSY, "test_sources.py::test_bad_rows_are_rejected_with_a_reason"),
             ),
             Row(
@@ -367,7 +397,7 @@ SECTIONS = (
             Row(
                 "`max_bbox_size_ratio 0.9`",
                 "`--max-share 0.9`; default 1, which keeps all",
-                "close-ups go only where that is asked for",
+                "close-ups are removed only with this option",
                 ("test_prepare.py::test_close_ups_go_only_where_that_is_asked_for",),
             ),
             Row(
@@ -382,7 +412,7 @@ SECTIONS = (
             Row(
                 "horizontal flip, vertical flip, rotation",
                 "`horizontal_flip`, `vertical_flip`, `rotation` of the recipe",
-                "boxes fit what is to be seen afterwards",
+                "boxes fit the visible part of each object afterwards",
                 (
                     "test_prepare.py::test_flipped_boxes_are_exact",
                     "test_prepare.py::test_boxes_fit_what_is_to_be_seen_after_every_geometric_change",
@@ -397,7 +427,7 @@ SECTIONS = (
             Row(
                 "Gaussian blur and noise",
                 "`blur`, `noise`",
-                "the noise is what the recipe says",
+                "the noise has the standard deviation in the recipe",
                 ("test_prepare.py::test_noise_has_the_standard_deviation_that_the_recipe_says",),
             ),
             Row(
@@ -415,7 +445,7 @@ SECTIONS = (
             Row(
                 "`parse_yolo_labels`",
                 "`shiftscope inspect SOURCE`",
-                "labels are found in `labels/`, where the template counts none",
+                "labels in `labels/` are counted; the template counts none",
                 (
                     "test_sources.py::test_a_data_yaml_gives_splits_groups_and_boxes",
                     "test_sources.py::test_bad_rows_are_rejected_with_a_reason",
@@ -423,17 +453,18 @@ SECTIONS = (
             ),
             Row(
                 "`compute_dataset_stats`",
-                "`shiftscope inspect SOURCE`: images a split, objects a class, what was passed over and why",
+                "`shiftscope inspect SOURCE`: images per split, annotations per class, what is skipped and "
+                "why",
                 "",
-                ("test_sources.py::test_every_file_stands_in_the_ledger_once",),
+                ("test_sources.py::test_every_file_is_in_the_ledger_once",),
             ),
             Row(
                 "`draw_annotations`, `get_sample_images`",
-                "`shiftscope app` after a report: images with boxes, labelled and found",
+                "`shiftscope app` after a report: images with annotations and detections",
                 "labels show their class and confidence",
                 (
                     "test_predict.py::test_labels_stay_in_the_picture",
-                    "test_workbench.py::test_views_hold_what_their_names_say",
+                    "test_workbench.py::test_saved_views_hold_what_their_names_promise",
                 ),
             ),
         ),
@@ -444,19 +475,20 @@ SECTIONS = (
             Row(
                 "the app itself",
                 "",
-                "use the commands, the report's page and the FiftyOne App, which listens on this machine only",
-                ("test_app.py::test_it_opens_on_the_false_positives_and_on_nobody_elses_address",),
+                "use the commands, the report's page and the FiftyOne App, which listens on this machine "
+                "only",
+                ("test_app.py::test_the_app_opens_on_the_false_positives_at_the_loopback_address",),
             ),
             Row(
                 "page Training, with its sliders",
                 "`shiftscope train SOURCE`",
-                "shows how far it is, trains on a dataset at hand, and can be interrupted",
+                "shows progress, trains on a local dataset, and can be interrupted",
                 (RESUMED,),
             ),
             Row(
                 "page Inference",
                 "`shiftscope predict SOURCE --weights best.pt`",
-                "no result of another image is shown; the webcam is there",
+                "no result of another image is shown; a webcam works",
                 (
                     "test_predict.py::test_pictures_are_drawn_on_copies_and_nothing_is_done_twice",
                     "test_predict.py::test_a_camera_is_kept_as_a_film",
@@ -467,19 +499,22 @@ SECTIONS = (
                 "page Dataset Explorer: Explore",
                 "`shiftscope app`",
                 "",
-                ("test_app.py::test_the_workspace_shows_and_the_view_holds_our_false_positives",),
+                ("test_app.py::test_the_workspace_opens_and_the_view_holds_the_false_positives",),
             ),
             Row(
                 "page Dataset Explorer: Manual Annotation",
-                "*Annotate* in `shiftscope app`, then `shiftscope app --pull`; or `shiftscope next` for CVAT and Label Studio",
-                "corrections are kept, and used by the next report and training",
-                ("test_app.py::test_what_is_done_in_the_app_is_read_back_and_used",),
+                "*Annotate* in `shiftscope app`, then `shiftscope app --pull`; or `shiftscope next` for "
+                "CVAT and Label Studio",
+                "corrections are stored, and used by the next report and training",
+                ("test_app.py::test_edits_in_the_app_are_read_back_and_used",),
             ),
             Row(
                 "page Auto-labeling",
-                "`shiftscope prepare SOURCE --weights best.pt`, and `shiftscope app` on what it prints",
-                "drafts are looked through and repaired, the least sure first, before anything is trained on them",
-                (DRAFTS, "test_review.py::test_drafts_are_shown_mended_and_used"),
+                "`shiftscope prepare SOURCE --weights best.pt`, then `shiftscope app` on the folder it "
+                "prints",
+                "drafts are reviewed and corrected, the least confident first, before anything is trained "
+                "on them",
+                (DRAFTS, "test_review.py::test_drafts_are_shown_corrected_and_used"),
             ),
             Row(
                 "page Export",
@@ -489,9 +524,9 @@ SECTIONS = (
             ),
             Row(
                 "upload of a zip",
-                "a SOURCE, unpacked by you; zips of Kaggle by us",
+                "a SOURCE that you unpack; archives from Kaggle are unpacked by Shiftscope",
                 "an archive cannot write outside its folder",
-                ("test_kaggle.py::test_hostile_archives_leave_nothing",),
+                ("test_kaggle.py::test_hostile_archives_are_refused_and_leave_nothing",),
             ),
         ),
     ),
@@ -501,7 +536,8 @@ SECTIONS = (
             Row(
                 "`create_yolo_dataset(...)`, `--input_folder`, `--output_path`",
                 "`shiftscope prepare images/ --weights best.pt --out FOLDER`",
-                "drafts are for training only, marked in the ledger: validation is never what the detector said itself",
+                "drafts are for training only and marked in the ledger, so validation labels never come "
+                "from the detector",
                 (
                     DRAFTS,
                     "test_prepare.py::test_a_picture_in_which_the_detector_is_sure_of_nothing_is_no_background",
@@ -510,7 +546,9 @@ SECTIONS = (
             Row(
                 "`--text_prompt`, `--text_threshold`, `--config_path`, `--checkpoint_path` (GroundingDINO)",
                 "",
-                "no model is prompted with text here. Any detection checkpoint labels; Ultralytics describes how a YOLO-World model is saved as one with classes of your own (not tried here)",
+                "no text prompts. Any detection checkpoint drafts labels; Ultralytics describes how to save "
+                "a YOLO-World model "
+                "with your own classes as one (not tested here)",
                 (),
             ),
             Row("`--box_threshold 0.35`", "`--conf 0.35`", "", (DRAFTS,)),
@@ -522,13 +560,15 @@ SECTIONS = (
             Row(
                 "blurring of faces on a webcam",
                 "`shiftscope predict SOURCE --weights FILE --blur face`",
-                "the result is saved; any class of any detection checkpoint, in images, videos and on a camera",
+                "the result is saved; any class of any detection checkpoint, in images, videos and on a "
+                "camera",
                 ("test_predict.py::test_classes_are_blurred",),
             ),
             Row(
                 "body parts chosen with the mouse, weights from Hugging Face",
                 "",
-                "no mouse and no segmentation: name the classes, `--blur face,plate`; the checkpoint is a file of yours",
+                "no mouse and no segmentation: name the classes, `--blur face,plate`, and give your own "
+                "checkpoint",
                 (),
             ),
         ),
@@ -539,39 +579,40 @@ SECTIONS = (
             Row(
                 "0 Colab badge",
                 "`train/notebook.ipynb` opens in Colab and locally",
-                "names no address: it is wherever you keep the repository",
-                ("test_notebook.py::test_it_is_a_notebook_without_outputs",),
+                "names no address: you fill in that of your repository",
+                ("test_notebook.py::test_the_notebook_is_valid_and_without_outputs",),
             ),
             Row(
                 "1 pip, 2 imports",
                 "its first cell",
                 "",
-                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+                ("test_notebook.py::test_the_notebook_runs_from_top_to_bottom",),
             ),
             Row(
                 "3 training functions, 4 inference functions",
                 "",
                 "not in the notebook: it calls the commands",
-                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+                ("test_notebook.py::test_the_notebook_runs_from_top_to_bottom",),
             ),
             Row(
                 "5 parameters, 6 run training",
                 "its cells Settings and Train",
                 "continues from weights with `MODEL`, without editing a function",
-                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+                ("test_notebook.py::test_the_notebook_runs_from_top_to_bottom",),
             ),
             Row(
                 "7 inference parameters, 8 run inference",
-                "its cell Look at the footage",
+                "its cell Predict the footage",
                 "",
-                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+                ("test_notebook.py::test_the_notebook_runs_from_top_to_bottom",),
             ),
             Row(
                 "9 validation on a second dataset",
-                "its cells Learning curves and Report",
-                "any footage, labelled or not, without a data.yaml of its own; the result is a page and not a printed object",
+                "its cells Training curves and Report",
+                "any footage, labelled or not, without its own data.yaml; the result is a page, not a "
+                "printed object",
                 (
-                    "test_notebook.py::test_it_runs_from_top_to_bottom",
+                    "test_notebook.py::test_the_notebook_runs_from_top_to_bottom",
                     "test_main_job.py::test_it_finds_the_cause_that_was_built_in_and_no_other",
                 ),
             ),
@@ -584,12 +625,12 @@ SECTIONS = (
                 "docs/QUICKSTART-GUIDE: Colab and its cells",
                 "[train/notebook.ipynb](../train/notebook.ipynb)",
                 "",
-                ("test_notebook.py::test_it_runs_from_top_to_bottom",),
+                ("test_notebook.py::test_the_notebook_runs_from_top_to_bottom",),
             ),
             Row(
                 "docs/QUICKSTART-GUIDE: Google Drive",
                 "",
-                "mount it yourself and set `SHIFTSCOPE_RUNS` to a folder there",
+                "mount it yourself and set `SHIFTSCOPE_RUNS` to a folder in it",
                 (RESUMED,),
             ),
             Row("docs/streamlit_app.md", "[README.md](../README.md), In the FiftyOne App", "", ()),
@@ -602,7 +643,7 @@ SECTIONS = (
             Row(
                 "requirements.txt",
                 "`make setup`, from `requirements.lock`",
-                "every package is there, at a version that was tested",
+                "every package, at a tested version",
                 ("test_faults.py::test_every_dependency_has_a_bound",),
             ),
             Row("example_datasets.md", "the datasets below, and any other", "", ()),
@@ -613,13 +654,16 @@ SECTIONS = (
         (
             Row(
                 "`jocelyndumlao/multi-weather-pothole-detection-mwpd`",
-                "`shiftscope train kaggle:jocelyndumlao/multi-weather-pothole-detection-mwpd --names Potholes`",
+                "`shiftscope train kaggle:jocelyndumlao/multi-weather-pothole-detection-mwpd --names "
+                "Potholes`",
                 "",
                 (KAGGLE,),
             ),
             Row(
                 "`valentynsichkar/traffic-signs-dataset-in-yolo-format`",
-                "`shiftscope inspect kaggle:...`; a flat folder has no splits, so write a data.yaml with `train:` and `val:` to train on it",
+                "`shiftscope inspect kaggle:...`; a flat folder has no splits, so write a data.yaml with "
+                "`train:` and `val:` to "
+                "train on it",
                 "it is read; the template finds no split in it",
                 (
                     "test_sources.py::test_a_flat_folder_has_no_splits",
@@ -628,8 +672,9 @@ SECTIONS = (
             ),
             Row(
                 "`jessicali9530/lfw-dataset`, `paultimothymooney/chest-xray-pneumonia`",
-                "`--real-world kaggle:...`, or `shiftscope prepare kaggle:... --weights FILE` for draft boxes",
-                "has no boxes: it is unlabelled, and training on it is refused and not started",
+                "`--real-world kaggle:...`, or `shiftscope prepare kaggle:... --weights FILE` for draft "
+                "boxes",
+                "unlabelled, because it has no boxes; training on it is refused",
                 (
                     "test_sources.py::test_a_folder_without_labels_is_unlabelled",
                     "test_training.py::test_staging_needs_train_and_val",
@@ -638,25 +683,25 @@ SECTIONS = (
             Row(
                 "`antoreepjana/animals-detection-images-dataset`",
                 "`shiftscope inspect kaggle:...`",
-                "classes are those of the dataset, and a row of another is rejected and counted",
+                "classes are those of the dataset; a row of another class is rejected and counted",
                 ("test_sources.py::test_bad_rows_are_rejected_with_a_reason",),
             ),
             Row(
                 "`andrewmvd/car-plate-detection`",
-                "`shiftscope inspect kaggle:...`; Pascal VOC is read as it is",
+                "`shiftscope inspect kaggle:...`; Pascal VOC is read directly",
                 "the template cannot read its XML",
                 ("test_sources.py::test_pascal_voc",),
             ),
             Row(
                 "`nmata010/overhead-potholes-test-set-v1`",
                 "`shiftscope report --run RUN --real-world kaggle:nmata010/overhead-potholes-test-set-v1`",
-                "23 frames of one clip are one observation: no interval, and that is said",
+                "23 frames of one clip are one observation, so there is no interval; the report states this",
                 (KAGGLE, "test_hypotheses.py::test_one_labelled_video_gives_no_interval_and_says_so"),
             ),
         ),
     ),
     Section(
-        "what the template cannot do at all",
+        "what the template cannot do",
         (
             Row(
                 "evaluate by domain",
@@ -666,15 +711,15 @@ SECTIONS = (
             ),
             Row(
                 "sweep thresholds",
-                "the report's slider, *Threshold*",
+                "the report's slider in the section on thresholds",
                 "",
                 ("test_diagnostics.py::test_sweep_equals_scoring_filtered_detections",),
             ),
             Row(
                 "keep predictions and embeddings",
-                "`runs/` keeps both; a second report runs no inference",
+                "`runs/` stores both; a second report runs no inference",
                 "",
-                ("test_forward.py::test_one_forward_call_a_picture_and_none_the_second_time",),
+                ("test_forward.py::test_each_image_takes_one_forward_call_and_none_the_second_time",),
             ),
             Row(
                 "compare two runs",
@@ -690,9 +735,9 @@ SECTIONS = (
             ),
             Row(
                 "keep two runs",
-                "every training has a folder of its own",
+                "every training has its own folder",
                 "",
-                ("test_training.py::test_two_trainings_that_start_at_once_have_a_folder_each",),
+                ("test_training.py::test_two_trainings_started_together_get_different_folders",),
             ),
         ),
     ),
@@ -700,42 +745,51 @@ SECTIONS = (
 
 
 def untested() -> list[Row]:
-    """Rows that promise something and name no test."""
-    return [row for section in SECTIONS for row in section.rows if row.ours and not row.tests]
+    """Rows with a counterpart and without a test."""
+    return [row for section in SECTIONS for row in section.rows if row.here and not row.tests]
 
 
 def page() -> str:
     """docs/from-the-template.md."""
     out = io.StringIO()
     rows = sum(len(section.rows) for section in SECTIONS)
-    out.write("# From the YOLO training template\n\n")
-    out.write(
-        "For people who trained with the public YOLO training template (mfranzon/yolo-training-template): their command lines beside ours, and then every option, function, notebook cell,"
-        f" page, script, document and example dataset of it, {rows} rows, with what does that here (`tests/template_table.py` is the table; `python -m tests.template_table` writes this page).\n\n"
-    )
-    out.write("## Moving over\n\n")
-    out.write(
-        "`make setup` installs everything. `shiftscope` is `.venv/bin/shiftscope`. Where a SOURCE is asked for, give a `data.yaml`, a folder in any layout, a video, a COCO json, a list of"
-        " images or `kaggle:owner/dataset`; your runs of the template are run folders of Ultralytics, which every command takes as they are.\n\n"
-    )
+    out.write(INTRODUCTION.format(rows=rows))
     out.write("| | with the template | here |\n|---|---|---|\n")
-    for what, theirs, ours in MOVING:
-        out.write(f"| {what} | {typed(theirs)} | {typed(ours)} |\n")
+    for purpose, template, here in MOVING:
+        out.write(f"| {purpose} | {as_code(template)} | {as_code(here)} |\n")
     out.write(
-        "\n## One by one\n\nAn empty second column says that Shiftscope does not offer it; the third says what to use instead.\n"
+        "\n## One by one\n\nWhere the second column is empty, Shiftscope does not offer the feature; the "
+        "third "
+        "column names an alternative.\n"
     )
     for section in SECTIONS:
         out.write(
-            f"\n### {section.title}\n\n| the template | here | better, or instead | shown by |\n|---|---|---|---|\n"
+            f"\n### {section.title}\n\n| the template | here | remark | tested by |\n|---|---|---|---|\n"
         )
         for row in section.rows:
-            shown = "; ".join(f"`{name}`" for name in row.tests)
-            out.write(f"| {row.theirs} | {row.ours} | {row.gone} | {shown} |\n")
+            tests = "; ".join(f"`{name}`" for name in row.tests)
+            out.write(f"| {row.template} | {row.here} | {row.remark} | {tests} |\n")
     return out.getvalue()
 
 
-def typed(text: str) -> str:
-    """A command line as code; words as they are."""
+INTRODUCTION = """# From the YOLO training template
+
+For users of the public YOLO training template (mfranzon/yolo-training-template): its command lines beside
+those of Shiftscope, and then each of its options, functions, notebook cells, pages, scripts, documents and
+example datasets, {rows} rows, with the counterpart here. The table is `tests/template_table.py`; `python -m
+tests.template_table` writes this page.
+
+## Moving over
+
+`make setup` installs everything. `shiftscope` is `.venv/bin/shiftscope`. A SOURCE is a `data.yaml`, a folder
+in any layout, a video, a COCO json, a list of images or `kaggle:owner/dataset`. Runs of the template are
+Ultralytics run folders, which every command reads.
+
+"""
+
+
+def as_code(text: str) -> str:
+    """A command line as Markdown code; other text unchanged."""
     return f"`{text}`" if text.startswith(("python ", "streamlit ", "shiftscope ")) else text
 
 

@@ -1,4 +1,4 @@
-"""What to add next: choosing equals the greedy rule written out, clips count alike, copies are passed over, datasets stand in the right order."""
+"""What to add next: picks equal the greedy rule, clips count equally, and datasets are ranked by coverage."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from benchmarks.simulated import make_domain
 from diagnostics import acquisition
 from diagnostics.advice import next_images
-from diagnostics.candidates import compare, drawn
+from diagnostics.candidates import compare_box_sizes, compare_datasets
 from diagnostics.domain import Domain
 from reports.commands.next import test_images as images_to_test
 from train.passes import SHARD
 from train.predictions import ImagePrediction, Store
 
 
-def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> None:
+def test_picks_cover_every_cluster_first_and_avoid_the_test_clips() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 20, (4, 8))
     target = np.concatenate([c + rng.normal(0, 0.5, (30, 8)) for c in centres])
@@ -37,31 +37,32 @@ def test_picks_cover_every_cluster_first_and_never_touch_the_test_clips() -> Non
         }
     )
     training = centres[0] + rng.normal(0, 0.5, (50, 8))
-    frozen = acquisition.reserve(images["group"].to_numpy(str), seed=0)
-    allowed = ~images["group"].isin(frozen).to_numpy()
-    table = acquisition.rank(images, target, training, allowed, budget=12, seed=0)
+    reserved = acquisition.reserve_test_clips(images["group"].to_numpy(str), seed=0)
+    pool = acquisition.Pool(images, target, ~images["group"].isin(reserved).to_numpy())
+    table = acquisition.rank_images(pool, training, budget=12, seed=0)
     cluster = [int(name[1:]) // 30 for name in table["image"]]
-    # Training covers the first cluster already: the first three picks are one of each other.
+    # Training covers the first cluster already: the first three picks are one of each other cluster.
     assert sorted(cluster[:3]) == [1, 2, 3]
-    assert len(frozen) == 5
-    assert not set(table["group"]) & set(frozen)
+    assert len(reserved) == 5
+    assert not set(table["group"]) & set(reserved)
     assert table["score"].is_monotonic_decreasing
-    assert table["reason"].str.contains("looks like nothing in training").all()
+    assert table["reason"].str.contains("unlike any training image").all()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_lazy_choice_is_the_greedy_choice(seed: int) -> None:
+def test_lazy_picks_equal_greedy_picks(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    target, have, pool = (rng.normal(0, 1, (n, 5)) for n in (60, 7, 45))
+    target, training, pool = (rng.normal(0, 1, (n, 5)) for n in (60, 7, 45))
     weights = rng.dirichlet(np.ones(60))
-    picks = acquisition.herd(target, weights, have, pool, 12)
+    coverage = acquisition.Coverage(target, weights, training)
+    picks = acquisition.select_by_coverage(coverage, pool, 12)
     squared = ((target[:, None] - target[None]) ** 2).sum(-1)
     bandwidth = np.median(squared[squared > 0])
 
     def near(points):
         return np.exp(-((target[:, None] - points[None]) ** 2).sum(-1) / bandwidth)
 
-    covered, chosen = near(have).max(1), []
+    covered, chosen = near(training).max(1), []
     for _ in range(12):
         gains = [
             -1 if k in chosen else weights @ np.maximum(near(pool[[k]])[:, 0] - covered, 0) for k in range(45)
@@ -72,12 +73,13 @@ def test_lazy_choice_is_the_greedy_choice(seed: int) -> None:
     assert [index for index, _ in picks] == chosen
 
 
-def test_every_clip_weighs_alike() -> None:
+def test_every_clip_has_the_same_weight() -> None:
     weights = acquisition.clip_weights(np.array(["a"] * 90 + ["b"] * 9 + ["c"]))
     assert [weights[:90].sum(), weights[90:99].sum(), weights[99]] == pytest.approx([1 / 3] * 3)
 
 
-def table_of(groups: list[str], **more: object) -> pd.DataFrame:
+def images_of(groups: list[str], **more: object) -> pd.DataFrame:
+    """A pool of novel images without detections."""
     return pd.DataFrame(
         {
             "domain": "d",
@@ -91,46 +93,39 @@ def table_of(groups: list[str], **more: object) -> pd.DataFrame:
     )
 
 
-def test_one_long_recording_does_not_take_everything() -> None:
+def test_one_long_recording_does_not_take_all_picks() -> None:
     rng = np.random.default_rng(0)
     groups = ["long"] * 200 + [f"short{n}" for n in range(8) for _ in range(5)]
     centres = {name: rng.normal(0, 5, 6) for name in dict.fromkeys(groups)}
     points = np.array([centres[g] + rng.normal(0, 1, 6) for g in groups])
-    table = acquisition.rank(
-        table_of(groups), points, rng.normal(0, 1, (20, 6)), np.ones(240, bool), budget=9, seed=0
-    )
+    pool = acquisition.Pool(images_of(groups), points, np.ones(240, bool))
+    table = acquisition.rank_images(pool, rng.normal(0, 1, (20, 6)), budget=9, seed=0)
     assert table["group"].nunique() == 9
 
 
-def test_a_image_that_shows_the_same_is_passed_over() -> None:
+def test_a_near_duplicate_in_the_same_clip_is_skipped() -> None:
     rng = np.random.default_rng(0)
     views = [rng.bytes(32) for _ in range(4)]
-    # Each view three times in its clip, the noise of a sensor apart; and the first one in another clip.
-    prints = [v[:-1] + bytes([v[-1] ^ bit]) for v in views for bit in (0, 1, 2)] + [views[0]]
+    # Each view is three times in its clip, with sensor noise; the first one is also in another clip.
+    fingerprints = [v[:-1] + bytes([v[-1] ^ bit]) for v in views for bit in (0, 1, 2)] + [views[0]]
     groups = [f"clip{n // 3 % 2}" for n in range(12)] + ["elsewhere"]
-    table = acquisition.rank(
-        table_of(groups, fingerprint=prints),
-        rng.normal(0, 1, (13, 4)),
-        np.zeros((0, 4)),
-        np.ones(13, bool),
-        budget=13,
-        seed=0,
+    pool = acquisition.Pool(
+        images_of(groups, fingerprint=fingerprints), rng.normal(0, 1, (13, 4)), np.ones(13, bool)
     )
+    table = acquisition.rank_images(pool, np.zeros((0, 4)), budget=13, seed=0)
     assert len(table) == 5
     assert len({int(name[1:]) // 3 for name in table["image"]}) == 5
 
 
-def test_a_pool_is_chosen_from_for_what_the_footage_shows() -> None:
+def test_picks_from_a_pool_resemble_the_footage() -> None:
     rng = np.random.default_rng(0)
-    # The pool is mostly what training knows; the footage is elsewhere, and the pool has a little of it.
+    # Most of the pool resembles training; the footage is far away, and a tenth of the pool resembles it.
     training, footage = rng.normal(0, 1, (50, 6)), rng.normal(0, 1, (60, 6)) + 8
     pool = np.concatenate([rng.normal(0, 1, (90, 6)), rng.normal(0, 1, (10, 6)) + 8])
     groups = [f"clip{n // 10}" for n in range(100)]
-    table = acquisition.rank(
-        table_of(groups),
-        pool,
+    table = acquisition.rank_images(
+        acquisition.Pool(images_of(groups), pool, np.ones(100, bool)),
         training,
-        np.ones(100, bool),
         target=(footage, np.array([f"f{n // 6}" for n in range(60)])),
         budget=8,
         seed=0,
@@ -138,7 +133,7 @@ def test_a_pool_is_chosen_from_for_what_the_footage_shows() -> None:
     assert {int(name[1:]) for name in table["image"]} <= set(range(90, 100))
 
 
-def test_what_is_set_aside_of_the_footage_is_not_chosen_from_a_pool_that_holds_it() -> None:
+def test_footage_set_aside_is_not_picked_from_a_pool_that_contains_it() -> None:
     footage = make_domain("footage", role="real_world", clips=12, frames=5, seed=1, clip_names="f")
     pool = replace(footage, name="pool")
     advice = next_images(
@@ -155,7 +150,7 @@ def test_what_is_set_aside_of_the_footage_is_not_chosen_from_a_pool_that_holds_i
     assert len(advice.picks) > 20
 
 
-def test_clips_of_one_name_in_two_domains_are_told_apart() -> None:
+def test_clips_of_one_name_in_two_domains_are_different_clips() -> None:
     domains = [
         make_domain(name, role="real_world", clips=12, frames=5, seed=seed, clip_names="c")
         for name, seed in (("north", 1), ("south", 2))
@@ -177,12 +172,12 @@ def test_clips_of_one_name_in_two_domains_are_told_apart() -> None:
     assert all(name.startswith(("north: c", "south: c")) for name in advice.clips)
 
 
-def test_what_is_held_out_at_in_domain_is_not_chosen() -> None:
+def test_held_out_in_domain_images_are_not_picked() -> None:
     in_domain = make_domain("in_domain", clips=6, frames=5, seed=4)
     pool = replace(make_domain("pool", role="real_world", clips=6, frames=5, seed=5))
-    prints = pool.images["fingerprint"].tolist()
-    prints[0] = in_domain.images["fingerprint"].iloc[7]
-    pool = replace(pool, images=pool.images.assign(fingerprint=prints))
+    fingerprints = pool.images["fingerprint"].tolist()
+    fingerprints[0] = in_domain.images["fingerprint"].iloc[7]
+    pool = replace(pool, images=pool.images.assign(fingerprint=fingerprints))
     advice = next_images(
         [pool],
         make_domain("t", role="training", seed=6),
@@ -195,13 +190,12 @@ def test_what_is_held_out_at_in_domain_is_not_chosen() -> None:
     assert advice.picks["group"].nunique() == 5
 
 
-def test_a_pool_with_nothing_of_the_footage_gives_nothing() -> None:
+def test_a_pool_unlike_the_footage_gives_no_picks() -> None:
     rng = np.random.default_rng(0)
-    table = acquisition.rank(
-        table_of([f"clip{n // 5}" for n in range(40)]),
-        rng.normal(0, 1, (40, 6)) - 60,
+    images = images_of([f"clip{n // 5}" for n in range(40)])
+    table = acquisition.rank_images(
+        acquisition.Pool(images, rng.normal(0, 1, (40, 6)) - 60, np.ones(40, bool)),
         rng.normal(0, 1, (50, 6)),
-        np.ones(40, bool),
         target=(rng.normal(0, 1, (60, 6)) + 8, np.array([f"f{n // 6}" for n in range(60)])),
         budget=8,
         seed=0,
@@ -209,9 +203,9 @@ def test_a_pool_with_nothing_of_the_footage_gives_nothing() -> None:
     assert table.empty
 
 
-def test_sets_without_labels_count_half(in_domain: Domain, training: Domain) -> None:
+def test_datasets_without_labels_count_half(in_domain: Domain, training: Domain) -> None:
     footage = offered("footage", 3, embedding_shift=4.0, labelled=False)
-    found = compare(
+    ranked = compare_datasets(
         [
             offered("bare", 5, embedding_shift=4.0, labelled=False),
             offered("labelled", 7, embedding_shift=4.0),
@@ -222,8 +216,8 @@ def test_sets_without_labels_count_half(in_domain: Domain, training: Domain) -> 
         set_aside=footage.images["fingerprint"].tolist()[:3],
         seed=0,
     )
-    assert [c.name for c in found] == ["labelled", "bare"]
-    assert found[1].reason.endswith("; it has no labels")
+    assert [c.name for c in ranked] == ["labelled", "bare"]
+    assert ranked[1].reason.endswith("; it has no labels")
 
 
 def test_twenty_thousand_images_are_ranked_in_seconds() -> None:
@@ -231,11 +225,10 @@ def test_twenty_thousand_images_are_ranked_in_seconds() -> None:
     points = rng.normal(0, 1, (20_000, 256)).astype(np.float32)
     groups = [f"clip{n // 100}" for n in range(20_000)]
     started = time.process_time()
-    table = acquisition.rank(
-        table_of(groups, fingerprint=[rng.bytes(32) for _ in groups]),
-        points,
+    images = images_of(groups, fingerprint=[rng.bytes(32) for _ in groups])
+    table = acquisition.rank_images(
+        acquisition.Pool(images, points, np.ones(20_000, bool)),
         rng.normal(0, 1, (2_000, 256)).astype(np.float32),
-        np.ones(20_000, bool),
         budget=50,
         seed=0,
     )
@@ -244,42 +237,42 @@ def test_twenty_thousand_images_are_ranked_in_seconds() -> None:
 
 
 def test_four_times_the_pool_takes_four_times_the_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted, not timed: where they grew with the square, it would be sixteen times."""
+    """Comparisons are counted instead of timed; quadratic growth would take sixteen times as many."""
     rng = np.random.default_rng(0)
-    known = rng.normal(0, 1, (500, 8))
+    training = rng.normal(0, 1, (500, 8))
     similarity, same_view = acquisition.similarity, acquisition.same_view
     compared = 0
 
-    def counted(points: np.ndarray, others: np.ndarray, bandwidth: float) -> np.ndarray:
+    def counted_similarity(points: np.ndarray, others: np.ndarray, bandwidth: float) -> np.ndarray:
         nonlocal compared
         compared += len(points) * len(others)
         return similarity(points, others, bandwidth)
 
-    def viewed(*given: Any) -> acquisition.Alike:
-        alike = same_view(*given)
+    def counted_same_view(*arguments: Any) -> acquisition.SameView:
+        is_same_view = same_view(*arguments)
 
-        def one(pick: int, index: int) -> bool:
+        def counted(pick: int, index: int) -> bool:
             nonlocal compared
             compared += 1
-            return alike(pick, index)
+            return is_same_view(pick, index)
 
-        return one
+        return counted
 
-    monkeypatch.setattr(acquisition, "similarity", counted)
-    monkeypatch.setattr(acquisition, "same_view", viewed)
-    took = []
+    monkeypatch.setattr(acquisition, "similarity", counted_similarity)
+    monkeypatch.setattr(acquisition, "same_view", counted_same_view)
+    counts = []
     for size in (2_000, 8_000):
         compared = 0
         groups = [f"clip{n // 50}" for n in range(size)]
-        table = table_of(groups, fingerprint=[rng.bytes(32) for _ in groups])
-        points = rng.normal(0, 1, (size, 8))
-        acquisition.rank(table, points, known, np.ones(size, bool), budget=20, seed=0)
-        took.append(compared)
-    assert took[1] < 5 * took[0]
+        images = images_of(groups, fingerprint=[rng.bytes(32) for _ in groups])
+        pool = acquisition.Pool(images, rng.normal(0, 1, (size, 8)), np.ones(size, bool))
+        acquisition.rank_images(pool, training, budget=20, seed=0)
+        counts.append(compared)
+    assert counts[1] < 5 * counts[0]
 
 
-def seconds(job: Callable[[], object]) -> float:
-    """CPU seconds, the least of three tries."""
+def cpu_seconds(job: Callable[[], object]) -> float:
+    """CPU seconds of a job, the least of three tries."""
     took = []
     for _ in range(3):
         started = time.process_time()
@@ -289,7 +282,7 @@ def seconds(job: Callable[[], object]) -> float:
 
 
 def test_four_times_the_images_take_about_four_times_as_long_to_read(tmp_path: Path) -> None:
-    """When every shard was held against every image, it was nine times."""
+    """Comparing every shard with every image takes nine times as long."""
 
     def stored(size: int) -> Callable[[], object]:
         store = Store(tmp_path / str(size))
@@ -305,7 +298,7 @@ def test_four_times_the_images_take_about_four_times_as_long_to_read(tmp_path: P
         contents = {f"i{n}": f"{n:032}" for n in range(size)}
         return lambda: store.read(contents)
 
-    assert seconds(stored(32_000)) < 6 * seconds(stored(8_000))
+    assert cpu_seconds(stored(32_000)) < 6 * cpu_seconds(stored(8_000))
 
 
 @pytest.fixture(scope="module")
@@ -318,16 +311,16 @@ def training() -> Domain:
     return make_domain("training", role="training", clips=20, frames=6, seed=2, clip_names="t")
 
 
-def offered(name: str, seed: int, **look: object) -> Domain:
-    options = {"clips": 10, "frames": 6, "clip_names": name, "role": "real_world", **look}
+def offered(name: str, seed: int, **settings: object) -> Domain:
+    options = {"clips": 10, "frames": 6, "clip_names": name, "role": "real_world", **settings}
     return make_domain(name, seed=seed, **options)
 
 
-def test_datasets_stand_by_what_they_cover_and_other_labels_count_half(
+def test_datasets_are_ranked_by_coverage_and_other_labels_count_half(
     in_domain: Domain, training: Domain
 ) -> None:
     footage = offered("footage", 3, embedding_shift=4.0, labelled=False)
-    found = compare(
+    ranked = compare_datasets(
         [
             offered("irrelevant", 4, embedding_shift=-30.0),
             offered("other labels", 5, embedding_shift=4.0, label_margin=1.6),
@@ -339,67 +332,71 @@ def test_datasets_stand_by_what_they_cover_and_other_labels_count_half(
         in_domain,
         seed=0,
     )
-    assert [c.name for c in found] == ["same", "half-way", "other labels", "irrelevant"]
-    assert [c.rank for c in found] == [1, 2, 3, 4]
-    same, half, other, irrelevant = found
+    assert [c.name for c in ranked] == ["same", "half-way", "other labels", "irrelevant"]
+    assert [c.rank for c in ranked] == [1, 2, 3, 4]
+    same, half, other, irrelevant = ranked
     assert same.covers > half.covers > other.covers / 2 > irrelevant.covers_high
     assert irrelevant.covers < 0.02
     assert other.drawn == pytest.approx(1.6, abs=0.1)
     assert "drawn 1.6 times as large as in-domain" in other.reason
-    assert not same.other_hand
-    # All are compared at one size, so the larger set does not win by it.
-    assert {c.compared for c in found} == {60}
+    assert not same.other_box_rule
+    # All are compared at one size, which a larger dataset does not profit from.
+    assert {c.compared for c in ranked} == {60}
 
 
-def test_images_that_are_held_out_already_are_counted(in_domain: Domain, training: Domain) -> None:
+def test_images_that_are_held_out_are_counted(in_domain: Domain, training: Domain) -> None:
     mixed = offered("mixed", 8)
-    prints = mixed.images["fingerprint"].tolist()
-    prints[:7] = in_domain.images["fingerprint"].tolist()[:7]
-    mixed = replace(mixed, images=mixed.images.assign(fingerprint=prints))
-    found = compare([mixed], [offered("footage", 3, embedding_shift=1.0)], training, in_domain, seed=0)
-    assert found[0].copies == 7
-    assert "7 of its images are also among the held-out ones" in found[0].reason
+    fingerprints = mixed.images["fingerprint"].tolist()
+    fingerprints[:7] = in_domain.images["fingerprint"].tolist()[:7]
+    mixed = replace(mixed, images=mixed.images.assign(fingerprint=fingerprints))
+    (candidate,) = compare_datasets(
+        [mixed], [offered("footage", 3, embedding_shift=1.0)], training, in_domain, seed=0
+    )
+    assert candidate.copies == 7
+    assert "7 of its images are also among the held-out ones" in candidate.reason
 
 
-def test_labels_of_an_unlabelled_set_are_not_judged(in_domain: Domain) -> None:
+def test_boxes_of_a_dataset_without_labels_or_detections_are_not_compared(in_domain: Domain) -> None:
     rng = np.random.default_rng(0)
-    assert drawn(in_domain, offered("bare", 9, labelled=False), rng) is None
-    assert drawn(in_domain, offered("blind", 9, hit_rate=0.0, false_rate=0.0), rng) is None
+    assert compare_box_sizes(in_domain, offered("bare", 9, labelled=False), rng) is None
+    assert compare_box_sizes(in_domain, offered("blind", 9, recall=0.0, false_positive_rate=0.0), rng) is None
 
 
-def test_a_detector_that_is_lost_in_a_dataset_does_not_judge_its_labels(in_domain: Domain) -> None:
-    # Boxes half as large as what it draws, and most of what it draws lies on nothing.
-    lost = offered("lost", 9, hit_rate=0.2, false_rate=12.0, confidence_shift=0.2, label_margin=0.5)
-    assert drawn(in_domain, lost, np.random.default_rng(0)) is None
+def test_boxes_of_a_dataset_the_detector_fails_on_are_not_compared(in_domain: Domain) -> None:
+    # Annotations are half as large as the detections, most of which lie on no annotation.
+    failed = offered(
+        "failed", 9, recall=0.2, false_positive_rate=12.0, confidence_shift=0.2, label_margin=0.5
+    )
+    assert compare_box_sizes(in_domain, failed, np.random.default_rng(0)) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_same_hand_is_rarely_taken_for_another(in_domain: Domain, seed: int) -> None:
-    found = drawn(in_domain, offered("same", 100 + seed), np.random.default_rng(seed))
-    assert found is not None
-    assert 0.85 < found[0] < 1.15
+def test_boxes_drawn_by_one_rule_have_a_ratio_near_one(in_domain: Domain, seed: int) -> None:
+    size = compare_box_sizes(in_domain, offered("same", 100 + seed), np.random.default_rng(seed))
+    assert size is not None
+    assert 0.85 < size[0] < 1.15
 
 
-def test_labels_are_compared_between_sets_that_look_the_same(in_domain: Domain, training: Domain) -> None:
-    """Where the detector is all but lost, the in-domain hand is too far away to compare with; another set of the same view is not."""
-    view = {"embedding_shift": 4.0, "hit_rate": 0.3, "false_rate": 3.0}
-    found = compare(
+def test_labels_are_compared_between_datasets_of_the_same_view(in_domain: Domain, training: Domain) -> None:
+    """Where the detector mostly fails, in-domain labels are no reference, but those of the same view are."""
+    view = {"embedding_shift": 4.0, "recall": 0.3, "false_positive_rate": 3.0}
+    ranked = compare_datasets(
         [
             offered("other labels", 5, label_margin=1.7, label_extra=0.4, **view),
             offered("same", 7, **view),
-            offered("elsewhere", 6, embedding_shift=-4.0, hit_rate=0.9),
+            offered("elsewhere", 6, embedding_shift=-4.0, recall=0.9),
         ],
         [offered("footage", 3, labelled=False, **view)],
         training,
         in_domain,
         seed=0,
     )
-    by_name = {c.name: c for c in found}
-    assert found[0].name == "same"
+    by_name = {c.name: c for c in ranked}
+    assert ranked[0].name == "same"
     assert by_name["other labels"].twin == "same"
     assert not by_name["other labels"].usable_labels
-    assert "same looks the same" in by_name["other labels"].reason
-    # What shows something else is no standard, however well the detector does on it.
+    assert "same shows the same view" in by_name["other labels"].reason
+    # A dataset of another view is no reference, however well the detector does on it.
     assert by_name["same"].agrees < 0.5 * by_name["elsewhere"].agrees
     assert not by_name["same"].twin
 
@@ -407,110 +404,111 @@ def test_labels_are_compared_between_sets_that_look_the_same(in_domain: Domain, 
 OTHER_LABELS = {"label_margin": 1.7, "label_extra": 0.4}
 
 
-def test_a_set_that_outdoes_what_looks_most_alike_is_cleared(in_domain: Domain, training: Domain) -> None:
-    """A view a little further off, in which the detector does well, is told apart by few clips only now and then."""
+def test_a_dataset_clearly_better_than_the_nearest_one_has_no_twin(
+    in_domain: Domain, training: Domain
+) -> None:
+    """With few clips, an easier view that differs only a little is seldom recognised as another view."""
     few = {"clips": 6, "frames": 6}
-    here = {"embedding_shift": 4.0, "hit_rate": 0.3, "false_rate": 3.0, **few}
+    here = {"embedding_shift": 4.0, "recall": 0.3, "false_positive_rate": 3.0, **few}
     footage = [offered("footage", 3, labelled=False, embedding_shift=4.0)]
     same, other = offered("same", 7, **here), offered("other", 8, **OTHER_LABELS, **here)
-    easier = offered("easier", 6, embedding_shift=3.4, hit_rate=0.9, **few)
-    alone = compare([same, easier], footage, training, in_domain, seed=0)
+    easier = offered("easier", 6, embedding_shift=3.4, recall=0.9, **few)
+    alone = compare_datasets([same, easier], footage, training, in_domain, seed=0)
     assert {c.name: c.twin for c in alone} == {"same": "easier", "easier": ""}
-    beside = compare([same, easier, other], footage, training, in_domain, seed=0)
+    beside = compare_datasets([same, easier, other], footage, training, in_domain, seed=0)
     assert {c.name: c.twin for c in beside} == {"same": "", "easier": "", "other": "same"}
 
 
-def test_two_sets_by_the_same_other_rule_do_not_speak_for_each_other(
+def test_two_datasets_by_the_same_other_rule_do_not_vouch_for_each_other(
     in_domain: Domain, training: Domain
 ) -> None:
-    here = {"embedding_shift": 4.0, "hit_rate": 0.5}
+    here = {"embedding_shift": 4.0, "recall": 0.5}
     noticed = 0
     for seed in range(10):
         sets = [
             offered("good", 500 + 4 * seed, **here),
             offered("one", 501 + 4 * seed, **OTHER_LABELS, **here),
             offered("two", 502 + 4 * seed, **OTHER_LABELS, **here),
-            # Too few clips to say how much is luck.
+            # Too few clips to measure chance.
             offered("short", 503 + 4 * seed, **{**here, "clips": 3, "frames": 20}),
         ]
-        found = compare(sets, [offered("footage", 3, labelled=False, **here)], training, in_domain, seed=seed)
-        twins = {c.name: c.twin for c in found}
+        ranked = compare_datasets(
+            sets, [offered("footage", 3, labelled=False, **here)], training, in_domain, seed=seed
+        )
+        twins = {c.name: c.twin for c in ranked}
         assert (twins["good"], twins["short"]) == ("", "")
         noticed += (twins["one"] == "good") + (twins["two"] == "good")
-    # Each is told apart from the good one by chance once in twenty times.
+    # By chance, each is taken for another view than the good one once in twenty times.
     assert noticed >= 17
 
 
-def test_what_looks_alike_to_the_detector_alone_covers_nothing(in_domain: Domain, training: Domain) -> None:
-    """Smeared images, in which it sees as little as in the footage."""
+def test_images_similar_by_embeddings_alone_cover_nothing(in_domain: Domain, training: Domain) -> None:
+    """Blurred images, in which the detector finds as little as in the footage."""
 
-    def looking(domain: Domain, light: float, seed: int) -> Domain:
-        look = np.random.default_rng(seed).normal(light, 1, (len(domain.images), 12))
-        return replace(domain, images=domain.images.assign(descriptor=list(look)))
+    def with_descriptors(domain: Domain, mean: float, seed: int) -> Domain:
+        descriptors = np.random.default_rng(seed).normal(mean, 1, (len(domain.images), 12))
+        return replace(domain, images=domain.images.assign(descriptor=list(descriptors)))
 
-    footage = looking(offered("footage", 3, embedding_shift=4.0, labelled=False), 0, 1)
-    smeared = looking(offered("smeared", 4, embedding_shift=4.0), -8, 2)
-    same = looking(offered("same", 5, embedding_shift=4.0), 0, 3)
-    known = looking(training, 4, 4)
-    found = {c.name: c for c in compare([smeared, same], [footage], known, in_domain, seed=0)}
-    assert found["smeared"].covers < 0.02
-    assert found["same"].covers > 0.1
-    # Where that is not known, the detector's say decides.
-    blind = {c.name: c for c in compare([smeared, same], [footage], training, in_domain, seed=0)}
-    assert blind["smeared"].covers == pytest.approx(blind["same"].covers, abs=0.1)
+    footage = with_descriptors(offered("footage", 3, embedding_shift=4.0, labelled=False), 0, 1)
+    blurred = with_descriptors(offered("blurred", 4, embedding_shift=4.0), -8, 2)
+    same = with_descriptors(offered("same", 5, embedding_shift=4.0), 0, 3)
+    described = with_descriptors(training, 4, 4)
+    ranked = {c.name: c for c in compare_datasets([blurred, same], [footage], described, in_domain, seed=0)}
+    assert ranked["blurred"].covers < 0.02
+    assert ranked["same"].covers > 0.1
+    # Without the descriptors of training, embeddings alone decide.
+    without = {c.name: c for c in compare_datasets([blurred, same], [footage], training, in_domain, seed=0)}
+    assert without["blurred"].covers == pytest.approx(without["same"].covers, abs=0.1)
 
 
-def test_the_order_by_size_stands_beside(in_domain: Domain, training: Domain) -> None:
+def test_the_rank_by_size_is_reported_too(in_domain: Domain, training: Domain) -> None:
     sets = [
         offered("small", 5, embedding_shift=4.0),
         offered("large", 4, clips=30),
         offered("also", 6, clips=20),
     ]
-    found = compare(sets, [offered("footage", 3, embedding_shift=4.0)], training, in_domain, seed=0)
-    assert found[0].name == "small"
-    assert {c.name: c.by_size for c in found} == {"large": 1, "also": 2, "small": 3}
+    ranked = compare_datasets(sets, [offered("footage", 3, embedding_shift=4.0)], training, in_domain, seed=0)
+    assert ranked[0].name == "small"
+    assert {c.name: c.by_size for c in ranked} == {"large": 1, "also": 2, "small": 3}
 
 
-def test_what_the_view_does_to_boxes_is_no_other_hand(in_domain: Domain, training: Domain) -> None:
+def test_an_effect_of_the_view_on_boxes_is_no_other_rule(in_domain: Domain, training: Domain) -> None:
     sets = [
         offered("other labels", 5, embedding_shift=4.0, label_margin=2.0),
         offered("same", 7, embedding_shift=4.0, label_margin=1.35),
     ]
     footage = [offered("footage", 3, embedding_shift=4.0, labelled=False)]
-    alone = compare(sets[1:], footage, training, in_domain, seed=0)[0]
-    assert alone.other_hand
-    same, other = compare(sets, footage, training, in_domain, seed=0)
-    assert (same.name, same.by_view, same.other_hand) == ("same", True, False)
+    alone = compare_datasets(sets[1:], footage, training, in_domain, seed=0)[0]
+    assert alone.other_box_rule
+    same, other = compare_datasets(sets, footage, training, in_domain, seed=0)
+    assert (same.name, same.by_view, same.other_box_rule) == ("same", True, False)
     assert other.twin == "same"
 
 
-def test_sets_labelled_alike_are_rarely_told_apart_by_their_labels(
-    in_domain: Domain, training: Domain
-) -> None:
-    seen = 0
+def test_datasets_labelled_by_one_rule_rarely_have_a_twin(in_domain: Domain, training: Domain) -> None:
+    with_twin = 0
     for seed in range(20):
-        sets = [offered(f"set{n}", 1000 + 2 * seed + n, embedding_shift=4.0, hit_rate=0.5) for n in range(2)]
-        seen += any(
+        sets = [offered(f"set{n}", 1000 + 2 * seed + n, embedding_shift=4.0, recall=0.5) for n in range(2)]
+        with_twin += any(
             c.twin
-            for c in compare(sets, [offered("footage", 3, labelled=False)], training, in_domain, seed=seed)
+            for c in compare_datasets(
+                sets, [offered("footage", 3, labelled=False)], training, in_domain, seed=seed
+            )
         )
-    assert seen <= 1
+    assert with_twin <= 1
 
 
-def test_a_budget_of_boxes() -> None:
+def test_picking_stops_at_a_budget_of_boxes() -> None:
     rng = np.random.default_rng(0)
-    images = table_of([f"clip{n // 5}" for n in range(100)]).assign(
+    images = images_of([f"clip{n // 5}" for n in range(100)]).assign(
         shown=2, annotations=rng.integers(0, 6, 100)
     )
-    asked = {
-        "allowed": np.ones(100, bool),
-        "seed": 0,
-    }
-    points = rng.normal(0, 1, (100, 6)), rng.normal(0, 1, (20, 6))
-    whole = acquisition.rank(images, *points, budget=60, **asked)
-    some = acquisition.rank(images, *points, budget=60, boxes=40, **asked)
-    counted = whole["annotations"].clip(lower=1).cumsum()
-    # The same images in the same order, and none after the one with which so many boxes are reached.
-    assert some["image"].tolist() == whole["image"].tolist()[: int((counted < 40).sum()) + 1]
-    known = images.set_index("image")["annotations"]
-    assert (some["annotations"].to_numpy() == known.loc[some["image"]].to_numpy()).all()
+    pool = acquisition.Pool(images, rng.normal(0, 1, (100, 6)), np.ones(100, bool))
+    training = rng.normal(0, 1, (20, 6))
+    unlimited = acquisition.rank_images(pool, training, budget=60, seed=0)
+    limited = acquisition.rank_images(pool, training, budget=60, boxes=40, seed=0)
+    boxes = unlimited["annotations"].clip(lower=1).cumsum()
+    # The same images in the same order, up to the one with which 40 boxes are reached.
+    assert limited["image"].tolist() == unlimited["image"].tolist()[: int((boxes < 40).sum()) + 1]
+    annotations = images.set_index("image")["annotations"]
+    assert (limited["annotations"].to_numpy() == annotations.loc[limited["image"]].to_numpy()).all()

@@ -250,7 +250,7 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     for table, count in (("next.csv", 5), ("candidates.csv", 2)):
         with (place / "picks" / table).open() as handle:
             assert len(list(csv.DictReader(handle))) == count
-    assert "Mend the labels, then: shiftscope train" in outcome.stderr
+    assert "Correct the labels, then: shiftscope train" in outcome.stderr
     # The old training images and the chosen ones; what validates stays what it was.
     from datasets.source import open_source
 
@@ -271,7 +271,7 @@ def test_trying_out_needs_labels_to_judge_by(place: Path, tmp_path: Path) -> Non
     asked = ("next", "--run", "run", "--real-world", f"bare={tmp_path / 'bare'}", "--probe")
     outcome = run_script(*asked, "--candidate", "aerial=away", cwd=place)
     assert outcome.code == 2
-    assert "0 labelled objects, 30 are needed" in complaint(outcome)
+    assert "0 annotations, 30 are needed" in complaint(outcome)
     outcome = run_script("next", "--run", "run", "--real-world", "real_world", "--probe", cwd=place)
     assert outcome.code == 2
     assert "give --candidate SOURCE" in complaint(outcome)

@@ -1,8 +1,9 @@
-"""Labels and tags made in the App: read back, merged with earlier ones, and used by whatever opens the source next, which itself stays as it is."""
+"""Corrected labels and tags: merged with earlier corrections, stored, and applied when a source is opened."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,14 @@ from datasets.corrections import Correction, apply, as_text, read_corrections, s
 from datasets.errors import InputError
 from datasets.source import open_source
 from datasets.tables import OWN, Source
-from reports.workbench.pull import Edited, both, merge
+from reports.workbench.pull import ImageEdits, combine, merge
 
 HOLE, OTHER = ("hole", 10.0, 10.0, 50.0, 40.0, False), ("hole", 60.0, 10.0, 90.0, 40.0, False)
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    """Two labelled images with one object, and one without a label file."""
+    """Two labelled images with one annotation each, and one without a label file."""
     import cv2
     import numpy as np
 
@@ -37,10 +38,10 @@ def path_of(source: Source, stem: str) -> str:
     return next(p for p in source.images["path"] if Path(p).stem == stem)
 
 
-def test_corrected_labels_take_the_place_of_those_on_disk(source: Source) -> None:
+def test_corrected_labels_replace_those_on_disk(source: Source) -> None:
     before = source.annotations.copy()
-    found = {path_of(source, "a"): Correction((HOLE,), (HOLE, OTHER), ("shadow",))}
-    changed, done = apply(source, found, ())
+    corrections = {path_of(source, "a"): Correction((HOLE,), (HOLE, OTHER), ("shadow",))}
+    changed, done = apply(source, corrections, ())
     assert (done.labels, done.stale, done.tagged, done.unknown) == (1, 0, 1, ())
     assert len(changed.annotations) == len(before) + 1
     assert changed.annotations["x2"].max() == 90
@@ -70,27 +71,27 @@ def test_labels_that_changed_on_disk_since_win(source: Source) -> None:
     assert apply(emptied, {path_of(source, "a"): Correction((HOLE,), (OTHER,))}, ())[1].stale == 1
 
 
-def test_taking_every_label_real_world_leaves_a_background_image(source: Source) -> None:
+def test_removing_every_label_leaves_a_background_image(source: Source) -> None:
     changed, done = apply(source, {path_of(source, "a"): Correction((HOLE,), ())}, ())
     assert done.labels == 1
     assert len(changed.annotations) == len(source.annotations) - 1
     assert changed.images["labelled"].sum() == source.images["labelled"].sum()
 
 
-def test_boxes_of_unknown_classes_are_named_and_left_out(source: Source) -> None:
+def test_boxes_of_unknown_classes_are_reported_and_left_out(source: Source) -> None:
     dog = ("dog", *HOLE[1:])
     changed, done = apply(source, {path_of(source, "a"): Correction((HOLE,), (HOLE, dog))}, ())
     assert done.unknown == ("dog",)
     assert len(changed.annotations) == len(source.annotations)
 
 
-def edited(written: tuple | None, drawn: tuple | None, **tags: set[str]) -> Edited:
-    return Edited(
+def edited(written: tuple | None, drawn: tuple | None, **tags: set[str]) -> ImageEdits:
+    return ImageEdits(
         written, drawn, drawn != written, *(frozenset(tags.get(k, ())) for k in ("added", "removed"))
     )
 
 
-def test_a_image_labelled_with_unknown_classes_only_stays_unlabelled(source: Source) -> None:
+def test_an_image_labelled_with_unknown_classes_only_stays_unlabelled(source: Source) -> None:
     bare = dataclasses.replace(
         source, images=source.images.assign(labelled=False), annotations=source.annotations.iloc[:0]
     )
@@ -99,7 +100,7 @@ def test_a_image_labelled_with_unknown_classes_only_stays_unlabelled(source: Sou
     assert not changed.images["labelled"].any()
 
 
-def test_the_tag_of_what_to_label_next_is_no_slice(source: Source) -> None:
+def test_the_tag_label_next_gives_no_slice(source: Source) -> None:
     changed, done = apply(
         source, {path_of(source, "a"): Correction((HOLE,), None, ("label next", "wet"))}, ()
     )
@@ -107,51 +108,51 @@ def test_the_tag_of_what_to_label_next_is_no_slice(source: Source) -> None:
     assert [c for c in changed.images if c.startswith(OWN)] == [OWN + "tag wet"]
 
 
-def test_what_the_source_says_is_remembered_over_several_rounds() -> None:
+def test_the_labels_of_the_source_are_kept_over_several_corrections() -> None:
     first = merge(None, edited((HOLE,), (OTHER,)), "a 1")
     assert first == Correction((HOLE,), (OTHER,), (), "a 1")
-    # The dataset of the next report was written with OTHER in place; there it was taken away.
+    # The dataset of the next report has OTHER, which is then removed.
     second = merge(first, edited((OTHER,), ()), "a 2")
     assert second == Correction((HOLE,), (), (), "a 2")
-    # Nothing new there, or in another dataset that shows what the source says: it stays.
+    # No change in that dataset, or in another one with the labels of the source: the correction stays.
     assert merge(second, edited((), ()), "a 3") == second
     assert merge(second, edited((HOLE,), (HOLE,)), "b 1") == second
-    # Back to what the source says: nothing is left.
+    # Back to the labels of the source: no correction is left.
     assert merge(second, edited((), (HOLE,)), "a 3") is None
 
 
-def test_a_correction_taken_back_where_it_was_made_is_gone() -> None:
+def test_a_correction_undone_in_its_own_dataset_is_removed() -> None:
     moved = merge(None, edited((HOLE,), (OTHER,)), "a 1")
     assert merge(moved, edited((HOLE,), (HOLE,)), "a 1") is None
 
 
-def test_a_correction_of_labels_that_changed_on_disk_starts_anew() -> None:
+def test_a_correction_restarts_from_labels_that_changed_on_disk() -> None:
     old = Correction((HOLE,), (OTHER,), (), "a 1")
     on_disk = ("hole", 1.0, 1.0, 9.0, 9.0, False)
     assert merge(old, edited((on_disk,), (HOLE,)), "a 2") == Correction((on_disk,), (HOLE,), (), "a 2")
 
 
 def test_tags_are_added_and_removed_one_by_one() -> None:
-    known = Correction((HOLE,), None, ("shadow",), "a 1")
+    earlier = Correction((HOLE,), None, ("shadow",), "a 1")
     same = (HOLE,), (HOLE,)
-    # A dataset that never carried them takes none away.
-    assert merge(known, edited(*same), "b 1") == known
-    more = merge(known, edited(*same, added={"wet"}), "b 1")
+    # A dataset that never had the tags removes none.
+    assert merge(earlier, edited(*same), "b 1") == earlier
+    more = merge(earlier, edited(*same, added={"wet"}), "b 1")
     assert more is not None
     assert more.tags == ("shadow", "wet")
-    assert merge(known, edited(*same, removed={"shadow"}), "b 1") is None
+    assert merge(earlier, edited(*same, removed={"shadow"}), "b 1") is None
 
 
-def test_one_image_in_two_domains_keeps_what_was_done_in_either() -> None:
+def test_edits_of_one_image_in_two_domains_are_combined() -> None:
     changed, plain = edited((HOLE,), (OTHER,), added={"x"}), edited((HOLE,), (HOLE,), added={"y"})
     for pair in ((changed, plain), (plain, changed)):
-        found = both(*pair)
-        assert found.changed
-        assert found.drawn == (OTHER,)
-        assert found.added == {"x", "y"}
+        combined = combine(*pair)
+        assert combined.changed
+        assert combined.current == (OTHER,)
+        assert combined.added == {"x", "y"}
 
 
-def test_the_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_file_of_corrections_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "corrections.json"
     assert read_corrections(path) == {}
     content = {
@@ -162,10 +163,21 @@ def test_the_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_corrections(path) == content
 
 
+def test_a_file_of_format_1_is_read_and_rewritten_as_format_2(tmp_path: Path) -> None:
+    entry = {"was": [list(HOLE)], "now": [list(HOLE), list(OTHER)], "tags": ["shadow"], "origin": "a 1"}
+    path = tmp_path / "corrections.json"
+    path.write_text(json.dumps({"format": 1, "pictures": {"/a b.png": entry}}))
+    corrections = read_corrections(path)
+    assert corrections == {"/a b.png": Correction((HOLE,), (HOLE, OTHER), ("shadow",), "a 1")}
+    path.write_text(as_text(corrections))
+    assert json.loads(path.read_text()) == {"format": 2, "images": {"/a b.png": entry}}
+    assert read_corrections(path) == corrections
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"format": 3, "images": {}}', '{"format": 1, "images": {"a": {"was": [[1]]}}}']
 )
-def test_another_file_in_its_place_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "corrections.json"
     path.write_text(text)
     with pytest.raises(InputError, match=r"corrections\.json: not a file of corrections"):

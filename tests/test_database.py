@@ -1,10 +1,11 @@
-"""FiftyOne's database in trouble: it works all the same, or one line says what is wrong and what to do, within ten seconds.
+"""Faults of FiftyOne's database: a command works despite them, or names a remedy in one line within 10 s.
 
-These tests start databases as FiftyOne does, not on the one that other tests share.
+These tests start databases as FiftyOne does; they do not use the one that other tests share.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,18 +13,19 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from reports.workbench.connection import holder, is_orphan
-from tests.conftest import free_port
+from reports.workbench.connection import is_orphan, running_mongod
+from tests.conftest import SCRIPT, free_port
 
-# From the command to its one line. Importing FiftyOne alone takes three to six of these seconds on two cores.
+# Seconds from the start of a command to its line. Importing FiftyOne takes 3 to 6 of them on two cores.
 LIMIT = 10
-HOLD = """
+KEEP_OPEN = """
 import sys, time
 from reports.workbench.connection import database
 with database() as fo:
@@ -50,9 +52,17 @@ def services() -> list[psutil.Process]:
     ]
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that ended and that nobody waits for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a user whose FiftyOne has never run; whatever is started in it is ended."""
+def user(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a user whose FiftyOne has never run; processes started in it are ended."""
     assert not services(), "end the FiftyOne that runs on this machine: these tests start their own"
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("FIFTYONE_DATABASE", "FIFTYONE_PRIVATE"))
@@ -66,20 +76,21 @@ def place(tmp_path: Path) -> Iterator[dict[str, str]]:
         "SHIFTSCOPE_RUNS": str(tmp_path / "runs"),
         "TMPDIR": str(tmp_path / "tmp"),
     }
-    left = services()
-    if (held := holder(tmp_path / "db")) is not None:
-        left.append(held)
-    for process in left:
+    remaining = services()
+    if (mongod := running_mongod(tmp_path / "db")) is not None:
+        remaining.append(mongod)
+    for process in remaining:
         for child in [*process.children(recursive=True), process]:
             child.kill()
-    psutil.wait_procs(left, timeout=10)
+    psutil.wait_procs(remaining, timeout=10)
 
 
-def ask(
+def run_code(
     environment: dict[str, str], code: str = LIST, **more: str
 ) -> tuple[subprocess.CompletedProcess, float]:
+    """Run Python code as that user; the process and its seconds."""
     started = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         env=environment | more,
         capture_output=True,
@@ -88,23 +99,23 @@ def ask(
         check=False,
         cwd=Path(__file__).parents[1],
     )
-    return done, time.monotonic() - started
+    return process, time.monotonic() - started
 
 
-def refused(done: subprocess.CompletedProcess, seconds: float) -> str:
-    """The one line on stderr of a command that ended in time."""
-    assert done.returncode == 3, (done.stdout, done.stderr[-2000:])
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, done.stderr[-2000:]
+def refused(process: subprocess.CompletedProcess, seconds: float) -> str:
+    """The one line on stderr of a command that failed within the limit."""
+    assert process.returncode == 3, (process.stdout, process.stderr[-2000:])
+    lines = [line for line in process.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, process.stderr[-2000:]
     assert lines[0].startswith("shiftscope: ")
     assert seconds < LIMIT, f"{seconds:.1f} s"
     return lines[0]
 
 
-def hold(environment: dict[str, str], seconds: float = 60) -> subprocess.Popen:
-    """A process that has the database open."""
+def open_database(environment: dict[str, str], seconds: float = 60) -> subprocess.Popen:
+    """Start a process that keeps the database open."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(seconds)],
+        [sys.executable, "-c", KEEP_OPEN, str(seconds)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -115,16 +126,18 @@ def hold(environment: dict[str, str], seconds: float = 60) -> subprocess.Popen:
     return process
 
 
-def test_three_that_start_at_once_all_get_their_database(place: dict[str, str], tmp_path: Path) -> None:
+def test_three_processes_that_start_at_once_all_get_the_database(
+    user: dict[str, str], tmp_path: Path
+) -> None:
     started = time.monotonic()
     processes = []
     for i in range(3):
-        # Into files: a pipe would stay open in the mongod that one of them starts, for as long as another uses it.
+        # Into files: a pipe would stay open in the mongod that one of them starts while another uses it.
         with (tmp_path / f"{i}.out").open("w") as out:
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", HOLD, "2"],
-                    env=place | {"SHIFTSCOPE_RUNS": str(tmp_path / f"runs{i}")},
+                    [sys.executable, "-c", KEEP_OPEN, "2"],
+                    env=user | {"SHIFTSCOPE_RUNS": str(tmp_path / f"runs{i}")},
                     stdout=out,
                     cwd=Path(__file__).parents[1],
                 )
@@ -134,29 +147,29 @@ def test_three_that_start_at_once_all_get_their_database(place: dict[str, str], 
     assert time.monotonic() - started < 60
 
 
-def test_a_mongod_left_behind_is_named(place: dict[str, str], tmp_path: Path) -> None:
-    client = hold(place)
-    mongod = holder(tmp_path / "db")
+def test_an_orphaned_mongod_is_named(user: dict[str, str], tmp_path: Path) -> None:
+    client = open_database(user)
+    mongod = running_mongod(tmp_path / "db")
     assert mongod is not None
     assert not is_orphan(mongod)
     for process in [*mongod.parents(), psutil.Process(client.pid)]:
         if process.pid == client.pid or "--51-service" in process.cmdline():
             process.kill()
     client.wait()
-    line = refused(*ask(place))
+    line = refused(*run_code(user))
     assert f"PID {mongod.pid}" in line
     assert f"kill {mongod.pid}" in line
 
 
-def test_a_mongod_killed_in_use_ends_the_use_and_the_next_one_works(place: dict[str, str]) -> None:
+def test_a_mongod_killed_in_use_ends_the_command_and_the_next_one_works(user: dict[str, str]) -> None:
     code = """
 import os, signal, sys, time
 from pathlib import Path
 from datasets.errors import EnvironmentProblem
-from reports.workbench.connection import database, holder
+from reports.workbench.connection import database, running_mongod
 try:
     with database() as fo:
-        os.kill(holder(Path(fo.config.database_dir)).pid, signal.SIGKILL)
+        os.kill(running_mongod(Path(fo.config.database_dir)).pid, signal.SIGKILL)
         started = time.monotonic()
         fo.list_datasets()
 except EnvironmentProblem as problem:
@@ -164,33 +177,33 @@ except EnvironmentProblem as problem:
 with database() as fo:
     print("again", fo.list_datasets(), file=sys.__stdout__)
 """
-    done, _ = ask(place, code)
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = [line for line in done.stdout.splitlines() if line[:1] in "0123456789a"]
+    process, _ = run_code(user, code)
+    assert process.returncode == 0, process.stderr[-2000:]
+    first, second = [line for line in process.stdout.splitlines() if line[:1] in "0123456789a"]
     assert float(first.split()[0]) < LIMIT
-    assert "database has gone" in first
+    assert "database stopped answering" in first
     assert second == "again []"
 
 
-def test_a_database_of_a_newer_fiftyone_is_left_alone(place: dict[str, str]) -> None:
+def test_a_database_of_a_newer_fiftyone_is_not_changed(user: dict[str, str]) -> None:
     code = """
 import fiftyone as fo, fiftyone.core.odm.database as d
 fo.list_datasets()
 d.get_db_conn().config.update_one({}, {"$set": {"version": "99.0.0"}})
 """
-    assert ask(place, code)[0].returncode == 0
+    assert run_code(user, code)[0].returncode == 0
     deadline = time.monotonic() + 20
     while services() and time.monotonic() < deadline:
         time.sleep(0.2)
-    done, _ = ask(place)
-    assert done.returncode == 3
-    assert "99.0.0" in done.stderr
-    assert "FIFTYONE_DATABASE_NAME" in done.stderr
+    process, _ = run_code(user)
+    assert process.returncode == 3
+    assert "99.0.0" in process.stderr
+    assert "FIFTYONE_DATABASE_NAME" in process.stderr
 
 
-def test_another_folders_database_is_not_joined(place: dict[str, str], tmp_path: Path) -> None:
-    client = hold(place)
-    line = refused(*ask(place, FIFTYONE_DATABASE_DIR=str(tmp_path / "other")))
+def test_the_database_of_another_folder_is_not_joined(user: dict[str, str], tmp_path: Path) -> None:
+    client = open_database(user)
+    line = refused(*run_code(user, FIFTYONE_DATABASE_DIR=str(tmp_path / "other")))
     assert str(tmp_path / "db") in line
     assert str(tmp_path / "other") in line
     client.send_signal(signal.SIGINT)
@@ -198,7 +211,7 @@ def test_another_folders_database_is_not_joined(place: dict[str, str], tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "message"),
     [
         ("mongodb://127.0.0.1:{port}", "no database answers at 127.0.0.1:"),
         ("127.0.0.1:{port}", "no database answers at 127.0.0.1:"),
@@ -207,28 +220,30 @@ def test_another_folders_database_is_not_joined(place: dict[str, str], tmp_path:
         ("mongodb://localhost:27017x", "FIFTYONE_DATABASE_URI is malformed"),
     ],
 )
-def test_an_address_without_a_database(place: dict[str, str], address: str, words: str) -> None:
-    line = refused(*ask(place, FIFTYONE_DATABASE_URI=address.format(port=free_port())))
-    assert words in line
+def test_an_address_without_a_database_is_reported(user: dict[str, str], address: str, message: str) -> None:
+    line = refused(*run_code(user, FIFTYONE_DATABASE_URI=address.format(port=free_port())))
+    assert message in line
     assert "secret" not in line
 
 
-def test_an_address_that_never_answers(place: dict[str, str]) -> None:
+def test_an_address_that_never_answers_is_reported(user: dict[str, str]) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        line = refused(*ask(place, FIFTYONE_DATABASE_URI=f"mongodb://127.0.0.1:{silent.getsockname()[1]}"))
+        line = refused(
+            *run_code(user, FIFTYONE_DATABASE_URI=f"mongodb://127.0.0.1:{silent.getsockname()[1]}")
+        )
     assert "no database answers" in line
 
 
-def test_a_folder_that_cannot_be_written(place: dict[str, str], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(user: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    line = refused(*ask(place, FIFTYONE_DATABASE_DIR=str(tmp_path / "file" / "db")))
+    line = refused(*run_code(user, FIFTYONE_DATABASE_DIR=str(tmp_path / "file" / "db")))
     assert "FIFTYONE_DATABASE_DIR" in line
 
 
-def test_a_mongod_that_cannot_run_says_so(place: dict[str, str], tmp_path: Path) -> None:
-    """A binary for another system, as on a distribution without its libraries."""
+def test_a_mongod_that_cannot_run_is_reported(user: dict[str, str], tmp_path: Path) -> None:
+    """A binary built for another system, whose libraries are missing."""
     (tmp_path / "bin").mkdir()
     broken = tmp_path / "bin" / "mongod"
     broken.write_text("#!/bin/sh\necho 'libcrypto.so.3: cannot open shared object file' >&2\nexit 127\n")
@@ -238,14 +253,14 @@ def test_a_mongod_that_cannot_run_says_so(place: dict[str, str], tmp_path: Path)
         f"import fiftyone.constants as foc\nfoc.FIFTYONE_DB_BIN_DIR = {str(tmp_path / 'bin')!r}\ntry:",
         1,
     )
-    done, seconds = ask(place, code)
-    assert done.returncode == 3, done.stderr[-2000:]
-    assert "mongod" in done.stderr
-    assert "Traceback" not in done.stderr
+    process, seconds = run_code(user, code)
+    assert process.returncode == 3, process.stderr[-2000:]
+    assert "mongod" in process.stderr
+    assert "Traceback" not in process.stderr
     assert seconds < 2 * LIMIT
 
 
-def test_a_full_disk_is_told_before_anything_is_started(
+def test_a_full_disk_is_reported_before_anything_is_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from collections import namedtuple
@@ -255,19 +270,54 @@ def test_a_full_disk_is_told_before_anything_is_started(
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(connection.shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5 * 10**6, 5 * 10**6))
-    with pytest.raises(EnvironmentProblem, match=r"5 MB free, FiftyOne's database needs 100"):
+    with pytest.raises(EnvironmentProblem, match=r"5 MB free, FiftyOne's database needs 100 MB"):
         connection.check_folder(tmp_path / "db")
 
 
-def test_a_taken_port_is_not_joined(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigterm_ends_the_app_with_its_server_and_database(user: dict[str, str], tmp_path: Path) -> None:
+    """Also while a browser keeps its event stream open."""
+    code = """
+from reports.workbench.connection import database
+with database() as fo:
+    fo.Dataset("empty", persistent=True)
+"""
+    assert run_code(user, code)[0].returncode == 0
+    port = free_port()
+    app = subprocess.Popen(
+        [SCRIPT, "app", "empty", "--port", str(port)],
+        env=user,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert app.stderr is not None
+    assert any("FiftyOne App:" in line for line in app.stderr)
+    processes = psutil.Process(app.pid).children(recursive=True)
+    names = {word for process in processes for word in process.cmdline()}
+    assert {"server", "db"} <= names
+    listener = {"events": ["state_update"], "initializer": None, "subscription": "test", "polling": False}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/events",
+        json.dumps(listener).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as stream:
+        assert stream.status == 200
+        app.terminate()
+        assert app.wait(timeout=30) == 128 + signal.SIGTERM
+        psutil.wait_procs(processes, timeout=30)
+        assert [process for process in processes if is_alive(process)] == []
+
+
+def test_an_occupied_port_is_not_joined(capsys: pytest.CaptureFixture[str]) -> None:
     from reports.progress import Reporter
-    from reports.workbench.app import port_for
+    from reports.workbench.app import choose_port
 
     free = free_port()
-    assert port_for(free, Reporter()) == free
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert port_for(port, Reporter()) not in (port, 0)
-    assert re.search(rf"port {port} is taken", capsys.readouterr().err)
+    assert choose_port(free, Reporter()) == free
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        port = occupied.getsockname()[1]
+        assert choose_port(port, Reporter()) not in (port, 0)
+    assert re.search(rf"port {port} is in use", capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""Sweep, errors, calibration, shift, factors, leakage, acquisition: each against something known without it."""
+"""Sweep, errors, calibration, shift, factors, leakage and learning, each against an independent result."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from diagnostics import (
     sweep,
 )
 from diagnostics.counterfactuals import loose_ap, redraw, size_match, stretch
-from diagnostics.error_types import decompose, missed_annotations, outcomes
-from diagnostics.learning import read_curve
+from diagnostics.error_types import classify_outcomes, decompose_errors, missed_annotations
+from diagnostics.learning import summarise_history
 from diagnostics.matching import Detections, match
 from diagnostics.wording import count, fraction, interval, percent, points
 from tests.oracles import arrays_of, random_problem, table_of, tide
@@ -73,19 +73,21 @@ def test_sweep_by_hand() -> None:
 def test_sweeps_of_every_class_and_slice_equal_matching_again(seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, decimals=3)
-    annotations, found = arrays_of(problem)
+    annotations, detections = arrays_of(problem)
     masks = rng.random((5, problem[1])) < 0.6
     grid = np.array([0.1, 0.25, 0.5, 0.8])
     by_class = sweep.sweeps(table_of(problem), masks, by_class=True, grid=grid)
     for g, confidence in enumerate(grid):
-        keep = found.confidence >= confidence
-        filtered = Detections(found.image[keep], found.label[keep], found.xywh[keep], found.confidence[keep])
+        keep = detections.confidence >= confidence
+        filtered = Detections(
+            detections.image[keep], detections.label[keep], detections.xywh[keep], detections.confidence[keep]
+        )
         again = match(annotations, filtered, n_images=problem[1], n_classes=problem[0])
         true_positive, counted = again.flags(0.5)
         for m, mask in enumerate(masks):
             for label in range(problem[0]):
-                mine = mask[again.image] & (again.label == label)
-                true, shown = (mine & true_positive).sum(), (mine & counted).sum()
+                rows = mask[again.image] & (again.label == label)
+                true, shown = (rows & true_positive).sum(), (rows & counted).sum()
                 positives = (
                     mask[annotations.image] & (annotations.label == label) & ~annotations.crowd
                 ).sum()
@@ -97,23 +99,25 @@ def test_sweeps_of_every_class_and_slice_equal_matching_again(seed: int) -> None
 
 @pytest.mark.parametrize("seed", range(40))
 def test_error_types_equal_tidecv_whole_and_per_slice(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # tidecv takes the recall points as k / 100, COCO as k times 0.01; they differ in the last bit, which decides ties.
+    # tidecv takes the recall points as k / 100, COCO as k times 0.01; they differ in the last bit, which
+    # decides ties.
     monkeypatch.setattr(precision, "RECALL_POINTS", np.arange(101) / 100)
     rng = np.random.default_rng(seed)
     classes, images, annotations, detections = random_problem(rng, crowds=0, decimals=6)
     labels = {o[1] for o in annotations}
     problem = classes, images, annotations, [d for d in detections if d[1] in labels]
     table = table_of(problem)
-    found = outcomes(table, *arrays_of(problem))
+    outcomes = classify_outcomes(table, *arrays_of(problem))
     for mask in (np.ones(images, bool), rng.random(images) < 0.6):
-        ours = decompose(table, found, confidence=0.0, images=mask).set_index("type")
-        kept = [o for o in problem[2] if mask[o[0]]]
-        present = {o[1] for o in kept}
+        ours = decompose_errors(table, outcomes, confidence=0.0, images=mask).set_index("type")
+        annotations_in_slice = [o for o in problem[2] if mask[o[0]]]
+        present = {o[1] for o in annotations_in_slice}
         shown = [d for d in problem[3] if mask[d[0]]]
-        # A class without an object has no AP in COCO and an AP of 0 in tidecv, which also fails where all there is was missed.
-        if not kept or not shown or any(d[1] not in present for d in shown):
+        # A class without an annotation has no AP in COCO and an AP of 0 in tidecv, which fails without
+        # detections.
+        if not annotations_in_slice or not shown or any(d[1] not in present for d in shown):
             continue
-        counts, deltas = tide((classes, images, kept, shown))
+        counts, deltas = tide((classes, images, annotations_in_slice, shown))
         assert ours["count"].to_dict() == counts
         if np.isfinite(ours["delta_ap50"]).all():
             for kind, delta in deltas.items():
@@ -125,49 +129,51 @@ def test_choosing_on_the_test_clips_is_optimistic() -> None:
     for seed in range(12):
         domain = make_domain(clips=6, frames=2, seed=seed)
         gaps.append(
-            sweep.best(sweep.sweep(domain.table))[0]
+            sweep.best_f_beta(sweep.sweep(domain.table))[0]
             - sweep.crossfitted_best_f1(domain.table, domain.group_numbers, seed=seed)
         )
     assert np.mean(gaps) > 0
 
 
-def test_error_types_of_a_image_drawn_by_hand() -> None:
-    """One of each: hit, duplicate, misplaced, background, and two missed objects, one of which the misplaced one would have found."""
+def test_error_types_of_an_image_drawn_by_hand() -> None:
+    """One detection of each outcome, and two missed objects, of which one has the misplaced box."""
     truth = [[0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 500, 100]]
-    found = [
+    detections = [
         ([0, 0, 100, 100], 0.9),
         ([2, 2, 100, 100], 0.8),
         ([230, 40, 330, 140], 0.7),
         ([600, 300, 650, 350], 0.6),
     ]
-    domain = make_domain(images=[(truth, found)])
+    domain = make_domain(images=[(truth, detections)])
     outcomes = domain.outcomes
     assert outcomes["outcome"].tolist() == ["true_positive", "duplicate", "location", "background"]
     assert missed_annotations(domain.table, outcomes).tolist() == [1, 2]
-    table = decompose(domain.table, outcomes, confidence=0.0).set_index("type")
+    table = decompose_errors(domain.table, outcomes, confidence=0.0).set_index("type")
     assert table["count"].to_dict() == {
         "class": 0,
         "location": 1,
         "both": 0,
         "duplicate": 1,
         "background": 1,
-        # The other one that nothing true positives has the misplaced box.
+        # The other object without a true positive has the misplaced box.
         "missed": 1,
     }
-    # AP50: one hit of three objects, 34 of 101 recall points at precision 1. Mending the misplaced one (third in rank, after a
-    # duplicate) adds 33 points at precision 2/3; not counting the object nothing saw makes the hit 51 of 101.
+    # AP50: one true positive of three objects, 34 of 101 recall points at precision 1. Correcting the
+    # misplaced box (third in rank, after a duplicate) adds 33 points at precision 2/3; not counting the
+    # object without any box makes the true positive 51 of 101.
     assert table.loc["location", "delta_ap50"] == pytest.approx(33 / 101 * 2 / 3)
     assert table.loc["missed", "delta_ap50"] == pytest.approx((51 - 34) / 101)
     assert table.loc["background", "delta_ap50"] == 0
 
 
-def test_mending_a_class_ranks_by_confidence() -> None:
-    """A sure crack that is a pothole outranks the potholes that were called so: repaired, it comes first."""
+def test_correcting_a_class_ranks_by_confidence() -> None:
+    """A confident detection with a wrong class ranks first among the detections of its corrected class."""
     truth = [[0, 0, 100, 100], [200, 0, 300, 100]]
-    found = [([0, 0, 100, 100], 0.95, 1), ([400, 200, 450, 250], 0.9, 0), ([200, 0, 300, 100], 0.5, 0)]
-    domain = make_domain(images=[(truth, found)], classes=("pothole", "crack"))
-    table = decompose(domain.table, domain.outcomes, confidence=0).set_index("type")
-    # Before: 1 of 2 found, behind a false one: 51 points at 1/2. After: 51 points at 1, 50 at 2/3.
+    detections = [([0, 0, 100, 100], 0.95, 1), ([400, 200, 450, 250], 0.9, 0), ([200, 0, 300, 100], 0.5, 0)]
+    domain = make_domain(images=[(truth, detections)], classes=("pothole", "crack"))
+    table = decompose_errors(domain.table, domain.outcomes, confidence=0).set_index("type")
+    # Before: one true positive of 2 behind a false positive: 51 points at 1/2. After: 51 points at 1, 50 at
+    # 2/3.
     assert table.loc["class", "delta_ap50"] == pytest.approx((51 + 50 * 2 / 3 - 51 / 2) / 101)
 
 
@@ -176,12 +182,15 @@ def test_wrong_class_is_a_class_error() -> None:
         images=[([[0, 0, 100, 100]], [([0, 0, 100, 100], 0.9, 1)])], classes=("pothole", "crack")
     )
     assert domain.outcomes["outcome"].tolist() == ["class"]
-    assert decompose(domain.table, domain.outcomes, confidence=0).set_index("type").loc["class", "count"] == 1
+    assert (
+        decompose_errors(domain.table, domain.outcomes, confidence=0).set_index("type").loc["class", "count"]
+        == 1
+    )
 
 
 def test_where_ap_is_near_zero_deltas_are_missing() -> None:
     domain = make_domain(images=[([[0, 0, 100, 100]] * 1, [([300, 300, 350, 350], 0.9)])])
-    assert decompose(domain.table, domain.outcomes, confidence=0)["delta_ap50"].isna().all()
+    assert decompose_errors(domain.table, domain.outcomes, confidence=0)["delta_ap50"].isna().all()
 
 
 def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -> None:
@@ -200,11 +209,11 @@ def test_calibration_of_a_perfectly_calibrated_and_an_overconfident_detector() -
             }
         )
 
-    assert calibration.calibrate(outcomes(confidence), np.zeros(1, int)).d_ece < 0.015
-    assert calibration.calibrate(
+    assert calibration.measure_calibration(outcomes(confidence), np.zeros(1, int)).d_ece < 0.015
+    assert calibration.measure_calibration(
         outcomes(np.maximum(confidence - 0.2, 0)), np.zeros(1, int)
     ).d_ece == pytest.approx(0.19, abs=0.02)
-    assert calibration.calibrate(outcomes(confidence).head(0), np.zeros(1, int)).d_ece is None
+    assert calibration.measure_calibration(outcomes(confidence).head(0), np.zeros(1, int)).d_ece is None
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -216,7 +225,7 @@ def test_calibration_errors_equal_netcal_and_the_written_out_sum(decimals: int) 
     confidence = np.round(rng.uniform(0.05, 1, 3000), decimals)
     true_positive = rng.random(3000) < confidence**1.5
     label, overlap = rng.integers(0, 4, 3000), np.where(true_positive, rng.uniform(0.5, 1, 3000), 0.3)
-    found = calibration.calibrate(
+    measured = calibration.measure_calibration(
         pd.DataFrame(
             {
                 "image": np.arange(3000) % 30,
@@ -228,7 +237,7 @@ def test_calibration_errors_equal_netcal_and_the_written_out_sum(decimals: int) 
         ),
         np.arange(30),
     )
-    assert found.d_ece == pytest.approx(
+    assert measured.d_ece == pytest.approx(
         ECE(bins=20, detection=True).measure(confidence, true_positive.astype(int)), abs=1e-4
     )
     by_class = []
@@ -237,13 +246,13 @@ def test_calibration_errors_equal_netcal_and_the_written_out_sum(decimals: int) 
         for b in range(25):
             inside = (label == k) & (confidence >= b / 25) & (confidence < (b + 1) / 25 if b < 24 else True)
             if inside.any():
-                claimed, true = confidence[inside].mean(), np.where(true_positive, overlap, 0)[inside].mean()
-                total += inside.sum() / (label == k).sum() * abs(claimed - true)
+                stated, true = confidence[inside].mean(), np.where(true_positive, overlap, 0)[inside].mean()
+                total += inside.sum() / (label == k).sum() * abs(stated - true)
         by_class.append(total)
-    assert found.la_ece == pytest.approx(np.mean(by_class), abs=2e-3)
+    assert measured.la_ece == pytest.approx(np.mean(by_class), abs=2e-3)
     around = (confidence >= 0.4) & (confidence <= 0.6)
-    assert found.at_half.count == around.sum()
-    assert found.at_half.low < true_positive[around].mean() < found.at_half.high
+    assert measured.at_half.count == around.sum()
+    assert measured.at_half.low < true_positive[around].mean() < measured.at_half.high
 
 
 def naive_mmd(x: np.ndarray, y: np.ndarray, bandwidth: float) -> float:
@@ -300,21 +309,21 @@ def test_frechet_distance_of_known_gaussians() -> None:
     assert shift.frechet(first[:50], second[:70]) == pytest.approx(plain, abs=1e-9)
 
 
-def test_frechet_stands_beside_halves_of_in_domain_at_the_same_size() -> None:
+def test_frechet_null_is_between_in_domain_halves_of_the_same_size() -> None:
     rng = np.random.default_rng(3)
     beyond = 0
     for seed in range(12):
         in_domain, in_domain_groups = clips(rng, 24, 10)
         real_world, real_world_groups = clips(rng, 12, 10)
-        found = shift.measure(in_domain, real_world, in_domain_groups, real_world_groups, seed=seed)
-        assert found.frechet_size == 120
-        beyond += found.frechet > found.frechet_null
+        same = shift.measure_shift(in_domain, real_world, in_domain_groups, real_world_groups, seed=seed)
+        assert same.frechet_size == 120
+        beyond += same.frechet > same.frechet_null
     assert beyond <= 4
     moved, moved_groups = clips(rng, 12, 10, offset=3.0)
-    far = shift.measure(in_domain, moved, in_domain_groups, moved_groups, seed=0)
+    far = shift.measure_shift(in_domain, moved, in_domain_groups, moved_groups, seed=0)
     assert far.frechet > 3 * far.frechet_null
     assert far.energy_p == pytest.approx(0.001)
-    assert far.energy > 5 * abs(found.energy)
+    assert far.energy > 5 * abs(same.energy)
 
 
 def clips(
@@ -327,24 +336,24 @@ def clips(
     return points_.reshape(-1, 12), np.repeat([f"g{i}" for i in range(count)], frames)
 
 
-def test_no_shift_is_seldom_called_a_shift() -> None:
+def test_no_shift_is_seldom_significant() -> None:
     """Grouped nulls: permuting frames instead of clips would reject nearly always here."""
     rejected = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         (x, gx), (y, gy) = clips(rng, 10, 6), clips(rng, 8, 6)
-        rejected += shift.measure(x, y, gx, gy, seed=seed).p <= 0.05
+        rejected += shift.measure_shift(x, y, gx, gy, seed=seed).p <= 0.05
     # Three at 5 %; more than 8 has probability below 1 %.
     assert rejected <= 8
 
 
-def test_shift_grows_with_the_offset_and_is_found() -> None:
+def test_shift_grows_with_the_offset_and_is_significant() -> None:
     offsets = [0.0, 1.0, 2.0, 4.0, 8.0]
     values = []
     for offset in offsets:
         rng = np.random.default_rng(3)
         (x, gx), (y, gy) = clips(rng, 10, 6), clips(rng, 10, 6, offset)
-        values.append(shift.measure(x, y, gx, gy, seed=0))
+        values.append(shift.measure_shift(x, y, gx, gy, seed=0))
     assert spearmanr(offsets, [v.mmd for v in values]).statistic > 0.9
     assert values[-1].p == pytest.approx(0.001)
     assert values[-1].mmd_ratio > 1 > values[0].mmd_ratio
@@ -354,10 +363,11 @@ def test_shift_grows_with_the_offset_and_is_found() -> None:
     assert values[0].coverage == pytest.approx(values[0].coverage_null, abs=0.2)
 
 
-def test_coverage_is_its_definition() -> None:
-    """Points on a line, each its own group, and one visitor."""
+def test_coverage_equals_its_definition() -> None:
+    """In-domain points on a line, each its own group, and one real-world point."""
     in_domain, groups = np.arange(20.0)[:, None], np.array([f"g{i}" for i in range(20)])
-    # From the inside two neighbours lie one step away, two lie two, and the fifth lies three steps away; the ends reach further.
+    # From the inside two neighbours lie one step away, two lie two, and the fifth lies three steps away; the
+    # ends reach further.
     reach = np.array([5, 4, 3] + [3] * 14 + [3, 4, 5])
     expected = (np.abs(np.arange(20) - 3) <= reach).mean()
     assert shift.coverage(in_domain, groups, np.array([[3.0]])) == pytest.approx(expected)
@@ -367,18 +377,18 @@ def test_coverage_is_its_definition() -> None:
 def test_one_clip_is_one_sample() -> None:
     rng = np.random.default_rng(0)
     (x, gx), (y, _) = clips(rng, 10, 6), clips(rng, 1, 30, 5.0)
-    found = shift.measure(x, y, gx, np.array(["v"] * 30), seed=0)
-    assert found.p is None
-    assert found.auc > 0.9
-    assert found.note.startswith("one clip is one sample")
+    measured = shift.measure_shift(x, y, gx, np.array(["v"] * 30), seed=0)
+    assert measured.p is None
+    assert measured.auc > 0.9
+    assert measured.note.startswith("one clip is one sample")
 
 
 def test_too_few_samples_are_not_measured() -> None:
-    found = shift.measure(
+    measured = shift.measure_shift(
         np.zeros((4, 3)), np.zeros((40, 3)), np.array(list("abcd")), np.array(["x"] * 40), seed=0
     )
-    assert found.mmd is None
-    assert "4 samples on a side, 10 are needed" in found.note
+    assert measured.mmd is None
+    assert "4 samples in a domain, 10 are needed" in measured.note
 
 
 def test_holm_by_hand() -> None:
@@ -387,7 +397,7 @@ def test_holm_by_hand() -> None:
     )
 
 
-def test_the_factor_that_was_changed_comes_first() -> None:
+def test_the_changed_factor_comes_first() -> None:
     in_domain, dark = (
         make_domain(clips=8, seed=0),
         make_domain(clips=8, seed=1, statistics={"brightness": 0.2}),
@@ -403,22 +413,22 @@ def test_the_factor_that_was_changed_comes_first() -> None:
     assert (table["effect"].iloc[1:] < table["effect"].iloc[0] / 3).all()
 
 
-def test_stretching_mends_boxes_drawn_by_another_rule() -> None:
+def test_stretching_corrects_boxes_drawn_by_another_rule() -> None:
     np.testing.assert_allclose(stretch(np.array([[10.0, 10, 20, 40]]), 2, 0.5), [[0, 20, 40, 20]])
     drawn_large = make_domain(clips=8, seed=2, label_margin=1.7)
-    found = redraw(drawn_large, seed=0)
-    assert found.width == pytest.approx(1.7, abs=0.1)
-    assert found.after > found.before + 0.3
-    assert loose_ap(drawn_large, 0.1) > found.before + 0.3
+    redrawn = redraw(drawn_large, seed=0)
+    assert redrawn.width == pytest.approx(1.7, abs=0.1)
+    assert redrawn.after > redrawn.before + 0.3
+    assert loose_ap(drawn_large, 0.1) > redrawn.before + 0.3
 
 
-def test_size_alone_explains_what_size_alone_does() -> None:
+def test_size_explains_only_a_gap_caused_by_size() -> None:
     in_domain = make_domain(clips=40, seed=0, sides=(10, 60), size_matters=True)
     small = make_domain(clips=10, seed=1, sides=(10, 18), size_matters=True)
     assert size_match(in_domain, small, 0.1).share == pytest.approx(1.0, abs=0.25)
-    worse = make_domain(clips=10, seed=2, sides=(10, 60), hit_rate=0.3)
+    worse = make_domain(clips=10, seed=2, sides=(10, 60), recall=0.3)
     assert size_match(in_domain, worse, 0.1).share < 0.25
-    giant = make_domain(clips=10, seed=3, sides=(150, 200), hit_rate=0.3)
+    giant = make_domain(clips=10, seed=3, sides=(150, 200), recall=0.3)
     assert size_match(in_domain, giant, 0.1).share is None
 
 
@@ -432,7 +442,7 @@ def test_slices_below_thirty_objects_have_no_ap() -> None:
     assert table.loc[~few, "ap50"].between(0, 1).all()
 
 
-def test_slices_of_one_attribute_make_up_the_whole() -> None:
+def test_slices_of_one_attribute_sum_to_the_domain() -> None:
     domain = make_domain(clips=8, seed=4)
     table = slices.score(domain, slices.edges([domain]), seed=0)
     for attribute in ("brightness", "density", "size"):
@@ -446,19 +456,19 @@ def test_an_unlabelled_domain_has_no_ap() -> None:
     assert table["note"].tolist() == ["no labels: AP cannot be measured"]
 
 
-def test_a_silent_detector_raises_the_alarm_and_gets_no_ap() -> None:
+def test_a_detector_without_detections_raises_the_alarm_and_gets_no_ap() -> None:
     in_domain, silent = (
         make_domain(clips=4, seed=0),
-        make_domain(clips=2, seed=1, labelled=False, hit_rate=0.0, false_rate=0.0),
+        make_domain(clips=2, seed=1, labelled=False, recall=0.0, false_positive_rate=0.0),
     )
-    found = label_free.estimate(in_domain, silent, None)
-    assert found.ap50 is None
-    assert found.abstained
-    assert "gone silent" in found.alarm
-    assert label_free.estimate(in_domain, make_domain(clips=2, seed=2, labelled=False), None).alarm == ""
+    estimate = label_free.estimate_ap50(in_domain, silent, None)
+    assert estimate.ap50 is None
+    assert estimate.abstained
+    assert "the detector misses them" in estimate.alarm
+    assert label_free.estimate_ap50(in_domain, make_domain(clips=2, seed=2, labelled=False), None).alarm == ""
 
 
-def test_planted_copies_are_found_and_nothing_else() -> None:
+def test_only_planted_copies_are_reported_as_duplicates() -> None:
     training, in_domain = make_domain(clips=10, seed=0), make_domain(clips=4, seed=1, clip_names="v")
     clean = leakage.find_leaks(training, in_domain)
     assert (clean.duplicates, clean.shared_groups) == (0, 0)
@@ -477,15 +487,15 @@ def test_planted_copies_are_found_and_nothing_else() -> None:
         ([0.1, 0.4, 0.6, 0.7, 0.71, 0.70, 0.71, 0.70], False, 8),
     ],
 )
-def test_the_slope_is_of_the_end(ap50: list[float], rising: bool, epochs: int) -> None:
-    curve = read_curve(pd.DataFrame({"epoch": range(1, epochs + 1), "ap50": ap50}))
+def test_the_slope_describes_the_end_of_training(ap50: list[float], rising: bool, epochs: int) -> None:
+    curve = summarise_history(pd.DataFrame({"epoch": range(1, epochs + 1), "ap50": ap50}))
     assert (curve.gain > 0.5) == rising
 
 
-def test_a_short_history_has_no_slope_and_a_turned_loss_is_seen() -> None:
-    assert read_curve(pd.DataFrame({"epoch": [1.0], "ap50": [0.1]})).slope is None
-    assert read_curve(pd.DataFrame()).epochs == 0
-    turned = read_curve(
+def test_a_short_history_has_no_slope_and_a_turned_loss_is_reported() -> None:
+    assert summarise_history(pd.DataFrame({"epoch": [1.0], "ap50": [0.1]})).slope is None
+    assert summarise_history(pd.DataFrame()).epochs == 0
+    turned = summarise_history(
         pd.DataFrame({"epoch": range(10), "val_box_loss": [5, 4, 3, 2, 2.5, 3, 3.5, 4, 4.5, 5.0]})
     )
     assert turned.best_loss_epoch == pytest.approx(0.4)

@@ -1,4 +1,4 @@
-"""A detector in the format of other software sees what the checkpoint sees, and writing it touches and installs nothing."""
+"""An exported detector gives the checkpoint's boxes; exporting changes no other file and installs nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder whose checkpoint nobody has trained, but which sees: every layer is scaled to images, so that boxes and scores differ from place to place."""
+    """A run folder of an untrained checkpoint whose layers are normalised on images, so that boxes vary."""
     torch.manual_seed(0)
     model = YOLO(str(ARCHITECTURE))
     model.model.names = {0: "pothole"}
@@ -59,15 +59,15 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def boxes(model: Path, image: Path) -> np.ndarray:
-    """(N, 6) xyxy, confidence, class; an exported network takes one size, so images are letterboxed to a square for both."""
-    found = YOLO(str(model), task="detect").predict(
+    """Boxes (N, 6) as xyxy, confidence, class, letterboxed to a square as in an exported network."""
+    results = YOLO(str(model), task="detect").predict(
         image, imgsz=256, conf=0.01, rect=False, device="cpu", verbose=False
     )
-    return found[0].boxes.data.numpy()
+    return results[0].boxes.data.numpy()
 
 
 @pytest.mark.parametrize(("target", "result"), [("onnx", "best.onnx"), ("ncnn", "best_ncnn_model")])
-def test_the_exported_detector_sees_the_same_boxes(
+def test_the_exported_detector_gives_the_same_boxes(
     run: Path, world: Path, tmp_path: Path, target: str, result: str
 ) -> None:
     before = entries(run)
@@ -80,17 +80,17 @@ def test_the_exported_detector_sees_the_same_boxes(
     assert entries(run) == before
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
     image = next((world / "images" / "val").glob("*.jpg"))
-    ours, theirs = boxes(run / "weights" / "best.pt", image), boxes(written, image)
-    for some, others in ((ours, theirs), (theirs, ours)):
-        # Those just above the threshold may be just below it in the other.
-        sure = some[some[:, 4] > 0.011]
-        assert len(sure) > 10
-        for box in sure:
-            apart = np.abs(others[:, :5] - box[:5])
-            assert (apart.max(1) < 0.05).any(), (box, apart.min(0))
+    original, exported = boxes(run / "weights" / "best.pt", image), boxes(written, image)
+    for some, others in ((original, exported), (exported, original)):
+        # A box just above the threshold may be just below it in the other format.
+        above = some[some[:, 4] > 0.011]
+        assert len(above) > 10
+        for box in above:
+            difference = np.abs(others[:, :5] - box[:5])
+            assert (difference.max(1) < 0.05).any(), (box, difference.min(0))
 
 
-def test_whole_numbers_are_measured_on_any_source_which_stays_as_it_is(
+def test_quantization_reads_any_source_and_leaves_it_unchanged(
     run: Path, world: Path, tmp_path: Path
 ) -> None:
     before = entries(world)
@@ -112,28 +112,28 @@ def test_an_export_never_overwrites_another(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "messages"),
     [
         ("onnx", ("needs onnx>=1.12.0,<2.0.0 and onnxruntime and onnxslim", "'onnx>=1.12.0,<2.0.0'")),
         ("ncnn", ("needs pnnx==20260526", "pnnx==20260526")),
     ],
 )
-def test_a_missing_package_is_named_with_its_cure_and_not_installed(
+def test_a_missing_package_is_reported_and_not_installed(
     run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     target: str,
-    said: tuple[str, str],
+    messages: tuple[str, str],
 ) -> None:
-    """Even where Ultralytics may install: its one function that does is not asked."""
+    """Also if Ultralytics is allowed to install packages."""
 
-    def known(name: str) -> str:
+    def installed_version(name: str) -> str:
         if name in PACKAGES:
             raise PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(checks.metadata, "version", known)
+    monkeypatch.setattr(checks.metadata, "version", installed_version)
     monkeypatch.setattr(checks, "AUTOINSTALL", True)
     monkeypatch.setattr(subprocess, "check_output", lambda *_, **__: pytest.fail("something was installed"))
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
@@ -144,17 +144,15 @@ def test_a_missing_package_is_named_with_its_cure_and_not_installed(
         cli.main()
     assert ended.value.code == cli.ENVIRONMENT
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"shiftscope: --format {target}: {said[0]}")
+    assert line.startswith(f"shiftscope: --format {target}: {messages[0]}")
     assert "which this environment lacks; run " in line
-    assert said[1] in line.partition("; run ")[2]
+    assert messages[1] in line.partition("; run ")[2]
     assert sys.executable in line
     assert list((tmp_path / "runs" / "export").iterdir()) == []
 
 
-def test_the_command_that_installs_is_that_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """uv makes environments without pip, also where `make setup` had to bring uv itself; Colab has pip and no uv."""
+def test_the_install_command_fits_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv creates environments without pip, also a uv that `make setup` installed; Colab has pip and no uv."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     monkeypatch.setattr("train.export.find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
@@ -176,7 +174,7 @@ def test_every_format_of_ultralytics_is_offered_with_its_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "text", "said"),
+    ("target", "text", "message"),
     [
         ("onxx", "batch=1", "--format onxx: expected one of torchscript, onnx, openvino"),
         ("onnx", "epochs=3", "epochs=3: export to onnx takes no 'epochs'; it takes batch"),
@@ -188,24 +186,24 @@ def test_every_format_of_ultralytics_is_offered_with_its_arguments() -> None:
         ("onnx", "quantize=8", "add data=SOURCE"),
     ],
 )
-def test_arguments_are_refused_before_anything_is_loaded(target: str, text: str, said: str) -> None:
+def test_arguments_are_checked_before_anything_is_loaded(target: str, text: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
         export_arguments(target, [text])
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_older_names_of_a_precision_are_understood() -> None:
+def test_older_names_of_a_precision_are_accepted() -> None:
     assert export_arguments("onnx", ["half=True", "dynamic=True"]) == {"quantize": 16, "dynamic": True}
     assert export_arguments("onnx", ["nms=True", "conf=0.1"]) == {"nms": True, "conf": 0.1}
 
 
-def test_what_is_no_detection_checkpoint_is_refused(
+def test_a_file_that_is_no_detection_checkpoint_is_refused(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     YOLO("yolo11n-cls.yaml").save(str(tmp_path / "cls.pt"))
     (tmp_path / "torn.pt").write_bytes((run / "weights" / "best.pt").read_bytes()[:1000])
-    for weights, said in (
+    for weights, message in (
         (ARCHITECTURE, "is no .pt checkpoint"),
         (tmp_path / "cls.pt", "is a 'classify' model"),
         (tmp_path / "torn.pt", "not a usable checkpoint"),
@@ -214,32 +212,32 @@ def test_what_is_no_detection_checkpoint_is_refused(
     ):
         with pytest.raises(InputError) as refused:
             export(weights, "onnx")
-        assert said in str(refused.value)
+        assert message in str(refused.value)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_converter_that_fails_leaves_its_words_and_no_export(
+def test_a_failing_converter_leaves_its_log_and_no_export(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Converters are programs of their own: what they print is not for stdout either."""
+    """Converters are separate programs whose output must not reach stdout either."""
 
     def convert(*_: object, **__: object) -> str:
-        subprocess.run(["echo", "words of a converter"], check=True)
+        subprocess.run(["echo", "output of a converter"], check=True)
         raise RuntimeError("exit code 1\nand more")
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("ultralytics.engine.model.Model.export", convert)
     log = tmp_path / "runs" / "export" / "onnx.log"
-    with pytest.raises(EnvironmentProblem, match=f"exit code 1; all that was said is in {log}"):
+    with pytest.raises(EnvironmentProblem, match=f"exit code 1; the full output is in {log}"):
         export(run, "onnx")
-    assert log.read_text(encoding="utf-8") == "words of a converter\n"
+    assert log.read_text(encoding="utf-8") == "output of a converter\n"
     assert list(log.parent.iterdir()) == [log]
 
 
-def test_a_result_elsewhere_than_beside_the_copy_is_not_taken(
+def test_a_result_outside_the_draft_folder_is_refused(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should a later Ultralytics write somewhere else, that is said."""
+    """A later version of Ultralytics that writes elsewhere is reported."""
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("ultralytics.engine.model.Model.export", lambda *_, **__: str(run / "best.onnx"))
     with pytest.raises(EnvironmentProblem, match="not beside the checkpoint"):

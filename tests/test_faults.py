@@ -1,4 +1,4 @@
-"""The fault table: every fault made anew and run through the command line; nothing below the source changes, and nothing runs."""
+"""The fault table: each fault is run through the command line; sources stay unchanged and no code runs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from datasets.containment import vouch
+from datasets.containment import register_roots
 from datasets.errors import InputError
 from datasets.pairing import enclosing_roots
 from datasets.pixels import decode
@@ -50,7 +49,7 @@ class Bomb:
 
 
 def entries(root: Path) -> dict[str, tuple[str, int]]:
-    """Content of every regular file, and kind and time of everything else, byte for byte."""
+    """Hash of every regular file, and modification time of every entry below a folder."""
     return {
         str(path): (
             hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
@@ -62,7 +61,7 @@ def entries(root: Path) -> dict[str, tuple[str, int]]:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """The console script within this process: a fault costs a second, not the imports of all libraries."""
+    """The console script in this process, which saves the imports of all libraries per fault."""
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.chdir(tmp_path)
@@ -70,8 +69,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         begin = time.monotonic()
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        return Outcome(int(ended.value.code or 0), said.out, said.err, time.monotonic() - begin)
+        captured = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err, time.monotonic() - begin)
 
     return call
 
@@ -89,47 +88,45 @@ def test_fault(fault: Fault, command, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list(tmp_path.rglob("pwned"))
     if fault.code:
         line = complaint(outcome)
-        assert all(words in line for words in fault.said), line
+        assert all(part in line for part in fault.message), line
         return
     assert outcome.stdout, outcome.stderr
     if arguments[0] != "inspect":
         return
-    found = json.loads(outcome.stdout)
+    inspection = json.loads(outcome.stdout)
     source = open_source(arguments[1], cache=tmp_path / "runs" / "frames")
     ledger = source.ledger
     assert not ledger["path"].duplicated().any()
-    assert sum(found["files"].values()) == len(ledger)
-    places = {}
+    assert sum(inspection["files"].values()) == len(ledger)
+    outcomes = {}
     for path, bucket, reason in ledger.to_numpy():
-        places.setdefault(path.rsplit("/", 1)[1], (bucket, reason))
-    for name, bucket, words in fault.ledger:
-        assert name in places, (name, places)
-        assert places[name][0] == bucket, (name, places[name])
-        assert words in places[name][1], (name, places[name])
-    rows = [(row["action"], row["reason"], row["first"]) for row in found["label_rows"]]
-    for action, words in fault.rows:
-        assert any(a == action and words in reason and first.endswith(".txt") for a, reason, first in rows), (
-            words,
+        outcomes.setdefault(path.rsplit("/", 1)[1], (bucket, reason))
+    for name, bucket, part in fault.ledger:
+        assert name in outcomes, (name, outcomes)
+        assert outcomes[name][0] == bucket, (name, outcomes[name])
+        assert part in outcomes[name][1], (name, outcomes[name])
+    rows = [(row["action"], row["reason"], row["first"]) for row in inspection["label_rows"]]
+    for action, part in fault.rows:
+        assert any(a == action and part in reason and first.endswith(".txt") for a, reason, first in rows), (
+            part,
             rows,
         )
     for key, value in fault.counts:
-        assert found[key] == value, (key, found[key])
-    # Every regular file that is not hidden stands in the ledger.
+        assert inspection[key] == value, (key, inspection[key])
+    # Every regular file that is not hidden is in the ledger.
     if fault.id != "F13":
         assert {str(p) for p in root.rglob("*") if p.is_file() and not p.is_symlink()} <= set(ledger["path"])
     assert np.isfinite(source.annotations[["x1", "y1", "x2", "y2"]].to_numpy()).all()
 
 
-def test_the_table_is_whole_and_names_tests_that_exist() -> None:
+def test_the_table_is_complete_and_lists_existing_tests() -> None:
     assert [fault.id for fault in FAULTS] == [f"F{number:02d}" for number in range(1, 71)]
-    named = {
-        name for row in (*FAULTS, *THREATS) for name in getattr(row, "elsewhere", getattr(row, "tests", ()))
-    }
+    named = {name for row in (*FAULTS, *THREATS) for name in row.tests}
     for name in named:
         file, _, test = name.partition("::")
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), name
-    assert all(fault.build or fault.elsewhere or fault.left for fault in FAULTS)
-    assert sum(bool(fault.build or fault.elsewhere) for fault in FAULTS) >= 60
+    assert all(fault.build or fault.tests or fault.untested for fault in FAULTS)
+    assert sum(bool(fault.build or fault.tests) for fault in FAULTS) >= 60
     assert {threat.id for threat in THREATS} >= {
         "T1",
         "T2",
@@ -147,44 +144,44 @@ def test_the_table_is_whole_and_names_tests_that_exist() -> None:
     )
 
 
-def seen(root: Path, store: Path) -> pd.DataFrame:
+def described(root: Path, store: Path):
     """Decode every image of a folder, as a report does."""
     source = open_source(str(root), cache=store)
     return describe(source.images, Store(store / "passes"))
 
 
-def test_a_image_that_vanishes_fails_alone(tmp_path: Path) -> None:
+def test_an_image_deleted_during_a_run_only_costs_that_image(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / "f" / f"{number}.jpg", encoded(seed=number))
     source = open_source(str(tmp_path / "f"), cache=tmp_path)
-    (tmp_path / "f" / "1.jpg").rename(tmp_path / "away.jpg")
-    found = describe(source.images, Store(tmp_path / "passes"))
-    assert [Path(path).name for path in found.failures["path"]] == ["1.jpg"]
-    assert "No such file" in found.failures["reason"].iloc[0]
-    (tmp_path / "away.jpg").rename(tmp_path / "f" / "1.jpg")
+    (tmp_path / "f" / "1.jpg").rename(tmp_path / "elsewhere.jpg")
+    description = describe(source.images, Store(tmp_path / "passes"))
+    assert [Path(path).name for path in description.failures["path"]] == ["1.jpg"]
+    assert "No such file" in description.failures["reason"].iloc[0]
+    (tmp_path / "elsewhere.jpg").rename(tmp_path / "f" / "1.jpg")
     assert len(describe(source.images, Store(tmp_path / "passes")).images) == 3
 
 
-def test_content_decides_and_not_the_clock(tmp_path: Path) -> None:
+def test_changes_are_recognised_by_content_not_by_time(tmp_path: Path) -> None:
     path = write(tmp_path / "f" / "a.png", encoded(".png", 1))
-    moment = path.stat().st_mtime_ns
-    first = seen(tmp_path / "f", tmp_path).images["fingerprint"].iloc[0]
+    modified = path.stat().st_mtime_ns
+    first = described(tmp_path / "f", tmp_path).images["fingerprint"].iloc[0]
     write(path, encoded(".png", 2))
-    os.utime(path, ns=(moment, moment))
-    assert seen(tmp_path / "f", tmp_path).images["fingerprint"].iloc[0] != first
+    os.utime(path, ns=(modified, modified))
+    assert described(tmp_path / "f", tmp_path).images["fingerprint"].iloc[0] != first
 
 
-def test_a_validation_set_within_training_is_said(tmp_path: Path) -> None:
-    """The images that both splits name stay with training; those of val alone are val."""
+def test_validation_images_within_training_are_reported(tmp_path: Path) -> None:
+    """Images in both splits stay with training; images only in val are val."""
     yolo(tmp_path, yaml="train: images/val\nval: [images/val, images/more]\nnames: [pothole, crack]\n")
     write(tmp_path / "images" / "more" / "b.jpg", encoded(seed=8))
     source = open_source(str(tmp_path), cache=tmp_path / "cache")
     assert source.images["split"].tolist() == ["train", "val"]
-    said = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))[str(tmp_path / "data.yaml")]
-    assert "1 images of 'val' are some of 'train' too" in said
+    reason = source.ledger.set_index("path").loc[str(tmp_path / "data.yaml"), "reason"]
+    assert "1 image of 'val' also in 'train'" in reason
 
 
-def test_one_image_and_a_class_never_seen(command, tmp_path: Path) -> None:
+def test_one_image_and_a_class_without_annotations(command, tmp_path: Path) -> None:
     write(tmp_path / "d" / "images" / "a.jpg", encoded())
     truth = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
@@ -207,13 +204,13 @@ def test_one_image_and_a_class_never_seen(command, tmp_path: Path) -> None:
     )
     assert outcome.code == 0, outcome.stderr
     record = json.loads(outcome.stdout)
-    whole = next(s for s in record["slices"] if s["slice"] == "all")
-    assert whole["ap50"] in (0, None)
-    assert whole["ap50_low"] is None
-    assert -1 not in [whole[key] for key in ("ap", "ap50", "ap75", "max_recall")]
+    overall = next(s for s in record["slices"] if s["slice"] == "all")
+    assert overall["ap50"] in (0, None)
+    assert overall["ap50_low"] is None
+    assert -1 not in [overall[key] for key in ("ap", "ap50", "ap75", "max_recall")]
 
 
-def test_a_torn_history_keeps_its_whole_epochs(tmp_path: Path) -> None:
+def test_a_truncated_history_keeps_its_complete_epochs(tmp_path: Path) -> None:
     fault = next(fault for fault in FAULTS if fault.id == "F39")
     fault.build(tmp_path)
     history = read_history(tmp_path / "results.csv")
@@ -245,7 +242,7 @@ def test_the_locale_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_frames_are_keyed_by_presentation_time(tmp_path: Path) -> None:
-    """A video whose frames come at uneven times and are stored out of order: each shows the time it is keyed by."""
+    """Frames at uneven times, stored out of order: the brightness of each frame encodes its time."""
     moments = [Fraction(n, 10) + Fraction(n % 3, 50) for n in range(60)]
     with av.open(str(tmp_path / "v.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=50)
@@ -262,14 +259,14 @@ def test_frames_are_keyed_by_presentation_time(tmp_path: Path) -> None:
         container.mux(stream.encode())
     source = open_source(str(tmp_path / "v.mp4"), cache=tmp_path / "cache")
     assert len(source.images) >= 8
-    known = {round(float(moment), 3) for moment in moments}
-    assert set(source.images["seconds"]) <= known
-    shown = [decode(Path(path))[:, 40:60].mean() for path in source.images["path"]]
-    np.testing.assert_allclose(shown, source.images["seconds"] * 40, atol=6)
+    times = {round(float(moment), 3) for moment in moments}
+    assert set(source.images["seconds"]) <= times
+    brightness = [decode(Path(path))[:, 40:60].mean() for path in source.images["path"]]
+    np.testing.assert_allclose(brightness, source.images["seconds"] * 40, atol=6)
 
 
 def test_a_rotated_video_is_turned_upright(tmp_path: Path) -> None:
-    """The matrix in the track header says a quarter turn, as phones write it."""
+    """The matrix in the track header declares a quarter turn, as phones write it."""
     path = tmp_path / "v.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -280,20 +277,20 @@ def test_a_rotated_video_is_turned_upright(tmp_path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         container.mux(stream.encode())
     raw = bytearray(path.read_bytes())
-    place = raw.index(b"tkhd") + 4 + 40
+    offset = raw.index(b"tkhd") + 4 + 40
     one = 1 << 16
     # Turned by a quarter clockwise for display.
-    raw[place : place + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
+    raw[offset : offset + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
     path.write_bytes(raw)
-    shown = decode(Path(open_source(str(path), cache=tmp_path / "cache").images["path"].iloc[0]))
-    assert shown.shape == (64, 48, 3)
-    # What was stored at the top left is shown at the top right.
-    assert shown[4:28, 28:44].mean() > 200
-    assert shown[4:28, 4:20].mean() < 60
+    upright = decode(Path(open_source(str(path), cache=tmp_path / "cache").images["path"].iloc[0]))
+    assert upright.shape == (64, 48, 3)
+    # The stored top left corner is at the top right of the upright frame.
+    assert upright[4:28, 28:44].mean() > 200
+    assert upright[4:28, 4:20].mean() < 60
 
 
 def test_a_video_that_changes_its_size_is_used_until_then(tmp_path: Path) -> None:
-    """Two MPEG streams one behind the other, the second of another size."""
+    """Two concatenated MPEG streams, the second with another frame size."""
     parts = []
     for number, size in enumerate([(64, 48), (96, 64)]):
         parts.append(
@@ -315,21 +312,22 @@ def test_two_hours_of_video_in_bounded_memory(tmp_path: Path) -> None:
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
     )
     video(tmp_path / "short.mp4", 60 * 4, rate=4, size=(64, 48))
-    said = {}
+    lines = {}
     for name in ("long", "short"):
         command = [sys.executable, "-c", script, str(tmp_path / f"{name}.mp4"), str(tmp_path / "cache")]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        said[name] = done.stdout.splitlines()
+        lines[name] = done.stdout.splitlines()
     assert (
-        said["long"][0]
-        == "  long.mp4: 64x48, 7200 s; about 150 frames, one every 48.00 s, and 6 runs of 8 neighbours"
+        lines["long"][0]
+        == "  long.mp4: 64x48, 7200 s; about 150 frames, one every 48.00 s, and 6 bursts of 8 consecutive "
+        "frames"
     )
-    count, last, *bursts = said["long"][1].split(maxsplit=2)
+    count, last, *bursts = lines["long"][1].split(maxsplit=2)
     assert int(count) + 20 >= MAX_FRAMES
     assert float(last) > 7000
     assert bursts == ["[8, 8, 8, 8, 8, 8]"]
     # 28,800 decoded frames would be 265 MB.
-    assert int(said["long"][2]) - int(said["short"][2]) < 40
+    assert int(lines["long"][2]) - int(lines["short"][2]) < 40
 
 
 def test_jumping_and_decoding_everything_take_the_same_frames(
@@ -346,7 +344,7 @@ def test_jumping_and_decoding_everything_take_the_same_frames(
             assert Path(a).read_bytes() == Path(b).read_bytes()
 
 
-def test_a_video_whose_name_is_as_long_as_names_can_be(tmp_path: Path) -> None:
+def test_a_video_with_the_longest_possible_name(tmp_path: Path) -> None:
     name = "\u00e9" * 125 + ".mp4"
     video(tmp_path / "short.mp4", 20).rename(tmp_path / name)
     source = open_source(str(tmp_path / name), cache=tmp_path / "cache")
@@ -354,9 +352,7 @@ def test_a_video_whose_name_is_as_long_as_names_can_be(tmp_path: Path) -> None:
     assert source.images["group"].unique().tolist() == [name.removesuffix(".mp4")]
 
 
-def test_of_two_that_look_at_one_video_the_second_takes_the_firsts_frames(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_runs_on_one_video_decode_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video(tmp_path / "v.mp4", 60)
     calls: list[Path] = []
 
@@ -386,7 +382,7 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_computes_nan_is_refused(tmp_path: Path) -> None:
-    """Its detections would be none at all, which looks like a domain shift."""
+    """Such a model detects nothing, which would look like a domain shift."""
     from ultralytics import YOLO
 
     from train.forward import Detector
@@ -399,7 +395,7 @@ def test_a_model_that_computes_nan_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_an_unknown_module_is_refused(tmp_path: Path) -> None:
-    """ultralytics would install a package of the name that the file gives."""
+    """ultralytics would install a package with the name in the file."""
     import torch
 
     module = type(sys)("not_on_this_machine")
@@ -416,8 +412,8 @@ def test_a_checkpoint_of_an_unknown_module_is_refused(tmp_path: Path) -> None:
         Detector(tmp_path / "new.pt")
 
 
-def test_trusting_a_checkpoint_is_a_choice(tmp_path: Path) -> None:
-    """The same file: refused, and with --trust-checkpoint loaded as a plain pickle, code and all."""
+def test_a_checkpoint_with_code_needs_trust_checkpoint(tmp_path: Path) -> None:
+    """The file is refused; with --trust-checkpoint it is loaded as a plain pickle, including its code."""
     script = f"""
 import os, sys, torch
 class Code:
@@ -427,19 +423,22 @@ torch.save({{"model": Code()}}, {str(tmp_path / "own.pt")!r})
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
     yolo(tmp_path / "d")
-    given = ["report", "--weights", "own.pt", "--in-domain", "d", "--no-fiftyone"]
-    outcome = run_script(*given, cwd=tmp_path)
+    command = ["report", "--weights", "own.pt", "--in-domain", "d", "--no-fiftyone"]
+    outcome = run_script(*command, cwd=tmp_path)
     assert outcome.code == 2
     assert "--trust-checkpoint" in complaint(outcome)
     assert not (tmp_path / "ran").exists()
-    outcome = run_script(*given, "--trust-checkpoint", cwd=tmp_path)
+    outcome = run_script(*command, "--trust-checkpoint", cwd=tmp_path)
     assert outcome.code == 2
     assert (tmp_path / "ran").exists()
 
 
-def test_hardening_comes_before_the_libraries(tmp_path: Path) -> None:
-    """What a user set already stays; the rest is set before ultralytics reads it."""
-    script = "import train.forward, ultralytics.utils as u, os; print(u.SAFE_LOAD, u.AUTOINSTALL, u.ONLINE, os.environ['YOLO_CONFIG_DIR'])"
+def test_hardening_is_set_before_ultralytics_is_imported(tmp_path: Path) -> None:
+    """Variables that the user has set are kept; the rest is set before ultralytics reads it."""
+    script = (
+        "import train.forward, ultralytics.utils as u, os; "
+        "print(u.SAFE_LOAD, u.AUTOINSTALL, u.ONLINE, os.environ['YOLO_CONFIG_DIR'])"
+    )
     clean = {
         k: v
         for k, v in os.environ.items()
@@ -456,7 +455,7 @@ def test_hardening_comes_before_the_libraries(tmp_path: Path) -> None:
     assert done.stdout.split() == ["True", "False", "False", str(tmp_path / ".ultralytics")]
 
 
-def test_ultralytics_imported_first_is_noticed(tmp_path: Path) -> None:
+def test_importing_ultralytics_first_is_refused(tmp_path: Path) -> None:
     script = (
         "import ultralytics\nfrom pathlib import Path\nfrom train.forward import Detector\n"
         "from datasets.errors import EnvironmentProblem\n"
@@ -478,13 +477,13 @@ def test_ultralytics_imported_first_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_half_report(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The earlier report stays whole, the new one is not there, and the exit code says that it is the machine."""
+    """The earlier report stays complete, no new one appears, and the exit code reports the environment."""
     yolo(tmp_path / "d")
     write(
         tmp_path / "dt.json",
         '[{"image_id": "good", "category_id": 0, "bbox": [20, 20, 16, 12], "score": 0.9}]',
     )
-    given = [
+    arguments = [
         "report",
         "--in-domain",
         str(tmp_path / "d"),
@@ -494,7 +493,7 @@ def test_a_full_disk_leaves_no_half_report(command, tmp_path: Path, monkeypatch:
         "--out",
         str(tmp_path / "out"),
     ]
-    assert command(*given).code == 0
+    assert command(*arguments).code == 0
     before = tree(tmp_path / "out")
     written: list[str] = []
 
@@ -503,7 +502,7 @@ def test_a_full_disk_leaves_no_half_report(command, tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    outcome = command(*given)
+    outcome = command(*arguments)
     assert outcome.code == 3
     line = complaint(outcome)
     assert "No space left on device" in line
@@ -512,7 +511,7 @@ def test_a_full_disk_leaves_no_half_report(command, tmp_path: Path, monkeypatch:
     assert "make room there, or give --out" in line
 
 
-def test_a_place_that_cannot_be_written(command, tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written(command, tmp_path: Path) -> None:
     yolo(tmp_path / "d")
     write(tmp_path / "file", "in the way")
     write(tmp_path / "dt.json", "[]")
@@ -530,28 +529,26 @@ def test_a_place_that_cannot_be_written(command, tmp_path: Path) -> None:
     assert str(tmp_path / "file") in complaint(outcome)
 
 
-def test_a_in_domain_that_cannot_be_written(tmp_path: Path) -> None:
-    """Nothing of ours needs a home folder, but for FiftyOne's database, of which doctor tells."""
+def test_a_home_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """Only FiftyOne's database needs a home folder; `doctor` reports it."""
     yolo(tmp_path / "d")
-    outcome = run_script(
-        "inspect", "d", cwd=tmp_path, IN_DOMAIN="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere"
-    )
+    outcome = run_script("inspect", "d", cwd=tmp_path, HOME="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere")
     assert outcome.code == 0, outcome.stderr
-    outcome = run_script("doctor", cwd=tmp_path, IN_DOMAIN="/proc/nowhere", FIFTYONE_DATABASE_URI="")
+    outcome = run_script("doctor", cwd=tmp_path, HOME="/proc/nowhere", FIFTYONE_DATABASE_URI="")
     assert outcome.code == 3
     assert any(
         line.startswith("WRONG mongod") and "/proc/nowhere" in line for line in outcome.stdout.splitlines()
     ), outcome.stdout
 
 
-def test_doctor_sees_a_hidden_library(tmp_path: Path) -> None:
+def test_doctor_reports_a_shadowed_library(tmp_path: Path) -> None:
     write(tmp_path / "around" / "plugins" / "__init__.py", "")
     outcome = run_script("doctor", cwd=tmp_path, PYTHONPATH=str(tmp_path / "around"))
     assert outcome.code == 3
     assert any("hides the library plugins" in line for line in outcome.stdout.splitlines()), outcome.stdout
 
 
-def test_doctor_sees_two_opencvs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_two_opencvs(monkeypatch: pytest.MonkeyPatch) -> None:
     from reports.commands import doctor
 
     class Installed:
@@ -561,16 +558,16 @@ def test_doctor_sees_two_opencvs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         doctor, "distributions", lambda: [Installed("opencv-python"), Installed("opencv-python-headless")]
     )
-    found = doctor.check_opencv()
-    assert not found.ok
-    assert "pip uninstall -y opencv-python opencv-python-headless" in found.cure
+    check = doctor.check_opencv()
+    assert not check.ok
+    assert "pip uninstall -y opencv-python opencv-python-headless" in check.cure
 
 
 # Trust nothing.
 
 
 def secrets(tmp_path: Path) -> Path:
-    """A dataset that points at images and labels around it in every way there is."""
+    """A dataset that points at images and labels outside it in every possible way."""
     root = tmp_path / "d"
     write(tmp_path / "private" / "images" / "secret.jpg", encoded(seed=9))
     write(tmp_path / "private" / "labels" / "secret.txt", "0 0.5 0.5 0.1 0.1\n")
@@ -581,12 +578,13 @@ def secrets(tmp_path: Path) -> Path:
     (root / "labels" / "val" / "own.txt").symlink_to(tmp_path / "private" / "labels" / "secret.txt")
     write(
         root / "list.txt",
-        f"../private/images/secret.jpg\n{tmp_path / 'private' / 'images' / 'secret.jpg'}\nimages/val/good.jpg\n/etc/passwd\n",
+        f"../private/images/secret.jpg\n{tmp_path / 'private' / 'images' / 'secret.jpg'}\n"
+        "images/val/good.jpg\n/etc/passwd\n",
     )
     return root
 
 
-def test_nothing_leads_out_of_a_dataset(tmp_path: Path) -> None:
+def test_paths_out_of_a_dataset_are_not_followed(tmp_path: Path) -> None:
     source = open_source(str(secrets(tmp_path)), cache=tmp_path / "cache")
     assert sorted(Path(path).name for path in source.images["path"]) == ["good.jpg", "own.jpg"]
     assert source.images.set_index("image")["labelled"].to_dict() == {
@@ -610,12 +608,14 @@ def test_a_folder_may_be_allowed(tmp_path: Path) -> None:
     assert source.images["labelled"].sum() >= 3
 
 
-@pytest.mark.parametrize("entry", ["../private/images", "{tmp}/private/images", "away/../../private/images"])
+@pytest.mark.parametrize(
+    "entry", ["../private/images", "{tmp}/private/images", "deeper/../../private/images"]
+)
 def test_a_split_that_leads_out_is_refused(tmp_path: Path, entry: str) -> None:
     root = secrets(tmp_path)
-    # Out by way of a link within, and back up from where that ends.
+    # Through a link inside the dataset, and up from its target.
     (root / "deep" / "a" / "b").mkdir(parents=True)
-    (root / "real_world").symlink_to(root / "deep" / "a" / "b")
+    (root / "deeper").symlink_to(root / "deep" / "a" / "b")
     write(root / "data.yaml", f"val: {entry.format(tmp=tmp_path)}\nnames: [pothole, crack]\n")
     with pytest.raises(
         InputError, match=r"data\.yaml: 'val: .*(leads out of the source.*--allow-root|does not exist)"
@@ -635,7 +635,7 @@ def test_a_labels_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "list", "list in a link"])
 def test_a_video_outside_is_not_decoded(tmp_path: Path, kind: str) -> None:
-    """As a link, or named by a file that FFmpeg would follow."""
+    """As a link, or in a list that FFmpeg would follow."""
     video(tmp_path / "private" / "secret.mp4", 30)
     write(tmp_path / "d" / "a.jpg", encoded())
     if kind == "link":
@@ -668,7 +668,7 @@ def test_descriptions_that_are_links_out_are_not_read(tmp_path: Path, name: str)
     assert source.ledger.set_index("path").loc[str(tmp_path / "d" / name), "bucket"] == "skipped"
 
 
-def test_pipes_in_the_place_of_videos_and_lists_hang_nobody(command, tmp_path: Path) -> None:
+def test_pipes_in_place_of_videos_and_lists_do_not_hang(command, tmp_path: Path) -> None:
     write(tmp_path / "d" / "a.jpg", encoded())
     os.mkfifo(tmp_path / "d" / "x.mp4")
     assert command("inspect", str(tmp_path / "d")).code == 0
@@ -682,7 +682,7 @@ def test_pipes_in_the_place_of_videos_and_lists_hang_nobody(command, tmp_path: P
     assert command("inspect", str(tmp_path / "pipe.json")).code == 2
 
 
-def test_files_too_large_to_be_what_they_say_are_not_read(command, tmp_path: Path) -> None:
+def test_oversized_files_are_not_read(command, tmp_path: Path) -> None:
     write(tmp_path / "d" / "a.jpg", encoded())
     for name in ("gt.json", "list.txt", "data.yaml"):
         with open(tmp_path / name, "wb") as handle:
@@ -693,24 +693,24 @@ def test_files_too_large_to_be_what_they_say_are_not_read(command, tmp_path: Pat
         assert outcome.seconds < 5
 
 
-def test_permission_of_a_handed_off_dataset_ends_when_it_is_changed(tmp_path: Path) -> None:
+def test_the_permission_of_an_exported_dataset_ends_when_it_changes(tmp_path: Path) -> None:
     write(tmp_path / "old" / "images" / "a.jpg", encoded())
     write(tmp_path / "old" / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
     write(tmp_path / "old" / "diary.jpg", encoded(seed=4))
     write(tmp_path / "private" / "b.jpg", encoded(seed=3))
     card = write(tmp_path / "h" / "data.yaml", "train: train.txt\nnames: [pothole]\n")
     write(tmp_path / "h" / "train.txt", f"{tmp_path / 'old' / 'images' / 'a.jpg'}\n")
-    vouch(card, enclosing_roots([tmp_path / "old" / "images"]), tmp_path / "cache")
+    register_roots(card, enclosing_roots([tmp_path / "old" / "images"]), tmp_path / "cache")
     source = open_source(str(card), cache=tmp_path / "cache")
     assert source.images["labelled"].tolist() == [True]
-    # It comes back from somebody with other names in it.
+    # Its list has been changed to other images.
     for name in ("private/b.jpg", "old/diary.jpg"):
         write(tmp_path / "h" / "train.txt", f"{tmp_path / name}\n")
         with pytest.raises(InputError, match="leads out of the source"):
             open_source(str(card), cache=tmp_path / "cache")
 
 
-def test_a_mistyped_allowed_folder_is_said(command, tmp_path: Path) -> None:
+def test_a_mistyped_allowed_folder_is_reported(command, tmp_path: Path) -> None:
     yolo(tmp_path / "d")
     outcome = command("inspect", str(tmp_path / "d"), "--allow-root", str(tmp_path / "nowhere"))
     assert outcome.code == 2
@@ -718,7 +718,7 @@ def test_a_mistyped_allowed_folder_is_said(command, tmp_path: Path) -> None:
 
 
 def test_the_folder_to_allow_brings_the_labels_along(tmp_path: Path) -> None:
-    """A yaml of one's own apart from its data: what the first message says is enough."""
+    """A data.yaml apart from its data: the folder that the message suggests is enough."""
     yolo(tmp_path / "storage")
     write(
         tmp_path / "project" / "data.yaml",
@@ -731,8 +731,8 @@ def test_the_folder_to_allow_brings_the_labels_along(tmp_path: Path) -> None:
     assert source.images["labelled"].tolist() == [True]
 
 
-def test_links_cannot_make_a_maze(tmp_path: Path) -> None:
-    """Forty folders, each with two links to the next: a million million ways through."""
+def test_a_maze_of_links_is_read_once(tmp_path: Path) -> None:
+    """Forty folders, each with two links to the next: 2 ** 39 paths to the last."""
     for number in range(40):
         write(tmp_path / "d" / f"f{number}" / "a.jpg", encoded(seed=number))
     for number in range(39):
@@ -756,29 +756,30 @@ def test_a_yaml_of_aliases_is_refused_at_once(command, tmp_path: Path) -> None:
 
 
 def test_training_reads_no_cache_of_the_dataset(tmp_path: Path) -> None:
-    """ultralytics loads labels.cache as a pickle before it looks at it, prefers a.npy to a.jpg, and runs download:."""
+    """ultralytics unpickles labels.cache unchecked, prefers a.npy to a.jpg, and runs download:."""
     marker = tmp_path / "pwned"
     root = hostile(tmp_path / "d", marker)
     (root / "data.yaml").write_text(
-        f"train: images/train\nval: images/val\nnames: [pothole, crack]\ndownload: |\n  open({str(marker)!r}, 'w').close()\n"
+        "train: images/train\nval: images/val\nnames: [pothole, crack]\n"
+        f"download: |\n  open({str(marker)!r}, 'w').close()\n"
     )
     for number in range(4):
         write(root / "images" / "train" / f"t{number}.jpg", encoded(seed=40 + number, size=(160, 120)))
         write(root / "labels" / "train" / f"t{number}.txt", "0 0.5 0.5 0.3 0.3\n")
-    for place in ("labels/train.cache", "labels/train/labels.cache", "images/train/t1.npy"):
-        write(root / place, (root / "best.pt").read_bytes())
+    for name in ("labels/train.cache", "labels/train/labels.cache", "images/train/t1.npy"):
+        write(root / name, (root / "best.pt").read_bytes())
     before = entries(root)
     outcome = run_script("train", "d", "--epochs", "1", "--imgsz", "64", "--device", "cpu", cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr
     assert not marker.exists()
     assert entries(root) == before
     run = Path(outcome.stdout.strip())
-    # The report of this run finds the dataset itself again, clips and all, and not its staged copy.
+    # A report of this run opens the dataset itself, with its clips, and not the staged copy.
     assert json.loads((run / "shiftscope.json").read_text())["source"] == str(root)
 
 
 def hostile(root: Path, marker: Path) -> Path:
-    """A dataset as issue-takers fear it: bombs in every file that a library would load, and markup in every name."""
+    """A hostile dataset: code in every file that a library would load, and markup in names."""
 
     class Bomb:
         def __reduce__(self):
@@ -813,7 +814,7 @@ def test_a_hostile_dataset_gives_a_report_and_nothing_else(tmp_path: Path, brows
     ] + [{"image_id": "=HYPERLINK(1)", "category_id": 1, "bbox": [5, 5, 30, 30], "score": 0.8}]
     write(tmp_path / "dt.json", json.dumps(results))
     before = entries(root)
-    given = [
+    command = [
         "report",
         "--in-domain",
         "d",
@@ -824,7 +825,7 @@ def test_a_hostile_dataset_gives_a_report_and_nothing_else(tmp_path: Path, brows
         "out",
         "--json",
     ]
-    outcome = run_script(*given, cwd=tmp_path)
+    outcome = run_script(*command, cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr
     refused = run_script(
         "report", "--weights", "d/best.pt", "--in-domain", "d", "--no-fiftyone", cwd=tmp_path
@@ -835,38 +836,38 @@ def test_a_hostile_dataset_gives_a_report_and_nothing_else(tmp_path: Path, brows
     with (tmp_path / "out" / "ledger.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert len({row["path"] for row in rows}) == len(rows)
-    places = {row["path"].rsplit("/", 1)[1]: (row["bucket"], row["reason"]) for row in rows}
+    outcomes = {row["path"].rsplit("/", 1)[1]: (row["bucket"], row["reason"]) for row in rows}
     assert (
-        places["val.cache"][0]
-        == places["labels.cache"][0]
-        == places["c1.npy"][0]
-        == places["best.pt"][0]
+        outcomes["val.cache"][0]
+        == outcomes["labels.cache"][0]
+        == outcomes["c1.npy"][0]
+        == outcomes["best.pt"][0]
         == "skipped"
     )
-    assert places["led.txt"][1].startswith("leads out of the source")
-    assert "'download:' was not run" in places["data.yaml"][1]
+    assert outcomes["led.txt"][1].startswith("leads out of the source")
+    assert "'download:' was not run" in outcomes["data.yaml"][1]
     record = json.loads(outcome.stdout)
     files = record["ledger"]["files"]
     assert sum(files.values()) == len(rows)
-    # Nothing in any CSV begins as a formula does.
+    # No cell of any CSV begins like a formula.
     for path in (tmp_path / "out").rglob("*.csv"):
         for row in csv.reader(path.open()):
             assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for cell in row), (path, row)
     tab = browser.new_page()
     tab.add_init_script("window.alerted = 0; window.alert = () => { window.alerted += 1; };")
-    asked: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
+    requests: list[str] = []
+    tab.on("request", lambda request: requests.append(request.url))
     tab.goto((tmp_path / "out" / "report.html").as_uri())
     assert tab.evaluate("window.alerted") == 0
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in html.replace("\\u003c", "<lt>")
     assert "HYPERLINK(1)" in html
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     tab.close()
 
 
-def test_thumbnails_carry_nothing_but_pixels(tmp_path: Path) -> None:
-    """A JPEG with a place, a name and a web page behind its end: the crop has none of it."""
+def test_thumbnails_contain_only_pixels(tmp_path: Path) -> None:
+    """A JPEG with a GPS position, a comment and a web page after its end: the crop has none of them."""
     exif = Image.Exif()
     exif[0x010E] = "SECRET-DESCRIPTION"
     exif.get_ifd(0x8825)[1] = "N"
@@ -886,7 +887,7 @@ def test_thumbnails_carry_nothing_but_pixels(tmp_path: Path) -> None:
 
 
 def test_the_page_names_no_folder_of_this_machine(main_job: MainJob) -> None:
-    """A page is shown around; whose machine it was made on, and where things lie there, stays there."""
+    """Pages are shared, so they must not contain user names, host names or absolute paths."""
     for name in ("report.html", "report.md"):
         text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", (main_job.folder / name).read_text(encoding="utf-8"))
         for private in {
@@ -894,8 +895,8 @@ def test_the_page_names_no_folder_of_this_machine(main_job: MainJob) -> None:
             re.escape(str(Path.home())) + "/",
             rf"\b{re.escape(os.uname().nodename)}\b",
         }:
-            found = [match.start() for match in re.finditer(private, text)]
-            assert not found, (name, private, text[max(0, found[0] - 80) : found[0] + 80])
+            starts = [match.start() for match in re.finditer(private, text)]
+            assert not starts, (name, private, text[max(0, starts[0] - 80) : starts[0] + 80])
 
 
 def test_the_page_stays_small(main_job: MainJob) -> None:
@@ -903,7 +904,7 @@ def test_the_page_stays_small(main_job: MainJob) -> None:
 
 
 def test_every_dependency_has_a_bound() -> None:
-    """T7: a release that nobody has looked at is not taken by itself; the lock pins what is."""
+    """T7: no untested release is installed; requirements.lock pins each dependency."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     for requirement in project["project"]["dependencies"]:

@@ -1,4 +1,4 @@
-"""One forward pass gives what predict and embed give in two, once an image, and the store gives it back without another."""
+"""One forward pass gives the results of `predict` and `embed`, and the store returns them without another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = Settings(imgsz=256)
 def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     folder = tmp_path_factory.mktemp("images") / "w"
     list(build_world(folder, Plan(DASHCAM, {"val": (3, 2)}, seed=3)))
-    # Other shapes, so that letterboxing has something to do.
+    # Other shapes, which are letterboxed differently.
     tall = cv2.imread(str(next((folder / "images" / "val").glob("*0000.jpg"))))
     cv2.imwrite(str(folder / "images" / "val" / "tall_0000.png"), tall[:, 90:250])
     cv2.imwrite(str(folder / "images" / "val" / "wide_0000.png"), tall[60:180])
@@ -37,50 +37,50 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def seen(weights: Path, images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory):
+def predicted(weights: Path, images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory):
     return Detector(weights).predict(images, SETTINGS, Store(tmp_path_factory.mktemp("store")))
 
 
-def test_boxes_are_those_of_predict(weights: Path, images: pd.DataFrame, seen) -> None:
+def test_boxes_equal_those_of_predict(weights: Path, images: pd.DataFrame, predicted) -> None:
     model = YOLO(str(weights))
     total = 0
     for image, path in zip(images["image"], images["path"], strict=True):
         expected = model.predict(path, imgsz=256, conf=0.001, iou=0.7, max_det=300, verbose=False)[
             0
         ].boxes.data.numpy()
-        mine = seen.detections[seen.detections["image"] == image]
+        ours = predicted.detections[predicted.detections["image"] == image]
         np.testing.assert_allclose(
-            mine[["x1", "y1", "x2", "y2", "confidence", "label"]].to_numpy(), expected, atol=1e-3
+            ours[["x1", "y1", "x2", "y2", "confidence", "label"]].to_numpy(), expected, atol=1e-3
         )
         total += len(expected)
     assert total > 100
 
 
-def test_image_embeddings_are_those_of_embed(weights: Path, images: pd.DataFrame, seen) -> None:
+def test_image_embeddings_equal_those_of_embed(weights: Path, images: pd.DataFrame, predicted) -> None:
     model = YOLO(str(weights))
     for row, path in enumerate(images["path"]):
         expected = model.embed(path, imgsz=256, verbose=False)[0].numpy()
-        mine = seen.image_embeddings[row]
-        assert expected @ mine / np.linalg.norm(expected) / np.linalg.norm(mine) > 0.9999
+        ours = predicted.image_embeddings[row]
+        assert expected @ ours / np.linalg.norm(expected) / np.linalg.norm(ours) > 0.9999
 
 
-def test_every_box_has_an_embedding_of_its_own_place(weights: Path, seen) -> None:
-    """On maps that hold their own coordinates, a box's mean must be its centre, letterboxing undone."""
-    assert len(seen.detection_embeddings) == len(seen.detections)
-    assert np.isfinite(seen.detection_embeddings).all()
+def test_a_detection_embedding_comes_from_its_box(weights: Path, predicted) -> None:
+    """On feature maps that hold their own coordinates, the mean over a box is the centre of the box."""
+    assert len(predicted.detection_embeddings) == len(predicted.detections)
+    assert np.isfinite(predicted.detection_embeddings).all()
     detector = Detector(weights)
     detector._prepare(SETTINGS)
-    # An image 400 wide and 200 high becomes 256 by 128: strides 8 and 16 see it as 32 by 16 and 16 by 8 cells.
+    # An image of 400 x 200 becomes 256 x 128, which is 32 x 16 cells at stride 8 and 16 x 8 at stride 16.
     for columns, rows in ((32, 16), (16, 8)):
         y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
         detector._maps.append(torch.stack([x * 400 / columns, y * 200 / rows])[None].float())
     boxes = np.array([[100, 50, 180, 90, 0.9, 0], [300, 100, 380, 190, 0.8, 0]], np.float32)
-    found = detector._detection_embeddings(boxes, 0, (200, 400))
+    embeddings = detector._detection_embeddings(boxes, 0, (200, 400))
     centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
-    np.testing.assert_allclose(found, np.hstack([centres, centres]), atol=0.5)
+    np.testing.assert_allclose(embeddings, np.hstack([centres, centres]), atol=0.5)
 
 
-def test_one_forward_call_a_image_and_none_the_second_time(
+def test_each_image_takes_one_forward_call_and_none_the_second_time(
     weights: Path, images: pd.DataFrame, tmp_path: Path
 ) -> None:
     detector = Detector(weights)
@@ -95,16 +95,16 @@ def test_one_forward_call_a_image_and_none_the_second_time(
     np.testing.assert_array_equal(first.image_embeddings, again.image_embeddings)
 
 
-def test_a_batch_sees_what_single_images_see(
-    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+def test_a_batch_gives_the_results_of_single_images(
+    weights: Path, images: pd.DataFrame, predicted, tmp_path: Path
 ) -> None:
     batched = Detector(weights, batch=4).predict(images, SETTINGS, Store(tmp_path))
-    assert len(batched.detections) == len(seen.detections)
-    np.testing.assert_allclose(batched.image_embeddings, seen.image_embeddings, atol=1e-4)
+    assert len(batched.detections) == len(predicted.detections)
+    np.testing.assert_allclose(batched.image_embeddings, predicted.image_embeddings, atol=1e-4)
 
 
-def test_an_interrupted_pass_goes_on_where_it_stopped(
-    weights: Path, images: pd.DataFrame, seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_prediction_continues(
+    weights: Path, images: pd.DataFrame, predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("train.passes.SHARD", 2)
 
@@ -118,31 +118,31 @@ def test_an_interrupted_pass_goes_on_where_it_stopped(
     with pytest.raises(KeyboardInterrupt):
         Detector(weights).predict(images, SETTINGS, Store(tmp_path), tick=stop)
     assert len(list(tmp_path.glob("shard-*"))) == 2
-    # What a kill during a write leaves behind is not read.
+    # The draft of a process that was killed is not read.
     (tmp_path / "shard-zzz.partial").mkdir()
     resumed = Detector(weights).predict(images, SETTINGS, Store(tmp_path))
-    pd.testing.assert_frame_equal(resumed.detections, seen.detections)
-    np.testing.assert_array_equal(resumed.image_embeddings, seen.image_embeddings)
+    pd.testing.assert_frame_equal(resumed.detections, predicted.detections)
+    np.testing.assert_array_equal(resumed.image_embeddings, predicted.image_embeddings)
 
 
-def test_order_of_images_is_kept_and_copies_share_a_pass(
-    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+def test_image_order_is_kept_and_equal_files_are_predicted_once(
+    weights: Path, images: pd.DataFrame, predicted, tmp_path: Path
 ) -> None:
     doubled = pd.concat([images.iloc[::-1], images.head(1).assign(image="copy")], ignore_index=True)
-    found = Detector(weights).predict(doubled, SETTINGS, Store(tmp_path))
-    assert found.images["image"].tolist() == doubled["image"].tolist()
-    np.testing.assert_array_equal(found.image_embeddings[-1], found.image_embeddings[-2])
+    result = Detector(weights).predict(doubled, SETTINGS, Store(tmp_path))
+    assert result.images["image"].tolist() == doubled["image"].tolist()
+    np.testing.assert_array_equal(result.image_embeddings[-1], result.image_embeddings[-2])
     first = images["image"].iloc[0]
-    counts = found.detections["image"].value_counts()
+    counts = result.detections["image"].value_counts()
     assert counts["copy"] == counts[first]
     for image in images["image"]:
         np.testing.assert_array_equal(
-            found.detections.loc[found.detections["image"] == image, "confidence"].to_numpy(),
-            seen.detections.loc[seen.detections["image"] == image, "confidence"].to_numpy(),
+            result.detections.loc[result.detections["image"] == image, "confidence"].to_numpy(),
+            predicted.detections.loc[predicted.detections["image"] == image, "confidence"].to_numpy(),
         )
 
 
-def test_other_settings_are_another_key(weights: Path) -> None:
+def test_other_settings_give_another_key(weights: Path) -> None:
     sha = file_sha256(weights)
     tone = Photometric((100.0, 100.0, 100.0), (40.0, 40.0, 40.0))
     keys = {
@@ -154,17 +154,17 @@ def test_other_settings_are_another_key(weights: Path) -> None:
     assert len(keys) == 4
 
 
-def test_a_broken_image_is_a_failure_and_no_row(weights: Path, images: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_broken_image_is_reported_as_a_failure(weights: Path, images: pd.DataFrame, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(images["path"].iloc[0]).read_bytes()[:3000])
     table = pd.concat([images, images.head(1).assign(image="broken", path=str(broken))], ignore_index=True)
-    found = Detector(weights).predict(table, SETTINGS, Store(tmp_path / "s"))
-    assert found.failures[["path", "reason"]].to_numpy().tolist() == [[str(broken), "cut short"]]
-    assert "broken" not in set(found.images["image"])
-    assert len(found.images) == len(images)
+    result = Detector(weights).predict(table, SETTINGS, Store(tmp_path / "s"))
+    assert result.failures[["path", "reason"]].to_numpy().tolist() == [[str(broken), "cut short"]]
+    assert "broken" not in set(result.images["image"])
+    assert len(result.images) == len(images)
 
 
-def test_photometric_match_moves_colours_only(images: pd.DataFrame) -> None:
+def test_a_photometric_match_sets_mean_and_spread(images: pd.DataFrame) -> None:
     pixels = cv2.imread(images["path"].iloc[0])
     matched = Photometric((90.0, 100.0, 110.0), (30.0, 30.0, 30.0))(pixels)
     np.testing.assert_allclose(matched.mean((0, 1)), [90, 100, 110], atol=4)
@@ -172,18 +172,18 @@ def test_photometric_match_moves_colours_only(images: pd.DataFrame) -> None:
 
 
 def test_without_a_detector_images_are_still_described(images: pd.DataFrame, tmp_path: Path) -> None:
-    found = describe(images, Store(tmp_path))
-    assert len(found.images) == len(images)
-    assert found.detections.empty
-    assert found.images["brightness"].between(0, 1).all()
+    result = describe(images, Store(tmp_path))
+    assert len(result.images) == len(images)
+    assert result.detections.empty
+    assert result.images["brightness"].between(0, 1).all()
 
 
-def test_the_descriptor_sees_light_and_direction(images: pd.DataFrame, tmp_path: Path) -> None:
-    found = describe(images.head(1), Store(tmp_path))
+def test_the_descriptor_responds_to_light_and_direction(images: pd.DataFrame, tmp_path: Path) -> None:
+    result = describe(images.head(1), Store(tmp_path))
     pixels = cv2.imread(images["path"].iloc[0])
     own = descriptor(decode(Path(images["path"].iloc[0])))
     assert own.shape == (84,)
-    np.testing.assert_array_equal(found.images["descriptor"].iloc[0], own)
+    np.testing.assert_array_equal(result.images["descriptor"].iloc[0], own)
     # Half the light halves the lightness, a third of the 48 colour entries; edges keep their shares.
     darker = descriptor(pixels // 2)
     assert (darker[:48:3] < 0.7 * own[:48:3]).all()
@@ -195,13 +195,13 @@ def test_the_descriptor_sees_light_and_direction(images: pd.DataFrame, tmp_path:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
-def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "best.pt").write_bytes(content)
     with pytest.raises(InputError, match="not a usable checkpoint"):
         Detector(tmp_path / "best.pt")
 
 
-def test_a_checkpoint_that_runs_code_does_not(tmp_path: Path) -> None:
+def test_a_checkpoint_with_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     import pickle
 
     marker = tmp_path / "ran"
@@ -223,7 +223,7 @@ def test_class_names_must_match() -> None:
         check_classes(("pothole",), ("hole",), "x")
 
 
-def test_run_folders(tmp_path: Path, weights: Path) -> None:
+def test_a_run_folder_is_read_and_its_problems_are_reported(tmp_path: Path, weights: Path) -> None:
     with pytest.raises(InputError, match="no such run folder"):
         open_run(tmp_path / "nowhere")
     (tmp_path / "run" / "weights").mkdir(parents=True)
@@ -231,40 +231,40 @@ def test_run_folders(tmp_path: Path, weights: Path) -> None:
         open_run(tmp_path / "run")
     (tmp_path / "run" / "weights" / "best.pt").write_bytes(weights.read_bytes())
     (tmp_path / "run" / "args.yaml").write_text("imgsz: 256\ndata: data.yaml\n")
-    # Padded names, a repeated epoch, and a last line cut short by a kill.
+    # Padded names, a repeated epoch, and a last line that a kill cut short.
     (tmp_path / "run" / "results.csv").write_text("  epoch , metrics/mAP50(B)\n1,0.1\n2,0.2\n2,0.3\n3,")
     run = open_run(tmp_path / "run")
     assert run.history.to_dict("list") == {"epoch": [1, 2], "ap50": [0.1, 0.3]}
     assert run.imgsz == 256
-    with pytest.raises(InputError, match=r"data\.yaml is not found; tried"):
+    with pytest.raises(InputError, match=r"data\.yaml is not result; tried"):
         run.data_source()
     with pytest.raises(InputError, match="no such checkpoint"):
         open_weights(tmp_path / "x.pt", None)
 
 
-def test_two_racing_runs_do_not_double_the_boxes(
-    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+def test_two_racing_runs_do_not_duplicate_boxes(
+    weights: Path, images: pd.DataFrame, predicted, tmp_path: Path
 ) -> None:
-    """Each had not seen the other's shards when it began, and both stored the first image."""
+    """Both started before the other wrote a shard, and both stored the first image."""
     detector = Detector(weights)
     first, second = Store(tmp_path), Store(tmp_path)
     detector.predict(images.head(2), SETTINGS, first)
     detector.predict(images.head(3), SETTINGS, second)
-    found = detector.predict(images, SETTINGS, Store(tmp_path))
-    pd.testing.assert_frame_equal(found.detections, seen.detections)
-    np.testing.assert_array_equal(found.image_embeddings, seen.image_embeddings)
+    result = detector.predict(images, SETTINGS, Store(tmp_path))
+    pd.testing.assert_frame_equal(result.detections, predicted.detections)
+    np.testing.assert_array_equal(result.image_embeddings, predicted.image_embeddings)
 
 
 def test_reading_nothing_gives_empty_tables(tmp_path: Path) -> None:
-    found = Store(tmp_path).read({})
-    assert found.images.empty
-    assert found.detections.empty
+    result = Store(tmp_path).read({})
+    assert result.images.empty
+    assert result.detections.empty
 
 
-def test_everything_but_the_embeddings_of_boxes_can_be_read_alone(
-    weights: Path, images: pd.DataFrame, seen, tmp_path: Path
+def test_detection_embeddings_can_be_left_unread(
+    weights: Path, images: pd.DataFrame, predicted, tmp_path: Path
 ) -> None:
-    found = Detector(weights).predict(images, SETTINGS, Store(tmp_path), embed_detections=False)
-    pd.testing.assert_frame_equal(found.detections, seen.detections)
-    np.testing.assert_array_equal(found.image_embeddings, seen.image_embeddings)
-    assert found.detection_embeddings.shape == (len(seen.detections), 0)
+    result = Detector(weights).predict(images, SETTINGS, Store(tmp_path), embed_detections=False)
+    pd.testing.assert_frame_equal(result.detections, predicted.detections)
+    np.testing.assert_array_equal(result.image_embeddings, predicted.image_embeddings)
+    assert result.detection_embeddings.shape == (len(predicted.detections), 0)

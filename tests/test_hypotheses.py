@@ -12,8 +12,10 @@ from benchmarks.simulated import make_domain
 from diagnostics.comparison import Comparison
 from diagnostics.counterfactuals import Recovery, SizeMatch
 from diagnostics.evidence import Evidence, Hypothesis
-from diagnostics.findings import Experiments, find, gather
+from diagnostics.findings import find
+from diagnostics.gather import gather
 from diagnostics.hypotheses import HYPOTHESES, Verdict, diagnose, scale
+from diagnostics.inputs import Experiments, Inputs
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
 from diagnostics.training_curve import CheckpointResult
@@ -36,7 +38,7 @@ NO_HELP = {
 
 def verdict_on(in_domain, real_world, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
     experiments = Experiments(recoveries=recoveries or {})
-    return find(in_domain, real_world, training, history, experiments, conf=None, seed=seed).verdict
+    return find(Inputs(in_domain, real_world, training, history, experiments, conf=None, seed=seed)).verdict
 
 
 def training_like(**options):
@@ -69,7 +71,7 @@ def test_nothing_wrong(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_domain_shift(seed: int) -> None:
     shifted = real_world(
-        seed=10 + seed, hit_rate=0.2, embedding_shift=6.0, statistics={"texture_gradient": -1.0}
+        seed=10 + seed, recall=0.2, embedding_shift=6.0, statistics={"texture_gradient": -1.0}
     )
     verdict = verdict_on(in_domain(seed=seed), [shifted], training=training_like(), recoveries=NO_HELP)
     assert verdict.primary == "domain_shift"
@@ -97,7 +99,7 @@ def test_a_shift_that_does_no_harm_is_said_to_do_none() -> None:
 
 def test_threshold() -> None:
     """The same ranking at lower confidence: the threshold from home finds nothing in the real world, another finds it all."""
-    low = real_world(hit_rate=0.8)
+    low = real_world(recall=0.8)
     squeezed = low.detections.assign(confidence=low.detections["confidence"] ** 4 * 0.2)
     verdict = verdict_on(in_domain(), [replace(low, detections=squeezed)], training=training_like())
     assert verdict.primary == "threshold"
@@ -107,7 +109,7 @@ HELPED = NO_HELP | {"imgsz 1280": Recovery("imgsz 1280", 0.2, 0.65, 0.85, 0.7, 0
 
 
 def test_scale_by_experiment() -> None:
-    small = real_world(hit_rate=0.2, sides=(7, 24))
+    small = real_world(recall=0.2, sides=(7, 24))
     verdict = verdict_on(in_domain(), [small], training=training_like(), recoveries=HELPED)
     assert verdict.primary == "scale"
     assert status(verdict)["domain_shift"] != "supported"
@@ -121,13 +123,15 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
 
     def judged(recoveries: dict[str, Recovery]) -> Hypothesis:
         gathered = gather(
-            in_domain(),
-            [real_world(hit_rate=0.2, sides=(7, 24))],
-            None,
-            RISEN,
-            Experiments(recoveries=recoveries),
-            conf=None,
-            seed=0,
+            Inputs(
+                in_domain(),
+                [real_world(recall=0.2, sides=(7, 24))],
+                None,
+                RISEN,
+                Experiments(recoveries=recoveries),
+                conf=None,
+                seed=0,
+            )
         )
         return scale.assess(replace(gathered, size=matched))
 
@@ -140,10 +144,12 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
 
 def test_more_epochs_are_cleared_where_what_they_won_at_in_domain_did_not_arrive() -> None:
     steep = RISEN.assign(ap50=np.linspace(0.1, 0.75, 20))
-    shifted = real_world(hit_rate=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    shifted = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
     arguments = {"conf": None, "seed": 0}
-    half = in_domain(hit_rate=0.6)
-    rising = find(half, [shifted], training_like(), steep, Experiments(recoveries=NO_HELP), **arguments)
+    half = in_domain(recall=0.6)
+    rising = find(
+        Inputs(half, [shifted], training_like(), steep, Experiments(recoveries=NO_HELP), **arguments)
+    )
     assert status(rising.verdict)["underfit"] == "supported"
 
     def stand(
@@ -168,13 +174,15 @@ def test_more_epochs_are_cleared_where_what_they_won_at_in_domain_did_not_arrive
             stand(20, "overhead", 0.1 + gained, None),
         )
         found = find(
-            half,
-            [shifted],
-            training_like(),
-            steep,
-            Experiments(recoveries=NO_HELP),
-            checkpoint_results=checkpoint_results,
-            **arguments,
+            Inputs(
+                half,
+                [shifted],
+                training_like(),
+                steep,
+                Experiments(recoveries=NO_HELP),
+                checkpoint_results=checkpoint_results,
+                **arguments,
+            )
         )
         assert status(found.verdict)["underfit"] == expected, (low, high)
         assert found.evidence.carried is not None
@@ -182,9 +190,7 @@ def test_more_epochs_are_cleared_where_what_they_won_at_in_domain_did_not_arrive
 
 
 def test_enlarging_what_is_not_small_is_no_evidence_for_size() -> None:
-    alike = real_world(
-        hit_rate=0.2, sides=(20, 60), embedding_shift=6.0, statistics={"texture_gradient": -1.0}
-    )
+    alike = real_world(recall=0.2, sides=(20, 60), embedding_shift=6.0, statistics={"texture_gradient": -1.0})
     verdict = verdict_on(in_domain(), [alike], training=training_like(), recoveries=HELPED)
     assert verdict.primary == "domain_shift"
     scale = verdict.named("scale")
@@ -200,7 +206,7 @@ def test_labels_drawn_by_another_rule() -> None:
 
 
 def test_underfit_by_its_own_training_images() -> None:
-    weak = {"hit_rate": 0.2}
+    weak = {"recall": 0.2}
     verdict = verdict_on(
         in_domain(**weak), [real_world(**weak)], training=training_like(**weak), history=RISING
     )
@@ -213,9 +219,9 @@ def test_underfit_by_its_own_training_images() -> None:
 
 def test_overfit() -> None:
     verdict = verdict_on(
-        in_domain(hit_rate=0.5),
-        [real_world(hit_rate=0.5)],
-        training=training_like(hit_rate=1.0),
+        in_domain(recall=0.5),
+        [real_world(recall=0.5)],
+        training=training_like(recall=1.0),
         history=TURNED,
     )
     assert status(verdict)["overfit"] == "supported"
@@ -237,11 +243,10 @@ def test_leakage() -> None:
         detections=inflated.detections[keep].reset_index(drop=True),
         detection_embeddings=inflated.detection_embeddings[keep.to_numpy()],
     )
-    verdict = verdict_on(leaky, [real_world(hit_rate=0.12)], training=training, recoveries=NO_HELP)
+    verdict = verdict_on(leaky, [real_world(recall=0.12)], training=training, recoveries=NO_HELP)
     assert status(verdict)["leakage"] == "supported"
     assert (
-        status(verdict_on(in_domain(), [real_world(hit_rate=0.2)], training=training))["leakage"]
-        == "rejected"
+        status(verdict_on(in_domain(), [real_world(recall=0.2)], training=training))["leakage"] == "rejected"
     )
 
 
@@ -264,13 +269,15 @@ def test_without_labels_nothing_is_supported() -> None:
 
 def test_one_labelled_video_gives_no_interval_and_says_so() -> None:
     findings = find(
-        in_domain(),
-        [real_world(clips=1, frames=30, hit_rate=0.2, embedding_shift=6.0)],
-        training_like(),
-        RISEN,
-        Experiments(),
-        conf=None,
-        seed=0,
+        Inputs(
+            in_domain(),
+            [real_world(clips=1, frames=30, recall=0.2, embedding_shift=6.0)],
+            training_like(),
+            RISEN,
+            Experiments(),
+            conf=None,
+            seed=0,
+        )
     )
     assert findings.evidence.gap_interval.low is None
     assert "1 independent clip" in findings.evidence.gap_interval.note
@@ -284,14 +291,14 @@ def test_without_embeddings_shift_stays_open() -> None:
             detection_embeddings=np.zeros((len(domain.detections), 0)),
         )
 
-    verdict = verdict_on(blind(in_domain()), [blind(real_world(hit_rate=0.2))], history=pd.DataFrame())
+    verdict = verdict_on(blind(in_domain()), [blind(real_world(recall=0.2))], history=pd.DataFrame())
     assert verdict.named("domain_shift").status == "untested"
     assert verdict.named("domain_shift").missing == "give the weights"
 
 
 def test_too_few_clips_for_a_null_is_open_and_not_cleared() -> None:
     verdict = verdict_on(
-        in_domain(clips=2, frames=20), [real_world(clips=1, frames=30, hit_rate=0.2, embedding_shift=8.0)]
+        in_domain(clips=2, frames=20), [real_world(clips=1, frames=30, recall=0.2, embedding_shift=8.0)]
     )
     shift = verdict.named("domain_shift")
     assert shift.status == "untested"
@@ -299,7 +306,7 @@ def test_too_few_clips_for_a_null_is_open_and_not_cleared() -> None:
 
 
 def test_a_silent_detector_does_not_hide_that_embeddings_are_at_hand() -> None:
-    silent = real_world(hit_rate=0.0, false_rate=0.0)
+    silent = real_world(recall=0.0, false_positive_rate=0.0)
     assert (
         "not at hand"
         not in verdict_on(in_domain(), [silent], training=training_like()).named("domain_shift").statement
@@ -308,7 +315,15 @@ def test_a_silent_detector_does_not_hide_that_embeddings_are_at_hand() -> None:
 
 def test_a_few_labels_are_few_labels() -> None:
     findings = find(
-        in_domain(), [real_world(clips=1, frames=6)], training_like(), RISEN, Experiments(), conf=None, seed=0
+        Inputs(
+            in_domain(),
+            [real_world(clips=1, frames=6)],
+            training_like(),
+            RISEN,
+            Experiments(),
+            conf=None,
+            seed=0,
+        )
     )
     assert findings.evidence.real_world is None
     assert "overhead" not in findings.evidence.intervals
@@ -319,9 +334,7 @@ def test_names_alone_convict_nobody_of_leakage() -> None:
     """pothole1.jpg in training and pothole2.jpg in validation share a name, which may be all they share."""
     training = training_like()
     assert (
-        status(verdict_on(in_domain(clip_names="t"), [real_world(hit_rate=0.2)], training=training))[
-            "leakage"
-        ]
+        status(verdict_on(in_domain(clip_names="t"), [real_world(recall=0.2)], training=training))["leakage"]
         == "untested"
     )
 
@@ -331,9 +344,11 @@ def test_copies_of_training_images_not_looked_at_are_counted_in() -> None:
     images = mine.images.copy()
     images.loc[:0, "fingerprint"] = training.images["fingerprint"].iloc[:1].to_numpy()
     one_copy = replace(mine, images=images)
-    seen = find(one_copy, [real_world()], training, RISEN, Experiments(), conf=None, seed=0).verdict
+    seen = find(Inputs(one_copy, [real_world()], training, RISEN, Experiments(), conf=None, seed=0)).verdict
     sampled = find(
-        one_copy, [real_world()], training, RISEN, Experiments(), conf=None, seed=0, training_total=3000
+        Inputs(
+            one_copy, [real_world()], training, RISEN, Experiments(), conf=None, seed=0, training_total=3000
+        )
     ).verdict
     assert seen.named("leakage").status == "rejected"
     assert sampled.named("leakage").status != "rejected"
@@ -341,10 +356,12 @@ def test_copies_of_training_images_not_looked_at_are_counted_in() -> None:
 
 def test_predictions_from_elsewhere_beside_a_run() -> None:
     """Images have embeddings, boxes of the other detector have none."""
-    foreign = real_world(hit_rate=0.2, embedding_shift=6.0)
+    foreign = real_world(recall=0.2, embedding_shift=6.0)
     foreign = replace(foreign, detection_embeddings=np.zeros((len(foreign.detections), 0)))
     findings = find(
-        in_domain(), [foreign], training_like(), RISEN, Experiments(recoveries=NO_HELP), conf=None, seed=0
+        Inputs(
+            in_domain(), [foreign], training_like(), RISEN, Experiments(recoveries=NO_HELP), conf=None, seed=0
+        )
     )
     assert findings.verdict.primary == "domain_shift"
     assert findings.evidence.shift_detections["overhead"].mmd is None
@@ -358,7 +375,7 @@ def test_partly_labelled_footage_is_not_half_empty() -> None:
     )
     part = replace(part, images=part.images.assign(labelled=labelled), annotations=boxes)
     table = (
-        find(in_domain(), [part], None, RISEN, Experiments(), conf=None, seed=0)
+        find(Inputs(in_domain(), [part], None, RISEN, Experiments(), conf=None, seed=0))
         .evidence.factors["overhead"]
         .set_index("name")
     )
@@ -370,14 +387,14 @@ def test_background_only_domain_still_makes_figures() -> None:
 
     empty = real_world()
     empty = replace(empty, annotations=empty.annotations.head(0))
-    findings = find(in_domain(), [empty], None, RISEN, Experiments(), conf=None, seed=0)
+    findings = find(Inputs(in_domain(), [empty], None, RISEN, Experiments(), conf=None, seed=0))
     curves = pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()])
     assert draw("alt", curves, {"in_domain": "#000000", "overhead": "#ff0000"}).startswith("<svg")
 
 
 def published(**ap50: float) -> Evidence:
     """What a blog post gives: a learning curve and two numbers."""
-    base = find(in_domain(), [], None, RISEN, Experiments(), conf=None, seed=0).evidence
+    base = find(Inputs(in_domain(), [], None, RISEN, Experiments(), conf=None, seed=0)).evidence
     return replace(
         base,
         ap50=ap50,

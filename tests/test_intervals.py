@@ -1,4 +1,4 @@
-"""Cluster bootstrap: exact where it can be checked exactly, and covering what it claims on simulated clips."""
+"""Cluster bootstrap: exact where it can be checked exactly, and of the stated coverage on simulated clips."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from diagnostics import intervals
-from diagnostics.intervals import ApBootstrap, ap_interval, bca, difference_interval, draws, left_out, wilson
+from diagnostics.intervals import (
+    ApBootstrap,
+    ap_interval,
+    bca,
+    bootstrap_weights,
+    difference_interval,
+    jackknife_weights,
+    wilson,
+)
 from diagnostics.matching import Annotations, Detections, match
 from diagnostics.precision import accumulate, mean
 
@@ -14,8 +22,8 @@ from diagnostics.precision import accumulate, mean
 def simulated(
     rng: np.random.Generator, clips: int, frames: int = 6, spread: float = 0.15, false_rate: float = 0.7
 ):
-    """A one-class detector whose hit rate varies from clip to clip; returns its match table and the clip of each frame."""
-    annotations, found, group = [], [], []
+    """The match table of a one-class detector whose recall varies by clip, and the clip of each frame."""
+    annotations, detections, group = [], [], []
     for clip in range(clips):
         rate = np.clip(0.6 + rng.normal(0, spread), 0.05, 0.95)
         for _ in range(frames):
@@ -25,9 +33,9 @@ def simulated(
                 box = [100.0 * k, 10.0, 50.0, 50.0]
                 annotations.append((image, box))
                 if rng.random() < rate:
-                    found.append((image, box, rng.beta(4, 2)))
+                    detections.append((image, box, rng.beta(4, 2)))
             if rng.random() < false_rate:
-                found.append((image, [500.0, 500.0, 50.0, 50.0], rng.beta(2, 4)))
+                detections.append((image, [500.0, 500.0, 50.0, 50.0], rng.beta(2, 4)))
     table = match(
         Annotations(
             np.array([o[0] for o in annotations]),
@@ -37,10 +45,10 @@ def simulated(
             np.zeros(len(annotations), bool),
         ),
         Detections(
-            np.array([d[0] for d in found]),
-            np.zeros(len(found), int),
-            np.array([d[1] for d in found]),
-            np.array([d[2] for d in found]),
+            np.array([d[0] for d in detections]),
+            np.zeros(len(detections), int),
+            np.array([d[1] for d in detections]),
+            np.array([d[2] for d in detections]),
         ),
         n_images=len(group),
         n_classes=1,
@@ -64,41 +72,40 @@ def test_all_thresholds_together_give_ap() -> None:
     )
 
 
-def test_leaving_a_clip_out_equals_scoring_the_rest() -> None:
+def test_jackknife_weights_equal_scoring_the_remaining_clips() -> None:
     table, group = simulated(np.random.default_rng(1), 7)
-    curve = ApBootstrap(table, group)
-    found = curve(left_out(7, 0))
+    ap50_without = ApBootstrap(table, group)(jackknife_weights(7, 0))
     expected = [ap50(table, images=group != g) for g in range(7)]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(ap50_without, expected, atol=1e-12)
 
 
-def test_few_clips_have_no_interval_and_say_so() -> None:
+def test_few_clips_have_no_interval_and_a_note() -> None:
     table, group = simulated(np.random.default_rng(2), 1)
-    found = ap_interval(table, group, seed=0)
-    assert found.low is None
-    assert found.note == "no interval: 1 independent clip, 5 are needed"
+    interval = ap_interval(table, group, seed=0)
+    assert interval.low is None
+    assert interval.note == "no interval: 1 independent clip, 5 are needed"
     table, group = simulated(np.random.default_rng(2), 7)
     assert "likely too narrow" in ap_interval(table, group, seed=0).note
     table, group = simulated(np.random.default_rng(2), 12)
     assert ap_interval(table, group, seed=0).note == ""
 
 
-def test_intervals_cover_the_truth_as_often_as_they_claim() -> None:
+def test_intervals_cover_the_truth_at_their_level() -> None:
     table, _ = simulated(np.random.default_rng(99), 3000, frames=6)
     truth = ap50(table)
     covered = 0
     for seed in range(200):
         table, group = simulated(np.random.default_rng(1000 + seed), 20)
-        found = ap_interval(table, group, seed=seed, replicates=400)
-        covered += found.low <= truth <= found.high
+        interval = ap_interval(table, group, seed=seed, replicates=400)
+        covered += interval.low <= truth <= interval.high
     # 95 % of 200 is 190; three binomial standard deviations are 9.
     assert 181 <= covered <= 199
 
 
 def test_difference_of_a_domain_to_itself_includes_zero() -> None:
     table, group = simulated(np.random.default_rng(5), 15)
-    found = difference_interval(ApBootstrap(table, group), ApBootstrap(table, group), seed=0)
-    assert found.low < 0 < found.high
+    interval = difference_interval(ApBootstrap(table, group), ApBootstrap(table, group), seed=0)
+    assert interval.low < 0 < interval.high
 
 
 def test_bca_of_a_constant_is_the_constant() -> None:
@@ -106,7 +113,7 @@ def test_bca_of_a_constant_is_the_constant() -> None:
 
 
 def test_draws_keep_the_number_of_groups() -> None:
-    assert (draws(np.random.default_rng(0), 9, 50).sum(1) == 9).all()
+    assert (bootstrap_weights(np.random.default_rng(0), 9, 50).sum(1) == 9).all()
 
 
 def test_wilson_of_nothing_is_everything() -> None:
@@ -116,8 +123,8 @@ def test_wilson_of_nothing_is_everything() -> None:
     assert high == pytest.approx(0.701, abs=0.001)
 
 
-def test_acceleration_of_a_difference_follows_the_smaller_side() -> None:
-    """The exact third moment of a difference of means of 200 and 8 skewed groups, against what leaving one out gives."""
+def test_acceleration_of_a_difference_follows_the_smaller_domain() -> None:
+    """The exact third moment of a difference of means of 200 and 8 skewed groups equals the jackknife's."""
     rng = np.random.default_rng(0)
     large, small = rng.exponential(1.0, 200), np.array([0.1] * 7 + [6.0])
 
@@ -128,30 +135,30 @@ def test_acceleration_of_a_difference_follows_the_smaller_side() -> None:
         def __call__(self, weights: np.ndarray) -> np.ndarray:
             return weights @ self.values / weights.sum(1)
 
-    seen = {}
+    accelerations = []
 
-    def spy(values, point, jackknife, groups, level=0.95):
+    def record_acceleration(values, point, jackknife, groups, level=0.95):
         centred = np.mean(jackknife) - jackknife
-        seen["acceleration"] = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
+        accelerations.append((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
         return point, point
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "bca", spy)
+        patch.setattr(intervals, "bca", record_acceleration)
         difference_interval(Mean(large), Mean(small), seed=0)
     first, second = (large - large.mean()) / 200, (small.mean() - small) / 8
     both = np.concatenate([first, second])
     exact = (both**3).sum() / (6 * (both**2).sum() ** 1.5)
-    assert seen["acceleration"] == pytest.approx(exact, abs=0.01)
+    assert accelerations == pytest.approx([exact], abs=0.01)
     assert exact < -0.01
 
 
-def test_a_detector_without_false_positives_is_covered_too() -> None:
-    """AP50 then takes few values: ties with the point must count half, whatever precision the draws are reckoned in."""
+def test_intervals_cover_a_detector_without_false_positives() -> None:
+    """AP50 then takes few values: ties with the point must count half in either precision of the draws."""
     table, _ = simulated(np.random.default_rng(7), 2000, spread=0.1, false_rate=0.0)
     truth, covered = ap50(table), 0
     for seed in range(60):
         table, group = simulated(np.random.default_rng(3000 + seed), 40, spread=0.1, false_rate=0.0)
-        found = ap_interval(table, group, seed=seed, replicates=400)
-        covered += found.low <= truth <= found.high
-    # 95 % of 60 is 57; 50 or fewer would be a one-in-300 accident.
+        interval = ap_interval(table, group, seed=seed, replicates=400)
+        covered += interval.low <= truth <= interval.high
+    # 95 % of 60 is 57; 50 or fewer has a probability of 1 in 300.
     assert covered >= 51

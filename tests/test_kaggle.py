@@ -1,4 +1,7 @@
-"""Kaggle through the real kagglehub client, against a Kaggle on this machine: pinned, whole, resumed, limited, and clear about what went wrong."""
+"""Kaggle downloads through the real kagglehub client, against a local server.
+
+Downloads are pinned, complete, resumed and limited, and each failure has its own message.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +45,12 @@ def server(
 
 
 def fetched(spec: str = f"kaggle:{HANDLE}") -> kaggle.Fetched:
-    """As a new process would see it."""
+    """The dataset, fetched as in a new process."""
     kaggle._fetch.cache_clear()
     return kaggle.fetch(spec)
 
 
-def asked(server: KaggleServer) -> list[str]:
+def requested(server: KaggleServer) -> list[str]:
     return [
         f"{request.path.rsplit('/', 1)[1]}{' ' + request.range if request.range else ''}"
         for request in server.requests
@@ -55,12 +58,12 @@ def asked(server: KaggleServer) -> list[str]:
 
 
 def test_a_handle_opens_as_a_dataset_and_is_pinned(server: KaggleServer, tmp_path: Path) -> None:
-    said: list[str] = []
-    source = open_source(f"kaggle:{HANDLE}", cache=tmp_path, say=said.append)
+    lines: list[str] = []
+    source = open_source(f"kaggle:{HANDLE}", cache=tmp_path, say=lines.append)
     assert len(source.images) == 5
     assert source.origin == "Kaggle owner/holes/versions/3, licence: CC BY 4.0"
-    assert said == ["  kaggle:owner/holes: version 3, licence: CC BY 4.0"]
-    # The newest is another one now; who asked for version 3 gets version 3, and without asking anybody.
+    assert lines == ["  kaggle:owner/holes: version 3, licence: CC BY 4.0"]
+    # Version 4 is now the newest; version 3 is still available by its number, without any request.
     server.datasets[HANDLE][4] = Published(zipped({"readme.md": b"empty now"}))
     server.requests.clear()
     assert fetched(f"kaggle:{HANDLE}/versions/3").folder.name == "3"
@@ -68,7 +71,7 @@ def test_a_handle_opens_as_a_dataset_and_is_pinned(server: KaggleServer, tmp_pat
     assert fetched().folder.name == "4"
 
 
-def test_without_a_network_what_is_here_is_used(
+def test_without_a_network_the_version_on_disk_is_used(
     server: KaggleServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = fetched()
@@ -84,11 +87,13 @@ def test_without_a_network_what_is_here_is_used(
         (401, EnvironmentProblem, "does not accept the credentials"),
         (403, EnvironmentProblem, "has no such dataset; check the handle, accept"),
         (404, InputError, "no such dataset or version"),
-        (429, EnvironmentProblem, "slow down"),
+        (429, EnvironmentProblem, "limits the rate of requests"),
         (500, EnvironmentProblem, "status 500"),
     ],
 )
-def test_what_kaggle_answers(server: KaggleServer, status: int, kind: type[Exception], message: str) -> None:
+def test_kaggle_http_errors_are_explained(
+    server: KaggleServer, status: int, kind: type[Exception], message: str
+) -> None:
     server.status = status
     with pytest.raises(kind, match=message):
         fetched()
@@ -113,46 +118,46 @@ def test_malformed_handles(server: KaggleServer, spec: str) -> None:
 
 
 def large(files: dict[str, bytes]) -> Published:
-    """An archive of over three megabytes: the client keeps whole megabytes of a broken download."""
+    """An archive of over 3 MB: the client keeps whole megabytes of an interrupted download."""
     return Published(zipped({**files, "noise.bin": os.urandom(3_500_000)}))
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server: KaggleServer, files: dict[str, bytes]) -> None:
+def test_a_broken_download_resumes(server: KaggleServer, files: dict[str, bytes]) -> None:
     server.datasets[HANDLE][3] = large(files)
     server.break_after = 2_200_000
-    said: list[str] = []
+    lines: list[str] = []
     kaggle._fetch.cache_clear()
-    got = kaggle.fetch(f"kaggle:{HANDLE}", said.append)
-    assert any("going on from where it stopped" in line for line in said)
-    assert "archive.zip bytes=2097152-" in asked(server)
-    assert {p.relative_to(got.folder).as_posix() for p in got.folder.rglob("*") if p.is_file()} == {
+    download = kaggle.fetch(f"kaggle:{HANDLE}", lines.append)
+    assert any("resuming the download" in line for line in lines)
+    assert "archive.zip bytes=2097152-" in requested(server)
+    assert {p.relative_to(download.folder).as_posix() for p in download.folder.rglob("*") if p.is_file()} == {
         *files,
         "noise.bin",
     }
 
 
-def test_a_killed_download_goes_on_in_the_next_call(server: KaggleServer, files: dict[str, bytes]) -> None:
+def test_a_killed_download_resumes_in_the_next_call(server: KaggleServer, files: dict[str, bytes]) -> None:
     server.datasets[HANDLE][3] = large(files)
     folder = Path(os.environ["KAGGLEHUB_CACHE"]) / "datasets" / "owner" / "holes"
     folder.mkdir(parents=True)
     (folder / "3.archive").write_bytes(server.datasets[HANDLE][3].archive[:1_500_000])
-    # A kill while unpacking leaves this, which must not pass for files of the dataset.
+    # A process killed while unpacking leaves this folder, whose files must not count as the dataset's.
     (folder / "versions" / "3.partial" / "images").mkdir(parents=True)
     (folder / "versions" / "3.partial" / "images" / "half.jpg").write_bytes(b"half")
-    got = fetched()
-    assert "archive.zip bytes=1500000-" in asked(server)
-    assert {p.relative_to(got.folder).as_posix() for p in got.folder.rglob("*") if p.is_file()} == {
+    download = fetched()
+    assert "archive.zip bytes=1500000-" in requested(server)
+    assert {p.relative_to(download.folder).as_posix() for p in download.folder.rglob("*") if p.is_file()} == {
         *files,
         "noise.bin",
     }
     assert not (folder / "versions" / "3.partial").exists()
 
 
-def test_what_arrives_broken_is_not_kept(server: KaggleServer) -> None:
+def test_a_corrupt_download_is_deleted(server: KaggleServer) -> None:
     server.corrupt = True
     with pytest.raises(EnvironmentProblem, match="checksums differ"):
         fetched()
-    # Without a checksum to compare, the archive itself says so; kagglehub alone would take the broken file for whole from then on.
+    # Without a checksum, unpacking fails; kagglehub alone would treat the corrupt file as complete.
     server.checksum = False
     with pytest.raises((EnvironmentProblem, InputError), match="cannot be unpacked"):
         fetched()
@@ -161,37 +166,37 @@ def test_what_arrives_broken_is_not_kept(server: KaggleServer) -> None:
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed", "never finished"])
-def test_files_that_went_missing_are_noticed(
+def test_missing_and_changed_files_are_downloaded_again(
     server: KaggleServer, files: dict[str, bytes], harm: str
 ) -> None:
-    """kagglehub's marker still says complete."""
-    got = fetched()
-    victim = got.folder / "images" / "val" / "c_001.jpg"
+    """kagglehub's own marker still declares the download complete."""
+    first = fetched()
+    victim = first.folder / "images" / "val" / "c_001.jpg"
     if harm == "gone":
         victim.unlink()
     elif harm == "never finished":
-        # Killed between kagglehub's marker and our manifest, and files went since.
+        # Killed between kagglehub's marker and the manifest; a file was deleted since.
         victim.unlink()
-        (got.folder.parent.parent / "3.manifest.json").unlink()
+        (first.folder.parent.parent / "3.manifest.json").unlink()
     else:
         victim.write_bytes(victim.read_bytes()[:-9] + b"tampered!")
     before = len(server.requests)
-    said: list[str] = []
+    lines: list[str] = []
     kaggle._fetch.cache_clear()
-    again = kaggle.fetch(f"kaggle:{HANDLE}/versions/3", said.append)
-    words = {
+    again = kaggle.fetch(f"kaggle:{HANDLE}/versions/3", lines.append)
+    reason = {
         "gone": "1 of 11 files are gone",
         "changed": "1 of 11 files have changed",
         "never finished": "no manifest was written",
     }[harm]
-    assert any(words in line for line in said), said
+    assert any(reason in line for line in lines), lines
     assert len(server.requests) > before
-    manifest = json.loads((got.folder.parent.parent / "3.manifest.json").read_text())
+    manifest = json.loads((first.folder.parent.parent / "3.manifest.json").read_text())
     assert len(manifest["files"]) == 11
     assert (again.folder / "images/val/c_001.jpg").read_bytes() == files["images/val/c_001.jpg"]
 
 
-def test_the_command_line_says_it_in_one_line(server: KaggleServer, tmp_path: Path) -> None:
+def test_the_command_line_reports_an_error_in_one_line(server: KaggleServer, tmp_path: Path) -> None:
     server.status = 403
     outcome = run_script("inspect", f"kaggle:{HANDLE}", cwd=tmp_path, **server.environment(tmp_path / "hub"))
     assert outcome.code == 3
@@ -231,8 +236,8 @@ def linked(name: str, target: str) -> bytes:
     return buffer.getvalue()
 
 
-def swollen() -> bytes:
-    """A zip of a megabyte that unfolds to over a gigabyte."""
+def decompression_bomb() -> bytes:
+    """A zip of 1 MB that expands to over 1 GB."""
     buffer = io.BytesIO()
     with (
         zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
@@ -243,11 +248,11 @@ def swollen() -> bytes:
     return buffer.getvalue()
 
 
-def lying() -> bytes:
-    """A zip whose list says that a file has a byte; it has a thousand."""
+def false_size() -> bytes:
+    """A zip whose list gives one byte for a file of a thousand."""
     raw = bytearray(zipped({"a.txt": b"y" * 1000}, zipfile.ZIP_DEFLATED))
-    place = raw.rindex(b"PK\x01\x02")
-    raw[place + 24 : place + 28] = struct.pack("<I", 1)
+    offset = raw.rindex(b"PK\x01\x02")
+    raw[offset + 24 : offset + 28] = struct.pack("<I", 1)
     return bytes(raw)
 
 
@@ -261,13 +266,13 @@ def lying() -> bytes:
         (tarred(entry("../../evil.txt")), "leads out of its folder"),
         (zipped({"/".join("d" * 40): b"x"}), "too deep or too long"),
         (zipped({"n" * 300: b"x"}), "too deep or too long"),
-        (swollen(), "more than 100 times its size"),
-        (lying(), "cannot be unpacked"),
+        (decompression_bomb(), "more than 100 times its size"),
+        (false_size(), "cannot be unpacked"),
         (zipped({"a": b"x", "a/b": b"y"}), "cannot be unpacked"),
         (zipped({"/".join(["n" * 250] * 20): b"x"}), "cannot be unpacked"),
-        (b"BZh9" + bytes(200), "cannot be unpacked|no zip or tar"),
-        (b"<html>404</html>", "no zip or tar archive"),
-        (zipped({"a.txt": b"y" * 5000})[:-60], "no zip or tar archive"),
+        (b"BZh9" + bytes(200), "cannot be unpacked|not a zip or tar"),
+        (b"<html>404</html>", "not a zip or tar archive"),
+        (zipped({"a.txt": b"y" * 5000})[:-60], "not a zip or tar archive"),
     ],
     ids=[
         "dots",
@@ -278,7 +283,7 @@ def lying() -> bytes:
         "deep",
         "long",
         "bomb",
-        "lying",
+        "false size",
         "file and folder",
         "path",
         "stream",
@@ -286,7 +291,7 @@ def lying() -> bytes:
         "cut",
     ],
 )
-def test_hostile_archives_leave_nothing(tmp_path: Path, archive: bytes, message: str) -> None:
+def test_hostile_archives_are_refused_and_leave_nothing(tmp_path: Path, archive: bytes, message: str) -> None:
     (tmp_path / "a.zip").write_bytes(archive)
     with pytest.raises(InputError, match=message):
         unpack(tmp_path / "a.zip", tmp_path / "deep" / "er" / "out")
@@ -300,7 +305,9 @@ def test_a_million_files_are_too_many(tmp_path: Path, monkeypatch: pytest.Monkey
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
-def test_no_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Full:
         free = 10
 
@@ -321,15 +328,15 @@ def test_no_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch:
     ],
     ids=["zip link", "tar link", "tar hard link", "tar pipe"],
 )
-def test_links_and_devices_are_passed_over(tmp_path: Path, archive: bytes) -> None:
+def test_links_and_devices_are_skipped(tmp_path: Path, archive: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(archive)
-    passed = unpack(tmp_path / "a.zip", tmp_path / "out")
-    assert len(passed) == 1
-    assert "a link or device" in passed[0]
+    skipped = unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert len(skipped) == 1
+    assert "a link or device" in skipped[0]
     assert [p.name for p in (tmp_path / "out").rglob("*")] == ["a.txt"]
 
 
-def test_hostile_archives_of_kaggle_are_refused_and_forgotten(
+def test_a_hostile_kaggle_archive_is_refused_and_deleted(
     server: KaggleServer, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     server.datasets[HANDLE][3] = Published(zipped({**files, "../../../evil.txt": b"x"}))
@@ -340,7 +347,7 @@ def test_hostile_archives_of_kaggle_are_refused_and_forgotten(
     assert len(tree(fetched().folder)) == 11
 
 
-def test_what_an_archive_held_besides_is_said(
+def test_skipped_archive_entries_are_reported(
     server: KaggleServer, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     buffer = io.BytesIO()
@@ -353,14 +360,13 @@ def test_what_an_archive_held_besides_is_said(
     server.datasets[HANDLE][3] = Published(buffer.getvalue())
     kaggle._fetch.cache_clear()
     source = open_source(f"kaggle:{HANDLE}", cache=tmp_path)
-    assert source.origin.endswith("of its archive, passed over: shadow: a link or device")
+    assert source.origin.endswith("skipped in its archive: shadow: a link or device")
 
 
-def test_a_relative_cache_is_a_cache(
+def test_a_relative_cache_folder_works(
     server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KAGGLEHUB_CACHE", "here")
-    got = fetched()
-    assert got.folder.is_relative_to(tmp_path / "here")
-    assert (tmp_path / "here" / "datasets" / "owner" / "holes" / "3.manifest.json").is_file()
+    monkeypatch.setenv("KAGGLEHUB_CACHE", "cache")
+    assert fetched().folder.is_relative_to(tmp_path / "cache")
+    assert (tmp_path / "cache" / "datasets" / "owner" / "holes" / "3.manifest.json").is_file()

@@ -1,4 +1,4 @@
-"""AP50 without labels: read off sets of known AP50, refused where it would be a guess, and never healthy for a silent detector."""
+"""AP50 without labels: estimated from sets of known AP50, and refused where it would be a guess."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from benchmarks.simulated import make_domain
 from diagnostics import label_free
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from diagnostics.label_free import CorruptedDomain, Estimator, Reference, estimate, fit
+from diagnostics.label_free import CorruptedDomain, Estimator, Reference, estimate_ap50, fit_estimator
 from reports.page.label_free import missed, truth_words
 from reports.pipeline.corruptions import development_sets
-from train import transforms as transforms
+from train import transforms
 
 FAMILIES = ("dark", "blurred", "small", "tilted", "noisy", "hazy", "turned", "pale")
 
 
-def shown(loss: float, seed: int, **options) -> Domain:
-    """A set on which a share of the true positives is lost, and confidence and embeddings move along with it."""
-    moved = {"hit_rate": 0.9 * (1 - loss), "confidence_shift": -0.25 * loss, "embedding_shift": 2 * loss}
+def make_set(loss: float, seed: int, **options) -> Domain:
+    """A set in which a share of the true positives is lost, and confidence and embeddings shift with it."""
+    moved = {"recall": 0.9 * (1 - loss), "confidence_shift": -0.25 * loss, "embedding_shift": 2 * loss}
     return make_domain("set", **{"clips": 10, "frames": 5, "seed": seed, **moved, **options})
 
 
 def squeezed(domain: Domain, seed: int = 0, *, off: float = 0.05) -> Domain:
-    """The same boxes found again, each corner off by a share of the side."""
+    """The same boxes, with each corner displaced by a share of the side."""
     boxes = domain.detections
     corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy(float)
     sides = np.tile(corners[:, 2:] - corners[:, :2], 2)
@@ -38,39 +38,39 @@ def squeezed(domain: Domain, seed: int = 0, *, off: float = 0.05) -> Domain:
 
 
 def unsteady(domain: Domain) -> Domain:
-    """Boxes follow the worse, the less sure the detector is."""
+    """Boxes follow a squeeze less, the less confident the detector is."""
     return squeezed(domain, off=0.05 + 0.2 * (1 - float(domain.detections["confidence"].max())))
 
 
-def seen(family: str, severity: int, domain: Domain) -> CorruptedDomain:
+def corrupted(family: str, severity: int, domain: Domain) -> CorruptedDomain:
     return CorruptedDomain(family, severity, domain, unsteady(domain))
 
 
-def read(in_domain: Domain, domain: Domain, estimator: Estimator | None) -> label_free.LabelFree:
-    return estimate(in_domain, domain, estimator, unsteady(domain))
+def estimate(in_domain: Domain, domain: Domain, estimator: Estimator | None) -> label_free.LabelFreeEstimate:
+    return estimate_ap50(in_domain, domain, estimator, unsteady(domain))
 
 
 @pytest.fixture(scope="module")
 def in_domain() -> Domain:
-    return make_domain("in_domain", clips=20, frames=5, seed=1, hit_rate=0.9)
+    return make_domain("in_domain", clips=20, frames=5, seed=1, recall=0.9)
 
 
 @pytest.fixture(scope="module")
 def corruptions() -> list[CorruptedDomain]:
-    sets = [seen("as it is", 0, shown(0.0, 100))]
+    sets = [corrupted("as it is", 0, make_set(0.0, 100))]
     for number, family in enumerate(FAMILIES):
         for severity in (1, 2, 3):
             loss = severity * (0.15 + 0.02 * number)
-            sets.append(seen(family, severity, shown(loss, 101 + 10 * number + severity)))
-    sets.append(seen("dark and blurred", 1, shown(0.5, 999)))
+            sets.append(corrupted(family, severity, make_set(loss, 101 + 10 * number + severity)))
+    sets.append(corrupted("dark and blurred", 1, make_set(0.5, 999)))
     return sets
 
 
 @pytest.fixture(scope="module")
 def estimator(in_domain: Domain, corruptions: list[CorruptedDomain]) -> Estimator:
-    found = fit(in_domain, corruptions)
-    assert found is not None
-    return found
+    fitted = fit_estimator(in_domain, corruptions)
+    assert fitted is not None
+    return fitted
 
 
 def unlabelled(domain: Domain) -> Domain:
@@ -79,91 +79,93 @@ def unlabelled(domain: Domain) -> Domain:
 
 
 @pytest.mark.parametrize("loss", [0.1, 0.45, 0.75])
-def test_reads_what_labels_would_have_said(in_domain: Domain, estimator: Estimator, loss: float) -> None:
-    domain = shown(loss, 5000, clips=20, clip_names="w")
-    found = read(in_domain, unlabelled(domain), estimator)
-    assert not found.abstained
-    assert found.low <= ap50(domain) <= found.high
-    assert found.error < 0.5 * found.naive_error
-    assert set(found.naive) == {"as in-domain", "if confidences meant the same", "thresholded confidence"}
-    assert found.truth is None
+def test_the_interval_covers_ap50_by_labels(in_domain: Domain, estimator: Estimator, loss: float) -> None:
+    domain = make_set(loss, 5000, clips=20, clip_names="w")
+    result = estimate(in_domain, unlabelled(domain), estimator)
+    assert not result.abstained
+    assert result.low <= ap50(domain) <= result.high
+    assert result.error < 0.5 * result.naive_error
+    assert set(result.naive) == {"as in-domain", "if confidences meant the same", "thresholded confidence"}
+    assert result.truth is None
 
 
-def test_labels_are_never_looked_at(in_domain: Domain, estimator: Estimator) -> None:
-    domain = shown(0.4, 5000, clips=20)
-    with_labels = read(in_domain, domain, estimator)
+def test_the_estimate_does_not_depend_on_labels(in_domain: Domain, estimator: Estimator) -> None:
+    domain = make_set(0.4, 5000, clips=20)
+    with_labels = estimate(in_domain, domain, estimator)
     assert with_labels.truth == pytest.approx(ap50(domain))
-    assert with_labels.ap50 == pytest.approx(read(in_domain, unlabelled(domain), estimator).ap50)
+    assert with_labels.ap50 == pytest.approx(estimate(in_domain, unlabelled(domain), estimator).ap50)
 
 
-def test_a_family_left_out_is_out_of_its_mixtures_too(estimator: Estimator) -> None:
-    kept = estimator.without("blurred")
-    names = {family for family, keep in zip(estimator.families, kept, strict=True) if keep}
-    assert "dark and blurred" not in names
-    assert "blurred" not in names
-    assert "dark" in names
+def test_a_family_left_out_leaves_out_its_mixtures(estimator: Estimator) -> None:
+    without = estimator.without("blurred")
+    families = {family for family, used in zip(estimator.families, without, strict=True) if used}
+    assert "dark and blurred" not in families
+    assert "blurred" not in families
+    assert "dark" in families
     assert set(estimator.errors["family"]) == set(FAMILIES)
 
 
-def test_intervals_hold_families_never_seen(estimator: Estimator) -> None:
-    found = estimator.coverage()
-    assert len(found) == 3 * len(FAMILIES)
-    # At 90 %, fewer than 17 of 24 would happen in 1 of 500.
-    assert found["covered"].sum() >= 17
-    assert found["half"].mean() < 0.3
+def test_intervals_cover_families_left_out(estimator: Estimator) -> None:
+    coverage = estimator.coverage()
+    assert len(coverage) == 3 * len(FAMILIES)
+    # At 90 %, fewer than 17 of 24 has a probability of 1 in 500.
+    assert coverage["covered"].sum() >= 17
+    assert coverage["half"].mean() < 0.3
 
 
-def test_a_silent_detector_is_never_healthy(in_domain: Domain, estimator: Estimator) -> None:
+def test_a_detector_without_detections_raises_the_alarm(in_domain: Domain, estimator: Estimator) -> None:
     silent = replace(
-        unlabelled(shown(0.0, 1, clip_names="w")),
-        detections=shown(0.0, 1).detections.head(0),
+        unlabelled(make_set(0.0, 1, clip_names="w")),
+        detections=make_set(0.0, 1).detections.head(0),
         detection_embeddings=np.zeros((0, 12)),
     )
-    found = read(in_domain, silent, estimator)
-    assert found.abstained or found.ap50 <= 0.05
-    assert "gone silent" in found.alarm
+    result = estimate(in_domain, silent, estimator)
+    assert result.abstained or result.ap50 <= 0.05
+    assert "the detector misses them" in result.alarm
 
 
-def test_what_is_like_nothing_shown_is_refused(in_domain: Domain, estimator: Estimator) -> None:
-    # Three hundred sure boxes an image: no change of the in-domain images ever made it say that.
-    domain = unlabelled(shown(0.0, 7, clip_names="w"))
+def test_detections_unlike_any_corruption_are_refused(in_domain: Domain, estimator: Estimator) -> None:
+    # Three hundred confident boxes per image: no corruption of the in-domain images gives that.
+    domain = unlabelled(make_set(0.0, 7, clip_names="w"))
     rows = pd.concat([domain.detections.assign(confidence=0.99)] * 60, ignore_index=True)
-    mad = replace(domain, detections=rows, detection_embeddings=np.full((len(rows), 12), 40.0))
-    found = read(in_domain, mad, estimator)
-    assert found.abstained
-    assert "unlike anything" in found.reason
+    extreme = replace(domain, detections=rows, detection_embeddings=np.full((len(rows), 12), 40.0))
+    result = estimate(in_domain, extreme, estimator)
+    assert result.abstained
+    assert "unlike those on in-domain images" in result.reason
 
 
-def test_a_handful_of_images_is_refused(in_domain: Domain, estimator: Estimator) -> None:
-    found = read(in_domain, unlabelled(shown(0.3, 3, clips=3, frames=5)), estimator)
-    assert found.abstained
-    assert "15 images" in found.reason
+def test_too_few_images_are_refused(in_domain: Domain, estimator: Estimator) -> None:
+    result = estimate(in_domain, unlabelled(make_set(0.3, 3, clips=3, frames=5)), estimator)
+    assert result.abstained
+    assert "15 images" in result.reason
 
 
 def test_fewer_images_give_wider_intervals(in_domain: Domain, estimator: Estimator) -> None:
-    domain = unlabelled(shown(0.4, 5000, clips=20))
+    domain = unlabelled(make_set(0.4, 5000, clips=20))
     some = domain.subset(domain.images["image"].head(20))
-    half = [f.high - f.ap50 for f in (read(in_domain, d, estimator) for d in (domain, some))]
+    half = [
+        result.high - result.ap50 for result in (estimate(in_domain, d, estimator) for d in (domain, some))
+    ]
     assert half[1] > 1.2 * half[0]
 
 
-def test_nothing_is_read_without_sets_or_objects(
+def test_no_estimate_without_corruptions_or_annotations(
     in_domain: Domain, corruptions: list[CorruptedDomain]
 ) -> None:
-    assert read(in_domain, unlabelled(shown(0.3, 3)), None).abstained
-    assert fit(in_domain, corruptions[:4]) is None
-    assert fit(in_domain.subset(in_domain.images["image"].head(3)), corruptions) is None
+    assert estimate(in_domain, unlabelled(make_set(0.3, 3)), None).abstained
+    assert fit_estimator(in_domain, corruptions[:4]) is None
+    assert fit_estimator(in_domain.subset(in_domain.images["image"].head(3)), corruptions) is None
 
 
-def test_detections_without_embeddings_still_give_a_reading(
+def test_without_embeddings_resemblance_is_zero(
     in_domain: Domain, corruptions: list[CorruptedDomain]
 ) -> None:
-    blind = replace(in_domain, detection_embeddings=np.zeros((len(in_domain.detections), 0)))
-    assert Reference(blind).resemblance(in_domain) == 0.0
+    no_embeddings = replace(in_domain, detection_embeddings=np.zeros((len(in_domain.detections), 0)))
+    assert Reference(no_embeddings).resemblance(in_domain) == 0.0
 
 
-def test_the_floor_applies_to_everything(in_domain: Domain) -> None:
-    domain = shown(0.3, 3)
+def test_signals_ignore_detections_below_the_floor(in_domain: Domain) -> None:
+    domain = make_set(0.3, 3)
     tail = domain.detections.head(40).assign(confidence=label_free.FLOOR / 2)
     longer = replace(
         domain,
@@ -176,40 +178,40 @@ def test_the_floor_applies_to_everything(in_domain: Domain) -> None:
     )
 
 
-def test_a_change_that_empties_the_images_is_left_out(
+def test_a_corruption_that_empties_the_images_is_left_out(
     in_domain: Domain, corruptions: list[CorruptedDomain]
 ) -> None:
     empty = replace(corruptions[1].domain, annotations=corruptions[1].domain.annotations.assign(crowd=True))
-    found = fit(in_domain, [*corruptions, seen("larger", 3, empty)])
-    assert found is not None
-    assert "larger" not in found.families
+    fitted = fit_estimator(in_domain, [*corruptions, corrupted("larger", 3, empty)])
+    assert fitted is not None
+    assert "larger" not in fitted.families
 
 
-def test_another_detectors_boxes_are_not_read(in_domain: Domain, estimator: Estimator) -> None:
-    domain = unlabelled(shown(0.3, 3, clips=20))
+def test_no_estimate_for_detections_of_another_detector(in_domain: Domain, estimator: Estimator) -> None:
+    domain = unlabelled(make_set(0.3, 3, clips=20))
     foreign = replace(domain, detection_embeddings=np.zeros((len(domain.detections), 0)))
-    assert read(in_domain, foreign, estimator).abstained
+    assert estimate(in_domain, foreign, estimator).abstained
 
 
-def test_in_domain_unchanged_is_no_nearer_than_in_domain_is_to_itself(in_domain: Domain) -> None:
+def test_novelty_of_the_in_domain_images_equals_that_of_new_ones(in_domain: Domain) -> None:
     reference = Reference(in_domain)
     own, foreign = reference.novelty(in_domain, own=True), reference.novelty(in_domain)
-    # An image's own clip is no company: half of home lies nearer than nineteen in twenty of it do, so below 0, but not by its own frames.
+    # The outer distance exceeds the median, so both are below 0; frames of the own clip do not count.
     assert foreign < own < 0
-    fresh = make_domain("set", clips=20, frames=5, seed=77, hit_rate=0.9, clip_names="w")
+    fresh = make_domain("set", clips=20, frames=5, seed=77, recall=0.9, clip_names="w")
     assert reference.novelty(fresh) == pytest.approx(own, abs=0.1)
 
 
-def test_a_clip_of_the_same_name_elsewhere_is_company(in_domain: Domain) -> None:
-    reference, domain = Reference(in_domain), shown(0.3, 5)
+def test_groups_are_excluded_only_for_own_images(in_domain: Domain) -> None:
+    reference, domain = Reference(in_domain), make_set(0.3, 5)
     assert reference.resemblance(domain, own=True) != reference.resemblance(domain)
 
 
-def test_boxes_that_follow_a_squeeze_are_steady(in_domain: Domain) -> None:
-    sure = int((in_domain.detections["confidence"] >= label_free.MIN_CONFIDENCE).sum())
-    assert label_free.steadiness(in_domain, in_domain) == (pytest.approx(1.0), sure)
+def test_boxes_that_follow_a_squeeze_agree(in_domain: Domain) -> None:
+    boxes = int((in_domain.detections["confidence"] >= label_free.MIN_CONFIDENCE).sum())
+    assert label_free.squeeze_agreement(in_domain, in_domain) == (pytest.approx(1.0), boxes)
     (near, _), (far, _) = (
-        label_free.steadiness(in_domain, squeezed(in_domain, off=off)) for off in (0.05, 0.3)
+        label_free.squeeze_agreement(in_domain, squeezed(in_domain, off=off)) for off in (0.05, 0.3)
     )
     assert 0.8 < near < 1
     assert far < near - 0.2
@@ -218,27 +220,27 @@ def test_boxes_that_follow_a_squeeze_are_steady(in_domain: Domain) -> None:
         detections=in_domain.detections.head(0),
         detection_embeddings=in_domain.detection_embeddings[:0],
     )
-    assert label_free.steadiness(in_domain, nothing) == (0.0, sure)
-    assert label_free.steadiness(nothing, in_domain) == (0.0, 0)
+    assert label_free.squeeze_agreement(in_domain, nothing) == (0.0, boxes)
+    assert label_free.squeeze_agreement(nothing, in_domain) == (0.0, 0)
 
 
-def test_a_few_boxes_say_little_about_steadiness(estimator: Estimator) -> None:
+def test_signals_of_few_boxes_shrink_to_their_prior_means(estimator: Estimator) -> None:
     signals = estimator.signals.head(1).assign(steady=0.1, contested=0.3, sure=0)
-    usual = estimator.usual["steady"]
-    none, few, many = (estimator.settle(signals.assign(followed=n)).iloc[0] for n in (0, 5, 5000))
+    usual = estimator.prior_means["steady"]
+    none, few, many = (estimator.shrink(signals.assign(followed=n)).iloc[0] for n in (0, 5, 5000))
     assert none["steady"] == pytest.approx(usual)
-    assert none["contested"] == pytest.approx(estimator.usual["contested"])
+    assert none["contested"] == pytest.approx(estimator.prior_means["contested"])
     assert few["steady"] > usual - 0.15
     assert many["steady"] < usual - 0.4
 
 
-def test_weaker_boxes_across_a_sure_one_contest_it(in_domain: Domain) -> None:
+def test_weaker_boxes_across_a_confident_one_contest_it(in_domain: Domain) -> None:
     first = in_domain.detections.iloc[0]
     wide = float(first["x2"] - first["x1"])
 
     def with_boxes(*rows: tuple[float, float]) -> Domain:
-        """The first detection, and others of (confidence, shift to the right as a share of its width) beside it."""
-        found = pd.DataFrame(
+        """Copies of the first detection with (confidence, shift to the right as a share of its width)."""
+        detections = pd.DataFrame(
             [
                 {
                     **first,
@@ -250,25 +252,27 @@ def test_weaker_boxes_across_a_sure_one_contest_it(in_domain: Domain) -> None:
             ]
         )
         return replace(
-            in_domain, detections=found, detection_embeddings=in_domain.detection_embeddings[: len(found)]
+            in_domain,
+            detections=detections,
+            detection_embeddings=in_domain.detection_embeddings[: len(detections)],
         )
 
-    assert label_free.contested(with_boxes((0.8, 0))) == (0.0, 1)
-    # IoU of boxes shifted by half a width: 1 / 3; by 0.9: .05.
-    assert label_free.contested(with_boxes((0.8, 0), (0.04, 0.5))) == (pytest.approx(0.05), 1)
-    assert label_free.contested(with_boxes((0.8, 0), (0.04, 0.9))) == (0.0, 1)
-    # The weaker of two sure ones contests the other, not the other way round; each lies across the third.
-    assert label_free.contested(with_boxes((0.8, 0), (0.4, 0.5), (0.06, 0.25))) == (
+    assert label_free.contested_confidence(with_boxes((0.8, 0))) == (0.0, 1)
+    # The IoU of boxes shifted by half a width is 1 / 3; by 0.9 of it, 0.05.
+    assert label_free.contested_confidence(with_boxes((0.8, 0), (0.04, 0.5))) == (pytest.approx(0.05), 1)
+    assert label_free.contested_confidence(with_boxes((0.8, 0), (0.04, 0.9))) == (0.0, 1)
+    # Of two confident boxes, only the weaker contests the other; the third box contests both.
+    assert label_free.contested_confidence(with_boxes((0.8, 0), (0.4, 0.5), (0.06, 0.25))) == (
         pytest.approx((0.4 + 0.06 + 0.06) / 1.2),
         2,
     )
-    # Boxes of other images lie across nothing, and those of another class are another doubt.
+    # Boxes of other images or of another class do not count.
     two = with_boxes((0.8, 0), (0.04, 0.5))
     other = two.detections.assign(label=["pothole", "puddle"])
-    assert label_free.contested(replace(two, detections=other)) == (0.0, 1)
-    apart = two.detections.assign(image=list(in_domain.images["image"].iloc[:2]))
-    assert label_free.contested(replace(two, detections=apart)) == (0.0, 1)
-    assert label_free.contested(
+    assert label_free.contested_confidence(replace(two, detections=other)) == (0.0, 1)
+    in_two_images = two.detections.assign(image=list(in_domain.images["image"].iloc[:2]))
+    assert label_free.contested_confidence(replace(two, detections=in_two_images)) == (0.0, 1)
+    assert label_free.contested_confidence(
         replace(two, detections=two.detections.head(0), detection_embeddings=two.detection_embeddings[:0])
     ) == (
         0.0,
@@ -276,81 +280,83 @@ def test_weaker_boxes_across_a_sure_one_contest_it(in_domain: Domain) -> None:
     )
 
 
-def test_only_the_images_looked_at_again_are_asked(in_domain: Domain) -> None:
+def test_only_squeezed_images_are_compared(in_domain: Domain) -> None:
     some = squeezed(in_domain).subset(in_domain.images["image"].iloc[::3])
-    assert label_free.steadiness(in_domain, some) == pytest.approx(
-        label_free.steadiness(in_domain.subset(some.images["image"]), some)
+    assert label_free.squeeze_agreement(in_domain, some) == pytest.approx(
+        label_free.squeeze_agreement(in_domain.subset(some.images["image"]), some)
     )
 
 
-def test_footage_that_was_not_looked_at_again_is_not_read(in_domain: Domain, estimator: Estimator) -> None:
-    assert estimate(in_domain, unlabelled(shown(0.3, 3, clips=20)), estimator).abstained
+def test_no_estimate_without_squeezed_images(in_domain: Domain, estimator: Estimator) -> None:
+    assert estimate_ap50(in_domain, unlabelled(make_set(0.3, 3, clips=20)), estimator).abstained
 
 
-def test_labels_of_some_images_refute_no_reading_of_all(in_domain: Domain, estimator: Estimator) -> None:
-    domain = shown(0.45, 5000, clips=20, clip_names="w")
+def test_labels_of_some_images_do_not_refute_an_estimate_of_all(
+    in_domain: Domain, estimator: Estimator
+) -> None:
+    domain = make_set(0.45, 5000, clips=20, clip_names="w")
     some = domain.images["image"].isin(domain.images["image"].iloc[::4])
     boxes = domain.annotations[domain.annotations["image"].isin(domain.images["image"][some])]
     part = replace(
         domain, images=domain.images.assign(labelled=some), annotations=boxes.reset_index(drop=True)
     )
-    found = read(in_domain, part, estimator)
-    assert found.unlabelled == (~some).sum()
-    wrong = replace(found, ap50=0.9, low=0.85, high=0.95)
+    result = estimate(in_domain, part, estimator)
+    assert result.unlabelled == (~some).sum()
+    wrong = replace(result, ap50=0.9, low=0.85, high=0.95)
     assert not missed(wrong)
     assert "without a word about 75 images" in truth_words(wrong)
     assert missed(replace(wrong, unlabelled=0))
 
 
-def elsewhere(signs: dict[str, float], families: tuple[str, ...] = FAMILIES) -> pd.DataFrame:
-    """Sets of two other detectors whose AP50 follows some signals, exactly."""
+def sets_of_other_detectors(signs: dict[str, float], families: tuple[str, ...] = FAMILIES) -> pd.DataFrame:
+    """Sets of two other detectors whose AP50 is an exact function of some signals."""
     rng, rows = np.random.default_rng(0), []
     for detector in (1, 2):
         for family in families:
             for _ in range(6):
                 signals = {name: float(rng.normal()) for name in label_free.SIGNAL_SETS[-1]}
-                worth = 0.8 + sum(sign * signals[name] for name, sign in signs.items())
-                rows.append({"detector": detector, "family": family, **signals, "truth": np.sin(worth) ** 2})
+                angle = 0.8 + sum(sign * signals[name] for name, sign in signs.items())
+                rows.append({"detector": detector, "family": family, **signals, "truth": np.sin(angle) ** 2})
     return pd.DataFrame(rows)
 
 
-def test_what_signals_were_worth_elsewhere_draws_the_weights(
+def test_prior_weights_are_those_of_other_detectors(
     in_domain: Domain, corruptions: list[CorruptedDomain]
 ) -> None:
-    others = elsewhere({"stated": 0.08, "novelty": -0.05})
-    found = fit(in_domain, corruptions, others)
-    assert found is not None
+    others = sets_of_other_detectors({"stated": 0.08, "novelty": -0.05})
+    fitted = fit_estimator(in_domain, corruptions, others)
+    assert fitted is not None
     names = label_free.SIGNAL_SETS[-1]
-    weights = dict(
-        zip(names, found.weights_elsewhere(names, frozenset(FAMILIES) | {"as it is"}), strict=True)
-    )
+    weights = dict(zip(names, fitted.prior_weights(names, frozenset(FAMILIES) | {"as it is"}), strict=True))
     assert weights["stated"] == pytest.approx(0.08, rel=0.25)
     assert weights["novelty"] == pytest.approx(-0.05, rel=0.25)
     assert max(abs(weights[name]) for name in names if name not in ("stated", "novelty")) < 0.01
-    alone = fit(in_domain, corruptions)
+    alone = fit_estimator(in_domain, corruptions)
     assert alone is not None
-    assert not np.allclose(alone.read(alone.signals), found.read(found.signals))
+    assert not np.allclose(alone.estimate(alone.signals), fitted.estimate(fitted.signals))
 
 
-def test_a_family_left_out_is_left_out_elsewhere_too(
+def test_a_family_left_out_is_left_out_of_other_detectors(
     in_domain: Domain, corruptions: list[CorruptedDomain]
 ) -> None:
-    """Nothing that a tested family says of itself, here or elsewhere, may reach its reading."""
-    others = elsewhere({"stated": 0.08})
+    """Sets of the tested family, of this or of other detectors, do not influence its estimate."""
+    others = sets_of_other_detectors({"stated": 0.08})
     name = FAMILIES[0]
     spoiled = others.copy()
-    mine = spoiled["family"] == name
-    spoiled.loc[mine, "truth"] = np.random.default_rng(5).random(int(mine.sum()))
-    mixed = others[mine].assign(family=f"{name} and {FAMILIES[1]}", truth=0.0)
-    one, two = (fit(in_domain, corruptions, table) for table in (others, pd.concat([spoiled, mixed])))
+    of_family = spoiled["family"] == name
+    spoiled.loc[of_family, "truth"] = np.random.default_rng(5).random(int(of_family.sum()))
+    mixed = others[of_family].assign(family=f"{name} and {FAMILIES[1]}", truth=0.0)
+    one, two = (
+        fit_estimator(in_domain, corruptions, table) for table in (others, pd.concat([spoiled, mixed]))
+    )
     assert one is not None
     assert two is not None
-    of_name = [(e.errors[e.errors["family"] == name])["estimate"].to_numpy() for e in (one, two)]
-    assert np.array_equal(*of_name)
+    estimates = [(e.errors[e.errors["family"] == name])["estimate"].to_numpy() for e in (one, two)]
+    assert np.array_equal(*estimates)
     assert not np.allclose(one.errors["estimate"], two.errors["estimate"])
 
 
-def test_the_development_sets_speak_of_what_is_shown_today() -> None:
+def test_the_development_sets_have_todays_corruptions_and_signals() -> None:
     table = development_sets()
     assert table["detector"].nunique() == 16
     assert set(table["family"]) == {transform.family for transform in transforms.corruptions()}

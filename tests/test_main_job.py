@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from datasets.world import DRONE, Plan, build_world
 from tests.conftest import MainJob, run_script
-from tests.oracles import pycocotools_twelve
+from tests.oracles import pycocotools_metrics
 
 KEYS = {
     "schema_version", "created", "seed", "versions", "run", "protocol", "domains", "slices", "sweep", "transfer", "errors", "calibration",
@@ -156,7 +156,7 @@ def test_slices_equal_pycocotools(main_job: MainJob) -> None:
             )
             if entry is None or entry["ap"] is None:
                 continue
-            expected = pycocotools_twelve((1, len(number), boxes, found), only)
+            expected = pycocotools_metrics((1, len(number), boxes, found), only)
             np.testing.assert_allclose([entry["ap"], entry["ap50"], entry["ap75"]], expected[:3], atol=1e-9)
 
 
@@ -278,9 +278,9 @@ def test_the_dataset_holds_what_the_report_says(main_job: MainJob) -> None:
         views = {
             "false positives",
             "missed",
-            "near misses",
+            "localization errors",
             "duplicates",
-            "both domains",
+            "all domains",
             "label next",
             "gallery",
         }

@@ -7,38 +7,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.workload import make, write
+from benchmarks.workload import make_problem, write_problem
 from diagnostics.matching import AREAS, match
 from diagnostics.precision import (
+    COCO_METRICS,
     RECALL_POINTS,
-    TWELVE,
     Averager,
+    coco_metrics,
     curves,
     mean,
     points_reached,
-    twelve,
-    twelve_of,
+    weighted_coco_metrics,
 )
-from tests.oracles import Problem, hotcoco_twelve, pycocotools_twelve, random_problem, table_of
+from tests.oracles import Problem, hotcoco_metrics, pycocotools_metrics, random_problem, table_of
 
 
 def ours(problem: Problem, mask: np.ndarray | None = None) -> np.ndarray:
-    return np.nan_to_num(np.array([twelve(table_of(problem), mask)[name] for name in TWELVE]), nan=-1)
+    return np.nan_to_num(
+        np.array([coco_metrics(table_of(problem), mask)[name] for name in COCO_METRICS]), nan=-1
+    )
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_twelve_numbers_equal_pycocotools(seed: int) -> None:
+def test_coco_metrics_equal_pycocotools(seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng)
-    np.testing.assert_allclose(ours(problem), pycocotools_twelve(problem), atol=1e-9)
+    np.testing.assert_allclose(ours(problem), pycocotools_metrics(problem), atol=1e-9)
     mask = rng.random(problem[1]) < 0.5
     if mask.any():
         np.testing.assert_allclose(
-            ours(problem, mask), pycocotools_twelve(problem, np.flatnonzero(mask).tolist()), atol=1e-9
+            ours(problem, mask), pycocotools_metrics(problem, np.flatnonzero(mask).tolist()), atol=1e-9
         )
 
 
-def test_more_than_a_hundred_detections_in_a_image() -> None:
+def test_more_than_a_hundred_detections_in_an_image() -> None:
     rng = np.random.default_rng(7)
     annotations = [(0, 0, [20.0 * i, 10.0, 15.0, 15.0], 225.0, False) for i in range(30)]
     detections = [
@@ -47,7 +49,7 @@ def test_more_than_a_hundred_detections_in_a_image() -> None:
         for _ in range(6)
     ]
     problem = (1, 1, annotations, detections)
-    np.testing.assert_allclose(ours(problem), pycocotools_twelve(problem), atol=1e-9)
+    np.testing.assert_allclose(ours(problem), pycocotools_metrics(problem), atol=1e-9)
 
 
 @pytest.mark.parametrize("missing", ["annotations", "detections", "both"])
@@ -55,7 +57,7 @@ def test_nothing_to_measure_is_missing_not_zero(missing: str) -> None:
     box = [10.0, 10.0, 40.0, 40.0]
     annotations = [] if missing in ("annotations", "both") else [(0, 0, box, 1600.0, False)]
     detections = [] if missing in ("detections", "both") else [(0, 0, box, 0.9)]
-    numbers = twelve(table_of((1, 1, annotations, detections)))
+    numbers = coco_metrics(table_of((1, 1, annotations, detections)))
     if missing == "detections":
         assert numbers["ap"] == 0
     else:
@@ -88,7 +90,10 @@ def test_doubling_every_image_changes_nothing() -> None:
         annotations + [(o[0] + images, *o[1:]) for o in annotations],
         detections + [(d[0] + images, *d[1:]) for d in detections],
     )
-    first, second = twelve(table_of((classes, images, annotations, detections))), twelve(table_of(twice))
+    first, second = (
+        coco_metrics(table_of((classes, images, annotations, detections))),
+        coco_metrics(table_of(twice)),
+    )
     assert first["ap50"] == pytest.approx(second["ap50"], abs=0.02)
     assert first["ar_100"] == pytest.approx(second["ar_100"], abs=1e-12)
 
@@ -96,7 +101,9 @@ def test_doubling_every_image_changes_nothing() -> None:
 def test_precision_curves_average_to_ap() -> None:
     table = table_of(random_problem(np.random.default_rng(5)))
     precision, _ = curves(table)
-    assert mean(np.where(precision < 0, np.nan, precision)) == pytest.approx(twelve(table)["ap"], abs=1e-12)
+    assert mean(np.where(precision < 0, np.nan, precision)) == pytest.approx(
+        coco_metrics(table)["ap"], abs=1e-12
+    )
 
 
 def test_thresholds_must_rise() -> None:
@@ -110,7 +117,7 @@ def test_area_ranges_may_be_given_in_another_unit() -> None:
     table = table_of(problem, areas={"all": AREAS["all"], "tiny": (0.0, 9.0)}, detection_area=np.array([4.0]))
     assert not table.annotation_ignored[0, 1]
     assert table.true_positive[0, 1] == 2**10 - 1
-    assert not table.void.any()
+    assert not table.ignored.any()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -119,10 +126,12 @@ def test_many_weightings_equal_one_at_a_time_and_doubled_images(seed: int) -> No
     classes, images, annotations, detections = random_problem(rng, decimals=6)
     table = table_of((classes, images, annotations, detections))
     masks = rng.random((140, images)) < 0.5
-    together = twelve_of(table, masks)
+    together = weighted_coco_metrics(table, masks)
     for row in (0, 70, 139):
         np.testing.assert_allclose(
-            [together[name][row] for name in TWELVE], list(twelve(table, masks[row]).values()), atol=1e-12
+            [together[name][row] for name in COCO_METRICS],
+            list(coco_metrics(table, masks[row]).values()),
+            atol=1e-12,
         )
     # A weight of two is the same image twice, up to the order of the tied scores within the pair.
     weights = rng.integers(0, 3, (1, images))
@@ -157,23 +166,23 @@ def test_single_precision_is_right_to_a_recall_point() -> None:
         double, single = averager(weights)[0], averager(weights, single=True)[0]
         np.testing.assert_allclose(single, double, atol=0.02)
         close += (np.abs(single - double) < 1e-6)[np.isfinite(double)].tolist()
-    # The two part only where a recall lands on one of the ten points that rounding lifts.
+    # The two differ only where a recall equals one of the ten points that are rounded up.
     assert np.mean(close) > 0.9
 
 
 def test_a_detection_costs_at_most_24_bytes() -> None:
-    workload = make("coco", times=1)
+    workload = make_problem("coco", times=1)
     table = match(workload.annotations, workload.detections, n_images=workload.n_images, n_classes=80)
     assert len(table.row) > 400_000
     assert table.bytes_per_detection <= 24
 
 
 def test_hotcoco_agrees_on_a_whole_workload_and_its_slices(tmp_path: Path) -> None:
-    workload = make("pothole")
-    truth, results, _ = write(workload, tmp_path)
+    workload = make_problem("pothole")
+    truth, results, _ = write_problem(workload, tmp_path)
     table = match(workload.annotations, workload.detections, n_images=workload.n_images, n_classes=1)
     masks = np.concatenate([np.ones((1, workload.n_images), bool), workload.slices[:10]])
-    found = twelve_of(table, masks)
+    metrics = weighted_coco_metrics(table, masks)
     for row, mask in enumerate(masks):
-        oracle = hotcoco_twelve(truth, results, np.flatnonzero(mask).tolist())
-        np.testing.assert_allclose([found[name][row] for name in TWELVE], oracle, atol=1e-9)
+        oracle = hotcoco_metrics(truth, results, np.flatnonzero(mask).tolist())
+        np.testing.assert_allclose([metrics[name][row] for name in COCO_METRICS], oracle, atol=1e-9)

@@ -1,4 +1,4 @@
-"""A prepared dataset says of every file what became of it, its boxes fit what is to be seen, and the source is only read."""
+"""A prepared dataset accounts for every file, its boxes fit its images, and the source is only read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from datasets.errors import InputError
 from datasets.source import open_source
 from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source, frame
-from reports.commands.prepare import Order, prepare_dataset
+from reports.commands.prepare import prepare_dataset
+from reports.options import PrepareOptions
 from reports.progress import Reporter
 from tests.conftest import run_script, untrained
 from tests.test_sources import label, tree
 from train.augmentation import CHANGES, DEFAULT, Recipe, read_recipe
-from train.preparation import cleaned, prepare
+from train.preparation import PreparationSettings, prepare, remove_boxes
 from train.training import ARCHITECTURE
 
 CLASSES = ("pothole", "crack")
@@ -35,7 +36,7 @@ def image(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
 
 
 def messy(root: Path) -> Path:
-    """What people have: two drives and a held-out one, and in them everything that can be wrong."""
+    """A typical dataset: two drives for training and one held out, with every kind of fault."""
     for number, name in enumerate(("drive-a_001", "drive-a_002", "drive-b_001", "drive-b_002")):
         image(root / "images/train" / f"{name}.jpg", number)
     image(root / "images/train/drive-b_003.png", 7)
@@ -46,10 +47,10 @@ def messy(root: Path) -> Path:
     # A wrong class, a close-up, and a box of a hundredth of a pixel.
     label(labels / "drive-a_002.txt", "7 0.5 0.5 0.1 0.1\n0 0.5 0.5 1 0.98\n0 0.5 0.5 0.0001 0.2\n")
     label(labels / "drive-b_001.txt", "")
-    # Nothing but a speck: what is left would be a background image.
+    # Only a tiny box: without it the image would become a background image.
     label(labels / "drive-b_003.txt", "1 0.5 0.5 0.0001 0.0001\n")
     label(root / "labels/val/drive-c_001.txt", "1 0.25 0.5 0.25 0.5\n0 0.5 0.5 0.2\n")
-    # Unlabelled: drive-b_002 and drive-c_002. Broken: cut short, and no image at all.
+    # Unlabelled: drive-b_002 and drive-c_002. Broken: a truncated image, and a file that is not an image.
     whole = image(root / "images/train/drive-a_003.jpg", 4, (320, 240)).read_bytes()
     (root / "images/train/drive-a_003.jpg").write_bytes(whole[: len(whole) // 2])
     label(labels / "drive-a_003.txt", "0 0.5 0.5 0.2 0.2\n")
@@ -65,8 +66,10 @@ def voc(root: Path) -> Path:
         hard = f"<difficult>{number - 1}</difficult>"
         label(
             root / "Annotations" / f"a_{number}.xml",
-            f"<annotation><size><width>64</width><height>48</height></size><object><name>crack</name>{hard}"
-            "<bndbox><xmin>8</xmin><ymin>4</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>",
+            "<annotation><size><width>64</width><height>48</height></size>"
+            f"<object><name>crack</name>{hard}"
+            "<bndbox><xmin>8</xmin><ymin>4</ymin><xmax>30</xmax><ymax>20</ymax></bndbox>"
+            "</object></annotation>",
         )
     return root
 
@@ -86,7 +89,7 @@ def coco(root: Path) -> Path:
 
 
 def plain(root: Path) -> Path:
-    """A folder that names no split and no class."""
+    """A folder without splits and class names."""
     for number in range(3):
         image(root / f"walk_{number}.jpg", number)
         label(root / f"walk_{number}.txt", "0 0.5 0.5 0.25 0.5\n")
@@ -98,18 +101,18 @@ def opened(root: Path) -> Source:
 
 
 def prepared(root: Path, folder: Path, **options):
-    return prepare(opened(root), folder, **options)
+    return prepare(opened(root), folder, PreparationSettings(**options))
 
 
 def only(**changes: dict[str, float]) -> Recipe:
     return Recipe({name: {"probability": 1.0, **amounts} for name, amounts in changes.items()})
 
 
-# Boxes and what is to be seen.
+# Boxes fit the image.
 
 
 def ellipse(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
-    """An image with one filled ellipse, by its equation."""
+    """An image with one filled ellipse, from its equation."""
     height, width = size
     y, x = np.mgrid[:height, :width] + 0.5
     x1, y1, x2, y2 = box
@@ -120,10 +123,10 @@ def ellipse(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray
 
 
 def outline(pixels: np.ndarray) -> tuple[np.ndarray, int]:
-    """Bounding box and area of what is nearer to the ellipse's colour than to anything else in these images."""
-    shown = pixels[..., 2].astype(int) - pixels[..., 0] > 115
-    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]), int(shown.sum())
+    """Bounding box and area of the pixels that are nearest to the ellipse's colour."""
+    inside = pixels[..., 2].astype(int) - pixels[..., 0] > 115
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]), int(inside.sum())
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -134,30 +137,28 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("degrees", [15.0, 90.0, 180.0])
 @pytest.mark.parametrize("flips", [(), GEOMETRIC[:1], GEOMETRIC[1:2], GEOMETRIC[:2]])
-def test_boxes_fit_what_is_to_be_seen_after_every_geometric_change(
-    degrees: float, flips: tuple[str, ...]
-) -> None:
+def test_boxes_fit_the_image_after_every_geometric_change(degrees: float, flips: tuple[str, ...]) -> None:
     recipe = only(**{name: {} for name in flips}, rotation={"degrees": degrees})
     cut = 0
     for seed in range(8):
-        chance = np.random.default_rng(seed)
-        width, height = chance.integers(24, 110, 2)
-        x, y = chance.integers(0, 320 - width), chance.integers(0, 240 - height)
+        rng = np.random.default_rng(seed)
+        width, height = rng.integers(24, 110, 2)
+        x, y = rng.integers(0, 320 - width), rng.integers(0, 240 - height)
         box = (x, y, x + width, y + height)
         before = ellipse((240, 320), box)
         copy = recipe.copy(before, np.array([box], float), np.random.default_rng(seed))
         if (copy.pixels[..., 2].astype(int) - copy.pixels[..., 0] > 115).sum() < 30:
             assert not copy.visible[0]
             continue
-        seen, area = outline(copy.pixels)
+        visible_box, area = outline(copy.pixels)
         share = area / outline(before)[1]
         if share > 0.98:
             assert copy.visible[0]
-            assert overlap(copy.corners[0], seen) > 0.9
+            assert overlap(copy.corners[0], visible_box) > 0.9
         elif share > 0.6:
             cut += 1
             assert copy.visible[0]
-            assert overlap(copy.corners[0], seen) > 0.8
+            assert overlap(copy.corners[0], visible_box) > 0.8
         elif share < 0.4:
             cut += 1
             assert not copy.visible[0]
@@ -167,17 +168,17 @@ def test_boxes_fit_what_is_to_be_seen_after_every_geometric_change(
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(3, 40), st.integers(3, 25), st.booleans())
-def test_flipped_boxes_are_exact(x: int, y: int, width: int, height: int, across: bool) -> None:
+def test_flipped_boxes_are_exact(x: int, y: int, width: int, height: int, horizontal: bool) -> None:
     pixels = np.full((48, 64, 3), 40, np.uint8)
     pixels[y : y + height, x : x + width] = (20, 60, 250)
-    recipe = only(**{"horizontal_flip" if across else "vertical_flip": {}})
+    recipe = only(**{"horizontal_flip" if horizontal else "vertical_flip": {}})
     box = np.array([[x, y, x + width, y + height]], float)
     copy = recipe.copy(pixels, box, np.random.default_rng(0))
-    assert (copy.pixels == (pixels[:, ::-1] if across else pixels[::-1])).all()
+    assert (copy.pixels == (pixels[:, ::-1] if horizontal else pixels[::-1])).all()
     assert copy.corners[0].tolist() == outline(copy.pixels)[0].tolist()
 
 
-def test_the_corners_of_a_turned_image_are_grey() -> None:
+def test_the_corners_of_a_rotated_image_are_grey() -> None:
     copy = only(rotation={"degrees": 40}).copy(
         np.zeros((240, 320, 3), np.uint8), np.zeros((0, 4)), np.random.default_rng(0)
     )
@@ -186,7 +187,7 @@ def test_the_corners_of_a_turned_image_are_grey() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CHANGES if name not in GEOMETRIC])
-def test_photometric_changes_leave_boxes_alone(name: str) -> None:
+def test_photometric_changes_keep_boxes(name: str) -> None:
     pixels = ellipse((240, 320), (60, 40, 160, 120))
     box = np.array([[60, 40, 160, 120.0]])
     recipe = Recipe({name: {**read_recipe(DEFAULT).changes[name], "probability": 1.0}})
@@ -198,7 +199,7 @@ def test_photometric_changes_leave_boxes_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("deviation", [1.0, 5.0, 20.0])
-def test_noise_has_the_standard_deviation_that_the_recipe_says(deviation: float) -> None:
+def test_noise_has_the_standard_deviation_of_the_recipe(deviation: float) -> None:
     grey = np.full((300, 400, 3), 128, np.uint8)
     recipe = only(noise={"least": deviation, "most": deviation})
     noisy = recipe.copy(grey, np.zeros((0, 4)), np.random.default_rng(3)).pixels.astype(float)
@@ -207,20 +208,20 @@ def test_noise_has_the_standard_deviation_that_the_recipe_says(deviation: float)
     assert noisy.mean() == pytest.approx(128, abs=0.1)
 
 
-def test_chances_are_those_of_the_recipe_and_no_copy_is_its_original() -> None:
+def test_changes_have_the_probabilities_of_the_recipe_and_no_copy_is_unchanged() -> None:
     recipe, rounds = read_recipe(DEFAULT), 300
     small = np.full((16, 16, 3), 90, np.uint8)
     small[:8] = 160
-    words = [
+    copies = [
         recipe.copy(small, np.zeros((0, 4)), np.random.default_rng(n)).changes.split(", ")
         for n in range(rounds)
     ]
-    assert all(words)
-    turned = sum(any(word.startswith("turned") for word in said) for said in words) / rounds
-    # 0.3, and its share (0.3 / 1.6) of the 0.15 of copies of which chance would change nothing.
+    assert all(copies)
+    rotated = sum(any(change.startswith("turned") for change in changes) for changes in copies) / rounds
+    # 0.3, plus the rotation's share (0.3 / 1.6) of the 0.15 of copies that no change was drawn for.
     odds = [amounts["probability"] for amounts in recipe.changes.values()]
     expected = 0.3 + np.prod(1 - np.array(odds)) * 0.3 / sum(odds)
-    assert turned == pytest.approx(expected, abs=3 * np.sqrt(0.25 / rounds))
+    assert rotated == pytest.approx(expected, abs=3 * np.sqrt(0.25 / rounds))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,9 @@ def test_chances_are_those_of_the_recipe_and_no_copy_is_its_original() -> None:
         ("a: [\n", "not valid YAML"),
     ],
 )
-def test_a_wrong_recipe_is_refused_by_name_of_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_recipe_is_refused_with_the_names_of_file_and_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
     file = label(tmp_path / "r.yaml", text)
     with pytest.raises(InputError) as refused:
         read_recipe(file)
@@ -263,17 +266,17 @@ def test_a_wrong_recipe_is_refused_by_name_of_file_and_key(tmp_path: Path, text:
         read_recipe(tmp_path / "nowhere.yaml")
 
 
-def test_our_recipe_lies_in_the_package_and_explains_itself() -> None:
+def test_the_default_recipe_is_in_the_package_and_commented() -> None:
     assert DEFAULT.parent == ARCHITECTURE.parent
     assert list(read_recipe(DEFAULT).changes) == list(CHANGES)
     amounts = [line for line in DEFAULT.read_text().splitlines() if line.startswith("  ")]
     assert all("#" in line or "probability" in line for line in amounts)
 
 
-# The dataset that is written.
+# The written dataset.
 
 
-def test_of_a_messy_dataset_everything_is_kept_mended_or_named(tmp_path: Path) -> None:
+def test_every_file_and_box_of_a_faulty_dataset_is_kept_repaired_or_listed(tmp_path: Path) -> None:
     root = messy(tmp_path / "d")
     before = tree(root)
     done = prepared(root, tmp_path / "out")
@@ -285,7 +288,7 @@ def test_of_a_messy_dataset_everything_is_kept_mended_or_named(tmp_path: Path) -
         "kept",
         2,
     ]
-    # A close-up is an object like any other; the speck beside it is gone, the background image stays.
+    # A close-up is kept, the tiny box beside it is removed, and the background image is kept.
     assert ledger.loc["drive-a_002.jpg", "boxes"] == 1
     assert ledger.loc["drive-b_001.jpg", ["action", "boxes"]].tolist() == ["kept", 0]
     left_out = ledger[ledger["action"] == "left out"]["reason"].to_dict()
@@ -294,7 +297,7 @@ def test_of_a_messy_dataset_everything_is_kept_mended_or_named(tmp_path: Path) -
     }  # fmt: skip
     assert left_out["drive-a_003.jpg"] == "cut short"
     assert left_out["drive-b_002.jpg"] == left_out["drive-c_002.jpg"] == "unlabelled"
-    assert "all of its boxes were taken out" in left_out["drive-b_003.png"]
+    assert "all of its boxes were removed" in left_out["drive-b_003.png"]
     assert "web page" in left_out["page.jpg"]
     assert ledger.loc["data.yaml", "action"] == "read"
     rows = done.rows.assign(name=done.rows["path"].map(lambda path: Path(path).name))
@@ -308,14 +311,14 @@ def test_of_a_messy_dataset_everything_is_kept_mended_or_named(tmp_path: Path) -
     out = tmp_path / "out"
     for record in done.ledger[done.ledger["file"] != ""].itertuples():
         assert (out / record.file).read_bytes() == Path(record.path).read_bytes()
-    # The polygon is its box.
+    # A polygon becomes its bounding box.
     text = (out / "labels/train/drive-a_000000.txt").read_text()
     assert text.splitlines()[1] == "1 0.200000 0.250000 0.200000 0.300000"
     assert pd.read_csv(out / "ledger.csv")["path"].tolist() == done.ledger["path"].tolist()
     assert pd.read_csv(out / "rows.csv")["reason"].tolist() == done.rows["reason"].tolist()
 
 
-def test_close_ups_go_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_close_ups_are_removed_only_on_request(tmp_path: Path) -> None:
     done = prepared(messy(tmp_path / "d"), tmp_path / "out", max_share=0.9, min_side=20)
     removed = done.rows.loc[done.rows["action"] == "removed", "reason"].tolist()
     assert "pothole: covers 0.980 of its image, over 0.9" in removed
@@ -331,7 +334,7 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     root = make(tmp_path / "d")
     before, source = tree(root), opened(root)
     recipe = read_recipe(DEFAULT) if copies else None
-    done = prepare(source, tmp_path / "out", copies=copies, recipe=recipe)
+    done = prepare(source, tmp_path / "out", PreparationSettings(copies=copies, recipe=recipe))
     assert tree(root) == before
     again = open_source(str(tmp_path / "out"), cache=tmp_path / "cache")
     ledger, written = done.ledger, done.ledger[done.ledger["file"] != ""]
@@ -340,7 +343,7 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     training_section = ledger[(ledger["action"] == "kept") & (ledger["split"] == "train")]
     assert len(ledger) == len(originals) + copies * len(training_section)
     assert not (written["split"] != "train")[written["action"] == "augmented"].any()
-    # As many images and boxes as the ledger says, and as the reader finds without a remark.
+    # Images and boxes are as many as in the ledger, and the reader takes them without a remark.
     assert sorted(again.images["image"]) == sorted(written["file"])
     assert again.images["labelled"].all()
     assert again.annotations["image"].value_counts().to_dict() == {
@@ -348,32 +351,32 @@ def test_the_ledger_adds_up_and_the_result_opens_everywhere(tmp_path: Path, make
     }
     assert again.rows.empty
     assert again.classes == source.classes
-    # Boxes of unchanged images are where they were.
+    # Boxes of unchanged images are unchanged.
     kept = dict(zip(written["path"], written["file"], strict=True)) if not copies else {}
     for image, path in zip(source.images["image"], source.images["path"], strict=True):
-        was = source.annotations[(source.annotations["image"] == image) & ~source.annotations["crowd"]]
-        now = again.annotations[again.annotations["image"] == kept.get(path, "")]
-        if len(now) and len(now) == len(was):
-            np.testing.assert_allclose(now.iloc[:, 2:6], was.iloc[:, 2:6], atol=1e-3)
-    # Copies are of their original's clip; and clips stay together, where there is more than one to tell.
+        before = source.annotations[(source.annotations["image"] == image) & ~source.annotations["crowd"]]
+        after = again.annotations[again.annotations["image"] == kept.get(path, "")]
+        if len(after) and len(after) == len(before):
+            np.testing.assert_allclose(after.iloc[:, 2:6], before.iloc[:, 2:6], atol=1e-3)
+    # Copies belong to the clip of their original, and clips stay together if there is more than one.
     group = dict(zip(source.images["path"], source.images["group"], strict=True))
-    found = dict(zip(again.images["image"], again.images["group"], strict=True))
-    by_path = written.assign(group=written["file"].map(found)).groupby("path")["group"]
+    new_group = dict(zip(again.images["image"], again.images["group"], strict=True))
+    by_path = written.assign(group=written["file"].map(new_group)).groupby("path")["group"]
     assert all(len(set(groups)) == 1 for _, groups in by_path)
-    pairs = {(group[row.path], found[row.file]) for row in written.itertuples()}
+    pairs = {(group[row.path], new_group[row.file]) for row in written.itertuples()}
     if len({old for old, _ in pairs}) > 1:
         assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
     if (written["split"] == "val").any():
-        card = check_det_dataset(str(done.card), autodownload=False)
-        assert tuple(card["names"].values()) == source.classes
-        assert Path(card["train"]).is_dir()
+        content = check_det_dataset(str(done.data_yaml), autodownload=False)
+        assert tuple(content["names"].values()) == source.classes
+        assert Path(content["train"]).is_dir()
 
 
-def test_what_is_in_no_split_goes_to_its_clip_or_to_train(tmp_path: Path) -> None:
+def test_images_without_a_split_join_their_clip_or_train(tmp_path: Path) -> None:
     root = tmp_path / "d"
-    for place in ("a_1", "a_2", "val/b_1", "b_2", "train/c_1"):
-        image(root / f"{place}.jpg")
-        label(root / f"{place}.txt", "0 0.5 0.5 0.25 0.5\n")
+    for name in ("a_1", "a_2", "val/b_1", "b_2", "train/c_1"):
+        image(root / f"{name}.jpg")
+        label(root / f"{name}.txt", "0 0.5 0.5 0.25 0.5\n")
     ledger = prepared(root, tmp_path / "out").ledger
     images = ledger[ledger["file"] != ""]
     splits = dict(zip(images["path"].map(lambda path: Path(path).stem), images["split"], strict=True))
@@ -382,10 +385,10 @@ def test_what_is_in_no_split_goes_to_its_clip_or_to_train(tmp_path: Path) -> Non
 
 def test_names_never_collide_and_clips_stay_apart(tmp_path: Path) -> None:
     root = tmp_path / "d"
-    for place in ("one/a b", "two/a b", "one/a-b", "one/a-b_img", "one/ä", "one/ö"):
+    for clip in ("one/a b", "two/a b", "one/a-b", "one/a-b_img", "one/ä", "one/ö"):
         for number in (1, 2):
-            image(root / "train" / f"{place}_{number}.jpg", number)
-            label(root / "train" / f"{place}_{number}.txt", "0 0.5 0.5 0.25 0.5\n")
+            image(root / "train" / f"{clip}_{number}.jpg", number)
+            label(root / "train" / f"{clip}_{number}.txt", "0 0.5 0.5 0.25 0.5\n")
     source = opened(root)
     prepare(source, tmp_path / "out")
     again = opened(tmp_path / "out")
@@ -395,22 +398,22 @@ def test_names_never_collide_and_clips_stay_apart(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
     root, recipe = messy(tmp_path / "d"), read_recipe(DEFAULT)
-    for place, seed in (("one", 3), ("two", 3), ("three", 4)):
-        # Whatever else in the process draws from numpy's own chance.
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        # Other code in the process may draw from numpy's global generator.
         np.random.random(7)  # noqa: NPY002
-        prepared(root, tmp_path / place, copies=3, recipe=recipe, seed=seed)
+        prepared(root, tmp_path / name, copies=3, recipe=recipe, seed=seed)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     assert tree(tmp_path / "one") != tree(tmp_path / "three")
     copies = [p.read_bytes() for p in (tmp_path / "one").rglob("*_aug*.jpg")]
     assert len(set(copies)) == len(copies) == 9
-    # An image more changes no copy of the others.
+    # An additional image changes no copy of the others.
     image(root / "images/train/aaa_001.jpg", 50)
     label(root / "labels/train/aaa_001.txt", "")
     prepared(root, tmp_path / "more", copies=3, recipe=recipe, seed=3)
     assert set(copies) < {p.read_bytes() for p in (tmp_path / "more").rglob("*_aug*.jpg")}
 
 
-def test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not(tmp_path: Path) -> None:
+def test_copies_of_copies_are_refused_and_cleaning_twice_is_not(tmp_path: Path) -> None:
     root, recipe = messy(tmp_path / "d"), read_recipe(DEFAULT)
     prepared(root, tmp_path / "once", copies=1, recipe=recipe)
     for options in ({"copies": 1, "recipe": recipe}, {}):
@@ -419,7 +422,7 @@ def test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not(tmp_
         ):
             prepared(tmp_path / "once", tmp_path / "twice", **options)
     assert not (tmp_path / "twice").exists()
-    # One folder of it is no way round.
+    # A single folder of it is refused too.
     with pytest.raises(InputError, match="augmented copies"):
         prepared(tmp_path / "once/images/train", tmp_path / "twice")
     first = prepared(root, tmp_path / "clean")
@@ -429,7 +432,7 @@ def test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not(tmp_
     )
 
 
-def test_a_copy_that_would_lose_all_of_its_objects_is_not_written(tmp_path: Path) -> None:
+def test_a_copy_that_would_lose_all_of_its_boxes_is_not_written(tmp_path: Path) -> None:
     image(tmp_path / "d/train/a.jpg", size=(320, 64))
     label(tmp_path / "d/train/a.txt", "0 0.05 0.5 0.1 0.5\n")
     recipe = only(rotation={"degrees": 180})
@@ -450,7 +453,7 @@ CORNER = st.floats(0, 100, allow_nan=False)
     st.floats(0, 60),
     st.floats(0, 1),
 )
-def test_boxes_stay_by_the_definition_of_the_options(boxes: list, min_side: float, max_share: float) -> None:
+def test_boxes_are_removed_as_the_options_define(boxes: list, min_side: float, max_share: float) -> None:
     images = frame(
         [
             {
@@ -467,13 +470,21 @@ def test_boxes_stay_by_the_definition_of_the_options(boxes: list, min_side: floa
     )
     table = frame(
         [
-            {"image": "a", "label": 0, "x1": min(a, c), "y1": min(b, d), "x2": max(a, c), "y2": max(b, d), "crowd": crowd}
+            {
+                "image": "a",
+                "label": 0,
+                "x1": min(a, c),
+                "y1": min(b, d),
+                "x2": max(a, c),
+                "y2": max(b, d),
+                "crowd": crowd,
+            }
             for a, b, c, d, crowd in boxes
         ],
         BOX_COLUMNS,
-    )  # fmt: skip
+    )
     source = Source("x", "yolo", CLASSES, images, table, frame([], LEDGER_COLUMNS), frame([], ROW_COLUMNS))
-    stays, removed = cleaned(table, source, min_side, max_share)
+    stays, removed = remove_boxes(table, source, min_side, max_share)
     width, height = table["x2"] - table["x1"], table["y2"] - table["y1"]
     fits = (width >= min_side) & (height >= min_side) & (width > 0) & (height > 0)
     fits &= (width * height / 10_000 <= max_share) & ~table["crowd"]
@@ -485,11 +496,14 @@ def test_boxes_stay_by_the_definition_of_the_options(boxes: list, min_side: floa
     ("make", "message"),
     [
         (lambda root: image(root / "a.jpg"), "no image is left to write; first: .*unlabelled"),
-        (lambda root: label(root / "a.txt", "0 0.5 0.5 0.001 0.001\n") and image(root / "a.jpg"), "boxes were taken"),
+        (
+            lambda root: label(root / "a.txt", "0 0.5 0.5 0.001 0.001\n") and image(root / "a.jpg"),
+            "boxes were removed",
+        ),
     ],
-    ids=["unlabelled", "specks"],
-)  # fmt: skip
-def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path, make, message: str) -> None:
+    ids=["unlabelled", "tiny boxes"],
+)
+def test_a_source_without_a_usable_image_is_refused(tmp_path: Path, make, message: str) -> None:
     make(tmp_path / "d")
     with pytest.raises(InputError, match=message):
         prepared(tmp_path / "d", tmp_path / "out")
@@ -498,12 +512,12 @@ def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path, make, mess
         prepare(open_source(str(tmp_path / "d"), cache=tmp_path), tmp_path / "out")
 
 
-# Drafts, and the command.
+# Drafts and the command.
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained checkpoint that is fairly sure of boxes that mean nothing."""
+    """An untrained checkpoint with meaningless boxes of high confidence."""
     return untrained(tmp_path_factory.mktemp("weights") / "best.pt", 11.0)
 
 
@@ -518,16 +532,16 @@ def half_labelled(tmp_path: Path) -> Path:
     return label(root / "data.yaml", "train: images/train\nval: images/val\nnames: [pothole]\n").parent
 
 
-def test_drafts_are_the_detectors_boxes_for_training_only_and_marked(
+def test_drafts_are_marked_detections_in_training_images_only(
     half_labelled: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     from ultralytics import YOLO
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     before, conf = tree(half_labelled), 0.5
-    asked = {"weights": weights, "conf": conf, "imgsz": 160, "device": "cpu", "fiftyone": False}
-    order = Order(str(half_labelled), tmp_path / "out", copies=1, **asked)
-    result = prepare_dataset(order, Reporter())
+    options = {"source": str(half_labelled), "weights": weights, "conf": conf, "imgsz": 160, "device": "cpu"}
+    options |= {"fiftyone": False}
+    result = prepare_dataset(PrepareOptions(out=tmp_path / "out", copies=1, **options), Reporter())
     assert tree(half_labelled) == before
     ledger = pd.read_csv(tmp_path / "out/ledger.csv").set_index("path")
     drafts = ledger[ledger["action"] == "draft"]
@@ -540,52 +554,52 @@ def test_drafts_are_the_detectors_boxes_for_training_only_and_marked(
         boxes = model.predict(path, imgsz=160, conf=0.001, iou=0.7, max_det=300, verbose=False, device="cpu")[
             0
         ].boxes
-        sure = boxes.conf.numpy()[boxes.conf.numpy() >= conf]
+        confidence = boxes.conf.numpy()[boxes.conf.numpy() >= conf]
         written = np.loadtxt(
             (tmp_path / "out" / row["file"].replace("images", "labels")).with_suffix(".txt"), ndmin=2
         )
         sides = boxes.xywh.numpy()[boxes.conf.numpy() >= conf, 2:].min(1)
         assert row["boxes"] == len(written) == (sides >= 1).sum() > 0
-        assert row["confidence"] >= sure.min() - 1e-6
-    # Neither a draft nor what is held out is changed into copies; an unlabelled held-out image gets no draft.
+        assert row["confidence"] >= confidence.min() - 1e-6
+    # Drafts and held-out images are not augmented; an unlabelled held-out image gets no draft.
     augmented = ledger[ledger["action"] == "augmented"]
     assert set(augmented.index) == {
         str(half_labelled / f"images/train/train_{number}.jpg") for number in (0, 2)
     }
     held_out = ledger.loc[str(half_labelled / "images/val/val_1.jpg")]
     assert held_out["reason"] == "unlabelled, of split val: drafts are for training only"
-    said = capsys.readouterr().err
-    assert "DRAFT labels in 2 images by " in said
-    assert "Look through them before training" in said
-    # Prepared again they are still drafts.
-    prepare_dataset(Order(str(half_labelled), tmp_path / "plain", **asked), Reporter())
+    messages = capsys.readouterr().err
+    assert "DRAFT labels in 2 images from " in messages
+    assert "Review them before training" in messages
+    # They are still drafts in a dataset that is prepared again.
+    prepare_dataset(PrepareOptions(out=tmp_path / "plain", **options), Reporter())
     again = prepared(tmp_path / "plain", tmp_path / "again", copies=1, recipe=read_recipe(DEFAULT)).ledger
     assert (again["action"] == "draft").sum() == 2
     assert again.loc[again["action"] == "draft", "confidence"].notna().all()
     assert (again["action"] == "augmented").sum() == 2
 
 
-def test_a_image_in_which_the_detector_is_sure_of_nothing_is_no_background(
+def test_an_image_without_confident_detections_is_not_a_background_image(
     half_labelled: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
-    order = Order(
-        str(half_labelled),
-        tmp_path / "out",
+    options = PrepareOptions(
+        source=str(half_labelled),
+        out=tmp_path / "out",
         weights=weights,
         conf=1.0,
         imgsz=160,
         device="cpu",
         fiftyone=False,
     )
-    result = prepare_dataset(order, Reporter(quiet=True))
+    result = prepare_dataset(options, Reporter(quiet=True))
     assert result["splits"]["train"] == {"images": 2, "drafts": 0, "copies": 0, "annotations": 2}
     assert {"unlabelled, and the detector is not sure enough of any box"} < {
         r["reason"] for r in result["reasons"]
     }
 
 
-def test_frames_of_a_video_are_drafted_and_the_video_is_accounted_for(
+def test_frames_of_a_video_get_drafts_and_the_video_is_in_the_ledger(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
@@ -594,8 +608,16 @@ def test_frames_of_a_video_are_drafted_and_the_video_is_accounted_for(
         writer.write(cv2.imread(str(image(tmp_path / "frame.png", seed, (160, 120)))))
     writer.release()
     video = str(tmp_path / "drive.mp4")
-    order = Order(video, tmp_path / "out", weights=weights, conf=0.5, imgsz=160, device="cpu", fiftyone=False)
-    prepare_dataset(order, Reporter(quiet=True))
+    options = PrepareOptions(
+        source=video,
+        out=tmp_path / "out",
+        weights=weights,
+        conf=0.5,
+        imgsz=160,
+        device="cpu",
+        fiftyone=False,
+    )
+    prepare_dataset(options, Reporter(quiet=True))
     ledger = pd.read_csv(tmp_path / "out/ledger.csv").set_index("path")
     assert ledger.loc[video, "action"] == "read"
     assert len(ledger) > 2
@@ -611,30 +633,31 @@ def test_the_command(tmp_path: Path) -> None:
     before = tree(root)
     done = run_script("prepare", "d", "--copies", "1", "--max-share", "0.9", cwd=tmp_path)
     assert done.code == 0, done.stderr
-    card = tmp_path / "runs" / "prepare" / "d" / "data.yaml"
-    assert done.stdout == f"{card}\n"
+    data_yaml = tmp_path / "runs" / "prepare" / "d" / "data.yaml"
+    assert done.stdout == f"{data_yaml}\n"
     assert "left out: " in done.stderr
-    assert "taken out; each in rows.csv" in done.stderr
-    assert "1 changed copy" in done.stderr or "changed copies" in done.stderr
+    assert "removed; each listed in rows.csv" in done.stderr
+    assert "1 augmented copy" in done.stderr or "augmented copies" in done.stderr
     assert tree(root) == before
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": Path("x.yaml")}, "says how copies are changed; add --copies N"),
+        ({"recipe": Path("x.yaml")}, "describes augmented copies; add --copies N"),
         ({"recipe": Path("x.yaml"), "copies": 1}, "x.yaml: no such recipe"),
         ({"weights": Path("x.pt")}, "x.pt: no such checkpoint"),
-        ({"folder": Path("d/images")}, "exists already; give a new folder with --out"),
-        ({"folder": Path("d/inside")}, "lies inside the source d, which stays as it is"),
+        ({"out": Path("d/images")}, "exists already; give a new folder with --out"),
+        ({"out": Path("d/inside")}, "lies inside the source d, which is only read"),
     ],
 )
-def test_orders_that_cannot_be_carried_out(
+def test_invalid_requests_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = tree(messy(tmp_path / "d"))
+    request = PrepareOptions(**{"source": "d", "out": tmp_path / "out", **options})
     with pytest.raises(InputError, match=message):
-        prepare_dataset(Order(**{"source": "d", "folder": tmp_path / "out", **options}), Reporter(quiet=True))
+        prepare_dataset(request, Reporter(quiet=True))
     assert tree(tmp_path / "d") == before
     assert not (tmp_path / "out").exists()

@@ -1,38 +1,39 @@
-"""The proving ground: each planted cause is named where it is severe, and what decides it is not named when it is withheld."""
+"""`make prove`: severe planted causes are named, and none is named without the signal that decides it."""
 
 from __future__ import annotations
 
 import pytest
 
 from benchmarks.planted import CODE, PLANTS
-from benchmarks.prove import WITHHELD, Case, confusion, diagnose_withheld, diagnose_world, summary
+from benchmarks.prove_cases import WITHHELD, Case, diagnose_withheld, diagnose_world
+from benchmarks.prove_page import confusion_table, summarise
 
-# Worlds of their own: neither those the rules were written with nor those whose figures are published.
+# Worlds used neither to write the rules nor for the published tables.
 SEED = 5_000_000
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_a_severe_cause_stands_first_and_nobody_else_is_convicted(plant: str) -> None:
+def test_a_severe_cause_is_first_and_no_other_is_supported(plant: str) -> None:
     case = diagnose_world(((plant,), 3, SEED))
     assert case.ranked[0] == CODE[plant]
-    # A world in which the numbers do not decide is left open; how often that happens is what `make prove` measures.
+    # The cause itself may be inconclusive; `make prove` measures how often.
     assert set(case.supported) <= {CODE[plant]}
 
 
 @pytest.mark.parametrize("name", WITHHELD)
-def test_nothing_is_named_without_the_signal_that_decides_it(name: str) -> None:
+def test_no_cause_is_named_without_the_signal_that_decides_it(name: str) -> None:
     assert diagnose_withheld((name, SEED + 1)) == (name, True)
 
 
-def test_the_figures_count_what_they_say() -> None:
+def test_the_summary_counts_cases() -> None:
     ranked = tuple(dict.fromkeys(CODE.values()))
     cases = [Case((plant,), s, CODE[plant], ranked, ()) for plant in PLANTS for s in (1, 2, 3)]
     cases[6] = Case(("underfit",), 1, None, ("none", "scale", "underfit"), ())
     cases += [Case(("scale", "viewpoint"), 1, "scale", ("scale", "none", "domain_shift"), ("scale",))]
-    found = summary(cases)
-    # One of the three worlds of one of nine harmful plants was missed.
-    assert found["top1"] == pytest.approx(1 - 1 / 27)
-    assert found["by_severity"] == {1: pytest.approx(8 / 9), 2: 1.0, 3: 1.0}
-    assert found["kept"].startswith("1.00")
-    assert found["both"].startswith("1.00")
-    assert "| underfit |  | **2** |" in confusion(cases)
+    figures = summarise(cases)
+    # One of the three worlds of one of nine harmful plants is not named.
+    assert figures["top1"] == pytest.approx(1 - 1 / 27)
+    assert figures["by_severity"] == {1: pytest.approx(8 / 9), 2: 1.0, 3: 1.0}
+    assert figures["healthy"].startswith("1.00")
+    assert figures["both"].startswith("1.00")
+    assert "| underfit |  | **2** |" in confusion_table(cases)

@@ -1,4 +1,4 @@
-"""Slices: their differences, what one's own attributes add, and the search for combinations, on worlds whose truth is known."""
+"""Slices and their differences, own attributes, and the search for weak slices, on worlds of known truth."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from diagnostics.significance import benjamini_hochberg
 from tests.slice_worlds import PLANTED, planted_world
 
 
-def own_attributes(found: pd.DataFrame) -> list[set[tuple[str, str]]]:
-    """The parts of each confirmed finding that name an attribute of ours that is not the detector's doing."""
-    confirmed = found[found["confirmed"].astype(bool)] if len(found) else found
+def own_attributes(weak_slices: pd.DataFrame) -> list[set[tuple[str, str]]]:
+    """The own attributes of each confirmed weak slice."""
+    confirmed = weak_slices[weak_slices["confirmed"].astype(bool)] if len(weak_slices) else weak_slices
     return [
         {pair for pair in zip(row["attributes"], row["slice"], strict=True) if pair[0].startswith(OWN)}
         for row in confirmed.to_dict("records")
@@ -36,25 +36,25 @@ def own_attributes(found: pd.DataFrame) -> list[set[tuple[str, str]]]:
 
 def search(seed: int, *, planted: bool) -> list[set[tuple[str, str]]]:
     domain, _ = planted_world(seed, planted=planted)
-    return own_attributes(discovery.discover(domain, slices.edges([domain]), 0.05, seed=seed))
+    return own_attributes(discovery.find_weak_slices(domain, slices.edges([domain]), 0.05, seed=seed))
 
 
-def test_nothing_is_discovered_where_nothing_was_planted() -> None:
+def test_no_weak_slice_is_confirmed_where_none_was_planted() -> None:
     worlds = [any(search(seed, planted=False)) for seed in range(200, 220)]
-    # Asked for: none in 90 % of such worlds. Five or more of 20 would be a one-in-23 accident.
+    # None is expected in 90 % of such worlds. Five or more of 20 has a probability of 1 in 23.
     assert sum(worlds) <= 4
 
 
-def test_a_planted_combination_is_found_and_little_else() -> None:
-    findings = [search(seed, planted=True) for seed in range(200, 216)]
-    exact = sum(PLANTED in found for found in findings)
-    named = [part for found in findings for part in found if part]
+def test_a_planted_combination_is_confirmed_and_little_else() -> None:
+    results = [search(seed, planted=True) for seed in range(200, 216)]
+    exact = sum(PLANTED in weak_slices for weak_slices in results)
+    named = [part for weak_slices in results for part in weak_slices if part]
     wrong = sum(not part <= PLANTED for part in named)
     assert exact >= 8
     assert wrong <= 0.15 * len(named)
 
 
-def test_harm_of_one_attribute_is_not_blamed_on_a_pair() -> None:
+def test_harm_of_one_attribute_is_not_attributed_to_a_pair() -> None:
     rng = np.random.default_rng(0)
     owner = np.repeat(np.arange(30), 40)
     harmful, idle = rng.random(1200) < 0.5, rng.random(1200) < 0.5
@@ -63,8 +63,8 @@ def test_harm_of_one_attribute_is_not_blamed_on_a_pair() -> None:
     assert discovery.confirm([harmful, idle], wrong, owner)["p"] > 0.01
 
 
-def test_a_pair_is_not_confirmed_by_one_comparison_alone() -> None:
-    """The second attribute lies within the first: without it, there is nothing of the second to compare with."""
+def test_a_pair_needs_both_comparisons_to_be_confirmed() -> None:
+    """The second attribute lies within the first: no image has the second without the first."""
     rng = np.random.default_rng(1)
     owner = np.repeat(np.arange(30), 40)
     outer = rng.random(1200) < 0.6
@@ -74,12 +74,12 @@ def test_a_pair_is_not_confirmed_by_one_comparison_alone() -> None:
         assert np.isnan(discovery.confirm(parts, wrong, owner)["p"])
 
 
-def test_fewer_objects_alone_are_no_weak_spot() -> None:
-    table = slices.score(make_domain(clips=30, frames=8, seed=2, false_rate=0.9), {}, seed=0)
+def test_density_slices_have_no_p_value() -> None:
+    table = slices.score(make_domain(clips=30, frames=8, seed=2, false_positive_rate=0.9), {}, seed=0)
     assert table.loc[table["attribute"] == "density", ["p", "q"]].isna().all(axis=None)
 
 
-def test_a_number_known_only_out_there_is_cut_all_the_same() -> None:
+def test_an_attribute_of_the_real_world_alone_is_cut_into_thirds() -> None:
     in_domain, real_world = make_domain(clips=4), make_domain("real_world", clips=4, seed=1)
     heights = np.linspace(5, 90, len(real_world.images))
     real_world = replace(real_world, images=real_world.images.assign(**{OWN + "altitude": heights}))
@@ -101,33 +101,33 @@ def test_risk_control_of_many_single_images_stays_small() -> None:
 
 def test_too_few_clips_are_not_searched() -> None:
     domain = make_domain(clips=9, frames=20)
-    assert discovery.discover(domain, slices.edges([domain]), 0.25, seed=0).empty
+    assert discovery.find_weak_slices(domain, slices.edges([domain]), 0.25, seed=0).empty
 
 
-def test_differences_of_slices_are_seldom_believed_without_reason() -> None:
-    believed, planted = 0, 0
+def test_slices_without_a_difference_are_seldom_significant() -> None:
+    false, planted = 0, 0
     for seed in range(12):
-        domain = make_domain(clips=20, frames=10, seed=seed, hit_rate=0.7)
+        domain = make_domain(clips=20, frames=10, seed=seed, recall=0.7)
         rng = np.random.default_rng(seed)
         coin = rng.choice(["heads", "tails", "edge"], len(domain.images))
         worse = rng.choice(["open", "tunnel"], len(domain.images), p=[0.75, 0.25])
         dark = set(domain.images["image"][worse == "tunnel"])
-        kept = ~(
+        keep = ~(
             domain.detections["image"].isin(dark).to_numpy() & (rng.random(len(domain.detections)) < 0.6)
         )
         domain = replace(
             domain,
             images=domain.images.assign(**{OWN + "coin": coin, OWN + "light": worse}),
-            detections=domain.detections[kept].reset_index(drop=True),
-            detection_embeddings=domain.detection_embeddings[kept],
+            detections=domain.detections[keep].reset_index(drop=True),
+            detection_embeddings=domain.detection_embeddings[keep],
         )
         table = slices.score(domain, slices.edges([domain]), seed=seed)
-        sure = table["q"] <= 0.1
-        believed += bool((sure & (table["attribute"] == OWN + "coin")).any())
+        significant = table["q"] <= 0.1
+        false += bool((significant & (table["attribute"] == OWN + "coin")).any())
         tunnel = table[table["slice"] == "tunnel"].iloc[0]
         planted += bool(tunnel["q"] <= 0.1 and tunnel["difference"] < 0)
         assert tunnel["recoverable"] == table["recoverable"].loc[table["attribute"] == OWN + "light"].max()
-    assert believed <= 2
+    assert false <= 2
     assert planted >= 11
 
 
@@ -148,31 +148,31 @@ def test_benjamini_hochberg_equals_scipy() -> None:
     p = np.random.default_rng(0).random(40) ** 2
     np.testing.assert_allclose(benjamini_hochberg(p), false_discovery_control(p), atol=1e-12)
     with_gap = np.insert(p, 3, np.nan)
-    found = benjamini_hochberg(with_gap)
-    assert np.isnan(found[3])
-    np.testing.assert_allclose(np.delete(found, 3), false_discovery_control(p), atol=1e-12)
+    q = benjamini_hochberg(with_gap)
+    assert np.isnan(q[3])
+    np.testing.assert_allclose(np.delete(q, 3), false_discovery_control(p), atol=1e-12)
 
 
 def two_detectors(seed: int, *, better: float) -> tuple[Domain, Detections, Detections]:
-    """A domain, a detector, and another of the same kind that finds `better` more of the objects."""
-    domain = make_domain(clips=20, frames=6, seed=seed, hit_rate=0.7)
+    """A domain, a detector, and another of the same kind with a recall higher by `better`."""
+    domain = make_domain(clips=20, frames=6, seed=seed, recall=0.7)
     rng = np.random.default_rng(seed + 500)
     annotations = domain.annotation_arrays
 
     def detector(rate: float) -> Detections:
-        found = rng.random(len(annotations.image)) < rate
+        detected = rng.random(len(annotations.image)) < rate
         return Detections(
-            annotations.image[found],
-            annotations.label[found],
-            annotations.xywh[found] + rng.normal(0, 1, (found.sum(), 4)),
-            rng.beta(5, 2, found.sum()),
+            annotations.image[detected],
+            annotations.label[detected],
+            annotations.xywh[detected] + rng.normal(0, 1, (detected.sum(), 4)),
+            rng.beta(5, 2, detected.sum()),
         )
 
     return domain, detector(0.7), detector(0.7 + better)
 
 
-def test_equal_detectors_are_seldom_told_apart_and_a_better_one_is() -> None:
-    false, found, covered = 0, 0, 0
+def test_equal_detectors_seldom_differ_significantly_and_a_better_one_does() -> None:
+    false, true, covered = 0, 0, 0
     for seed in range(60):
         domain, alike, same = two_detectors(seed, better=0.0)
         result = compare(
@@ -197,12 +197,12 @@ def test_equal_detectors_are_seldom_told_apart_and_a_better_one_is() -> None:
             seed=seed,
             replicates=300,
         )
-        found += result.p <= 0.05 and result.difference > 0
+        true += result.p <= 0.05 and result.difference > 0
         assert result.difference == pytest.approx(result.first - result.second)
-    # 5 % of 60 is 3; 9 or more would be a one-in-300 accident.
+    # 5 % of 60 is 3; 9 or more has a probability of 1 in 300.
     assert false <= 8
     assert covered >= 51
-    assert found >= 7
+    assert true >= 7
 
 
 def test_a_detector_compared_with_itself_differs_by_nothing() -> None:
@@ -221,29 +221,29 @@ def test_few_clips_are_not_compared() -> None:
     assert "3 independent clips" in result.note
 
 
-def test_a_promised_threshold_keeps_its_promise_on_new_clips() -> None:
+def test_a_guaranteed_threshold_keeps_its_risk_on_new_clips() -> None:
     risk, missed = 0.3, []
     for seed in range(100):
-        domain = make_domain(clips=25, frames=4, seed=seed, hit_rate=0.85)
-        found = control(domain.table, domain.group_numbers, [risk])[0]
-        assert found.confidence is not None
-        fresh = make_domain(clips=10, frames=4, seed=seed + 10_000, hit_rate=0.85)
+        domain = make_domain(clips=25, frames=4, seed=seed, recall=0.85)
+        threshold = control(domain.table, domain.group_numbers, [risk])[0].confidence
+        assert threshold is not None
+        fresh = make_domain(clips=10, frames=4, seed=seed + 10_000, recall=0.85)
         true_positive, _ = fresh.table.flags(0.5)
-        kept = true_positive & (fresh.table.confidence >= found.confidence)
+        kept = true_positive & (fresh.table.confidence >= threshold)
         by_clip = np.bincount(fresh.group_numbers[fresh.table.image[kept]], minlength=10)
         annotations = np.bincount(fresh.group_numbers[fresh.table.annotation_image], minlength=10)
         missed.append(float(np.mean(1 - by_clip / annotations)))
     assert np.mean(missed) <= risk + 0.01
-    # And it is no empty promise: a threshold of nothing would miss far less.
+    # The guarantee is not trivial: a threshold of 0 would miss far less.
     assert np.mean(missed) >= risk - 0.1
 
 
-def test_a_promise_that_cannot_be_kept_is_not_made() -> None:
-    blind = make_domain(clips=25, hit_rate=0.5)
-    found = control(blind.table, blind.group_numbers)[0]
-    assert found.confidence is None
-    assert found.note.startswith("infeasible: even at 0.001")
-    few = make_domain(clips=6, hit_rate=0.95)
+def test_an_unattainable_risk_has_no_threshold() -> None:
+    low_recall = make_domain(clips=25, recall=0.5)
+    result = control(low_recall.table, low_recall.group_numbers)[0]
+    assert result.confidence is None
+    assert result.note.startswith("infeasible: even at 0.001")
+    few = make_domain(clips=6, recall=0.95)
     assert (
         control(few.table, few.group_numbers)[0].note
         == "not attainable from 6 clips with objects: 9 are needed"
@@ -264,7 +264,7 @@ def test_attributes_are_joined_by_id_path_name_or_stem(tmp_path: Path) -> None:
     assert images[OWN + "weather"].isna().tolist() == [False, False, False, True]
 
 
-def test_a_image_may_be_in_many_slices(tmp_path: Path) -> None:
+def test_an_image_may_be_in_many_slices(tmp_path: Path) -> None:
     file = tmp_path / "s.csv"
     file.write_text("image_id,slice\n1.jpg,night\n1.jpg,rain\n2.jpg,rain\n")
     images, count = join(images_table(["1.jpg", "2.jpg"]), read_attributes(file))
@@ -297,7 +297,7 @@ def test_rows_may_use_the_numbers_of_a_coco_json_and_files_add_up(tmp_path: Path
         ("image,weather\na.jpg,rain,7\n", "not a readable CSV|more fields than the header"),
     ],
 )
-def test_bad_attribute_files_are_named(tmp_path: Path, content: str, message: str) -> None:
+def test_errors_name_the_bad_attribute_file(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "s.csv"
     file.write_text(content)
     with pytest.raises(InputError, match=message):

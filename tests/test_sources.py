@@ -1,4 +1,4 @@
-"""Every source gives the same tables, bad rows cost the row and not the image, and every file stands in the ledger once."""
+"""Readers of sources: the same tables for every kind, bad rows rejected one by one, a complete ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from datasets.collector import Collector
 from datasets.containment import Bounds
 from datasets.errors import InputError
 from datasets.groups import recording
-from datasets.labels import parse_row, quick, read_labels
+from datasets.labels import parse_plain_row, parse_row, read_labels
 from datasets.pixels import UnreadableImage, decode, difference_hash, probe
 from datasets.source import open_source
 
@@ -105,14 +105,14 @@ def test_bad_rows_are_rejected_with_a_reason(row: str, reason: str) -> None:
         ("0 1.005 0.5 0.2 0.2", "clipped"),
     ],
 )
-def test_good_and_mendable_rows_are_taken(row: str, repair: str) -> None:
-    box, words = parse_row(row, CLASSES)
+def test_valid_and_repairable_rows_are_accepted(row: str, repair: str) -> None:
+    box, repaired = parse_row(row, CLASSES)
     assert 0 <= box.x1 < box.x2 <= 1
-    assert repair in words
-    assert bool(repair) == bool(words)
+    assert repair in repaired
+    assert bool(repair) == bool(repaired)
 
 
-def test_files_as_a_whole(tmp_path: Path) -> None:
+def test_encodings_and_duplicate_rows_of_a_label_file(tmp_path: Path) -> None:
     bom = tmp_path / "bom.txt"
     bom.write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.2 0.2\r\n\r\n0 0.5 0.5 0.2 0.2\r\n")
     rows, notes = read_labels(bom, CLASSES)
@@ -146,7 +146,7 @@ def test_rows_round_trip(boxes: list[tuple]) -> None:
 
 
 @given(st.text(max_size=80))
-def test_no_text_breaks_the_row_reader(text: str) -> None:
+def test_the_row_reader_accepts_any_text(text: str) -> None:
     try:
         box, _ = parse_row(text or "x", CLASSES)
     except ValueError:
@@ -161,9 +161,9 @@ NUMBERS = st.one_of(
 
 
 @given(st.sampled_from(["0", "1", "2", "1.0", "crack", "-1"]), st.lists(NUMBERS, min_size=3, max_size=7))
-def test_the_quick_way_of_reading_a_row_agrees_with_the_thorough_one(first: str, rest: list[str]) -> None:
+def test_plain_rows_parse_as_by_the_full_parser(first: str, rest: list[str]) -> None:
     fields = [first, *rest]
-    row = quick(fields, {"0": 0, "1": 1})
+    row = parse_plain_row(fields, {"0": 0, "1": 1})
     if row is not None:
         assert (row, "") == parse_row(" ".join(fields), CLASSES)
 
@@ -178,15 +178,15 @@ def fifty_thousand(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(root.iterdir())
 
 
-def filled(paths: list[Path]) -> Collector:
-    """All label files taken, as for images of which nothing but the name is known."""
+def collected(paths: list[Path]) -> Collector:
+    """All label files read, for images of which only the name exists."""
     collector = Collector(paths[0].parent, CLASSES, Bounds.of([paths[0].parent]))
     for number, path in enumerate(paths):
         for column, value in zip(
             collector.images.values(), (path.stem, str(path), "train", 640, 480, False), strict=True
         ):
             column.append(value)
-        collector.yolo(path, number)
+        collector.add_label_file(path, number)
     return collector
 
 
@@ -204,12 +204,14 @@ def test_labels_are_read_at_a_third_of_the_speed_of_bare_reading(fifty_thousand:
         return time.process_time() - begin
 
     bare()
-    assert min(seconds(lambda: filled(paths)) for _ in range(3)) <= 3 * min(seconds(bare) for _ in range(3))
+    assert min(seconds(lambda: collected(paths)) for _ in range(3)) <= 3 * min(
+        seconds(bare) for _ in range(3)
+    )
 
 
 def test_fifty_thousand_label_files_need_the_memory_of_their_tables(fifty_thousand: list[Path]) -> None:
     tracemalloc.start()
-    source = filled(fifty_thousand).source("x", "folder")
+    source = collected(fifty_thousand).to_source("x", "folder")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(source.annotations) == 250_000
@@ -217,7 +219,7 @@ def test_fifty_thousand_label_files_need_the_memory_of_their_tables(fifty_thousa
         int(table.memory_usage(deep=True).sum())
         for table in (source.images, source.annotations, source.ledger)
     )
-    # While the columns become frames, both are there, and Python's strings are larger than Arrow's.
+    # While columns become frames, both are in memory, and Python's strings are larger than Arrow's.
     assert peak <= 3 * tables, (peak, tables)
 
 
@@ -233,7 +235,7 @@ def test_a_data_yaml_gives_splits_groups_and_boxes(tmp_path: Path) -> None:
     assert tree(root) == before
 
 
-def test_one_bad_row_costs_that_row(tmp_path: Path) -> None:
+def test_a_bad_row_only_costs_that_row(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     label(root / "labels/val/c_001.txt", "0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n")
     source = opened(root)
@@ -253,7 +255,7 @@ def test_unlabelled_is_not_background(tmp_path: Path) -> None:
     assert labelled["images/val/c_002.jpg"]
 
 
-def test_every_file_stands_in_the_ledger_once(tmp_path: Path) -> None:
+def test_every_file_is_in_the_ledger_once(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     (root / "images/train/empty.jpg").touch()
     (root / "images/train/page.jpg").write_text("<!doctype html><html>404</html>")
@@ -286,7 +288,7 @@ def test_every_file_stands_in_the_ledger_once(tmp_path: Path) -> None:
         ("names: [a]", "no split"),
     ],
 )
-def test_a_broken_yaml_says_where_and_what(tmp_path: Path, text: str, message: str) -> None:
+def test_a_broken_yaml_is_refused_with_position_and_cause(tmp_path: Path, text: str, message: str) -> None:
     root = dataset(tmp_path / "d", text)
     with pytest.raises(InputError, match=message):
         opened(root)
@@ -361,13 +363,13 @@ def test_images_are_turned_upright(tmp_path: Path, orientation: int, suffix: str
     options = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     assert probe(path) == (60, 40, "")
-    real_world = np.abs(decode(path)[..., ::-1].astype(int) - upright)
-    # JPEG smears the edge between two colours; everything else is exact.
-    assert real_world.mean() < 4 if suffix == ".jpg" else real_world.max() == 0
+    difference = np.abs(decode(path)[..., ::-1].astype(int) - upright)
+    # JPEG blurs the edge between two colours; the other formats are exact.
+    assert difference.mean() < 4 if suffix == ".jpg" else difference.max() == 0
 
 
 def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
-    """Pillow alone would turn everything above 255 white."""
+    """Pillow alone turns everything above 255 white."""
     ramp = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
     Image.fromarray(ramp).save(tmp_path / "p.png")
     np.testing.assert_array_equal(decode(tmp_path / "p.png")[..., 0], ramp >> 8)
@@ -375,10 +377,10 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
 
 def test_a_jpeg_without_its_end_marker_or_with_more_behind_it_is_used_as_it_is(tmp_path: Path) -> None:
     raw = image(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
-    whole = decode(tmp_path / "p.jpg")
+    expected = decode(tmp_path / "p.jpg")
     for name, content in (("open.jpg", raw[:-2]), ("more.jpg", raw + b"trailing" * 40)):
         (tmp_path / name).write_bytes(content)
-        assert np.abs(decode(tmp_path / name).astype(int) - whole).max() <= 8
+        assert np.abs(decode(tmp_path / name).astype(int) - expected).max() <= 8
         assert (tmp_path / name).read_bytes() == content
 
 
@@ -401,7 +403,7 @@ def test_a_truncated_jpeg_fails_and_one_without_its_end_marker_does_not(tmp_path
         decode(tmp_path / "half.jpg")
 
 
-def test_fingerprints_tell_copies_from_others(tmp_path: Path) -> None:
+def test_difference_hashes_separate_copies_from_other_images(tmp_path: Path) -> None:
     first = decode(image(tmp_path / "a.png", size=(320, 240), seed=1))
     other = decode(image(tmp_path / "b.png", size=(320, 240), seed=2))
     copy = cv2.resize(
@@ -411,14 +413,14 @@ def test_fingerprints_tell_copies_from_others(tmp_path: Path) -> None:
     assert (bits[0] != bits[1]).sum() <= 20 < (bits[0] != bits[2]).sum()
 
 
-def test_a_broken_video_says_so(tmp_path: Path) -> None:
+def test_a_broken_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"\x00" * 5000)
     with pytest.raises(InputError, match="cannot be opened as a video"):
         opened(tmp_path / "v.mp4")
 
 
 def video(path: Path, frames: int = 31, *, step: int = 8) -> Path:
-    """A video at ten frames a second of stripes that wander, each a little brighter than the one before."""
+    """A video at ten frames per second of moving stripes that become brighter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -435,7 +437,7 @@ def test_bursts_are_neighbouring_frames_spread_over_the_video(tmp_path: Path) ->
     source = opened(video(tmp_path / "v.mp4", 120, step=2))
     bursts = source.bursts
     assert bursts.groupby("burst")["frame"].apply(list).tolist() == [list(range(8))] * 6
-    # Twelve seconds in six parts; each burst begins in the middle of its part and runs on for 0.7 s.
+    # Twelve seconds in six parts; each burst begins in the middle of its part and lasts 0.7 s.
     starts = bursts.groupby("burst")["seconds"].min().to_numpy()
     np.testing.assert_allclose(starts, 1 + 2 * np.arange(6), atol=0.11)
     np.testing.assert_allclose(bursts.groupby("burst")["seconds"].max() - starts, 0.7, atol=1e-6)
@@ -527,7 +529,7 @@ def test_group_by(tmp_path: Path) -> None:
         ("notes.txt", "not on disk"),
     ],
 )
-def test_what_is_no_source(tmp_path: Path, spec: str, message: str) -> None:
+def test_paths_that_are_not_a_source(tmp_path: Path, spec: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InputError, match=message):
@@ -563,8 +565,8 @@ def test_results_use_the_ids_of_their_own_json(tmp_path: Path) -> None:
     (tmp_path / "dt.json").write_text(
         json.dumps([{"image_id": 5, "category_id": 7, "bbox": [0, 0, 5, 5], "score": 0.5}])
     )
-    found = read_results(tmp_path / "dt.json", source, source.classes)
-    assert found[["image", "label"]].to_numpy().tolist() == [["images/12.jpg", 1]]
+    detections = read_results(tmp_path / "dt.json", source, source.classes)
+    assert detections[["image", "label"]].to_numpy().tolist() == [["images/12.jpg", 1]]
     (tmp_path / "dt.json").write_text(
         '[{"image_id": 5, "category_id": 7, "bbox": [0, 0, 5, 5], "score": NaN}]'
     )
@@ -572,7 +574,7 @@ def test_results_use_the_ids_of_their_own_json(tmp_path: Path) -> None:
         read_results(tmp_path / "dt.json", source, source.classes)
 
 
-def test_a_name_that_is_no_utf8_fails_alone(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_only_costs_that_file(tmp_path: Path) -> None:
     image(tmp_path / "f" / "good.png")
     bad = os.fsencode(tmp_path / "f") + b"/bad\xff.png"
     with open(bad, "wb") as handle:
@@ -584,7 +586,7 @@ def test_a_name_that_is_no_utf8_fails_alone(tmp_path: Path) -> None:
     ]
 
 
-# Layouts: what people call the parts of a dataset, and where they put them.
+# Layouts: names and positions of the parts of a dataset in common use.
 
 LAYOUTS = {
     "split first": ("train/images", "train/labels", "valid/images", "valid/labels"),
@@ -631,7 +633,7 @@ def test_a_flat_folder_has_no_splits(tmp_path: Path) -> None:
     source = opened(tmp_path / "d", classes=CLASSES)
     assert set(source.images["split"]) == {""}
     assert len(source.annotations) == 3
-    # Its folder of images alone is the same dataset.
+    # The folder of images alone is the same dataset.
     part = opened(tmp_path / "d" / "images", classes=CLASSES)
     assert len(part.annotations) == 3
     assert len(part.ledger) == 6
@@ -648,7 +650,7 @@ def test_a_yaml_is_found_where_exports_put_it(tmp_path: Path, depth: int) -> Non
     assert (root / "data.yaml").is_file()
 
 
-def test_two_datasets_in_one_folder_are_not_guessed_at(tmp_path: Path) -> None:
+def test_two_datasets_in_one_folder_are_refused(tmp_path: Path) -> None:
     dataset(tmp_path / "d" / "one")
     dataset(tmp_path / "d" / "two")
     with pytest.raises(
@@ -660,18 +662,18 @@ def test_two_datasets_in_one_folder_are_not_guessed_at(tmp_path: Path) -> None:
     assert both.images["image"].is_unique
     assert both.annotations["image"].isin(both.images["image"]).all()
     assert len(both.ledger) == 22
-    # Clips of one name in two datasets are two.
+    # Groups of the same name in two datasets are different groups.
     assert both.images["group"].nunique() == 6
 
 
-def test_merged_sources_speak_of_the_same_classes(tmp_path: Path) -> None:
+def test_merged_sources_need_the_same_class_names(tmp_path: Path) -> None:
     dataset(tmp_path / "one")
     dataset(tmp_path / "two", "path: .\nval: images/val\nnames: [hole, crack]\n")
     with pytest.raises(InputError, match=r"two: its classes .* are not those of .*one"):
         open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
-    # The same names in another order are told by name.
-    turned = "path: .\nval: images/val\nnames: [crack, pothole]\n"
-    (tmp_path / "two" / "data.yaml").write_text(turned)
+    # The same names in another order are matched by name.
+    other_order = "path: .\nval: images/val\nnames: [crack, pothole]\n"
+    (tmp_path / "two" / "data.yaml").write_text(other_order)
     alone = [open_source(str(tmp_path / name), cache=tmp_path) for name in ("one", "two")]
     both = open_source(f"{tmp_path / 'one'},{tmp_path / 'two'}", cache=tmp_path)
     assert both.classes == ("pothole", "crack")
@@ -679,7 +681,7 @@ def test_merged_sources_speak_of_the_same_classes(tmp_path: Path) -> None:
         (Counter(source.classes[label] for label in source.annotations["label"]) for source in alone),
         Counter(),
     )
-    # Its files and its tables number the classes differently now.
+    # Its label files and its tables now number the classes differently.
     assert both.kind == "several"
 
 
@@ -687,7 +689,7 @@ def test_class_names_of_a_folder(tmp_path: Path) -> None:
     lay_out(tmp_path / "d", "kind first")
     label(tmp_path / "d" / "classes.txt", "hole\npatch\n")
     assert opened(tmp_path / "d").classes == ("hole", "patch")
-    # What the numbers in the labels mean is for the dataset to say, not for the model.
+    # The dataset defines the class numbers of its labels, not the model.
     source = opened(tmp_path / "d", classes=["patch", "hole", "crack"])
     assert source.classes == ("hole", "patch")
     mapped = with_classes(source, ["patch", "hole", "crack"], {})
@@ -699,8 +701,8 @@ def test_class_names_of_a_folder(tmp_path: Path) -> None:
         opened(tmp_path / "d")
 
 
-def test_names_of_a_labelling_tool_that_nobody_used_do_not_matter(tmp_path: Path) -> None:
-    """LabelImg writes its fifteen predefined classes before one's own."""
+def test_unused_names_of_a_labelling_tool_are_ignored(tmp_path: Path) -> None:
+    """LabelImg writes its fifteen predefined classes before the user's own."""
     image(tmp_path / "d" / "a.jpg")
     label(tmp_path / "d" / "a.txt", "15 0.5 0.5 0.25 0.5\n")
     label(tmp_path / "d" / "classes.txt", "".join(f"thing{i}\n" for i in range(15)) + "pothole\n")
@@ -724,8 +726,8 @@ def test_a_list_of_images(tmp_path: Path) -> None:
 
 def voc_xml(size: tuple[int, int], *annotations: tuple[str, float, float, float, float, int]) -> str:
     rows = "".join(
-        f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
-        f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin>"
+        f"<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
         for name, x1, y1, x2, y2, difficult in annotations
     )
     return f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>{rows}</annotation>"
@@ -739,10 +741,10 @@ def voc(root: Path, images_in: str = "JPEGImages", labels_in: str = "Annotations
 
 
 @pytest.mark.parametrize(
-    "places", [("JPEGImages", "Annotations"), ("images", "annotations"), (".", "."), ("train", "train")]
+    "folders", [("JPEGImages", "Annotations"), ("images", "annotations"), (".", "."), ("train", "train")]
 )
-def test_pascal_voc(tmp_path: Path, places: tuple[str, str]) -> None:
-    root = voc(tmp_path / "VOC", *places)
+def test_pascal_voc(tmp_path: Path, folders: tuple[str, str]) -> None:
+    root = voc(tmp_path / "VOC", *folders)
     source = opened(root)
     assert source.kind == "voc"
     assert source.classes == ("pothole",)
@@ -751,10 +753,10 @@ def test_pascal_voc(tmp_path: Path, places: tuple[str, str]) -> None:
     )
     assert source.images["group"].tolist() == ["a", "a", "b"]
     assert source.ledger["bucket"].value_counts().to_dict() == {"used": 6}
-    assert set(source.images["split"]) == ({"train"} if places[0] == "train" else {""})
+    assert set(source.images["split"]) == ({"train"} if folders[0] == "train" else {""})
 
 
-def test_voc_splits_difficult_objects_and_what_is_wrong(tmp_path: Path) -> None:
+def test_voc_splits_difficult_boxes_and_rejected_boxes(tmp_path: Path) -> None:
     root = voc(tmp_path / "VOC")
     label(root / "ImageSets" / "Main" / "train.txt", "a_1\na_2\n")
     label(root / "ImageSets" / "Main" / "val.txt", "b_1\n")
@@ -794,8 +796,8 @@ def test_voc_splits_difficult_objects_and_what_is_wrong(tmp_path: Path) -> None:
             '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>',
             "document type",
         ),
-        (voc_xml((48, 64)), "the unturned image"),
-        (voc_xml((640, 480)), "drawn on an image of 640x480, this one is 64x48"),
+        (voc_xml((48, 64)), "before its EXIF rotation"),
+        (voc_xml((640, 480)), "drawn on an image of 640x480; this one is 64x48"),
     ],
 )
 def test_a_voc_file_that_cannot_be_used_leaves_its_image_unlabelled(
@@ -810,8 +812,8 @@ def test_a_voc_file_that_cannot_be_used_leaves_its_image_unlabelled(
     assert reason in failed["reason"].iloc[0]
 
 
-def test_fiftyone_reads_voc_boxes_as_we_do(tmp_path: Path, database: str) -> None:
-    """An independent reader: same boxes, to a pixel of its convention."""
+def test_voc_boxes_agree_with_fiftyone(tmp_path: Path, database: str) -> None:
+    """FiftyOne is an independent reader."""
     import fiftyone as fo
 
     root = voc(tmp_path / "VOC")
@@ -820,7 +822,7 @@ def test_fiftyone_reads_voc_boxes_as_we_do(tmp_path: Path, database: str) -> Non
         data_path=str(root / "JPEGImages"),
         labels_path=str(root / "Annotations"),
     )
-    theirs = sorted(
+    fiftyone_boxes = sorted(
         [
             d.bounding_box[0] * 64,
             d.bounding_box[1] * 48,
@@ -830,8 +832,8 @@ def test_fiftyone_reads_voc_boxes_as_we_do(tmp_path: Path, database: str) -> Non
         for sample in loaded
         for d in sample.ground_truth.detections
     )
-    ours = sorted(opened(root).annotations[["x1", "y1", "x2", "y2"]].to_numpy().tolist())
-    np.testing.assert_allclose(theirs, ours, atol=1e-6)
+    boxes = sorted(opened(root).annotations[["x1", "y1", "x2", "y2"]].to_numpy().tolist())
+    np.testing.assert_allclose(fiftyone_boxes, boxes, atol=1e-6)
     loaded.delete()
 
 
@@ -857,7 +859,7 @@ def test_coco_in_its_own_layout(tmp_path: Path) -> None:
     assert source.images["split"].tolist() == ["train", "val"]
     assert source.images["image"].is_unique
     assert source.annotations.groupby("image").size().tolist() == [1, 1]
-    # The same image number in two files is two images, which results cannot tell apart by number.
+    # One image id in two files means two images, so that results cannot refer to them by id.
     assert source.image_ids == {}
     one = opened(tmp_path / "coco" / "annotations" / "instances_val2017.json")
     assert one.images["split"].tolist() == ["val"]
@@ -888,7 +890,7 @@ def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
     ]
     label(tmp_path / "gt.json", json.dumps(content))
     source = opened(tmp_path / "gt.json")
-    # Listed twice, both entries' boxes count.
+    # The image is listed twice; the boxes of both entries count.
     assert len(source.annotations) == 4
     assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
         [2, "repaired", "box taken from a polygon"],
@@ -901,14 +903,14 @@ def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
     ]
 
 
-def test_coco_boxes_of_an_unturned_image_are_not_taken(tmp_path: Path) -> None:
+def test_coco_boxes_drawn_before_exif_rotation_are_left_out(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
     label(tmp_path / "gt.json", json.dumps(coco_content("a.jpg", width=64, height=48)))
     source = opened(tmp_path / "gt.json")
     assert not source.images["labelled"].any()
-    assert "unturned" in source.ledger["reason"].str.cat(sep=" ")
+    assert "before its EXIF rotation" in source.ledger["reason"].str.cat(sep=" ")
 
 
 def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
@@ -919,12 +921,12 @@ def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
         InputError, match=r"model has \{0: pothole\}, source has \{0: crack, 1: Hole\}; .*--class-map"
     ):
         with_classes(source, ["pothole"], {})
-    with pytest.raises(InputError, match="class 'crack' is none of the model's"):
+    with pytest.raises(InputError, match="class 'crack' is not one of the model's"):
         with_classes(source, ["pothole"], {"Hole": "pothole"})
     mapped = with_classes(source, ["pothole"], {"Hole": "pothole", "crack": ""})
     assert mapped.annotations[["image", "label"]].to_numpy().tolist() == [["images/val/c_001.jpg", 0]]
     assert mapped.rows["reason"].tolist() == ["class crack left out by --class-map"] * 2
-    # COCO and VOC go by name.
+    # COCO and VOC are matched by name.
     image(tmp_path / "c" / "a.jpg")
     label(tmp_path / "c" / "gt.json", json.dumps(coco_content("a.jpg")))
     named = with_classes(opened(tmp_path / "c" / "gt.json"), ["crack", "pothole", "patch"], {})
@@ -944,21 +946,23 @@ def test_test_may_be_val_but_val_may_not_be_train(tmp_path: Path) -> None:
     text = "train: images/train\nval: images/val\ntest: images/val\nnames: [pothole, crack]\n"
     source = opened(dataset(tmp_path / "d", text))
     assert source.images.groupby("split").size().to_dict() == {"train": 3, "val": 2}
-    assert "2 images of 'test' are some of 'val' too" in source.ledger["reason"].str.cat(sep=" ")
-    with pytest.raises(InputError, match="every image of 'val' is one of 'train' too"):
+    assert "2 images of 'test' also in 'val'" in source.ledger["reason"].str.cat(sep=" ")
+    with pytest.raises(InputError, match="every image of 'val' is also in 'train'"):
         opened(dataset(tmp_path / "e", "train: images\nval: images/val\nnames: [pothole, crack]\n"))
-    twice = opened(dataset(tmp_path / "f", "train: [images/train, images/train]\nnames: [pothole, crack]\n"))
-    assert twice.ledger["reason"].str.contains("are some of").sum() == 0
+    repeated = opened(
+        dataset(tmp_path / "f", "train: [images/train, images/train]\nnames: [pothole, crack]\n")
+    )
+    assert repeated.ledger["reason"].str.contains("also in").sum() == 0
 
 
-def test_a_test_split_that_was_never_exported_is_said(tmp_path: Path) -> None:
+def test_a_missing_test_split_is_reported(tmp_path: Path) -> None:
     text = "train: ../images/train\nval: ../images/val\ntest: ../test/images\nnames: [pothole, crack]\n"
     source = opened(dataset(tmp_path / "d", text))
     assert len(source.images) == 5
     assert "its test split ../test/images does not exist" in source.ledger["reason"].str.cat(sep=" ")
 
 
-def test_every_file_of_a_folder_is_accounted_for_whatever_its_kind(tmp_path: Path) -> None:
+def test_every_file_enters_the_ledger_for_every_kind_of_source(tmp_path: Path) -> None:
     yolo = dataset(tmp_path / "yolo", "path: .\nval: images/val\nnames: [pothole, crack]\n")
     coco = tmp_path / "coco"
     image(coco / "val2017" / "1.jpg")
@@ -976,7 +980,7 @@ def test_every_file_of_a_folder_is_accounted_for_whatever_its_kind(tmp_path: Pat
     assert buckets[str(tmp_path / "voc" / "SegmentationClass" / "a_1.png")] == "a mask, going by its folder"
 
 
-def test_files_reached_by_a_link_stand_once(tmp_path: Path) -> None:
+def test_files_reached_through_a_link_are_listed_once(tmp_path: Path) -> None:
     for name in "ab":
         image(tmp_path / "d" / "store" / "tr" / f"{name}.jpg", seed=ord(name))
         label(tmp_path / "d" / "store" / "tr" / f"{name}.txt", "0 0.5 0.5 0.2 0.2\n")
@@ -988,17 +992,17 @@ def test_files_reached_by_a_link_stand_once(tmp_path: Path) -> None:
     assert set(source.ledger["bucket"]) == {"used"}
 
 
-@pytest.mark.parametrize("places", [("train_images", "train_labels"), ("images_train", "labels_train")])
-def test_kind_and_split_in_one_name(tmp_path: Path, places: tuple[str, str]) -> None:
-    image(tmp_path / "d" / places[0] / "a.jpg")
-    label(tmp_path / "d" / places[1] / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+@pytest.mark.parametrize("folders", [("train_images", "train_labels"), ("images_train", "labels_train")])
+def test_kind_and_split_in_one_name(tmp_path: Path, folders: tuple[str, str]) -> None:
+    image(tmp_path / "d" / folders[0] / "a.jpg")
+    label(tmp_path / "d" / folders[1] / "a.txt", "0 0.5 0.5 0.2 0.2\n")
     source = opened(tmp_path / "d", classes=CLASSES)
     assert source.images[["split", "labelled"]].to_numpy().tolist() == [["train", True]]
 
 
 @pytest.mark.parametrize("deep", ["", "Japan/", "x/y/z/VOCdevkit/"])
 def test_voc_files_one_folder_further_down(tmp_path: Path, deep: str) -> None:
-    """RDD2022 and the Oxford pets have annotations/xmls; archives have wrappers."""
+    """RDD2022 and the Oxford pets have annotations/xmls; archives add wrapper folders."""
     root = tmp_path / "d" / deep / "train"
     image(root / "images" / "a.jpg")
     label(root / "annotations" / "xmls" / "a.xml", voc_xml((64, 48), ("D40", 8, 4, 30, 20, 0)))
@@ -1007,7 +1011,7 @@ def test_voc_files_one_folder_further_down(tmp_path: Path, deep: str) -> None:
     assert source.images[["split", "labelled"]].to_numpy().tolist() == [["train", True]]
 
 
-def test_old_voc_files_in_their_own_alphabet(tmp_path: Path) -> None:
+def test_voc_files_in_their_declared_encoding(tmp_path: Path) -> None:
     root = voc(tmp_path / "VOC")
     text = '<?xml version="1.0" encoding="ISO-8859-1"?>' + voc_xml((64, 48), ("caf\u00e9", 8, 4, 30, 20, 0))
     (root / "Annotations" / "b_1.xml").write_bytes(text.encode("latin-1"))
@@ -1030,7 +1034,7 @@ def test_coco_as_other_tools_write_it(tmp_path: Path, json_at: str, images_at: s
     source = opened(tmp_path / "d")
     assert source.kind == "coco"
     assert len(source.annotations) == 1
-    # Annotations of other tools are no COCO files.
+    # An annotations.json of another tool is not a COCO file.
     label(tmp_path / "e" / "annotations.json", json.dumps({"a.jpg123": {"regions": []}}))
     image(tmp_path / "e" / "a.jpg")
     other = opened(tmp_path / "e", classes=CLASSES)
@@ -1052,12 +1056,12 @@ def test_categories_with_a_supercategory_of_the_same_name(tmp_path: Path) -> Non
     assert with_classes(source, ["pothole"], {}).annotations["label"].tolist() == [0]
 
 
-def test_coco_of_images_that_were_resized_since(tmp_path: Path) -> None:
+def test_coco_boxes_of_images_resized_later_are_left_out(tmp_path: Path) -> None:
     image(tmp_path / "a.jpg")
     label(tmp_path / "gt.json", json.dumps(coco_content("a.jpg", width=640, height=480)))
     source = opened(tmp_path / "gt.json")
     assert not source.images["labelled"].any()
-    assert "drawn on an image of 640x480, this one is 64x48" in source.ledger["reason"].str.cat(sep=" ")
+    assert "drawn on an image of 640x480; this one is 64x48" in source.ledger["reason"].str.cat(sep=" ")
 
 
 def test_coco_images_of_one_id_are_refused(tmp_path: Path) -> None:
@@ -1086,7 +1090,7 @@ def test_a_source_given_twice_counts_once(tmp_path: Path) -> None:
     assert len(both.ledger) == 11
 
 
-def test_darknets_list_names_images_from_where_training_ran(tmp_path: Path) -> None:
+def test_a_darknet_list_is_relative_to_the_training_folder(tmp_path: Path) -> None:
     image(tmp_path / "d" / "obj_train_data" / "a.jpg")
     label(tmp_path / "d" / "obj_train_data" / "a.txt", "0 0.5 0.5 0.2 0.2\n")
     label(tmp_path / "d" / "train.txt", "data/obj_train_data/a.jpg\n")
@@ -1094,14 +1098,14 @@ def test_darknets_list_names_images_from_where_training_ran(tmp_path: Path) -> N
     assert source.images["labelled"].tolist() == [True]
 
 
-def test_a_label_file_of_nothing_but_wrong_rows_says_nothing(tmp_path: Path) -> None:
-    """Pixels instead of fractions throughout: the image is not empty, its labels are unknown."""
+def test_an_image_whose_label_rows_are_all_rejected_is_unlabelled(tmp_path: Path) -> None:
+    """All rows are in pixels: the image is not a background image, its labels are unknown."""
     root = dataset(tmp_path / "d")
     label(root / "labels/val/c_001.txt", "0 320 240 50 40\n0 32 24 50 40\n")
     source = opened(root)
     assert source.images.set_index("image")["labelled"].to_dict()["images/val/c_001.jpg"] is False
     failed = source.ledger[source.ledger["bucket"] == "failed"]
-    assert failed["reason"].tolist() == ["none of its rows could be used; its image is kept as unlabelled"]
+    assert failed["reason"].tolist() == ["none of its rows can be used; its image is kept as unlabelled"]
     assert len(source.rows) == 2
 
 
@@ -1125,19 +1129,19 @@ def test_videos_in_folders_of_splits_belong_to_them(tmp_path: Path) -> None:
     ],
     ids=["base 60", "huge number", "long name", "no such user"],
 )
-def test_a_yaml_made_to_hang_or_break_the_reader(tmp_path: Path, text: str) -> None:
+def test_a_hostile_yaml_neither_hangs_nor_crashes_the_reader(tmp_path: Path, text: str) -> None:
     begin = time.monotonic()
-    said = ""
+    message = ""
     try:
         assert len(opened(dataset(tmp_path / "d", text)).images) == 2
     except InputError as error:
-        said = str(error)
-    assert len(said) < 2000
-    assert "data.yaml" in said or not said
+        message = str(error)
+    assert len(message) < 2000
+    assert "data.yaml" in message or not message
     assert time.monotonic() - begin < 5
 
 
-def test_names_that_no_file_system_holds_cost_their_line(tmp_path: Path) -> None:
+def test_impossible_file_names_only_cost_their_line(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     label(root / "some.txt", "n" * 5000 + "\n~nobody/x.jpg\nimages/val/c_001.jpg\n")
     source = opened(root / "some.txt", classes=CLASSES)
@@ -1149,7 +1153,7 @@ def test_names_that_no_file_system_holds_cost_their_line(tmp_path: Path) -> None
         open_source("~nobody-of-this-name/x", cache=tmp_path)
 
 
-def test_a_class_number_beyond_all_bounds_costs_its_row(tmp_path: Path) -> None:
+def test_a_huge_class_number_only_costs_its_row(tmp_path: Path) -> None:
     image(tmp_path / "d" / "a.jpg")
     label(tmp_path / "d" / "a.txt", "1e30 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1\n")
     source = opened(tmp_path / "d")
@@ -1157,19 +1161,19 @@ def test_a_class_number_beyond_all_bounds_costs_its_row(tmp_path: Path) -> None:
     assert source.rows["reason"].tolist() == ["class 1e30 is not a class number"]
 
 
-def test_fifteen_hundred_folders_in_each_other(tmp_path: Path) -> None:
-    place = tmp_path / "d"
-    place.mkdir()
-    image(place / "a.jpg")
-    here = os.open(place, os.O_RDONLY)
+def test_fifteen_hundred_nested_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    image(folder / "a.jpg")
+    descriptor = os.open(folder, os.O_RDONLY)
     for _ in range(1500):
-        os.mkdir("f", dir_fd=here)
-        deeper = os.open("f", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = deeper
-    os.close(here)
+        os.mkdir("f", dir_fd=descriptor)
+        deeper = os.open("f", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = deeper
+    os.close(descriptor)
     try:
         assert len(opened(tmp_path / "d").images) == 1
     finally:
-        # pytest removes old folders recursively, and would break on this one.
+        # pytest removes old folders recursively, which fails at this depth.
         subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)

@@ -1,4 +1,4 @@
-"""The table for people who come from the template is whole, and what it names is there."""
+"""The guide for users of the template: it is complete, and every command, option and test in it exists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS = [row for section in SECTIONS for row in section.rows]
 
 
 def functions(file: str) -> set[str]:
-    """Names of the functions of a test file, read and not run."""
+    """Names of the functions of a test file, which is parsed, not imported."""
     path = ROOT / "tests" / file
     if not path.is_file():
         return set()
@@ -23,44 +23,43 @@ def functions(file: str) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-def test_the_document_is_that_of_the_table() -> None:
+def test_the_document_is_up_to_date() -> None:
     assert (ROOT / "docs" / "from-the-template.md").read_text(encoding="utf-8") == page(), (
         "run python -m tests.template_table"
     )
 
 
-def test_every_test_that_is_named_exists() -> None:
-    named = sorted({name for row in ROWS for name in row.tests})
-    missing = [name for name in named if name.partition("::")[2] not in functions(name.partition("::")[0])]
+def test_every_named_test_exists() -> None:
+    names = sorted({name for row in ROWS for name in row.tests})
+    missing = [name for name in names if name.partition("::")[2] not in functions(name.partition("::")[0])]
     assert missing == []
 
 
-def test_only_these_promise_something_without_a_test() -> None:
-    assert [row.theirs for row in untested()] == [
+def test_only_documents_have_no_test() -> None:
+    assert [row.template for row in untested()] == [
         "docs/streamlit_app.md",
         "example_datasets.md",
     ]
 
 
-def test_every_row_says_what_does_it_or_what_to_use_instead() -> None:
-    assert all(row.ours or row.gone for row in ROWS)
-    assert len({(section.title, row.theirs) for section in SECTIONS for row in section.rows}) == len(ROWS)
-    # A bar would end the cell.
-    assert not [row for row in ROWS if "|" in row.theirs + row.ours + row.gone]
+def test_every_row_has_a_counterpart_or_an_alternative() -> None:
+    assert all(row.here or row.remark for row in ROWS)
+    assert len({(section.title, row.template) for section in SECTIONS for row in section.rows}) == len(ROWS)
+    # A bar would end the table cell.
+    assert not [row for row in ROWS if "|" in row.template + row.here + row.remark]
 
 
-@pytest.mark.parametrize("command", [ours for *_, ours in MOVING])
-def test_command_lines_beside_the_templates_are_ours(command: str) -> None:
-    """Every command and option that the guide names is one of the console script's."""
+@pytest.mark.parametrize("command", [here for *_, here in MOVING])
+def test_command_lines_have_only_known_commands_and_options(command: str) -> None:
     commands = typer.main.get_command(app).commands
     for call in re.findall(r"shiftscope ([a-z]+)((?: [^ ]+)*?)(?=` and, |$)", command):
-        known = {text for parameter in commands[call[0]].params for text in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", call[1])) <= known, call
+        options = {text for parameter in commands[call[0]].params for text in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", call[1])) <= options, call
 
 
-def test_commands_of_the_table_are_ours() -> None:
+def test_commands_in_the_table_have_only_known_options() -> None:
     commands = typer.main.get_command(app).commands
     for row in ROWS:
-        for call, rest in re.findall(r"`shiftscope ([a-z]+)([^`]*)`", row.ours + row.gone):
-            known = {text for parameter in commands[call].params for text in parameter.opts}
-            assert set(re.findall(r"--[a-z-]+", rest)) <= known, (row.theirs, call)
+        for call, rest in re.findall(r"`shiftscope ([a-z]+)([^`]*)`", row.here + row.remark):
+            options = {text for parameter in commands[call].params for text in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", rest)) <= options, (row.template, call)

@@ -1,4 +1,4 @@
-"""Training: new folder each time, the user's data untouched, a killed run taken up where it stopped."""
+"""Training: a new folder each time, unchanged user data, and killed runs that are resumed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,17 @@ from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
 from tests.conftest import SCRIPT, run_script
 from train.history import read_history
-from train.pretrained import ARCHITECTURE, starting_point
+from train.pretrained import ARCHITECTURE, resolve_model
 from train.run import open_run
 from train.staging import stage
-from train.training import Recipe, data_sha256, interrupted, train
+from train.training import (
+    Recipe,
+    TrainingCallbacks,
+    data_sha256,
+    read_interrupted_recipe,
+    road_world_recipe,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +42,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_staging_links_images_one_by_one_and_writes_our_labels(data: Path, tmp_path: Path) -> None:
+def test_staging_links_each_image_and_writes_its_own_labels(data: Path, tmp_path: Path) -> None:
     source = open_source(str(data), cache=tmp_path)
     card = stage(source, tmp_path / "staged", tmp_path)
     again = open_source(str(card), cache=tmp_path)
     assert len(again.images) == len(source.images)
     assert len(again.annotations) == len(source.annotations)
-    links = list((tmp_path / "staged" / "images").rglob("*.jpg"))
-    assert all(p.is_symlink() for p in links)
+    images = list((tmp_path / "staged" / "images").rglob("*.jpg"))
+    assert all(p.is_symlink() for p in images)
     assert not any(p.is_symlink() for p in (tmp_path / "staged").rglob("*") if p.is_dir())
     assert Path(yaml.safe_load(card.read_text())["path"]).is_absolute()
 
@@ -52,7 +60,7 @@ def test_staging_needs_train_and_val(data: Path, tmp_path: Path) -> None:
         stage(source.keep(source.images["split"] == "val"), tmp_path / "s", tmp_path)
 
 
-def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
+def test_a_killed_training_is_resumed(data: Path, tmp_path: Path) -> None:
     before = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in data.rglob("*") if p.is_file()}
     runs = tmp_path / "runs"
     arguments = ["train", str(data), "--epochs", "4", "--imgsz", "128", "--device", "cpu", "--name", "t"]
@@ -73,11 +81,11 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     assert 1 <= len(read_history(results)) < 4
-    # As if the kill had come while ultralytics was writing its own checkpoint.
+    # As if the process had been killed while Ultralytics was writing its own checkpoint.
     last = runs / "train" / "t" / "weights" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
 
-    # As it was started, whatever this command's defaults are.
+    # Without the options of the first start, whose values are kept.
     again = [
         "train",
         str(data),
@@ -97,7 +105,7 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     assert lineage["model"] == ARCHITECTURE.name
     assert open_run(folder).imgsz == 128
     assert open_run(folder).arguments["batch"] == lineage["batch"] == 16
-    # What was seen before the kill stays.
+    # Results from before the kill are kept.
     assert sorted(set(open_run(folder).watched["epoch"])) == [1, 2, 3, 4]
 
     second = run_script(*arguments[:3], "1", *arguments[4:], cwd=tmp_path, SHIFTSCOPE_RUNS=str(runs))
@@ -107,7 +115,7 @@ def test_train_killed_and_resumed(data: Path, tmp_path: Path) -> None:
     } == before
 
 
-def test_two_trainings_that_start_at_once_have_a_folder_each(data: Path, tmp_path: Path) -> None:
+def test_two_trainings_started_together_get_different_folders(data: Path, tmp_path: Path) -> None:
     command = [SCRIPT, "train", str(data), "--epochs", "1", "--imgsz", "64", "--device", "cpu", "--name", "t"]
     command += ["--model", str(ARCHITECTURE)]
     environment = {**os.environ, "SHIFTSCOPE_RUNS": str(tmp_path / "runs")}
@@ -123,14 +131,14 @@ def test_two_trainings_that_start_at_once_have_a_folder_each(data: Path, tmp_pat
     assert all((Path(folder) / "weights" / "best.pt").is_file() for folder in folders)
 
 
-def test_what_cannot_be_trained_from_leaves_no_run(data: Path, tmp_path: Path) -> None:
+def test_an_unusable_model_leaves_no_run_folder(data: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     outcome = run_script("train", str(data), "--model", "bad.pt", "--epochs", "1", cwd=tmp_path)
     assert outcome.code == 2
     assert not (tmp_path / "runs" / "train").exists()
 
 
-def test_of_two_demos_the_second_waits(
+def test_the_second_of_two_demos_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from reports.commands import demo
@@ -138,18 +146,18 @@ def test_of_two_demos_the_second_waits(
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path))
     (tmp_path / "demo").mkdir()
-    held = threading.Event()
+    locked = threading.Event()
 
     def first() -> None:
         with FileLock(tmp_path / "demo" / ".lock"):
-            held.set()
+            locked.set()
             time.sleep(1)
 
     threading.Thread(target=first).start()
-    held.wait()
+    locked.wait()
     begin = time.monotonic()
-    monkeypatch.setattr(demo, "made", lambda seed, reporter: "made")
-    assert demo.prepare(0, Reporter()) == "made"
+    monkeypatch.setattr(demo, "_build_demo", lambda seed, reporter: "built")
+    assert demo.prepare_demo(0, Reporter()) == "built"
     assert time.monotonic() - begin > 0.5
     assert "waiting for it" in capsys.readouterr().err
 
@@ -157,105 +165,155 @@ def test_of_two_demos_the_second_waits(
 @pytest.mark.parametrize(
     "words", ["CUDA out of memory. Tried to allocate 2 GiB", "DefaultCPUAllocator: can't allocate memory"]
 )
-def test_where_memory_runs_out_the_batch_is_halved(data: Path, tmp_path: Path, words: str) -> None:
-    said: list[str] = []
+def test_the_batch_is_halved_when_memory_runs_out(data: Path, tmp_path: Path, words: str) -> None:
+    lines: list[str] = []
 
-    def narrow(model) -> None:
-        def strain(trainer) -> None:
+    def limit_memory(model) -> None:
+        def fail_above_four(trainer) -> None:
             if trainer.batch_size > 4 and trainer.epoch == 1:
                 raise RuntimeError(words)
 
-        model.add_callback("on_train_batch_start", strain)
+        model.add_callback("on_train_batch_start", fail_above_four)
 
     folder = train(
-        open_source(str(data), cache=tmp_path), tmp_path / "run", Recipe(ARCHITECTURE, epochs=2, imgsz=64, batch=16, device="cpu"),
-        on_start=lambda _: None, on_batch=lambda: None, on_epoch=said.append, on_model=narrow,
-    )  # fmt: skip
-    assert [line for line in said if "out of memory" in line] == [
-        "out of memory; going on with batch=8",
-        "out of memory; going on with batch=4",
+        open_source(str(data), cache=tmp_path),
+        tmp_path / "run",
+        Recipe(ARCHITECTURE, epochs=2, imgsz=64, batch=16, device="cpu"),
+        TrainingCallbacks(on_epoch=lines.append, on_model=limit_memory),
+    )
+    assert [line for line in lines if "out of memory" in line] == [
+        "out of memory; continuing with batch=8",
+        "out of memory; continuing with batch=4",
     ]
     assert json.loads((folder / "shiftscope.json").read_text())["batch"] == 4
-    # The epoch that was whole is not trained again.
+    # The complete epoch is not trained again.
     assert read_history(folder / "results.csv")["epoch"].tolist() == [1, 2]
 
 
-def test_other_errors_of_a_training_are_not_taken_for_it(data: Path, tmp_path: Path) -> None:
-    def broken(model) -> None:
+def test_other_training_errors_are_raised(data: Path, tmp_path: Path) -> None:
+    def divide_by_zero(model) -> None:
         model.add_callback("on_train_batch_start", lambda trainer: 1 / 0)
 
-    nothing = {"on_start": lambda _: None, "on_batch": lambda: None, "on_epoch": lambda _: None}
+    source = open_source(str(data), cache=tmp_path)
     recipe = Recipe(ARCHITECTURE, epochs=1, imgsz=64, batch=16, device="cpu")
     with pytest.raises(ZeroDivisionError):
-        train(open_source(str(data), cache=tmp_path), tmp_path / "run", recipe, on_model=broken, **nothing)
+        train(source, tmp_path / "run", recipe, TrainingCallbacks(on_model=divide_by_zero))
 
-    def never(model) -> None:
+    def exhaust_memory(model) -> None:
         model.add_callback("on_train_batch_start", lambda trainer: (_ for _ in ()).throw(MemoryError()))
 
     with pytest.raises(EnvironmentProblem, match="even with one image a batch"):
-        train(open_source(str(data), cache=tmp_path), tmp_path / "other", recipe, on_model=never, **nothing)
+        train(source, tmp_path / "other", recipe, TrainingCallbacks(on_model=exhaust_memory))
 
 
-def test_what_a_run_was_taught_is_told_by_its_content(data: Path, tmp_path: Path) -> None:
+def test_the_data_digest_depends_on_content_only(data: Path, tmp_path: Path) -> None:
     source = open_source(str(data), cache=tmp_path)
-    known = data_sha256(source)
+    digest = data_sha256(source)
     shutil.copytree(data, tmp_path / "moved")
     moved = tmp_path / "moved"
-    assert data_sha256(open_source(str(moved), cache=tmp_path)) == known
+    assert data_sha256(open_source(str(moved), cache=tmp_path)) == digest
     label = next(path for path in sorted((moved / "labels" / "train").iterdir()) if path.stat().st_size)
     label.write_text("0 0.5 0.5 0.2 0.2\n")
-    assert data_sha256(open_source(str(moved), cache=tmp_path)) != known
+    assert data_sha256(open_source(str(moved), cache=tmp_path)) != digest
 
 
-def test_a_pretrained_checkpoint_is_fetched_once_and_without_a_network_the_small_network_is_trained(
+def test_a_pretrained_checkpoint_is_fetched_once_with_an_offline_fallback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked: list[Path] = []
-    said: list[str] = []
+    fetched: list[Path] = []
+    lines: list[str] = []
 
-    def fetch(place: Path, **_: object) -> None:
-        asked.append(Path.cwd() / place)
-        shutil.copyfile(weights, place)
+    def fetch(path: Path, **_: object) -> None:
+        fetched.append(Path.cwd() / path)
+        shutil.copyfile(weights, path)
 
     monkeypatch.setattr("train.pretrained.attempt_download_asset", fetch)
-    found = starting_point(None, said.append)
-    assert found == tmp_path / "data" / "weights" / "yolo11n.pt"
-    assert starting_point(Path("yolo11n.pt"), said.append) == found
-    assert asked == [found]
+    model = resolve_model(None, lines.append)
+    assert model == tmp_path / "data" / "weights" / "yolo11n.pt"
+    assert resolve_model(Path("yolo11n.pt"), lines.append) == model
+    assert fetched == [model]
 
-    def fail(place: Path, **_: object) -> None:
+    def fail(path: Path, **_: object) -> None:
         raise ConnectionError("no route")
 
     monkeypatch.setattr("train.pretrained.attempt_download_asset", fail)
-    found.unlink()
-    said.clear()
-    assert starting_point(None, said.append) == ARCHITECTURE
-    assert any("small architecture from scratch" in line for line in said)
+    model.unlink()
+    lines.clear()
+    assert resolve_model(None, lines.append) == ARCHITECTURE
+    assert any("small architecture from scratch" in line for line in lines)
     with pytest.raises(InputError, match="could not be fetched"):
-        starting_point(Path("yolo11s.pt"), said.append)
-    assert starting_point(Path("yolo11n.yaml"), said.append) == Path("yolo11n.yaml")
+        resolve_model(Path("yolo11s.pt"), lines.append)
+    assert resolve_model(Path("yolo11n.yaml"), lines.append) == Path("yolo11n.yaml")
     (tmp_path / "run" / "weights").mkdir(parents=True)
     shutil.copyfile(weights, tmp_path / "run" / "weights" / "last.pt")
-    assert starting_point(tmp_path / "run", said.append) == tmp_path / "run" / "weights" / "last.pt"
+    assert resolve_model(tmp_path / "run", lines.append) == tmp_path / "run" / "weights" / "last.pt"
 
 
-def test_a_run_of_somebody_else_is_never_taken_for_one_of_ours(
-    data: Path, tmp_path: Path, weights: Path
-) -> None:
-    theirs = tmp_path / "detect" / "train"
-    (theirs / "weights").mkdir(parents=True)
-    shutil.copyfile(weights, theirs / "weights" / "last.pt")
-    (theirs / "results.csv").write_text("epoch\n1\n")
-    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match="no epoch of a training of Shiftscope's"):
-        interrupted(theirs)
-    nothing = {"on_start": lambda _: None, "on_batch": lambda: None, "on_epoch": lambda _: None}
+def test_a_run_of_another_program_is_never_resumed(data: Path, tmp_path: Path, weights: Path) -> None:
+    run = tmp_path / "detect" / "train"
+    (run / "weights").mkdir(parents=True)
+    shutil.copyfile(weights, run / "weights" / "last.pt")
+    (run / "results.csv").write_text("epoch\n1\n")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="no complete epoch of a Shiftscope training"):
+        read_interrupted_recipe(run)
+    recipe = Recipe(ARCHITECTURE, epochs=1, imgsz=64, device="cpu")
     with pytest.raises(InputError, match="holds"):
-        train(
-            open_source(str(data), cache=tmp_path),
-            theirs,
-            Recipe(ARCHITECTURE, epochs=1, imgsz=64, device="cpu"),
-            **nothing,
-        )
-    assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before
+        train(open_source(str(data), cache=tmp_path), run, recipe)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_changed_recipe_or_watch_trains_the_demo_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reports.commands import demo
+
+    plans, recipe = demo._demo_plans(0), road_world_recipe(0)
+    plan = plans["dashcam"]
+    key = demo._run_key(plans, recipe)
+    assert demo._run_key(demo._demo_plans(0), road_world_recipe(0)) == key
+    others = [
+        demo._run_key({**plans, "dashcam": replace(plan, seed=plan.seed + 1)}, recipe),
+        demo._run_key({**plans, "drone": replace(plans["drone"], seed=plan.seed + 1)}, recipe),
+        demo._run_key(plans, replace(recipe, epochs=recipe.epochs + 1)),
+        demo._run_key(plans, replace(recipe, extra={**recipe.extra, "lr0": 0.001})),
+    ]
+    for name in ("WATCH_EVERY", "WATCHED_IMAGES", "FLIGHT_FRAMES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(demo, name, getattr(demo, name) + 1)
+            others.append(demo._run_key(plans, recipe))
+    assert len({key, *others}) == 1 + len(others)
+    # The rendered data depends on its plan only, so that it is not rendered again.
+    assert demo._key_of(asdict(plan)) == demo._key_of(asdict(demo._demo_plans(0)["dashcam"]))
+
+
+def test_a_changed_architecture_trains_the_demo_anew(tmp_path: Path) -> None:
+    from reports.commands import demo
+
+    other = tmp_path / ARCHITECTURE.name
+    other.write_text(ARCHITECTURE.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    plans, recipe = demo._demo_plans(0), road_world_recipe(0)
+    assert demo._run_key(plans, replace(recipe, model=other)) != demo._run_key(plans, recipe)
+
+
+def test_a_demo_trained_with_another_recipe_is_not_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reports.commands import demo
+    from reports.progress import Reporter
+
+    monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path))
+    monkeypatch.setattr(demo, "render", lambda name, plan, reporter: tmp_path / name)
+    monkeypatch.setattr(demo, "_render_flight", lambda plan, reporter: tmp_path / "flight.mp4")
+    trained: list[Path] = []
+
+    def finish(spec: str, run: Path, *_: object) -> None:
+        run.mkdir(parents=True)
+        (run / "shiftscope.json").write_text("{}", encoding="utf-8")
+        trained.append(run)
+
+    monkeypatch.setattr(demo, "_train_run", finish)
+    first = demo.prepare_demo(0, Reporter(quiet=True)).run
+    assert demo.prepare_demo(0, Reporter(quiet=True)).run == first
+    assert trained == [first]
+    monkeypatch.setattr(demo, "road_world_recipe", lambda seed: replace(road_world_recipe(seed), epochs=19))
+    assert demo.prepare_demo(0, Reporter(quiet=True)).run == trained[1] != first

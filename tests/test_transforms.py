@@ -1,4 +1,4 @@
-"""Changed images: what is drawn in them ends where the moved boxes say."""
+"""Transforms: moved boxes fit the moved pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from datasets.groups import evenly
-from train.transforms import GREY, SQUEEZES, Distortion, Tile, about_centre, corruptions
+from train.transforms import GREY, SQUEEZES, Corruption, Tile, about_centre, corruptions
 
 WIDTH, HEIGHT = 320, 240
 IMAGES = pd.DataFrame({"image": ["a"], "width": [WIDTH], "height": [HEIGHT]})
@@ -19,8 +19,8 @@ def table(*boxes: tuple[float, float, float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image", "label", "x1", "y1", "x2", "y2", "crowd"])
 
 
-@pytest.mark.parametrize("transform", MOVES, ids=lambda c: c.name)
-def test_a_painted_ellipse_ends_where_its_box_does(transform) -> None:
+@pytest.mark.parametrize("transform", MOVES, ids=lambda t: t.name)
+def test_a_moved_box_encloses_its_moved_ellipse(transform) -> None:
     yy, xx = np.mgrid[:HEIGHT, :WIDTH]
     box = (130.0, 95.0, 190.0, 135.0)
     inside = ((xx + 0.5 - 160) / 30) ** 2 + ((yy + 0.5 - 115) / 20) ** 2 <= 1
@@ -29,12 +29,12 @@ def test_a_painted_ellipse_ends_where_its_box_does(transform) -> None:
     moved = transform.boxes(table(box), IMAGES)
     assert len(moved) == 1
     assert not moved["crowd"].iloc[0]
-    seen = [painted[:, 1].min(), painted[:, 0].min(), painted[:, 1].max() + 1, painted[:, 0].max() + 1]
+    expected = [painted[:, 1].min(), painted[:, 0].min(), painted[:, 1].max() + 1, painted[:, 0].max() + 1]
     scale = max(1.0, *(moved[["x2", "y2"]].to_numpy() - moved[["x1", "y1"]].to_numpy()).ravel() / 40)
-    assert np.abs(moved[["x1", "y1", "x2", "y2"]].to_numpy()[0] - seen).max() <= 1.5 * scale
+    assert np.abs(moved[["x1", "y1", "x2", "y2"]].to_numpy()[0] - expected).max() <= 1.5 * scale
 
 
-def test_every_change_keeps_the_shape_and_has_a_name_of_its_own() -> None:
+def test_every_corruption_keeps_the_shape_and_has_its_own_name() -> None:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     transforms = corruptions()
     assert len({transform.name for transform in transforms}) == len(transforms)
@@ -45,30 +45,30 @@ def test_every_change_keeps_the_shape_and_has_a_name_of_its_own() -> None:
         assert (changed == image).all() == (transform.family == "as it is")
 
 
-def test_half_hidden_objects_are_not_counted_and_lost_ones_are_gone() -> None:
-    twice = next(c for c in corruptions() if c.name == "larger at 2.2")
-    # About the middle (160, 120) times 2.2: one box stays, one is cut by the border, one leaves.
+def test_half_visible_boxes_are_ignored_and_lost_boxes_dropped() -> None:
+    twice = next(t for t in corruptions() if t.name == "larger at 2.2")
+    # Enlarged about the middle (160, 120): one box stays inside, one is cut by the border, one leaves.
     moved = twice.boxes(table((150, 110, 170, 130), (78, 110, 92, 130), (0, 0, 20, 20)), IMAGES)
     assert moved["crowd"].tolist() == [False, True]
 
 
-def test_tones_leave_boxes_alone() -> None:
+def test_colour_changes_keep_boxes() -> None:
     boxes = table((10, 10, 20, 20))
     for transform in corruptions():
         if transform.matrix is None:
             assert transform.boxes(boxes, IMAGES).equals(boxes)
 
 
-def test_beyond_the_border_is_the_grey_of_letterboxing() -> None:
-    smaller = next(c for c in corruptions() if c.name == "smaller at 0.25")
+def test_the_area_beyond_the_border_is_letterbox_grey() -> None:
+    smaller = next(t for t in corruptions() if t.name == "smaller at 0.25")
     changed = smaller(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     assert (changed[:20] == GREY).all()
 
 
 @pytest.mark.parametrize("name", ["smaller at 0.25", "flatter at 0.35", "narrower at 0.35"])
-def test_what_shrinks_is_averaged_and_not_picked(name: str) -> None:
-    transform = next(c for c in corruptions() if c.name == name)
-    # Stripes of one pixel both ways: four pixels out of many would give black and white, the mean is grey.
+def test_shrinking_averages_pixels(name: str) -> None:
+    transform = next(t for t in corruptions() if t.name == name)
+    # A checkerboard of single pixels: interpolation gives black and white, averaging gives grey.
     yy, xx = np.mgrid[:HEIGHT, :WIDTH]
     image = (255 * ((yy + xx) % 2)).astype(np.uint8)[..., None] * np.ones(3, np.uint8)
     middle = transform(image)[HEIGHT // 2 - 20 : HEIGHT // 2 + 20, WIDTH // 2 - 20 : WIDTH // 2 + 20]
@@ -76,15 +76,15 @@ def test_what_shrinks_is_averaged_and_not_picked(name: str) -> None:
     assert middle.max() < 180
 
 
-def test_results_at_another_strength_have_another_name() -> None:
+def test_another_strength_has_another_name() -> None:
     moves = [about_centre(1, 0.5), about_centre(1, 0.6)]
     transforms = [
-        Distortion("flatter", 2, f"{s:g}", matrix=m) for s, m in zip((0.5, 0.6), moves, strict=True)
+        Corruption("flatter", 2, f"{s:g}", matrix=m) for s, m in zip((0.5, 0.6), moves, strict=True)
     ]
     assert transforms[0].name != transforms[1].name
 
 
-def test_frames_of_a_clip_are_spread_over_it() -> None:
+def test_a_subset_is_spread_over_clips_and_frames() -> None:
     images = pd.DataFrame({"image": [f"{g}{i:03}" for g in "ab" for i in range(100)]})
     images["group"] = images["image"].str[0]
     chosen = evenly(images, 10)
@@ -99,7 +99,7 @@ def test_frames_of_a_clip_are_spread_over_it() -> None:
 def test_tiles_cover_the_image_and_overlap(width: int, height: int) -> None:
     covered = np.zeros((height, width), int)
     for x, y in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        left, top, right, bottom = Tile(x, y).corner(width, height)
+        left, top, right, bottom = Tile(x, y).bounds(width, height)
         covered[top:bottom, left:right] += 1
         part = Tile(x, y)(np.zeros((height, width, 3), np.uint8))
         assert part.shape == (bottom - top, right - left, 3)
@@ -107,11 +107,11 @@ def test_tiles_cover_the_image_and_overlap(width: int, height: int) -> None:
     assert covered.max() == 4
 
 
-@pytest.mark.parametrize("transform", SQUEEZES, ids=lambda c: c.name)
-def test_boxes_found_in_a_squeezed_image_lie_where_they_were(transform) -> None:
+@pytest.mark.parametrize("transform", SQUEEZES, ids=lambda t: t.name)
+def test_boxes_of_a_squeezed_image_are_moved_back(transform) -> None:
     boxes = table((130, 95, 190, 135), (20, 10, 60, 200))
-    middles = transform.boxes(boxes, IMAGES)
-    assert transform.undo(middles, IMAGES)[["x1", "y1", "x2", "y2"]].to_numpy() == pytest.approx(
+    squeezed = transform.boxes(boxes, IMAGES)
+    assert transform.undo(squeezed, IMAGES)[["x1", "y1", "x2", "y2"]].to_numpy() == pytest.approx(
         boxes[["x1", "y1", "x2", "y2"]].to_numpy(), abs=1e-6
     )
     assert len(transform.undo(boxes.head(0), IMAGES)) == 0

@@ -1,4 +1,4 @@
-"""Watching the real world while a detector learns: curves that agree with the report's, training untouched, whatever happens to the watch."""
+"""Watching the real world while a detector trains: results agree with the report, the training is unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.training_curve import training_curves
-from reports.commands.train import Order, train_run
+from reports.commands.train import train_run
+from reports.options import TrainOptions
 from reports.progress import Reporter
 from reports.watch import COLUMNS, attach
 from tests.conftest import MainJob, complaint, run_script
@@ -33,7 +34,7 @@ from train.forward import Detector, EpochPredictor, load_checkpoint
 from train.predictions import Settings, Store
 from train.pretrained import ARCHITECTURE
 from train.run import IN_DOMAIN, Run, open_run, read_watched
-from train.training import Recipe, train
+from train.training import Recipe, TrainingCallbacks, train
 
 EXTRA = {
     "nbs": 8,
@@ -56,15 +57,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fit(in_domain: Path, folder: Path, epochs: int, on_model=lambda model: None, imgsz: int = 64) -> Path:
-    nothing = lambda *_: None  # noqa: E731
     return train(
         open_source(str(in_domain), cache=folder.parent / "cache"),
         folder,
         Recipe(ARCHITECTURE, epochs=epochs, imgsz=imgsz, batch=8, device="cpu", extra=EXTRA),
-        on_start=nothing,
-        on_batch=nothing,
-        on_epoch=nothing,
-        on_model=on_model,
+        TrainingCallbacks(on_model=on_model),
     )
 
 
@@ -76,7 +73,7 @@ def demo_run(main_job: MainJob) -> Run:
     return open_run(Path(main_job.record["request"]["run"]))
 
 
-def test_columns_and_epochs(main_job: MainJob) -> None:
+def test_the_table_has_every_domain_at_every_watched_epoch(main_job: MainJob) -> None:
     table = demo_run(main_job).watched
     assert tuple(table.columns) == COLUMNS
     for name in (IN_DOMAIN, "drone", "flight"):
@@ -88,12 +85,12 @@ def test_columns_and_epochs(main_job: MainJob) -> None:
     assert sum("drone: AP50" in line for line in main_job.outcome.stderr.splitlines()) >= 7
 
 
-def test_curves_part_and_agree_with_the_report(main_job: MainJob) -> None:
+def test_watched_ap50_agrees_with_the_report(main_job: MainJob) -> None:
     table = demo_run(main_job).watched
     ends = table[table["epoch"] == 18].set_index("domain")
     scored = {s["domain"]: s for s in main_job.record["slices"] if s["slice"] == "all"}
     assert ends.loc["drone", "ap50"] < ends.loc[IN_DOMAIN, "ap50"] - 0.1
-    # Sixty of the drone's images were watched: the interval of all of them holds what they say.
+    # Sixty of the drone's images were watched; their AP50 is inside the interval of all images.
     assert scored["drone"]["ap50_low"] <= ends.loc["drone", "ap50"] <= scored["drone"]["ap50_high"]
     assert ends.loc["drone", "outside"] > 0.5
     history = pd.DataFrame(main_job.record["run"]["history"])
@@ -101,140 +98,148 @@ def test_curves_part_and_agree_with_the_report(main_job: MainJob) -> None:
     assert len(main_job.record["run"]["watched"]) == len(table)
 
 
-def test_a_look_is_worth_a_prediction(main_job: MainJob) -> None:
-    """The last look again, from the checkpoint of that epoch; and what prediction says of the same images."""
+def test_a_watched_epoch_equals_a_prediction_with_its_checkpoint(main_job: MainJob) -> None:
+    """The last watched epoch equals predictions with its checkpoint, by `EpochPredictor` and `Detector`."""
     run = demo_run(main_job)
     assert run.folder is not None
     drone = open_source(
         str(dict(main_job.record["request"]["real_world"])["drone"]), cache=main_job.cwd / "cache"
     )
-    image_names = evenly(drone.image_names, 60)
+    chosen = evenly(drone.images, 60)
     last = run.folder / "weights" / "last.pt"
     settings = Settings(256)
-    boxes, _ = EpochPredictor(image_names["path"].tolist(), 256).predict_domain(
+    per_image, _ = EpochPredictor(chosen["path"].tolist(), 256).predict(
         load_checkpoint(last, "").model.float().eval(), settings
     )
-    seen = Detector(last, device="cpu").predict(image_names, settings, Store(main_job.cwd / "glances"))
-    mine = [
+    predicted = Detector(last, device="cpu").predict(chosen, settings, Store(main_job.cwd / "watched"))
+    rows = [
         (image, *box)
-        for image, found in zip(image_names["image"], boxes, strict=True)
-        for box in found.tolist()
+        for image, boxes in zip(chosen["image"], per_image, strict=True)
+        for box in boxes.tolist()
     ]
-    glanced = pd.DataFrame(mine, columns=["image", *CORNERS, "confidence", "label"]).astype({"label": int})
+    watched = pd.DataFrame(rows, columns=["image", *CORNERS, "confidence", "label"]).astype({"label": int})
 
     def score(detections: pd.DataFrame) -> float:
-        empty = np.zeros((len(image_names), 0), np.float32)
-        images, classes = image_names.reset_index(drop=True), drone.classes
-        mine = drone.annotations[drone.annotations["image"].isin(image_names["image"])].reset_index(drop=True)
-        nothing = np.zeros((len(detections), 0), np.float32)
-        return ap50(Domain("drone", "real_world", images, mine, detections, empty, nothing, 256, classes))
+        annotations = drone.annotations[drone.annotations["image"].isin(chosen["image"])]
+        return ap50(
+            Domain(
+                "drone",
+                "real_world",
+                chosen.reset_index(drop=True),
+                annotations.reset_index(drop=True),
+                detections,
+                np.zeros((len(chosen), 0), np.float32),
+                np.zeros((len(detections), 0), np.float32),
+                256,
+                drone.classes,
+            )
+        )
 
     row = run.watched[(run.watched["domain"] == "drone") & (run.watched["epoch"] == 18)].iloc[0]
-    # Half precision in the file is all that differs: confidences by a thousandth, AP50 of 272 objects by a box or two that lie at IoU .5.
-    shown = glanced["confidence"] >= 0.25
+    # Only the half precision of the file differs: confidences by a thousandth, and AP50 of 272 annotations by
+    # one or two boxes with an IoU near 0.5.
+    shown = watched["confidence"] >= 0.25
     assert shown.sum() / 60 == pytest.approx(row["shown"], abs=0.02)
-    assert glanced.loc[shown, "confidence"].mean() == pytest.approx(row["confidence"], abs=1e-3)
-    assert score(glanced) == pytest.approx(row["ap50"], abs=0.02)
-    # Prediction has no grey border of half a stride.
-    assert score(glanced) == pytest.approx(score(seen.detections), abs=0.03)
+    assert watched.loc[shown, "confidence"].mean() == pytest.approx(row["confidence"], abs=1e-3)
+    assert score(watched) == pytest.approx(row["ap50"], abs=0.02)
+    # `Detector` adds no grey border of half a stride.
+    assert score(watched) == pytest.approx(score(predicted.detections), abs=0.03)
 
 
-def test_checkpoints_side_by_side(main_job: MainJob) -> None:
-    found = pd.DataFrame(main_job.record["run"]["checkpoints"])
-    assert sorted(found["epoch"].unique()) == [1, 11, 18]
-    assert set(found["domain"]) == {"dashcam", "drone", "flight"}
-    ends = found[found["epoch"] == 18].set_index("domain")
-    # Sixty images each: spread over all clips, so near the whole.
+def test_the_report_compares_checkpoints(main_job: MainJob) -> None:
+    table = pd.DataFrame(main_job.record["run"]["checkpoints"])
+    assert sorted(table["epoch"].unique()) == [1, 11, 18]
+    assert set(table["domain"]) == {"dashcam", "drone", "flight"}
+    ends = table[table["epoch"] == 18].set_index("domain")
+    # Sixty images each, spread over all clips, give nearly the AP50 of all images.
     for domain in ("dashcam", "drone"):
-        whole = next(s for s in main_job.record["slices"] if s["slice"] == "all" and s["domain"] == domain)
-        assert ends.loc[domain, "ap50"] == pytest.approx(whole["ap50"], abs=0.08)
+        scored = next(s for s in main_job.record["slices"] if s["slice"] == "all" and s["domain"] == domain)
+        assert ends.loc[domain, "ap50"] == pytest.approx(scored["ap50"], abs=0.08)
     assert ends.loc["flight", "ap50"] is None or np.isnan(ends.loc["flight", "ap50"])
-    first = found[(found["epoch"] == 1) & (found["domain"] == "dashcam")].iloc[0]
+    first = table[(table["epoch"] == 1) & (table["domain"] == "dashcam")].iloc[0]
     assert first["against_last"]["p"] <= 0.05
     page = (main_job.folder / "report.html").read_text(encoding="utf-8")
     assert page.count('data-test="view"') == 9
     assert page.count('data-test="course"') == 2
 
 
-def test_glance_sees_validation_as_validation_does(worlds: Path, tmp_path: Path) -> None:
-    """The embeddings taken by the way are those that a look of our own gives: same preparation, same network."""
-    taken: list[tuple[list[str], np.ndarray, np.ndarray]] = []
+def test_validation_embeddings_equal_those_of_a_separate_prediction(worlds: Path, tmp_path: Path) -> None:
+    """The hook on the validation gives the embeddings of a forward pass with the same network."""
+    results: list[tuple[list[str], np.ndarray, np.ndarray]] = []
 
     def spy(model) -> None:
         watch = attach(model, str(worlds / "drone"), say=lambda line: None)
-        before = watch.on_fit_epoch_end
+        original = watch.on_fit_epoch_end
 
-        def predict_domain(trainer) -> None:
+        def predict_validation(trainer) -> None:
             paths = list(trainer.validator.dataloader.dataset.im_files)
-            _, mine = EpochPredictor(paths, 96).predict_domain(trainer.ema.ema, Settings(96))
-            if watch._in_domain is not None:
-                taken.append((paths, watch._in_domain.embeddings, mine))
-            before(trainer)
+            _, embeddings = EpochPredictor(paths, 96).predict(trainer.ema.ema, Settings(96))
+            if watch._validation is not None:
+                results.append((paths, watch._validation.embeddings, embeddings))
+            original(trainer)
 
-        watch.on_fit_epoch_end = predict_domain
+        watch.on_fit_epoch_end = predict_validation
 
     fit(worlds / "small", tmp_path / "run", 1, spy, imgsz=96)
-    paths, theirs, mine = taken[0]
-    assert len(paths) == len(theirs) == 24
-    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+    paths, hooked, predicted = results[0]
+    assert len(paths) == len(hooked) == 24
+    np.testing.assert_allclose(predicted, hooked, rtol=1e-3, atol=1e-4)
 
 
-def test_training_is_the_same_with_a_watch_without_one_and_with_one_that_fails(
-    worlds: Path, tmp_path: Path
-) -> None:
+def test_a_watch_does_not_change_the_training(worlds: Path, tmp_path: Path) -> None:
     def failing(model) -> None:
-        watch = attach(model, str(worlds / "drone"), say=said.append)
+        watch = attach(model, str(worlds / "drone"), say=lines.append)
         watch.on_fit_epoch_end = lambda trainer: 1 / 0
 
-    said: list[str] = []
+    lines: list[str] = []
     plain = fit(worlds / "small", tmp_path / "plain", 2)
-    seen = fit(
+    watched = fit(
         worlds / "small",
-        tmp_path / "seen",
+        tmp_path / "watched",
         2,
         lambda model: attach(model, str(worlds / "drone"), say=lambda line: None),
     )
     broken = fit(worlds / "small", tmp_path / "broken", 2, failing)
-    for other in (seen, broken):
+    for other in (watched, broken):
         first, second = weights_of(plain), weights_of(other)
         assert all(torch.equal(first[key], second[key]) for key in first)
         columns = [c for c in pd.read_csv(plain / "results.csv").columns if c.strip() != "time"]
         pd.testing.assert_frame_equal(
             pd.read_csv(plain / "results.csv")[columns], pd.read_csv(other / "results.csv")[columns]
         )
-    assert (seen / "real_world.csv").is_file()
-    assert len(said) == 1
-    assert "no longer watched (ZeroDivisionError" in said[0]
+    assert (watched / "real_world.csv").is_file()
+    assert len(lines) == 1
+    assert "no longer watched (ZeroDivisionError" in lines[0]
     assert not (broken / "real_world.csv").exists()
 
 
 @pytest.mark.parametrize("event", ["on_train_start", "on_val_start", "on_val_batch_end", "on_val_end"])
-def test_a_failure_anywhere_leaves_the_training_alone(
+def test_a_failing_watch_does_not_stop_the_training(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
     monkeypatch.setattr(watching.Watch, event, lambda self, trainer: {}["gone"])
-    said: list[str] = []
+    lines: list[str] = []
     folder = fit(
         worlds / "small",
         tmp_path / "run",
         1,
-        lambda model: attach(model, str(worlds / "drone"), say=said.append),
+        lambda model: attach(model, str(worlds / "drone"), say=lines.append),
         imgsz=64,
     )
     assert (folder / "weights" / "best.pt").is_file()
-    assert len(said) == 1
-    # Nothing of ours is left in what was saved.
+    assert len(lines) == 1
+    # No hook is saved with the network.
     network = load_checkpoint(folder / "weights" / "best.pt", "").model
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_nothing_of_the_watch_is_saved_with_the_network(main_job: MainJob) -> None:
+def test_no_hook_is_saved_with_the_network(main_job: MainJob) -> None:
     run = demo_run(main_job)
     network = load_checkpoint(run.weights, "").model
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_a_watch_can_be_pickled_under_way(worlds: Path, tmp_path: Path) -> None:
+def test_a_watch_can_be_pickled_while_training(worlds: Path, tmp_path: Path) -> None:
     copies: list[bytes] = []
 
     def spy(model) -> None:
@@ -254,7 +259,7 @@ def test_a_watch_can_be_pickled_under_way(worlds: Path, tmp_path: Path) -> None:
     assert list(again.watch.sources) == ["drone"]
 
 
-def test_a_look_costs_no_more_than_the_validation_of_as_many_images(worlds: Path, tmp_path: Path) -> None:
+def test_watching_costs_no_more_than_validating_as_many_images(worlds: Path, tmp_path: Path) -> None:
     spent: list[float] = []
 
     def timed(model) -> None:
@@ -267,20 +272,20 @@ def test_a_look_costs_no_more_than_the_validation_of_as_many_images(worlds: Path
     table = open_run(folder).watched
     drone = table[table["domain"] == "drone"]
     assert (drone["images"] == 24).all()
-    # The quickest of five: 24 images on both sides, nearly all of it the same convolutions. What else the machine does adds to either; a tenth is what two timings of
-    # the same work differ by. A second forward pass, or images decoded anew, would be far beyond.
+    # The fastest of five epochs: 24 images on both sides, and mostly the same convolutions. Two timings of
+    # the same work differ by a tenth. A second forward pass, or decoding the images again, takes much longer.
     assert drone["seconds"].min() <= 1.1 * min(spent[:5])
 
 
-def test_wrong_footage_is_told_at_once(tmp_path: Path) -> None:
+def test_unusable_footage_is_reported_at_once(tmp_path: Path) -> None:
     model = ultralytics.YOLO(str(ARCHITECTURE))
     with pytest.raises(InputError, match="no such file"):
         attach(model, str(tmp_path / "gone"))
-    with pytest.raises(InputError, match="what the training validates on"):
+    with pytest.raises(InputError, match="the images that the training validates on"):
         attach(model, {IN_DOMAIN: "flight.mp4"})
 
 
-def test_a_table_of_looks_that_somebody_edited_is_read_or_left(tmp_path: Path) -> None:
+def test_an_edited_table_is_read_where_it_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "real_world.csv"
     assert read_watched(path).empty
     path.write_text("epoch,domain,speaking\n1,drone,0.5\n")
@@ -292,23 +297,41 @@ def test_a_table_of_looks_that_somebody_edited_is_read_or_left(tmp_path: Path) -
     assert training_curves(table, IN_DOMAIN) == []
 
 
-def test_a_fall_is_told_only_where_it_is_more_than_a_wobble() -> None:
+def test_results_of_the_first_version_are_readable(tmp_path: Path) -> None:
+    """Its columns pictures, objects and speaking are images, annotations and detection_rate today."""
+    path = tmp_path / "real_world.csv"
+    path.write_text(
+        "epoch,domain,pictures,labelled,objects,ap50,ap,speaking,shown,confidence,"
+        "expected_ap50,distance,outside,seconds\n"
+        "1,validation,96,96,431,0.2,0.1,0.5,1.5,0.4,,,,\n"
+        "1,drone,60,60,272,0.1,0.05,0.25,0.5,0.3,0.15,1.2,0.7,0.8\n",
+        encoding="utf-8",
+    )
+    table = read_watched(path)
+    assert list(table.columns) == list(COLUMNS)
+    assert table["images"].tolist() == [96, 60]
+    assert table["annotations"].tolist() == [431, 272]
+    assert table["detection_rate"].tolist() == [0.5, 0.25]
+    assert table["domain"].tolist() == [IN_DOMAIN, "drone"]
+
+
+def test_divergence_is_reported_only_above_noise() -> None:
     def table(real_world: list[float], annotations: int) -> pd.DataFrame:
         in_domain = {"domain": IN_DOMAIN, "ap50": np.linspace(0.2, 0.8, len(real_world))}
-        there = {"domain": "drone", "ap50": real_world}
-        looks = [
+        drone = {"domain": "drone", "ap50": real_world}
+        parts = [
             pd.DataFrame(
                 {**part, "epoch": range(1, len(real_world) + 1), "images": 60, "annotations": annotations}
             )
-            for part in (in_domain, there)
+            for part in (in_domain, drone)
         ]
-        return pd.concat(looks, ignore_index=True)
+        return pd.concat(parts, ignore_index=True)
 
     fall = [0.1, 0.3, 0.31, 0.3, 0.2, 0.19, 0.2]
     assert training_curves(table(fall, 200), IN_DOMAIN)[0].diverged
-    assert not training_curves(table(fall, 10), IN_DOMAIN)[0].diverged, "ten objects"
+    assert not training_curves(table(fall, 10), IN_DOMAIN)[0].diverged, "ten annotations"
     assert not training_curves(table([0.2, 0.2, 0.5, 0.2, 0.21, 0.2, 0.2], 200), IN_DOMAIN)[0].diverged, (
-        "one lucky look"
+        "one high value"
     )
     assert not training_curves(table([0.1, 0.2, 0.3, 0.3, 0.31, 0.3, 0.3], 200), IN_DOMAIN)[0].diverged
 
@@ -318,33 +341,31 @@ def test_footage_of_other_classes_is_watched_without_its_labels(worlds: Path, tm
     list(build_world(other, Plan(DRONE, {"val": (1, 3)}, seed=8)))
     card = other / "data.yaml"
     card.write_text(card.read_text().replace("pothole", "crater"))
-    said: list[str] = []
+    lines: list[str] = []
     folder = fit(
         worlds / "small",
         tmp_path / "run",
         1,
-        lambda model: attach(model, str(other), say=said.append),
+        lambda model: attach(model, str(other), say=lines.append),
         imgsz=64,
     )
-    assert "without its labels" in said[0]
+    assert "without its labels" in lines[0]
     table = open_run(folder).watched
     assert table[table["domain"] == "other"]["labelled"].tolist() == [0]
 
 
 OWN_SCRIPT = """
 from ultralytics import YOLO
-from reports.progress import Reporter
-from reports.commands.train import Order, train_run
 from reports.watch import attach
 model = YOLO({architecture!r})
 attach(model, real_world={drone!r})
-model.train(data={data!r}, epochs=1, imgsz=64, device="cpu", project={project!r}, name="mine", plots=False, workers=0)
-print(model.trainer.save_dir)
+model.train(data={data!r}, epochs=1, imgsz=64, device="cpu", project={project!r}, name="mine", plots=False,
+workers=0) print(model.trainer.save_dir)
 """
 
 
-def test_one_line_in_a_script_of_ones_own(worlds: Path, tmp_path: Path) -> None:
-    """Ultralytics imported first and unrestricted: it goes on loading its own checkpoints as it did."""
+def test_one_line_watches_in_any_script(worlds: Path, tmp_path: Path) -> None:
+    """A script that imports Ultralytics first keeps loading its own checkpoints without restriction."""
     import os
 
     script = tmp_path / "own.py"
@@ -376,11 +397,12 @@ def test_one_line_in_a_script_of_ones_own(worlds: Path, tmp_path: Path) -> None:
     assert len(open_run(tmp_path / "mine").watched) == 2
 
 
-def test_the_command_watches_goes_on_and_refuses(worlds: Path, tmp_path: Path) -> None:
+def test_the_command_watches_and_refuses_wrong_requests(worlds: Path, tmp_path: Path) -> None:
     common = ["--model", str(ARCHITECTURE), "--imgsz", "64", "--device", "cpu"]
     done = run_script(
         "train", str(worlds / "small"), *common, "--epochs", "2",
-        "--real-world", f"sky={worlds / 'drone'}", "save_period=1", "lr0=0.002", "optimizer=AdamW", cwd=tmp_path,
+        "--real-world", f"sky={worlds / 'drone'}", "save_period=1", "lr0=0.002", "optimizer=AdamW",
+        cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0, done.stderr
     folder = Path(done.stdout.strip())
@@ -401,7 +423,7 @@ def test_the_command_watches_goes_on_and_refuses(worlds: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "message"),
     [
         ({"arguments": ("epochs=3",)}, "give --epochs instead"),
         ({"arguments": ("project=x",)}, "cannot be chosen"),
@@ -415,32 +437,29 @@ def test_the_command_watches_goes_on_and_refuses(worlds: Path, tmp_path: Path) -
         ({"model": Path("yolo99z.yaml")}, "no such architecture"),
     ],
 )
-def test_errors_come_before_anything_is_opened(
-    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, words: str
+def test_options_are_checked_before_a_source_is_opened(
+    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, message: str
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(
-        "reports.commands.train._open_sources", lambda *_: pytest.fail("opened a source first")
+        "reports.commands.train.open_training_sources", lambda *_: pytest.fail("opened a source first")
     )
-    order = Order(
+    options = TrainOptions(
         data=str(worlds / "small"), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu", name="t",
-        resume=None, classes=(), arguments=(), real_world=(), every=1, class_map=(), allow=(), trust=False,
-        corrections=True, seed=0,
-    )  # fmt: skip
-    with pytest.raises(InputError, match=words):
-        train_run(replace(order, **wrong), Reporter(quiet=True))
+        )  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        train_run(replace(options, **wrong), Reporter(quiet=True))
     assert not (tmp_path / "runs" / "train").exists()
 
 
-def test_what_ultralytics_finds_wrong_late_is_one_line_and_leaves_no_run(
+def test_a_late_error_of_ultralytics_is_one_line_and_leaves_no_run(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
-    order = Order(
+    options = TrainOptions(
         data=str(worlds / "small"), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu", name="t",
-        resume=None, classes=(), arguments=("optimizer=Foo",), real_world=(), every=1, class_map=(), allow=(), trust=False,
-        corrections=True, seed=0,
+        arguments=("optimizer=Foo",),
     )  # fmt: skip
-    with pytest.raises(InputError, match="Ultralytics cannot train so: NotImplementedError: Optimizer 'Foo'"):
-        train_run(order, Reporter(quiet=True))
+    with pytest.raises(InputError, match="rejects these arguments: NotImplementedError: Optimizer 'Foo'"):
+        train_run(options, Reporter(quiet=True))
     assert [path.name for path in (tmp_path / "runs" / "train").iterdir() if path.name[0] != "."] == []

@@ -1,4 +1,7 @@
-"""The FiftyOne dataset written as documents: FiftyOne reads it as its own, ids stay, evaluation agrees with FiftyOne's, and writing is fast."""
+"""The FiftyOne dataset written as documents.
+
+FiftyOne reads it as its own, ids stay the same, evaluations agree with FiftyOne's, and writing is fast.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,18 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.domain import Domain
-from diagnostics.findings import Experiments, Findings, find
+from diagnostics.findings import Findings, find
+from diagnostics.inputs import Experiments, Inputs
 from reports.commands.score import score
+from reports.options import ScoreOptions
 from reports.progress import Reporter
 from reports.workbench import dataset as workbench
 from reports.workbench.connection import database as connected
 from reports.workbench.documents import SHOWN_FLOOR, boxes_of, evaluation_key
+
+
+def score_files(ground_truth: Path, predictions: Path, **options: object) -> dict:
+    return score(ScoreOptions(ground_truth=ground_truth, predictions=predictions, **options))
 
 
 def with_sizes(domain: Domain) -> Domain:
@@ -27,14 +36,14 @@ def with_sizes(domain: Domain) -> Domain:
     return domain
 
 
-def with_seconds(domain: Domain) -> Domain:
-    """With second boxes where there is one already, and boxes that lie beside their object."""
-    again = domain.detections.iloc[:20].assign(confidence=lambda t: t["confidence"] * 0.9)
+def with_localization_errors(domain: Domain) -> Domain:
+    """With duplicate detections, and detections beside their annotation."""
+    duplicates = domain.detections.iloc[:20].assign(confidence=lambda t: t["confidence"] * 0.9)
     beside = domain.detections.iloc[20:40].assign(confidence=lambda t: t["confidence"] * 0.95)
     beside[["x1", "x2"]] += 0.6 * (beside["x2"] - beside["x1"]).to_numpy()[:, None]
     return replace(
         domain,
-        detections=pd.concat([domain.detections, again, beside], ignore_index=True),
+        detections=pd.concat([domain.detections, duplicates, beside], ignore_index=True),
         detection_embeddings=np.vstack([domain.detection_embeddings, domain.detection_embeddings[:40]]),
     )
 
@@ -44,26 +53,30 @@ def findings() -> Findings:
     in_domain = with_sizes(make_domain("in_domain", clips=8, frames=4, seed=1))
     real_world = with_sizes(
         make_domain(
-            "over head", role="real_world", clips=8, frames=4, seed=2, hit_rate=0.4, embedding_shift=3.0
+            "over head", role="real_world", clips=8, frames=4, seed=2, recall=0.4, embedding_shift=3.0
         )
     )
-    real_world = with_seconds(real_world)
+    real_world = with_localization_errors(real_world)
     bare = with_sizes(
         make_domain("bare", role="real_world", clips=3, frames=4, seed=3, labelled=False, clip_names="b")
     )
     training = with_sizes(make_domain("training", role="training", clips=8, frames=4, seed=4, clip_names="t"))
-    return find(in_domain, [real_world, bare], training, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    return find(
+        Inputs(in_domain, [real_world, bare], training, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    )
 
 
 @pytest.fixture(scope="module")
 def published(
     database: str, findings: Findings, tmp_path_factory: pytest.TempPathFactory
-) -> workbench.Workbench:
+) -> workbench.PublishedDataset:
     report = tmp_path_factory.mktemp("report")
     return workbench.publish(findings, report, {"seed": 0}, Reporter())
 
 
-def test_fiftyone_reads_every_document_as_its_own(published: workbench.Workbench, findings: Findings) -> None:
+def test_fiftyone_reads_every_document_as_its_own(
+    published: workbench.PublishedDataset, findings: Findings
+) -> None:
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
         assert len(dataset) == 32 + 32 + 12
@@ -86,7 +99,7 @@ def test_fiftyone_reads_every_document_as_its_own(published: workbench.Workbench
         assert set(dataset.list_indexes()) >= {"domain", "group", "label_next", "novelty"}
 
 
-def test_unlabelled_images_have_no_results(published: workbench.Workbench) -> None:
+def test_unlabelled_images_have_no_results(published: workbench.PublishedDataset) -> None:
     with connected() as fo:
         view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == "bare")
         assert view.count("ground_truth.detections") == 0
@@ -94,8 +107,8 @@ def test_unlabelled_images_have_no_results(published: workbench.Workbench) -> No
         assert set(view.distinct("predictions.detections.outcome")) == set()
 
 
-def test_ids_stay_when_a_report_is_written_again(
-    published: workbench.Workbench, findings: Findings, tmp_path: Path
+def test_ids_stay_the_same_when_a_report_is_written_again(
+    published: workbench.PublishedDataset, findings: Findings, tmp_path: Path
 ) -> None:
     with connected() as fo:
         before = fo.load_dataset(published.dataset).values(["id", "predictions.detections.id"])
@@ -103,44 +116,51 @@ def test_ids_stay_when_a_report_is_written_again(
         dataset = fo.load_dataset(again.dataset)
         assert dataset.values(["id", "predictions.detections.id"]) == before
         dataset.delete()
-    ends = [{url.split("id=")[1] for url in w.app_urls.values()} for w in (published, again)]
-    assert ends[0] == ends[1]
+    first, second = (
+        {url.split("id=")[1] for url in dataset.app_urls.values()} for dataset in (published, again)
+    )
+    assert first == second
 
 
 def test_outcomes_agree_with_fiftyones_own_evaluation(
-    published: workbench.Workbench, findings: Findings
+    published: workbench.PublishedDataset, findings: Findings
 ) -> None:
     real_world = findings.real_world[0]
     key = evaluation_key(real_world)
     with connected() as fo:
         copy = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == real_world.name).clone()
         copy.evaluate_detections(
-            "predictions", gt_field="ground_truth", eval_key="theirs", iou=0.5, classwise=True, progress=False
+            "predictions",
+            gt_field="ground_truth",
+            eval_key="fiftyone",
+            iou=0.5,
+            classwise=True,
+            progress=False,
         )
-        for ours, theirs in zip(
+        for counts, expected in zip(
             copy.values([f"{key}_tp", f"{key}_fp", f"{key}_fn"]),
-            copy.values(["theirs_tp", "theirs_fp", "theirs_fn"]),
+            copy.values(["fiftyone_tp", "fiftyone_fp", "fiftyone_fn"]),
             strict=True,
         ):
-            assert ours == theirs
+            assert counts == expected
         copy.delete()
 
 
-def test_the_matches_name_boxes_that_are_there(published: workbench.Workbench, findings: Findings) -> None:
+def test_matches_name_boxes_of_the_dataset(published: workbench.PublishedDataset, findings: Findings) -> None:
     real_world = findings.real_world[0]
     with connected() as fo:
         view = fo.load_dataset(published.dataset).match(fo.ViewField("domain") == real_world.name)
-        truths, predictions = (
+        annotations, detections = (
             {i for ids in view.values(f"{field}.detections.id") for i in ids or ()}
             for field in ("ground_truth", "predictions")
         )
-    named = boxes_of(real_world, findings.cards).matches
-    assert {m[4] for m in named if m[4]} == truths
-    assert {m[5] for m in named if m[5]} <= predictions
+    matches = boxes_of(real_world, findings.cards).matches
+    assert {m[4] for m in matches if m[4]} == annotations
+    assert {m[5] for m in matches if m[5]} <= detections
 
 
 def scored(domain: Domain, slices: dict[str, list[str]], folder: Path) -> dict[str, dict]:
-    """What `shiftscope score` says of slices (name -> images), by name."""
+    """Entries of `shiftscope score` for slices (name -> images), by name."""
     number = {image: i for i, image in enumerate(domain.labelled_images["image"], start=1)}
 
     def boxes(table: pd.DataFrame) -> list[dict]:
@@ -163,15 +183,15 @@ def scored(domain: Domain, slices: dict[str, list[str]], folder: Path) -> dict[s
         "annotations": boxes(domain.annotations),
     }
     (folder / "truth.json").write_text(json.dumps(truth))
-    (folder / "found.json").write_text(json.dumps(boxes(domain.scored_detections)))
+    (folder / "detections.json").write_text(json.dumps(boxes(domain.scored_detections)))
     pairs = [f"{number[image]},{name}" for name, images in slices.items() for image in images]
     (folder / "slices.csv").write_text("\n".join(["image_id,slice", *pairs]))
-    found = score(folder / "truth.json", folder / "found.json", slices=folder / "slices.csv")
-    return {entry["slice"]: entry for entry in found["slices"]}
+    result = score_files(folder / "truth.json", folder / "detections.json", slices=folder / "slices.csv")
+    return {entry["slice"]: entry for entry in result["slices"]}
 
 
-def test_map_of_a_slice_is_its_own_where_fiftyones_is_that_of_the_whole(
-    published: workbench.Workbench, findings: Findings, tmp_path: Path
+def test_map_of_a_slice_is_its_own_and_fiftyones_is_that_of_the_dataset(
+    published: workbench.PublishedDataset, findings: Findings, tmp_path: Path
 ) -> None:
     real_world = findings.real_world[0]
     key = evaluation_key(real_world)
@@ -179,35 +199,36 @@ def test_map_of_a_slice_is_its_own_where_fiftyones_is_that_of_the_whole(
         dataset = fo.load_dataset(published.dataset)
         view = dataset.match(fo.ViewField("domain") == real_world.name)
         fields = [f for f in dataset.get_field_schema() if f.startswith("slice_")]
-        named = {
+        slices = {
             f"{field}={value}": (field, value, view.match(fo.ViewField(field) == value).values("image_id"))
             for field in fields
             for value in view.distinct(field)
         }
-        assert len(named) >= 4
-        truth = scored(real_world, {name: images for name, (_, _, images) in named.items()}, tmp_path)
+        assert len(slices) >= 4
+        truth = scored(real_world, {name: images for name, (_, _, images) in slices.items()}, tmp_path)
         results = dataset.load_evaluation_results(key, cache=False)
-        whole = results.mAP()
-        for name, (field, value, _) in named.items():
+        complete = results.mAP()
+        for name, (field, value, _) in slices.items():
             with results.use_subset({"type": "field", "field": field, "value": value}):
                 assert results.mAP() == pytest.approx(truth[name]["ap"], abs=1e-9), name
                 assert results.mAR() == pytest.approx(truth[name]["ar_100"], abs=1e-9), name
-            assert results.mAP() == whole
+            assert results.mAP() == complete
         assert len({round(entry["ap"], 6) for entry in truth.values()}) > 3
-        # FiftyOne's own evaluation of the same boxes: every slice has the value of the whole. When this fails, FiftyOne has repaired it.
+        # FiftyOne's own evaluation of the same boxes: every slice has the mAP of the dataset.
+        # When this fails, FiftyOne has corrected it.
         copy = view.clone()
-        theirs = copy.evaluate_detections(
-            "predictions", gt_field="ground_truth", eval_key="theirs", compute_mAP=True, progress=False
+        reference = copy.evaluate_detections(
+            "predictions", gt_field="ground_truth", eval_key="fiftyone", compute_mAP=True, progress=False
         )
-        stuck = theirs.mAP()
-        for field, value, _ in named.values():
-            with theirs.use_subset({"type": "field", "field": field, "value": value}):
-                assert theirs.mAP() == stuck
+        stale = reference.mAP()
+        for field, value, _ in slices.values():
+            with reference.use_subset({"type": "field", "field": field, "value": value}):
+                assert reference.mAP() == stale
         copy.delete()
 
 
-def test_map_of_objects_of_one_size_is_that_of_the_report(
-    published: workbench.Workbench, findings: Findings
+def test_map_of_annotations_of_one_size_is_that_of_the_report(
+    published: workbench.PublishedDataset, findings: Findings
 ) -> None:
     real_world = findings.real_world[0]
     with connected() as fo:
@@ -222,34 +243,38 @@ def test_map_of_objects_of_one_size_is_that_of_the_report(
                 assert results.mAP() == pytest.approx(row.ap, abs=1e-9)
 
 
-def test_a_threshold_tells_what_the_sweep_of_the_report_tells(
-    published: workbench.Workbench, findings: Findings
+def test_counts_at_a_threshold_are_those_of_the_reports_sweep(
+    published: workbench.PublishedDataset, findings: Findings
 ) -> None:
-    from reports.workbench.threshold import at_threshold, count_at_threshold
+    from reports.workbench.threshold import count_at_threshold, view_at_threshold
 
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
         for domain in (findings.in_domain, findings.real_world[0]):
             points = findings.sweeps[domain.name].set_index("confidence")
             for confidence in (0.05, 0.25, 0.5, 0.8):
-                told, row = count_at_threshold(dataset, domain.name, confidence), points.loc[confidence]
-                assert told.recall == pytest.approx(row["recall"], abs=1e-12)
-                assert told.precision == pytest.approx(row["precision"], abs=1e-12)
-                assert told.true_positives + told.missed == len(domain.annotations)
+                counts, row = count_at_threshold(dataset, domain.name, confidence), points.loc[confidence]
+                assert counts.recall == pytest.approx(row["recall"], abs=1e-12)
+                assert counts.precision == pytest.approx(row["precision"], abs=1e-12)
+                assert counts.true_positives + counts.missed == len(domain.annotations)
         real_world = findings.real_world[0].name
         for confidence in (0.25, 0.6):
-            told = count_at_threshold(dataset, real_world, confidence)
-            wrong = at_threshold(dataset, [real_world], confidence, "false positives")
-            assert wrong.count("predictions.detections") == told.false_positives
-            missed = at_threshold(dataset, [real_world], confidence, "missed")
-            assert missed.count("ground_truth.detections") == told.missed
-            everything = at_threshold(dataset, [real_world], confidence, "all")
+            counts = count_at_threshold(dataset, real_world, confidence)
+            wrong = view_at_threshold(dataset, [real_world], confidence, "false positives")
+            assert wrong.count("predictions.detections") == counts.false_positives
+            missed = view_at_threshold(dataset, [real_world], confidence, "missed")
+            assert missed.count("ground_truth.detections") == counts.missed
+            everything = view_at_threshold(dataset, [real_world], confidence, "all")
             outcomes = everything.count_values("ground_truth.detections.outcome")
-            assert outcomes.get("missed", 0) == told.missed
-            assert everything.count("predictions.detections") == told.true_positives + told.false_positives
+            assert outcomes.get("missed", 0) == counts.missed
+            assert (
+                everything.count("predictions.detections") == counts.true_positives + counts.false_positives
+            )
 
 
-def test_views_hold_what_their_names_say(published: workbench.Workbench, findings: Findings) -> None:
+def test_saved_views_hold_what_their_names_promise(
+    published: workbench.PublishedDataset, findings: Findings
+) -> None:
     real_world = findings.real_world[0]
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
@@ -257,7 +282,7 @@ def test_views_hold_what_their_names_say(published: workbench.Workbench, finding
         def outcomes(view: str, field: str) -> dict:
             return dataset.load_saved_view(view).count_values(f"{field}.detections.outcome")
 
-        assert set(outcomes("near misses", "predictions")) == {"location"}
+        assert set(outcomes("localization errors", "predictions")) == {"location"}
         assert set(outcomes("duplicates", "predictions")) == {"duplicate"}
         assert set(outcomes("missed", "ground_truth")) == {"missed"}
         assert not set(outcomes("false positives", "predictions")) & {"true_positive", "ignored"}
@@ -269,14 +294,14 @@ def test_views_hold_what_their_names_say(published: workbench.Workbench, finding
             assert view.distinct("domain") == [real_world.name]
         assert dataset.has_workspace("shift")
         groups = {g.name: g.paths for g in dataset.app_config.sidebar_groups}
-        assert "domain" in groups["where from"]
-        assert "outcome" in groups["what went wrong"]
+        assert "domain" in groups["source"]
+        assert "outcome" in groups["errors"]
 
 
-def test_images_carry_how_new_they_are_and_how_like_the_real_world(
-    published: workbench.Workbench, findings: Findings
+def test_images_hold_their_novelty_and_shift_score(
+    published: workbench.PublishedDataset, findings: Findings
 ) -> None:
-    """The shift score sorts the two domains far better than chance; novelty stands at its own image."""
+    """The shift score separates the two domains better than chance; each image holds its own novelty."""
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
         in_domain, real_world = (
@@ -284,14 +309,14 @@ def test_images_carry_how_new_they_are_and_how_like_the_real_world(
         )
         scores = [view.values("shift_score") for view in (in_domain, real_world)]
         novelty = dict(zip(*real_world.values(["image_id", "novelty"]), strict=True))
-    assert all(0 <= score <= 1 for side in scores for score in side)
-    assert np.mean([a > h for a in scores[1] for h in scores[0]]) > 0.75
+    assert all(0 <= score <= 1 for values in scores for score in values)
+    assert np.mean([high > low for high in scores[1] for low in scores[0]]) > 0.75
     images = findings.real_world[0].images["image"]
     assert novelty == dict(zip(images, findings.novelty["over head"].tolist(), strict=True))
 
 
-def test_the_annotate_tab_is_ready_for_labels_and_nothing_else(
-    published: workbench.Workbench, findings: Findings
+def test_the_annotate_tab_is_set_up_for_ground_truth_only(
+    published: workbench.PublishedDataset, findings: Findings
 ) -> None:
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
@@ -299,24 +324,22 @@ def test_the_annotate_tab_is_ready_for_labels_and_nothing_else(
         assert list(dataset.label_schemas["ground_truth"]["classes"]) == list(findings.in_domain.classes)
 
 
-def test_datasets_of_others_stay_as_they_are(findings: Findings, tmp_path: Path) -> None:
+def test_other_datasets_stay_unchanged(findings: Findings, tmp_path: Path) -> None:
     with connected() as fo:
-        other = fo.Dataset("somebody-elses")
+        other = fo.Dataset("other-dataset")
         other.persistent = True
-        other.add_sample(fo.Sample(filepath=str(tmp_path / "a.jpg"), tags=["theirs"]))
+        other.add_sample(fo.Sample(filepath=str(tmp_path / "a.jpg"), tags=["other"]))
         changed = other.last_modified_at
-        made = workbench.publish(findings, tmp_path / "beside", {}, Reporter())
-        again = fo.load_dataset("somebody-elses")
+        result = workbench.publish(findings, tmp_path / "beside", {}, Reporter())
+        again = fo.load_dataset("other-dataset")
         again.reload()
-        assert again.values("tags") == [["theirs"]]
+        assert again.values("tags") == [["other"]]
         assert again.last_modified_at == changed
-        fo.delete_dataset(made.dataset)
+        fo.delete_dataset(result.dataset)
         again.delete()
 
 
-def test_a_gallery_link_shows_its_box_and_no_other(
-    published: workbench.Workbench, findings: Findings
-) -> None:
+def test_a_gallery_link_shows_only_its_box(published: workbench.PublishedDataset, findings: Findings) -> None:
     with connected() as fo:
         dataset = fo.load_dataset(published.dataset)
         slugs = {fo.core.utils.to_slug(name): name for name in dataset.list_saved_views()}
@@ -337,16 +360,16 @@ def test_a_gallery_link_shows_its_box_and_no_other(
         assert {"false_positive", "missed"} <= kinds
 
 
-def test_another_run_stands_beside_the_first(findings: Findings, tmp_path: Path) -> None:
-    """The same detector without every second detection: its evaluation, its boxes, and the objects that only one finds."""
-    from reports.workbench.models import as_detected_by
+def test_another_run_is_added_beside_the_first(findings: Findings, tmp_path: Path) -> None:
+    """The same detector without every second detection: its evaluation, its detections, and disagreements."""
+    from reports.workbench.models import with_detections
 
     real_world = findings.real_world[0]
-    fewer = as_detected_by(real_world, real_world.images["image"], real_world.detections.iloc[::2])
-    made = workbench.publish(findings, tmp_path / "two runs", {}, Reporter(), {"last week": [fewer]})
+    fewer = with_detections(real_world, real_world.images["image"], real_world.detections.iloc[::2])
+    result = workbench.publish(findings, tmp_path / "two runs", {}, Reporter(), {"last week": [fewer]})
     key = evaluation_key(real_world, "last week")
     with connected() as fo:
-        dataset = fo.load_dataset(made.dataset)
+        dataset = fo.load_dataset(result.dataset)
         assert {"predictions", "predictions_last_week"} <= set(dataset.get_field_schema())
         declared = set(dataset.get_field_schema(flat=True))
         dataset.add_dynamic_sample_fields()
@@ -363,125 +386,130 @@ def test_another_run_stands_beside_the_first(findings: Findings, tmp_path: Path)
             )
         )
         assert ("detected", "missed") in pairs
-        assert all(here != there for here, there in pairs)
+        assert all(first != second for first, second in pairs)
         assert sum(view.values("disagreement_last_week")) == view.count("ground_truth.detections")
         # FiftyOne's own evaluation of those boxes.
         copy = dataset.match(fo.ViewField("domain") == real_world.name).clone()
         copy.evaluate_detections(
-            "predictions_last_week", gt_field="ground_truth", eval_key="theirs", iou=0.5, progress=False
+            "predictions_last_week", gt_field="ground_truth", eval_key="fiftyone", iou=0.5, progress=False
         )
-        theirs = copy.count_values("predictions_last_week.detections.theirs")
-        ours = copy.count_values(f"predictions_last_week.detections.{key}")
-        assert ours == theirs
+        expected = copy.count_values("predictions_last_week.detections.fiftyone")
+        assert copy.count_values(f"predictions_last_week.detections.{key}") == expected
         copy.delete()
         dataset.delete()
 
 
-def test_two_comparisons_do_not_disturb_each_other(findings: Findings, tmp_path: Path) -> None:
-    from reports.workbench.models import add_model, as_detected_by
+def test_two_comparisons_do_not_affect_each_other(findings: Findings, tmp_path: Path) -> None:
+    from reports.workbench.models import add_model, with_detections
 
     real_world = findings.real_world[0]
-    made = workbench.publish(findings, tmp_path / "thrice", {}, Reporter())
+    result = workbench.publish(findings, tmp_path / "thrice", {}, Reporter())
     with connected() as fo:
-        dataset = fo.load_dataset(made.dataset)
+        dataset = fo.load_dataset(result.dataset)
         counts = {}
         for model, step in (("one", 2), ("two", 3), ("one", 2)):
-            other = as_detected_by(real_world, real_world.images["image"], real_world.detections.iloc[::step])
+            other = with_detections(
+                real_world, real_world.images["image"], real_world.detections.iloc[::step]
+            )
             view = dataset.load_saved_view(add_model(fo, dataset, model, [other]))
-            found = view.count("ground_truth.detections")
-            assert found > 0
-            assert counts.setdefault(model, found) == found
+            number = view.count("ground_truth.detections")
+            assert number > 0
+            assert counts.setdefault(model, number) == number
         for model in ("one", "two"):
             view = dataset.load_saved_view(f"disagreements with {model}")
             assert view.count("ground_truth.detections") == counts[model]
             key = evaluation_key(real_world, model)
             assert set(dataset.count_values(f"predictions_{model}.detections.{key}")) >= {"tp", "fp"}
-        # Images that were not compared have no number, rather than none to tell.
+        # Images that were not compared have no count, rather than 0.
         assert dataset.match(fo.ViewField("domain") != real_world.name).count("disagreement_one") == 0
         dataset.delete()
 
 
-def test_domains_and_slices_whose_names_are_alike_do_not_collide(findings: Findings, tmp_path: Path) -> None:
-    from datasets.naming import unique
-    from reports.workbench.documents import part_of_name, slice_field
+def test_domains_and_slices_with_similar_names_do_not_collide(findings: Findings, tmp_path: Path) -> None:
+    from datasets.naming import unique_name
+    from reports.workbench.documents import field_suffix, slice_field
 
     taken: set[str] = set()
-    names = [unique(name, taken) for name in ("over head", "over-head", "Over.Head", "m²", "道路", "高架")]
-    assert len({part_of_name(name) for name in names}) == len(names)
-    assert all(part_of_name(name).isascii() and part_of_name(name).isidentifier() for name in names[:3])
-    assert all(f"eval_{part_of_name(name)}".isidentifier() for name in names)
+    names = [
+        unique_name(name, taken) for name in ("over head", "over-head", "Over.Head", "m²", "道路", "高架")
+    ]
+    assert len({field_suffix(name) for name in names}) == len(names)
+    assert all(field_suffix(name).isascii() and field_suffix(name).isidentifier() for name in names[:3])
+    assert all(f"eval_{field_suffix(name)}".isidentifier() for name in names)
     assert slice_field("brightness") != slice_field("own:brightness")
-    # A model's evaluation is never that of a domain: the separator is no part of any name made here.
+    # A model's evaluation key is never that of a domain.
     in_domain = findings.in_domain
     assert evaluation_key(replace(in_domain, name="a"), "b") != evaluation_key(replace(in_domain, name="a b"))
 
 
-def test_ids_of_boxes_stay_when_others_come_and_go(findings: Findings) -> None:
+def test_ids_of_boxes_stay_the_same_when_others_change(findings: Findings) -> None:
     real_world = findings.real_world[0]
     box = real_world.annotations.iloc[[0]].assign(x1=1.0, y1=1.0, x2=9.0, y2=9.0)
     more = replace(real_world, annotations=pd.concat([box, real_world.annotations], ignore_index=True))
     before, after = (boxes_of(d, findings.cards) for d in (real_world, more))
-    places = [
-        {b["_id"]: b["bounding_box"] for found in boxes.truths.values() for b in found}
+    first, second = (
+        {box["_id"]: box["bounding_box"] for image in boxes.annotations.values() for box in image}
         for boxes in (before, after)
-    ]
-    assert len(places[1]) == len(places[0]) + 1
-    assert all(places[1][key] == place for key, place in places[0].items())
+    )
+    assert len(second) == len(first) + 1
+    assert all(second[key] == box for key, box in first.items())
 
 
-def test_crowds_are_neither_found_nor_missed(findings: Findings, tmp_path: Path) -> None:
-    from reports.workbench.threshold import at_threshold, count_at_threshold
+def test_crowds_are_neither_detected_nor_missed(findings: Findings, tmp_path: Path) -> None:
+    from reports.workbench.threshold import count_at_threshold, view_at_threshold
 
     real_world = findings.real_world[0]
     crowds = real_world.annotations["crowd"].copy()
     crowds.iloc[:5] = True
     fewer = replace(real_world, annotations=real_world.annotations.assign(crowd=crowds))
-    found = find(findings.in_domain, [fewer], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
-    made = workbench.publish(found, tmp_path / "crowds", {}, Reporter())
+    crowded = find(
+        Inputs(findings.in_domain, [fewer], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    )
+    result = workbench.publish(crowded, tmp_path / "crowds", {}, Reporter())
     with connected() as fo:
-        dataset = fo.load_dataset(made.dataset)
-        points = found.sweeps[real_world.name].set_index("confidence")
-        told = count_at_threshold(dataset, real_world.name, 0.5)
-        assert told.true_positives + told.missed == len(real_world.annotations) - 5
-        assert told.recall == pytest.approx(points.loc[0.5, "recall"], abs=1e-12)
-        shown = at_threshold(dataset, [real_world.name], 0.99, "all")
+        dataset = fo.load_dataset(result.dataset)
+        points = crowded.sweeps[real_world.name].set_index("confidence")
+        counts = count_at_threshold(dataset, real_world.name, 0.5)
+        assert counts.true_positives + counts.missed == len(real_world.annotations) - 5
+        assert counts.recall == pytest.approx(points.loc[0.5, "recall"], abs=1e-12)
+        shown = view_at_threshold(dataset, [real_world.name], 0.99, "all")
         missed = shown.filter_labels("ground_truth", fo.ViewField("outcome") == "missed")
         assert (
             missed.filter_labels("ground_truth", fo.ViewField("iscrowd")).count("ground_truth.detections")
             == 0
         )
-        # Somebody draws an object, and takes one away that was found: one more is missed, one less is found.
+        # A user draws an annotation: it is missed.
         sample = dataset.match(fo.ViewField("domain") == real_world.name).first()
         sample.ground_truth.detections.append(fo.Detection(label="pothole", bounding_box=[0, 0, 0.1, 0.1]))
         sample.save()
-        assert count_at_threshold(dataset, real_world.name, 0.5).missed == told.missed + 1
+        assert count_at_threshold(dataset, real_world.name, 0.5).missed == counts.missed + 1
         dataset.delete()
 
 
-def test_a_writing_that_fails_leaves_the_dataset_before(
+def test_a_failed_write_keeps_the_earlier_dataset(
     findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = tmp_path / "half-way"
-    made = workbench.publish(findings, report, {}, Reporter())
+    result = workbench.publish(findings, report, {}, Reporter())
     with connected() as fo:
-        fo.load_dataset(made.dataset).limit(2).tag_samples("mine")
+        fo.load_dataset(result.dataset).limit(2).tag_samples("mine")
 
         def fails(*_: object) -> None:
             raise ValueError("half-way")
 
-        monkeypatch.setattr(workbench, "register", fails)
+        monkeypatch.setattr(workbench, "store_results", fails)
         with pytest.raises(ValueError, match="half-way"):
             workbench.publish(findings, report, {}, Reporter())
         monkeypatch.undo()
-        dataset = fo.load_dataset(made.dataset)
+        dataset = fo.load_dataset(result.dataset)
         dataset.reload()
         assert dataset.count_sample_tags()["mine"] == 2
         assert len(dataset.list_evaluations()) == 2
         again = workbench.publish(findings, report, {}, Reporter())
-        assert again.dataset == made.dataset
-        assert [n for n in fo.list_datasets() if "half-way" in n] == [made.dataset]
-        assert fo.load_dataset(made.dataset).count_sample_tags()["mine"] == 2
-        fo.delete_dataset(made.dataset)
+        assert again.dataset == result.dataset
+        assert [n for n in fo.list_datasets() if "half-way" in n] == [result.dataset]
+        assert fo.load_dataset(result.dataset).count_sample_tags()["mine"] == 2
+        fo.delete_dataset(result.dataset)
 
 
 def accumulated(domain: Domain) -> float:
@@ -490,11 +518,11 @@ def accumulated(domain: Domain) -> float:
     return headline(domain.table)["ap"]
 
 
-def test_what_people_made_stays_when_the_report_is_written_again(findings: Findings, tmp_path: Path) -> None:
+def test_user_edits_are_kept_when_the_report_is_written_again(findings: Findings, tmp_path: Path) -> None:
     report = tmp_path / "tagged"
-    made = workbench.publish(findings, report, {}, Reporter())
+    result = workbench.publish(findings, report, {}, Reporter())
     with connected() as fo:
-        dataset = fo.load_dataset(made.dataset)
+        dataset = fo.load_dataset(result.dataset)
         real_world = dataset.match(fo.ViewField("domain") == findings.real_world[0].name)
         real_world.limit(3).tag_samples("shadow")
         real_world.limit(2).tag_labels("odd", "predictions")
@@ -502,7 +530,7 @@ def test_what_people_made_stays_when_the_report_is_written_again(findings: Findi
         dataset.save_view("mine", real_world.limit(5))
         written = set(dataset.list_saved_views()) - {"mine"}
         workbench.publish(findings, report, {}, Reporter())
-        dataset = fo.load_dataset(made.dataset)
+        dataset = fo.load_dataset(result.dataset)
         assert dataset.count_sample_tags()["shadow"] == 3
         assert dataset.count_label_tags("predictions") == {"odd": boxes}
         assert set(dataset.list_saved_views()) == written | {"mine"}
@@ -510,20 +538,20 @@ def test_what_people_made_stays_when_the_report_is_written_again(findings: Findi
         dataset.delete()
 
 
-def test_nothing_is_sent_anywhere_until_its_host_is_typed(
-    published: workbench.Workbench, monkeypatch: pytest.MonkeyPatch
+def test_nothing_is_sent_until_the_host_is_typed(
+    published: workbench.PublishedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connected() as fo:
         import fiftyone.core.collections as foc
 
-        from reports.workbench.operators import SendToAnnotation, hosts
+        from reports.workbench.operators import SendToAnnotation, annotation_hosts
 
         dataset = fo.load_dataset(published.dataset)
         sent = []
         monkeypatch.setattr(
             foc.SampleCollection, "annotate", lambda view, key, **kw: sent.append((len(view), key, kw))
         )
-        assert hosts()["cvat"] == "app.cvat.ai"
+        assert annotation_hosts()["cvat"] == "app.cvat.ai"
         ctx = SimpleNamespace(
             dataset=dataset, view=dataset.limit(5), selected=[], selected_labels=[], params={}
         )
@@ -531,11 +559,11 @@ def test_nothing_is_sent_anywhere_until_its_host_is_typed(
         for typed in ("", "cvat", "app.cvat.ai.example", None):
             ctx.params = {"backend": "cvat", "key": "round_1", "host": typed}
             assert operator.resolve_input(ctx).invalid
-            assert operator.execute(ctx)["words"].startswith("Nothing was sent")
+            assert operator.execute(ctx)["message"].startswith("Nothing was sent")
         assert sent == []
         ctx.params["host"] = "app.cvat.ai"
         assert not operator.resolve_input(ctx).invalid
-        assert "5 images sent to app.cvat.ai" in operator.execute(ctx)["words"]
+        assert "5 images sent to app.cvat.ai" in operator.execute(ctx)["message"]
         ((images, key, options),) = sent
         assert (images, key) == (5, "round_1")
         assert options["backend"] == "cvat"
@@ -543,8 +571,8 @@ def test_nothing_is_sent_anywhere_until_its_host_is_typed(
 
 
 @pytest.mark.usefixtures("database")
-def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> None:
-    """CPU time an image, with about a hundred boxes each."""
+def test_writing_takes_a_twentieth_of_adding_and_evaluating_samples(tmp_path: Path) -> None:
+    """CPU time per image, with about 100 detections each."""
     rng = np.random.default_rng(0)
     domain = with_sizes(make_domain("many", role="real_world", clips=20, frames=25, seed=5))
     many = pd.concat([domain.detections] * 40, ignore_index=True)
@@ -554,14 +582,14 @@ def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> N
         domain, detections=many, detection_embeddings=np.tile(domain.detection_embeddings, (40, 1))
     )
     in_domain = with_sizes(make_domain("in_domain", clips=5, frames=2, seed=1))
-    findings = find(in_domain, [domain], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    findings = find(Inputs(in_domain, [domain], None, pd.DataFrame(), Experiments(), conf=None, seed=0))
     per_image = (domain.detections["confidence"] >= SHOWN_FLOOR).sum() / len(domain.images)
     assert per_image > 60
     started = time.process_time()
-    ours = workbench.publish(findings, tmp_path, {}, Reporter())
-    mine = (time.process_time() - started) / (len(domain.images) + len(in_domain.images))
+    written = workbench.publish(findings, tmp_path, {}, Reporter())
+    writing = (time.process_time() - started) / (len(domain.images) + len(in_domain.images))
     with connected() as fo:
-        part = fo.load_dataset(ours.dataset).match(fo.ViewField("domain") == "many").limit(40)
+        part = fo.load_dataset(written.dataset).match(fo.ViewField("domain") == "many").limit(40)
         started = time.process_time()
         samples = [
             fo.Sample(
@@ -584,9 +612,9 @@ def test_writing_takes_a_twentieth_of_adding_and_evaluating(tmp_path: Path) -> N
         dataset = fo.Dataset()
         dataset.add_samples(samples, progress=False)
         dataset.evaluate_detections(
-            "predictions", gt_field="ground_truth", eval_key="theirs", compute_mAP=True, progress=False
+            "predictions", gt_field="ground_truth", eval_key="fiftyone", compute_mAP=True, progress=False
         )
-        theirs = (time.process_time() - started) / len(part)
+        adding = (time.process_time() - started) / len(part)
         dataset.delete()
-        fo.delete_dataset(ours.dataset)
-    assert mine < theirs / 20, f"{mine * 1e3:.2f} ms against {theirs * 1e3:.2f} ms an image"
+        fo.delete_dataset(written.dataset)
+    assert writing < adding / 20, f"{writing * 1e3:.2f} ms against {adding * 1e3:.2f} ms per image"

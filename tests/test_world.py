@@ -1,4 +1,4 @@
-"""The road world: exact boxes, byte for byte reproducible, every dial moving its own factor, fast enough."""
+"""The road world: exact boxes, reproducible bytes, dials that change one factor each, and speed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def boxes_of(clip: Clip) -> np.ndarray:
     return np.concatenate([boxes for _, boxes in clip.images()])
 
 
-def mean_of(dials: Dials, what: str, seeds: range = range(3)) -> float:
+def mean_of(dials: Dials, quantity: str, seeds: range = range(3)) -> float:
     values = []
     for seed in seeds:
         for view, boxes in Clip((seed,), dials, 4).images():
@@ -39,21 +39,21 @@ def mean_of(dials: Dials, what: str, seeds: range = range(3)) -> float:
                     "side": np.sqrt(sides.prod(1)).mean() if len(boxes) else np.nan,
                     "aspect": (sides[:, 0] / sides[:, 1]).mean() if len(boxes) else np.nan,
                     "blue_share": (view.pixels[200:, :, 0].mean() + 1) / (view.pixels[200:, :, 2].mean() + 1),
-                }[what]
+                }[quantity]
             )
     return float(np.nanmean(values))
 
 
-def test_camera_and_rays_are_each_others_inverse() -> None:
+def test_ground_rays_invert_the_projection() -> None:
     camera = Camera(1.2, 3.0, 4.2, 50.0, yaw=17.0, roll=2.0, width=64, height_px=48)
-    x, y, sees = camera.ground_rays()
-    pixels, depth = camera.project(np.column_stack([x[sees], y[sees], np.zeros(sees.sum())]))
-    rows, columns = np.nonzero(sees)
+    x, y, below = camera.ground_rays()
+    pixels, depth = camera.project(np.column_stack([x[below], y[below], np.zeros(below.sum())]))
+    rows, columns = np.nonzero(below)
     assert (depth > 0).all()
     np.testing.assert_allclose(pixels, np.column_stack([columns, rows]) + 0.5, atol=1e-2)
 
 
-def test_a_camera_looking_down_scales_by_focal_length_over_height() -> None:
+def test_a_vertical_camera_scales_by_focal_length_over_height() -> None:
     camera = Camera(0.0, 0.0, 10.0, 90.0, width=400, height_px=300)
     pixels, depth = camera.project(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]))
     np.testing.assert_allclose(depth, 10.0)
@@ -65,8 +65,8 @@ def test_a_camera_looking_down_scales_by_focal_length_over_height() -> None:
 @pytest.mark.parametrize(
     "dials", [DASHCAM, Dials(pitch=3, height=3), DRONE], ids=["dashcam", "slanted", "drone"]
 )
-def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
-    """An independent look: paint one hole's mask onto the road, render that, and bound what lights up."""
+def test_boxes_bound_the_rendered_pixels(dials: Dials) -> None:
+    """An independent measurement: render one hole's mask painted onto the road, and bound its pixels."""
     strip = build_strip(np.random.default_rng(4), dials)
     ground = Ground(strip)
     ground.max_depth = 0.0
@@ -98,8 +98,8 @@ def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
             for i in range(len(ground.levels))
         ]
         ground.water = np.zeros_like(ground.water)
-        seen, _, sees = ground.colour(camera)
-        rows, columns = np.nonzero((seen[..., 0] > 0.5) & sees)
+        colour, _, below = ground.colour(camera)
+        rows, columns = np.nonzero((colour[..., 0] > 0.5) & below)
         near = (np.abs(columns - 192) < 150) & (rows > 60)
         if near.sum() < 80:
             continue
@@ -112,7 +112,7 @@ def test_boxes_are_where_the_pixels_are(dials: Dials) -> None:
         inner = np.maximum(np.minimum(lit[2:], box[2:]) - np.maximum(lit[:2], box[:2]), 0).prod()
         overlaps.append(inner / ((lit[2:] - lit[:2]).prod() + (box[2:] - box[:2]).prod() - inner))
     assert len(overlaps) >= 3
-    # An image's pixels are whole and boxes are not: one pixel on each side of a box 40 by 12 pixels is IoU .8.
+    # Pixels are whole and boxes are not: one pixel on each side of a box of 40 by 12 pixels gives IoU 0.80.
     assert np.median(overlaps) > 0.85
 
 
@@ -145,10 +145,10 @@ def test_clips_are_groups_and_boxes_survive_the_reader(tmp_path: Path) -> None:
             [boxes_of(Clip((1, n), DASHCAM, 3 if split == "train" else 2)) for n in clips]
         )
         images = source.images.loc[source.images["split"] == split, "image"]
-        got = source.annotations[source.annotations["image"].isin(images)][
+        boxes = source.annotations[source.annotations["image"].isin(images)][
             ["x1", "y1", "x2", "y2"]
         ].to_numpy()
-        np.testing.assert_allclose(np.sort(got, 0), np.sort(expected, 0), atol=1e-3)
+        np.testing.assert_allclose(np.sort(boxes, 0), np.sort(expected, 0), atol=1e-3)
 
 
 def test_a_killed_rendering_leaves_no_folder(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_killed_rendering_leaves_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dial", "what", "rises"),
+    ("dial", "quantity", "rises"),
     [
         ("light", "brightness", False),
         ("blur", "sharpness", False),
@@ -171,9 +171,9 @@ def test_a_killed_rendering_leaves_no_folder(tmp_path: Path) -> None:
         ("label_convention", "side", True),
     ],
 )
-def test_each_dial_moves_its_factor(dial: str, what: str, rises: bool) -> None:
+def test_each_dial_changes_its_quantity(dial: str, quantity: str, rises: bool) -> None:
     base = {"pitch": 5} if dial == "height" else {}
-    low, high = mean_of(Dials(**base), what), mean_of(Dials(**base, **{dial: 5}), what)
+    low, high = mean_of(Dials(**base), quantity), mean_of(Dials(**base, **{dial: 5}), quantity)
     assert (high > 1.15 * low) if rises else (high < 0.85 * low), (low, high)
 
 
@@ -204,23 +204,23 @@ def test_label_noise_changes_labels_and_not_pixels() -> None:
 
 
 @pytest.mark.parametrize("dial", ["light", "blur", "label_noise", "label_convention"])
-def test_turning_a_dial_leaves_the_holes_alone(dial: str) -> None:
+def test_other_dials_do_not_change_the_holes(dial: str) -> None:
     plain = [view.boxes for view, _ in Clip((3,), DRONE, 3).images()]
-    turned = [view.boxes for view, _ in Clip((3,), Dials(pitch=5, height=4, **{dial: 2}), 3).images()]
+    changed = [view.boxes for view, _ in Clip((3,), Dials(pitch=5, height=4, **{dial: 2}), 3).images()]
     if dial == "label_convention":
-        assert sum(map(len, turned)) > 0
-        assert sum((b[:, 2] - b[:, 0]).sum() for b in turned) > sum((b[:, 2] - b[:, 0]).sum() for b in plain)
+        assert sum(map(len, changed)) > 0
+        assert sum((b[:, 2] - b[:, 0]).sum() for b in changed) > sum((b[:, 2] - b[:, 0]).sum() for b in plain)
     else:
-        for a, b in zip(plain, turned, strict=True):
+        for a, b in zip(plain, changed, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_dials_refuse_what_is_no_severity() -> None:
+def test_dials_refuse_other_values_than_severities() -> None:
     with pytest.raises(ValueError, match="dial pitch is 6"):
         Dials(pitch=6)
 
 
-def test_the_demo_camera_moves_the_viewpoint_and_keeps_the_size() -> None:
+def test_the_drone_changes_the_viewpoint_and_keeps_the_object_size() -> None:
     in_domain = np.concatenate([boxes_of(Clip((s,), DASHCAM, 5)) for s in range(6)])
     real_world = np.concatenate([boxes_of(Clip((s,), DRONE, 5)) for s in range(6)])
     side = [np.median(np.sqrt((b[:, 2:] - b[:, :2]).prod(1))) for b in (in_domain, real_world)]
@@ -239,8 +239,8 @@ def test_a_flight_is_a_video_without_labels(tmp_path: Path) -> None:
     assert not source.images["labelled"].any()
 
 
-def test_rendering_keeps_its_pace() -> None:
-    """25 images a second on one core at the demo's size; CPU time, so that a busy machine does not fail it."""
+def test_rendering_speed() -> None:
+    """25 images per second on one core at the demo's size, in CPU time so that a busy machine does not fail."""
     cv2.setNumThreads(1)
     try:
         best = 0.0

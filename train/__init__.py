@@ -1,4 +1,4 @@
-"""What we diagnose: a finished training run, and everything one forward pass over images says."""
+"""Training, finished runs, and forward passes of a detector over images."""
 
 from train.environment import harden
 

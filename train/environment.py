@@ -1,7 +1,8 @@
-"""What must be true of the process before any third-party package is imported.
+"""Folders, and environment variables that must be set before Ultralytics is imported.
 
-ultralytics reads these once, at import: it would otherwise install packages at run time, load checkpoints as plain pickles (which
-can run code), report usage and write settings into the user's home.
+Ultralytics reads these variables once, at import. By default it installs packages at run time, loads
+checkpoints as plain pickles (which can run code), reports usage and writes settings into the user's home
+folder.
 """
 
 from __future__ import annotations
@@ -13,35 +14,39 @@ from pathlib import Path
 
 
 def runs_folder() -> Path:
-    """Where everything we write goes: SHIFTSCOPE_RUNS, or runs/ in the current folder. Absolute."""
+    """The absolute folder for everything that is written: SHIFTSCOPE_RUNS, or runs/ in the current folder."""
     return Path(os.environ.get("SHIFTSCOPE_RUNS", "runs")).absolute()
 
 
 def data_folder() -> Path:
-    """Where what is fetched goes: data/ in the current folder. Absolute."""
+    """The absolute folder for downloads: data/ in the current folder."""
     return Path("data").absolute()
 
 
 def frames_folder() -> Path:
-    """What sources need of us: frames of videos, and which of our own datasets may lead where (`datasets.source.open_source` calls it cache)."""
+    """The folder for video frames and for the roots that written datasets may refer to.
+
+    It is the `cache` of `datasets.source.open_source`.
+    """
     return runs_folder() / "frames"
 
 
 def corrections_path() -> Path:
-    """Where labels and tags that people corrected by hand are kept, for every report."""
+    """The file of labels and tags that were corrected by hand, for every report."""
     return runs_folder() / "corrections.json"
 
 
 def trust_checkpoints() -> None:
-    """Load checkpoints as plain pickles, with whatever code is in them. To be called before ultralytics is imported."""
+    """Load checkpoints as plain pickles, which can run code; call it before Ultralytics is imported."""
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "0"
     os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD", None)
 
 
 def harden() -> None:
-    """Set safe defaults; what the user has set already is left alone."""
+    """Set safe defaults for variables that are not set yet."""
     if "ultralytics" in sys.modules:
-        # Somebody's own script, which has made its choice: how it loads checkpoints must not change under its feet (see `train.forward.load_checkpoint` for ours).
+        # A script that imported Ultralytics itself keeps loading checkpoints as it did; ours are still
+        # restricted, see `train.forward.load_checkpoint`.
         return
     defaults = {
         "YOLO_AUTOINSTALL": "false",
@@ -55,6 +60,6 @@ def harden() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # A read-only place is for `doctor` and for the first write to complain about.
+    # `doctor` and the first write report a folder that is read-only.
     with contextlib.suppress(OSError):
         Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,27 +25,45 @@ from train.passes import ImageOutput, available_cores, collect
 from train.predictions import Floats, Predictions, Settings, Store
 from train.transforms import Transform
 
-# A GPU idles on single images. On a CPU, prediction has them one by one; a look between two epochs (`Glance`) is a quarter quicker with four at a time,
-# measured on the two cores and with the small sizes at which that matters.
+# A GPU idles on single images. On a CPU, `Detector` predicts one image at a time; `EpochPredictor` is faster
+# by a quarter with four, measured on two cores with the small images of short trainings.
 GPU_BATCH = 8
 CPU_BATCH = 4
-# Sides of what enters a network are multiples of this many pixels.
+# The sides of a network's input are multiples of this many pixels.
 STRIDE = 32
-
-
-# What the restricted loader says of a checkpoint that holds more than known layers and weights.
+# Messages of the restricted loader about a checkpoint that holds more than known layers and weights.
 _REFUSED = ("outside the supported", "weights_only", "Unsupported", "not an allowed")
 
 
 def load_checkpoint(weights: Path, instead: str) -> Any:
-    """A `YOLO` of a checkpoint or an architecture yaml. instead: what to give, for the message.
+    """Load a checkpoint or an architecture yaml.
 
-    Checkpoints are pickles, which can run code: unless `train.environment.trust_checkpoints` was called, ultralytics rebuilds known layers only. Raises InputError when the file
-    cannot be used, EnvironmentProblem when somebody imported ultralytics before us, unrestricted.
+    Checkpoints are pickles, which can run code: unless `train.environment.trust_checkpoints` was called,
+    Ultralytics rebuilds known layers only.
+
+    Parameters
+    ----------
+    weights
+        A .pt checkpoint or an architecture yaml.
+    instead
+        What the user should give, for the error message.
+
+    Returns
+    -------
+    ultralytics.YOLO
+        The model.
+
+    Raises
+    ------
+    InputError
+        The file cannot be used.
+    EnvironmentProblem
+        Ultralytics was imported before Shiftscope, without restricted loading.
     """
     if os.environ.get("ULTRALYTICS_SAFE_LOAD") != "0" and not SAFE_LOAD:
         raise EnvironmentProblem(
-            "ultralytics was imported before shiftscope, and would load checkpoints unrestricted; import shiftscope's 'train' first, or set ULTRALYTICS_SAFE_LOAD=1"
+            "ultralytics was imported before shiftscope, and would load checkpoints unrestricted; "
+            "import shiftscope's 'train' first, or set ULTRALYTICS_SAFE_LOAD=1"
         )
     if weights.suffix not in {".yaml", ".yml"} and not weights.is_file():
         raise InputError(f"{weights}: no such checkpoint, and none is downloaded; {instead}")
@@ -53,40 +71,59 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
         model = YOLO(str(weights))
         _ = model.names
     except Exception as error:  # ultralytics raises whatever its many loaders raise
-        reason = _first_line(error)
+        reason = first_line(error)
         if _holds_pickle(weights) and any(words in str(error) for words in _REFUSED):
             raise InputError(
-                f"{weights}: holds more than known layers and weights, and could run code; if you made it yourself, load it with --trust-checkpoint ({reason})"
+                f"{weights}: holds more than known layers and weights, and could run code; "
+                f"if you made it yourself, load it with --trust-checkpoint ({reason})"
             ) from None
         raise InputError(f"{weights}: not a usable checkpoint ({reason}); {instead}") from None
     return model
 
 
 def _holds_pickle(weights: Path) -> bool:
-    """Whether a file is a pickle or a zip with one, going by its beginning: nothing else could run code."""
+    """Whether a file starts like a pickle or like a zip, which may hold one; no other file could run code."""
     with weights.open("rb") as handle:
         return handle.read(2).startswith((b"PK", b"\x80"))
 
 
-def chosen_device(given: str | None) -> str:
-    """What to compute on, as Ultralytics names devices: a GPU if there is one and nothing is given. Raises InputError for one that is not there."""
+def choose_device(requested: str | None) -> str:
+    """The requested device, as Ultralytics names devices; None takes a GPU if there is one.
+
+    Raises InputError for a device that this machine does not have.
+    """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if given is None:
+    if requested is None:
         return "cuda:0" if gpus else "cpu"
-    numbers = given.removeprefix("cuda:").split(",")
-    there = (
-        given == "cpu"
-        or (given == "mps" and torch.backends.mps.is_available())
+    numbers = requested.removeprefix("cuda:").split(",")
+    is_available = (
+        requested == "cpu"
+        or (requested == "mps" and torch.backends.mps.is_available())
         or all(number.isdigit() and int(number) < gpus for number in numbers)
     )
-    if not there:
+    if not is_available:
         names = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *map(str, range(gpus))]
-        raise InputError(f"--device {given}: is not here; this machine has {', '.join(names)}")
-    return given
+        raise InputError(f"--device {requested}: not available; this machine has {', '.join(names)}")
+    return requested
 
 
 class Detector:
-    """A loaded checkpoint. Raises InputError when the file is no detection checkpoint."""
+    """A loaded checkpoint.
+
+    Parameters
+    ----------
+    weights
+        A .pt checkpoint.
+    device
+        As Ultralytics names devices, None for `choose_device`'s default.
+    batch
+        Images in one forward call, None for one on a CPU and GPU_BATCH elsewhere.
+
+    Raises
+    ------
+    InputError
+        The file is no detection checkpoint.
+    """
 
     def __init__(self, weights: Path, *, device: str | None = None, batch: int | None = None) -> None:
         self.weights = weights
@@ -99,19 +136,36 @@ class Detector:
         self.classes = tuple(names[i] for i in sorted(names))
         arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
         self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
-        self.device = chosen_device(device)
+        self.device = choose_device(device)
         self.batch = batch or (1 if self.device == "cpu" else GPU_BATCH)
         self._maps: list[torch.Tensor] = []
         self._embedding: Floats | None = None
         self._hooked = False
 
     def predict_pixels(self, images: Sequence[Pixels], settings: Settings) -> list[ImageOutput]:
-        """Images of one shape, (H, W, 3) BGR uint8 each, in one forward call.
+        """Predict images of one shape in one forward call.
 
-        Gives per image: boxes (N, 6) xyxy pixels, confidence, class; its embedding (D,); object embeddings (N, E). The boxes are those
-        of `ultralytics.YOLO.predict`, the image embedding is that of `ultralytics.YOLO.embed`: the globally averaged output of the layer
-        before the head. An object embedding is the mean over the box (four samples) of every map that enters the head, concatenated.
-        Raises ValueError for images of different shapes, which would be letterboxed differently than one by one, InputError for a model that computes NaN.
+        Parameters
+        ----------
+        images
+            (H, W, 3) BGR uint8 each.
+        settings
+            Network input size and thresholds.
+
+        Returns
+        -------
+        list of tuple
+            Per image: boxes (N, 6) as xyxy in pixels, confidence, class, as `ultralytics.YOLO.predict` gives
+            them; the image embedding (D,) of `ultralytics.YOLO.embed`, the globally averaged output of the
+            layer before the head; and detection embeddings (N, E), each the mean over the box (four samples)
+            of every map that enters the head, concatenated.
+
+        Raises
+        ------
+        ValueError
+            The images differ in shape, so they would be letterboxed differently than one by one.
+        InputError
+            The model computes values that are not finite.
         """
         if len({image.shape for image in images}) != 1:
             raise ValueError("expected images of one shape")
@@ -130,12 +184,14 @@ class Detector:
         )
         if self._embedding is None or len(results) != len(images) or len(self._embedding) != len(images):
             raise RuntimeError(
-                "the forward hooks did not see every image; this version of ultralytics runs the head differently"
+                "the forward hooks did not run for every image; "
+                "this version of ultralytics runs the head differently"
             )
         if not np.isfinite(self._embedding).all():
-            # NaN is above no threshold: such a model would quietly find nothing.
+            # NaN is above no threshold: such a model would give no detections and no error.
             raise InputError(
-                f"{self.weights}: computes values that are not finite; its training diverged or overflowed: give an earlier checkpoint"
+                f"{self.weights}: computes values that are not finite; its training diverged or overflowed: "
+                "give an earlier checkpoint"
             )
         outputs = []
         for index, result in enumerate(results):
@@ -156,9 +212,27 @@ class Detector:
         tick: Callable[[], None] = lambda: None,
         embed_detections: bool = True,
     ) -> Predictions:
-        """Results for every image of the images table, computing only what the store does not hold yet.
+        """Predict every image of a table, computing only what the store does not hold yet.
 
-        Images that cannot be decoded are returned as failures. tick is called once an image. embed_detections: see `Store.read`.
+        Parameters
+        ----------
+        images
+            Columns image and path.
+        settings
+            Network input size, thresholds and the name of the transform.
+        store
+            Where results are read and kept.
+        transform
+            Applied to each image before the forward call.
+        tick
+            Called once per image.
+        embed_detections
+            See `Store.read`.
+
+        Returns
+        -------
+        Predictions
+            Results in the order of the table; images that cannot be decoded are in its failures.
         """
 
         def forward(images: Sequence[Pixels]) -> list[ImageOutput]:
@@ -169,7 +243,7 @@ class Detector:
         return collect(images, store, forward, tick, batch=self.batch, embed_detections=embed_detections)
 
     def _prepare(self, settings: Settings) -> None:
-        """Set the predictor up without running it, and listen at the head's input and the layer before it."""
+        """Set up the predictor without running it; hook the head's input and the layer before the head."""
         predictor_class = self.model._smart_load("predictor")
         self.model.predictor = predictor_class(
             overrides={
@@ -184,14 +258,16 @@ class Detector:
         self.model.predictor.setup_model(model=self.model.model, verbose=False)
         torch.set_num_threads(max(torch.get_num_threads(), available_cores()))
         layers = self.model.predictor.model.model.model
-        layers[-1].register_forward_pre_hook(self._at_head)
-        layers[-2].register_forward_hook(self._before_head)
+        layers[-1].register_forward_pre_hook(self._keep_maps)
+        layers[-2].register_forward_hook(self._keep_embedding)
         self._hooked = True
 
-    def _at_head(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Forward hook: keep the feature maps that enter the head."""
         self._maps = [level.detach() for level in inputs[0]]
 
-    def _before_head(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    def _keep_embedding(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        """Forward hook: keep the image embeddings."""
         self._embedding = output.detach().float().mean((2, 3)).cpu().numpy()
 
     def _detection_embeddings(self, boxes: Floats, index: int, shape: tuple[int, ...]) -> Floats:
@@ -203,8 +279,8 @@ class Detector:
         # Letterboxing centres the image; scale and shift are those of ultralytics' LetterBox.
         shift = np.array([(columns - shape[1] * gain) / 2, (rows - shape[0] * gain) / 2], np.float32)
         corners = torch.from_numpy(boxes[:, :4] * np.float32(gain) + np.tile(shift, 2)).to(finest)
-        # Four samples a box, at a quarter and three quarters of each side: RoIAlign with one bin and sampling ratio 2, spelled out because
-        # importing torchvision for it takes as long as a hundred images.
+        # Four samples a box, at a quarter and three quarters of each side: RoIAlign with one bin and sampling
+        # ratio 2. It is written out because importing torchvision takes as long as a hundred images.
         sides = corners[:, 2:] - corners[:, :2]
         quarters = torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]).to(finest)
         points = corners[:, None, :2] + sides[:, None] * quarters
@@ -222,80 +298,129 @@ class Detector:
         return np.asarray(torch.cat(pooled, 1).float().cpu().numpy(), np.float32)
 
 
-class EpochPredictor:
-    """Images prepared once and shown to a network again and again, as it is between two epochs of its training.
+class _Placement(NamedTuple):
+    """Where an image lies in the network's input.
 
-    They are prepared as Ultralytics' validation prepares its own (the longer side to imgsz, then a grey border to half a stride more, in whole strides), so that what the
-    network makes of both can be held against each other. paths: images; those that cannot be decoded are left out, see kept (indices into paths). imgsz: in pixels.
+    left, top: border in input pixels
+    scale: pixels of the image per input pixel
+    width, height: of the image, in its own pixels
+    """
+
+    left: float
+    top: float
+    scale: float
+    width: int
+    height: int
+
+
+class EpochPredictor:
+    """Images prepared once and predicted repeatedly, by a network as it is after each epoch of its training.
+
+    They are prepared as Ultralytics' validation prepares its images (the longer side to imgsz, then a grey
+    border to half a stride more, in whole strides), so that embeddings of both can be compared.
+
+    Parameters
+    ----------
+    paths
+        Images; those that cannot be decoded are left out, see the attribute decoded (indices into paths).
+    imgsz
+        Network input size in pixels.
     """
 
     def __init__(self, paths: Sequence[str], imgsz: int) -> None:
-        self.kept: list[int] = []
-        # Of each: left, top, how many of its pixels one of the network's is, and its width and height.
-        self._places: list[tuple[float, float, float, int, int]] = []
-        self._shapes: dict[tuple[int, int], list[tuple[int, Pixels]]] = {}
+        self.decoded: list[int] = []
+        self._placements: list[_Placement] = []
+        # By the shape of the input: index into decoded, and input (3, H, W).
+        self._inputs: dict[tuple[int, int], list[tuple[int, Pixels]]] = {}
         for index, path in enumerate(paths):
             try:
                 pixels = decode(Path(path))
             except (UnreadableImage, OSError):
                 continue
-            size = pixels.shape[1], pixels.shape[0]
-            gain = imgsz / max(size)
-            height, width = (min(math.ceil(side * gain), imgsz) for side in pixels.shape[:2])
-            if gain != 1:
-                pixels = np.asarray(cv2.resize(pixels, (width, height)), np.uint8)
-            columns, rows = (math.ceil(side / max(size) * imgsz / STRIDE + 0.5) * STRIDE for side in size)
-            whole: Any = LetterBox((rows, columns), scaleup=False)(image=pixels)
-            self._shapes.setdefault((rows, columns), []).append(
-                (len(self.kept), np.ascontiguousarray(whole[..., ::-1].transpose(2, 0, 1)))
-            )
-            self.kept.append(index)
-            # LetterBox rounds half the border so.
-            left, top = round((columns - width) / 2 - 0.1), round((rows - height) / 2 - 0.1)
-            self._places.append((left, top, 1 / gain, size[0], size[1]))
+            self._add(pixels, imgsz)
+            self.decoded.append(index)
+
+    def _add(self, pixels: Pixels, imgsz: int) -> None:
+        """Prepare one image."""
+        size = pixels.shape[1], pixels.shape[0]
+        gain = imgsz / max(size)
+        height, width = (min(math.ceil(side * gain), imgsz) for side in pixels.shape[:2])
+        if gain != 1:
+            pixels = np.asarray(cv2.resize(pixels, (width, height)), np.uint8)
+        columns, rows = (math.ceil(side / max(size) * imgsz / STRIDE + 0.5) * STRIDE for side in size)
+        letterboxed: Any = LetterBox((rows, columns), scaleup=False)(image=pixels)
+        self._inputs.setdefault((rows, columns), []).append(
+            (len(self.decoded), np.ascontiguousarray(letterboxed[..., ::-1].transpose(2, 0, 1)))
+        )
+        # LetterBox rounds half the border this way.
+        left, top = round((columns - width) / 2 - 0.1), round((rows - height) / 2 - 0.1)
+        self._placements.append(_Placement(left, top, 1 / gain, *size))
 
     def predict(
         self, network: Any, settings: Settings, *, half: bool = False, agnostic: bool = False
     ) -> tuple[list[Floats], Floats]:
-        """Boxes of each kept image, (N, 6) xyxy in its pixels, confidence, class; and the images' embeddings (n, D), see `Detector.see`.
+        """Predict every decoded image.
 
-        network: a detection model in evaluation mode, whose weights, hooks and mode are as before afterwards. half: in half precision on a GPU, as validation is where the
-        training is. agnostic: of boxes that overlap, one is kept whatever their classes. A box may stand under several classes, as in validation.
+        Parameters
+        ----------
+        network
+            A detection model in evaluation mode; its weights, hooks and mode are unchanged afterwards.
+        settings
+            Thresholds.
+        half
+            Compute in half precision on a GPU, as validation does if the training does.
+        agnostic
+            Suppress overlapping boxes of different classes too.
+
+        Returns
+        -------
+        tuple
+            Boxes of each image, (N, 6) xyxy in its pixels, confidence, class; a box may have several classes,
+            as in validation. And the image embeddings (n, D), see `Detector.predict_pixels`.
         """
         pooled: list[Floats] = []
         hook = network.model[-2].register_forward_hook(
             lambda module, inputs, output: pooled.append(output.float().mean((2, 3)).cpu().numpy())
         )
         device = next(network.parameters()).device
-        batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         boxes: dict[int, Floats] = {}
         embeddings: dict[int, Floats] = {}
         try:
             with torch.inference_mode(), torch.autocast(device.type, enabled=half and device.type == "cuda"):
-                for images in self._shapes.values():
-                    for start in range(0, len(images), batch):
-                        part = images[start : start + batch]
-                        tensor = torch.from_numpy(np.stack([pixels for _, pixels in part])).to(device)
-                        found = nms.non_max_suppression(
-                            network(tensor.float() / 255),
-                            settings.conf,
-                            settings.iou,
-                            agnostic=agnostic,
-                            multi_label=True,
-                            max_det=settings.max_det,
-                            end2end=getattr(network, "end2end", False),
-                        )
-                        for (index, _), rows, embedding in zip(part, found, pooled.pop(), strict=True):
-                            left, top, scale, wide, high = self._places[index]
-                            outputs = rows[:, :6].float().cpu().numpy()
-                            corners = (outputs[:, :4] - (left, top, left, top)) * scale
-                            outputs[:, :4] = np.clip(corners, 0, (wide, high, wide, high))
-                            boxes[index], embeddings[index] = outputs, embedding
+                for part in self._batches(CPU_BATCH if device.type == "cpu" else GPU_BATCH):
+                    tensor = torch.from_numpy(np.stack([pixels for _, pixels in part])).to(device)
+                    detections = nms.non_max_suppression(
+                        network(tensor.float() / 255),
+                        settings.conf,
+                        settings.iou,
+                        agnostic=agnostic,
+                        multi_label=True,
+                        max_det=settings.max_det,
+                        end2end=getattr(network, "end2end", False),
+                    )
+                    for (index, _), rows, embedding in zip(part, detections, pooled.pop(), strict=True):
+                        boxes[index], embeddings[index] = self._in_pixels(rows, index), embedding
         finally:
             hook.remove()
-        order = range(len(self.kept))
+        order = range(len(self.decoded))
         return [boxes[i] for i in order], np.stack([embeddings[i] for i in order])
 
+    def _batches(self, size: int) -> Iterator[list[tuple[int, Pixels]]]:
+        """Inputs of one shape, at most size at a time."""
+        for inputs in self._inputs.values():
+            for start in range(0, len(inputs), size):
+                yield inputs[start : start + size]
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    def _in_pixels(self, rows: torch.Tensor, index: int) -> Floats:
+        """Rows of non-maximum suppression as boxes (N, 6) in the pixels of an image."""
+        left, top, scale, width, height = self._placements[index]
+        boxes: Floats = rows[:, :6].float().cpu().numpy()
+        corners = (boxes[:, :4] - (left, top, left, top)) * scale
+        boxes[:, :4] = np.clip(corners, 0, (width, height, width, height))
+        return boxes
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the error's type if the message is empty."""
+    text = str(error).strip().removeprefix("ERROR ❌️ ")
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Learning curves as a table with our own column names, whatever wrote them."""
+"""Training histories as a table with the same column names, whatever program wrote them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from datasets.errors import InputError
 
-# Names used by Ultralytics' results.csv, and by people who publish their numbers, in any case.
+# Column names in Ultralytics' results.csv and in published results; upper and lower case are equal.
 ALIASES = {
     "epoch": ("epoch",),
     "ap50": ("metrics/mAP50(B)", "mAP50", "map50", "ap50"),
@@ -23,32 +23,49 @@ ALIASES = {
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """A results.csv -> one row an epoch with the columns of ALIASES that it has, floats; a repeated epoch keeps its last row.
+    """Read a results.csv.
 
-    Raises InputError when the file has no epoch column or no complete row.
+    Parameters
+    ----------
+    path
+        A results.csv of Ultralytics, or a CSV with other ALIASES of its columns.
+
+    Returns
+    -------
+    DataFrame
+        One row per epoch with the columns of ALIASES that the file has, as floats; a repeated epoch keeps its
+        last row.
+
+    Raises
+    ------
+    InputError
+        The file is unreadable, or has no epoch column or no complete row.
     """
     try:
         raw = pd.read_csv(path, skipinitialspace=True, on_bad_lines="skip")
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable results.csv ({error})") from None
     raw.columns = [str(column).strip() for column in raw.columns]
-    spelled = {column.lower(): column for column in raw.columns}
-    found = {
-        name: next((spelled[alias.lower()] for alias in aliases if alias.lower() in spelled), None)
+    by_lower_case = {column.lower(): column for column in raw.columns}
+    columns = {
+        name: next(
+            (by_lower_case[alias.lower()] for alias in aliases if alias.lower() in by_lower_case), None
+        )
         for name, aliases in ALIASES.items()
     }
-    if found["epoch"] is None:
+    if columns["epoch"] is None:
         raise InputError(
-            f"{path}: has no column 'epoch'; expected Ultralytics' results.csv, found {', '.join(raw.columns[:6])}"
+            f"{path}: has no column 'epoch'; expected Ultralytics' results.csv, "
+            f"found {', '.join(raw.columns[:6])}"
         )
     table = pd.DataFrame(
         {
-            name: pd.to_numeric(raw[alias], errors="coerce")
-            for name, alias in found.items()
-            if alias is not None
+            name: pd.to_numeric(raw[column], errors="coerce")
+            for name, column in columns.items()
+            if column is not None
         }
     )
-    # A process killed while writing leaves half a last line.
+    # A process that is killed while writing leaves half a last line.
     table = table.dropna(subset=["epoch"]).drop_duplicates("epoch", keep="last").sort_values("epoch")
     measured = [column for column in table.columns if column != "epoch"]
     table = table[table[measured].notna().any(axis=1)].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""From images to stored passes: decode, look, keep. Needs no model and no torch."""
+"""From images to stored predictions: decode, predict, store. Needs neither a model nor PyTorch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ import pandas as pd
 from datasets.pixels import Pixels, UnreadableImage, decode, descriptor, difference_hash, statistics
 from train.predictions import Floats, ImagePrediction, Predictions, Store
 
-# What is seen in one image: boxes (N, 6), embedding (D,), object embeddings (N, E).
+# Result for one image: boxes (N, 6), image embedding (D,), detection embeddings (N, E).
 ImageOutput = tuple[Floats, Floats, Floats]
 Predict = Callable[[Sequence[Pixels]], list[ImageOutput]]
 
-# Images a shard: small enough that a killed run loses seconds, large enough that reading many is quick.
+# Images per shard: few enough that a killed run loses seconds, enough that reading many shards is fast.
 SHARD = 64
 
 
 class Batch:
-    """Decoded images of one shape waiting for a forward call, and passes waiting for a shard."""
+    """Decoded images of one shape waiting for a forward call, and predictions waiting for a shard.
+
+    store: where predictions are kept
+    predict: forward call on images of one shape
+    size: images in one forward call
+    """
 
     def __init__(self, store: Store, predict: Predict, size: int) -> None:
         self.store, self.predict, self.size = store, predict, size
@@ -35,7 +40,7 @@ class Batch:
         return content in self.store or content in self.waiting or content in self.done
 
     def add(self, content: str, pixels: Pixels) -> None:
-        """Take an image; looks when the batch is full or the shape changes, stores when a shard is full."""
+        """Add an image; predict when the batch is full or the shape changes, store when a shard is full."""
         if self.waiting and next(iter(self.waiting.values())).shape != pixels.shape:
             self.flush()
         self.waiting[content] = pixels
@@ -45,7 +50,7 @@ class Batch:
             self.close()
 
     def flush(self) -> None:
-        """Look at what waits. Statistics and fingerprint are those of the image as it is on disk."""
+        """Predict the waiting images. Statistics and fingerprint are those of the image as it is on disk."""
         if self.waiting:
             for (content, pixels), (boxes, embedding, detection_embeddings) in zip(
                 self.waiting.items(), self.predict(list(self.waiting.values())), strict=True
@@ -62,7 +67,7 @@ class Batch:
             self.waiting.clear()
 
     def close(self) -> None:
-        """Look at the rest and store it."""
+        """Predict and store the rest."""
         self.flush()
         if self.done:
             self.store.add(list(self.done.values()))
@@ -78,7 +83,28 @@ def collect(
     batch: int,
     embed_detections: bool = True,
 ) -> Predictions:
-    """Pass every image whose content the store does not know, then read them all back in the order of images. embed_detections: see `Store.read`."""
+    """Predict the images whose content the store does not hold yet, and read the results of all.
+
+    Parameters
+    ----------
+    images
+        Columns image and path.
+    store
+        Where results are read and kept.
+    predict
+        Forward call on images of one shape.
+    tick
+        Called once per image.
+    batch
+        Images in one forward call.
+    embed_detections
+        See `Store.read`.
+
+    Returns
+    -------
+    Predictions
+        Results in the order of images; images that cannot be decoded are in its failures.
+    """
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
     pending = Batch(store, predict, batch)
@@ -100,19 +126,34 @@ def collect(
 
 
 def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = lambda: None) -> Predictions:
-    """Statistics and fingerprints alone, for domains whose detections come from elsewhere; embeddings have no columns."""
-    nothing = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
-    found = collect(images, store, lambda images: [nothing] * len(images), tick, batch=1)
+    """Measure statistics and fingerprints only, for domains whose detections come from a file.
+
+    Parameters
+    ----------
+    images
+        Columns image and path.
+    store
+        Where results are read and kept.
+    tick
+        Called once per image.
+
+    Returns
+    -------
+    Predictions
+        No detections; embeddings have no columns.
+    """
+    no_output = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
+    described = collect(images, store, lambda batch: [no_output] * len(batch), tick, batch=1)
     # The store holds one empty column, since Parquet has no vectors of length 0.
     return replace(
-        found,
-        image_embeddings=found.image_embeddings[:, :0],
-        detection_embeddings=found.detection_embeddings[:, :0],
+        described,
+        image_embeddings=described.image_embeddings[:, :0],
+        detection_embeddings=described.detection_embeddings[:, :0],
     )
 
 
 def available_cores() -> int:
-    """Cores this process may use; ultralytics leaves one of them idle on a CPU."""
+    """Cores that this process may use."""
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

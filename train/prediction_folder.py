@@ -1,4 +1,4 @@
-"""A folder that `shiftscope predict` wrote as a domain of a report: the images it looked at, with its boxes where the report has no weights of its own."""
+"""A folder of `shiftscope predict` as a domain of a report: its images, and its boxes without weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from datasets.containment import vouched_for
+from datasets.containment import is_registered
 from datasets.errors import InputError
 from datasets.tables import CORNERS, Source
 from train.environment import frames_folder
@@ -22,7 +22,7 @@ NamedSource = tuple[str | None, str]
 
 
 def read_prediction_info(folder: Path) -> dict[str, Any] | None:
-    """What a folder of `predict` says of itself, None where it is none."""
+    """The record of a folder that `predict` wrote, None for any other folder."""
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -33,29 +33,62 @@ def read_prediction_info(folder: Path) -> dict[str, Any] | None:
 def resolve_domain(
     domain: NamedSource, sha256: str | None, say: Callable[[str], None]
 ) -> tuple[NamedSource, tuple[str, Path] | None]:
-    """A domain's name and source, with a folder of `predict` replaced by what it looked at; and, without weights (sha256 None), the name and file of its boxes.
+    """Replace a folder of `predict` by the source that was predicted.
 
-    A folder counts that was finished here; what others wrote there is a folder like any other.
+    Only folders that `predict` finished under this runs folder are replaced; any other folder is a source.
+
+    Parameters
+    ----------
+    domain
+        Name (or None) and source.
+    sha256
+        Of the report's weights, None without weights.
+    say
+        Called with each message.
+
+    Returns
+    -------
+    tuple
+        The domain's name and source; and, without weights, the name and the file of its boxes.
     """
     name, spec = domain
     folder = Path(spec).expanduser()
     info = read_prediction_info(folder) if folder.is_dir() else None
     if info is None:
         return domain, None
-    if not vouched_for(folder / INFO, frames_folder()):
-        # Somebody else's file of that name: it may be a dataset's, and lead anywhere.
+    if not is_registered(folder / INFO, frames_folder()):
+        # A file of that name which `predict` did not write: it may come with a dataset and name any path.
         return domain, None
     name = name or folder.name
     if sha256 is not None and sha256 != info["sha256"]:
-        say(f"  {name}: was looked at with another checkpoint; it is looked at anew")
+        say(f"  {name}: was predicted with another checkpoint; it is predicted again")
     source = str(info["source"])
     return (name, source), None if sha256 is not None else (name, folder / BOXES)
 
 
 def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.DataFrame, set[str]]:
-    """The boxes of `predict` as detections (image, label, x1, y1, x2, y2, confidence) of a source's images, and which images were looked at; frames of videos are told by file and time.
+    """Read the boxes of `predict` as detections of a source's images.
 
-    Raises InputError when it is no such file, or its classes are not these.
+    Images are matched by path, frames of videos by file and time.
+
+    Parameters
+    ----------
+    path
+        The Parquet file of boxes.
+    source
+        The images.
+    classes
+        Class names, in the order of the labels.
+
+    Returns
+    -------
+    tuple
+        Detections (image, label, x1, y1, x2, y2, confidence), and the images that were predicted.
+
+    Raises
+    ------
+    InputError
+        The file is not readable, has other classes, or none of the source's images.
     """
     try:
         boxes = pq.read_table(path).to_pandas()
@@ -66,23 +99,24 @@ def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.D
     foreign = sorted(set(boxes["name"]) - set(classes))
     if foreign:
         raise InputError(f"{path}: has the classes {foreign[:5]}, which are none of {list(classes)}")
-    still = images["seconds"].isna()
-    by_path = dict(zip(images.loc[still, "path"], images.loc[still, "image"], strict=True))
-    named = set(images.loc[~still, "image"])
-    theirs: dict[str, str] = {}
-    for image, place in zip(source.images["image"], source.images["path"], strict=True):
-        known = by_path.get(place) or (image if image in named else None)
-        if known is not None:
-            theirs[known] = str(image)
-    if not theirs:
+    is_file = images["seconds"].isna()
+    by_path = dict(zip(images.loc[is_file, "path"], images.loc[is_file, "image"], strict=True))
+    frames = set(images.loc[~is_file, "image"])
+    # The name of an image in the file of boxes to its name in the source.
+    names: dict[str, str] = {}
+    for image, image_path in zip(source.images["image"], source.images["path"], strict=True):
+        predicted_name = by_path.get(image_path) or (image if image in frames else None)
+        if predicted_name is not None:
+            names[predicted_name] = str(image)
+    if not names:
         raise InputError(f"{path}: none of its images is one of {source.spec}")
-    found = boxes[boxes["image"].isin(list(theirs))]
+    boxes = boxes[boxes["image"].isin(list(names))]
     numbers = {name: number for number, name in enumerate(classes)}
     detections = pd.DataFrame(
         {
-            "image": found["image"].map(theirs).astype("str"),
-            "label": found["name"].map(numbers).astype("int64"),
-            **{column: found[column].astype(float) for column in (*CORNERS, "confidence")},
+            "image": boxes["image"].map(names).astype("str"),
+            "label": boxes["name"].map(numbers).astype("int64"),
+            **{column: boxes[column].astype(float) for column in (*CORNERS, "confidence")},
         }
     ).reset_index(drop=True)
-    return detections, set(theirs.values())
+    return detections, set(names.values())

@@ -1,7 +1,8 @@
-"""What one forward pass says about images, and where it is kept so that nobody has to ask twice.
+"""Results of forward passes, and the store that keeps them so that no image is predicted twice.
 
-Parquet in shards, keyed by the weights, the settings and each image's content. A shard is a folder that appears whole (written
-beside, then renamed), so a killed run leaves only whole shards behind and the next one continues after them.
+The store is Parquet in shards, keyed by the weights, the settings and each image's content. A shard is a
+folder that is written as a draft and then renamed, so a killed run leaves only complete shards, and the next
+run continues after them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +22,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datasets.files import SUFFIX
 from datasets.tables import CORNERS
 from train.environment import runs_folder
-
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    pass
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an image was shown to the detector. transform names a change made to the pixels first ("none", or a photometric match).
+    """How images are predicted.
 
-    conf: lowest confidence kept. iou: of the non-maximum suppression. max_det: boxes kept an image.
+    imgsz: network input size in pixels
+    conf: lowest confidence of a detection
+    iou: threshold of the non-maximum suppression
+    max_det: most detections per image
+    transform: name of the change applied to the pixels first, "none" for none
     """
 
     imgsz: int
@@ -47,20 +47,25 @@ class Settings:
     transform: str = "none"
 
     def key(self, weights_sha256: str) -> str:
-        """Folder name of everything predicted with these weights and settings."""
+        """Name of the folder for everything predicted with these weights and settings."""
         text = json.dumps([weights_sha256, FORMAT, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# Raised whenever what is stored changes, so that older shards are not read.
+# Increased whenever the content of a shard changes, so that older shards are not read.
 FORMAT = 3
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """One image's result. statistics, descriptor: see `datasets.pixels`. embedding: (D,). boxes: (N, 6) xyxy pixels, confidence, class.
+    """The result for one image.
 
-    detection_embeddings: (N, E), one row a box.
+    content: digest of the file
+    statistics, descriptor: see `datasets.pixels`
+    fingerprint: difference hash of the image
+    embedding: of the image, (D,)
+    boxes: (N, 6) xyxy in pixels, confidence, class
+    detection_embeddings: (N, E), one row per box
     """
 
     content: str
@@ -76,9 +81,11 @@ class ImagePrediction:
 class Predictions:
     """A domain's results, aligned with its images.
 
-    images: one row an image (image, statistics, descriptor as an array, fingerprint). embeddings: (n, D) float32 in the same order.
-    detections: image, label, x1, y1, x2, y2, confidence. objects: (m, E) float32, aligned with detections.
-    failures: path, reason of images that could not be decoded; they are in no other table.
+    images: one row per image (image, statistics, descriptor as an array, fingerprint)
+    image_embeddings: (n, D) float32, aligned with images
+    detections: image, label, x1, y1, x2, y2, confidence
+    detection_embeddings: (m, E) float32, aligned with detections
+    failures: path and reason of images that could not be decoded; they are in no other table
     """
 
     images: pd.DataFrame
@@ -89,27 +96,28 @@ class Predictions:
 
 
 class Store:
-    """Shards of passes made with one checkpoint and one set of settings."""
+    """Shards of predictions made with one checkpoint and one set of settings."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._known: dict[str, Path] = {}
+        self._shard_of: dict[str, Path] = {}
         for shard in sorted(self.folder.glob("shard-*")):
-            if shard.suffix != ".partial":
+            if shard.suffix != SUFFIX:
                 with pq.ParquetFile(shard / "images.parquet") as file:
                     contents = file.read(columns=["content"])["content"].to_pylist()
-                self._known.update(dict.fromkeys(contents, shard))
+                self._shard_of.update(dict.fromkeys(contents, shard))
 
     def __contains__(self, content: str) -> bool:
-        return content in self._known
+        return content in self._shard_of
 
     def add(self, predictions: Sequence[ImagePrediction]) -> None:
-        """Append a shard. Two processes may store the same images; each writes beside, and the first to rename wins."""
+        """Append a shard. Of two processes that store the same images, the first keeps its shard."""
         name = hashlib.sha256("".join(p.content for p in predictions).encode()).hexdigest()[:12]
         shard = self.folder / f"shard-{name}"
         if not shard.exists():
-            draft = self.folder / f"shard-{name}-{os.getpid()}.partial"
+            # Each process has a draft of its own, unlike those of `datasets.files`.
+            draft = self.folder / f"shard-{name}-{os.getpid()}{SUFFIX}"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
             pq.write_table(_images_table(predictions), draft / "images.parquet")
@@ -120,76 +128,89 @@ class Store:
                 if not shard.exists():
                     raise
                 shutil.rmtree(draft, ignore_errors=True)
-        self._known.update({p.content: shard for p in predictions})
+        self._shard_of.update({p.content: shard for p in predictions})
 
     def read(self, contents: dict[str, str], *, embed_detections: bool = True) -> Predictions:
-        """Results of the images image -> content, in that order. Two images of equal content share one pass.
+        """Read the results of images.
 
-        embed_detections: read the embeddings of boxes too, which are most of what is stored; without them they have no columns.
+        A content that is in two shards, because two runs raced, is read from one of them, boxes included.
 
-        A content that stands in two shards (two runs raced) is read from one of them, boxes included.
+        Parameters
+        ----------
+        contents
+            Image to digest of its file; all are in the store. Images of equal content share one prediction.
+        embed_detections
+            Whether to read the detection embeddings, which are most of what is stored; without them they have
+            no columns.
+
+        Returns
+        -------
+        Predictions
+            Results in the order of contents.
         """
-        # By shard, once: to ask of every content for every shard whether it lies there would grow with the square of the pool.
-        wanted: dict[Path, dict[str, None]] = {}
+        # Grouped by shard once: to test every content against every shard takes quadratic time.
+        by_shard: dict[Path, dict[str, None]] = {}
         for content in contents.values():
-            wanted.setdefault(self._known[content], {})[content] = None
-        number: dict[str, int] = {}
-        images: list[pa.Table] = []
-        detections: list[pa.Table] = []
-        # The number of the image that each row is about: as text it would take more memory than the boxes.
-        of_images, of_boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for shard in sorted(wanted):
-            mine = pa.array(list(wanted[shard]), pa.string())
+            by_shard.setdefault(self._shard_of[content], {})[content] = None
+        numbers: dict[str, int] = {}
+        image_tables: list[pa.Table] = []
+        detection_tables: list[pa.Table] = []
+        # The number of each row's image: as text it would take more memory than the boxes.
+        image_numbers, box_numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for shard in sorted(by_shard):
+            value_set = pa.array(list(by_shard[shard]), pa.string())
             for name, tables, owners in (
-                ("images", images, of_images),
-                ("detections", detections, of_boxes),
+                ("images", image_tables, image_numbers),
+                ("detections", detection_tables, box_numbers),
             ):
-                table = load(shard / f"{name}.parquet", embedding=embed_detections or name == "images")
-                place = pc.index_in(table["content"], value_set=mine)
-                owners.append(place.drop_null().to_numpy().astype(np.int64) + len(number))
-                tables.append(table.drop_columns(["content"]).filter(place.is_valid()))
-            number.update({content: len(number) + at for at, content in enumerate(wanted[shard])})
-        outputs = pa.concat_tables(images) if images else _images_table([]).drop_columns(["content"])
-        boxes = pa.concat_tables(detections) if detections else _detections_table([])
-        asked = np.array([number[content] for content in contents.values()], np.int64)
-        chosen = outputs.take(np.argsort(np.concatenate(of_images))[asked])
+                table = _read_shard(shard / f"{name}.parquet", embedding=embed_detections or name == "images")
+                index = pc.index_in(table["content"], value_set=value_set)
+                owners.append(index.drop_null().to_numpy().astype(np.int64) + len(numbers))
+                tables.append(table.drop_columns(["content"]).filter(index.is_valid()))
+            numbers.update({content: len(numbers) + at for at, content in enumerate(by_shard[shard])})
+        images = (
+            pa.concat_tables(image_tables) if image_tables else _images_table([]).drop_columns(["content"])
+        )
+        boxes = pa.concat_tables(detection_tables) if detection_tables else _detections_table([])
+        requested = np.array([numbers[content] for content in contents.values()], np.int64)
+        images = images.take(np.argsort(np.concatenate(image_numbers))[requested])
         names = pd.Series(list(contents), dtype="str")
-        table = chosen.drop_columns(["embedding"]).to_pandas()
+        table = images.drop_columns(["embedding"]).to_pandas()
         table.insert(0, "image", names)
-        owner, rows = spread(np.concatenate(of_boxes), asked)
-        found = {"image": names.take(owner).array}
-        found |= {name: boxes[name].to_numpy()[rows] for name in ("label", *CORNERS, "confidence")}
+        positions, rows = _rows_of(requested, np.concatenate(box_numbers))
+        columns = {"image": names.take(positions).array}
+        columns |= {name: boxes[name].to_numpy()[rows] for name in ("label", *CORNERS, "confidence")}
         return Predictions(
             images=table,
-            image_embeddings=matrix(chosen["embedding"]),
-            detections=pd.DataFrame(found),
-            detection_embeddings=matrix(boxes["embedding"])[rows]
+            image_embeddings=_as_matrix(images["embedding"]),
+            detections=pd.DataFrame(columns),
+            detection_embeddings=_as_matrix(boxes["embedding"])[rows]
             if "embedding" in boxes.column_names
             else np.zeros((len(rows), 0), np.float32),
             failures=pd.DataFrame(columns=["path", "reason"]),
         )
 
 
-def load(path: Path, *, embedding: bool) -> pa.Table:
+def _read_shard(path: Path, *, embedding: bool) -> pa.Table:
     """A table of a shard, with or without its column of embeddings."""
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         return file.read(columns=[name for name in names if embedding or name != "embedding"])
 
 
-def spread(
-    numbers: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]
+def _rows_of(
+    requested: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each of asked (n,), in that order, the rows whose number it is, in their order: position in asked, and row, (m,) and (m,)."""
+    """Rows of each requested image (n,), given each row's image: position in requested (m,) and row (m,)."""
     by_number = np.argsort(numbers, kind="stable")
-    counts = np.bincount(numbers, minlength=int(asked.max(initial=-1)) + 1)
-    starts = (np.cumsum(counts) - counts)[asked]
-    sizes = counts[asked]
+    counts = np.bincount(numbers, minlength=int(requested.max(initial=-1)) + 1)
+    starts = (np.cumsum(counts) - counts)[requested]
+    sizes = counts[requested]
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.repeat(np.arange(len(asked)), sizes), by_number[np.repeat(starts, sizes) + within]
+    return np.repeat(np.arange(len(requested)), sizes), by_number[np.repeat(starts, sizes) + within]
 
 
-def matrix(column: pa.ChunkedArray) -> Floats:
+def _as_matrix(column: pa.ChunkedArray) -> Floats:
     """A column of fixed-size lists -> (n, width) float32."""
     width = column.type.list_size
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -203,7 +224,7 @@ def _vectors(rows: Sequence[Floats], width: int, kind: pa.DataType) -> pa.Array:
 
 
 def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
-    """One row an image."""
+    """One row per image."""
     width = len(predictions[0].embedding) if predictions else 1
     columns: dict[str, object] = {"content": pa.array([p.content for p in predictions], pa.string())}
     for name in predictions[0].statistics if predictions else ():
@@ -215,7 +236,7 @@ def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
 
 
 def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
-    """One row a box; object embeddings in half precision, whose rounding is far below what any distance here resolves."""
+    """One row per box; embeddings in half precision, whose rounding is below what any distance resolves."""
     width = predictions[0].detection_embeddings.shape[1] if predictions else 1
     boxes = np.concatenate([p.boxes for p in predictions]) if predictions else np.zeros((0, 6), np.float32)
     columns: dict[str, object] = {
@@ -228,5 +249,5 @@ def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
 
 
 def predict_folder(settings: Settings, weights_sha256: str) -> Path:
-    """Where results with these weights and settings are kept."""
+    """The folder of the store for these weights and settings."""
     return runs_folder() / "predictions" / settings.key(weights_sha256)

@@ -1,8 +1,14 @@
-"""A cleaned copy of a source as a new YOLO dataset, with changed copies of its training images where asked for. The source itself is only read.
+"""A cleaned copy of a source as a new YOLO dataset, with augmented copies of training images on request.
 
-ledger.csv: every file of the source once, every frame of a video, and every changed copy. path, file (relative to the dataset, empty where none was written), split, action
-("kept", "augmented", "draft", "left out", and "read" for label files, descriptions and videos, whose content went into the labels or frames), reason, boxes, confidence (of a draft's least sure box).
-rows.csv: as `rows` of a source, and each box that was taken out, with line 0 and action "removed"; its path is that of the image.
+The source itself is only read. Two tables are written beside the data.yaml:
+
+ledger.csv has one row per file of the source, frame of a video and augmented copy: path, file (relative to
+the dataset, empty if none was written), split, action, reason, boxes, confidence (of a draft's least
+confident box). The action is "kept", "augmented", "draft", "left out", or "read" for label files,
+descriptions and videos, whose content is in the labels or frames.
+
+rows.csv is the source's `rows`, and one row per removed box, with line 0, action "removed" and the path of
+the image.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,7 +36,7 @@ from datasets.pixels import Pixels, UnreadableImage, decode
 from datasets.tables import CORNERS, ROW_COLUMNS, Source, concatenate, frame
 
 if TYPE_CHECKING:
-    from train.augmentation import Recipe
+    from train.augmentation import Copy, Recipe
 
 LEDGER, ROWS = "ledger.csv", "rows.csv"
 COLUMNS = {
@@ -44,16 +50,53 @@ COLUMNS = {
 }
 KEPT, AUGMENTED, DRAFT, LEFT_OUT, READ = "kept", "augmented", "draft", "left out", "read"
 TRAIN, SPLITS = "train", ("train", "val", "test")
-# Ultralytics does not know every name of a JPEG.
+# Ultralytics does not know every suffix of a JPEG.
 SUFFIXES = {".jfif": ".jpg"}
-EMPTIED = "all of its boxes were taken out, and an empty label file would say that nothing is there"
-# Of a changed copy of a JPEG; that of any other image is a PNG, which loses nothing.
+EMPTIED = "all of its boxes were removed, and an empty label file would mark it as background"
+# JPEG quality of a copy of a JPEG; a copy of any other image is a PNG, which is lossless.
 QUALITY = 95
+
+
+class Entry(NamedTuple):
+    """A row of the ledger, in the order of COLUMNS."""
+
+    path: str
+    file: str
+    split: str
+    action: str
+    reason: str
+    boxes: int | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class PreparationSettings:
+    """What is changed in a prepared dataset.
+
+    copies: augmented copies of each training image that people labelled
+    recipe: of the copies, None without copies
+    min_side: boxes with a shorter side, in pixels, are removed
+    max_share: boxes over this share of their image's area are removed
+    seed: of the copies
+    """
+
+    copies: int = 0
+    recipe: Recipe | None = None
+    min_side: float = 1.0
+    max_share: float = 1.0
+    seed: int = 0
+
+
+DEFAULT_SETTINGS = PreparationSettings()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written. card: the data.yaml. ledger, rows: as they stand beside it."""
+    """A prepared dataset.
+
+    data_yaml: its description
+    ledger, rows: the tables beside it
+    """
 
     data_yaml: Path
     ledger: pd.DataFrame
@@ -63,115 +106,193 @@ class Prepared:
 def prepare(
     source: Source,
     folder: Path,
+    settings: PreparationSettings = DEFAULT_SETTINGS,
     *,
     drafts: pd.DataFrame | None = None,
     reviewed: frozenset[str] = frozenset(),
-    copies: int = 0,
-    recipe: Recipe | None = None,
-    min_side: float = 1.0,
-    max_share: float = 1.0,
-    seed: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> Prepared:
-    """Write a source as a YOLO dataset into a new folder, which appears whole.
+    """Write a source as a YOLO dataset into a new folder, which appears only when complete.
 
-    Images are copied byte for byte; those that cannot be decoded, and those without labels, are left out. drafts: boxes table with a column confidence, which become the labels of
-    images of `draftable`; None where no detector was asked. reviewed: images whose drafts somebody looked through: their labels are no drafts any more. copies: changed copies by recipe of each training image that people labelled. min_side: boxes with a shorter side, in pixels
-    of the image, are taken out; max_share: also those over this share of its area; and crowds. An image that loses all of its boxes so is left out, since an empty label file would say that nothing is
-    there. tick is called once an image. Raises InputError where the folder is there, no class is named, the source holds copies made here, or no image is left.
+    Images are copied byte for byte. Images that cannot be decoded or have no labels are left out, and so are
+    images whose boxes are all removed, because an empty label file marks a background image.
+
+    Parameters
+    ----------
+    source
+        The data.
+    folder
+        A new folder.
+    settings
+        What is changed; crowds are always removed.
+    drafts
+        Boxes with a column confidence that label images of `draftable`; None without a detector.
+    reviewed
+        Images whose drafts somebody reviewed, so that their labels are no longer drafts.
+    tick
+        Called once per image.
+
+    Returns
+    -------
+    Prepared
+        What was written.
+
+    Raises
+    ------
+    InputError
+        The folder exists, the source names no classes or holds augmented copies, or no image is left.
     """
     if folder.exists():
         raise InputError(f"{folder}: exists already; give a new folder with --out")
     if not source.classes:
         raise InputError(f"{source.spec}: names no classes; give --names pothole,crack or a data.yaml")
-    before = _recorded(source)
-    _refuse_copies(source, before)
-    boxes = source.annotations.assign(confidence=np.nan)
-    if drafts is not None and len(drafts):
-        boxes = pd.concat([boxes, drafts.assign(crowd=False)[boxes.columns]], ignore_index=True)
-    stays, removed = cleaned(boxes, source, min_side, max_share)
-    emptied = set(boxes["image"]) - set(stays["image"])
-    drafted = set(drafts["image"]) if drafts is not None else set()
-    boxes_of = dict(iter(stays.groupby("image")))
+    recorded = _read_ledgers(source)
+    _refuse_copies(source, recorded)
+    boxes = _with_drafts(source.annotations, drafts)
+    kept, removed = remove_boxes(boxes, source, settings.min_side, settings.max_share)
+    rows = concatenate([source.rows, removed], ROW_COLUMNS)
+    labels = _Labels(source, kept, set(boxes["image"]), drafts, reviewed, recorded)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Of a name that nobody else has: what lies beside belongs to somebody.
+    # A random name, because a folder beside this one may belong to somebody else.
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    writer = Writer(draft, copies, recipe, seed)
-    remarks = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))
-    records: dict[str, list[dict[str, Any]]] = {}
+    try:
+        writer = Writer(draft, settings)
+        ledger = _write_images(source, labels, writer, tick)
+        writer.finish(folder, source, ledger, rows)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return Prepared(folder / "data.yaml", ledger, rows)
+
+
+def _with_drafts(annotations: pd.DataFrame, drafts: pd.DataFrame | None) -> pd.DataFrame:
+    """Annotations and drafts as one table with a column confidence, NaN for annotations."""
+    boxes = annotations.assign(confidence=np.nan)
+    if drafts is None or not len(drafts):
+        return boxes
+    return pd.concat([boxes, drafts.assign(crowd=False)[boxes.columns]], ignore_index=True)
+
+
+class _Labels:
+    """The labels that each image gets, and why an image gets none.
+
+    source: the data
+    kept: boxes that stay, with a column confidence
+    labelled: images with boxes before any were removed
+    drafts: see `prepare`
+    reviewed: see `prepare`
+    recorded: see `_read_ledgers`
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        kept: pd.DataFrame,
+        labelled: set[str],
+        drafts: pd.DataFrame | None,
+        reviewed: frozenset[str],
+        recorded: dict[str, dict[str, Any]],
+    ) -> None:
+        self.has_detector = drafts is not None
+        self.drafted = set(drafts["image"]) if drafts is not None else set()
+        self.emptied = labelled - set(kept["image"])
+        self.reviewed, self.recorded = reviewed, recorded
+        self._boxes = dict(iter(kept.groupby("image")))
+        self._no_boxes = kept.iloc[:0]
+        self._remarks = dict(zip(source.ledger["path"], source.ledger["reason"], strict=True))
+
+    def boxes(self, image: Any) -> pd.DataFrame:
+        """The boxes of an image."""
+        return self._boxes.get(image.image, self._no_boxes)
+
+    def remark(self, image: Any) -> str:
+        """What the source's ledger notes about an image that is labelled by now."""
+        return self._remarks.get(str(image.path), "").removeprefix(UNLABELLED).removeprefix("; ")
+
+    def rejection(self, image: Any, split: str) -> str:
+        """Why an image gets no labels, "" if it gets some."""
+        if image.image in self.emptied:
+            return EMPTIED
+        if image.labelled or image.image in self.drafted:
+            return ""
+        if not self.has_detector:
+            return "unlabelled"
+        if split != TRAIN:
+            return f"unlabelled, of split {split}: drafts are for training only"
+        return "unlabelled, and the detector is not sure enough of any box"
+
+    def draft_confidence(self, image: Any) -> tuple[bool, float | None]:
+        """Whether an image's labels are unreviewed drafts, and the lowest confidence of their boxes."""
+        if image.image in self.drafted:
+            return True, self.boxes(image)["confidence"].min()
+        entry = self.recorded.get(str(image.path), {})
+        if entry.get("action") == DRAFT and image.image not in self.reviewed:
+            return True, entry.get("confidence")
+        return False, None
+
+
+def _write_images(source: Source, labels: _Labels, writer: Writer, tick: Callable[[], None]) -> pd.DataFrame:
+    """Write every image and its copies; gives the ledger. Raises InputError if no image is left."""
+    entries: dict[str, list[Entry]] = {}
     for image, stem, split in zip(
         source.images.itertuples(), _stems(source.images), _target_splits(source.images), strict=True
     ):
         tick()
-        place = Path(str(image.path))
-        remark = remarks.get(str(place), "").removeprefix(UNLABELLED).removeprefix("; ")
-        whither = "" if image.split else f"in no split: {split}"
-        earlier = before.get(str(place), {})
-        still = earlier.get("action") == DRAFT and image.image not in reviewed
-        action = DRAFT if image.image in drafted or still else KEPT
-        labelled = image.labelled or image.image in drafted
-        try:
-            pixels = decode(place)
-            against = "" if labelled else _without_labels(split, asked=drafts is not None)
-            against = EMPTIED if image.image in emptied else against
-        except UnreadableImage as broken:
-            against = str(broken)
-        if against:
-            reason = "; ".join(filter(None, [remark, against]))
-            records[str(place)] = [_entry(str(place), "", split, LEFT_OUT, reason)]
-            continue
-        mine = boxes_of.get(image.image, stays.iloc[:0])
-        sure = (
-            mine["confidence"].min()
-            if image.image in drafted
-            else earlier.get("confidence")
-            if still
-            else None
-        )
-        reason = "; ".join(filter(None, [remark, whither]))
-        records[str(place)] = list(writer.write(place, stem, split, pixels, mine, action, reason, sure))
-    ledger = _whole_ledger(source, records)
-    rows = concatenate([source.rows, removed], ROW_COLUMNS)
+        entries[str(image.path)] = _write_image(image, stem, split, labels, writer)
+    ledger = _complete_ledger(source, entries)
     if not ledger["file"].astype(bool).any():
-        first = next(record for listed in records.values() for record in listed)
-        shutil.rmtree(draft, ignore_errors=True)
-        raise InputError(
-            f"{source.spec}: no image is left to write; first: {first['path']} ({first['reason']})"
-        )
-    writer.finish(folder, source, ledger, rows)
-    return Prepared(folder / "data.yaml", ledger, rows)
+        first = next(entry for image_entries in entries.values() for entry in image_entries)
+        raise InputError(f"{source.spec}: no image is left to write; first: {first.path} ({first.reason})")
+    return ledger
+
+
+def _write_image(image: Any, stem: str, split: str, labels: _Labels, writer: Writer) -> list[Entry]:
+    """Write an image of the images table and its copies; gives their rows of the ledger."""
+    path = Path(str(image.path))
+    try:
+        pixels = decode(path)
+        rejection = labels.rejection(image, split)
+    except UnreadableImage as error:
+        rejection = str(error)
+    if rejection:
+        return [Entry(str(path), "", split, LEFT_OUT, _joined(labels.remark(image), rejection))]
+    is_draft, confidence = labels.draft_confidence(image)
+    boxes = labels.boxes(image)
+    reason = _joined(labels.remark(image), "" if image.split else f"in no split: {split}")
+    action = DRAFT if is_draft else KEPT
+    entry = Entry(str(path), "", split, action, reason, len(boxes), confidence)
+    return list(writer.write(entry, stem, pixels, boxes))
+
+
+def _joined(*parts: str) -> str:
+    """Reasons as one text."""
+    return "; ".join(filter(None, parts))
 
 
 def _target_splits(images: pd.DataFrame) -> list[str]:
-    """Split that each image goes to: its own; where it has none, that of its group; else train, the one split that nothing is measured on."""
+    """The split of each image: its own, else that of its group, else train, on which nothing is measured."""
     named = images[images["split"] != ""].drop_duplicates("group").set_index("group")["split"]
     of_group = images["group"].map(named).fillna(TRAIN)
     return images["split"].where(images["split"] != "", of_group).tolist()
 
 
 def draftable(source: Source) -> pd.DataFrame:
-    """Images that may get a detector's boxes as draft labels: without labels, and for training. A draft is no truth to measure with."""
+    """Images that may get a detector's boxes as draft labels.
+
+    They are unlabelled and for training: drafts are no ground truth to measure with.
+    """
     for_training = np.array(_target_splits(source.images)) == TRAIN
     return source.images[~source.images["labelled"] & for_training].reset_index(drop=True)
 
 
-def _without_labels(split: str, *, asked: bool) -> str:
-    """Why an unlabelled image is left out. asked: whether a detector was."""
-    if not asked:
-        return "unlabelled"
-    if split != TRAIN:
-        return f"unlabelled, of split {split}: drafts are for training only"
-    return "unlabelled, and the detector is not sure enough of any box"
-
-
 def _stems(images: pd.DataFrame) -> list[str]:
-    """File names without suffix: the clip first and a number last, which is how clips are told from names; clips stay apart."""
+    """File names without suffix: clip and number, from which `datasets.groups` reads the clip again."""
     clips: dict[str, str] = {}
     taken: set[str] = set()
     for group in images["group"].unique():
         base = re.sub(r"[^A-Za-z0-9-]+", "-", group).strip("-")[-80:] or "image"
         clip, number = base, 2
-        # What the reader will take for the clip: "road-img_000001" is of "road" to it.
+        # Compared as they are read: "road-img_000001" is read as clip "road".
         while (read := recording(f"{clip}_000000").lower()) in taken:
             clip, number = f"{base}-{number}", number + 1
         taken.add(read)
@@ -179,10 +300,27 @@ def _stems(images: pd.DataFrame) -> list[str]:
     return [f"{clips[group]}_{number:06d}" for number, group in enumerate(images["group"])]
 
 
-def cleaned(
+def remove_boxes(
     boxes: pd.DataFrame, source: Source, min_side: float, max_share: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The boxes that stay, and a table like `rows` of the others."""
+    """Remove boxes that are crowds, too small or too large.
+
+    Parameters
+    ----------
+    boxes
+        Boxes of the source's images.
+    source
+        The data.
+    min_side
+        Shortest side in pixels.
+    max_share
+        Largest share of the image's area.
+
+    Returns
+    -------
+    tuple of DataFrame
+        The boxes that stay, and a table like `Source.rows` of the others.
+    """
     images = source.images.set_index("image")[["path", "width", "height"]]
     reasons = []
     for box in boxes.merge(images, left_on="image", right_index=True, how="left").itertuples():
@@ -190,24 +328,24 @@ def cleaned(
         share = width * height / (box.width * box.height)
         reason = ""
         if box.crowd:
-            reason = "a crowd or marked difficult, which YOLO labels cannot say"
+            reason = "a crowd or marked difficult, which YOLO labels cannot express"
         elif min(width, height) < min_side or min(width, height) <= 0:
             reason = f"{width:.4g}x{height:.4g} px, a side below {min_side:g}"
         elif share > max_share:
             reason = f"covers {share:.3f} of its image, over {max_share:g}"
         reasons.append(f"{source.classes[box.label]}: {reason}" if reason else "")
-    gone = np.array([bool(reason) for reason in reasons], bool)
-    notes = [
+    is_removed = np.array([bool(reason) for reason in reasons], bool)
+    rows = [
         {"path": path, "line": 0, "action": "removed", "reason": reason}
         for path, reason in zip(boxes["image"].map(images["path"]), reasons, strict=True)
         if reason
     ]
-    return boxes[~gone].reset_index(drop=True), frame(notes, ROW_COLUMNS)
+    return boxes[~is_removed].reset_index(drop=True), frame(rows, ROW_COLUMNS)
 
 
-def _recorded(source: Source) -> dict[str, dict[str, Any]]:
-    """What ledgers of ours beside a source's images say of them, by path: action and confidence. Nothing for everybody else's datasets."""
-    found: dict[str, dict[str, Any]] = {}
+def _read_ledgers(source: Source) -> dict[str, dict[str, Any]]:
+    """Action and confidence of images, by path, from ledgers of `prepare` beside a source's images."""
+    recorded: dict[str, dict[str, Any]] = {}
     for root in sorted({dataset_root(Path(path).parent) for path in source.images["path"]}):
         ledger = root / LEDGER
         if not ledger.is_file() or ledger.is_symlink():
@@ -216,106 +354,95 @@ def _recorded(source: Source) -> dict[str, dict[str, Any]]:
             table = pd.read_csv(ledger, dtype={"file": "str", "action": "str", "confidence": "Float64"})
             written = table.loc[table["file"].notna(), ["file", "action", "confidence"]]
         except (OSError, ValueError, KeyError):
-            # Somebody else's file of that name.
+            # A file of that name which `prepare` did not write.
             continue
         for row in written.to_dict("records"):
-            found[str(root / row["file"])] = row
-    return found
+            recorded[str(root / row["file"])] = row
+    return recorded
 
 
-def _refuse_copies(source: Source, before: dict[str, dict[str, Any]]) -> None:
-    """Raise InputError for a source that holds changed copies: changed again, they would be further from any camera with each round."""
-    copies = [path for path in source.images["path"] if before.get(path, {}).get("action") == AUGMENTED]
+def _refuse_copies(source: Source, recorded: dict[str, dict[str, Any]]) -> None:
+    """Raise InputError for a source with augmented copies, which would be augmented again."""
+    copies = [path for path in source.images["path"] if recorded.get(path, {}).get("action") == AUGMENTED]
     if copies:
         raise InputError(
-            f"{source.spec}: {len(copies)} of its images are augmented copies that 'shiftscope prepare' made, first: {copies[0]}; prepare the dataset that they were made from, which {LEDGER} beside them names"
+            f"{source.spec}: {len(copies)} of its images are augmented copies "
+            f"that 'shiftscope prepare' made, first: {copies[0]}; "
+            "prepare the dataset that they were made from, "
+            f"which {LEDGER} beside them names"
         )
 
 
-def _entry(
-    path: str,
-    file: str,
-    split: str,
-    action: str,
-    reason: str,
-    boxes: int | None = None,
-    confidence: float | None = None,
-) -> dict[str, Any]:
-    """One row of the ledger."""
-    values = (path, file, split, action, reason, boxes, confidence)
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def _whole_ledger(source: Source, records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """Records of images by path, in the order of the source's ledger and with its other files among them; frames of videos behind."""
-    listed: list[dict[str, Any]] = []
-    waiting = dict(records)
+def _complete_ledger(source: Source, entries: dict[str, list[Entry]]) -> pd.DataFrame:
+    """Entries of images and other files, in the order of the source's ledger, then of video frames."""
+    ordered: list[Entry] = []
+    remaining = dict(entries)
     for file in source.ledger.to_dict("records"):
         action = READ if file["bucket"] == "used" else LEFT_OUT
-        listed += waiting.pop(file["path"], [_entry(file["path"], "", "", action, file["reason"])])
-    listed += [record for rest in waiting.values() for record in rest]
-    return frame(listed, COLUMNS)
+        ordered += remaining.pop(file["path"], [Entry(file["path"], "", "", action, file["reason"])])
+    ordered += [entry for image_entries in remaining.values() for entry in image_entries]
+    return frame([entry._asdict() for entry in ordered], COLUMNS)
 
 
 class Writer:
-    """Writes images and labels into a folder beside the final one. copies, recipe, seed: see `prepare`."""
+    """Writes images and labels into a draft folder.
 
-    def __init__(self, draft: Path, copies: int, recipe: Recipe | None, seed: int) -> None:
-        self.draft, self.copies, self.recipe, self.seed = draft, copies, recipe, seed
+    draft: the folder
+    settings: see `prepare`
+    """
 
-    def write(
-        self,
-        original: Path,
-        stem: str,
-        split: str,
-        pixels: Pixels,
-        boxes: pd.DataFrame,
-        action: str,
-        reason: str,
-        confidence: float | None,
-    ) -> Iterator[dict[str, Any]]:
-        """Write an image and its changed copies; gives their rows of the ledger."""
-        raw = original.read_bytes()
-        suffix = SUFFIXES.get(original.suffix.lower(), original.suffix.lower())
+    def __init__(self, draft: Path, settings: PreparationSettings) -> None:
+        self.draft, self.settings = draft, settings
+
+    def write(self, entry: Entry, stem: str, pixels: Pixels, boxes: pd.DataFrame) -> Iterator[Entry]:
+        """Write an image and its augmented copies; gives their rows of the ledger."""
+        raw = Path(entry.path).read_bytes()
+        suffix = Path(entry.path).suffix.lower()
+        suffix = SUFFIXES.get(suffix, suffix)
         height, width = pixels.shape[:2]
         corners = boxes[CORNERS].to_numpy(float)
-        file = self.place(
-            split, stem + suffix, raw, label_text(boxes["label"].tolist(), corners, width, height)
-        )
-        yield _entry(str(original), file, split, action, reason, len(boxes), confidence)
-        if self.recipe is None or split != TRAIN or action != KEPT:
-            return
-        kind = ".jpg" if suffix in {".jpg", ".jpeg"} else ".png"
-        for number in range(1, self.copies + 1):
-            # By the image's content, so that other images coming or going change nothing.
-            drawn = hashlib.sha256(f"{self.seed} {number} ".encode() + raw).digest()
-            copy = self.recipe.copy(pixels, corners, np.random.default_rng(int.from_bytes(drawn[:16], "big")))
-            there, lost = boxes[copy.visible], int((~copy.visible).sum())
-            done = copy.changes + (f"; {lost} of {len(boxes)} objects less than half inside" if lost else "")
-            if lost == len(boxes) and lost:
-                reason = f"copy {number} would show no object: {done}"
-                yield _entry(str(original), "", split, LEFT_OUT, reason)
-                continue
-            encoded = cv2.imencode(kind, copy.pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-            text = label_text(there["label"].tolist(), copy.corners[copy.visible], width, height)
-            file = self.place(split, f"{stem}_aug{number}{kind}", encoded, text)
-            yield _entry(str(original), file, split, AUGMENTED, done, len(there))
+        labels = label_text(boxes["label"].tolist(), corners, width, height)
+        entry = entry._replace(file=self._write_files(entry.split, stem + suffix, raw, labels))
+        yield entry
+        recipe = self.settings.recipe
+        if recipe is not None and entry.split == TRAIN and entry.action == KEPT:
+            for number in range(1, self.settings.copies + 1):
+                # Seeded by the image's content, so that a copy does not depend on the other images.
+                digest = hashlib.sha256(f"{self.settings.seed} {number} ".encode() + raw).digest()
+                rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+                yield self._write_copy(entry, number, recipe.copy(pixels, corners, rng), boxes)
 
-    def place(self, split: str, name: str, image: bytes, labels: str) -> str:
-        """Write one image and its label file; gives the image's place in the dataset."""
-        file = Path("images") / split / name
-        text = Path("labels") / split / Path(name).with_suffix(".txt")
-        for path, content in ((file, image), (text, labels.encode())):
+    def _write_copy(self, original: Entry, number: int, copy: Copy, boxes: pd.DataFrame) -> Entry:
+        """Write an augmented copy of an image with these boxes, unless the copy shows none of the objects."""
+        lost = int((~copy.visible).sum())
+        changes = copy.changes + (f"; {lost} of {len(boxes)} objects less than half inside" if lost else "")
+        if lost and lost == len(boxes):
+            reason = f"copy {number} would show no object: {changes}"
+            return Entry(original.path, "", original.split, LEFT_OUT, reason)
+        file = Path(original.file)
+        kind = ".jpg" if file.suffix in {".jpg", ".jpeg"} else ".png"
+        encoded = cv2.imencode(kind, copy.pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+        visible = boxes[copy.visible]
+        height, width = copy.pixels.shape[:2]
+        labels = label_text(visible["label"].tolist(), copy.corners[copy.visible], width, height)
+        name = self._write_files(original.split, f"{file.stem}_aug{number}{kind}", encoded, labels)
+        return Entry(original.path, name, original.split, AUGMENTED, changes, len(visible))
+
+    def _write_files(self, split: str, name: str, image: bytes, labels: str) -> str:
+        """Write one image and its label file; gives the image's path in the dataset."""
+        image_path = Path("images") / split / name
+        label_path = Path("labels") / split / Path(name).with_suffix(".txt")
+        for path, content in ((image_path, image), (label_path, labels.encode())):
             (self.draft / path).parent.mkdir(parents=True, exist_ok=True)
             (self.draft / path).write_bytes(content)
-        return file.as_posix()
+        return image_path.as_posix()
 
     def finish(self, folder: Path, source: Source, ledger: pd.DataFrame, rows: pd.DataFrame) -> None:
-        """Write what describes the dataset, and put it where it belongs."""
-        there = set(ledger.loc[ledger["file"] != "", "split"])
-        # Without a path it may be moved: its splits lie beside it.
+        """Write the data.yaml and the tables, and rename the draft to the final folder."""
+        splits = set(ledger.loc[ledger["file"] != "", "split"])
+        # Without a path the dataset can be moved: its splits are relative to the data.yaml.
         data_yaml = {
-            **{split: f"images/{split}" for split in SPLITS if split in there},
+            **{split: f"images/{split}" for split in SPLITS if split in splits},
             "names": dict(enumerate(source.classes)),
         }
         (self.draft / "data.yaml").write_text(
@@ -323,6 +450,6 @@ class Writer:
         )
         for table, name in ((ledger, LEDGER), (rows, ROWS)):
             table.to_csv(self.draft / name, index=False, encoding="utf-8", errors="backslashreplace")
-        # A temporary folder is nobody else's to read.
+        # Only the owner can read a temporary folder.
         self.draft.chmod(0o755)
         self.draft.rename(folder)

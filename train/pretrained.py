@@ -1,4 +1,4 @@
-"""What a training starts from: a checkpoint or an architecture at hand, or one of Ultralytics' own, fetched once."""
+"""The model that a training starts from: a local file, or a pretrained checkpoint that is fetched once."""
 
 from __future__ import annotations
 
@@ -11,65 +11,83 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from datasets.errors import InputError
 from train.environment import data_folder
-from train.run import best_of
+from train.run import best_checkpoint
 
-# Small enough to train on one laptop, and pretrained: a few hundred images teach far more to a network that has seen others.
+# Small enough to train on a laptop, and pretrained, which matters with a few hundred images.
 DEFAULT = "yolo11n.pt"
-# What is trained from scratch where nothing can be fetched; see the file.
+# Trained from scratch when nothing can be fetched; see the file.
 ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
 
 
-def at_hand(given: Path | None) -> bool:
-    """Whether what `--model` means is known without fetching anything."""
-    if given is None or (given.name in GITHUB_ASSETS_NAMES and not given.exists()):
-        return (data_folder() / "weights" / (given.name if given else DEFAULT)).is_file()
+def is_local(model: Path | None) -> bool:
+    """Whether `resolve_model` can resolve this model without fetching anything."""
+    if model is None or (model.name in GITHUB_ASSETS_NAMES and not model.exists()):
+        return (data_folder() / "weights" / (model.name if model else DEFAULT)).is_file()
     return True
 
 
-def starting_point(given: Path | None, say: Callable[[str], None]) -> Path:
-    """The checkpoint or architecture yaml that `--model` means: a file, a run folder (its best.pt), one of Ultralytics' yamls or one of its pretrained checkpoints by name.
+def resolve_model(model: Path | None, say: Callable[[str], None]) -> Path:
+    """Resolve the value of `--model`; pretrained checkpoints are fetched once, into data/weights.
 
-    Pretrained ones are fetched once, into data/weights. given: None for DEFAULT, and for our small ARCHITECTURE where that cannot be fetched, which is said.
-    Raises InputError when there is no such model.
+    Parameters
+    ----------
+    model
+        A checkpoint, a run folder (for its best.pt), an architecture yaml, here or of Ultralytics, or the
+        name of a pretrained checkpoint. None for DEFAULT, or for ARCHITECTURE if DEFAULT cannot be fetched.
+    say
+        Called with each message.
+
+    Returns
+    -------
+    Path
+        A checkpoint or an architecture yaml.
+
+    Raises
+    ------
+    InputError
+        There is no such model, or it cannot be fetched.
     """
-    if given is None:
+    if model is None:
         try:
-            return _fetched(DEFAULT, say)
+            return _fetch(DEFAULT, say)
         except InputError as problem:
             say(f"  {problem}")
             say(
-                "  training Shiftscope's small architecture from scratch instead; for a detector to use, give --model CHECKPOINT"
+                "  training Shiftscope's small architecture from scratch instead; "
+                "for a detector of practical use, give --model CHECKPOINT"
             )
             return ARCHITECTURE
-    if given.is_dir():
-        return best_of(given)
-    if given.is_file():
-        return given
-    if given.suffix in {".yaml", ".yml"}:
+    if model.is_dir():
+        return best_checkpoint(model)
+    if model.is_file():
+        return model
+    if model.suffix in {".yaml", ".yml"}:
         try:
-            yaml_model_load(given)  # type: ignore[no-untyped-call]
+            yaml_model_load(model)  # type: ignore[no-untyped-call]
         except FileNotFoundError:
-            raise InputError(f"{given}: no such architecture, here or among Ultralytics' own") from None
-        return given
-    if given.name == str(given) and given.name in GITHUB_ASSETS_NAMES and given.suffix == ".pt":
-        return _fetched(given.name, say)
+            raise InputError(f"{model}: no such architecture, here or among Ultralytics' own") from None
+        return model
+    if model.name == str(model) and model.name in GITHUB_ASSETS_NAMES and model.suffix == ".pt":
+        return _fetch(model.name, say)
     raise InputError(
-        f"{given}: no such checkpoint; give a .pt file, a run folder, an architecture yaml, or the name of a pretrained one such as {DEFAULT}"
+        f"{model}: no such checkpoint; give a .pt file, a run folder, an architecture yaml, "
+        f"or the name of a pretrained checkpoint such as {DEFAULT}"
     )
 
 
-def _fetched(name: str, say: Callable[[str], None]) -> Path:
-    """One of Ultralytics' pretrained checkpoints in data/weights. It is loaded as any checkpoint is: known layers and weights only. Raises InputError when it cannot be had."""
-    place = data_folder() / "weights" / name
-    if not place.is_file():
-        say(f"  fetching {name} into {place.parent}")
-        place.parent.mkdir(parents=True, exist_ok=True)
+def _fetch(name: str, say: Callable[[str], None]) -> Path:
+    """A pretrained checkpoint of Ultralytics in data/weights. Raises InputError if it cannot be fetched."""
+    path = data_folder() / "weights" / name
+    if not path.is_file():
+        say(f"  fetching {name} into {path.parent}")
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # By its bare name: of a whole path, Ultralytics takes away marks that it may hold.
-            with contextlib.chdir(place.parent):
+            # By its bare name: Ultralytics strips some characters, such as quotes, from a longer path.
+            with contextlib.chdir(path.parent):
                 attempt_download_asset(Path(name), retry=1, progress=False)
         except Exception as error:  # whatever the network, its client and the disk raise
             raise InputError(
-                f"{name}: is not in {place.parent} and could not be fetched ({type(error).__name__}); copy it there, or give --model FILE"
+                f"{name}: is not in {path.parent} and could not be fetched ({type(error).__name__}); "
+                "copy it there, or give --model FILE"
             ) from None
-    return place
+    return path

@@ -11,16 +11,16 @@ from typing import Any
 import pandas as pd
 
 from datasets.containment import expanded
-from datasets.data_yaml import is_there, parse_yaml
+from datasets.data_yaml import parse_yaml, path_exists
 from datasets.errors import InputError
-from datasets.source import parts_of
+from datasets.source import split_spec
 from train.history import read_history
 
-# What our own training writes beside Ultralytics' files: where a run came from.
+# Written by `train.training` when a run is finished: its data, model and versions.
 LINEAGE = "shiftscope.json"
-# What watching the real world left there, see `reports.watch`.
+# Written by `reports.watch` while a run trains: real-world results by epoch.
 WATCHED = "real_world.csv"
-# The name under which validation stands in it.
+# The domain name of the validation images in that file.
 IN_DOMAIN = "validation"
 WATCHED_NUMBERS = (
     "epoch",
@@ -37,14 +37,23 @@ WATCHED_NUMBERS = (
     "outside",
     "seconds",
 )
+# Column names of the first version.
+FORMER_NAMES = {"pictures": "images", "objects": "annotations", "speaking": "detection_rate"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """weights: checkpoint. sha256: of the checkpoint. imgsz: training size in pixels, None if unknown. data: the run's data.yaml as written.
+    """A training run, or a bare checkpoint.
 
-    history: see `read_history`; empty when the run has none. lineage: what `train.training` wrote about it; empty for other runs. watched: what was seen of the
-    real world while it learned, see `reports.watch.COLUMNS`; empty where nobody watched.
+    folder: the run folder, None for a bare checkpoint
+    weights: the checkpoint
+    sha256: of the checkpoint
+    imgsz: training image size in pixels, None if unknown
+    data: the data.yaml as args.yaml names it, None if unknown
+    history: see `read_history`; empty without a results.csv
+    arguments: content of args.yaml
+    lineage: what `train.training` recorded; empty for runs of other programs
+    watched: real-world results by epoch, see `reports.watch.COLUMNS`; empty if none were recorded
     """
 
     folder: Path | None
@@ -59,44 +68,40 @@ class Run:
 
     @property
     def epochs(self) -> int:
-        """Epochs in the history, 0 without one."""
+        """Epochs in the history."""
         return len(self.history)
 
     def data_source(self) -> str:
-        """The data that the run was trained on, as `datasets.source.open_training` takes it: for our own runs the sources themselves, else the run's data.yaml, looked for as
-        given, below the current folder and below the run.
+        """The data that the run was trained on, as `datasets.source.open_training` takes it.
 
-        Raises InputError listing the places tried.
+        For runs of `train.training` the sources; else the run's data.yaml, searched as written, below the
+        current folder and below the run. Raises InputError with the paths that were tried.
         """
         source = self.lineage.get("source")
-        # The staged copy that ultralytics was given has the same images under other names.
+        # args.yaml names a staged copy, which has the same images under other names.
         if isinstance(source, str) and all(
-            Path(part).is_absolute() and is_there(Path(part)) for part in parts_of(source)
+            Path(part).is_absolute() and path_exists(Path(part)) for part in split_spec(source)
         ):
             return source
         if not self.data:
             raise InputError(
-                f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); say --in-domain SOURCE"
+                f"{self.folder or self.weights}: names no data.yaml (args.yaml has no 'data'); "
+                "give --in-domain SOURCE"
             )
-        given = expanded(self.data)
-        tried = (
-            [given]
-            if given.is_absolute()
-            else [
-                Path.cwd() / given,
-                *((self.folder / given, self.folder.parent / given) if self.folder else ()),
-            ]
-        )
-        for candidate in tried:
-            if is_there(candidate):
+        data = expanded(self.data)
+        bases = [Path.cwd(), *((self.folder, self.folder.parent) if self.folder else ())]
+        candidates = [data] if data.is_absolute() else [base / data for base in bases]
+        for candidate in candidates:
+            if path_exists(candidate):
                 return str(candidate.resolve())
         raise InputError(
-            f"{self.folder}: its data {self.data} is not found; tried {', '.join(map(str, tried))}; say --in-domain SOURCE"
+            f"{self.folder}: its data {self.data} is not found; "
+            f"tried {', '.join(map(str, candidates))}; give --in-domain SOURCE"
         )
 
 
 def new_run_folder(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2, -3, ...: a run never overwrites another."""
+    """The first of parent/name, parent/name-2, parent/name-3, ... that does not exist."""
     candidate, number = parent / name, 2
     while candidate.exists():
         candidate, number = parent / f"{name}-{number}", number + 1
@@ -104,7 +109,7 @@ def new_run_folder(parent: Path, name: str) -> Path:
 
 
 def reserve_run_folder(parent: Path, name: str) -> Path:
-    """A `new_run_folder` that is there, empty: of two trainings that start at once, each has its own."""
+    """Create a `new_run_folder`, so that two trainings that start at once get different folders."""
     parent.mkdir(parents=True, exist_ok=True)
     while True:
         folder = new_run_folder(parent, name)
@@ -124,24 +129,38 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def best_of(folder: Path) -> Path:
-    """The checkpoint of a run folder: weights/best.pt, else last.pt. Raises InputError saying what is missing."""
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint of a run folder: weights/best.pt, else last.pt. Raises InputError without one."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; give the folder that holds args.yaml and weights/")
     for name in ("best.pt", "last.pt"):
         if (folder / "weights" / name).is_file():
             return folder / "weights" / name
     raise InputError(
-        f"{folder}: has no weights/best.pt or weights/last.pt; did the training finish? Give its run folder, or --weights FILE"
+        f"{folder}: has no weights/best.pt or weights/last.pt; did the training finish? "
+        "Give its run folder, or --weights FILE"
     )
 
 
 def open_run(folder: Path) -> Run:
-    """Read a run folder: args.yaml, results.csv, weights/best.pt (else last.pt).
+    """Read a run folder: args.yaml, results.csv and weights/best.pt (else last.pt).
 
-    Raises InputError saying what is missing and where to point instead.
+    Parameters
+    ----------
+    folder
+        A run folder of Ultralytics or of `train.training`.
+
+    Returns
+    -------
+    Run
+        The run.
+
+    Raises
+    ------
+    InputError
+        The folder or its checkpoint is missing, or results.csv is unreadable.
     """
-    weights = best_of(folder)
+    weights = best_checkpoint(folder)
     arguments = parse_yaml(folder / "args.yaml") if (folder / "args.yaml").is_file() else {}
     results = folder / "results.csv"
     history = read_history(results) if results.is_file() else pd.DataFrame()
@@ -161,11 +180,12 @@ def open_run(folder: Path) -> Run:
 
 
 def read_watched(path: Path) -> pd.DataFrame:
-    """A table of looks, one row an epoch and domain; empty where there is none that can be read."""
+    """Read the real-world results of a run, one row per epoch and domain; empty if they are not readable."""
     try:
         table = pd.read_csv(path, dtype={"domain": "str"})
     except (OSError, ValueError):
         return pd.DataFrame()
+    table = table.rename(columns={old: new for old, new in FORMER_NAMES.items() if new not in table})
     if not set(WATCHED_NUMBERS) < {*table.columns, "domain"} or "domain" not in table:
         return pd.DataFrame()
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in WATCHED_NUMBERS}
@@ -176,21 +196,24 @@ def read_watched(path: Path) -> pd.DataFrame:
 
 
 def is_last_check(trainer: Any) -> bool:
-    """Whether Ultralytics calls "on_fit_epoch_end" for the check of best.pt after the last epoch, and not for an epoch: its validator was given a checkpoint then."""
+    """Whether Ultralytics calls "on_fit_epoch_end" for the final validation of best.pt, not for an epoch.
+
+    The validator of that call is not in training mode, since it runs on a checkpoint.
+    """
     return not trainer.validator.training
 
 
-def trained_at(model: Path | None) -> int | None:
-    """Image size of the run that a checkpoint lies in, None where that is not known."""
-    data_yaml = model.parent.parent / "args.yaml" if model is not None else None
-    if data_yaml is None or not data_yaml.is_file():
+def training_imgsz(checkpoint: Path | None) -> int | None:
+    """Image size in pixels of the run that a checkpoint belongs to, None if unknown."""
+    args_yaml = checkpoint.parent.parent / "args.yaml" if checkpoint is not None else None
+    if args_yaml is None or not args_yaml.is_file():
         return None
-    imgsz = parse_yaml(data_yaml).get("imgsz")
+    imgsz = parse_yaml(args_yaml).get("imgsz")
     return imgsz if isinstance(imgsz, int) else None
 
 
 def _read_lineage(path: Path) -> dict[str, Any]:
-    """What a run says of where it came from; empty where it says nothing that can be read."""
+    """Read what `train.training` recorded about a run; empty if the file is not readable."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -199,19 +222,37 @@ def _read_lineage(path: Path) -> dict[str, Any]:
 
 
 def parent_of(run: Run) -> Run | None:
-    """The run that this one went on from, if it still lies where it was and holds the same weights."""
-    place = run.lineage.get("parent")
-    if not isinstance(place, str) or not Path(place).is_file():
+    """The run whose checkpoint this one started from, if that is still in place with the same weights."""
+    path = run.lineage.get("parent")
+    if not isinstance(path, str) or not Path(path).is_file():
         return None
-    folder = Path(place).parent.parent
-    parent = open_weights(Path(place), None)
+    folder = Path(path).parent.parent
+    parent = open_weights(Path(path), None)
     if parent.sha256 != run.lineage.get("model_sha256") or parent.sha256 == run.sha256:
         return None
     return open_run(folder) if (folder / "args.yaml").is_file() else parent
 
 
 def open_weights(weights: Path, history: Path | None) -> Run:
-    """A bare checkpoint, with a learning curve if one is given. Raises InputError when it does not exist."""
+    """Open a bare checkpoint.
+
+    Parameters
+    ----------
+    weights
+        A .pt checkpoint.
+    history
+        Its results.csv, None for none.
+
+    Returns
+    -------
+    Run
+        A run without a folder.
+
+    Raises
+    ------
+    InputError
+        The checkpoint does not exist, or the history is unreadable.
+    """
     if not weights.is_file():
         raise InputError(f"{weights}: no such checkpoint; give a .pt file, or --run with the run folder")
     curve = read_history(history) if history else pd.DataFrame()

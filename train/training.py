@@ -1,4 +1,7 @@
-"""Training with Ultralytics: absolute paths, a new run folder each time, a fixed seed, resumable. The only file that calls it to train."""
+"""Training with Ultralytics: a new run folder each time, a fixed seed, resumable.
+
+The only file that calls it to train.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +21,37 @@ import pandas as pd
 import torch
 
 from datasets.containment import expanded
-from datasets.data_yaml import is_there
+from datasets.data_yaml import path_exists
 from datasets.errors import EnvironmentProblem, InputError
-from datasets.source import parts_of
+from datasets.files import draft_file, write_text
+from datasets.source import split_spec
 from datasets.tables import Source
 from train.environment import frames_folder
-from train.forward import chosen_device, load_checkpoint
+from train.forward import choose_device, first_line, load_checkpoint
 from train.history import read_history
 from train.passes import available_cores
 from train.pretrained import ARCHITECTURE
 from train.run import LINEAGE, file_sha256, is_last_check
-from train.staging import boxes_shown, stage
+from train.staging import count_boxes_by_split, stage
 
 # Our copy of last.pt. Ultralytics writes its own in place, and a kill in that moment leaves half a file.
 CHECKPOINT = "resume.pt"
-# Of a training of ours that has begun, with its recipe: what is left in any other folder stays as it is.
+# Marks the folder of a training that `train` began, and holds its recipe: any other folder is left as it is.
 BEGUN = "shiftscope-begun.json"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. model: see `train.pretrained.starting_point`. device: None for `train.forward.chosen_device`. extra: any further Ultralytics argument under its own name."""
+    """How to train.
+
+    model: checkpoint or architecture yaml, see `train.pretrained.resolve_model`
+    epochs: number of epochs
+    imgsz: network input size in pixels
+    batch: images a batch
+    device: as Ultralytics names it, None for the default of `train.forward.choose_device`
+    seed: random seed
+    extra: any further Ultralytics argument under its own name
+    """
 
     model: Path
     epochs: int
@@ -49,8 +62,31 @@ class Recipe:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def _do_nothing(*_: Any) -> None:
+    """Ignore a callback."""
+
+
+@dataclass(frozen=True)
+class TrainingCallbacks:
+    """What `train` calls; each does nothing by default.
+
+    on_start: called once with the number of batches still to come
+    on_batch: called after each batch
+    on_epoch: called with one line of text about each finished epoch
+    on_model: called with the `ultralytics.YOLO` before it is trained
+    """
+
+    on_start: Callable[[int], None] = _do_nothing
+    on_batch: Callable[[], None] = _do_nothing
+    on_epoch: Callable[[str], None] = _do_nothing
+    on_model: Callable[[Any], object] = _do_nothing
+
+
+NO_CALLBACKS = TrainingCallbacks()
+
+
 def road_world_recipe(seed: int) -> Recipe:
-    """The demo's recipe: a small network, every step counted (no accumulation, no warm-up, which would take a quarter of them), cheap augmentations."""
+    """The recipe of the demo: a small network, cheap augmentations, an optimizer step after every batch."""
     return Recipe(
         ARCHITECTURE,
         epochs=18,
@@ -59,12 +95,13 @@ def road_world_recipe(seed: int) -> Recipe:
         device="cpu",
         seed=seed,
         extra={
+            # Neither gradient accumulation nor a warm-up, which would take a quarter of the few steps.
             "nbs": 16,
+            "warmup_epochs": 0.0,
             "optimizer": "AdamW",
             "lr0": 0.003,
             "lrf": 0.02,
             "cos_lr": True,
-            "warmup_epochs": 0.0,
             "mosaic": 0.0,
             "scale": 0.3,
             "erasing": 0.0,
@@ -78,121 +115,72 @@ def road_world_recipe(seed: int) -> Recipe:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has been trained to its end by `train`."""
+    """Whether `train` has trained a run to its last epoch."""
     return (folder / LINEAGE).is_file()
 
 
-def train(
-    source: Source,
-    folder: Path,
-    recipe: Recipe,
-    *,
-    on_start: Callable[[int], None],
-    on_batch: Callable[[], None],
-    on_epoch: Callable[[str], None],
-    on_model: Callable[[Any], object] = lambda model: None,
-) -> Path:
-    """Train into folder and return it; continues where a killed run of the same folder stopped.
+def train(source: Source, folder: Path, recipe: Recipe, callbacks: TrainingCallbacks = NO_CALLBACKS) -> Path:
+    """Train a detector; an interrupted training in the same folder continues after its last complete epoch.
 
-    on_start gets the number of batches still to come, on_epoch one line about each finished epoch, on_model the `ultralytics.YOLO` before it is trained. Where memory runs
-    out, the batch is halved and the training goes on from its last whole epoch. Raises InputError for a source without train and val, for a model that cannot be loaded, and
-    for a folder that holds something else, EnvironmentProblem where not even one image a batch fits.
+    When memory runs out, the batch is halved and the training continues from its last complete epoch.
+
+    Parameters
+    ----------
+    source
+        Data with labelled images in the splits train and val.
+    folder
+        The run folder: new, or that of an interrupted training. A finished run is returned as it is.
+    recipe
+        How to train.
+    callbacks
+        Functions to call while training.
+
+    Returns
+    -------
+    Path
+        The run folder.
+
+    Raises
+    ------
+    InputError
+        The source lacks a split, the model cannot be loaded, Ultralytics refuses an argument, or the folder
+        holds something else.
+    EnvironmentProblem
+        Not even one image a batch fits into memory.
     """
     if is_finished(folder):
         return folder
-    last = folder / "weights" / CHECKPOINT
-    resume = last.is_file()
-    if not resume:
-        _begin_anew(folder, recipe)
-    if not (resume and _finished_epochs(folder) >= recipe.epochs):
-        data_yaml = folder.parent / ".staged" / folder.name / "data.yaml"
-        if not (resume and data_yaml.is_file()):
-            data_yaml = stage(source, data_yaml.parent, frames_folder())
-        recipe = replace(recipe, device=chosen_device(recipe.device))
-        while True:
-            try:
-                batch = _run_ultralytics(
-                    last if resume else recipe.model,
-                    data_yaml,
-                    folder,
-                    recipe,
-                    resume=resume,
-                    on_start=on_start,
-                    on_batch=on_batch,
-                    on_epoch=on_epoch,
-                    on_model=on_model,
-                )
-                recipe = replace(recipe, batch=batch)
-                break
-            except (NotImplementedError, TypeError, ValueError) as error:
-                if _finished_epochs(folder):
-                    raise
-                # Values that Ultralytics finds wrong only when it builds what they name.
-                line = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
-                raise InputError(f"Ultralytics cannot train so: {type(error).__name__}: {line}") from error
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                if recipe.batch <= 1:
-                    raise EnvironmentProblem(
-                        f"{folder}: out of memory even with one image a batch; give a smaller --imgsz or a smaller model, and add --resume {folder} if it has begun"
-                    ) from None
-                recipe = replace(recipe, batch=recipe.batch // 2)
-                on_epoch(f"out of memory; going on with batch={recipe.batch}")
-            # What the failed try holds goes first, or the next one has no more room than it had.
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            resume = last.is_file()
-    sources = [whole(part) for part in parts_of(source.spec)]
-    lineage = {
-        "source": ",".join(sources),
-        "sources": sources,
-        "model": recipe.model.name,
-        # A checkpoint is the earlier run: reports compare with it.
-        "parent": str(recipe.model.absolute()) if recipe.model.suffix == ".pt" else None,
-        "model_sha256": file_sha256(recipe.model) if recipe.model.is_file() else None,
-        "data_sha256": data_sha256(source),
-        "seed": recipe.seed,
-        "epochs": recipe.epochs,
-        "batch": recipe.batch,
-        "images": {str(split): int(count) for split, count in source.images["split"].value_counts().items()},
-        # What the curve of `shiftscope forecast` is over.
-        "boxes": boxes_shown(source, recipe.extra),
-        "versions": {package: version(package) for package in ("ultralytics", "torch")},
-    }
-    draft = folder / f"{LINEAGE}.partial"
-    draft.write_text(json.dumps(lineage, indent=2), encoding="utf-8")
-    draft.replace(folder / LINEAGE)
-    for left in (last, folder / BEGUN):
-        left.unlink(missing_ok=True)
+    checkpoint = folder / "weights" / CHECKPOINT
+    if not checkpoint.is_file():
+        _clear_run_folder(folder, recipe)
+    if not (checkpoint.is_file() and _count_epochs(folder) >= recipe.epochs):
+        recipe = _train_within_memory(source, folder, recipe, callbacks)
+    write_text(folder / LINEAGE, json.dumps(_lineage_of(source, recipe), indent=2))
+    for leftover in (checkpoint, folder / BEGUN):
+        leftover.unlink(missing_ok=True)
     return folder
 
 
-def whole(place: str) -> str:
-    """A path that exists as an absolute one, anything else (a Kaggle handle) as it is."""
-    path = expanded(place)
-    return str(path.absolute()) if is_there(path) else place
+def read_interrupted_recipe(folder: Path) -> Recipe:
+    """The recipe of a training that was interrupted after at least one epoch.
 
+    Parameters
+    ----------
+    folder
+        The run folder.
 
-def _begin_anew(folder: Path, recipe: Recipe) -> None:
-    """Make a folder ready for a training from its first epoch: what one of ours left that was killed before its first epoch was whole is of no use. Raises InputError for anything else in it."""
-    there = list(folder.iterdir()) if folder.is_dir() else []
-    if there and not (folder / BEGUN).is_file():
-        raise InputError(
-            f"{folder}: holds {there[0].name}, and no training of Shiftscope's that could go on; give a new folder, or go on from its checkpoint with --model {folder}"
-        )
-    for left in there:
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**asdict(recipe), "model": str(recipe.model)})
-    (folder / BEGUN).write_text(text, encoding="utf-8")
+    Returns
+    -------
+    Recipe
+        The recipe that the training was started with.
 
-
-def interrupted(folder: Path) -> Recipe:
-    """The recipe of a training that was interrupted after an epoch or more. Raises InputError when the folder holds none that could go on."""
+    Raises
+    ------
+    InputError
+        The folder holds no training that can be resumed.
+    """
     if is_finished(folder):
-        raise InputError(f"{folder}: is already finished; go on from it with --model {folder}")
+        raise InputError(f"{folder}: is already finished; start from its checkpoint with --model {folder}")
     try:
         content = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
         recipe = Recipe(**{**content, "model": Path(content["model"])})
@@ -200,13 +188,17 @@ def interrupted(folder: Path) -> Recipe:
         recipe = None
     if recipe is None or not (folder / "weights" / CHECKPOINT).is_file():
         raise InputError(
-            f"{folder}: holds no epoch of a training of Shiftscope's that could go on; go on from its checkpoint, if it has one, with --model {folder}"
+            f"{folder}: holds no complete epoch of a Shiftscope training that can be resumed; "
+            f"if it has a checkpoint, start from it with --model {folder}"
         )
     return recipe
 
 
 def data_sha256(source: Source) -> str:
-    """Hex digest over what a source teaches: every labelled image's name, split and size in bytes, and its boxes; wherever it lies."""
+    """Hex digest of the training data: name, split and bytes of every labelled image, and its boxes.
+
+    It does not depend on the folder.
+    """
     digest = hashlib.sha256(json.dumps(source.classes).encode())
     images = source.images[source.images["labelled"]].sort_values("image")
     sizes = [Path(path).stat().st_size for path in images["path"]]
@@ -218,14 +210,95 @@ def data_sha256(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether this is a GPU's or the machine's memory giving out; PyTorch says so in words only."""
+def _train_within_memory(
+    source: Source, folder: Path, recipe: Recipe, callbacks: TrainingCallbacks
+) -> Recipe:
+    """Train to the last epoch, halving the batch when memory runs out; gives the recipe with that batch."""
+    checkpoint = folder / "weights" / CHECKPOINT
+    data_yaml = folder.parent / ".staged" / folder.name / "data.yaml"
+    if not (checkpoint.is_file() and data_yaml.is_file()):
+        data_yaml = stage(source, data_yaml.parent, frames_folder())
+    recipe = replace(recipe, device=choose_device(recipe.device))
+    while True:
+        try:
+            return replace(recipe, batch=_run_ultralytics(data_yaml, folder, recipe, callbacks))
+        except (NotImplementedError, TypeError, ValueError) as error:
+            if _count_epochs(folder):
+                raise
+            # Ultralytics rejects some values only when it builds what they name.
+            raise InputError(
+                f"Ultralytics rejects these arguments: {type(error).__name__}: {first_line(error)}"
+            ) from error
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if recipe.batch <= 1:
+                raise EnvironmentProblem(
+                    f"{folder}: out of memory even with one image a batch; give a smaller --imgsz or a "
+                    f"smaller model, and add --resume {folder} if an epoch is complete"
+                ) from None
+            recipe = replace(recipe, batch=recipe.batch // 2)
+            callbacks.on_epoch(f"out of memory; continuing with batch={recipe.batch}")
+        # The memory of the failed attempt is freed first, or the next one has no more room.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _lineage_of(source: Source, recipe: Recipe) -> dict[str, Any]:
+    """What a finished run records about its origin, as JSON values."""
+    sources = [_absolute_if_exists(part) for part in split_spec(source.spec)]
+    return {
+        "source": ",".join(sources),
+        "sources": sources,
+        "model": recipe.model.name,
+        # A checkpoint is the earlier run: reports compare with it.
+        "parent": str(recipe.model.absolute()) if recipe.model.suffix == ".pt" else None,
+        "model_sha256": file_sha256(recipe.model) if recipe.model.is_file() else None,
+        "data_sha256": data_sha256(source),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "batch": recipe.batch,
+        "images": {str(split): int(count) for split, count in source.images["split"].value_counts().items()},
+        # The horizontal axis of `shiftscope forecast`.
+        "boxes": count_boxes_by_split(source, recipe.extra),
+        "versions": {package: version(package) for package in ("ultralytics", "torch")},
+    }
+
+
+def _absolute_if_exists(spec: str) -> str:
+    """A path that exists as an absolute one, anything else (a Kaggle handle) unchanged."""
+    path = expanded(spec)
+    return str(path.absolute()) if path_exists(path) else spec
+
+
+def _clear_run_folder(folder: Path, recipe: Recipe) -> None:
+    """Empty a folder for a training from its first epoch, and record the recipe in it.
+
+    Only remains of an earlier `train` that was killed within its first epoch are deleted; raises InputError
+    for any other content.
+    """
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    if entries and not (folder / BEGUN).is_file():
+        raise InputError(
+            f"{folder}: holds {entries[0].name} but no Shiftscope training that can be resumed; "
+            f"give a new folder, or start from its checkpoint with --model {folder}"
+        )
+    for entry in entries:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**asdict(recipe), "model": str(recipe.model)})
+    (folder / BEGUN).write_text(text, encoding="utf-8")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU or the machine ran out of memory, which PyTorch reports in the message only."""
     return isinstance(error, MemoryError) or any(
         words in str(error).lower() for words in ("out of memory", "can't allocate memory", "alloc_failed")
     )
 
 
-def _finished_epochs(folder: Path) -> int:
+def _count_epochs(folder: Path) -> int:
     """Complete epochs in a run's results.csv, 0 without one."""
     try:
         return len(read_history(folder / "results.csv"))
@@ -233,54 +306,68 @@ def _finished_epochs(folder: Path) -> int:
         return 0
 
 
-def _run_ultralytics(
-    start: Path,
-    data_yaml: Path,
-    folder: Path,
-    recipe: Recipe,
-    *,
-    resume: bool,
-    on_start: Callable[[int], None],
-    on_batch: Callable[[], None],
-    on_epoch: Callable[[str], None],
-    on_model: Callable[[Any], object],
-) -> int:
-    """One call of `YOLO.train`, with our callbacks; gives the batch that it ended with."""
-    model = load_checkpoint(start, "give a .pt checkpoint or an architecture yaml")
-    batch = recipe.batch
+class _UltralyticsCallbacks:
+    """Ultralytics' callbacks during one call of `YOLO.train`.
 
-    def started(trainer: Any) -> None:
-        # ultralytics leaves a core idle on a CPU.
+    batch: images a batch, lowered when Ultralytics halves it
+    """
+
+    def __init__(self, callbacks: TrainingCallbacks, batch: int) -> None:
+        self.callbacks, self.batch = callbacks, batch
+
+    def on_train_start(self, trainer: Any) -> None:
+        """Use every core, and report the number of batches."""
+        # Ultralytics leaves a core idle on a CPU.
         torch.set_num_threads(available_cores())
-        on_start((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
+        self.callbacks.on_start((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
 
-    def epoch_done(trainer: Any) -> None:
-        nonlocal batch
+    def on_train_batch_end(self, trainer: Any) -> None:
+        """Report a batch."""
+        self.callbacks.on_batch()
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        """Report a finished epoch."""
         if is_last_check(trainer):
             return
-        if 0 < trainer.batch_size < batch:
-            # Within the first epoch, Ultralytics halves it by itself, without a word that anybody would see.
-            batch = trainer.batch_size
-            on_epoch(f"out of memory; going on with batch={batch}")
+        if 0 < trainer.batch_size < self.batch:
+            # Within the first epoch, Ultralytics halves the batch by itself and reports nothing.
+            self.batch = trainer.batch_size
+            self.callbacks.on_epoch(f"out of memory; continuing with batch={self.batch}")
         ap50 = trainer.metrics.get("metrics/mAP50(B)") if trainer.args.val else None
-        on_epoch(
+        self.callbacks.on_epoch(
             f"epoch {trainer.epoch + 1} of {trainer.epochs}"
             + (f": validation AP50 {ap50:.3f}" if ap50 is not None else "")
         )
 
-    def keep_whole(trainer: Any) -> None:
-        if is_last_check(trainer):
-            return
-        draft = trainer.last.with_name(CHECKPOINT + ".partial")
-        shutil.copyfile(trainer.last, draft)
-        draft.replace(trainer.last.with_name(CHECKPOINT))
 
-    model.add_callback("on_train_start", started)
-    model.add_callback("on_train_batch_end", lambda trainer: on_batch())
-    model.add_callback("on_fit_epoch_end", epoch_done)
-    on_model(model)
-    # After everything else that is done about an epoch: what a killed run goes on from is an epoch that was looked at in full.
-    model.add_callback("on_fit_epoch_end", keep_whole)
+def _copy_checkpoint(trainer: Any) -> None:
+    """Keep a copy of last.pt that is never half written."""
+    if not is_last_check(trainer):
+        with draft_file(trainer.last.with_name(CHECKPOINT)) as draft:
+            shutil.copyfile(trainer.last, draft)
+
+
+def _run_ultralytics(data_yaml: Path, folder: Path, recipe: Recipe, callbacks: TrainingCallbacks) -> int:
+    """Call `YOLO.train` once, resuming from a copied checkpoint if there is one; gives the final batch."""
+    checkpoint = folder / "weights" / CHECKPOINT
+    resume = checkpoint.is_file()
+    model = load_checkpoint(
+        checkpoint if resume else recipe.model, "give a .pt checkpoint or an architecture yaml"
+    )
+    progress = _UltralyticsCallbacks(callbacks, recipe.batch)
+    for event in ("on_train_start", "on_train_batch_end", "on_fit_epoch_end"):
+        model.add_callback(event, getattr(progress, event))
+    callbacks.on_model(model)
+    # Added last: the copied checkpoint marks an epoch whose other callbacks have all run.
+    model.add_callback("on_fit_epoch_end", _copy_checkpoint)
+    # Ultralytics prints its own bars to stdout whatever its settings; progress is reported by the callbacks.
+    with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
+        model.train(**_ultralytics_arguments(data_yaml, folder, recipe, resume=resume))
+    return progress.batch
+
+
+def _ultralytics_arguments(data_yaml: Path, folder: Path, recipe: Recipe, *, resume: bool) -> dict[str, Any]:
+    """Keyword arguments of `YOLO.train`."""
     arguments: dict[str, Any] = {
         "epochs": recipe.epochs,
         "imgsz": recipe.imgsz,
@@ -293,9 +380,9 @@ def _run_ultralytics(
         **recipe.extra,
     }
     if resume:
-        # Everything else is as the run was started: what is given here, Ultralytics would put in its place.
+        # Ultralytics restores the arguments of the first start, unless they are given again.
         arguments = {"resume": True, "save_dir": str(folder)}
-    arguments |= {
+    return arguments | {
         "data": str(data_yaml),
         "batch": recipe.batch,
         "device": recipe.device,
@@ -304,7 +391,3 @@ def _run_ultralytics(
         "name": folder.name,
         "exist_ok": True,
     }
-    # Its own bars go to stdout whatever its settings say; ours have told already how far it is.
-    with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
-        model.train(**arguments)
-    return batch

@@ -1,4 +1,7 @@
-"""Ways to show an image differently: with the in-domain colours, in tiles, and the corruptions by which footage usually differs, with what becomes of the boxes."""
+"""Transforms applied before prediction: interventions on real-world images and corruptions of in-domain ones.
+
+Transforms that move pixels move the boxes too.
+"""
 
 from __future__ import annotations
 
@@ -18,48 +21,55 @@ from datasets.tables import CORNERS
 
 Matrix = npt.NDArray[np.float64]
 
-# What is beyond the border of a moved image: the grey that Ultralytics letterboxes with.
+# The value beyond the border of a moved image: the grey that Ultralytics letterboxes with.
 GREY = 114
 SEVERITIES = (1, 2, 3)
 # OpenCV's remapping addresses pixels with 16 bits.
 MAX_SIDE = 32_766
-# An object of which less than this is left inside the image is no longer one to find; finding it is no error either.
+# An object with a smaller share inside the image is ignored: neither missed nor a false positive.
 VISIBLE = 0.5
 
 
 class Transform(Protocol):
-    """What is done to an image before the detector sees it; the name stands in the settings, and so in the key of the store."""
+    """A change of an image before it is predicted.
+
+    name: part of the settings, and so of the key of the store
+    """
 
     @property
     def name(self) -> str:
-        """Names the change and its strength."""
+        """The change and its strength."""
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """(H, W, 3) uint8 BGR -> the changed image; images of one shape must stay of one shape."""
+        """Change an image (H, W, 3) uint8 BGR; images of one shape give images of one shape."""
 
 
 @dataclass(frozen=True)
 class Photometric:
-    """A change of colours only: each channel moved to a mean and spread (3,), BGR in [0, 255]."""
+    """A change of colours: the mean and standard deviation of each channel are set.
+
+    mean, spread: of the channels BGR, in [0, 255]
+    """
 
     mean: tuple[float, float, float]
     spread: tuple[float, float, float]
 
     @classmethod
     def of(cls, images: pd.DataFrame) -> Photometric:
-        """The mean tone of a table of images with statistics."""
+        """The mean colours of a table of images with statistics."""
         mean, spread = (
-            [float(images[f"{what}_{channel}"].mean()) for channel in "bgr"] for what in ("mean", "spread")
+            [float(images[f"{statistic}_{channel}"].mean()) for channel in "bgr"]
+            for statistic in ("mean", "spread")
         )
         return cls((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2]))
 
     @property
     def name(self) -> str:
-        """Names the tone."""
+        """The mean and spread."""
         return "match " + " ".join(f"{value:.2f}" for value in (*self.mean, *self.spread))
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """(H, W, 3) uint8 -> the same with the channels' mean and spread matched."""
+        """Match the mean and spread of an image (H, W, 3) uint8."""
         values = pixels.astype(np.float32)
         own_mean, own_spread = values.mean((0, 1)), values.std((0, 1)) + 1e-3
         matched = (values - own_mean) / own_spread * np.array(self.spread, np.float32) + np.array(
@@ -70,7 +80,12 @@ class Photometric:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of each image: side (share of width and height) of it, at column x and row y of a grid of `grid` by `grid` overlapping parts."""
+    """One of grid x grid overlapping parts of an image.
+
+    x, y: column and row of the part
+    grid: parts along each side
+    side: width and height of a part, as a share of the image's
+    """
 
     x: int
     y: int
@@ -79,46 +94,48 @@ class Tile:
 
     @property
     def name(self) -> str:
-        """Names the part."""
+        """The part and its size."""
         return f"tile {self.x} {self.y} of {self.grid} at {self.side}"
 
-    def corner(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom in pixels of an image."""
-        w, h = round(width * self.side), round(height * self.side)
-        left, top = (
-            round(place * (total - part) / (self.grid - 1))
-            for place, total, part in ((self.x, width, w), (self.y, height, h))
-        )
-        return left, top, left + w, top + h
+    def bounds(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the part in an image of this width and height, in pixels."""
+        part_width, part_height = round(width * self.side), round(height * self.side)
+        left = round(self.x * (width - part_width) / (self.grid - 1))
+        top = round(self.y * (height - part_height) / (self.grid - 1))
+        return left, top, left + part_width, top + part_height
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """(H, W, 3) uint8 -> the part."""
-        left, top, right, bottom = self.corner(pixels.shape[1], pixels.shape[0])
+        """Cut the part out of an image (H, W, 3) uint8."""
+        left, top, right, bottom = self.bounds(pixels.shape[1], pixels.shape[0])
         return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
 @dataclass(frozen=True)
 class Sequential:
-    """Two changes, one after the other."""
+    """Two transforms, one after the other."""
 
     first: Transform
     second: Transform
 
     @property
     def name(self) -> str:
-        """Names both."""
+        """Both names."""
         return f"{self.first.name}, then {self.second.name}"
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """(H, W, 3) uint8 -> changed twice."""
+        """Apply both to an image (H, W, 3) uint8."""
         return self.second(self.first(pixels))
 
 
 @dataclass(frozen=True)
-class Distortion:
-    """One family at one severity, and how strong that is. matrix: (width, height) -> homography (3, 3) in pixels, None if nothing moves; tone: a change of colours.
+class Corruption:
+    """One kind of change at one severity; the sides of the images are at most MAX_SIDE.
 
-    Sides of the images are at most MAX_SIDE.
+    family: kind of change
+    severity: 1 to 3, 0 for no change
+    strength: the parameters at this severity, in words
+    matrix: (width, height) -> homography (3, 3) in pixels, None if nothing moves
+    tone: change of colours, None for none
     """
 
     family: str
@@ -129,21 +146,34 @@ class Distortion:
 
     @property
     def name(self) -> str:
-        """Names family and strength, so that results at another strength are not taken for these."""
+        """Family and strength, so that results at another strength have another name."""
         return f"{self.family} at {self.strength}" if self.strength else self.family
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """(H, W, 3) uint8 -> the same shape."""
+        """Change an image (H, W, 3) uint8, keeping its shape."""
         if self.matrix is not None:
             height, width = pixels.shape[:2]
             pixels = _warp(pixels, self.matrix(width, height))
         return self.tone(pixels) if self.tone is not None else pixels
 
     def boxes(self, boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-        """The boxes table as it is after the change; images gives their width and height.
+        """Move boxes as the change moves the image.
 
-        A box becomes the bounding box of its inscribed ellipse after the change, since that is nearer to what fills it than its corners are.
-        Objects less than half visible are marked as crowd, which matching ignores; objects out of the image are gone.
+        A box becomes the bounding box of its moved inscribed ellipse, which fits most objects better than its
+        corners do. Boxes less than half visible are marked as crowd, which matching ignores; boxes outside
+        the image are dropped.
+
+        Parameters
+        ----------
+        boxes
+            Columns image, x1, y1, x2, y2 and crowd.
+        images
+            Columns image, width and height.
+
+        Returns
+        -------
+        DataFrame
+            The moved boxes.
         """
         if self.matrix is None or not len(boxes):
             return boxes
@@ -152,7 +182,7 @@ class Distortion:
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         centre, radius = (corners[:, :2] + corners[:, 2:]) / 2, (corners[:, 2:] - corners[:, :2]) / 2
         rim = centre[:, None] + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-        moved = _around(rim, sizes, self.matrix)
+        moved = _bounding_boxes(rim, sizes, self.matrix)
         inside = np.clip(moved, 0, np.tile(sizes, 2))
         area = np.prod(moved[:, 2:] - moved[:, :2], 1)
         visible = np.prod(inside[:, 2:] - inside[:, :2], 1) / np.maximum(area, 1e-9)
@@ -162,35 +192,35 @@ class Distortion:
         return result[visible > 0].reset_index(drop=True)
 
     def undo(self, boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-        """Boxes found after the change, as they lie in the image before it; exact where the change keeps the axes."""
+        """Move boxes of the changed image back to the original one; exact if the change keeps the axes."""
         matrix = self.matrix
         if matrix is None or not len(boxes):
             return boxes
         sizes = images.set_index("image").loc[boxes["image"], ["width", "height"]].to_numpy()
         corners = boxes[CORNERS].to_numpy(float).reshape(-1, 2, 2)
-        back = _around(
+        original = _bounding_boxes(
             corners, sizes, lambda width, height: np.asarray(np.linalg.inv(matrix(width, height)), float)
         )
-        return boxes.assign(**dict(zip(CORNERS, back.T, strict=True)))
+        return boxes.assign(**dict(zip(CORNERS, original.T, strict=True)))
 
 
-def _around(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
+def _bounding_boxes(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
     """Bounding boxes (n, 4) of points (n, k, 2) moved by the homographies of images of these sizes (n, 2)."""
     boxes = np.empty((len(points), 4))
     for width, height in np.unique(sizes, axis=0):
-        mine = (sizes == (width, height)).all(1)
-        moved = np.concatenate([points[mine], np.ones((*points[mine].shape[:2], 1))], 2)
+        rows = (sizes == (width, height)).all(1)
+        moved = np.concatenate([points[rows], np.ones((*points[rows].shape[:2], 1))], 2)
         moved = moved @ matrix(int(width), int(height)).T
         moved = moved[..., :2] / moved[..., 2:]
-        boxes[mine] = np.concatenate([moved.min(1), moved.max(1)], 1)
+        boxes[rows] = np.concatenate([moved.min(1), moved.max(1)], 1)
     return boxes
 
 
 def _warp(pixels: Pixels, matrix: Matrix) -> Pixels:
-    """(H, W, 3) uint8 moved by a homography (3, 3) into an image of the same shape, without aliasing where it shrinks.
+    """Move an image (H, W, 3) uint8 by a homography (3, 3) into one of the same shape, without aliasing.
 
-    warpPerspective looks at four pixels however many fall on one, so what it would shrink is first averaged (INTER_AREA) by as much as the
-    homography shrinks each axis in the middle of the image.
+    warpPerspective interpolates four pixels however many fall on one, so an image is first averaged
+    (INTER_AREA) by as much as the homography shrinks each axis in the middle of the image.
     """
     height, width = pixels.shape[:2]
     x, y, w = matrix @ (width / 2, height / 2, 1)
@@ -199,7 +229,7 @@ def _warp(pixels: Pixels, matrix: Matrix) -> Pixels:
     if size != (width, height):
         matrix = matrix @ np.diag([width / size[0], height / size[1], 1.0])
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    # OpenCV's coordinates are 0 in the middle of the first pixel; ours, as those of boxes, at its edge.
+    # OpenCV's coordinates are 0 in the middle of the first pixel; those of boxes are 0 at its edge.
     middle = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     moved = cv2.warpPerspective(
         pixels, np.linalg.inv(middle) @ matrix @ middle, (width, height), borderValue=(GREY, GREY, GREY)
@@ -208,7 +238,7 @@ def _warp(pixels: Pixels, matrix: Matrix) -> Pixels:
 
 
 def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int], Matrix]:
-    """Scale by x and y and turn by degrees about the middle of the image."""
+    """Scale by x and y and rotate by `turn` degrees, about the middle of the image."""
 
     def matrix(width: int, height: int) -> Matrix:
         cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
@@ -223,14 +253,15 @@ def about_centre(x: float, y: float, *, turn: float = 0.0) -> Callable[[int, int
 
 
 def _shear(x: float) -> Callable[[int, int], Matrix]:
-    """Everything slanted about the middle of the image: x is how far a point moves sideways for each pixel it lies lower."""
+    """Shear about the middle of the image; x: pixels sideways for each pixel downwards."""
     return lambda width, height: np.array([[1, x, -x * height / 2], [0, 1, 0], [0, 0, 1]])
 
 
 def _tilt(pinch: float) -> Callable[[int, int], Matrix]:
-    """A camera that looks further down (pinch < 0: the far edge widens) or less far down (pinch > 0), on a flat ground.
+    """A camera that points further down (pinch < 0) or less far down (pinch > 0), on a flat ground.
 
-    pinch: share of the width by which each end of the upper edge moves inwards (the lower edge, outwards, for pinch < 0).
+    pinch: share of the width by which each end of the upper edge moves inwards; for pinch < 0, each end of
+    the lower edge instead
     """
 
     def matrix(width: int, height: int) -> Matrix:
@@ -244,14 +275,14 @@ def _tilt(pinch: float) -> Callable[[int, int], Matrix]:
 
 
 def levels(gain: float, haze: float = 0.0) -> Callable[[Pixels], Pixels]:
-    """Every value multiplied, then mixed with a light grey by the share haze; as a table of 256."""
+    """Multiply every value by gain, then mix it with light grey by the share haze."""
     values = (1 - haze) * gain * np.arange(256) + haze * 191
     table = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return lambda pixels: np.asarray(cv2.LUT(pixels, table), np.uint8)
 
 
 def blur(share: float) -> Callable[[Pixels], Pixels]:
-    """Gaussian blur whose standard deviation is a share of the longer side, so that every image size loses alike."""
+    """Gaussian blur with a standard deviation that is a share of the longer side."""
     return lambda pixels: np.asarray(
         cv2.GaussianBlur(pixels, (0, 0), share * max(pixels.shape[:2])), np.uint8
     )
@@ -259,17 +290,17 @@ def blur(share: float) -> Callable[[Pixels], Pixels]:
 
 @lru_cache(maxsize=2)
 def grain(height: int, width: int) -> npt.NDArray[np.float32]:
-    """Standard normal noise (H, W, 3), always the same."""
+    """Standard normal noise (H, W, 3) with a fixed seed."""
     return np.random.default_rng(0).standard_normal((height, width, 3), np.float32)
 
 
 def noise(deviation: float) -> Callable[[Pixels], Pixels]:
-    """Sensor noise of a standard deviation in [0, 255]; the same for every image of one size."""
+    """Noise of a standard deviation in [0, 255]; the same for every image of one size."""
     return lambda pixels: np.asarray(np.clip(pixels + deviation * grain(*pixels.shape[:2]), 0, 255), np.uint8)
 
 
 def compress(quality: float) -> Callable[[Pixels], Pixels]:
-    """JPEG at a low quality, as cheap cameras and messengers do."""
+    """JPEG compression at a low quality, as by cheap cameras and messengers."""
 
     def transform(pixels: Pixels) -> Pixels:
         _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
@@ -279,13 +310,13 @@ def compress(quality: float) -> Callable[[Pixels], Pixels]:
 
 
 def _cast(strength: float) -> Callable[[Pixels], Pixels]:
-    """Another ground and light: colours multiplied towards red earth, BGR."""
+    """Another ground and light: colours multiplied towards red earth."""
     gain = 1 + strength * np.array([-0.5, -0.1, 0.4], np.float32)
     return lambda pixels: np.asarray(np.clip(pixels * gain, 0, 255), np.uint8)
 
 
-# What each family does at its three strengths. Moves are of the camera or the image; those that change shapes come in more than one way, so that
-# what a misfit of shape costs can be learned from the others when one is left out.
+# Each family with its strength at severities 1 to 3. There are several that change shapes, so that the cost
+# of a mismatched shape can be estimated from the others when one is left out.
 MOVES: dict[str, tuple[Callable[[float], Callable[[int, int], Matrix]], tuple[float, float, float]]] = {
     "smaller": (lambda s: about_centre(s, s), (0.7, 0.45, 0.25)),
     "larger": (lambda s: about_centre(s, s), (1.5, 2.2, 3.2)),
@@ -309,28 +340,31 @@ TONES: dict[str, tuple[Callable[[float], Callable[[Pixels], Pixels]], tuple[floa
 }
 
 
-# What a steady detector follows: the image squeezed a little, one way or the other.
+# Small changes that a robust detector's boxes follow.
 SQUEEZES = (
-    Distortion("squeezed in width", 1, "0.7", matrix=about_centre(0.7, 1)),
-    Distortion("squeezed in height", 1, "0.7", matrix=about_centre(1, 0.7)),
+    Corruption("squeezed in width", 1, "0.7", matrix=about_centre(0.7, 1)),
+    Corruption("squeezed in height", 1, "0.7", matrix=about_centre(1, 0.7)),
 )
 
 
-def corruptions() -> tuple[Distortion, ...]:
-    """The images as they are, every family at every severity, and mixtures of a move and a change of colours, as real footage differs in more than one way."""
+def corruptions() -> tuple[Corruption, ...]:
+    """The unchanged images, every family at every severity, and pairs of a move and a change of colours.
 
-    def move(family: str, severity: int) -> Distortion:
+    The pairs are there because real footage differs in more than one way.
+    """
+
+    def move(family: str, severity: int) -> Corruption:
         make, strengths = MOVES[family]
         strength = strengths[severity - 1]
-        return Distortion(family, severity, f"{strength:g}", matrix=make(strength))
+        return Corruption(family, severity, f"{strength:g}", matrix=make(strength))
 
-    def tone(family: str, severity: int) -> Distortion:
+    def tone(family: str, severity: int) -> Corruption:
         make, strengths = TONES[family]
         strength = strengths[severity - 1]
-        return Distortion(family, severity, f"{strength:g}", tone=make(strength))
+        return Corruption(family, severity, f"{strength:g}", tone=make(strength))
 
-    def mixture(first: Distortion, second: Distortion) -> Distortion:
-        return Distortion(
+    def pair(first: Corruption, second: Corruption) -> Corruption:
+        return Corruption(
             f"{first.family} and {second.family}",
             first.severity,
             f"{first.strength} {second.strength}",
@@ -338,8 +372,8 @@ def corruptions() -> tuple[Distortion, ...]:
             second.tone,
         )
 
-    plain = [Distortion("as it is", 0)]
-    plain += [move(family, severity) for family in MOVES for severity in SEVERITIES]
-    plain += [tone(family, severity) for family in TONES for severity in SEVERITIES]
-    pairs = zip(MOVES, cycle(TONES), strict=False)
-    return tuple(plain + [mixture(move(m, s), tone(t, s)) for m, t in pairs for s in (1, 2)])
+    single = [Corruption("as it is", 0)]
+    single += [move(family, severity) for family in MOVES for severity in SEVERITIES]
+    single += [tone(family, severity) for family in TONES for severity in SEVERITIES]
+    families = zip(MOVES, cycle(TONES), strict=False)
+    return tuple(single + [pair(move(m, s), tone(t, s)) for m, t in families for s in (1, 2)])

@@ -1,4 +1,7 @@
-"""The road world: one procedural road seen by one real camera model, with exact boxes and a dial for every cause of failure."""
+"""The road world: procedural roads rendered through a pinhole camera, with exact annotations.
+
+Each cause of failure has a dial of its own.
+"""
 
 from datasets.world.build import CLASSES, Clip, Plan, build_world, preview, write_flight
 from datasets.world.camera import Camera

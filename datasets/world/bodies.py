@@ -1,4 +1,4 @@
-"""What stands on the road or beside it: cars, motorcycles with riders, trees. None of them is ever labelled."""
+"""Objects on and beside the road: cars, motorcycles with riders, trees. They are never annotated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ RUBBER: Colour = (0.07, 0.07, 0.07)
 
 @dataclass(frozen=True)
 class Vehicle:
-    """A car or a motorcycle at (x, y) metres, heading in degrees from +Y, speed in metres a second along the road."""
+    """A car or a motorcycle.
+
+    kind: "car" or "motorcycle".
+    x, y: position in metres.
+    heading: degrees from +Y.
+    speed: metres per second along the road.
+    colour: BGR in [0, 1].
+    """
 
     kind: str
     x: float
@@ -39,7 +46,7 @@ class Vehicle:
     colour: Colour
 
     def at(self, seconds: float, shift: float) -> Vehicle:
-        """The same vehicle later, displaced by shift metres along the periodic road."""
+        """The vehicle after some seconds, displaced by shift metres along the periodic road."""
         return Vehicle(
             self.kind, self.x, self.y + self.speed * seconds + shift, self.heading, self.speed, self.colour
         )
@@ -47,7 +54,11 @@ class Vehicle:
 
 @dataclass(frozen=True)
 class Tree:
-    """Crown puffs as rows of x, y, z, radius in metres, with one brightness each (N,)."""
+    """A tree as puffs of leaves.
+
+    puffs: x, y, z and radius in metres, (N, 4).
+    tones: brightness of each puff, (N,).
+    """
 
     puffs: Points
     tones: Points
@@ -55,7 +66,11 @@ class Tree:
 
 @dataclass(frozen=True)
 class Face:
-    """A flat polygon (N, 3) in metres with its colour."""
+    """A flat polygon.
+
+    corners: (N, 3) in metres.
+    colour: BGR in [0, 1].
+    """
 
     corners: Points
     colour: Colour
@@ -64,7 +79,7 @@ class Face:
 def _prism(
     base: Points, low: float, high: float, top_scale: float, colour: Colour, *, shift: float = 0.0
 ) -> list[Face]:
-    """Upright prism over a convex base (N, 2), its top shrunk by top_scale and shifted along the body."""
+    """Upright prism over a convex base (N, 2); its top is scaled by top_scale and shifted along the body."""
     bottom = np.column_stack([base, np.full(len(base), low)])
     top = np.column_stack(
         [base * [0.5 + 0.5 * top_scale, top_scale] + [0.0, shift], np.full(len(base), high)]
@@ -77,7 +92,7 @@ def _prism(
 
 
 def rectangle(length: float, width: float, *, centre: float = 0.0) -> Points:
-    """Corners (4, 2) of a body lying along Y."""
+    """Corners (4, 2) of a rectangle with its length along Y."""
     return np.array(
         [
             [-width / 2, -length / 2],
@@ -89,7 +104,7 @@ def rectangle(length: float, width: float, *, centre: float = 0.0) -> Points:
 
 
 def _wheel(x: float, y: float, radius: float, width: float) -> list[Face]:
-    """An upright disc seen from its side, as two faces and a tread."""
+    """A wheel: an upright disc with two faces and a tread."""
     angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     rim = np.stack([np.zeros(14), y + radius * np.cos(angle), radius + radius * np.sin(angle)], 1)
     left, right = rim + [x - width / 2, 0, 0], rim + [x + width / 2, 0, 0]
@@ -99,9 +114,14 @@ def _wheel(x: float, y: float, radius: float, width: float) -> list[Face]:
 
 @dataclass(frozen=True)
 class Mesh:
-    """Faces of a body, concatenated. corners: (N, 3) metres. starts: (F + 1,) into corners. part, colours: (F,), (F, 3).
+    """The faces of a body, concatenated. Parts are drawn in order, lowest first.
 
-    centres, normals: (F, 3), the normals pointing outwards. Parts are drawn in order, lowest first.
+    corners: corners of all faces, (N, 3) metres.
+    starts: index of each face's first corner, (F + 1,).
+    part: part of each face, (F,).
+    colours: BGR of each face in [0, 1], (F, 3).
+    centres: centre of each face, (F, 3) metres.
+    normals: outward unit normal of each face, (F, 3).
     """
 
     corners: Points
@@ -113,14 +133,14 @@ class Mesh:
 
 
 def _mesh(parts: list[list[Face]]) -> Mesh:
-    """Flatten the faces of convex parts; a face looks away from the middle of its part."""
+    """Concatenate the faces of convex parts; each normal points away from the centre of its part."""
     faces = [face for part in parts for face in part]
     normals = []
     for part in parts:
-        middle = np.concatenate([face.corners for face in part]).mean(0)
+        centre = np.concatenate([face.corners for face in part]).mean(0)
         for face in part:
             normal = np.cross(face.corners[1] - face.corners[0], face.corners[-1] - face.corners[0])
-            outward = normal @ (face.corners.mean(0) - middle)
+            outward = normal @ (face.corners.mean(0) - centre)
             normals.append(normal / (np.linalg.norm(normal) + 1e-9) * (1.0 if outward >= 0 else -1.0))
     return Mesh(
         corners=np.concatenate([face.corners for face in faces]),
@@ -134,7 +154,7 @@ def _mesh(parts: list[list[Face]]) -> Mesh:
 
 @cache
 def body(kind: str, colour: Colour) -> Mesh:
-    """The mesh of a "car" or a "motorcycle" in body coordinates: Y ahead, Z up, on the ground."""
+    """The mesh of a "car" or a "motorcycle" in body coordinates: Y forward, Z up, on the ground."""
     return _mesh(_car(colour) if kind == "car" else _motorcycle(colour))
 
 
@@ -157,7 +177,7 @@ def _car(colour: Colour) -> list[list[Face]]:
 
 
 def _motorcycle(colour: Colour) -> list[list[Face]]:
-    """Parts of a motorcycle and its rider, lowest first: from above, a dark oval with a helmet in it."""
+    """Parts of a motorcycle and its rider, lowest first."""
     wheels = [*_wheel(0, -0.72, 0.31, 0.14), *_wheel(0, 0.72, 0.31, 0.11)]
     frame = _prism(rectangle(1.25, 0.30), 0.35, 0.82, 0.8, colour)
     bars = _prism(rectangle(0.09, 0.78, centre=0.45), 0.92, 1.0, 1.0, RUBBER)
@@ -175,17 +195,20 @@ def _turned(heading: float) -> Points:
 
 
 def footprint(vehicle: Vehicle) -> Points:
-    """The patch of road under a vehicle, (4, 2) metres."""
+    """The rectangle of road under a vehicle, (4, 2) metres."""
     size = (4.25, 1.78) if vehicle.kind == "car" else (1.9, 0.6)
     return np.asarray(rectangle(*size) @ _turned(vehicle.heading)[:2, :2].T + [vehicle.x, vehicle.y])
 
 
 def draw_vehicle(image: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle, sun: Points) -> None:
-    """Draw one vehicle into image (H, W, 3) and mask (H, W), both uint8, in place; within each part far faces come first."""
+    """Draw a vehicle into image (H, W, 3) and mask (H, W), both uint8, in place.
+
+    Within each part, far faces are drawn first.
+    """
     shape = body(vehicle.kind, vehicle.colour)
     rotation = _turned(vehicle.heading)
     pixels, depth = camera.project(shape.corners @ rotation.T + [vehicle.x, vehicle.y, 0])
-    if depth.min() <= NEAR or (pixels.max(0) < 0).any() or (pixels.min(0) > 2 * camera.middle).any():
+    if depth.min() <= NEAR or (pixels.max(0) < 0).any() or (pixels.min(0) > 2 * camera.centre).any():
         return
     normals = shape.normals @ rotation.T
     to_camera = camera.position - (shape.centres @ rotation.T + [vehicle.x, vehicle.y, 0])
@@ -194,8 +217,8 @@ def draw_vehicle(image: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle, 
     lit = 0.55 + 0.5 * np.maximum(normals @ light, 0)
     shades = np.clip(255 * shape.colours * lit[:, None], 0, 255)
     corners = np.round(np.clip(pixels, -4000, 8000) * 16).astype(np.int32)
-    real_world = (to_camera**2).sum(1)
-    for face in np.lexsort((-real_world, shape.part)):
+    squared_distance = (to_camera**2).sum(1)
+    for face in np.lexsort((-squared_distance, shape.part)):
         if facing[face]:
             outline = [corners[shape.starts[face] : shape.starts[face + 1]]]
             cv2.fillPoly(image, outline, shades[face].tolist(), cv2.LINE_AA, 4)
@@ -203,7 +226,7 @@ def draw_vehicle(image: Pixels, mask: Pixels, camera: Camera, vehicle: Vehicle, 
 
 
 def tree(rng: np.random.Generator, x: float, y: float) -> Tree:
-    """A crown of leaf puffs over a short trunk."""
+    """A tree at (x, y) metres: a crown of leaf puffs."""
     size = rng.uniform(0.8, 1.7)
     offsets = np.clip(rng.normal(0, 0.75, (46, 3)), -1.3, 1.3) * size
     puffs = np.column_stack([offsets + [x, y, 1.2 + 2.0 * size], rng.uniform(0.18, 0.45, 46) * size])
@@ -212,23 +235,23 @@ def tree(rng: np.random.Generator, x: float, y: float) -> Tree:
 
 
 def draw_tree(image: Pixels, mask: Pixels, camera: Camera, crown: Tree, shift: float) -> None:
-    """Draw a crown as overlapping discs, far ones first."""
+    """Draw a tree as overlapping discs, far ones first."""
     centres, depth = camera.project(crown.puffs[:, :3] + [0, shift, 0])
     for i in np.argsort(-depth):
         radius = camera.focal * crown.puffs[i, 3] / max(float(depth[i]), NEAR)
         if depth[i] <= 1.0 or radius < 0.7 or radius > 400:
             continue
-        at = (int(centres[i, 0] * 16), int(centres[i, 1] * 16))
-        if abs(at[0]) > 60_000 or abs(at[1]) > 60_000:
+        centre = (int(centres[i, 0] * 16), int(centres[i, 1] * 16))
+        if abs(centre[0]) > 60_000 or abs(centre[1]) > 60_000:
             continue
         tone = float(crown.tones[i])
         cv2.circle(
             image,
-            at,
+            centre,
             int(radius * 16),
             [255 * tone * 0.55, 255 * tone * 1.15, 255 * tone * 0.8],
             -1,
             cv2.LINE_AA,
             4,
         )
-        cv2.circle(mask, at, int(radius * 16), 255, -1, cv2.LINE_8, 4)
+        cv2.circle(mask, centre, int(radius * 16), 255, -1, cv2.LINE_8, 4)

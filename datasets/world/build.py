@@ -1,10 +1,9 @@
-"""Writing the road world to disk as clips: images with YOLO labels, or an unlabelled flight as mp4."""
+"""Writing clips of the road world to disk: images with YOLO labels, or an mp4 without labels."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from datasets.files import draft_folder
 from datasets.world.bodies import CAR_COLOURS, Tree, Vehicle, tree
 from datasets.world.camera import Camera
 from datasets.world.dials import (
@@ -33,14 +33,14 @@ from datasets.world.dials import (
     Dials,
 )
 from datasets.world.ground import LENGTH, Strip, build_strip
-from datasets.world.view import Appearance, Boxes, Ground, View, render_view
+from datasets.world.view import Appearance, Boxes, Ground, Scene, View, render_view
 
 CLASSES = ("pothole",)
 JPEG_QUALITY = 90
-# Vehicles in a lane keep at least this far apart, centre to centre.
+# Least distance of vehicles in a lane, centre to centre.
 GAP_METRES = 5.5
 MANIFEST = "world.json"
-# Skies of a clear noon, a white overcast and a low sun; BGR at the horizon and overhead.
+# Skies of a clear noon, an overcast day and a low sun: BGR at the horizon and overhead.
 SKIES = (
     ((0.88, 0.84, 0.80), (0.78, 0.58, 0.40)),
     ((0.84, 0.84, 0.84), (0.76, 0.75, 0.74)),
@@ -50,7 +50,15 @@ SKIES = (
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording: a road, a look, a camera mount and who else is about. seed: makes it reproducible to the byte."""
+    """One recording of one road.
+
+    seed: fixes every random draw, so that the clip is reproducible to the byte.
+    dials: severity of each cause of failure.
+    frames: count of images.
+    width, height: image size in pixels.
+    metres_between_frames: distance that the camera moves per frame.
+    seconds_between_frames: time that other vehicles move per frame.
+    """
 
     seed: tuple[int, ...]
     dials: Dials
@@ -61,16 +69,19 @@ class Clip:
     seconds_between_frames: float = 0.4
 
     def images(self) -> Iterator[tuple[View, Boxes]]:
-        """Each frame's view and the boxes its (possibly careless) annotator drew, (N, 4) xyxy pixels."""
-        # A stream of its own for each thing drawn, so that turning one dial changes nothing else.
+        """Yield each frame's view and the boxes that its annotator drew, (N, 4) xyxy pixels."""
+        # Each part has its own random stream, so that changing one dial changes nothing else.
         road, appearances, traffic, plants, mounting, sways, sensor, annotator = (
             np.random.default_rng([*self.seed, stream]) for stream in range(8)
         )
         strip = build_strip(road, self.dials)
-        ground = Ground(strip)
-        appearance = _draw_appearance(appearances, self.dials)
-        vehicles = _draw_traffic(traffic, strip, self.dials)
-        trees = _draw_trees(plants, strip)
+        scene = Scene(
+            Ground(strip),
+            _draw_appearance(appearances, self.dials),
+            _draw_traffic(traffic, strip, self.dials),
+            _draw_trees(plants, strip),
+            LABEL_MARGIN[self.dials.label_convention],
+        )
         mount = _draw_mount(mounting, strip, self.dials)
         for index in range(self.frames):
             sway = sways.normal(0, [0.12, 0.5, 0.6, 0.4])
@@ -84,21 +95,12 @@ class Clip:
                 width=self.width,
                 height_px=self.height,
             )
-            view = render_view(
-                ground,
-                camera,
-                appearance,
-                vehicles=vehicles,
-                trees=trees,
-                seconds=index * self.seconds_between_frames,
-                label_margin=LABEL_MARGIN[self.dials.label_convention],
-                rng=sensor,
-            )
+            view = render_view(scene, camera, seconds=index * self.seconds_between_frames, rng=sensor)
             yield view, annotate(annotator, view, self.dials, (self.width, self.height))
 
 
 def _draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
-    """A few trees on either side, clear of the road."""
+    """A few trees on either side of the road."""
     return [
         tree(rng, side * rng.uniform(strip.half_road + 3.2, 11.0), rng.uniform(0, LENGTH))
         for side in (-1, 1)
@@ -107,7 +109,7 @@ def _draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
 
 
 def _draw_appearance(rng: np.random.Generator, dials: Dials) -> Appearance:
-    """The light, lens and sensor one clip shares."""
+    """The light, lens and sensor of a clip."""
     warm = rng.normal(0, 0.03)
     return Appearance(
         gain=float(rng.uniform(1.0, 1.3)) * EXPOSURE_GAIN[dials.light],
@@ -121,7 +123,7 @@ def _draw_appearance(rng: np.random.Generator, dials: Dials) -> Appearance:
 
 
 def _draw_mount(rng: np.random.Generator, strip: Strip, dials: Dials) -> Camera:
-    """Where the clip's camera is fixed; a drone turns more freely than a windscreen."""
+    """The camera at the first frame; the range of yaw grows with pitch, because drones turn freely."""
     swing = 3 + 9 * dials.pitch
     return Camera(
         x=float(strip.half_road / 2 + rng.normal(0, 0.25)) if dials.pitch < 3 else float(rng.normal(0, 1.0)),
@@ -134,24 +136,24 @@ def _draw_mount(rng: np.random.Generator, strip: Strip, dials: Dials) -> Camera:
 
 
 def _draw_traffic(rng: np.random.Generator, strip: Strip, dials: Dials) -> list[Vehicle]:
-    """Cars and motorcycles in their lanes, and those parked over holes."""
+    """Cars and motorcycles in their lanes, and vehicles parked over holes."""
 
     def vehicle(x: float, y: float, heading: float, speed: float) -> Vehicle:
         kind = "car" if rng.random() < 0.5 else "motorcycle"
         return Vehicle(kind, x, y, heading, speed, CAR_COLOURS[int(rng.integers(len(CAR_COLOURS)))])
 
     traffic: list[Vehicle] = []
-    pace = float(rng.uniform(0, 9))
+    lane_speed = float(rng.uniform(0, 9))
     for _ in range(int(rng.poisson(2.0 * DISTRACTOR_FACTOR[dials.distractors]))):
         lane = 1 if rng.random() < 0.5 else -1
         x, y = lane * strip.half_road / 2 + rng.normal(0, 0.3), rng.uniform(0, LENGTH)
-        # One speed per lane, so that nobody drives through anybody.
+        # All vehicles of a lane have one speed, so that none drives through another.
         if all(
             abs((y - other.y + LENGTH / 2) % LENGTH - LENGTH / 2) > GAP_METRES or other.x * lane < 0
             for other in traffic
         ):
             traffic.append(
-                vehicle(float(x), float(y), (0 if lane > 0 else 180) + rng.normal(0, 2), lane * pace)
+                vehicle(float(x), float(y), (0 if lane > 0 else 180) + rng.normal(0, 2), lane * lane_speed)
             )
     for hole in strip.holes:
         if rng.random() < OCCLUDED_SHARE[dials.occlusion]:
@@ -161,27 +163,27 @@ def _draw_traffic(rng: np.random.Generator, strip: Strip, dials: Dials) -> list[
 
 
 def annotate(rng: np.random.Generator, view: View, dials: Dials, size: tuple[int, int]) -> Boxes:
-    """The boxes as an annotator would hand them in: with the dials' convention and mistakes, (N, 4) xyxy pixels."""
+    """The boxes of an annotator with the dials' convention and mistakes, (N, 4) xyxy pixels."""
     boxes = view.boxes
     if dials.label_convention >= PUDDLES_ARE_POTHOLES_FROM:
         boxes = np.concatenate([boxes, view.puddle_boxes])
-    each = LABEL_NOISE_SHARE[dials.label_noise] / 3
-    if each == 0 or not len(boxes):
+    # Equal shares of the boxes are dropped, shifted and invented.
+    share = LABEL_NOISE_SHARE[dials.label_noise] / 3
+    if share == 0 or not len(boxes):
         return boxes
-    fate = rng.random(len(boxes))
-    kept = boxes[fate >= each].copy()
-    moved = fate[fate >= each] < 2 * each
-    sides = kept[:, 2:] - kept[:, :2]
-    kept[moved] += np.tile(rng.normal(0, 0.35, (int(moved.sum()), 2)) * sides[moved], 2)
-    invented = boxes[rng.random(len(boxes)) < each]
-    shift = rng.uniform([0, 0], [size[0] * 0.5, size[1] * 0.2], (len(invented), 2))
-    everything = np.concatenate([kept, invented + np.tile(shift, 2)])
-    everything = np.clip(everything, 0, [*size, *size])
-    return everything[(everything[:, 2:] - everything[:, :2]).min(1) > 1] if len(everything) else everything
+    draw = rng.random(len(boxes))
+    drawn = boxes[draw >= share].copy()
+    shifted = draw[draw >= share] < 2 * share
+    sides = drawn[:, 2:] - drawn[:, :2]
+    drawn[shifted] += np.tile(rng.normal(0, 0.35, (int(shifted.sum()), 2)) * sides[shifted], 2)
+    invented = boxes[rng.random(len(boxes)) < share]
+    offset = rng.uniform([0, 0], [size[0] * 0.5, size[1] * 0.2], (len(invented), 2))
+    drawn = np.clip(np.concatenate([drawn, invented + np.tile(offset, 2)]), 0, [*size, *size])
+    return drawn[(drawn[:, 2:] - drawn[:, :2]).min(1) > 1] if len(drawn) else drawn
 
 
 def _yolo_rows(boxes: Boxes, width: int, height: int) -> str:
-    """Boxes (N, 4) xyxy pixels -> rows "class cx cy w h", normalised."""
+    """YOLO label rows "class cx cy w h" of boxes (N, 4) in xyxy pixels."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / [width, height]
     side = (boxes[:, 2:] - boxes[:, :2]) / [width, height]
     return "".join(
@@ -190,7 +192,7 @@ def _yolo_rows(boxes: Boxes, width: int, height: int) -> str:
 
 
 def _write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
-    """Write one clip's images and labels below folder; returns how many images."""
+    """Write a clip's images and labels below folder; returns the count of images."""
     cv2.setNumThreads(1)
     for index, (view, boxes) in enumerate(clip.images()):
         stem = f"{name}_{index:04d}"
@@ -207,7 +209,8 @@ def _write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
 
 def write_flight(path: Path, clip: Clip, *, fps: int = 10) -> None:
     """Write a clip as an mp4 without labels."""
-    with av.open(str(path), "w") as container:
+    # The format is explicit because the suffix of a draft does not give it.
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
         stream.bit_rate = 3_000_000
@@ -218,7 +221,14 @@ def write_flight(path: Path, clip: Clip, *, fps: int = 10) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A rendered dataset: per split, how many clips of how many frames, all with the same dials and seed."""
+    """A rendered dataset.
+
+    dials: severities of all its clips.
+    splits: split -> count of clips, and of frames per clip.
+    seed: fixes every random draw.
+    width, height: image size in pixels.
+    prefix: first part of the names of clips.
+    """
 
     dials: Dials
     splits: dict[str, tuple[int, int]]
@@ -228,7 +238,7 @@ class Plan:
     prefix: str = "clip"
 
     def clips(self) -> list[tuple[str, str, Clip]]:
-        """(split, name, clip) in order; every clip has a seed of its own, so none depends on the others."""
+        """(split, name, clip) in order; each clip has its own seed, so that none depends on the others."""
         listed: list[tuple[str, str, Clip]] = []
         for split, (count, frames) in self.splits.items():
             for _ in range(count):
@@ -239,33 +249,46 @@ class Plan:
 
 
 def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iterator[int]:
-    """Render a plan into folder as a YOLO dataset, yielding the number of images after each clip.
+    """Render a plan as a YOLO dataset; the same plan gives the same bytes.
 
-    Written beside the target and renamed when complete, so a folder that exists is whole. The same plan gives the same bytes.
+    The folder exists only once it is complete.
+
+    Parameters
+    ----------
+    folder
+        The folder to write.
+    plan
+        The clips of each split.
+    workers
+        Count of processes; None for one per CPU.
+
+    Yields
+    ------
+    int
+        Count of images of each clip, once it is written.
     """
-    draft = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    for split in plan.splits:
-        for kind in ("images", "labels"):
-            (draft / kind / split).mkdir(parents=True)
-    # Spawned, not forked: OpenCV's threads do not survive a fork and the child would wait for them for ever.
-    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(partial(_write_clip, draft, split, name, clip)) for split, name, clip in plan.clips()
-        ]
-        for job in jobs:
-            yield job.result()
-    data = {
-        **{split: f"images/{split}" for split in plan.splits},
-        "names": dict(enumerate(CLASSES)),
-    }
-    (draft / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-    (draft / MANIFEST).write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
-    draft.rename(folder)
+    with draft_folder(folder) as draft:
+        for split in plan.splits:
+            for kind in ("images", "labels"):
+                (draft / kind / split).mkdir(parents=True)
+        # Spawned, not forked: OpenCV's threads do not survive a fork and would block the child forever.
+        with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
+            jobs = [
+                pool.submit(partial(_write_clip, draft, split, name, clip))
+                for split, name, clip in plan.clips()
+            ]
+            for job in jobs:
+                yield job.result()
+        data = {
+            **{split: f"images/{split}" for split in plan.splits},
+            "names": dict(enumerate(CLASSES)),
+        }
+        (draft / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+        (draft / MANIFEST).write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
 
 
 def preview(clip: Clip, count: int) -> npt.NDArray[np.uint8]:
-    """The first count images of a clip side by side, boxes drawn, (H, W * count, 3) BGR; for looking at a dial."""
+    """The first count images of a clip side by side with their boxes, (H, W * count, 3) BGR."""
     tiles = []
     for _, (view, boxes) in zip(range(count), clip.images(), strict=False):
         tile = view.pixels.copy()

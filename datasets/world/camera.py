@@ -1,7 +1,7 @@
-"""The one camera every rendered image is taken with: a pinhole above a flat road.
+"""The camera of every rendered image: a pinhole above a flat road.
 
 World frame: X to the right of the road's axis, Y along it, Z up, in metres; the road surface is Z = 0.
-Image frame: x to the right, y down, in pixels, the principal point in the middle of the image.
+Image frame: x to the right, y down, in pixels; the principal point is the centre of the image.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ NEAR = 0.05
 class Camera:
     """A pinhole camera.
 
-    x, y, height: position in metres. pitch: degrees below the horizon (0 looks at the horizon, 90 straight down).
-    yaw, roll: degrees. fov: horizontal field of view in degrees. width, height_px: image size in pixels.
+    x, y, height: position in metres.
+    pitch: degrees below the horizon (0 is horizontal, 90 straight down).
+    yaw, roll: degrees.
+    fov: horizontal field of view in degrees.
+    width, height_px: image size in pixels.
     """
 
     x: float
@@ -47,7 +50,7 @@ class Camera:
         return np.array([self.x, self.y, self.height])
 
     @cached_property
-    def middle(self) -> Floats:
+    def centre(self) -> Floats:
         """Principal point (2,), pixels."""
         return np.array([self.width / 2, self.height_px / 2])
 
@@ -63,19 +66,32 @@ class Camera:
         return np.stack([rolled_right, rolled_down, forward])
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
-        """World points (N, 3) in metres -> pixels (N, 2) and depth along the optical axis (N,) in metres.
+        """Project points.
 
-        Points with depth below `NEAR` have no image; their pixels are meaningless and callers must mask them.
+        Parameters
+        ----------
+        points
+            World points (N, 3) in metres.
+
+        Returns
+        -------
+        tuple[Floats, Floats]
+            Pixels (N, 2), and depth along the optical axis (N,) in metres. Pixels of points with a depth
+            below `NEAR` are meaningless; callers must mask them.
         """
         local = (points - self.position) @ self.axes.T
         depth = local[:, 2]
-        pixels = local[:, :2] * (self.focal / np.maximum(depth, NEAR))[:, None] + self.middle
+        pixels = local[:, :2] * (self.focal / np.maximum(depth, NEAR))[:, None] + self.centre
         return pixels, depth
 
     def ground_rays(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Where each pixel's ray meets the road: X and Y in metres, (H, W) each, and a mask of pixels that see it at all.
+        """Intersect the ray of each pixel with the road.
 
-        Pixels at or above the horizon are masked out; their coordinates are zero.
+        Returns
+        -------
+        tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+            X and Y in metres, (H, W) each, and a mask of the pixels below the horizon. Elsewhere coordinates
+            have no meaning.
         """
         right, down, forward = self.axes
         u = (np.arange(self.width, dtype=np.float32) + 0.5 - self.width / 2) / np.float32(self.focal)
@@ -86,7 +102,10 @@ class Camera:
                 np.float32
             )[:, None]
 
-        fall = component(2)
-        sees = fall < -1e-3
-        scale = np.where(sees, -self.height / np.where(sees, fall, -1), 0).astype(np.float32)
-        return np.float32(self.x) + scale * component(0), np.float32(self.y) + scale * component(1), sees
+        slope = component(2)
+        below_horizon = slope < -1e-3
+        scale = np.where(below_horizon, -self.height / np.where(below_horizon, slope, -1), 0).astype(
+            np.float32
+        )
+        x, y = (np.float32(start) + scale * component(axis) for axis, start in ((0, self.x), (1, self.y)))
+        return x, y, below_horizon

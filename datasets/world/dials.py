@@ -1,4 +1,4 @@
-"""The dials of the road world: each has severity 0 to 5, and each moves one cause of failure and nothing else."""
+"""The dials of the road world: each has a severity from 0 to 5 and changes one cause of failure only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ SEVERITIES = range(6)
 
 # Severity 0 is a dashcam behind a windscreen, severity 5 a drone looking straight down.
 PITCH_DEGREES = (20.0, 32.0, 45.0, 60.0, 75.0, 88.0)
-# Severity 0 is the roof of a car; 4 is where a pothole seen from above covers about as many pixels as one seen from the car,
-# so that pitch=5, height=4 moves the viewpoint and leaves the object size; 5 makes objects small.
+# Severity 0 is the roof of a car. At 4 a pothole seen from above covers about as many pixels as one seen from
+# the car, so that pitch=5, height=4 changes the viewpoint but not the object size. 5 makes objects small.
 HEIGHT_METRES = (1.5, 2.4, 3.6, 5.0, 6.8, 18.0)
 EXPOSURE_GAIN = (1.0, 0.82, 0.66, 0.52, 0.40, 0.30)
 BLUR_SIGMA_PX = (0.0, 0.6, 1.0, 1.5, 2.2, 3.2)
@@ -22,14 +22,26 @@ DISTRACTOR_FACTOR = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 OCCLUDED_SHARE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 # Share of label rows that are dropped, shifted or invented (a third each).
 LABEL_NOISE_SHARE = (0.0, 0.08, 0.16, 0.24, 0.32, 0.40)
-# Factor by which annotators draw boxes larger than the rim; from severity 3 on they also label puddles as potholes.
+# Factor by which annotators enlarge boxes; from severity 3 they also label puddles as potholes.
 LABEL_MARGIN = (1.0, 1.15, 1.3, 1.5, 1.7, 2.0)
 PUDDLES_ARE_POTHOLES_FROM = 3
 
 
 @dataclass(frozen=True)
 class Dials:
-    """Severity of each factor, 0 to 5. Raises ValueError for anything else."""
+    """Severity of each cause, 0 to 5; raises ValueError for other values.
+
+    pitch: camera angle below the horizon.
+    height: camera height above the road.
+    light: exposure.
+    blur: lens blur.
+    soil: share of bare earth.
+    density: potholes per area.
+    distractors: puddles, patches, manholes and vehicles.
+    occlusion: potholes below parked vehicles.
+    label_noise: missing, shifted and invented labels.
+    label_convention: margin of boxes, and puddles labelled as potholes.
+    """
 
     pitch: int = 0
     height: int = 0
@@ -46,7 +58,7 @@ class Dials:
         for field in fields(self):
             value = getattr(self, field.name)
             if value not in SEVERITIES:
-                raise ValueError(f"dial {field.name} is {value!r}; a severity is a whole number from 0 to 5")
+                raise ValueError(f"dial {field.name} is {value!r}; a severity is an integer from 0 to 5")
 
 
 DASHCAM = Dials()

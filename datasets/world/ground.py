@@ -1,6 +1,6 @@
-"""The road itself, seen from above: a strip of surface with everything that lies flat on it or is sunk into it.
+"""The road from above: a strip of surface with everything that is flat on it or sunk into it.
 
-The strip is periodic along Y, so a clip may drive on for ever. One strip is drawn per clip and shared by its images.
+The strip is periodic along Y, so that a clip can be of any length. The images of a clip share one strip.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ METRES_PER_TEXEL = 0.025
 HALF_WIDTH = 12.0
 LENGTH = 32.0
 ROWS, COLUMNS = int(LENGTH / METRES_PER_TEXEL), int(2 * HALF_WIDTH / METRES_PER_TEXEL)
-# Room for a hole's drawing beyond its rim: crumbs, cracks and the stain around it.
-MARGIN = 1.6
+# Metres around a hole's rim that its drawing covers: crumbs and the stain.
+MARGIN = 1.6 * 0.35
 
 
 @dataclass(frozen=True)
 class Hole:
-    """One pothole. rim: outline (N, 2) in metres on the road surface. depth: metres. wet: water stands in it."""
+    """One pothole.
+
+    rim: outline (N, 2) in metres on the road surface.
+    depth: metres.
+    wet: whether it holds water.
+    """
 
     rim: Polygon
     depth: float
@@ -38,8 +43,12 @@ class Hole:
 class Strip:
     """A stretch of road.
 
-    colour: (ROWS, COLUMNS, 3) BGR in [0, 1]. depth, water: (ROWS, COLUMNS), metres below the surface and share of standing water.
-    holes: the labelled objects. puddles: outlines (N, 2) in metres. half_road: half the width of the carriageway, metres.
+    colour: (ROWS, COLUMNS, 3) BGR in [0, 1].
+    depth: (ROWS, COLUMNS) metres below the surface.
+    water: (ROWS, COLUMNS) share of standing water.
+    holes: the potholes, which are annotated.
+    puddles: outlines (N, 2) in metres.
+    half_road: half the width of the carriageway, in metres.
     sun: unit vector (2,) on the ground towards the sun.
     """
 
@@ -53,7 +62,7 @@ class Strip:
 
 
 def noise(rng: np.random.Generator, cell: int, *, rows: int = ROWS, columns: int = COLUMNS) -> Image:
-    """Smooth noise in [0, 1] of shape (rows, columns), periodic along rows; cell is the feature size in texels."""
+    """Smooth noise in [0, 1], (rows, columns), periodic along rows; cell is the feature size in texels."""
     grid = rng.random((rows // cell, columns // cell + 4), dtype=np.float32)
     grid = np.concatenate([grid[-2:], grid, grid[:2]])
     large = cv2.resize(grid, (grid.shape[1] * cell, grid.shape[0] * cell), interpolation=cv2.INTER_CUBIC)
@@ -72,7 +81,7 @@ def _smoothstep(low: float, high: float, values: Image) -> Image:
 
 
 def _blob(rng: np.random.Generator, radius: float, *, ragged: float, points: int = 56) -> Polygon:
-    """An irregular closed outline (points, 2) around the origin, in metres, slightly longer than wide."""
+    """An irregular closed outline (points, 2) around the origin, in metres."""
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     shape = np.ones(points)
     for harmonic in range(2, 9):
@@ -94,7 +103,11 @@ def _to_texels(points: Polygon) -> Polygon:
 
 
 class Painter:
-    """Draws local features into the strip's arrays; windows wrap along Y because the strip is periodic."""
+    """Draws local features into the strip's arrays; windows wrap along Y because the strip is periodic.
+
+    rng: the strip's random stream.
+    colour, depth, water, sun: as in `Strip`.
+    """
 
     def __init__(self, rng: np.random.Generator, colour: Image, sun: npt.NDArray[np.float64]) -> None:
         self.rng = rng
@@ -104,7 +117,7 @@ class Painter:
         self.sun = sun
 
     def window(self, outline: Polygon, margin: float) -> tuple[npt.NDArray[np.intp], slice, Image]:
-        """Row indices (wrapped), column slice and the anti-aliased mask of an outline, with margin in metres around it."""
+        """Row indices (wrapped), column slice and anti-aliased mask of an outline plus a margin in metres."""
         texels = _to_texels(outline)
         pad = margin / METRES_PER_TEXEL
         low = np.floor(texels.min(0) - pad).astype(int)
@@ -123,8 +136,8 @@ class Painter:
         return np.asarray(cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR))
 
     def hole(self, hole: Hole) -> None:
-        """A pothole: sunk floor of loose gravel, broken bright rim, dark sun-averted wall, crumbs and stains around it."""
-        rows, columns, mask = self.window(hole.rim, MARGIN * 0.35)
+        """Draw a pothole: gravel floor, bright rim, wall shaded by the sun, crumbs and stain around it."""
+        rows, columns, mask = self.window(hole.rim, MARGIN)
         inside = (
             np.asarray(cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3), np.float32)
             * METRES_PER_TEXEL
@@ -135,7 +148,7 @@ class Painter:
         )
         reach = max(float(inside.max()), 0.05)
         rough = self.grain(mask.shape, 4) * 0.6 + self.grain(mask.shape, 2) * 0.4
-        # Walls are steep and floors flat: from a car one looks at the far wall, from above at the floor.
+        # Steep walls and a flat floor: from a car the far wall is visible, from above the floor.
         sunk = hole.depth * _smoothstep(0, min(0.22 * reach, 0.09), inside) * (0.86 + 0.28 * rough)
         slope_y, slope_x = np.gradient(
             np.asarray(cv2.GaussianBlur(sunk, (0, 0), 1.0), np.float32), METRES_PER_TEXEL
@@ -143,7 +156,7 @@ class Painter:
         steep = _smoothstep(0.25, 1.1, np.hypot(slope_x, slope_y))
         lit = np.clip(1 + 0.55 * (slope_x * self.sun[0] + slope_y * self.sun[1]), 0.45, 1.5)
         patch = self.colour[rows, columns]
-        # Loose gravel and dust of the road's own stone on the floor; broken, damp base layers in the walls.
+        # Gravel in the road's own colour on the floor; damp base layers in the walls.
         gravel = (
             (0.62 + 0.52 * rough[..., None])
             * (0.30 * patch + 0.70 * patch.mean((0, 1)))
@@ -171,7 +184,7 @@ class Painter:
         self.depth[rows, columns] = np.maximum(self.depth[rows, columns], sunk)
 
     def puddle(self, outline: Polygon) -> None:
-        """Flat water: darker, smooth and reflecting, without rim or walls."""
+        """Draw a puddle: flat water, darker and reflecting, without rim or walls."""
         rows, columns, mask = self.window(outline, 0.3)
         soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), 3), np.float32)
         patch = self.colour[rows, columns]
@@ -183,7 +196,7 @@ class Painter:
         self.water[rows, columns] = np.maximum(self.water[rows, columns], soft)
 
     def patch(self, centre: Polygon, size: tuple[float, float], tone: float) -> None:
-        """A rectangular repair with a tar seam."""
+        """Draw a rectangular repair with a tar seam."""
         half = np.array(size) / 2
         corners = (
             centre + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half + self.rng.normal(0, 0.04, (4, 2))
@@ -196,13 +209,13 @@ class Painter:
         self.colour[rows, columns] = mixed * (1 - 0.45 * np.asarray(seam, np.float32)[..., None])
 
     def manhole(self, centre: Polygon, radius: float) -> None:
-        """An iron cover: a crisp circle with a ring and a chequered plate."""
+        """Draw an iron cover: a sharp circle with a ring and a chequered plate."""
         angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         circle = centre + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
         rows, columns, mask = self.window(circle, 0.12)
         grid_y, grid_x = np.mgrid[: mask.shape[0], : mask.shape[1]]
-        middle = np.array(mask.shape) / 2
-        distance = np.hypot(grid_y - middle[0], grid_x - middle[1]) * METRES_PER_TEXEL
+        half = np.array(mask.shape) / 2
+        distance = np.hypot(grid_y - half[0], grid_x - half[1]) * METRES_PER_TEXEL
         plate = (
             0.30
             + 0.07 * np.sign(np.sin(grid_x * 0.9) * np.sin(grid_y * 0.9))
@@ -214,7 +227,7 @@ class Painter:
         ].astype(np.float32)
 
     def crack(self, start: Polygon, steps: int) -> None:
-        """A wandering dark line a few millimetres to centimetres wide, with an occasional branch."""
+        """Draw a crack: a wandering dark line of one or two texels."""
         heading = self.rng.uniform(0, 2 * np.pi)
         path = [start]
         for _ in range(steps):
@@ -241,7 +254,10 @@ class Painter:
 
 
 def _surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDArray[np.float64]) -> Image:
-    """The bare strip: asphalt or earth, verge, grass, wheel tracks, paint, shadows of trees; BGR (ROWS, COLUMNS, 3) in [0, 1]."""
+    """The bare strip: asphalt or earth, verge, grass, wheel tracks, paint, shadows of trees.
+
+    Returns BGR (ROWS, COLUMNS, 3) in [0, 1].
+    """
     x = ((np.arange(COLUMNS, dtype=np.float32) + 0.5) * METRES_PER_TEXEL - HALF_WIDTH)[None, :]
     y = ((np.arange(ROWS, dtype=np.float32) + 0.5) * METRES_PER_TEXEL)[:, None]
     coarse, middle, fine = noise(rng, 100), noise(rng, 20), noise(rng, 4)
@@ -255,7 +271,7 @@ def _surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDA
     dashes = (np.abs(x) < 0.06) & ((y % period) < period / 3)
     edges = np.abs(np.abs(x) - (half_road - 0.25)) < 0.06
     relief = coarse + middle + speckle
-    # What each material contributes, before its tint.
+    # Brightness of each material, before its tint.
     earth = (relief * 0.13 + fine * 0.10 + 0.27) * (1 - 0.14 * tracks)
     grass = on_grass * (0.15 * (relief + fine) + 0.06)
     paint = (
@@ -296,7 +312,7 @@ def _surface(rng: np.random.Generator, half_road: float, soil: int, sun: npt.NDA
 
 
 def _tree_shadows(rng: np.random.Generator, half_road: float, sun: npt.NDArray[np.float64]) -> Image:
-    """Multiplier (ROWS, COLUMNS) of soft blotched shadows that trees and poles beside the road throw onto it."""
+    """Multiplier (ROWS, COLUMNS) of the soft shadows that trees beside the road cast onto it."""
     shadow = np.ones((ROWS // 4, COLUMNS // 4), np.float32)
     scale = 4 * METRES_PER_TEXEL
     for _ in range(int(rng.integers(0, 5))):
@@ -304,10 +320,10 @@ def _tree_shadows(rng: np.random.Generator, half_road: float, sun: npt.NDArray[n
         centre = np.array([-side * (half_road + rng.uniform(0.5, 3.0)), rng.uniform(0, LENGTH)])
         for _ in range(26):
             spot = centre - sun * rng.uniform(0.5, 4.0) + rng.normal(0, 0.8, 2)
-            at = np.round((spot + [HALF_WIDTH, 0]) / scale).astype(int)
+            texel = np.round((spot + [HALF_WIDTH, 0]) / scale).astype(int)
             cv2.circle(
                 shadow,
-                (int(at[0]), int(at[1] % shadow.shape[0])),
+                (int(texel[0]), int(texel[1] % shadow.shape[0])),
                 int(rng.uniform(0.15, 0.55) / scale),
                 0.52,
                 -1,
@@ -318,15 +334,20 @@ def _tree_shadows(rng: np.random.Generator, half_road: float, sun: npt.NDArray[n
 
 
 class Spots:
-    """Hands out places on the carriageway that keep clear of one another; None when the road is full."""
+    """Draws positions on the carriageway that do not overlap.
+
+    rng: the strip's random stream.
+    half_road: half the width of the carriageway, in metres.
+    taken: x, y and radius of each position drawn, in metres.
+    """
 
     def __init__(self, rng: np.random.Generator, half_road: float) -> None:
         self.rng = rng
         self.half_road = half_road
         self.taken: list[tuple[float, float, float]] = []
 
-    def place(self, radius: float) -> Polygon | None:
-        """A centre (2,) in metres for a disc of the given radius."""
+    def draw(self, radius: float) -> Polygon | None:
+        """A centre (2,) in metres for a disc of this radius; None if 30 attempts find no free one."""
         for _ in range(30):
             x = self.rng.uniform(-self.half_road + radius + 0.3, self.half_road - radius - 0.3)
             y = self.rng.uniform(0, LENGTH)
@@ -341,7 +362,7 @@ class Spots:
 
 
 def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
-    """Draw one road. The same generator state and dials give the same arrays, to the byte."""
+    """Draw one road; the same generator state and dials give identical arrays."""
     half_road = float(rng.uniform(3.2, 3.8))
     azimuth = rng.uniform(0, 2 * np.pi)
     sun = np.array([np.cos(azimuth), np.sin(azimuth)])
@@ -352,10 +373,10 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
 
     def centres(count: float, low: float, high: float) -> list[tuple[Polygon, float]]:
         radii = rng.uniform(low, high, rng.poisson(count))
-        placed = [(spots.place(float(r)), float(r)) for r in radii]
+        placed = [(spots.draw(float(r)), float(r)) for r in radii]
         return [(centre, r) for centre, r in placed if centre is not None]
 
-    # Holes take their places first: their number must not fall when there are more distractors.
+    # Holes are placed first, so that more distractors do not mean fewer holes.
     sites = centres(HOLES_PER_100_SQUARE_METRES[dials.density] * area / 100, 0.20, 0.62)
     for _ in range(int(rng.poisson(34))):
         painter.crack(

@@ -1,4 +1,4 @@
-"""One image of the road: what the camera sees, and the exact boxes that geometry says belong to it."""
+"""Rendering one image of the road and the exact boxes of its potholes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ from datasets.world.ground import COLUMNS, HALF_WIDTH, LENGTH, METRES_PER_TEXEL,
 Maps = npt.NDArray[np.float32]
 Boxes = npt.NDArray[np.float64]
 
-# Steps of the ray march into the holes, and halvings that then place the wall to a fraction of a texel.
+# Steps of the ray march into the holes, and bisections that then locate the wall to a fraction of a texel.
 RELIEF_STEPS = 5
 BISECTIONS = 3
-# Rays run at most this far along the ground per metre of depth.
+# Rays advance at most this far along the ground per metre of depth.
 MAX_SLANT = 6.0
 FOLD = 256
-# Annotators do not box what they cannot make out: shorter side below this many pixels ...
+# Potholes are not annotated if the shorter side is below this many pixels ...
 MIN_SIDE_PX = 6.0
-# ... or less than this share of the object inside the frame and not hidden by a vehicle.
+# ... or less than this share of the object is inside the frame and not hidden.
 MIN_VISIBLE = 0.4
-# How far along the road anything is drawn, metres.
+# Objects are drawn up to this many metres along the road.
 SIGHT = 60.0
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the images of one clip share. gain: exposure. tint: BGR multipliers. haze: 1/m. sky: BGR at the horizon and above.
+    """Light, lens and sensor of a clip.
 
-    noise: sensor noise as a share of full scale. blur: Gaussian sigma in pixels.
+    gain: exposure.
+    gamma: exponent of the tone curve.
+    tint: BGR multipliers.
+    haze: extinction per metre.
+    sky: BGR at the horizon and overhead.
+    noise: sensor noise as a share of full scale.
+    blur: Gaussian sigma in pixels.
     """
 
     gain: float
@@ -47,7 +53,12 @@ class Appearance:
 
 @dataclass(frozen=True)
 class View:
-    """pixels: (H, W, 3) uint8 BGR. boxes: (N, 4) float xyxy pixels of the holes. puddle_boxes: the same for puddles."""
+    """A rendered image.
+
+    pixels: (H, W, 3) uint8 BGR.
+    boxes: boxes of the potholes, (N, 4) xyxy pixels.
+    puddle_boxes: boxes of the puddles, (N, 4) xyxy pixels.
+    """
 
     pixels: npt.NDArray[np.uint8]
     boxes: Boxes
@@ -55,14 +66,21 @@ class View:
 
 
 def sample(texture: npt.NDArray[np.float32], column: Maps, row: Maps) -> npt.NDArray[np.float32]:
-    """Bilinear look-up in a strip array, periodic along rows."""
+    """Bilinear interpolation in a strip array, periodic along rows."""
     return np.asarray(
         cv2.remap(texture, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32
     )
 
 
 class Ground:
-    """A strip prepared for many views: the wrapped, half-precision pyramid that distant road is read from."""
+    """A strip prepared for many views.
+
+    strip: the strip.
+    levels: its colours as an 8-bit image pyramid, from which distant road is read.
+    depth, water: as in `Strip`, at half resolution.
+    max_depth: greatest depth, in metres.
+    near_holes: mask, at an eighth of the resolution, of where a ray may enter a hole.
+    """
 
     def __init__(self, strip: Strip) -> None:
         self.strip = strip
@@ -79,7 +97,7 @@ class Ground:
                     np.uint8,
                 )
             )
-        # Depth at half resolution: the march needs where a hole is, not each pebble in it.
+        # Half resolution is enough for the ray march, which needs the shape of a hole but not its gravel.
         self.depth = np.asarray(
             cv2.resize(strip.depth, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32
         )
@@ -87,7 +105,7 @@ class Ground:
             cv2.resize(strip.water, (COLUMNS // 2, ROWS // 2), interpolation=cv2.INTER_AREA), np.float32
         )
         self.max_depth = float(strip.depth.max())
-        # Where a ray may meet a hole at all, at an eighth of the resolution: holes widened by the furthest a ray runs below the road.
+        # Holes widened by the greatest distance that a ray covers below the road.
         coarse = np.asarray(
             cv2.resize(self.depth, (COLUMNS // 8, ROWS // 8), interpolation=cv2.INTER_AREA) > 0, np.uint8
         )
@@ -98,9 +116,20 @@ class Ground:
         )
 
     def colour(self, camera: Camera) -> tuple[npt.NDArray[np.float32], Maps, npt.NDArray[np.bool_]]:
-        """Road as the camera sees it (H, W, 3) in [0, 1], the distance (H, W) in metres, and the mask of pixels below the horizon."""
-        x, y, sees = camera.ground_rays()
-        # Positions are kept within one period: remap counts in 1/32 pixel and would lose precision far along the road.
+        """Render the road without objects.
+
+        Parameters
+        ----------
+        camera
+            The camera.
+
+        Returns
+        -------
+        tuple[npt.NDArray[np.float32], Maps, npt.NDArray[np.bool_]]
+            BGR (H, W, 3) in [0, 1], distance (H, W) in metres, and the mask of pixels below the horizon.
+        """
+        x, y, below_horizon = camera.ground_rays()
+        # Positions stay within one period: remap works in 1/32 pixel and loses precision at large values.
         flat_distance = np.sqrt(
             (x - np.float32(camera.x)) ** 2 + (y - np.float32(camera.y)) ** 2 + np.float32(camera.height**2)
         )
@@ -118,9 +147,9 @@ class Ground:
             0,
             len(self.levels) - 1,
         ).astype(np.int8)
-        seen = np.zeros((*x.shape, 3), np.uint8)
+        texture = np.zeros((*x.shape, 3), np.uint8)
         for index in range(len(self.levels)):
-            chosen = (level == index) & sees
+            chosen = (level == index) & below_horizon
             band = np.flatnonzero(chosen.any(1))
             if not len(band):
                 continue
@@ -133,8 +162,8 @@ class Ground:
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_WRAP,
             )
-            np.copyto(seen[rows], piece, where=chosen[rows][..., None])
-        colour = seen.astype(np.float32) / 255
+            np.copyto(texture[rows], piece, where=chosen[rows][..., None])
+        colour = texture.astype(np.float32) / 255
         half = np.float32(0.5)
         shine = sample(self.water, (column - half) * half, (row - half) * half)
         grazing = 1 - np.float32(camera.height) / np.maximum(flat_distance, np.float32(camera.height))
@@ -142,11 +171,11 @@ class Ground:
         return (
             np.asarray(colour * (1 - reflect) + reflect * np.array([0.80, 0.76, 0.72]), np.float32),
             flat_distance,
-            sees,
+            below_horizon,
         )
 
     def march(self, camera: Camera, x: Maps, y: Maps) -> tuple[Maps, Maps]:
-        """Follow the rays near holes below the surface until they meet a floor or wall (relief mapping: steps, then bisection)."""
+        """Follow the rays into holes to the floor or wall, by relief mapping: steps, then bisection."""
         row = y / np.float32(LENGTH) * np.float32(self.near_holes.shape[0]) - np.float32(0.5)
         column = (x + np.float32(HALF_WIDTH)) / np.float32(2 * HALF_WIDTH) * np.float32(
             self.near_holes.shape[1]
@@ -155,9 +184,10 @@ class Ground:
         count = int(np.count_nonzero(near))
         if not count:
             return x, y
-        # remap refuses lists longer than 32,767: fold the rays into rows.
+        # remap accepts at most 32,767 values per row: fold the rays into rows.
         px, py = (np.resize(values[near], (-(-count // FOLD), FOLD)) for values in (x, y))
-        # Per metre of depth a ray runs (ground point - camera) / height further; MAX_SLANT bounds it where holes are a line anyway.
+        # Per metre of depth a ray advances by (ground point - camera) / height, at most MAX_SLANT: at flatter
+        # angles a hole is only a line.
         along_x = np.clip((px - np.float32(camera.x)) / np.float32(camera.height), -MAX_SLANT, MAX_SLANT)
         ahead = np.mod(
             py - np.float32(camera.y % LENGTH) + np.float32(LENGTH / 2), np.float32(LENGTH)
@@ -190,8 +220,25 @@ class Ground:
         return x, y
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What the images of a clip share.
+
+    ground: the road.
+    appearance: light, lens and sensor.
+    vehicles, trees: objects at the start of the clip.
+    label_margin: factor by which annotators enlarge boxes.
+    """
+
+    ground: Ground
+    appearance: Appearance
+    vehicles: list[Vehicle]
+    trees: list[Tree]
+    label_margin: float
+
+
 def _sky(camera: Camera, appearance: Appearance, rows: int) -> npt.NDArray[np.float32]:
-    """Sky with a line of distant trees for the topmost rows of the image, (rows, W, 3) in [0, 1]."""
+    """Sky above a line of distant trees, for the top rows of the image, (rows, W, 3) in [0, 1]."""
     forward = camera.axes[2]
     horizon_px = camera.height_px / 2 - camera.focal * np.tan(-np.arcsin(forward[2]))
     v = np.arange(rows, dtype=np.float32)[:, None]
@@ -215,8 +262,8 @@ def _sky(camera: Camera, appearance: Appearance, rows: int) -> npt.NDArray[np.fl
 def _boxes_of(
     outlines: list[npt.NDArray[np.float64]], camera: Camera, hidden: npt.NDArray[np.uint8]
 ) -> Boxes:
-    """Exact boxes of ground outlines: project, bound, clip to the frame; drop what is too small, cut off or covered. (N, 4) xyxy."""
-    kept = []
+    """Exact boxes (N, 4) xyxy of ground outlines, without those too small, cut off or covered."""
+    boxes = []
     for outline in outlines:
         centre = outline.mean(0)
         first = np.ceil((camera.y - SIGHT - centre[1]) / LENGTH)
@@ -228,19 +275,19 @@ def _boxes_of(
                 continue
             full = np.concatenate([pixels.min(0), pixels.max(0)])
             box = np.clip(full, 0, [camera.width, camera.height_px] * 2)
-            size, whole = box[2:] - box[:2], full[2:] - full[:2]
-            if size.min() < MIN_SIDE_PX or size.prod() < MIN_VISIBLE * whole.prod():
+            size, full_size = box[2:] - box[:2], full[2:] - full[:2]
+            if size.min() < MIN_SIDE_PX or size.prod() < MIN_VISIBLE * full_size.prod():
                 continue
             if _covered_share(pixels, box, hidden) > 1 - MIN_VISIBLE:
                 continue
-            kept.append(box)
-    return np.array(kept).reshape(-1, 4)
+            boxes.append(box)
+    return np.array(boxes).reshape(-1, 4)
 
 
 def _covered_share(
     pixels: npt.NDArray[np.float64], box: npt.NDArray[np.float64], hidden: npt.NDArray[np.uint8]
 ) -> float:
-    """Share of a projected outline that the mask of vehicles and trees hides."""
+    """Share of a projected outline that vehicles and trees hide."""
     x1, y1, x2, y2 = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
     window = hidden[y1:y2, x1:x2]
     if not window.any():
@@ -251,55 +298,64 @@ def _covered_share(
 
 
 def _grow(hole: Hole, margin: float) -> npt.NDArray[np.float64]:
-    """The outline an annotator with the given margin would bound."""
+    """A hole's outline, enlarged by an annotator's margin."""
     centre = hole.rim.mean(0)
     return centre + (hole.rim - centre) * margin
 
 
-def render_view(
-    ground: Ground,
-    camera: Camera,
-    appearance: Appearance,
-    *,
-    vehicles: list[Vehicle],
-    trees: list[Tree],
-    seconds: float,
-    label_margin: float,
-    rng: np.random.Generator,
-) -> View:
-    """Render one view and its labels. rng drives only the sensor noise."""
-    strip = ground.strip
-    colour, distance, sees = ground.colour(camera)
+def render_view(scene: Scene, camera: Camera, *, seconds: float, rng: np.random.Generator) -> View:
+    """Render one image and its boxes.
+
+    Parameters
+    ----------
+    scene
+        What the images of the clip share.
+    camera
+        The camera.
+    seconds
+        Time since the start of the clip, which moves the vehicles.
+    rng
+        Draws the sensor noise.
+
+    Returns
+    -------
+    View
+        The image and its boxes.
+    """
+    strip, appearance = scene.ground.strip, scene.appearance
+    colour, distance, below_horizon = scene.ground.colour(camera)
     turns = [
         turn * LENGTH
         for turn in range(int((camera.y - SIGHT) // LENGTH), int((camera.y + SIGHT) // LENGTH) + 1)
     ]
-    present = [vehicle.at(seconds, shift) for vehicle in vehicles for shift in turns]
+    present = [vehicle.at(seconds, shift) for vehicle in scene.vehicles for shift in turns]
     present = [vehicle for vehicle in present if abs(vehicle.y - camera.y) < SIGHT]
     _cast_shadows(colour, camera, present, strip)
     fog = np.exp(-np.float32(appearance.haze) * distance)[..., None]
     colour = colour * fog + np.array(appearance.sky[0], np.float32) * 0.8 * (1 - fog)
-    above = int(np.count_nonzero(~sees.all(1)))
+    above = int(np.count_nonzero(~below_horizon.all(1)))
     if above:
-        colour[:above] = np.where(sees[:above, :, None], colour[:above], _sky(camera, appearance, above))
+        sky = _sky(camera, appearance, above)
+        colour[:above] = np.where(below_horizon[:above, :, None], colour[:above], sky)
     image = np.clip(colour * 255, 0, 255).astype(np.uint8)
     hidden = np.zeros(image.shape[:2], np.uint8)
-    measure_checkpoint: list[tuple[float, Vehicle | Tree, float]] = [
+    bodies: list[tuple[float, Vehicle | Tree, float]] = [
         (np.hypot(v.x - camera.x, v.y - camera.y), v, 0.0) for v in present
     ]
-    measure_checkpoint += [
+    bodies += [
         (np.hypot(t.puffs[0, 0] - camera.x, t.puffs[0, 1] + shift - camera.y), t, shift)
-        for t in trees
+        for t in scene.trees
         for shift in turns
     ]
-    for real_world, thing, shift in sorted(measure_checkpoint, key=lambda item: -item[0]):
-        if real_world > SIGHT:
+    # Far bodies first, so that near ones cover them.
+    for ground_distance, body, shift in sorted(bodies, key=lambda item: -item[0]):
+        if ground_distance > SIGHT:
             continue
-        if isinstance(thing, Vehicle):
-            draw_vehicle(image, hidden, camera, thing, strip.sun)
+        if isinstance(body, Vehicle):
+            draw_vehicle(image, hidden, camera, body, strip.sun)
         else:
-            draw_tree(image, hidden, camera, thing, shift)
-    boxes = _boxes_of([_grow(hole, label_margin) for hole in strip.holes], camera, hidden)
+            draw_tree(image, hidden, camera, body, shift)
+    boxes = _boxes_of([_grow(hole, scene.label_margin) for hole in strip.holes], camera, hidden)
     puddle_boxes = _boxes_of(list(strip.puddles), camera, hidden)
     return View(_expose(image, appearance, rng), boxes, puddle_boxes)
 
@@ -307,12 +363,12 @@ def render_view(
 def _cast_shadows(
     colour: npt.NDArray[np.float32], camera: Camera, vehicles: list[Vehicle], strip: Strip
 ) -> None:
-    """Darken the road, in place, where vehicles keep the sun off it."""
+    """Darken the road, in place, in the shadow of vehicles."""
     for vehicle in vehicles:
         base = footprint(vehicle)
-        real_world = -strip.sun * (0.9 if vehicle.kind == "car" else 0.8)
+        offset = -strip.sun * (0.9 if vehicle.kind == "car" else 0.8)
         hull = np.asarray(
-            cv2.convexHull(np.concatenate([base, base + real_world]).astype(np.float32))[:, 0], float
+            cv2.convexHull(np.concatenate([base, base + offset]).astype(np.float32))[:, 0], float
         )
         pixels, depth = camera.project(np.column_stack([hull, np.zeros(len(hull))]))
         if (
@@ -340,7 +396,7 @@ def _cast_shadows(
 def _expose(
     image: npt.NDArray[np.uint8], appearance: Appearance, rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """Blur of the lens, then tone curve by table, then noise of the sensor."""
+    """Apply lens blur, then the tone curve, then sensor noise."""
     if appearance.blur > 0:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), appearance.blur), np.uint8)
     ramp = np.linspace(0, 1, 256)[:, None]
@@ -349,7 +405,7 @@ def _expose(
     ).astype(np.uint8)
     toned = cv2.LUT(image, table.reshape(1, 256, 3))
     if appearance.noise > 0:
-        # One tile of noise, rolled: a fresh field for each image would cost more than the road.
+        # One tile of noise, shifted per band of rows: a full field per image would take longer than the road.
         tile = rng.normal(0, 255 * appearance.noise, (64, image.shape[1] + 64, 3)).astype(np.int8)
         offsets = rng.integers(0, 64, image.shape[0] // 64 + 1)
         field = np.concatenate([tile[:, o : o + image.shape[1]] for o in offsets])[: image.shape[0]]

@@ -1,10 +1,14 @@
-"""The hypotheses, one file each. A hypothesis is a module with `test(evidence) -> Hypothesis`; adding one is adding a file to this list."""
+"""The hypotheses, one file each: a module with CODE, NAME and `assess(evidence) -> Assessment`, which may raise `NotTestable`.
+
+A new hypothesis is a new file and an entry in HYPOTHESES.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 
-from diagnostics.evidence import Evidence, Hypothesis
+from diagnostics.evidence import Assessment, Evidence, Hypothesis, NotTestable
 from diagnostics.hypotheses import (
     domain_shift,
     label_error,
@@ -17,46 +21,70 @@ from diagnostics.hypotheses import (
     underfit,
 )
 
-# Order of questioning: is the score in-domain honest, was it learned, is it only the threshold or the size, are the labels to blame,
-# and what is left is the shift.
+# In this order: is the in-domain score sound, was it learned, is it only the threshold or the size, are the labels to blame,
+# and what remains is the shift.
 HYPOTHESES = (none, leakage, underfit, overfit, threshold, scale, label_protocol, label_error, domain_shift)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """primary: code of the supported hypothesis with the highest score, None when nothing is supported ("cannot tell")."""
+    """All hypotheses after assessment.
+
+    primary: code of the supported hypothesis with the highest score; None when none is supported
+    hypotheses: supported ones first, ruled-out ones last
+    """
 
     primary: str | None
     hypotheses: tuple[Hypothesis, ...]
 
     def named(self, code: str) -> Hypothesis:
-        """The hypothesis with a code. Raises KeyError when there is none."""
+        """The hypothesis with this code. Raises KeyError when there is none."""
         for hypothesis in self.hypotheses:
             if hypothesis.code == code:
                 return hypothesis
         raise KeyError(code)
 
 
-def _withdraw_all_clear(answers: list[Hypothesis]) -> list[Hypothesis]:
-    """The all-clear cannot stand beside a supported cause: a detector may do as well in the real world as in-domain, and yet be wrong in-domain."""
-    others = [h.name for h in answers if h.status == "supported" and h.code != none.CODE]
-    if not others:
-        return answers
+def assess(module: ModuleType, evidence: Evidence) -> Hypothesis:
+    """Assess one hypothesis; one that cannot be tested says what is missing."""
+    try:
+        result: Assessment = module.assess(evidence)
+    except NotTestable as reason:
+        result = Assessment(
+            "untested", None, reason.statement, reason.observations, reason.missing, reason.kind
+        )
+    return Hypothesis(
+        module.CODE,
+        f"{module.NAME} ({result.kind})" if result.kind else module.NAME,
+        result.status,
+        result.score,
+        result.statement,
+        tuple(result.observations),
+        result.missing,
+        result.kind,
+    )
+
+
+def _withdraw_all_clear(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """Rule out "no failure" beside a supported cause: equal scores on both domains can both be wrong."""
+    causes = [h.name for h in hypotheses if h.status == "supported" and h.code != none.CODE]
+    if not causes:
+        return hypotheses
     return [
         replace(
             h,
             status="rejected",
             score=0.0,
-            statement=f"Home and the real world score alike, but that is no all-clear: {', '.join(others)} is supported.",
+            statement=f"In-domain and real-world scores are alike, but {', '.join(causes)} is supported.",
         )
         if h.code == none.CODE and h.status == "supported"
         else h
-        for h in answers
+        for h in hypotheses
     ]
 
 
 def _balance(hypothesis: Hypothesis) -> int:
-    """Clues for a hypothesis minus clues against it."""
+    """Observations for a hypothesis minus observations against it."""
     return sum(
         1 if observation.favours else -1
         for observation in hypothesis.observations
@@ -65,12 +93,21 @@ def _balance(hypothesis: Hypothesis) -> int:
 
 
 def diagnose(evidence: Evidence) -> Verdict:
-    """Ask every hypothesis; supported ones come first, by score, then what is open, then what is ruled out.
+    """Assess every hypothesis and rank them.
 
-    Among the open ones, which have no score, those with more clues for them than against them come first.
+    Parameters
+    ----------
+    evidence : Evidence
+        What was measured; parts that were not are None or empty.
+
+    Returns
+    -------
+    Verdict
+        Supported hypotheses first, by score, then the undecided ones (inconclusive and untested), by the balance of their
+        observations, then the ruled-out ones.
     """
-    answers = _withdraw_all_clear([hypothesis.assess(evidence) for hypothesis in HYPOTHESES])
-    place = {"supported": 0, "untested": 1, "rejected": 2}
-    ordered = sorted(answers, key=lambda h: (place[h.status], -(h.score or 0.0), -_balance(h)))
-    primary = ordered[0].code if ordered[0].status == "supported" else None
-    return Verdict(primary, tuple(ordered))
+    hypotheses = _withdraw_all_clear([assess(module, evidence) for module in HYPOTHESES])
+    place = {"supported": 0, "inconclusive": 1, "untested": 1, "rejected": 2}
+    ranked = sorted(hypotheses, key=lambda h: (place[h.status], -(h.score or 0.0), -_balance(h)))
+    primary = ranked[0].code if ranked[0].status == "supported" else None
+    return Verdict(primary, tuple(ranked))

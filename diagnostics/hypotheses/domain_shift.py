@@ -1,18 +1,125 @@
-"""The real world looks different from what the detector was trained on: another viewpoint, another look, another context."""
+"""Domain shift: the real-world images differ from the training images in viewpoint, appearance or context."""
 
 from __future__ import annotations
 
-from diagnostics.evidence import NO_LABELS, Evidence, Hypothesis, Observation, clip, status_from_share
+from diagnostics.evidence import (
+    NO_LABELS,
+    SUPPORTED_SHARE,
+    Assessment,
+    Evidence,
+    NotTestable,
+    Observation,
+    clip,
+    inconclusive,
+    ruled_out,
+    status_from_share,
+)
 from diagnostics.factors import NOTABLE_EFFECT
-from diagnostics.hypotheses.scale import towards_in_domain
+from diagnostics.hypotheses.scale import brings_sizes_closer
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.shift import Shift
-from diagnostics.wording import fraction, percent, points
+from diagnostics.wording import fraction, interval, percent, points
 
 CODE, NAME = "domain_shift", "Domain shift"
 ALPHA = 0.05
-# A classifier that tells images apart this well, against about 0.5 between halves of home, sees two kinds of images.
+# A classifier that separates images this well, against about 0.5 between in-domain split halves, separates two kinds of images.
 CLEAR_AUC = 0.9
+# A drop in recall beyond this, at any confidence, is a loss of detections and not of ranking.
+NOTABLE_RECALL_DROP = 0.15
+
+
+def assess(evidence: Evidence) -> Assessment:
+    """Supported when images or detections differ beyond the reference, the drop is real, and other causes leave most unexplained.
+
+    The score is the share that no other measured cause explains.
+    """
+    domain = evidence.real_world or next(iter([*evidence.unlabelled, *evidence.factors]), None)
+    if domain is None:
+        raise NotTestable(
+            "There is no real-world domain to compare with.",
+            missing="shiftscope report with --real-world SOURCE",
+        )
+    shifts = (evidence.shift_image.get(domain), evidence.shift_detections.get(domain))
+    measured = [result for result in map(_is_shifted, shifts) if result is not None]
+    shifted = any(measured) if measured else None
+    kind, factors = _kind(evidence, domain)
+    observations = _shift_observations(evidence, domain) + factors
+    if evidence.gap is None:
+        raise _without_labels(evidence, domain, bool(shifted), kind, observations)
+    if not evidence.gap_is_real:
+        scores = (
+            f"AP50 is {fraction(evidence.real_world_ap50)}, in-domain {fraction(evidence.in_domain_ap50)}"
+        )
+        harmless = (
+            f"{domain} differs, but harmlessly: {scores}." if shifted else f"No harmful difference: {scores}."
+        )
+        return ruled_out(harmless, observations, kind=kind)
+    observations += _drop_observations(evidence, domain)
+    if shifted is None:
+        blind = not evidence.shift_image
+        why = "there are no embeddings" if blind else "there are too few clips for a reference"
+        raise NotTestable(
+            f"AP50 drops by {points(evidence.gap)}, but {why} to compare the images with.",
+            missing="give the weights" if blind else "add clips: at least 4 in-domain and 2 real-world ones",
+            observations=observations,
+            kind=kind,
+        )
+    if not shifted:
+        return ruled_out(
+            f"Neither images nor detections of {domain} differ more than in-domain split halves do.",
+            observations,
+            kind=kind,
+        )
+    return _by_elimination(evidence, domain, kind, observations)
+
+
+def _by_elimination(
+    evidence: Evidence, domain: str, kind: str, observations: list[Observation]
+) -> Assessment:
+    """The shift is there: how much of the drop do the other causes leave?"""
+    left = 1 - explained_elsewhere(evidence)
+    status = status_from_share(left)
+    if status == "rejected":
+        statement = (
+            f"{domain} differs from training, but other causes explain {percent(1 - left)} of the drop."
+        )
+        return ruled_out(statement, observations, score=clip(left), kind=kind)
+    if unlearned(evidence):
+        return inconclusive(
+            f"{domain} differs from training, but the detector has not learned its own domain, so the cost of the "
+            "difference cannot be separated.",
+            observations,
+            missing="train until the detector has learned its own domain, then compare again",
+            kind=kind,
+        )
+    scores = f"{fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)}"
+    mainly = f", mainly in {kind}" if kind else ""
+    statement = (
+        f"AP50 drops from {scores} on {domain}, whose images differ from the training images{mainly}; "
+        f"no other tested cause explains more than {percent(1 - clip(left))} of the drop."
+    )
+    missing = "" if status == "supported" else "label more clips, or add real-world images and train again"
+    return Assessment(status, clip(left), statement, observations, missing, kind)
+
+
+def _without_labels(
+    evidence: Evidence, domain: str, shifted: bool, kind: str, observations: list[Observation]
+) -> NotTestable:
+    """The shift is measured, its cost is not: the reason, with the estimated AP50 where there is one."""
+    differs = (
+        "differs from the training images" if shifted else "shows no difference from the training images"
+    )
+    mainly = f", mainly in {kind}" if kind and shifted else ""
+    cost = "its cost cannot be measured without labels"
+    estimate = evidence.label_free.get(domain)
+    if estimate is not None and estimate.ap50 is not None:
+        cost += (
+            f"; estimated AP50 (label-free) is {fraction(estimate.ap50)}, 90 % interval "
+            f"{interval(estimate.low, estimate.high)}, in-domain {fraction(evidence.in_domain_ap50)}"
+        )
+    return NotTestable(
+        f"{domain} {differs}{mainly}; {cost}.", missing=NO_LABELS, observations=observations, kind=kind
+    )
 
 
 def _is_shifted(shift: Shift | None) -> bool | None:
@@ -22,200 +129,113 @@ def _is_shifted(shift: Shift | None) -> bool | None:
     if shift.p is not None and shift.p <= ALPHA:
         return True
     if shift.p is None and shift.mmd_ratio is None:
-        # Too few clips on either side for any comparison with a null.
+        # Too few clips on either side for any comparison with a reference.
         return None
-    beyond_null = shift.mmd_ratio is not None and shift.mmd_ratio > 1
-    return bool(beyond_null and shift.auc is not None and shift.auc >= CLEAR_AUC)
+    beyond_reference = shift.mmd_ratio is not None and shift.mmd_ratio > 1
+    return bool(beyond_reference and shift.auc is not None and shift.auc >= CLEAR_AUC)
 
 
 def _describe(what: str, shift: Shift) -> str:
-    """One sentence on a shift measurement, every number beside its null."""
+    """One sentence on a shift measurement, every number beside its in-domain reference."""
     parts = []
     if shift.auc is not None:
-        parts.append(
-            f"a classifier tells them apart with AUC {fraction(shift.auc)}"
-            + (f" (halves of home: {fraction(shift.auc_null)})" if shift.auc_null is not None else "")
-        )
+        reference = f" (in-domain reference {fraction(shift.auc_null)})" if shift.auc_null is not None else ""
+        parts.append(f"a classifier separates the two sets with AUC {fraction(shift.auc)}{reference}")
     if shift.mmd_ratio is not None:
-        parts.append(
-            f"MMD is {shift.mmd_ratio:.1f} times what halves of home reach"
-            + (f" (p {shift.p:.3f})" if shift.p is not None else "")
-        )
+        p = f" (p {shift.p:.3f})" if shift.p is not None else ""
+        parts.append(f"MMD is {shift.mmd_ratio:.1f} times its in-domain reference{p}")
     if shift.outside is not None:
         parts.append(
-            f"{percent(shift.outside)} lie outside what home covers (null {percent(shift.outside_null)})"
+            f"{percent(shift.outside)} lie outside the in-domain range (reference {percent(shift.outside_null)})"
         )
-    return f"{what}: {', '.join(parts)}." + (
-        f" {shift.note[0].upper()}{shift.note[1:]}." if shift.note else ""
-    )
+    note = f" {shift.note[0].upper()}{shift.note[1:]}." if shift.note else ""
+    return f"{what}: {', '.join(parts)}.{note}"
 
 
-def _kinds(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
-    """Which kind of shift the readable factors speak for, strongest first, with the sentences."""
+def _shift_observations(evidence: Evidence, domain: str) -> list[Observation]:
+    """Shift of images, of detections, and of light, colours and edges."""
+    observations = [
+        Observation(_is_shifted(shift), _describe(what, shift))
+        for what, shift in (
+            ("Images", evidence.shift_image.get(domain)),
+            ("Detections", evidence.shift_detections.get(domain)),
+        )
+        if shift is not None and shift.mmd is not None
+    ]
+    descriptors = evidence.shift_descriptors.get(domain)
+    if descriptors is not None and descriptors.mmd is not None:
+        # A descriptor without a model shows differences that harm no detector, so it decides nothing.
+        observations.append(Observation(None, _describe("Light, colours and edges", descriptors)))
+    return observations
+
+
+def _kind(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
+    """The kind of shift that the readable factors show, and the factors that differ most."""
     table = evidence.factors.get(domain)
     if table is None or table.empty:
         return "", []
     observations = [
         Observation(
             None,
-            f"{row.words[0].upper()}{row.words[1:]} differs by {row.effect:.1f} home standard deviations ({row.kind}).",
+            f"{row.words[0].upper()}{row.words[1:]} differs by {row.effect:.1f} in-domain standard deviations ({row.kind}).",
         )
         for row in table[table["effect"] >= NOTABLE_EFFECT].head(4).itertuples()
     ]
-    # Size has a hypothesis of its own; what is left decides the kind.
+    # Size has a hypothesis of its own; the other factors decide the kind.
     strength = table[table["kind"] != "scale"].groupby("kind")["effect"].max().sort_values(ascending=False)
     kind = str(strength.index[0]) if len(strength) and strength.iloc[0] >= NOTABLE_EFFECT else ""
     return kind, observations
 
 
-def assess(evidence: Evidence) -> Hypothesis:
-    """Supported when images or objects differ beyond the null, the fall is real, and the other hypotheses leave most of it unexplained.
-
-    The score is what the measured hypotheses together leave over.
-    """
-    domain = evidence.real_world or next(iter([*evidence.unlabelled, *evidence.factors]), None)
-    if domain is None:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "untested",
-            None,
-            "There is no real-world domain to compare with.",
-            missing="shiftscope report with --real-world SOURCE",
-        )
-    image, annotations = evidence.shift_image.get(domain), evidence.shift_detections.get(domain)
-    kind, factor_clues = _kinds(evidence, domain)
-    observations = [
-        Observation(_is_shifted(shift), _describe(what, shift))
-        for what, shift in (("Images", image), ("Objects", annotations))
-        if shift is not None and shift.mmd is not None
-    ]
-    look = evidence.shift_descriptors.get(domain)
-    if look is not None and look.mmd is not None:
-        # A descriptor without a model sees differences that no detector minds, so it decides nothing.
-        observations.append(Observation(None, _describe("Light, colours and edges", look)))
-    observations += factor_clues
-    measured = [found for found in map(_is_shifted, (image, annotations)) if found is not None]
-    shown = any(measured) if measured else None
-    name = f"{NAME} ({kind})" if kind else NAME
-    if evidence.gap is None:
-        seen = "differs from training" if shown else "could not be told from training"
-        reading = evidence.label_free.get(domain)
-        cost = "what that costs cannot be measured without labels"
-        if reading is not None and reading.ap50 is not None:
-            cost += (
-                f"; read off what the detector says there, AP50 is about {fraction(reading.ap50)} (90 % interval {fraction(reading.low)} to "
-                f"{fraction(reading.high)}), in-domain {fraction(evidence.in_domain_ap50)}"
-            )
-        statement = f"{domain} {seen}" + (f", mostly in {kind}" if kind and shown else "") + f"; {cost}."
-        return Hypothesis(
-            CODE, name, "untested", None, statement, tuple(observations), missing=NO_LABELS, kind=kind
-        )
-    if not evidence.gap_is_real:
-        statement = (
-            f"{domain} differs, but does no harm: AP50 is {fraction(evidence.real_world_ap50)} against {fraction(evidence.in_domain_ap50)}."
-            if shown
-            else f"{domain} shows no harmful difference."
-        )
-        return Hypothesis(CODE, name, "rejected", 0.0, statement, tuple(observations), kind=kind)
-    for change, words in (
-        ("colours", "Matching brightness and colours to home"),
-        ("foreshortening", "Squeezing its objects to the in-domain shapes"),
+def _drop_observations(evidence: Evidence, domain: str) -> list[Observation]:
+    """What interventions recover, what recall loses at any confidence, and that the detector works in-domain."""
+    observations = []
+    for name, words in (
+        ("colours", "Matching brightness and colours to the in-domain images"),
+        ("foreshortening", "Squeezing the images to the in-domain object shapes"),
     ):
-        found = evidence.recoveries.get(change)
-        if found is not None:
-            observations.append(
-                Observation(
-                    found.share >= 0.5,
-                    f"{words} takes AP50 on {found.images} images from {fraction(found.before)} to {fraction(found.after)}.",
-                )
+        recovery = evidence.recoveries.get(name)
+        if recovery is not None:
+            text = (
+                f"{words} takes AP50 on {recovery.images} images from {fraction(recovery.before)} to "
+                f"{fraction(recovery.after)}."
             )
-    recall, in_domain_recall = (
-        evidence.max_recall.get(domain, float("nan")),
-        evidence.max_recall.get(evidence.in_domain, float("nan")),
-    )
+            observations.append(Observation(recovery.share >= SUPPORTED_SHARE, text))
+    recall = evidence.max_recall.get(domain, float("nan"))
+    in_domain_recall = evidence.max_recall.get(evidence.in_domain, float("nan"))
     if recall == recall and in_domain_recall == in_domain_recall:
-        observations.append(
-            Observation(
-                in_domain_recall - recall > 0.15,
-                f"Recall at the lowest confidence falls from {fraction(in_domain_recall)} to {fraction(recall)}: {_lost_words(recall, in_domain_recall)}.",
-            )
+        text = (
+            f"Recall at the lowest confidence drops from {fraction(in_domain_recall)} to {fraction(recall)}: "
+            f"{_lost_recall(recall, in_domain_recall)}."
         )
+        observations.append(Observation(in_domain_recall - recall > NOTABLE_RECALL_DROP, text))
     if not unlearned(evidence):
-        observations.append(
-            Observation(
-                True,
-                f"It does well on held-out images of its own domain (AP50 {fraction(evidence.in_domain_ap50)}): the fall begins where the footage changes.",
-            )
-        )
-    if shown is None:
-        blind = not evidence.shift_image
-        why = "embeddings are not at hand" if blind else "there are too few clips for a null"
-        missing = "give the weights" if blind else "add clips: at least 4 in-domain and 2 in the real world"
-        statement = f"AP50 falls by {points(evidence.gap)}, but {why} to compare the images with."
-        return Hypothesis(
-            CODE, name, "untested", None, statement, tuple(observations), missing=missing, kind=kind
-        )
-    if not shown:
-        return Hypothesis(
-            CODE,
-            name,
-            "rejected",
-            0.0,
-            f"Neither images nor objects of {domain} differ from home beyond what halves of home do.",
-            tuple(observations),
-            kind=kind,
-        )
-    left = 1 - explained_elsewhere(evidence)
-    status = status_from_share(left)
-    if status != "rejected" and unlearned(evidence):
-        statement = f"{domain} differs from training, but a detector that has not learned its own data says little about what that costs."
-        missing = "train until it has learned its own data, then compare again"
-        return Hypothesis(
-            CODE, name, "untested", None, statement, tuple(observations), missing=missing, kind=kind
-        )
-    if status == "rejected":
-        statement = (
-            f"{domain} differs from training, but other hypotheses explain {percent(1 - left)} of the fall."
-        )
-        return Hypothesis(CODE, name, status, clip(left), statement, tuple(observations), kind=kind)
-    statement = (
-        f"AP50 falls from {fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)} on {domain}, whose images differ from training"
-        + (f" above all in {kind}" if kind else "")
-        + f"; {percent(clip(left))} of the fall is explained by no other hypothesis that could be measured."
-    )
-    return Hypothesis(
-        CODE,
-        name,
-        status,
-        clip(left),
-        statement,
-        tuple(observations),
-        missing="" if status == "supported" else "label more clips, or add target images and train again",
-        kind=kind,
-    )
+        text = f"The detector works on held-out in-domain images (AP50 {fraction(evidence.in_domain_ap50)})."
+        observations.append(Observation(True, text))
+    return observations
 
 
-def _lost_words(recall: float, in_domain_recall: float) -> str:
+def _lost_recall(recall: float, in_domain_recall: float) -> str:
     """What a recall at the lowest confidence means."""
     if recall > 0.8 * in_domain_recall:
-        return "it still sees most of them"
-    return f"{percent(1 - recall / max(in_domain_recall, 1e-9))} of what it would find in-domain it finds at no threshold"
+        return "most objects are still detected at some confidence"
+    lost = 1 - recall / max(in_domain_recall, 1e-9)
+    return f"{percent(lost)} of the in-domain recall is lost at any threshold"
 
 
 def explained_elsewhere(evidence: Evidence) -> float:
-    """Largest share of the gap that another measured hypothesis explains. The largest, not the sum: their shares overlap.
+    """Largest share of the drop that another measured cause explains. The largest, not the sum: the shares overlap.
 
-    What more epochs would add in-domain is not among them: nothing says that it would be added in the real world.
+    What more epochs would add in-domain is not among them: nothing shows that it would carry over.
     """
     gap = evidence.gap or 1e-9
     shares = [0.0]
     if evidence.size is not None and evidence.size.share is not None:
         shares.append(evidence.size.share)
     shares += [
-        found.share
-        for found in evidence.recoveries.values()
-        if found.size_factor != 1 and towards_in_domain(evidence, found)
+        recovery.share
+        for recovery in evidence.recoveries.values()
+        if recovery.size_factor != 1 and brings_sizes_closer(evidence, recovery)
     ]
     if evidence.redrawn is not None:
         shares.append((evidence.redrawn.after - evidence.redrawn.before) / gap)

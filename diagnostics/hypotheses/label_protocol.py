@@ -1,91 +1,82 @@
-"""The real-world labels follow another rule: boxes drawn tighter or looser, or other things counted as objects."""
+"""Labels drawn differently: the real-world labels follow another rule, with tighter or looser boxes or other objects."""
 
 from __future__ import annotations
 
-from diagnostics.evidence import NO_LABELS, Evidence, Hypothesis, Observation, clip, status_from_share
+from diagnostics.evidence import (
+    NO_LABELS,
+    REJECTED_SHARE,
+    SUPPORTED_SHARE,
+    Assessment,
+    Evidence,
+    NotTestable,
+    Observation,
+    clip,
+    inconclusive,
+    ruled_out,
+    status_from_share,
+)
 from diagnostics.wording import fraction, percent
 
 CODE, NAME = "label_protocol", "Labels drawn differently"
+AUDIT = "review 20 missed objects and 20 false positives in the App: are they objects by the labelling rules of this domain?"
 
 
-def assess(evidence: Evidence) -> Hypothesis:
+def assess(evidence: Evidence) -> Assessment:
     """Bounded from above by looser matching, and tested by redrawing every detection to the annotators' habit.
 
-    Whether the *definition* of the object differs (are puddles potholes?) cannot be seen in boxes; that part stays with the audit.
+    Whether the *definition* of the object differs (are puddles potholes?) cannot be measured from boxes; the audit covers it.
     """
     if evidence.gap is None or evidence.real_world is None:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "untested",
-            None,
-            "How the real world is labelled cannot be compared without labels.",
-            missing=NO_LABELS,
-        )
+        raise NotTestable("Labelling rules cannot be compared without real-world labels.", missing=NO_LABELS)
     if not evidence.gap_is_real:
-        return Hypothesis(
-            CODE, NAME, "rejected", 0.0, f"There is no gap for labels to explain on {evidence.real_world}."
-        )
-    loose, loose_in_domain = (
-        evidence.loose.get(evidence.real_world, float("nan")),
-        evidence.loose.get(evidence.in_domain, float("nan")),
-    )
-    audit = "look at 20 misses and 20 false positives in the App: are they objects by this domain's rulebook?"
+        return ruled_out(f"There is no drop on {evidence.real_world} for labels to explain.")
+    loose = evidence.loose.get(evidence.real_world, float("nan"))
+    loose_in_domain = evidence.loose.get(evidence.in_domain, float("nan"))
     if loose != loose or loose_in_domain != loose_in_domain:
-        statement = "Without the boxes themselves, how they are drawn and what counts as an object stay open."
-        return Hypothesis(
-            CODE, NAME, "untested", None, statement, missing=f"give both sets of labels; then {audit}"
+        raise NotTestable(
+            "Without the boxes themselves, labelling rules cannot be compared.",
+            missing=f"give both sets of labels; then {AUDIT}",
         )
-    bound = (
-        max(0.0, (loose - evidence.real_world_ap50) - max(0.0, loose_in_domain - evidence.in_domain_ap50))
-        / evidence.gap
+    gained = max(
+        0.0, (loose - evidence.real_world_ap50) - max(0.0, loose_in_domain - evidence.in_domain_ap50)
     )
+    bound = gained / evidence.gap
     observations = [
         Observation(
-            bound >= 0.5,
-            f"With a match at IoU 0.1 instead of 0.5, AP is {fraction(loose)} on {evidence.real_world} and {fraction(loose_in_domain)} in-domain: other boxes around the same objects explain at most {percent(clip(bound))} of the gap.",
+            bound >= SUPPORTED_SHARE,
+            f"With matches at IoU 0.1 instead of 0.5, AP is {fraction(loose)} on {evidence.real_world} and "
+            f"{fraction(loose_in_domain)} in-domain: other boxes around the same objects explain at most "
+            f"{percent(clip(bound))} of the drop.",
         )
     ]
+    if bound < REJECTED_SHARE:
+        return ruled_out(
+            f"Boxes drawn by another rule explain at most {percent(clip(bound))} of the drop to {evidence.real_world}. "
+            "Whether both label sets count the same things as objects was not tested.",
+            observations,
+            score=clip(bound),
+            missing=f"what counts as an object is not tested: {AUDIT}",
+        )
+    return _redrawn(evidence, observations)
+
+
+def _redrawn(evidence: Evidence, observations: list[Observation]) -> Assessment:
+    """The share of the drop that redrawing the detections recovers."""
     redrawn = evidence.redrawn
-    if bound < 0.25:
-        statement = (
-            f"Boxes drawn by another rule could explain at most {percent(clip(bound))} of the fall to {evidence.real_world}. "
-            "Whether the same things count as objects there is another question, which no box can answer."
-        )
-        return Hypothesis(
-            CODE,
-            NAME,
-            "rejected",
-            clip(bound),
-            statement,
-            tuple(observations),
-            missing=f"what counts as an object is not tested: {audit}",
-        )
-    if redrawn is None:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "untested",
-            None,
-            "Too few detections overlap an object to compare how boxes are drawn.",
-            tuple(observations),
-            missing=audit,
+    if redrawn is None or evidence.gap is None:
+        return inconclusive(
+            "Too few detections overlap an annotation to compare how boxes are drawn.",
+            observations,
+            missing=AUDIT,
         )
     share = (redrawn.after - redrawn.before) / evidence.gap
-    observations.append(
-        Observation(
-            share >= 0.5,
-            f"Objects are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the detections on them; stretching every detection so takes AP50 from {fraction(redrawn.before)} to {fraction(redrawn.after)}.",
-        )
+    text = (
+        f"Annotations are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the detections "
+        f"on them; stretching every detection by these factors takes AP50 from {fraction(redrawn.before)} to "
+        f"{fraction(redrawn.after)}."
     )
-    statement = f"Redrawing every box by one rule recovers {percent(clip(share))} of the fall to {evidence.real_world}."
+    observations = [*observations, Observation(share >= SUPPORTED_SHARE, text)]
+    statement = f"Redrawing every box by one rule recovers {percent(clip(share))} of the drop to {evidence.real_world}."
     status = status_from_share(share)
-    return Hypothesis(
-        CODE,
-        NAME,
-        status,
-        clip(share) if status != "untested" else None,
-        statement,
-        tuple(observations),
-        missing=audit,
-    )
+    score = clip(share) if status != "inconclusive" else None
+    return Assessment(status, score, statement, observations, missing=AUDIT)

@@ -1,16 +1,20 @@
-"""The in-domain score is inflated: validation images, or their recordings, also stand in training."""
+"""Leakage: the in-domain score is inflated because validation images, or their recordings, are also in training."""
 
 from __future__ import annotations
 
 from diagnostics.evidence import (
     SUPPORTED_SHARE,
+    Assessment,
     Evidence,
-    Hypothesis,
+    NotTestable,
     Observation,
-    Status,
     clip,
+    inconclusive,
+    ruled_out,
     status_from_share,
+    supported,
 )
+from diagnostics.leakage import Leak
 from diagnostics.wording import count, fraction, percent
 
 CODE, NAME = "leakage", "Leakage between training and validation"
@@ -18,63 +22,78 @@ CODE, NAME = "leakage", "Leakage between training and validation"
 TOLERATED = 0.02
 
 
-def assess(evidence: Evidence) -> Hypothesis:
+def assess(evidence: Evidence) -> Assessment:
     """Counts copies and shared recordings, and scores the validation images that have neither."""
     leak = evidence.leak
     if leak is None or leak.train == 0 or leak.val == 0:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "untested",
-            None,
-            "Training images are not at hand to compare with.",
+        raise NotTestable(
+            "The training images are not available to compare with.",
             missing="give the run's data.yaml, which names the training images",
         )
     copies, shared = leak.duplicates / leak.val, leak.shared_groups / leak.val
-    observations = [
-        Observation(
-            copies > TOLERATED,
-            f"{leak.duplicates} of {count(leak.val, 'validation image')} are near-copies of a training image.",
-        ),
-        Observation(shared > TOLERATED, f"{leak.shared_groups} share a recording with training.")
-        if leak.clips_known
-        else Observation(
-            None,
-            "Nothing says which images are of one recording (give --group-by), so shared recordings could not be looked for.",
-        ),
-    ]
+    observations = _observations(leak)
     recordings = f" and {leak.shared_groups} images of shared recordings" if leak.clips_known else ""
-    found = f"{leak.duplicates} near-copies{recordings} among {count(leak.val, 'validation image')}"
+    counts = f"{leak.duplicates} near-copies{recordings} among {count(leak.val, 'validation image')}"
     compared = count(leak.train, "training image")
     if leak.train < leak.train_total:
         compared = f"{leak.train:,} of {count(leak.train_total, 'training image')}"
     if max(copies, shared) <= TOLERATED:
-        # Copies of training images that were not compared go unseen: scale up before calling the score honest.
+        # Copies of training images that were not compared are missed: scale up before calling the score sound.
         if copies * leak.train_total / leak.train > TOLERATED:
-            statement = f"Copies are few among the images compared, but not all were: {found}, compared with {compared}."
-            missing = "look for copies of the validation images in all of the training images"
-            return Hypothesis(CODE, NAME, "untested", None, statement, tuple(observations), missing=missing)
-        honest = "is honest" if leak.clips_known else "is honest as far as copies go"
-        statement = f"The in-domain score {honest}: {found}, compared with {compared}."
-        return Hypothesis(CODE, NAME, "rejected", 0.0, statement, tuple(observations))
+            return inconclusive(
+                f"Few copies, but not all training images were compared: {counts}, compared with {compared}.",
+                observations,
+                missing="search all training images for copies of the validation images",
+            )
+        sound = "is sound" if leak.clips_known else "is sound as far as copies go"
+        return ruled_out(f"The in-domain score {sound}: {counts}, compared with {compared}.", observations)
     if leak.clean_ap50 is None:
-        missing = "split by recording (--group-by) and train again: too few clean validation images are left to tell the honest score"
-        # Recordings are guessed from file names unless --group-by says otherwise: a guess alone convicts nobody.
-        status: Status = "supported" if copies >= SUPPORTED_SHARE else "untested"
-        score = copies if status == "supported" else None
-        statement = f"The in-domain score may be inflated: {found}, compared with {compared}."
-        return Hypothesis(CODE, NAME, status, score, statement, tuple(observations), missing=missing)
-    inflation = evidence.in_domain_ap50 - leak.clean_ap50
-    observations.append(
-        Observation(
-            inflation > 0.05,
-            f"Without them, in-domain AP50 is {fraction(leak.clean_ap50)} instead of {fraction(evidence.in_domain_ap50)}.",
-        )
+        return _without_clean_images(copies, f"{counts}, compared with {compared}", observations)
+    return _inflation(evidence, leak.clean_ap50, counts, observations)
+
+
+def _observations(leak: Leak) -> list[Observation]:
+    """The counts, each beside what is tolerated."""
+    copies = Observation(
+        leak.duplicates / leak.val > TOLERATED,
+        f"{leak.duplicates} of {count(leak.val, 'validation image')} are near-copies of a training image.",
     )
+    if not leak.clips_known:
+        unknown = "Recordings are unknown (give --group-by), so shared recordings were not counted."
+        return [copies, Observation(None, unknown)]
+    text = f"{leak.shared_groups} share a recording with training."
+    return [copies, Observation(leak.shared_groups / leak.val > TOLERATED, text)]
+
+
+def _without_clean_images(copies: float, counts: str, observations: list[Observation]) -> Assessment:
+    """Too few validation images are free of copies to score them."""
+    statement = f"The in-domain score may be inflated: {counts}."
+    missing = (
+        "split by recording (--group-by) and train again: too few clean validation images remain "
+        "to measure the true score"
+    )
+    # Recordings are guessed from file names unless --group-by says otherwise: a guess alone supports nothing.
+    if copies >= SUPPORTED_SHARE:
+        return supported(copies, statement, observations, missing=missing)
+    return inconclusive(statement, observations, missing=missing)
+
+
+def _inflation(
+    evidence: Evidence, clean_ap50: float, counts: str, observations: list[Observation]
+) -> Assessment:
+    """The share of the drop that goes away when copies do."""
+    inflation = evidence.in_domain_ap50 - clean_ap50
+    text = (
+        f"Without them, in-domain AP50 is {fraction(clean_ap50)} instead of "
+        f"{fraction(evidence.in_domain_ap50)}."
+    )
+    observations = [*observations, Observation(inflation > 0.05, text)]
     share = inflation / evidence.gap if evidence.gap_is_real and evidence.gap else inflation
-    explains = f", which explains {percent(clip(share))} of the gap" if evidence.gap_is_real else ""
-    statement = f"{found[0].upper()}{found[1:]}; without them in-domain AP50 is {fraction(leak.clean_ap50)}{explains}."
+    explains = f", which explains {percent(clip(share))} of the drop" if evidence.gap_is_real else ""
+    statement = (
+        f"{counts[0].upper()}{counts[1:]}; without them in-domain AP50 is {fraction(clean_ap50)}{explains}."
+    )
     status = status_from_share(share)
-    score = None if status == "untested" else clip(share)
-    missing = "split by recording and train again" if status == "untested" else ""
-    return Hypothesis(CODE, NAME, status, score, statement, tuple(observations), missing=missing)
+    if status == "inconclusive":
+        return inconclusive(statement, observations, missing="split by recording and train again")
+    return Assessment(status, clip(share), statement, observations)

@@ -1,126 +1,148 @@
-"""The objects are too small (or too large) at this network input size; the viewpoint and look are fine."""
+"""Object size: the objects are too small (or too large) at this network input size; viewpoint and appearance are fine."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+import pandas as pd
 
 from diagnostics.counterfactuals import Recovery
-from diagnostics.evidence import NO_LABELS, Evidence, Hypothesis, Observation, clip, status_from_share
+from diagnostics.evidence import (
+    NO_LABELS,
+    SUPPORTED_SHARE,
+    Assessment,
+    Evidence,
+    NotTestable,
+    Observation,
+    clip,
+    inconclusive,
+    ruled_out,
+    status_from_share,
+)
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.wording import fraction, percent
 
 CODE, NAME = "scale", "Object size"
 
 
-def towards_in_domain(evidence: Evidence, found: Recovery) -> bool:
-    """Whether an intervention brings the real world's median object size closer to the in-domain.
+@dataclass(frozen=True)
+class Share:
+    """A measured share of the drop that size explains.
 
-    Enlarging objects that are no smaller than the in-domain may help for another reason (more detail for an unfamiliar view); as evidence for
-    size it counts only where size is what differs.
+    share: as a fraction of the drop
+    low, high: its 95 % interval; None where it is re-weighted rather than measured by an intervention
     """
-    factors = evidence.factors.get(evidence.real_world or "")
-    row = factors[factors["name"] == "size_px"] if factors is not None else None
-    if row is None or not len(row):
+
+    share: float
+    low: float | None = None
+    high: float | None = None
+
+
+def brings_sizes_closer(evidence: Evidence, recovery: Recovery) -> bool:
+    """Whether an intervention brings the median real-world object size closer to the in-domain one.
+
+    Enlarging objects that are no smaller than in-domain may help for another reason (more detail for an unfamiliar view); it
+    counts as evidence for size only where size is what differs.
+    """
+    sizes = _size_factor(evidence)
+    if sizes is None:
         return True
-    ratio = float(row["real_world"].iloc[0]) / max(float(row["in_domain"].iloc[0]), 1e-9)
-    return abs(math.log(max(ratio, 1e-9) * found.size_factor)) < abs(math.log(max(ratio, 1e-9)))
+    ratio = float(sizes["real_world"]) / max(float(sizes["in_domain"]), 1e-9)
+    return abs(math.log(max(ratio, 1e-9) * recovery.size_factor)) < abs(math.log(max(ratio, 1e-9)))
 
 
-def assess(evidence: Evidence) -> Hypothesis:
-    """Two independent readings: recall in-domain re-weighted to the real world's sizes, and a second pass at another input size."""
+def assess(evidence: Evidence) -> Assessment:
+    """Two independent measurements: in-domain recall re-weighted to the real-world sizes, and inference at another input size."""
     if evidence.gap is None or evidence.real_world is None:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "untested",
-            None,
-            "What size costs cannot be measured without labels in the real world.",
-            missing=NO_LABELS,
-        )
+        raise NotTestable("The cost of object size cannot be measured without labels.", missing=NO_LABELS)
     if not evidence.gap_is_real:
-        return Hypothesis(
-            CODE, NAME, "rejected", 0.0, f"There is no gap for size to explain on {evidence.real_world}."
-        )
-    observations: list[Observation] = []
-    estimates: list[tuple[float, float | None, float | None]] = []
-    factors = evidence.factors.get(evidence.real_world)
-    sizes = factors[factors["name"] == "size_px"] if factors is not None else None
-    same_size = sizes is not None and len(sizes) == 1 and float(sizes["effect"].iloc[0]) < NOTABLE_EFFECT
-    if sizes is not None and len(sizes):
-        row = sizes.iloc[0]
-        observations.append(
-            Observation(
-                not same_size,
-                f"Median object side: {row['in_domain']:.0f} network pixels in-domain, {row['real_world']:.0f} on {evidence.real_world}.",
-            )
-        )
-    size = evidence.size
-    if size is not None and size.share is not None:
-        estimates.append((size.share, None, None))
-        observations.append(
-            Observation(
-                size.share >= 0.5,
-                f"In-domain, objects of the real world's sizes are found with recall {fraction(size.matched_recall)} (all sizes: {fraction(size.in_domain_recall)}; in the real world: {fraction(size.real_world_recall)}): size explains {percent(clip(size.share))} of the fall.",
-            )
-        )
-    elif size is not None:
-        observations.append(
-            Observation(
-                None,
-                f"Only {percent(size.support)} of the real world's objects have a size that home has examples of, so sizes cannot be matched.",
-            )
-        )
-    for name, found in evidence.recoveries.items():
-        if found.size_factor == 1:
-            continue
-        how = "in tiles" if name == "tiles" else f"at {name.removeprefix('imgsz ')} px"
-        shown = (
-            f"Shown {how}, AP50 on {found.images} of its images goes from "
-            f"{fraction(found.before)} to {fraction(found.after)}: {percent(clip(found.share))} of the gap"
-        )
-        if towards_in_domain(evidence, found):
-            estimates.append((found.share, found.low, found.high))
-            observations.append(Observation(found.share >= 0.5, f"{shown}."))
-        else:
-            observations.append(
-                Observation(
-                    None,
-                    f"{shown}; but that takes its objects further from the sizes in-domain, so size is not what it mends.",
-                )
-            )
-    if not estimates:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "untested",
-            None,
-            "Sizes do not overlap and no second pass was possible."
-            if size is not None
-            else "Neither the objects' sizes nor a second pass are at hand.",
-            tuple(observations),
+        return ruled_out(f"There is no drop on {evidence.real_world} for size to explain.")
+    observations, shares = _by_standardisation(evidence)
+    experiments, measured = _by_intervention(evidence)
+    observations, shares = observations + experiments, shares + measured
+    if not shares:
+        raise NotTestable(
+            "Sizes do not overlap, and the images could not be shown at another size."
+            if evidence.size is not None
+            else "Neither object sizes nor inference at another size are available.",
             missing="give the weights, so that the images can be shown larger",
+            observations=observations,
         )
-    best = max(estimates, key=lambda reading: reading[0])
-    status = status_from_share(*best)
-    if status == "untested" and same_size and best[0] < 0.5:
-        # Something else makes another input size help a little; sizes themselves are alike.
+    best = max(shares, key=lambda measurement: measurement.share)
+    status = status_from_share(best.share, best.low, best.high)
+    sizes = _size_factor(evidence)
+    same_size = sizes is not None and float(sizes["effect"]) < NOTABLE_EFFECT
+    if status == "inconclusive" and same_size and best.share < SUPPORTED_SHARE:
+        # Something else makes another input size help a little; the sizes themselves are alike.
         status = "rejected"
-    statement = f"Size accounts for at most {percent(clip(best[0]))} of the fall to {evidence.real_world}."
+    statement = f"Size explains at most {percent(clip(best.share))} of the drop to {evidence.real_world}."
     missing = "train or predict at the size that helped, on more labelled clips"
-    tried = [reading for reading in estimates if reading[2] is not None]
-    if status == "supported" and tried and best not in tried:
-        # Objects of a size are missed for what else comes with that size too; shown at another size, they would be found if size were all.
-        furthest = max(tried, key=lambda reading: reading[0])
-        if status_from_share(*furthest) == "rejected":
-            status = "untested"
-            missing = "label objects of that size and look again, or train on them"
-            statement += f" But shown at another size, only {percent(clip(furthest[0]))} of it comes back."
-    return Hypothesis(
-        CODE,
-        NAME,
-        status,
-        clip(best[0]) if status != "untested" else None,
-        statement,
-        tuple(observations),
-        missing if status == "untested" else "",
+    if status == "supported" and measured and best not in measured:
+        # Objects of a size are missed for what else comes with that size too; shown at another size, they would be detected if
+        # size were all.
+        furthest = max(measured, key=lambda measurement: measurement.share)
+        if status_from_share(furthest.share, furthest.low, furthest.high) == "rejected":
+            status = "inconclusive"
+            missing = "label objects of that size and measure again, or train on them"
+            statement += (
+                f" But at another input size, only {percent(clip(furthest.share))} of it is recovered."
+            )
+    if status == "inconclusive":
+        return inconclusive(statement, observations, missing=missing)
+    return Assessment(status, clip(best.share), statement, observations)
+
+
+def _size_factor(evidence: Evidence) -> pd.Series | None:
+    """The row of the object size among the readable factors; None where it was not measured."""
+    factors = evidence.factors.get(evidence.real_world or "")
+    rows = factors[factors["name"] == "size_px"] if factors is not None else None
+    return rows.iloc[0] if rows is not None and len(rows) else None
+
+
+def _by_standardisation(evidence: Evidence) -> tuple[list[Observation], list[Share]]:
+    """Recall that the in-domain set would have with the real-world sizes."""
+    observations: list[Observation] = []
+    sizes, size = _size_factor(evidence), evidence.size
+    if sizes is not None:
+        text = (
+            f"Median object side: {sizes['in_domain']:.0f} network pixels in-domain, {sizes['real_world']:.0f} on "
+            f"{evidence.real_world}."
+        )
+        observations.append(Observation(not float(sizes["effect"]) < NOTABLE_EFFECT, text))
+    if size is None:
+        return observations, []
+    if size.share is None:
+        text = (
+            f"Only {percent(size.support)} of the real-world objects have a size with in-domain examples, "
+            "so sizes cannot be matched."
+        )
+        return [*observations, Observation(None, text)], []
+    text = (
+        f"In-domain recall re-weighted to the real-world sizes is {fraction(size.matched_recall)} (all sizes "
+        f"{fraction(size.in_domain_recall)}, {evidence.real_world} {fraction(size.real_world_recall)}): "
+        f"size explains {percent(clip(size.share))} of the drop in recall."
     )
+    return [*observations, Observation(size.share >= SUPPORTED_SHARE, text)], [Share(size.share)]
+
+
+def _by_intervention(evidence: Evidence) -> tuple[list[Observation], list[Share]]:
+    """What inference at other input sizes recovers."""
+    observations, shares = [], []
+    for name, recovery in evidence.recoveries.items():
+        if recovery.size_factor == 1:
+            continue
+        how = "In tiles" if name == "tiles" else f"At {name.removeprefix('imgsz ')} px"
+        text = (
+            f"{how}, AP50 on {recovery.images} images goes from {fraction(recovery.before)} to "
+            f"{fraction(recovery.after)}, {percent(clip(recovery.share))} of the drop"
+        )
+        if brings_sizes_closer(evidence, recovery):
+            shares.append(Share(recovery.share, recovery.low, recovery.high))
+            observations.append(Observation(recovery.share >= SUPPORTED_SHARE, f"{text}."))
+        else:
+            text += (
+                "; but that takes object sizes further from the in-domain ones, so size is not the reason."
+            )
+            observations.append(Observation(None, text))
+    return observations, shares

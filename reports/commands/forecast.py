@@ -1,4 +1,4 @@
-"""`shiftscope forecast`: how many labels a score will take, from what a few sizes gave: a table of them, or the reports of one's own runs."""
+"""`shiftscope forecast`: how many labels an AP50 takes, from a table or from the reports of several runs."""
 
 from __future__ import annotations
 
@@ -12,78 +12,93 @@ import numpy as np
 import pandas as pd
 
 from datasets.errors import InputError
+from datasets.files import write_text
 from datasets.source import open_training
 from datasets.tables import CORNERS
-from diagnostics.forecast import Forecast, curves, forecast
+from diagnostics.forecast import Forecast, fit_curves, forecast
 from diagnostics.matching import Floats
 from diagnostics.wording import count, fraction
-from reports.files import write_text
+from reports.options import ForecastOptions
 from reports.page import figures
 from reports.page.reader import WrittenReport, read_report
 from reports.page.writer import inert
+from reports.progress import Reporter
 from train.environment import frames_folder
 from train.run import Run, file_sha256, open_run
-from train.staging import boxes_shown
+from train.staging import count_boxes_by_split
 
 COLUMNS = ("labels", "ap50")
 REPORT = "report.json"
-# Said where a table was expected and none is there.
-OR_REPORTS = "or give the folders of two reports or more"
+# Ends the errors about a table.
+OR_REPORTS = "or give the folders of two or more reports"
 FIGURE, TABLE = "forecast.svg", "forecast.csv"
-# What is counted where reports are given.
-COUNTED = "boxes that training was shown, wherever they come from"
+# What sizes count where reports are given.
+COUNTED = "boxes in the training images, from all sources"
 
 
 @dataclass(frozen=True)
 class LabelForecast:
-    """A forecast and what it rests on. points: one row a training, with labels and ap50; from reports also report, domain and the interval, ap50_low and ap50_high."""
+    """A forecast and the points it is fitted to.
 
-    found: Forecast
+    forecast: the range, or the refusal
+    points: one row a training: labels and ap50; from reports also report, domain, ap50_low and ap50_high
+    """
+
+    forecast: Forecast
     points: pd.DataFrame
 
     @property
     def from_reports(self) -> bool:
-        """Whether sizes are boxes in training, counted by us, and not what somebody typed."""
+        """Whether sizes are boxes in training, counted from reports, instead of numbers from a table."""
         return "report" in self.points
 
     def as_record(self) -> dict[str, Any]:
-        """As JSON values; from a table, the forecast alone."""
+        """The forecast as JSON values; from reports, with the points."""
         if not self.from_reports:
-            return asdict(self.found)
+            return asdict(self.forecast)
         points = self.points.astype(object).where(self.points.notna(), None)
-        return {**asdict(self.found), "counted": COUNTED, "points": points.to_dict("records")}
+        return {**asdict(self.forecast), "counted": COUNTED, "points": points.to_dict("records")}
 
 
-def _read_sizes(path: Path) -> pd.DataFrame:
-    """A CSV with the columns labels and ap50, one row a training. Raises InputError naming the file and the line."""
+def _read_table(path: Path) -> pd.DataFrame:
+    """A CSV with the columns labels and ap50, one row a training. Raises InputError with file and line."""
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}); {OR_REPORTS}"
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as CSV ({reason}); {OR_REPORTS}") from None
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(
-            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; one row a training: labels it was given, and the AP50 it reached; {OR_REPORTS}"
+            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"write one row a training, with its number of labels and its AP50, {OR_REPORTS}"
         )
     numbers = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
-    wrong = (
+    invalid = (
         ~np.isfinite(numbers).all(axis=1) | (numbers["labels"] < 0) | ~numbers["ap50"].between(0, 1)
     ).to_numpy()
-    if wrong.any():
-        line = int(np.flatnonzero(wrong)[0])
+    if invalid.any():
+        row = int(np.flatnonzero(invalid)[0])
         raise InputError(
-            f"{path}:{line + 2}: labels {table['labels'].iloc[line]!r} and ap50 {table['ap50'].iloc[line]!r}; labels is a number from 0, ap50 a fraction from 0 to 1"
+            f"{path}:{row + 2}: labels {table['labels'].iloc[row]!r} and ap50 {table['ap50'].iloc[row]!r}; "
+            "labels is a number from 0, ap50 a fraction from 0 to 1"
         )
     return numbers
 
 
 @dataclass(frozen=True)
 class Point:
-    """One report as a point of the curve. name: as it was given. domain: the real-world one. labels: boxes that training was shown.
+    """One report as a point of the curve.
 
-    images: fingerprint, width, height of each labelled image; boxes: fingerprint, label and corners of each object; both sorted, so that equal tables are equal content.
+    name: path as given
+    written: the report
+    domain: name of the real-world domain
+    labels: number of boxes in the training images
+    ap50, low, high: AP50 on the domain and its 95 % interval
+    images: fingerprint, width, height of each labelled image
+    boxes: fingerprint of the image, label and corners of each annotation
+
+    Both tables are sorted, so that equal tables mean equal content.
     """
 
     name: str
@@ -96,12 +111,17 @@ class Point:
     images: pd.DataFrame
     boxes: pd.DataFrame
 
+    @property
+    def file(self) -> Path:
+        """The report.json."""
+        return self.written.folder / REPORT
+
 
 def _read_reports(paths: Sequence[Path], domain: str | None = None) -> pd.DataFrame:
-    """Reports as a table, one row each: report, domain, labels, ap50, ap50_low, ap50_high. labels: boxes that training was shown.
+    """Reports as a table, one row each: report, domain, labels, ap50, ap50_low, ap50_high.
 
-    They must be one curve: about the same labelled real-world images, with the same classes, at one image size, of different runs. Raises InputError naming the file, or the
-    two that do not go together.
+    They must form one curve: the same labelled real-world images, the same classes and one image size, of
+    different runs. Raises InputError with the file, or the two that do not belong together.
     """
     points: list[Point] = []
     for path in paths:
@@ -123,40 +143,35 @@ def _read_reports(paths: Sequence[Path], domain: str | None = None) -> pd.DataFr
 
 
 def _read_point(path: Path, domain: str | None) -> Point:
-    """One report. domain: the real-world domain to take, None where there is one. Raises InputError."""
+    """One report. domain: the real-world domain to take; None where there is only one. Raises InputError."""
     if not path.is_dir() and path.name != REPORT:
         raise InputError(
-            f"{path}: {'is no report' if path.exists() else 'no such report'}; give folders that 'shiftscope report' wrote, or one CSV alone"
+            f"{path}: {'not a report' if path.exists() else 'no such report'}; "
+            "give folders that 'shiftscope report' wrote, or a single CSV"
         )
     written = read_report(path if path.is_dir() else path.parent)
-    file = written.folder / REPORT
-    record = written.record
-    real_world = [entry["name"] for entry in record["domains"] if entry["role"] == "real_world"]
-    if not real_world:
-        raise InputError(f"{file}: has no real-world domain; write it again with --real-world SOURCE")
-    if domain is None and len(real_world) > 1:
-        raise InputError(
-            f"{file}: has {len(real_world)} real-world domains, {', '.join(real_world)}; choose one with --domain {real_world[0]}"
-        )
-    if domain is not None and domain not in real_world:
-        raise InputError(f"{file}: has no real-world domain {domain!r}; its own: {', '.join(real_world)}")
-    name = domain or real_world[0]
+    file, record = written.folder / REPORT, written.record
+    name = _real_world_domain(file, record, domain)
     entry = next(entry for entry in record["domains"] if entry["name"] == name)
-    whole = [row for row in record["slices"] if row["slice"] == "all" and row["domain"] == name]
-    row: dict[str, Any] = whole[0] if whole else {}
+    rows = [row for row in record["slices"] if row["slice"] == "all" and row["domain"] == name]
+    row: dict[str, Any] = rows[0] if rows else {}
     if row.get("ap50") is None:
-        why = f"it has labels on {entry['labelled_images']} of {count(entry['images'], 'image')}"
-        raise InputError(f"{file}: no AP50 was measured on {name}: {why}; label some, and write it again")
+        raise InputError(
+            f"{file}: AP50 on {name} was not measured: {entry['labelled_images']} of "
+            f"{count(entry['images'], 'image')} are labelled; label more and write the report again"
+        )
     if entry.get("trained_on"):
         raise InputError(
-            f"{file}: {entry['trained_on']} of {count(entry['images'], 'image')} of {name} are from clips that its training shows, and AP50 there says nothing of others; write the reports on images that none of the runs was trained on"
+            f"{file}: {entry['trained_on']} of {count(entry['images'], 'image')} of {name} are from clips "
+            "in the training data, so this AP50 does not hold for new clips; "
+            "write the reports on images that none of the runs was trained on"
         )
-    images, boxes = content(written, name)
+    images, boxes = _labelled_content(written, name)
     return Point(
         str(path),
         written,
         name,
-        _labels_of(written),
+        _training_boxes(written),
         float(row["ap50"]),
         row.get("ap50_low"),
         row.get("ap50_high"),
@@ -165,8 +180,23 @@ def _read_point(path: Path, domain: str | None) -> Point:
     )
 
 
-def content(written: WrittenReport, domain: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What a domain's AP50 was measured on, told by content; see `Point`. Raises InputError."""
+def _real_world_domain(file: Path, record: dict[str, Any], domain: str | None) -> str:
+    """Name of the real-world domain to take: the given one, else the only one. Raises InputError."""
+    names = [entry["name"] for entry in record["domains"] if entry["role"] == "real_world"]
+    if not names:
+        raise InputError(f"{file}: has no real-world domain; write it again with --real-world SOURCE")
+    if domain is None and len(names) > 1:
+        raise InputError(
+            f"{file}: has {len(names)} real-world domains, {', '.join(names)}; "
+            f"choose one with --domain {names[0]}"
+        )
+    if domain is not None and domain not in names:
+        raise InputError(f"{file}: has no real-world domain {domain!r}; it has {', '.join(names)}")
+    return domain or names[0]
+
+
+def _labelled_content(written: WrittenReport, domain: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The labelled images of a domain and their annotations, by content; see `Point`. Raises InputError."""
     images, boxes = (written.table(name) for name in ("images", "boxes"))
     images = images[(images["domain"] == domain) & images["labelled"]]
     images = images.assign(fingerprint=[value.hex() for value in images["fingerprint"]])
@@ -178,100 +208,143 @@ def content(written: WrittenReport, domain: str) -> tuple[pd.DataFrame, pd.DataF
 
 
 def _check_alike(first: Point, second: Point) -> None:
-    """Raise InputError where two reports are no two points of one curve."""
-    files = f"{first.written.folder / REPORT} and {second.written.folder / REPORT}"
+    """Raise InputError where two reports are not two points of one curve."""
+    files = f"{first.file} and {second.file}"
     runs = [point.written.record["run"] for point in (first, second)]
     if runs[0]["sha256"] == runs[1]["sha256"]:
         raise InputError(f"{files}: are about the same checkpoint; give one of them")
     if runs[0]["classes"] != runs[1]["classes"]:
         raise InputError(
-            f"{files}: their detectors know other classes, {runs[0]['classes']} and {runs[1]['classes']}; give reports of runs with the same"
+            f"{files}: their detectors have different classes, {runs[0]['classes']} and "
+            f"{runs[1]['classes']}; give reports of runs with the same classes"
         )
     if runs[0]["imgsz"] != runs[1]["imgsz"]:
         raise InputError(
-            f"{files}: looked at images at other sizes, {runs[0]['imgsz']} and {runs[1]['imgsz']} px; write one again with --imgsz, or train at one size"
+            f"{files}: used different image sizes, {runs[0]['imgsz']} and {runs[1]['imgsz']} px; "
+            "write one again with --imgsz, or train at one size"
         )
     if not first.images.equals(second.images):
-        known, others = (Counter(point.images["fingerprint"]) for point in (first, second))
+        fingerprints, others = (Counter(point.images["fingerprint"]) for point in (first, second))
         raise InputError(
-            f"{files}: are about different images: {len(first.images):,} and {len(second.images):,} labelled real-world ones, {(known & others).total():,} of them the same; write both on the same footage with --real-world"
+            f"{files}: are about different images: {len(first.images):,} and {len(second.images):,} labelled "
+            f"real-world ones, {(fingerprints & others).total():,} of them the same; "
+            "write both on the same footage with --real-world"
         )
     if not first.boxes.equals(second.boxes):
         raise InputError(
-            f"{files}: the labels of their real-world images differ ({len(first.boxes):,} and {len(second.boxes):,} boxes); write the older one again with 'shiftscope report'"
+            f"{files}: the labels of their real-world images differ ({len(first.boxes):,} and "
+            f"{len(second.boxes):,} boxes); write the older one again with 'shiftscope report'"
         )
 
 
 def _check_lineage(points: Sequence[Point]) -> None:
-    """Raise InputError where a run that went on from another of them was shown less than that: what it knows is from both, and neither count says how much that was."""
+    """Raise InputError where a run continued another one on fewer boxes.
+
+    It has learned from both data sets, and neither count says how much that is.
+    """
     by_weights = {point.written.record["run"]["sha256"]: point for point in points}
     for point in points:
-        before = by_weights.get(_parent_of(point.written))
-        if before is not None and point.labels < before.labels:
+        parent = by_weights.get(_parent_of(point.written))
+        if parent is not None and point.labels < parent.labels:
             raise InputError(
-                f"{point.written.folder / REPORT} and {before.written.folder / REPORT}: the first run went on from the second with other data alone ({point.labels:,} boxes after {before.labels:,}), so that its boxes do not say what it was taught; train it on both (sources with commas between), or give a CSV"
+                f"{point.file} and {parent.file}: the first run continued the second on other data alone "
+                f"({point.labels:,} boxes after {parent.labels:,}), so its boxes do not count all it has "
+                "learned from; train it on both (sources with commas between), or give a CSV"
             )
 
 
 def _parent_of(written: WrittenReport) -> str | None:
-    """Hex digest of the checkpoint that a report's run went on from, None where it says none."""
+    """Hex digest of the checkpoint that a report's run continued from; None where there is none."""
     digest = written.record["run"].get("parent_sha256")
     return digest if isinstance(digest, str) else None
 
 
-def _labels_of(written: WrittenReport) -> int:
-    """Boxes that the training of a report's run was shown; for reports that do not say so, from the run as it lies. Raises InputError."""
+def _training_boxes(written: WrittenReport) -> int:
+    """Boxes in the training images of a report's run. Raises InputError.
+
+    Reports of earlier versions lack the number; for those it is counted from the run folder.
+    """
     run, file = written.record["run"], written.folder / REPORT
     if isinstance(run.get("training_boxes"), int):
         return int(run["training_boxes"])
+    instead = f"give a CSV with the columns {', '.join(COLUMNS)} instead"
     if run["weights"] is None:
-        raise InputError(
-            f"{file}: was written from predictions, and says nothing of a training; give a CSV with the columns {', '.join(COLUMNS)} instead"
-        )
-    found, why = None, "its run folder is not where it was"
+        raise InputError(f"{file}: was written from predictions, without a training run; {instead}")
+    boxes, reason = None, "its run folder has moved"
     weights = Path(run["weights"])
     if weights.is_file():
         if file_sha256(weights) != run["sha256"]:
-            why = f"{weights} is another checkpoint by now"
+            reason = f"{weights} is another checkpoint now"
         else:
             try:
-                found = _counted(open_run(weights.parent.parent))
-                why = "its data is not what it was trained on any more"
+                boxes = _count_boxes(open_run(weights.parent.parent))
+                reason = "its data has changed since training"
             except InputError as error:
-                why = str(error)
-    if found is None:
+                reason = str(error)
+    if boxes is None:
         raise InputError(
-            f"{file}: does not say how many boxes its run was trained with, and the run does not either: {why}; give a CSV with the columns {', '.join(COLUMNS)} instead"
+            f"{file}: does not contain the number of boxes in training, which cannot be counted either: "
+            f"{reason}; {instead}"
         )
-    return found
+    return boxes
 
 
-def _counted(run: Run) -> int | None:
-    """Boxes that a run's training was shown, from its lineage, else from its data; None where that has other images by now. Raises InputError."""
+def _count_boxes(run: Run) -> int | None:
+    """Boxes in a run's training images, from its lineage, else from its data. Raises InputError.
+
+    None where the data has another number of images now.
+    """
     boxes = run.lineage.get("boxes")
     if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
         return int(boxes["train"])
     source = open_training(run.data_source(), cache=frames_folder())
-    then, now = run.lineage.get("images"), source.images["split"].value_counts()
-    if isinstance(then, dict) and then.get("train") != int(now.get("train", 0)):
+    images_then, images_now = run.lineage.get("images"), source.images["split"].value_counts()
+    if isinstance(images_then, dict) and images_then.get("train") != int(images_now.get("train", 0)):
         return None
-    return boxes_shown(source, run.arguments).get("train")
+    return count_boxes_by_split(source, run.arguments).get("train")
 
 
 def _is_table(paths: Sequence[Path]) -> bool:
-    """Whether a CSV was given, and not reports."""
+    """Whether the paths are one CSV instead of reports."""
     return len(paths) == 1 and not paths[0].is_dir() and paths[0].suffix.lower() != ".json"
 
 
 def forecast_labels(paths: Sequence[Path], goal: float, domain: str | None = None) -> LabelForecast:
-    """The forecast for a goal, from one CSV or from reports. domain: of reports, the real-world one to take. Raises InputError."""
+    """Forecast how many labels an AP50 takes.
+
+    Parameters
+    ----------
+    paths
+        One CSV with the columns labels and ap50, or reports (folders or their report.json).
+    goal
+        AP50 to reach, a fraction.
+    domain
+        Real-world domain to take from reports that have several.
+
+    Returns
+    -------
+    LabelForecast
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, or the reports do not form one curve.
+    """
     if _is_table(paths):
         if domain is not None:
-            raise InputError(f"--domain {domain}: goes with reports; {paths[0]} is a table of one curve")
-        points = _read_sizes(paths[0])
+            raise InputError(f"--domain {domain}: applies to reports; {paths[0]} is a table of one curve")
+        points = _read_table(paths[0])
     else:
         points = _read_reports(paths, domain)
     return LabelForecast(forecast(*_arrays(points), goal), points)
+
+
+def run_command(options: ForecastOptions, reporter: Reporter) -> tuple[dict[str, Any], str]:
+    """The forecast as JSON values and as a sentence; drawn where --out is given. Raises InputError."""
+    outlook = forecast_labels(options.curve, options.goal, options.domain)
+    if options.out is not None:
+        reporter.say(f"Drawn: {write_forecast(outlook, options.out)[0]}")
+    return outlook.as_record(), sentence(outlook)
 
 
 def _arrays(points: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -279,47 +352,62 @@ def _arrays(points: pd.DataFrame) -> tuple[Floats, Floats]:
     return points["labels"].to_numpy(float), points["ap50"].to_numpy(float)
 
 
-def answer(path: Path, goal: float) -> Forecast:
-    """The forecast for a goal from a CSV. Raises InputError."""
-    return forecast_labels([path], goal).found
-
-
-def line(found: Forecast, noun: str = "labels") -> str:
-    """The answer in one sentence. noun: what is counted."""
-    goal = f"AP50 {fraction(found.goal)}"
-    if found.reached:
-        return f"{goal} was reached with {found.low:,} {noun}."
-    if found.low is not None:
-        return f"{goal} will take between {found.low:,} and {found.high:,} {noun}, if the curve goes on as it began."
-    return f"{goal}: {found.note}."
+def _answer(answer: Forecast, noun: str) -> str:
+    """The forecast in one sentence. noun: what sizes count."""
+    goal = f"AP50 {fraction(answer.goal)}"
+    if answer.reached:
+        return f"{goal} was reached with {answer.low:,} {noun}."
+    if answer.low is not None:
+        span = f"between {answer.low:,} and {answer.high:,} {noun}"
+        return f"{goal} takes {span}, if the curve continues as fitted."
+    return f"{goal}: {answer.note}."
 
 
 def sentence(outlook: LabelForecast) -> str:
-    """The answer, and from reports how it was counted."""
+    """The forecast in words; from reports, with what was counted."""
     if not outlook.from_reports:
-        return line(outlook.found)
-    labels = outlook.points["labels"]
-    said = line(outlook.found, "boxes in training")
-    found, most = outlook.found, int(labels.max())
-    if found.low is not None and found.high is not None and not found.reached:
-        more = [f"{max(0, size - most):,}" for size in (found.low, found.high)]
-        said += f" That is {more[0]} to {more[1]} more than the largest run was shown, of the kind that was added from run to run."
-    return f"{said} From {count(len(labels), 'run')} with {int(labels.min()):,} to {most:,} boxes: all that training was shown, wherever they come from."
+        return _answer(outlook.forecast, "labels")
+    labels, answer = outlook.points["labels"], outlook.forecast
+    most = int(labels.max())
+    words = _answer(answer, "boxes in training")
+    if answer.low is not None and answer.high is not None and not answer.reached:
+        fewest, largest = (f"{max(0, size - most):,}" for size in (answer.low, answer.high))
+        words += (
+            f" That is {fewest} to {largest} more than in the largest run, "
+            "of the kind that was added from run to run."
+        )
+    return (
+        f"{words} Fitted to {count(len(labels), 'run')} with {int(labels.min()):,} to {most:,} boxes "
+        "in their training images, from all sources."
+    )
 
 
 def write_forecast(outlook: LabelForecast, folder: Path) -> tuple[Path, Path]:
-    """The curve as a figure and as a table that `shiftscope forecast` reads again; returns both files."""
+    """Write the curve as a figure and its points as a table that `shiftscope forecast` reads again.
+
+    Parameters
+    ----------
+    outlook
+        The forecast.
+    folder
+        Where to write; created if missing.
+
+    Returns
+    -------
+    tuple of Path
+        The figure and the table.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    words = "boxes in training" if outlook.from_reports else "labels"
-    drawn = outlook.points.reindex(columns=[*COLUMNS, "ap50_low", "ap50_high"])
+    axis = "boxes in training" if outlook.from_reports else "labels"
+    points = outlook.points.reindex(columns=[*COLUMNS, "ap50_low", "ap50_high"])
     figure = figures.forecast(
         sentence(outlook),
-        drawn[drawn["labels"] > 0],
-        curves(*_arrays(outlook.points)),
-        outlook.found.goal,
-        words,
-        outlook.found.low,
-        outlook.found.high,
+        points[points["labels"] > 0],
+        fit_curves(*_arrays(outlook.points)),
+        outlook.forecast.goal,
+        axis,
+        outlook.forecast.low,
+        outlook.forecast.high,
     )
     write_text(folder / FIGURE, figures.standalone(figure))
     write_text(folder / TABLE, outlook.points.map(inert).to_csv(index=False))

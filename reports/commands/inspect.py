@@ -1,31 +1,59 @@
-"""`shiftscope inspect`: what would be read of a source, before any model is asked."""
+"""`shiftscope inspect`: what Shiftscope reads from a source; no model is needed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from datasets.structure import MAX_FOLDERS, folders, reasons, repaired
+from datasets.source import open_source
+from datasets.structure import MAX_FOLDERS, changed_rows, folders, unused_files
 from datasets.tables import Source
 from diagnostics.wording import count
+from reports.options import InspectOptions
+from reports.progress import Reporter
+from train.environment import frames_folder
+
+
+def inspect_source(options: InspectOptions, reporter: Reporter) -> dict[str, Any]:
+    """Open a source and summarize it, see `inspection`. Raises InputError."""
+    source = open_source(
+        options.source,
+        cache=frames_folder(),
+        classes=options.names,
+        group_by=options.group_by,
+        allow=options.allow_root,
+        say=reporter.say,
+    )
+    return inspection(source)
 
 
 def inspection(source: Source) -> dict[str, Any]:
-    """Counts, folders, ledger and label rows of a source, as JSON values."""
-    images, boxes = source.images, source.annotations
+    """Summarize an opened source.
+
+    Parameters
+    ----------
+    source
+        The opened source.
+
+    Returns
+    -------
+    dict
+        Counts of images and annotations, folders, unused files and label rows, as JSON values.
+    """
+    images, annotations, classes = source.images, source.annotations, source.classes
     labelled = images["labelled"]
-    names = source.classes
+    background = labelled & ~images["image"].isin(annotations["image"])
     return {
         "source": source.spec,
         "kind": source.kind,
         "origin": source.origin or None,
-        "classes": list(names),
+        "classes": list(classes),
         "images": len(images),
         "labelled_images": int(labelled.sum()),
-        "background_images": int((labelled & ~images["image"].isin(boxes["image"])).sum()),
-        "boxes": len(boxes),
+        "background_images": int(background.sum()),
+        "boxes": len(annotations),
         "boxes_by_class": {
-            names[label] if label < len(names) else str(label): int(number)
-            for label, number in boxes["label"].value_counts().sort_index().items()
+            classes[label] if label < len(classes) else str(label): int(number)
+            for label, number in annotations["label"].value_counts().sort_index().items()
         },
         "groups": int(images["group"].nunique()),
         "grouping": source.grouping,
@@ -33,8 +61,8 @@ def inspection(source: Source) -> dict[str, Any]:
         "files": {
             bucket: int((source.ledger["bucket"] == bucket).sum()) for bucket in ("used", "skipped", "failed")
         },
-        "reasons": reasons(source.ledger).to_dict("records"),
-        "label_rows": repaired(source.rows).to_dict("records"),
+        "reasons": unused_files(source.ledger).to_dict("records"),
+        "label_rows": changed_rows(source.rows).to_dict("records"),
         "notes": [
             {"path": row["path"], "reason": row["reason"]}
             for row in source.ledger.to_dict("records")
@@ -43,41 +71,76 @@ def inspection(source: Source) -> dict[str, Any]:
     }
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The same in words."""
-    said = [f"{found['source']}: {found['kind']}"]
-    if found["origin"]:
-        said.append(f"  {found['origin']}")
-    said.append(f"  classes: {', '.join(found['classes']) or 'named by nobody; the model decides'}")
-    said.append(
-        f"  {count(found['images'], 'image')}: {found['labelled_images']:,} labelled ({found['background_images']:,} of them background), "
-        f"{found['images'] - found['labelled_images']:,} unlabelled; {count(found['boxes'], 'object')}"
-    )
-    said.append(f"  {count(found['groups'], 'clip')}: {found['grouping']}")
-    said.append("taken")
-    for row in found["folders"][:MAX_FOLDERS]:
-        said.append(
-            f"  {row['folder']}: {count(row['images'], 'image')}{' as ' + row['split'] if row['split'] else ''}, {row['labelled']:,} labelled, {count(row['boxes'], 'object')}"
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result of `inspection` as lines of text."""
+    return [
+        *_content_lines(result),
+        *_folder_lines(result["folders"]),
+        *_unused_lines(result["files"], result["reasons"]),
+        *_label_row_lines(result["label_rows"]),
+        *_note_lines(result["notes"]),
+    ]
+
+
+def _content_lines(result: dict[str, Any]) -> list[str]:
+    """Kind, classes and counts."""
+    unlabelled = result["images"] - result["labelled_images"]
+    return [
+        f"{result['source']}: {result['kind']}",
+        *([f"  {result['origin']}"] if result["origin"] else []),
+        f"  classes: {', '.join(result['classes']) or 'not named; the model decides'}",
+        f"  {count(result['images'], 'image')}: {result['labelled_images']:,} labelled "
+        f"({result['background_images']:,} of them background), {unlabelled:,} unlabelled; "
+        f"{count(result['boxes'], 'annotation')}",
+        f"  {count(result['groups'], 'clip')}: {result['grouping']}",
+    ]
+
+
+def _folder_lines(folders: list[dict[str, Any]]) -> list[str]:
+    """Images and annotations by folder."""
+    output = ["used"]
+    for row in folders[:MAX_FOLDERS]:
+        split = f" as {row['split']}" if row["split"] else ""
+        output.append(
+            f"  {row['folder']}: {count(row['images'], 'image')}{split}, {row['labelled']:,} labelled, "
+            f"{count(row['boxes'], 'annotation')}"
         )
-    if len(found["folders"]) > MAX_FOLDERS:
-        said.append(f"  and {len(found['folders']) - MAX_FOLDERS} more")
-    files = found["files"]
-    said.append(
-        f"passed over: {files['skipped'] + files['failed']:,} of {sum(files.values()):,} files ({files['skipped']:,} skipped, {files['failed']:,} failed)"
-    )
-    said += [f"  {r['bucket']} {r['files']:,}: {r['reason']}, first: {r['first']}" for r in found["reasons"]]
-    if found["label_rows"]:
-        said.append("label rows not taken as written")
-        said += [
-            f"  {r['action']} {r['rows']:,}: {r['reason']}, first: {r['first']}:{r['line']}"
-            for r in found["label_rows"]
-        ]
-    grouped: dict[str, list[str]] = {}
-    for note in found["notes"]:
-        grouped.setdefault(note["reason"], []).append(note["path"])
-    if grouped:
-        said.append("worth knowing")
-        said += [
-            f"  {count(len(paths), 'file')}: {reason}, first: {paths[0]}" for reason, paths in grouped.items()
-        ]
-    return said
+    if len(folders) > MAX_FOLDERS:
+        output.append(f"  and {len(folders) - MAX_FOLDERS} more")
+    return output
+
+
+def _unused_lines(files: dict[str, int], reasons: list[dict[str, Any]]) -> list[str]:
+    """Files that are not used, by reason."""
+    unused = files["skipped"] + files["failed"]
+    return [
+        f"not used: {unused:,} of {sum(files.values()):,} files "
+        f"({files['skipped']:,} skipped, {files['failed']:,} failed)",
+        *(f"  {r['bucket']} {r['files']:,}: {r['reason']}, first: {r['first']}" for r in reasons),
+    ]
+
+
+def _label_row_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Label rows that are rejected or repaired, by reason."""
+    if not rows:
+        return []
+    return [
+        "label rows rejected or repaired",
+        *(f"  {r['action']} {r['rows']:,}: {r['reason']}, first: {r['first']}:{r['line']}" for r in rows),
+    ]
+
+
+def _note_lines(notes: list[dict[str, str]]) -> list[str]:
+    """Remarks on files that are used, by reason."""
+    paths_of: dict[str, list[str]] = {}
+    for note in notes:
+        paths_of.setdefault(note["reason"], []).append(note["path"])
+    if not paths_of:
+        return []
+    return [
+        "notes",
+        *(
+            f"  {count(len(paths), 'file')}: {reason}, first: {paths[0]}"
+            for reason, paths in paths_of.items()
+        ),
+    ]

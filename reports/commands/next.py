@@ -1,187 +1,267 @@
-"""`shiftscope next`: rank a pool of images, and datasets one might add, by what they would teach; write the lists and the hand-off."""
+"""`shiftscope next`: rank images to label and datasets to add; write the lists and the hand-off folder."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from datasets.errors import InputError
+from datasets.files import write_text
 from datasets.groups import evenly
 from diagnostics.advice import BUDGET, Advice, next_images
-from diagnostics.candidates import Candidate, compare
+from diagnostics.candidates import Candidate, compare_datasets
 from diagnostics.domain import Domain
 from diagnostics.embedding_shift import novelties
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count
 from reports.export.handoff import write_handoff
-from reports.files import write_text
-from reports.options import ReportOptions
+from reports.options import NextOptions
 from reports.page.writer import inert, write_parquet
 from reports.pipeline.inference import PredictedDomains, predict_domains, resolve_prediction_folders
+from reports.pipeline.runs import load_run, report_name
 from reports.plain import plain
 from reports.progress import Reporter
-from train.environment import frames_folder
+from train.environment import runs_folder
 from train.run import new_run_folder
 
-# Of the clips set aside, this many images tell AP50 to within ten points or so (docs/proof.md, "A few labels").
+# This many labelled images of the clips set aside measure AP50 to about ten points (docs/proof.md, "A few
+# labels").
 TEST_IMAGES = 50
 
 
-def rank_next(
-    options: ReportOptions,
-    pool: tuple[tuple[str | None, str], ...],
-    candidates: tuple[tuple[str | None, str], ...],
-    budget: int | None,
-    boxes: int | None,
-    out: Path,
-    reporter: Reporter,
-    *,
-    probe: bool = False,
-) -> dict[str, Any]:
-    """Rank pool (or, without one, the real-world images) and candidates; write next.csv, test.csv, candidates.csv and hand-off/ into out.
+@dataclass(frozen=True)
+class _RankedDomains:
+    """The domains of one ranking.
 
-    budget, boxes: images to pick, and objects that are in them where those are what costs; at most either. probe: rank candidates by short trainings, see `reports.commands.probe`.
-    Raises InputError without weights, without anything to rank, and for candidates without footage to compare them with.
+    predicted: all domains, with the detector
+    pool: domains to pick images from
+    footage: domains that the detector is for; the pool where no other pool is given
+    candidates: datasets that may be added
     """
+
+    predicted: PredictedDomains
+    pool: list[Domain]
+    footage: list[Domain]
+    candidates: list[Domain]
+
+    @property
+    def in_domain(self) -> Domain:
+        """The held-out in-domain images."""
+        return self.predicted.in_domain
+
+    @property
+    def training(self) -> Domain:
+        """The training images; the in-domain ones where they are not known."""
+        return self.predicted.training or self.in_domain
+
+
+def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any], Path]:
+    """Rank images to label and datasets to add, and write the lists and the hand-off.
+
+    Parameters
+    ----------
+    options
+        The detector, the sources, and how many images or boxes to pick. Without any of them, those of the demo.
+    reporter
+        Shows progress.
+
+    Returns
+    -------
+    dict
+        The content of next.json.
+    Path
+        The folder with next.csv, test.csv, candidates.csv and hand-off/.
+
+    Raises
+    ------
+    InputError
+        There are no weights, nothing to rank, or candidates without footage to compare them with.
+    """
+    if options.is_demo:
+        from reports.commands.demo import prepare_demo
+
+        demo = prepare_demo(options.seed, reporter)
+        options = replace(options, run=demo.run, in_domain=demo.in_domain, real_world=demo.real_world)
+    _check_options(options)
+    ranked = _predict(options, reporter)
+    with reporter.stage("rank", "Ranking what to add next"):
+        advice = _advise(ranked, options)
+        compared = _compare_candidates(ranked, advice, options.seed)
+    if options.probe:
+        # Imported here because it imports PyTorch, which must wait for the question whether to trust
+        # checkpoints.
+        from reports.commands.probe import probe as probe_candidates
+
+        compared = probe_candidates(compared, ranked.predicted, ranked.footage, options.seed, reporter)
+    folder = (options.out or runs_folder() / "next" / report_name(options)).absolute()
+    result = _record(ranked, advice, compared, options)
+    with reporter.stage("write", "Copying the chosen images"):
+        result["hand_off"] = str(_hand_off(folder, advice.picks, ranked))
+        result["goes_on"] = (Path(result["hand_off"]).parent / "val.txt").is_file()
+    _write_lists(folder, advice, compared, result)
+    return result, folder
+
+
+def _check_options(options: NextOptions) -> None:
+    """Raise InputError where something that a ranking needs is missing."""
     if options.run is None and options.weights is None:
-        raise InputError("ranking compares what the detector sees: give --run DIR or --weights FILE")
-    if not pool and not options.real_world:
+        raise InputError("ranking needs the detector's embeddings: give --run DIR or --weights FILE")
+    if not options.pool and not options.real_world:
         raise InputError("nothing to rank: give --pool SOURCE or --real-world SOURCE")
-    if candidates and not options.real_world:
+    if options.candidate and not options.real_world:
         raise InputError(
-            "candidate datasets are compared with the footage the detector is for: give --real-world SOURCE"
+            "candidate datasets are compared with the footage that the detector is for: "
+            "give --real-world SOURCE"
         )
-    if probe and not candidates:
-        raise InputError("--probe tries out candidate datasets: give --candidate SOURCE")
-    options = resolve_prediction_folders(options, reporter.say)
-    wanted = len(pool or options.real_world)
-    images = budget or (BUDGET if boxes is None else sys.maxsize)
+    if options.probe and not options.candidate:
+        raise InputError("--probe trains with candidate datasets: give --candidate SOURCE")
+
+
+def _predict(options: NextOptions, reporter: Reporter) -> _RankedDomains:
+    """Run the detector on all sources; pool, footage and candidates are distinguished by their order."""
+    report_options = options.as_report()
+    run = load_run(report_options)
+    report_options = resolve_prediction_folders(report_options, run, reporter.say)
+    footage = report_options.real_world
+    pool = options.pool or footage
+    others = footage if options.pool else ()
     predicted = predict_domains(
-        replace(
-            options,
-            real_world=(*(pool or options.real_world), *(options.real_world if pool else ()), *candidates),
-        ),
+        replace(report_options, real_world=(*pool, *others, *options.candidate)),
+        run,
         reporter,
-        # Images are ranked as a whole; the embeddings of their boxes would fill the memory.
+        # Whole images are ranked; the embeddings of their detections would fill the memory.
         embed_detections=False,
     )
-    in_domain = next(d for d in predicted.domains.values() if d.role == "in_domain")
-    training = predicted.domains.get("training", in_domain)
-    everything = [d for d in predicted.domains.values() if d.role == "real_world"]
-    chosen_from = everything[:wanted]
-    footage = everything[wanted : wanted + len(options.real_world)] if pool else chosen_from
-    offered = everything[len(everything) - len(candidates) :] if candidates else []
-    with reporter.stage("rank", "Ranking what to add next"):
-        advice = next_images(
-            chosen_from,
-            training,
-            in_domain,
-            novelties(in_domain, chosen_from),
-            target=footage if pool else (),
-            seed=options.seed,
-            budget=images,
-            boxes=boxes,
-        )
-        compared = (
-            compare(
-                offered,
-                footage,
-                training,
-                in_domain,
-                set_aside=advice.aside["fingerprint"].tolist(),
-                seed=options.seed,
-            )
-            if offered
-            else []
-        )
-    if probe:
-        # Training needs PyTorch, which nothing else here does before it is asked whether checkpoints are trusted.
-        from reports.commands.probe import probe as try_out
+    domains = predicted.real_world
+    in_pool = domains[: len(pool)]
+    return _RankedDomains(
+        predicted,
+        in_pool,
+        domains[len(pool) : len(pool) + len(others)] if options.pool else in_pool,
+        domains[len(domains) - len(options.candidate) :] if options.candidate else [],
+    )
 
-        compared = try_out(compared, predicted, footage, options.seed, reporter)
-    table, test = advice.picks, test_images(advice)
-    result = {
-        "next": plain(table),
+
+def _advise(ranked: _RankedDomains, options: NextOptions) -> Advice:
+    """The images to label next, and the clips set aside as a test set."""
+    return next_images(
+        ranked.pool,
+        ranked.training,
+        ranked.in_domain,
+        novelties(ranked.in_domain, ranked.pool),
+        target=() if ranked.footage is ranked.pool else ranked.footage,
+        seed=options.seed,
+        budget=options.budget or (BUDGET if options.boxes is None else sys.maxsize),
+        boxes=options.boxes,
+    )
+
+
+def _compare_candidates(ranked: _RankedDomains, advice: Advice, seed: int) -> list[Candidate]:
+    """The candidates, best first; empty without any."""
+    if not ranked.candidates:
+        return []
+    return compare_datasets(
+        ranked.candidates,
+        ranked.footage,
+        ranked.training,
+        ranked.in_domain,
+        set_aside=advice.aside["fingerprint"].tolist(),
+        seed=seed,
+    )
+
+
+def _record(
+    ranked: _RankedDomains, advice: Advice, compared: Sequence[Candidate], options: NextOptions
+) -> dict[str, Any]:
+    """The content of next.json but for the hand-off."""
+    return {
+        "next": plain(advice.picks),
         "reserved_test_clips": list(advice.clips),
-        "test": plain(test),
-        "budget": budget or (BUDGET if boxes is None else None),
-        "boxes": boxes,
-        "annotations": int(table["annotations"].sum()),
-        "pool": sum(len(d.images) for d in chosen_from),
-        "candidates": [asdict(candidate) | {"other_hand": candidate.other_hand} for candidate in compared],
+        "test": plain(test_images(advice)),
+        "budget": options.budget or (BUDGET if options.boxes is None else None),
+        "boxes": options.boxes,
+        "annotations": int(advice.picks["annotations"].sum()),
+        "pool": sum(len(domain.images) for domain in ranked.pool),
+        "candidates": [asdict(c) | {"other_hand": c.other_box_rule} for c in compared],
     }
-    with reporter.stage("write", "Copying the chosen images"):
-        result["hand_off"] = str(_hand_off(out, table, chosen_from, predicted))
-        result["goes_on"] = (Path(result["hand_off"]).parent / "val.txt").is_file()
-    _write_lists(out, table, test, compared, result)
-    return result
 
 
 def test_images(advice: Advice) -> pd.DataFrame:
-    """Images of the clips set aside, spread over them: domain, image, path, group."""
+    """Images of the clips set aside, spread over the clips: domain, image, path, group."""
     aside = advice.aside.assign(clip=advice.aside["domain"] + "/" + advice.aside["group"])
     return evenly(aside.rename(columns={"group": "name", "clip": "group"}), TEST_IMAGES)[
         ["domain", "image", "path", "name"]
     ].rename(columns={"name": "group"})
 
 
-def _write_lists(
-    out: Path, table: pd.DataFrame, test: pd.DataFrame, compared: Sequence[Candidate], result: dict[str, Any]
-) -> None:
-    """The lists as CSV, Parquet and JSON."""
+def _write_lists(out: Path, advice: Advice, compared: Sequence[Candidate], result: dict[str, Any]) -> None:
+    """Write the lists as CSV, Parquet and JSON."""
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "next.csv", table.map(inert).to_csv(index=False))
-    write_text(out / "test.csv", test.map(inert).to_csv(index=False))
+    write_text(out / "next.csv", advice.picks.map(inert).to_csv(index=False))
+    write_text(out / "test.csv", test_images(advice).map(inert).to_csv(index=False))
     (out / "candidates.csv").unlink(missing_ok=True)
     if compared:
         frame = pd.DataFrame([asdict(candidate) for candidate in compared])
         write_text(out / "candidates.csv", frame.map(inert).to_csv(index=False))
-    write_parquet(out / "next.parquet", table)
+    write_parquet(out / "next.parquet", advice.picks)
     write_text(out / "next.json", json.dumps(result, indent=1, allow_nan=False))
 
 
-def _hand_off(out: Path, table: pd.DataFrame, domains: Sequence[Domain], predicted: PredictedDomains) -> Path:
-    """The chosen images with draft labels, in a folder of its own: labels that somebody repaired in an earlier one stay. Returns its data.yaml."""
+def _hand_off(out: Path, picks: pd.DataFrame, ranked: _RankedDomains) -> Path:
+    """Copy the picked images with draft labels into a new folder; returns its data.yaml.
+
+    The folder is new each time, so that labels corrected in an earlier one stay.
+    """
+    predicted = ranked.predicted
     own = [
         o
         for o in predicted.opened
         if o.role in ("training", "in_domain") and o.source.kind in {"yolo", "folder", "list"}
     ]
-    old = pd.concat([o.source.images for o in own], ignore_index=True) if own else None
     return write_handoff(
-        new_run_folder(out, "hand-off"), table, domains, predicted.classes, SHOWN, old, frames_folder()
+        new_run_folder(out, "hand-off"),
+        picks,
+        ranked.pool,
+        classes=predicted.classes,
+        confidence=SHOWN,
+        training_images=pd.concat([o.source.images for o in own], ignore_index=True) if own else None,
     )
 
 
 def lines(result: dict[str, Any], out: Path) -> list[str]:
-    """What to do with it, for people who stay on the terminal."""
-    said = [
-        f"{len(result['next'])} of {result['pool']} images ranked, with about {count(result['annotations'], 'box', 'boxes')} to draw or mend: {out / 'next.csv'}"
+    """The result and the next steps, for the terminal."""
+    boxes = count(result["annotations"], "box", "boxes")
+    text = [
+        f"{len(result['next'])} of {result['pool']} images ranked, with about {boxes} to draw or correct: "
+        f"{out / 'next.csv'}"
     ]
-    said += [f"  {c['rank']}. {c['name']}: {c['reason']}" for c in result["candidates"]]
+    text += [f"  {c['rank']}. {c['name']}: {c['reason']}" for c in result["candidates"]]
     if len(result["candidates"]) > 1:
         by_size = [c["name"] for c in sorted(result["candidates"], key=lambda c: int(c["by_size"]))]
-        said.append(
-            f"By size alone the order would be {', '.join(by_size)}; drawn at random, the best stands first 1 time in {len(by_size)}."
+        text.append(
+            f"By size alone the order would be {', '.join(by_size)}; "
+            f"a random order has the best one first 1 time in {len(by_size)}."
         )
     aside = len(result["reserved_test_clips"])
     if aside:
-        said.append(
-            f"First label the {len(result['test'])} images in {out / 'test.csv'}: they come from {aside} clips set aside at random, and tell whether "
-            "adding helped. Never train on those clips."
+        text.append(
+            f"First label the {len(result['test'])} images in {out / 'test.csv'}. They come from {aside} "
+            "clips set aside at random and measure whether the new labels help. Never train on those clips."
         )
-    said.append(
-        f"Images with the detector's boxes as a draft: {Path(result['hand_off']).parent} (YOLO, coco.json, cvat.xml, label-studio.json). Mend the labels, then: "
+    text.append(
+        f"Images with the detections as draft labels: {Path(result['hand_off']).parent} "
+        "(YOLO, coco.json, cvat.xml, label-studio.json). Correct the labels, then: "
         + (
             f"shiftscope train {result['hand_off']} --model BEST.PT"
             if result["goes_on"]
-            else "add them to your training images (where those are is not known here, or they are no YOLO dataset)"
+            else "add them to your training images "
+            "(their folder is not known here, or they are not a YOLO dataset)"
         )
     )
-    return said
+    return text

@@ -1,20 +1,23 @@
-"""`shiftscope prepare`: a source, a detector's drafts where one is given, and what became of it all in a few lines."""
+"""`shiftscope prepare`: a cleaned dataset from a source, with optional draft labels, and a summary of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from datasets.classes import with_classes
 from datasets.corrections import read_corrections
 from datasets.errors import EnvironmentProblem, InputError
-from datasets.naming import name_of
-from datasets.source import find, open_source, parts_of
+from datasets.naming import domain_name
+from datasets.source import locate_with_origin, open_source, split_spec
 from datasets.tables import Source
 from diagnostics.wording import count, fraction
-from reports.options import ReportOptions
-from reports.pipeline.inference import load_detector
+from reports.options import PrepareOptions
+from reports.pipeline.runs import load_detector
 from reports.pipeline.sources import Opened, with_corrections
 from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder, runs_folder
@@ -26,142 +29,172 @@ from train.preparation import (
     LEFT_OUT,
     ROWS,
     SPLITS,
+    PreparationSettings,
     Prepared,
     draftable,
     prepare,
 )
 from train.run import open_weights
 
-# Reasons for leaving files out that are said one by one.
+if TYPE_CHECKING:
+    from train.augmentation import Recipe
+    from train.forward import Detector
+
+# Reasons for leaving files out that are listed; the rest is counted.
 MAX_REASONS = 5
 
 
-@dataclass(frozen=True)
-class PrepareOptions:
-    """What `shiftscope prepare` was asked for. copies, min_side, max_share: see `train.preparation.prepare`. recipe: a yaml, None for ours. weights: a detector whose boxes at or
-    above conf become draft labels, None for no drafts; imgsz, device: how it looks.
-    """
-
-    source: str
-    folder: Path
-    copies: int = 0
-    recipe: Path | None = None
-    min_side: float = 1.0
-    max_share: float = 1.0
-    weights: Path | None = None
-    conf: float = 0.25
-    imgsz: int | None = None
-    device: str | None = None
-    classes: tuple[str, ...] = ()
-    group_by: str | None = None
-    allow: tuple[Path, ...] = ()
-    trust: bool = False
-    corrections: bool = True
-    fiftyone: bool = True
-    seed: int = 0
-
-
 def prepare_dataset(options: PrepareOptions, reporter: Reporter) -> dict[str, Any]:
-    """Write the dataset and say what became of everything; returns the same as JSON values. Raises InputError."""
-    if options.recipe is not None and not options.copies:
-        raise InputError(f"--recipe {options.recipe}: says how copies are changed; add --copies N")
-    if options.folder.exists():
-        raise InputError(f"{options.folder}: exists already; give a new folder with --out")
-    for part in parts_of(options.source):
-        place, _ = find(part, reporter.say)
-        # A description's dataset lies around it; what lies around a video or an image is anything.
-        described = place.suffix.lower() in {".yaml", ".yml", ".json", ".txt"}
-        root = place.parent if described else place
-        ours = options.folder.resolve().is_relative_to(runs_folder().resolve())
-        if options.folder.resolve().is_relative_to(root) and not ours:
-            raise InputError(
-                f"{options.folder}: lies inside the source {part}, which stays as it is; give another folder with --out"
-            )
-    recipe = None
-    if options.copies:
-        from train.augmentation import DEFAULT, read_recipe
+    """Write a cleaned dataset and report what it contains.
 
-        recipe = read_recipe(options.recipe or DEFAULT)
-    detector_options = ReportOptions(weights=options.weights, device=options.device, trust=options.trust)
-    detector = load_detector(options.weights, detector_options) if options.weights is not None else None
-    classes = options.classes or (detector.classes if detector else ())
-    source = open_source(
-        options.source,
-        cache=frames_folder(),
-        classes=classes,
-        group_by=options.group_by,
-        allow=options.allow,
-        say=reporter.say,
-    )
-    # Videos and bare folders name none: theirs are those that were asked for.
-    source = source if source.classes else replace(source, classes=tuple(classes))
+    Parameters
+    ----------
+    options
+        The request.
+    reporter
+        Progress and messages.
+
+    Returns
+    -------
+    dict
+        Counts of what was written and left out, as JSON values.
+
+    Raises
+    ------
+    InputError
+        The source, recipe or checkpoint is unusable, or the folder exists or lies inside the source.
+    """
+    _check_request(options, reporter)
+    recipe = _open_recipe(options)
+    detector = None
+    if options.weights is not None:
+        detector = load_detector(options.weights, device=options.device, trust=options.trust_checkpoint)
+    source = _open_source(options, detector.classes if detector else (), reporter)
     reviewed: frozenset[str] = frozenset()
     if options.corrections:
-        known = read_corrections(corrections_path())
-        reviewed = frozenset(source.images.loc[source.images["path"].isin(list(known)), "image"])
-        opened = with_corrections(
-            [Opened(name_of(options.source), "training", source)], source.classes, reporter
-        )
-        source = opened[0].source
+        source, reviewed = _correct(source, options.source, reporter)
     drafts = None
-    if detector is not None and options.weights is not None:
+    if detector is not None:
         source = with_classes(source, detector.classes, {})
-        images = draftable(source)
-        run = open_weights(options.weights, None)
-        settings = Settings(imgsz=options.imgsz or detector.imgsz)
-        with reporter.stage(
-            "predict", f"Looking at {count(len(images), 'unlabelled image')}", len(images)
-        ) as tick:
-            store = Store(predict_folder(settings, run.sha256))
-            found = detector.predict(images, settings, store, tick=tick, embed_detections=False).detections
-        drafts = found[found["confidence"] >= options.conf].reset_index(drop=True)
-    with reporter.stage("prepare", f"Writing {options.folder}", len(source.images)) as tick:
+        drafts = _predict_drafts(detector, source, options, reporter)
+    settings = PreparationSettings(options.copies, recipe, options.min_side, options.max_share, options.seed)
+    with reporter.stage("prepare", f"Writing {folder_of(options)}", len(source.images)) as tick:
         prepared = prepare(
             source,
-            options.folder,
+            folder_of(options),
+            settings,
             drafts=drafts,
             reviewed=reviewed,
-            copies=options.copies,
-            recipe=recipe,
-            min_side=options.min_side,
-            max_share=options.max_share,
-            seed=options.seed,
             tick=tick,
         )
-    result = record(prepared, source)
-    result["review"] = review(prepared, options, reporter) if options.fiftyone else None
+    result = summarize(prepared, source)
+    result["review"] = publish_drafts(prepared, reporter) if options.fiftyone else None
     for line in lines(result, options):
         reporter.say(line)
     return result
 
 
-def review(prepared: Prepared, options: PrepareOptions, reporter: Reporter) -> str | None:
-    """The FiftyOne dataset in which drafts can be looked through, None where there are none or no database; the dataset on disk is complete without."""
+def folder_of(options: PrepareOptions) -> Path:
+    """The folder to write: --out, or one in runs/prepare named after the source."""
+    default = runs_folder() / "prepare" / domain_name(options.source)[:80]
+    return (options.out or default).absolute()
+
+
+def _check_request(options: PrepareOptions, reporter: Reporter) -> None:
+    """Raise InputError if options are contradictory, or the folder exists or lies inside the source."""
+    if options.recipe is not None and not options.copies:
+        raise InputError(f"--recipe {options.recipe}: describes augmented copies; add --copies N")
+    folder = folder_of(options)
+    if folder.exists():
+        raise InputError(f"{folder}: exists already; give a new folder with --out")
+    for part in split_spec(options.source):
+        path, _ = locate_with_origin(part, reporter.say)
+        # A description belongs to the dataset in its folder; a video or an image is the source by itself.
+        is_description = path.suffix.lower() in {".yaml", ".yml", ".json", ".txt"}
+        root = path.parent if is_description else path
+        in_runs = folder.resolve().is_relative_to(runs_folder().resolve())
+        if folder.resolve().is_relative_to(root) and not in_runs:
+            raise InputError(
+                f"{folder}: lies inside the source {part}, which is only read; give another folder with --out"
+            )
+
+
+def _open_recipe(options: PrepareOptions) -> Recipe | None:
+    """The augmentation recipe, None if no copies are requested. Raises InputError."""
+    if not options.copies:
+        return None
+    # PyTorch takes seconds to import, and only copies need it.
+    from train.augmentation import DEFAULT, read_recipe
+
+    return read_recipe(options.recipe or DEFAULT)
+
+
+def _open_source(options: PrepareOptions, detector_classes: Sequence[str], reporter: Reporter) -> Source:
+    """Open the source. Raises InputError."""
+    classes = options.names or detector_classes
+    source = open_source(
+        options.source,
+        cache=frames_folder(),
+        classes=classes,
+        group_by=options.group_by,
+        allow=options.allow_root,
+        say=reporter.say,
+    )
+    # Videos and folders of images name no classes.
+    return source if source.classes else replace(source, classes=tuple(classes))
+
+
+def _correct(source: Source, spec: str, reporter: Reporter) -> tuple[Source, frozenset[str]]:
+    """The source with labels and tags from the App, and the images that were reviewed there."""
+    corrections = read_corrections(corrections_path())
+    reviewed = frozenset(source.images.loc[source.images["path"].isin(list(corrections)), "image"])
+    opened = [Opened(domain_name(spec), "training", source)]
+    return with_corrections(opened, source.classes, reporter)[0].source, reviewed
+
+
+def _predict_drafts(
+    detector: Detector, source: Source, options: PrepareOptions, reporter: Reporter
+) -> pd.DataFrame:
+    """Detections in the unlabelled training images, from the requested confidence up."""
+    images = draftable(source)
+    settings = Settings(imgsz=options.imgsz or detector.imgsz)
+    title = f"Predicting {count(len(images), 'unlabelled image')}"
+    with reporter.stage("predict", title, len(images)) as tick:
+        store = Store(predict_folder(settings, open_weights(detector.weights, None).sha256))
+        detections = detector.predict(images, settings, store, tick=tick, embed_detections=False).detections
+    return detections[detections["confidence"] >= options.conf].reset_index(drop=True)
+
+
+def publish_drafts(prepared: Prepared, reporter: Reporter) -> str | None:
+    """Publish the drafts for review as a FiftyOne dataset; returns its name, None if there is none.
+
+    A failure is reported as a message, since the dataset on disk is complete without it.
+    """
     drafts = prepared.ledger[prepared.ledger["action"] == DRAFT]
     if drafts.empty:
         return None
     from reports.workbench.review import publish_review
 
     source = open_source(str(prepared.data_yaml), cache=frames_folder())
-    places = {
-        str(prepared.data_yaml.parent / file): float(sure)
-        for file, sure in zip(drafts["file"], drafts["confidence"].fillna(0.0), strict=True)
+    confidence_of = {
+        str(prepared.data_yaml.parent / file): float(confidence)
+        for file, confidence in zip(drafts["file"], drafts["confidence"].fillna(0.0), strict=True)
     }
-    least = {
-        image: places[path]
+    lowest = {
+        image: confidence_of[path]
         for image, path in zip(source.images["image"], source.images["path"], strict=True)
-        if path in places
+        if path in confidence_of
     }
     try:
-        return publish_review(prepared.data_yaml.parent, source, least)
+        return publish_review(prepared.data_yaml.parent, source, lowest)
     except EnvironmentProblem as problem:
         reporter.say(f"  no FiftyOne dataset: {problem}")
-    except Exception as error:  # whatever FiftyOne raises: the dataset on disk is written
+    except Exception as error:  # FiftyOne may raise anything, and the dataset on disk is written
         reporter.say(f"  no FiftyOne dataset: internal error ({type(error).__name__}: {error})")
     return None
 
 
-def record(prepared: Prepared, source: Source) -> dict[str, Any]:
+def summarize(prepared: Prepared, source: Source) -> dict[str, Any]:
     """Counts of what was written and left out, as JSON values."""
     ledger, rows = prepared.ledger, prepared.rows
     written = ledger[ledger["file"] != ""]
@@ -194,50 +227,62 @@ def record(prepared: Prepared, source: Source) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any], options: PrepareOptions) -> list[str]:
-    """The same in words."""
-    said = []
-    for split, number in result["splits"].items():
-        kept = number["images"] - number["drafts"]
-        words = [f"{count(kept, 'image')} kept"]
-        words += [f"{count(number['drafts'], 'image')} with drafts"] * (number["drafts"] > 0)
-        words += [f"{count(number['copies'], 'changed copy', 'changed copies')}"] * (number["copies"] > 0)
-        said.append(f"  {split}: {', '.join(words)}; {count(number['annotations'], 'object')}")
+    """The result as lines of text."""
+    output = [_split_line(split, counts) for split, counts in result["splits"].items()]
     rows = result["rows"]
     if any(rows.values()):
-        said.append(
-            f"  labels: {count(rows['rejected'], 'row')} rejected, {rows['repaired']:,} repaired, {count(rows['removed'], 'box', 'boxes')} taken out; each in {ROWS}"
+        output.append(
+            f"  labels: {count(rows['rejected'], 'row')} rejected, {rows['repaired']:,} repaired, "
+            f"{count(rows['removed'], 'box', 'boxes')} removed; each listed in {ROWS}"
         )
     if result["left_out"]:
-        said.append(f"  left out: {count(result['left_out'], 'file')}; each in {LEDGER}")
-        said += [
-            f"    {r['files']:,}: {r['reason']}, first: {r['first']}" for r in result["reasons"][:MAX_REASONS]
-        ]
-        if len(result["reasons"]) > MAX_REASONS:
-            said.append(f"    and {len(result['reasons']) - MAX_REASONS} more reasons")
+        output.append(f"  left out: {count(result['left_out'], 'file')}; each listed in {LEDGER}")
+        reasons = result["reasons"]
+        output += [f"    {r['files']:,}: {r['reason']}, first: {r['first']}" for r in reasons[:MAX_REASONS]]
+        if len(reasons) > MAX_REASONS:
+            output.append(f"    and {len(reasons) - MAX_REASONS} more reasons")
     if result["unnamed"]:
-        said.append(
-            f"  {count(result['unnamed'], 'image')} in no split: to that of their clip, else to train"
+        output.append(
+            f"  {count(result['unnamed'], 'image')} without a split: "
+            "assigned to the split of their clip, else to train"
         )
     missing = [split for split in ("train", "val") if split not in result["splits"]]
     if missing:
-        said.append(f"  no image for {' and '.join(missing)}: training needs train and val")
-    drafts = sum(number["drafts"] for number in result["splits"].values())
-    if drafts:
-        by = (
-            f" by {options.weights} at confidence {fraction(options.conf)} and above"
-            if options.weights
-            else ""
+        output.append(f"  no image for {' and '.join(missing)}: training needs train and val")
+    return output + _draft_lines(result, options)
+
+
+def _split_line(split: str, counts: dict[str, int]) -> str:
+    """What a split contains."""
+    parts = [f"{count(counts['images'] - counts['drafts'], 'image')} kept"]
+    parts += [f"{count(counts['drafts'], 'image')} with drafts"] * (counts["drafts"] > 0)
+    parts += [f"{count(counts['copies'], 'augmented copy', 'augmented copies')}"] * (counts["copies"] > 0)
+    return f"  {split}: {', '.join(parts)}; {count(counts['annotations'], 'annotation')}"
+
+
+def _draft_lines(result: dict[str, Any], options: PrepareOptions) -> list[str]:
+    """How to review draft labels; nothing without any."""
+    drafts = sum(counts["drafts"] for counts in result["splits"].values())
+    if not drafts:
+        return []
+    detector = ""
+    if options.weights:
+        detector = f" from {options.weights} at confidence {fraction(options.conf)} and above"
+    output = [
+        f"  DRAFT labels in {count(drafts, 'image')}{detector}: unreviewed detections, "
+        "with false positives and missed objects.",
+        f"  Review them before training: {LEDGER} lists them with action '{DRAFT}' and the lowest confidence "
+        "of their boxes.",
+    ]
+    if result["review"]:
+        app = f"shiftscope app {result['review']}"
+        output.append(
+            f"  In FiftyOne: {app}, correct them in the Annotate tab, then {app} --pull; "
+            "training and 'prepare' use the corrections from then on."
         )
-        said += [
-            f"  DRAFT labels in {count(drafts, 'image')}{by}: a detector's guesses, its misses and false positives included.",
-            f"  Look through them before training: in {LEDGER} they are the rows of action '{DRAFT}', with the confidence of their least sure box.",
-        ]
-        if result["review"]:
-            said.append(
-                f"  In FiftyOne: shiftscope app {result['review']}, mend them in the Annotate tab, then shiftscope app {result['review']} --pull; training and 'prepare' use them from then on."
-            )
-        else:
-            said.append(
-                "  Mend the file of the same name below labels/train, and delete image and label file where it is of no use."
-            )
-    return said
+    else:
+        output.append(
+            "  Correct the file of the same name below labels/train; "
+            "delete both image and label file if the image is of no use."
+        )
+    return output

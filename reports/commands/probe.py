@@ -1,7 +1,9 @@
-"""Candidate datasets tried out: the detector goes on learning for a few steps from a few images of each, and is judged on footage that is labelled.
+"""Short trainings with each candidate dataset, scored on labelled images of the footage.
 
-What looks like the footage need not help with it: labels may mean something else, or teach what the detector knows. A short training tells, at the price of a minute or
-a few for each dataset. All start from the same weights and seed, take as many steps, and see as many images beside the same old ones.
+A dataset that resembles the footage need not help: its labels may follow another rule, or the detector may
+know its content already. A short training shows that, at the price of one to a few minutes for each dataset.
+All trainings start from the same weights and seed, take as many steps, and use as many images beside the same
+training images.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.errors import InputError
 from datasets.groups import evenly
 from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, Source, concatenate
-from diagnostics.candidates import Candidate, placed
+from diagnostics.candidates import Candidate, order_candidates
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES, ap_interval
@@ -26,23 +28,49 @@ from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector
 from train.predictions import Settings, Store, predict_folder
-from train.run import file_sha256
-from train.training import Recipe, data_sha256, is_finished, road_world_recipe, train
+from train.run import Run, file_sha256
+from train.training import (
+    Recipe,
+    TrainingCallbacks,
+    data_sha256,
+    is_finished,
+    road_world_recipe,
+    train,
+)
 
-# Training images that stay in the mix, so that what was learned is not forgotten.
+# Training images in the mixture, so that the detector does not forget them.
 REPLAY = 48
-# Whole epochs until a detector has taken so many steps at least. In `make prove-next` most of what a few dozen images can teach was learned by then.
+# Fewest steps of a training, in whole epochs. In `make prove-next` most of what a few dozen images can teach
+# was learned by then.
 STEPS, BATCH = 60, 16
-# A third of what the demo's training begins with: weights that are trained already must not be thrown about.
+# A third of the initial rate of the demo's training, because a higher one would undo what trained weights
+# hold.
 LEARNING_RATE = 0.001
 
 
-def mixture(replay: Source, picked: Source, status_from_share: Source, name: str) -> Source:
-    """What a short training sees: old images that stay, and picked ones. One image of what judges is there because Ultralytics asks for validation; nothing learns from it."""
-    few = status_from_share.keep(
-        status_from_share.images["image"].isin(status_from_share.images["image"].head(1))
-    )
-    parts = [(replay, "home:", "train"), (picked, "pool:", "train"), (few, "test:", "val")]
+def mixture(replay: Source, picked: Source, test: Source, name: str) -> Source:
+    """The data of a short training: earlier training images and picked ones.
+
+    One test image is in val, because Ultralytics requires a validation split; nothing is learned from it.
+
+    Parameters
+    ----------
+    replay
+        Earlier training images.
+    picked
+        Images of the candidate.
+    test
+        Labelled images of the footage.
+    name
+        Name of the mixture.
+
+    Returns
+    -------
+    Source
+        The labelled images of both in train, one test image in val.
+    """
+    one = test.keep(test.images["image"].isin(test.images["image"].head(1)))
+    parts = [(replay, "training:", "train"), (picked, "pool:", "train"), (one, "test:", "val")]
     images = [
         s.images.assign(image=prefix + s.images["image"], split=split, labelled=True)
         for s, prefix, split in parts
@@ -57,7 +85,7 @@ def mixture(replay: Source, picked: Source, status_from_share: Source, name: str
 
 
 def short_training(weights: Path, images: int, imgsz: int, device: str, seed: int) -> Recipe:
-    """STEPS steps at least from a checkpoint, on so many images."""
+    """The recipe of a training from a checkpoint, of at least STEPS steps on so many images."""
     usual = {k: v for k, v in road_world_recipe(0).extra.items() if k not in ("pretrained", "save_period")}
     return Recipe(
         weights,
@@ -70,6 +98,67 @@ def short_training(weights: Path, images: int, imgsz: int, device: str, seed: in
     )
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """What all short trainings have in common.
+
+    predicted: every domain, with the run and the detector
+    run: the run of the detector
+    detector: the detector that training starts from
+    test: labelled images of the footage
+    replay: earlier training images
+    seed: seed of the trainings and of the intervals
+    reporter: where progress is shown
+    """
+
+    predicted: PredictedDomains
+    run: Run
+    detector: Detector
+    test: Source
+    replay: Source
+    seed: int
+    reporter: Reporter
+
+    def measure(self, candidate: Candidate, source: Source) -> Candidate:
+        """The candidate with probed, its interval and probed_on, after a short training that is kept."""
+        labelled = source.images[source.images["labelled"]]
+        picked = evenly(labelled, candidate.compared)["image"]
+        mixed = mixture(
+            self.replay, source.keep(source.images["image"].isin(picked)), self.test, candidate.name
+        )
+        images, imgsz = int((mixed.images["split"] == "train").sum()), self.predicted.settings.imgsz
+        recipe = short_training(self.run.weights, images, imgsz, self.detector.device, self.seed)
+        folder = runs_folder() / "probes" / _key_of(recipe, self.run.sha256, mixed)
+        title = f"Probing {candidate.name}: a short training with {len(picked)} of its images"
+        if not is_finished(folder):
+            with self.reporter.training(title) as callbacks:
+                train(mixed, folder, recipe, TrainingCallbacks(*callbacks))
+        after = self.predict_test(folder / "weights" / "last.pt", title)
+        interval = ap_interval(after.table, after.group_numbers, seed=self.seed)
+        return replace(
+            candidate,
+            probed=ap50(after),
+            probed_low=interval.low,
+            probed_high=interval.high,
+            probed_on=len(after.images),
+        )
+
+    def predict_test(self, weights: Path, title: str) -> Domain:
+        """The test images with the detections of trained weights."""
+        settings = Settings(imgsz=self.predicted.settings.imgsz)
+        detector = Detector(weights, device=self.detector.device)
+        store = Store(predict_folder(settings, file_sha256(weights)))
+        with self.reporter.stage("predict", title, len(self.test.images)) as tick:
+            after = detector.predict(self.test.images, settings, store, tick=tick, embed_detections=False)
+        return build_domain(
+            Opened("footage", "real_world", self.test),
+            self.test.images,
+            after,
+            settings.imgsz,
+            self.predicted.classes,
+        )
+
+
 def probe(
     candidates: Sequence[Candidate],
     predicted: PredictedDomains,
@@ -77,53 +166,53 @@ def probe(
     seed: int,
     reporter: Reporter,
 ) -> list[Candidate]:
-    """Candidates ranked anew by AP50 on the footage's labelled images after a short training with as many images of each; those without labels cannot be tried and stand last.
+    """Rank candidates by AP50 on labelled footage after a short training with as many images of each.
 
-    seen: everything, with the detector. footage: its domains. Trainings are kept, and those that were killed go on. Raises
-    InputError where the footage has fewer than MIN_BOXES labelled objects.
+    Candidates without labels cannot be probed and rank last. Trainings are kept, and interrupted ones
+    continue.
+
+    Parameters
+    ----------
+    candidates
+        Candidates that `diagnostics.candidates` has compared.
+    predicted
+        Every domain, with the run and the detector.
+    footage
+        The domains that the detector is for.
+    seed
+        Seed of the trainings and of the intervals.
+    reporter
+        Where progress is shown.
+
+    Returns
+    -------
+    list of Candidate
+        Best first.
+
+    Raises
+    ------
+    InputError
+        The footage has fewer than MIN_BOXES annotations.
     """
     assert predicted.run is not None
     assert predicted.detector is not None
     sources = {o.name: o.source for o in predicted.opened}
-    status_from_share = _labelled_footage([sources[domain.name] for domain in footage])
-    annotations = int((~status_from_share.annotations["crowd"].astype(bool)).sum())
+    test = _labelled_footage([sources[domain.name] for domain in footage])
+    annotations = int((~test.annotations["crowd"].astype(bool)).sum())
     if annotations < MIN_BOXES:
         names = ", ".join(domain.name for domain in footage)
         raise InputError(
-            f"--probe judges by labels, and {names} has {annotations} labelled objects, {MIN_BOXES} are needed; label the images of test.csv first (written without --probe), or leave --probe out"
+            f"--probe needs labelled footage: {names} has {annotations} annotations, {MIN_BOXES} are needed; "
+            "label the images of test.csv first (written without --probe), or leave out --probe"
         )
-    replay = _old_images([o.source for o in predicted.opened if o.role == "training"], status_from_share)
-    found = []
-    device, imgsz = predicted.detector.device, predicted.settings.imgsz
-    for candidate in candidates:
-        if not candidate.labelled:
-            found.append(candidate)
-            continue
-        source = sources[candidate.name]
-        labelled = source.images[source.images["labelled"]]
-        some = evenly(labelled, candidate.compared)["image"]
-        mixed = mixture(
-            replay, source.keep(source.images["image"].isin(some)), status_from_share, candidate.name
-        )
-        images = int((mixed.images["split"] == "train").sum())
-        recipe = short_training(predicted.run.weights, images, imgsz, device, seed)
-        folder = runs_folder() / "probes" / _key_of(recipe, predicted.run.sha256, mixed)
-        title = f"Trying {candidate.name}: a short training with {len(some)} of its images"
-        if not is_finished(folder):
-            with reporter.training(title) as (on_start, on_batch, on_epoch):
-                train(mixed, folder, recipe, on_start=on_start, on_batch=on_batch, on_epoch=on_epoch)
-        after = _judged(folder / "weights" / "last.pt", status_from_share, predicted, title, reporter)
-        interval = ap_interval(after.table, after.group_numbers, seed=seed)
-        found.append(
-            replace(
-                candidate,
-                probed=ap50(after),
-                probed_low=interval.low,
-                probed_high=interval.high,
-                probed_on=len(after.images),
-            )
-        )
-    return placed(found)
+    replay = _replayed([o.source for o in predicted.opened if o.role == "training"], test)
+    shared = _Probe(predicted, predicted.run, predicted.detector, test, replay, seed, reporter)
+    return order_candidates(
+        [
+            shared.measure(candidate, sources[candidate.name]) if candidate.labelled else candidate
+            for candidate in candidates
+        ]
+    )
 
 
 def _labelled_footage(sources: Sequence[Source]) -> Source:
@@ -141,10 +230,10 @@ def _labelled_footage(sources: Sequence[Source]) -> Source:
     )
 
 
-def _old_images(training: Sequence[Source], status_from_share: Source) -> Source:
-    """REPLAY images of what the detector was trained with; none where that is not known."""
+def _replayed(training: Sequence[Source], test: Source) -> Source:
+    """REPLAY images of the detector's training data; none where that is not known."""
     if not training:
-        return status_from_share.keep(status_from_share.images["image"].isin([]))
+        return test.keep(test.images["image"].isin([]))
     images = training[0].images
     images = images[images["labelled"].astype(bool)]
     return training[0].keep(training[0].images["image"].isin(evenly(images, REPLAY)["image"]))
@@ -152,7 +241,7 @@ def _old_images(training: Sequence[Source], status_from_share: Source) -> Source
 
 def _key_of(recipe: Recipe, weights_sha256: str, mixed: Source) -> str:
     """Twelve hex digits over all that a short training depends on: weights, settings, images and labels."""
-    told = [
+    inputs = [
         weights_sha256,
         data_sha256(mixed),
         recipe.epochs,
@@ -161,23 +250,4 @@ def _key_of(recipe: Recipe, weights_sha256: str, mixed: Source) -> str:
         recipe.seed,
         recipe.extra,
     ]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _judged(
-    weights: Path, status_from_share: Source, predicted: PredictedDomains, title: str, reporter: Reporter
-) -> Domain:
-    """The labelled footage as the detector sees it after its short training."""
-    assert predicted.detector is not None
-    settings = Settings(imgsz=predicted.settings.imgsz)
-    detector = Detector(weights, device=predicted.detector.device)
-    store = Store(predict_folder(settings, file_sha256(weights)))
-    with reporter.stage("predict", title, len(status_from_share.images)) as tick:
-        after = detector.predict(status_from_share.images, settings, store, tick=tick, embed_detections=False)
-    return build_domain(
-        Opened("footage", "real_world", status_from_share),
-        status_from_share.images,
-        after,
-        settings.imgsz,
-        predicted.classes,
-    )
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]

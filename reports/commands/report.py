@@ -1,9 +1,8 @@
-"""From a request to a written report: findings, the FiftyOne dataset, the page and its twins."""
+"""`shiftscope report`: from the options to a written report: findings, the FiftyOne dataset, the page and its twins."""
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,39 +11,73 @@ from typing import Any
 from datasets.errors import EnvironmentProblem, InputError
 from diagnostics.domain import Domain
 from reports.files import one_writer
-from reports.options import ReportOptions
+from reports.options import AppOptions, ReportOptions
 from reports.page.assembly import build_context
 from reports.page.reader import read_report
 from reports.page.record import build_record
 from reports.page.writer import write_report
 from reports.pipeline.run import Result, run_report
+from reports.pipeline.runs import report_name
 from reports.progress import Reporter
-from reports.workbench.dataset import dataset_name
+from reports.workbench.dataset import dataset_name, exists, newest_dataset
 from reports.workbench.dataset import publish as publish_dataset
-from reports.workbench.models import as_detected_by
+from reports.workbench.models import with_detections
 from train.environment import runs_folder
 
 
 @dataclass(frozen=True)
 class Published:
-    """What came of the FiftyOne dataset. dataset is None, and note says why, where there is none."""
+    """The FiftyOne dataset of a report.
+
+    dataset: its name; None where there is none
+    app_urls: links into the App by card number
+    note: why there is no dataset
+    """
 
     dataset: str | None
     app_urls: dict[int, str]
     note: str = ""
 
 
-def make_report(
-    options: ReportOptions, folder: Path, reporter: Reporter, *, fiftyone: bool
-) -> dict[str, Any]:
-    """Diagnose and write into folder; returns report.json's content. Raises InputError, EnvironmentProblem."""
+def run_command(options: ReportOptions, reporter: Reporter) -> tuple[dict[str, Any], Path]:
+    """Diagnose and write the report; without anything to diagnose, the demo's.
+
+    Parameters
+    ----------
+    options : ReportOptions
+        What to diagnose, and where to write.
+    reporter : Reporter
+        Shows progress.
+
+    Returns
+    -------
+    dict
+        The content of report.json.
+    Path
+        The report's folder.
+
+    Raises
+    ------
+    InputError, EnvironmentProblem
+    """
+    if options.is_demo:
+        from reports.commands.demo import prepare_demo
+
+        demo = prepare_demo(options.seed, reporter)
+        options = replace(options, run=demo.run, in_domain=demo.in_domain, real_world=demo.real_world)
+    folder = (options.out or runs_folder() / "report" / report_name(options)).absolute()
+    return make_report(options, folder, reporter), folder
+
+
+def make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """Diagnose and write into folder; returns the content of report.json. Raises InputError, EnvironmentProblem."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         result = run_report(options, reporter)
-        with reporter.stage("fiftyone", "FiftyOne dataset") if fiftyone else contextlib.nullcontext():
-            published = (
-                publish(result, folder, reporter) if fiftyone else Published(None, {}, "not asked for")
-            )
+        published = Published(None, {}, "not asked for")
+        if options.fiftyone:
+            with reporter.stage("fiftyone", "FiftyOne dataset"):
+                published = _publish(result, folder, reporter)
         with reporter.stage("write", "Writing the report"):
             record = build_record(result, reporter.timings, published.app_urls)
             record["fiftyone"] = {"dataset": published.dataset, "note": published.note}
@@ -57,55 +90,73 @@ def make_report(
     return record
 
 
-def rebuild(dataset: str | None, reporter: Reporter) -> str:
-    """Write a report's FiftyOne dataset anew by asking for the report again, from what earlier looks at its images left; returns the dataset's name.
+def choose_dataset(options: AppOptions, reporter: Reporter) -> str:
+    """The FiftyOne dataset to open: the given one or the last one, written anew with --rebuild. Raises InputError when there is none."""
+    dataset = options.dataset
+    if options.rebuild:
+        dataset = rebuild(dataset, reporter)
+    name = dataset or newest_dataset()
+    if name is None:
+        raise InputError(
+            "FiftyOne holds no report; run 'make report', or 'shiftscope app --rebuild' where one was written before"
+        )
+    if not exists(name):
+        raise InputError(
+            f"FiftyOne has no dataset {name!r}; run 'make report', or add --rebuild where its report was written before"
+        )
+    return name
 
-    dataset: its name; None for the report written last. Raises InputError when there is no such report here.
+
+def rebuild(dataset: str | None, reporter: Reporter) -> str:
+    """Write a report and its FiftyOne dataset anew from stored predictions; returns the dataset's name.
+
+    dataset: its name; None for the report written last. Raises InputError when there is no such report.
     """
     folders = [path.parent for path in (runs_folder() / "report").glob("*/report.json")]
     if dataset is not None:
         folders = [folder for folder in folders if dataset_name(folder) == dataset]
     if not folders:
+        whose = f" has the dataset {dataset}" if dataset else ""
         raise InputError(
-            f"no report in {runs_folder() / 'report'}{' has the dataset ' + dataset if dataset else ''}; write one with 'shiftscope report'"
+            f"no report in {runs_folder() / 'report'}{whose}; write one with 'shiftscope report'"
         )
     folder = max(folders, key=lambda folder: (folder / "report.json").stat().st_mtime)
-    options = ReportOptions.from_record(read_report(folder).record.get("request", {}))
-    record = make_report(options, folder, reporter, fiftyone=True)
+    options = ReportOptions.from_record(read_report(folder).record.get("options", {}))
+    record = make_report(options, folder, reporter)
     name = record["fiftyone"]["dataset"]
     if name is None:
         raise EnvironmentProblem(record["fiftyone"]["note"])
     return str(name)
 
 
-def publish(result: Result, folder: Path, reporter: Reporter) -> Published:
+def _publish(result: Result, folder: Path, reporter: Reporter) -> Published:
     """Write the FiftyOne dataset; without a database the report is written all the same, and says so."""
     info = {
         "report": folder.name,
         "weights": str(result.run.weights) if result.run else None,
         "weights_sha256": result.run.sha256 if result.run else None,
         "imgsz": result.settings.imgsz,
-        "sources": {o.name: o.source.spec for o in result.opened},
+        "sources": {opened.name: opened.source.spec for opened in result.opened},
         "seed": result.options.seed,
         "primary": result.findings.verdict.primary,
         "shiftscope": version("shiftscope"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     domains = {domain.name: domain for domain in result.findings.domains}
-    others: dict[str, list[Domain]] = {}
-    for comparison_ in result.run_comparisons:
-        seen = as_detected_by(domains[comparison_.domain], comparison_.images, comparison_.detections)
-        others.setdefault(comparison_.earlier_run, []).append(seen)
+    earlier_runs: dict[str, list[Domain]] = {}
+    for run in result.run_comparisons:
+        domain = with_detections(domains[run.domain], run.images, run.detections)
+        earlier_runs.setdefault(run.earlier_run, []).append(domain)
     try:
-        made = publish_dataset(result.findings, folder, info, reporter, others)
+        written = publish_dataset(result.findings, folder, info, reporter, earlier_runs)
     except EnvironmentProblem as problem:
         reporter.say(f"  no FiftyOne dataset: {problem}")
         return Published(None, {}, str(problem))
     except Exception as error:  # whatever FiftyOne raises: the diagnosis is done, and is written
-        note = f"internal error ({type(error).__name__}: {error}); the dataset before, if any, is as it was"
+        note = f"internal error ({type(error).__name__}: {error}); the former dataset, if any, is unchanged"
         reporter.say(f"  no FiftyOne dataset: {note}")
         return Published(None, {}, note)
-    return Published(made.dataset, made.app_urls)
+    return Published(written.dataset, written.app_urls)
 
 
 def _say_result(record: dict[str, Any], context: dict[str, Any], page: Path, reporter: Reporter) -> None:

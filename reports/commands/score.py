@@ -1,10 +1,12 @@
-"""`shiftscope score`: the numbers of any detector's output, whole and by slice, from COCO json."""
+"""`shiftscope score`: metrics of any detector's output, overall and by slice, from COCO files."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,26 +16,59 @@ import numpy as np
 from datasets.errors import InputError
 from datasets.results import load_json, read_results
 from diagnostics import sweep as sweeping
-from diagnostics.comparison import Comparison, compare
+from diagnostics.comparison import compare
 from diagnostics.intervals import Interval, ap_and_ap50_intervals
 from diagnostics.matching import Annotations, Bools, Detections, Floats, Ints, MatchTable, match
-from diagnostics.precision import twelve_of
+from diagnostics.precision import weighted_coco_metrics
+from reports.options import ScoreOptions
 
-# The 2.5 % tails of fewer replicates are one or two numbers.
+# With fewer replicates the 2.5 % tails consist of one or two values.
 FEWEST_REPLICATES = 100
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground truth as arrays. images, categories: id -> number, in rising order of the ids, as pycocotools sorts them."""
+    """A COCO ground truth as arrays.
+
+    annotations: its annotations, by image and category number
+    images: image id -> number, in rising order of the ids as in pycocotools
+    categories: category id -> number, in the same order
+    """
 
     annotations: Annotations
     images: dict[Any, int]
     categories: dict[Any, int]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that one scoring reads.
+
+    truth: the ground truth
+    detections: the predictions to score
+    ignored: number of detections in categories that the ground truth does not list
+    baseline: predictions to compare with, None without a comparison
+    slice_names: one name per slice, in the order of the file
+    slice_masks: (slices, images), whether an image is in a slice
+    group: (images,), group number of each image
+    """
+
+    truth: Truth
+    detections: Detections
+    ignored: int
+    baseline: Detections | None
+    slice_names: list[str]
+    slice_masks: Bools
+    group: Ints
+
+    def match(self) -> MatchTable:
+        """Match the detections to the annotations."""
+        images, categories = len(self.truth.images), len(self.truth.categories)
+        return match(self.truth.annotations, self.detections, n_images=images, n_classes=categories)
+
+
 def _read_truth(path: Path) -> Truth:
-    """A COCO ground truth. Raises InputError naming what is missing."""
+    """Read a COCO ground truth. Raises InputError that names what is missing."""
     content = load_json(path)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(k), list) for k in ("images", "annotations", "categories")
@@ -46,7 +81,8 @@ def _read_truth(path: Path) -> Truth:
         }
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: every image and category needs an id, and all of one kind ({type(error).__name__}: {error})"
+            f"{path}: every image and category needs an id, and all ids must be of one type "
+            f"({type(error).__name__}: {error})"
         ) from None
     rows = []
     for position, entry in enumerate(content["annotations"]):
@@ -57,7 +93,8 @@ def _read_truth(path: Path) -> Truth:
             crowd = bool(entry.get("iscrowd", 0))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{path}: annotation {position} lacks a usable image_id, category_id or bbox ({type(error).__name__}: {error})"
+                f"{path}: annotation {position} lacks a usable image_id, category_id or bbox "
+                f"({type(error).__name__}: {error})"
             ) from None
         if not all(map(math.isfinite, row)):
             raise InputError(f"{path}: annotation {position} has a coordinate or area that is not finite")
@@ -74,34 +111,36 @@ def _read_truth(path: Path) -> Truth:
 
 
 def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int]:
-    """COCO results -> detections, and how many are of categories that the ground truth does not know and pycocotools therefore ignores.
+    """Read COCO results; returns the detections and the number of those in unlisted categories.
 
-    Raises InputError naming the first images that the ground truth does not know.
+    Detections in categories that the ground truth does not list are left out, as in pycocotools.
+    Raises InputError that names the first images that the ground truth does not list.
     """
     results = read_results(path)
     image = _numbers(results.image_id, truth.images)
     if (image < 0).any():
         raise InputError(
-            f"{path}: {(image < 0).sum()} detections are for images that the ground truth does not list, first ids {results.image_id[image < 0][:5].tolist()}"
+            f"{path}: {(image < 0).sum()} detections are for images that the ground truth does not list, "
+            f"first ids {results.image_id[image < 0][:5].tolist()}"
         )
     label = _numbers(results.category_id, truth.categories)
-    known = label >= 0
-    if known.all():
+    is_listed = label >= 0
+    if is_listed.all():
         return Detections(image, label, results.xywh, results.score), 0
-    kept = Detections(image[known], label[known], results.xywh[known], results.score[known])
-    return kept, int((~known).sum())
+    listed = Detections(image[is_listed], label[is_listed], results.xywh[is_listed], results.score[is_listed])
+    return listed, int((~is_listed).sum())
 
 
-def _numbers(ids: np.ndarray[Any, Any], known: dict[Any, int]) -> Ints:
-    """Number of each id, -1 where unknown."""
+def _numbers(ids: np.ndarray[Any, Any], number_of: Mapping[Any, int]) -> Ints:
+    """The number of each id, -1 for an unlisted one."""
     if ids.dtype == object:
-        return np.array([known.get(key, -1) for key in ids.tolist()], np.int64).reshape(-1)
-    names, places = np.unique(ids, return_inverse=True)
-    return np.array([known.get(key, -1) for key in names.tolist()], np.int64).reshape(-1)[places]
+        return np.array([number_of.get(key, -1) for key in ids.tolist()], np.int64).reshape(-1)
+    keys, index = np.unique(ids, return_inverse=True)
+    return np.array([number_of.get(key, -1) for key in keys.tolist()], np.int64).reshape(-1)[index]
 
 
 def _read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[int, str]]:
-    """A CSV with image_id and one more column -> (image number, value)."""
+    """Read (image number, value) pairs from a CSV with image_id and one more column. Raises InputError."""
     by_text = {str(key): number for key, number in images.items()}
     pairs = []
     try:
@@ -119,10 +158,11 @@ def _read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[i
                 number = by_text.get(row[key].strip()) if len(row) > max(key, value) else None
                 if number is None:
                     raise InputError(
-                        f"{path}:{reader.line_num}: image_id {row[key] if len(row) > key else ''!r} is not in the ground truth"
+                        f"{path}:{reader.line_num}: image_id {row[key] if len(row) > key else ''!r} "
+                        "is not in the ground truth"
                     )
                 if not row[value].strip():
-                    raise InputError(f"{path}:{reader.line_num}: the {column} has no name")
+                    raise InputError(f"{path}:{reader.line_num}: the {column} is empty")
                 pairs.append((number, row[value].strip()))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV ({error})") from None
@@ -132,129 +172,144 @@ def _read_pairs(path: Path, column: str, images: dict[Any, int]) -> list[tuple[i
 
 
 def _read_slices(path: Path | None, images: dict[Any, int]) -> tuple[list[str], Bools]:
-    """Names of slices in the order of the file, and their images (S, n_images)."""
+    """Names of the slices in the order of the file, and a mask of their images (slices, images)."""
     pairs = _read_pairs(path, "slice", images) if path else []
     names = list(dict.fromkeys(name for _, name in pairs))
-    place = {name: i for i, name in enumerate(names)}
+    row_of = {name: row for row, name in enumerate(names)}
     masks = np.zeros((len(names), len(images)), bool)
-    masks[[place[name] for _, name in pairs], [number for number, _ in pairs]] = True
+    masks[[row_of[name] for _, name in pairs], [number for number, _ in pairs]] = True
     return names, masks
 
 
 def _read_groups(path: Path | None, images: dict[Any, int]) -> Ints:
-    """Group number of each image; each its own without a file. Raises InputError when an image has no group."""
+    """The group number of each image; without a file each is its own. Raises InputError if one has none."""
     if path is None:
         return np.arange(len(images))
-    named: dict[int, str] = {}
-    by_number = {number: key for key, number in images.items()}
+    group_of: dict[int, str] = {}
+    id_of = {number: key for key, number in images.items()}
     for number, group in _read_pairs(path, "group", images):
-        if named.setdefault(number, group) != group:
+        if group_of.setdefault(number, group) != group:
             raise InputError(
-                f"{path}: image_id {by_number[number]} is in two groups, {named[number]!r} and {group!r}; an image has one"
+                f"{path}: image_id {id_of[number]} is in two groups, {group_of[number]!r} and {group!r}; "
+                "give each image one group"
             )
-    if len(named) < len(images):
-        missing = next(key for key, number in images.items() if number not in named)
-        raise InputError(f"{path}: {len(images) - len(named)} images have no group, first image_id {missing}")
-    return np.unique([named[i] for i in range(len(images))], return_inverse=True)[1].astype(np.int64)
+    if len(group_of) < len(images):
+        missing = next(key for key, number in images.items() if number not in group_of)
+        raise InputError(
+            f"{path}: {len(images) - len(group_of)} images have no group, first image_id {missing}"
+        )
+    return np.unique([group_of[i] for i in range(len(images))], return_inverse=True)[1].astype(np.int64)
 
 
-def score(
-    ground_truth: Path,
-    predictions: Path,
-    *,
-    slices: Path | None = None,
-    groups: Path | None = None,
-    baseline: Path | None = None,
-    bootstrap: int = 0,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """The contract's result: overall, slices, sweep, bootstrap, timings; and baseline where other predictions are given. Raises InputError."""
+def score(options: ScoreOptions) -> dict[str, Any]:
+    """Score COCO results against a COCO ground truth.
+
+    Parameters
+    ----------
+    options
+        The files, and how many bootstrap replicates.
+
+    Returns
+    -------
+    dict
+        overall, slices, sweep, ignored_detections and timings in seconds, as JSON values; also bootstrap and
+        baseline if they were requested.
+
+    Raises
+    ------
+    InputError
+        A file is unreadable or inconsistent, or there are too few replicates.
+    """
+    bootstrap = options.bootstrap
     if 0 < bootstrap < FEWEST_REPLICATES:
         raise InputError(
-            f"--bootstrap {bootstrap}: at least {FEWEST_REPLICATES} replicates, or 0 for no interval"
+            f"--bootstrap {bootstrap}: needs at least {FEWEST_REPLICATES} replicates, or 0 for no interval"
         )
+    timings: dict[str, float] = {}
+    with _timed(timings, "read"):
+        inputs = _read_inputs(options)
+    with _timed(timings, "match"):
+        table = inputs.match()
+    with _timed(timings, "score"):
+        result = _score_table(table, inputs)
+    with _timed(timings, "bootstrap"):
+        if bootstrap:
+            ap, ap50 = ap_and_ap50_intervals(table, inputs.group, seed=options.seed, replicates=bootstrap)
+            result["bootstrap"] = {"ap": _interval_record(ap), "ap50": _interval_record(ap50)}
+    with _timed(timings, "baseline"):
+        if inputs.baseline is not None:
+            result["baseline"] = _baseline_record(inputs, inputs.baseline, bootstrap, options.seed)
+    return {**result, "timings": timings}
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Store the seconds that a block takes."""
     begin = time.perf_counter()
-    truth = _read_truth(ground_truth)
-    detections, ignored = _read_detections(predictions, truth)
-    other = _read_detections(baseline, truth)[0] if baseline else None
-    names, masks = _read_slices(slices, truth.images)
-    group = _read_groups(groups, truth.images)
-    read = time.perf_counter()
-    table = match(truth.annotations, detections, n_images=len(truth.images), n_classes=len(truth.categories))
-    matched = time.perf_counter()
-    numbers_of = twelve_of(table, np.concatenate([np.ones((1, len(truth.images)), bool), masks]))
-    result: dict[str, Any] = {
-        "overall": {name: _json_number(values[0]) for name, values in numbers_of.items()},
-        "slices": _slice_records(table, truth, names, masks, {k: v[1:] for k, v in numbers_of.items()}),
-        "sweep": _sweep_record(table, truth),
-        # pycocotools passes over them without a word.
-        "ignored_detections": ignored,
+    yield
+    timings[stage] = time.perf_counter() - begin
+
+
+def _read_inputs(options: ScoreOptions) -> Inputs:
+    """Read all files. Raises InputError."""
+    truth = _read_truth(options.ground_truth)
+    detections, ignored = _read_detections(options.predictions, truth)
+    baseline_detections = _read_detections(options.baseline, truth)[0] if options.baseline else None
+    names, masks = _read_slices(options.slices, truth.images)
+    group = _read_groups(options.groups, truth.images)
+    return Inputs(truth, detections, ignored, baseline_detections, names, masks, group)
+
+
+def _score_table(table: MatchTable, inputs: Inputs) -> dict[str, Any]:
+    """Metrics of all images and of each slice, and the threshold sweep."""
+    all_images = np.ones((1, len(inputs.truth.images)), bool)
+    metrics = weighted_coco_metrics(table, np.concatenate([all_images, inputs.slice_masks]))
+    slice_metrics = {name: values[1:] for name, values in metrics.items()}
+    return {
+        "overall": {name: _json_number(values[0]) for name, values in metrics.items()},
+        "slices": _slice_records(table, inputs, slice_metrics),
+        "sweep": _sweep_record(table, inputs.truth),
+        # pycocotools ignores them without a message.
+        "ignored_detections": inputs.ignored,
     }
-    scored = time.perf_counter()
-    if bootstrap:
-        whole, half = ap_and_ap50_intervals(table, group, seed=seed, replicates=bootstrap)
-        result["bootstrap"] = {"ap": _interval_record(whole), "ap50": _interval_record(half)}
-    drawn = time.perf_counter()
-    if other is not None:
-        result["baseline"] = _comparison_record(
-            compare(
-                truth.annotations,
-                detections,
-                other,
-                group,
-                n_classes=len(truth.categories),
-                seed=seed,
-                replicates=bootstrap or None,
-            )
-        )
-    end = time.perf_counter()
-    result["timings"] = {
-        "read": read - begin,
-        "match": matched - read,
-        "score": scored - matched,
-        "bootstrap": drawn - scored,
-        "baseline": end - drawn,
-    }
-    return result
 
 
 def _json_number(value: float) -> float | None:
-    """NaN has no place in JSON."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return float(value) if math.isfinite(value) else None
 
 
-def _slice_records(
-    table: MatchTable, truth: Truth, names: list[str], masks: Bools, values: dict[str, Floats]
-) -> list[dict[str, Any]]:
-    """The twelve numbers of each slice, its counts and its own best threshold."""
+def _slice_records(table: MatchTable, inputs: Inputs, metrics: dict[str, Floats]) -> list[dict[str, Any]]:
+    """The metrics of each slice with its counts and its own best threshold."""
+    names, masks, annotations = inputs.slice_names, inputs.slice_masks, inputs.truth.annotations
     if not names:
         return []
-    boxes = (masks[:, truth.annotations.image] & ~truth.annotations.crowd).sum(1)
+    boxes = (masks[:, annotations.image] & ~annotations.crowd).sum(1)
     curves = sweeping.sweeps(table, masks)
     records = []
-    for i, name in enumerate(names):
-        top, confidence = sweeping.best(sweeping.one_of(curves, i, 0))
+    for row, name in enumerate(names):
+        best_f1, best_confidence = sweeping.best_f_beta(sweeping.select_curve(curves, row, 0))
         records.append(
             {
                 "slice": name,
-                "images": int(masks[i].sum()),
-                "boxes": int(boxes[i]),
-                **{key: _json_number(column[i]) for key, column in values.items()},
-                "best_f1": top,
-                "best_confidence": confidence,
+                "images": int(masks[row].sum()),
+                "boxes": int(boxes[row]),
+                **{key: _json_number(values[row]) for key, values in metrics.items()},
+                "best_f1": best_f1,
+                "best_confidence": best_confidence,
             }
         )
     return records
 
 
 def _sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
-    """The pooled curve with its best thresholds, and those of every class."""
+    """The threshold sweep over all classes, with the best thresholds overall and of each class."""
     everything = np.ones((1, table.n_images), bool)
     points = sweeping.sweep(table)
     if len(table.confidence) and not (table.confidence.min() >= 0 and table.confidence.max() <= 1):
         return {
             "points": [],
-            "note": "scores are not between 0 and 1, so that no threshold can be swept",
+            "note": "scores are not between 0 and 1, so no threshold can be swept",
             "classes": [],
         }
     by_class = sweeping.sweeps(table, everything, by_class=True)
@@ -265,24 +320,33 @@ def _sweep_record(table: MatchTable, truth: Truth) -> dict[str, Any]:
         ],
         **sweeping.summary(points),
         "classes": [
-            {"category_id": key, **sweeping.summary(sweeping.one_of(by_class, 0, number))}
+            {"category_id": key, **sweeping.summary(sweeping.select_curve(by_class, 0, number))}
             for key, number in truth.categories.items()
         ],
     }
 
 
 def _interval_record(interval: Interval) -> dict[str, Any]:
-    """low, high, units, and a note where there is something to know."""
+    """The bounds, the number of groups (units), and a note if the interval is missing or uncertain."""
     record: dict[str, Any] = {"low": interval.low, "high": interval.high, "units": interval.groups}
     return {**record, "note": interval.note} if interval.note else record
 
 
-def _comparison_record(found: Comparison) -> dict[str, Any]:
+def _baseline_record(inputs: Inputs, baseline: Detections, bootstrap: int, seed: int) -> dict[str, Any]:
     """The paired difference to the baseline."""
+    comparison = compare(
+        inputs.truth.annotations,
+        inputs.detections,
+        baseline,
+        inputs.group,
+        n_classes=len(inputs.truth.categories),
+        seed=seed,
+        replicates=bootstrap or None,
+    )
     return {
-        "ap50": _json_number(found.second),
-        "difference": _json_number(found.difference),
-        **_interval_record(found.interval),
-        "p": found.p,
-        **({"p_note": found.note} if found.note else {}),
+        "ap50": _json_number(comparison.second),
+        "difference": _json_number(comparison.difference),
+        **_interval_record(comparison.interval),
+        "p": comparison.p,
+        **({"p_note": comparison.note} if comparison.note else {}),
     }

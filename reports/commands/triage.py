@@ -1,52 +1,48 @@
-"""What the numbers alone say, before anybody has the images: a learning curve and an AP50 or two."""
+"""`shiftscope triage`: the hypotheses assessed from a training curve and an AP50 or two, without images."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from datasets.errors import InputError
 from diagnostics.evidence import Evidence
 from diagnostics.hypotheses import Verdict, diagnose
-from diagnostics.learning import read_curve
-from reports.page.hypotheses import STATUS_WORDS
-from reports.page.record import hypothesis_record
+from diagnostics.learning import summarise_history
+from diagnostics.wording import STATUS_WORDS
+from reports.options import TriageOptions
 from train.history import read_history
 
 
-def triage(
-    history: Path | None, in_domain: float | None, training: float | None, real_world: float | None
-) -> Verdict:
-    """Question every hypothesis with AP50s (fractions) and a results.csv. in_domain: None for the last epoch's.
+def triage(options: TriageOptions) -> Verdict:
+    """Assess every hypothesis with AP50s (fractions) and a training history.
 
     Raises InputError where nothing is given, or no in-domain AP50 is known.
     """
-    table = read_history(history) if history is not None else pd.DataFrame()
-    if in_domain is None and "ap50" in table:
-        known = table["ap50"].dropna()
-        in_domain = float(known.iloc[-1]) if len(known) else None
+    history = read_history(options.history) if options.history is not None else pd.DataFrame()
+    in_domain = options.in_domain_ap50
+    if in_domain is None and "ap50" in history:
+        measured = history["ap50"].dropna()
+        in_domain = float(measured.iloc[-1]) if len(measured) else None
     if in_domain is None:
         raise InputError(
             "no in-domain AP50: give --history with a column of validation mAP50, or --in-domain-ap50 NUMBER"
         )
     ap50 = {"in-domain": in_domain}
-    if training is not None:
-        ap50["training"] = training
-    if real_world is not None:
-        ap50["the real world"] = real_world
+    if options.training_ap50 is not None:
+        ap50["training"] = options.training_ap50
+    if options.real_world_ap50 is not None:
+        ap50["the real world"] = options.real_world_ap50
     return diagnose(
         Evidence(
             in_domain="in-domain",
-            real_world="the real world" if real_world is not None else None,
+            real_world="the real world" if options.real_world_ap50 is not None else None,
             unlabelled=(),
             ap50=ap50,
             max_recall={},
             loose={},
             intervals={},
             gap_interval=None,
-            learning=read_curve(table),
+            learning=summarise_history(history),
             threshold=None,
             size=None,
             recoveries={},
@@ -59,21 +55,12 @@ def triage(
     )
 
 
-def record(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as in report.json."""
-    return {
-        "primary": verdict.primary,
-        "hypotheses": [hypothesis_record(hypothesis) for hypothesis in verdict.hypotheses],
-    }
-
-
 def lines(verdict: Verdict) -> list[str]:
-    """The line-up as plain text: supported first, then open, then ruled out."""
+    """The verdict as text: supported hypotheses first, then undecided ones, then those ruled out."""
     first = verdict.hypotheses[0].name
-    head = first if verdict.primary else f"Cannot tell from numbers alone; first in line: {first}"
-    result = [head, ""]
+    text = [first if verdict.primary else f"Cause undecided from numbers alone; first candidate: {first}", ""]
     for hypothesis in verdict.hypotheses:
-        result.append(f"{STATUS_WORDS[hypothesis.status]:<10} {hypothesis.name}: {hypothesis.statement}")
-        if hypothesis.status == "untested" and hypothesis.missing:
-            result.append(f"{'':<10} it would take: {hypothesis.missing}")
-    return result
+        text.append(f"{STATUS_WORDS[hypothesis.status]:<13} {hypothesis.name}: {hypothesis.statement}")
+        if hypothesis.status in ("inconclusive", "untested") and hypothesis.missing:
+            text.append(f"{'':<13} to decide it: {hypothesis.missing}")
+    return text

@@ -1,1 +1,1 @@
-"""Writers of labels and detections in the formats of annotation tools: one file a format."""
+"""Writers of images with boxes in the formats of annotation tools: one module per format."""

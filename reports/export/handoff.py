@@ -1,6 +1,7 @@
-"""Chosen images handed to whoever labels them: copies with the detector's boxes as a first draft, in the formats that annotation tools read.
+"""Export of chosen images for labelling, with draft labels in the formats that annotation tools read.
 
-The folder is a YOLO dataset as it stands: its data.yaml names the old training images too, so that training goes on with both once labels are repaired.
+The exported folder is a YOLO dataset. Its data.yaml also lists the earlier training images, so that training
+continues with both once the labels are corrected.
 """
 
 from __future__ import annotations
@@ -13,107 +14,122 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from datasets.containment import vouch
-from datasets.labels import label_text
+from datasets.containment import register_roots
+from datasets.files import draft_folder, write_text
 from datasets.pairing import enclosing_roots
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
-from reports.export.cvat import as_cvat
-from reports.export.drafts import Drafted
-from reports.export.label_studio import as_label_studio, label_studio_view
-from reports.files import write_text
+from reports.export.coco import coco_dataset
+from reports.export.cvat import cvat_xml
+from reports.export.label_studio import label_studio_config, label_studio_tasks
+from reports.export.yolo import write_data_yaml, write_label_file
+from train.environment import frames_folder
+
+IMAGE_COLUMNS = ["image", "width", "height"]
+# confidence: NaN for an annotation. area: square pixels, before the corners are rounded.
+BOX_COLUMNS = ["image", "label", *CORNERS, "confidence", "area"]
 
 
 def write_handoff(
     folder: Path,
     chosen: pd.DataFrame,
     domains: Sequence[Domain],
+    *,
     classes: Sequence[str],
     confidence: float,
-    old: pd.DataFrame | None,
-    cache: Path,
+    training_images: pd.DataFrame | None,
 ) -> Path:
-    """Write chosen images (rank, domain, group, image, path) into a new folder, and return its data.yaml.
+    """Copy chosen images into a new folder and write their labels as YOLO, COCO, CVAT and Label Studio files.
 
-    Images without labels get the detections at or above confidence as a draft. old: images table of the YOLO dataset that training goes on from, None where it is
-    not known. cache: as `datasets.source.open_source` takes it; remembers there that this data.yaml may name the old images. Raises FileExistsError where the folder is there: somebody may have repaired labels in it.
+    An annotated image keeps its annotations; any other gets its detections as draft labels.
+
+    Parameters
+    ----------
+    folder
+        Folder to create.
+    chosen
+        Columns rank, domain, group, image and path.
+    domains
+        The domains that the chosen images come from.
+    classes
+        Class names in the order of the labels.
+    confidence
+        Lowest confidence of a draft label.
+    training_images
+        Images table of the YOLO dataset that training continues from, None if it is unknown.
+        data.yaml lists these images, and the frames folder records that it may.
+
+    Returns
+    -------
+    Path
+        The data.yaml.
+
+    Raises
+    ------
+    FileExistsError
+        The folder exists: it may hold corrected labels.
     """
     if folder.exists():
         raise FileExistsError(folder)
-    draft = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    for kind in ("images", "labels"):
-        (draft / kind).mkdir(parents=True)
     by_name = {domain.name: domain for domain in domains}
-    images = [_drafted(draft, row, by_name[row["domain"]], confidence) for row in chosen.to_dict("records")]
-    write_text(draft / "coco.json", json.dumps(_as_coco(images, classes), indent=1))
-    write_text(draft / "label-studio.json", json.dumps(as_label_studio(images, classes), indent=1))
-    write_text(draft / "label-studio.xml", label_studio_view(classes))
-    write_text(draft / "cvat.xml", as_cvat(images, classes))
-    write_text(draft / "data.yaml", yaml.safe_dump(card(draft, folder, classes, old), sort_keys=False))
-    draft.rename(folder)
-    if old is not None:
-        folders = sorted({Path(path).parent for path in old["path"]})
-        vouch(folder / "data.yaml", enclosing_roots(folders), cache)
+    image_rows: list[dict[str, Any]] = []
+    box_rows: list[dict[str, Any]] = []
+    with draft_folder(folder) as draft:
+        for kind in ("images", "labels"):
+            (draft / kind).mkdir()
+        for row in chosen.to_dict("records"):
+            image, image_boxes = _export_image(draft, row, by_name[row["domain"]], confidence)
+            image_rows.append(image)
+            box_rows += image_boxes
+        images = pd.DataFrame(image_rows, columns=IMAGE_COLUMNS)
+        boxes = pd.DataFrame(box_rows, columns=BOX_COLUMNS)
+        _write_formats(draft, images, boxes, classes)
+        write_data_yaml(draft, folder, classes, training_images)
+    if training_images is not None:
+        folders = sorted({Path(path).parent for path in training_images["path"]})
+        register_roots(folder / "data.yaml", enclosing_roots(folders), frames_folder())
     return folder / "data.yaml"
 
 
-def _drafted(folder: Path, row: dict[str, Any], domain: Domain, confidence: float) -> Drafted:
-    """Copy one image and write its YOLO labels."""
+def _write_formats(folder: Path, images: pd.DataFrame, boxes: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Write the files that COCO readers, CVAT and Label Studio import."""
+    write_text(folder / "coco.json", json.dumps(coco_dataset(images, boxes, classes), indent=1))
+    tasks = label_studio_tasks(images, boxes, classes)
+    write_text(folder / "label-studio.json", json.dumps(tasks, indent=1))
+    write_text(folder / "label-studio.xml", label_studio_config(classes))
+    write_text(folder / "cvat.xml", cvat_xml(images, boxes, classes))
+
+
+def _export_image(
+    folder: Path, row: dict[str, Any], domain: Domain, confidence: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Copy one chosen image and write its YOLO labels; returns its row and those of its boxes."""
     image = domain.images[domain.images["image"] == row["image"]].iloc[0]
     original = Path(row["path"])
-    # The clip first and a number last, which is how clips are told from file names.
+    # The clip first and a number last: readers derive the clip from the file name.
     clip = re.sub(r"[^A-Za-z0-9-]+", "-", f"{row['domain']}-{row['group']}").strip("-")[-80:] or "image"
     file = f"{clip}_{row['rank']:04d}{original.suffix.lower()}"
     shutil.copyfile(original, folder / "images" / file)
-    labelled, width, height = bool(image["labelled"]), int(image["width"]), int(image["height"])
-    # A crowd is no object that a detector could be taught.
-    table = domain.annotations[~domain.annotations["crowd"].astype(bool)].assign(confidence=1.0)
-    if not labelled:
-        table = domain.detections[domain.detections["confidence"] >= confidence]
-    mine = table[table["image"] == row["image"]]
-    boxes = tuple(
-        (int(row.label), float(row.x1), float(row.y1), float(row.x2), float(row.y2), float(row.confidence))
-        for row in mine.itertuples()
-    )
-    text = label_text(mine["label"].tolist(), mine[CORNERS].to_numpy(float), width, height)
-    (folder / "labels" / file).with_suffix(".txt").write_text(text, encoding="utf-8")
-    return Drafted(file, width, height, labelled, boxes)
+    width, height = int(image["width"]), int(image["height"])
+    if image["labelled"]:
+        # A crowd annotation is left out: YOLO labels would turn it into a single object.
+        boxes = domain.annotations[~domain.annotations["crowd"].astype(bool)].assign(confidence=float("nan"))
+    else:
+        boxes = domain.detections[domain.detections["confidence"] >= confidence]
+    boxes = boxes[boxes["image"] == row["image"]]
+    write_label_file((folder / "labels" / file).with_suffix(".txt"), boxes, width, height)
+    image_row = {"image": f"images/{file}", "width": width, "height": height}
+    return image_row, [_box_row(image_row["image"], box) for box in boxes.to_dict("records")]
 
 
-def card(draft: Path, folder: Path, classes: Sequence[str], old: pd.DataFrame | None) -> dict[str, Any]:
-    """A data.yaml of the old training images and the chosen ones, whose validation stays what it was; the old ones are named one by one in lists beside it."""
-    content: dict[str, Any] = {"path": str(folder.absolute()), "train": ["images"]}
-    for split in ("train", "val"):
-        paths = [] if old is None else old.loc[old["split"] == split, "path"].tolist()
-        if paths:
-            write_text(draft / f"{split}.txt", "".join(f"{path}\n" for path in paths))
-            content[split] = [*content.get(split, []), f"{split}.txt"]
-    return {**content, "names": dict(enumerate(classes))}
-
-
-def _as_coco(images: Sequence[Drafted], classes: Sequence[str]) -> dict[str, Any]:
-    """COCO json; drafts carry their score."""
-    annotations = [
-        {
-            "id": 0,
-            "image_id": number,
-            "category_id": label + 1,
-            "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-            "area": round((x2 - x1) * (y2 - y1), 2),
-            "iscrowd": 0,
-            **({} if image.labelled else {"score": round(sure, 4)}),
-        }
-        for number, image in enumerate(images, 1)
-        for label, x1, y1, x2, y2, sure in image.boxes
-    ]
+def _box_row(image: str, box: dict[str, Any]) -> dict[str, Any]:
+    """One box as the writers of COCO, CVAT and Label Studio read it."""
+    x1, y1, x2, y2 = (float(box[corner]) for corner in CORNERS)
     return {
-        "images": [
-            {"id": number, "file_name": f"images/{p.file}", "width": p.width, "height": p.height}
-            for number, p in enumerate(images, 1)
-        ],
-        "annotations": [{**a, "id": number} for number, a in enumerate(annotations, 1)],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
+        "image": image,
+        "label": int(box["label"]),
+        **dict(zip(CORNERS, (x1, y1, x2, y2), strict=True)),
+        "confidence": round(float(box["confidence"]), 4),
+        "area": (x2 - x1) * (y2 - y1),
     }

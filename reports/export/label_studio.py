@@ -6,45 +6,63 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any
 
-from reports.export.drafts import Drafted
+import numpy as np
+import pandas as pd
 
 
-def as_label_studio(drafted_images: Sequence[Drafted], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Label Studio tasks with predictions; images are served from local storage whose root is the hand-off folder."""
+def label_studio_tasks(
+    images: pd.DataFrame, boxes: pd.DataFrame, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Write images as Label Studio tasks with their boxes as predictions.
+
+    Label Studio reads the images from a local storage whose root is the folder that image paths start from.
+
+    Parameters
+    ----------
+    images
+        Columns image (a path below the storage root), width and height in pixels.
+    boxes
+        Columns image, label, x1, y1, x2, y2 (pixels) and confidence, which is NaN for an annotation.
+    classes
+        Class names in the order of the labels.
+
+    Returns
+    -------
+    list of dict
+        One task per image; an annotation gets score 1.
+    """
+    boxes_of = dict(iter(boxes.groupby("image")))
     tasks = []
-    for drafted in drafted_images:
+    for image in images.itertuples():
+        image_boxes = boxes_of.get(image.image, boxes.iloc[:0])
         result = [
             {
                 "id": f"box{number}",
                 "type": "rectanglelabels",
                 "from_name": "label",
                 "to_name": "image",
-                "original_width": drafted.width,
-                "original_height": drafted.height,
+                "original_width": image.width,
+                "original_height": image.height,
                 "image_rotation": 0,
-                "score": round(sure, 4),
+                "score": 1.0 if np.isnan(box.confidence) else box.confidence,
                 "value": {
-                    "x": 100 * x1 / drafted.width,
-                    "y": 100 * y1 / drafted.height,
-                    "width": 100 * (x2 - x1) / drafted.width,
-                    "height": 100 * (y2 - y1) / drafted.height,
+                    "x": 100 * box.x1 / image.width,
+                    "y": 100 * box.y1 / image.height,
+                    "width": 100 * (box.x2 - box.x1) / image.width,
+                    "height": 100 * (box.y2 - box.y1) / image.height,
                     "rotation": 0,
-                    "rectanglelabels": [classes[label]],
+                    "rectanglelabels": [classes[int(box.label)]],
                 },
             }
-            for number, (label, x1, y1, x2, y2, sure) in enumerate(drafted.boxes)
+            for number, box in enumerate(image_boxes.itertuples())
         ]
-        tasks.append(
-            {
-                "data": {"image": f"/data/local-files/?d=images/{drafted.file}"},
-                "predictions": [{"model_version": "shiftscope", "result": result}],
-            }
-        )
+        data = {"image": f"/data/local-files/?d={image.image}"}
+        tasks.append({"data": data, "predictions": [{"model_version": "shiftscope", "result": result}]})
     return tasks
 
 
-def label_studio_view(classes: Sequence[str]) -> str:
-    """The labelling interface that the tasks are written for."""
+def label_studio_config(classes: Sequence[str]) -> str:
+    """The labelling interface (XML) that the tasks refer to."""
     view = ET.Element("View")
     ET.SubElement(view, "Image", name="image", value="$image")
     labels = ET.SubElement(view, "RectangleLabels", name="label", toName="image")

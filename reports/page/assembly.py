@@ -1,16 +1,11 @@
-"""From findings to one dict of words, rows, figures and images that both templates read. Numbers become text here and nowhere else."""
+"""From findings to one dict of words, rows, figures and images that both templates read. Numbers become text in this room only."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from reports.page import earlier_run, figures
-from reports.page import interventions as experiments
-from reports.page import label_free as unlabelled
-from reports.page import slices as where
+from reports.page import domains, earlier_run, errors, figures, interventions, label_free, slices
 from reports.page.calibration import calibration_section
-from reports.page.domains import domain_row
-from reports.page.errors import error_figure, error_rows
 from reports.page.gallery import gallery_section
 from reports.page.glossary import GLOSSARY, LIMITS
 from reports.page.headline import headline
@@ -20,6 +15,7 @@ from reports.page.next import next_rows
 from reports.page.shift import shift_section
 from reports.page.threshold import threshold_section
 from reports.page.training import training_section
+from reports.page.videos import videos
 from reports.pipeline.run import Result
 
 
@@ -31,40 +27,55 @@ def build_context(
     timings: dict[str, float],
     created: str,
 ) -> dict[str, Any]:
-    """Everything both templates need."""
+    """Everything both templates need.
+
+    Parameters
+    ----------
+    result : Result
+        What the pipeline measured.
+    name : str
+        Name of the report.
+    app_urls : dict
+        Links into the FiftyOne App by card number.
+    dataset : str or None
+        The FiftyOne dataset; None without one.
+    timings : dict
+        Seconds by stage.
+    created : str
+        Date and time, as text.
+    """
     findings = result.findings
-    names = [d.name for d in findings.domains] + (["training"] if findings.training is not None else [])
-    roles = {d.name: d.role for d in findings.domains} | {"training": "training"}
-    palette = figures.colours(names, roles)
+    names = [domain.name for domain in findings.domains]
+    roles = {domain.name: domain.role for domain in findings.domains} | {"training": "training"}
+    palette = figures.colours([*names, *(["training"] if findings.training is not None else [])], roles)
+    verdict = findings.verdict
     return {
         "name": name,
         "created": created,
         "dataset": dataset,
         "headline": headline(findings),
-        "hypotheses": [
-            hypothesis_row(h, h.code == findings.verdict.primary) for h in findings.verdict.hypotheses
-        ],
-        "domains": [domain_row(findings, d, palette) for d in findings.domains],
-        "ledger": ledger_section(result),
-        "slices": where.slice_rows(findings),
-        "slice_figure": where.slice_figure(findings, palette),
-        "worst": where.worst(findings),
-        "combinations": where.combinations(findings),
+        "hypotheses": [hypothesis_row(h, primary=h.code == verdict.primary) for h in verdict.hypotheses],
+        "contributions": interventions.contribution_sections(result),
+        "not_run": interventions.not_run(result),
+        "domains": [domains.domain_row(findings, domain, palette) for domain in findings.domains],
         "earlier_run": earlier_run.rows(result.run_comparisons),
-        "errors": error_rows(findings),
-        "error_figure": error_figure(findings, palette),
+        "label_free": label_free.label_free(findings),
+        "few_labels": label_free.few_labels(findings),
+        "slices": slices.slice_rows(findings),
+        "slice_figure": slices.slice_figure(findings, palette),
+        "worst": slices.worst(findings),
+        "weak_slices": slices.weak_slices(findings),
+        "errors": errors.error_rows(findings),
+        "error_figure": errors.error_figure(findings, palette),
         "sweep": threshold_section(findings, palette),
-        "learned": training_section(result, palette),
-        "shift": shift_section(findings, palette),
         "calibration": calibration_section(findings, palette),
-        "label_free": unlabelled.label_free(findings),
-        "few_labels": unlabelled.few_labels(findings),
-        "videos": unlabelled.videos(findings),
-        "contributions": experiments.decompositions(result),
-        "not_run": experiments.not_run(result),
+        "training": training_section(result, palette),
+        "shift": shift_section(findings, palette),
+        "videos": videos(findings),
         "gallery": gallery_section(findings, app_urls),
         "next": next_rows(findings),
         "reserved": list(findings.reserved),
+        "ledger": ledger_section(result),
         "protocol": protocol_rows(result),
         "timings": [(stage, f"{seconds:.1f} s") for stage, seconds in timings.items()],
         "glossary": GLOSSARY,

@@ -1,4 +1,4 @@
-"""Calibration."""
+"""Section "Confidence threshold": calibration and thresholds with a recall guarantee."""
 
 from __future__ import annotations
 
@@ -7,56 +7,48 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from diagnostics.calibration import AtHalf
+from diagnostics.calibration import PrecisionAtHalf
 from diagnostics.findings import Findings
 from diagnostics.wording import percent
-from reports.page import figures
-from reports.page import slices as where
-
-
-def _half_words(found: AtHalf | None) -> str:
-    """How many of the detections that claim about 0.5 are right."""
-    if found is None:
-        return "too few detections"
-    between = "" if found.low is None else f" ({percent(found.low)} to {percent(found.high)})"
-    return f"{percent(found.precision)}{between} of {found.count:,}"
+from reports.page import figures, slices
 
 
 def calibration_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
-    """Reliability curves and errors."""
-    curves = [c.curve.assign(domain=name) for name, c in findings.calibration.items() if len(c.curve)]
-    rows = [
-        {
-            "domain": name,
-            "d_ece": where.number(c.d_ece),
-            "la_ece": where.number(c.la_ece),
-            "half": _half_words(c.at_half),
-        }
-        for name, c in findings.calibration.items()
-    ]
-    if not rows:
+    """Reliability curves, calibration errors and guarantees; None without labels."""
+    if not findings.calibration:
         return None
-    figure = (
-        Markup(
-            figures.reliability(
-                "Share of right detections against stated confidence, by domain",
-                pd.concat(curves, ignore_index=True),
-                palette,
-            )
-        )
-        if curves
-        else None
-    )
-    promises = [
-        {
-            "domain": name,
-            "risk": percent(found.risk),
-            "confidence": where.number(found.confidence),
-            "missed": "–" if found.missed is None else percent(found.missed),
-            "groups": found.groups,
-            "note": found.note,
-        }
-        for name, controls in findings.risk.items()
-        for found in controls
-    ]
-    return {"rows": rows, "figure": figure, "promises": promises}
+    curves = [result.curve.assign(domain=name) for name, result in findings.calibration.items()]
+    frame = pd.concat([curve for curve in curves if len(curve)] or curves, ignore_index=True)
+    alt = "Precision against confidence, by domain"
+    return {
+        "rows": [
+            {
+                "domain": name,
+                "d_ece": slices.number(result.d_ece),
+                "la_ece": slices.number(result.la_ece),
+                "half": _precision_words(result.at_half),
+            }
+            for name, result in findings.calibration.items()
+        ],
+        "figure": Markup(figures.reliability(alt, frame, palette)) if len(frame) else None,
+        "guarantees": [
+            {
+                "domain": name,
+                "risk": percent(control.risk),
+                "confidence": slices.number(control.confidence),
+                "missed": "–" if control.missed is None else percent(control.missed),
+                "groups": control.groups,
+                "note": control.note,
+            }
+            for name, controls in findings.risk.items()
+            for control in controls
+        ],
+    }
+
+
+def _precision_words(result: PrecisionAtHalf | None) -> str:
+    """Precision of the detections at a confidence around 0.5, with its interval and their number."""
+    if result is None:
+        return "too few detections"
+    width = "" if result.low is None else f" [{percent(result.low)}, {percent(result.high)}]"
+    return f"{percent(result.precision)}{width} of {result.count:,}"

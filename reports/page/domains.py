@@ -1,4 +1,4 @@
-"""Domains side by side."""
+"""Section "Performance": the domains side by side."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings
 from diagnostics.wording import interval
-from reports.page import slices as where
+from reports.page import slices
 
-ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real world", "training": "training"}
+ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real-world", "training": "training"}
 
 
 def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> dict[str, Any]:
     """One line of the table of domains."""
-    whole = findings.slices[
-        (findings.slices["domain"] == domain.name) & (findings.slices["attribute"] == "all")
-    ].iloc[0]
+    table = findings.slices
+    row = table[(table["domain"] == domain.name) & (table["attribute"] == "all")].iloc[0]
+    low, high = (None if row[name] != row[name] else float(row[name]) for name in ("ap50_low", "ap50_high"))
     return {
         "name": domain.name,
         "colour": palette[domain.name],
@@ -25,21 +25,15 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "labelled": _labelled_words(domain),
         "boxes": f"{len(domain.annotations):,}",
         "groups": f"{domain.images['group'].nunique():,}",
-        "ap50": where.number(whole["ap50"]),
-        "interval": interval(_or_none(whole["ap50_low"]), _or_none(whole["ap50_high"]), whole["note"])
-        if domain.labelled.any()
-        else whole["note"],
-        "ap": where.number(whole["ap"]),
-        "ap75": where.number(whole["ap75"]),
-        "max_recall": where.number(whole["max_recall"]),
+        "ap50": slices.number(row["ap50"]),
+        "interval": interval(low, high, row["note"]) if domain.labelled.any() else row["note"],
+        "ap": slices.number(row["ap"]),
+        "ap75": slices.number(row["ap75"]),
+        "max_recall": slices.number(row["max_recall"]),
     }
 
 
 def _labelled_words(domain: Domain) -> str:
-    """How many images are labelled, and how many of those as holding no object."""
-    empty = int((~domain.labelled_images["image"].isin(domain.annotations["image"])).sum())
-    return f"{int(domain.labelled.sum()):,}" + (f" ({empty:,} without an object)" if empty else "")
-
-
-def _or_none(value: float) -> float | None:
-    return None if value != value else float(value)
+    """How many images are labelled, and how many of those hold no object."""
+    background = int((~domain.labelled_images["image"].isin(domain.annotations["image"])).sum())
+    return f"{int(domain.labelled.sum()):,}" + (f" ({background:,} background)" if background else "")

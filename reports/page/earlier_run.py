@@ -1,71 +1,74 @@
-"""The comparison with an earlier run, in words."""
+"""Section "Performance": the comparison with an earlier run on the same images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from diagnostics.wording import count, fraction, points
 from reports.pipeline.earlier_run import RunComparison
 
-if TYPE_CHECKING:
-    pass
-
-
-# By how far AP50 must differ to be called a change: what people act on.
+# By how much AP50 must differ to be called a change: what people act on.
 WORTH_IT = 0.02
+ALPHA = 0.05
 
 
-def sentence(comparison_: RunComparison) -> str:
-    """What came of it, in one sentence."""
-    c = comparison_.comparison
-    moved = f"AP50 {fraction(c.second)} before, {fraction(c.first)} now, {points(abs(c.difference))} {'more' if c.difference >= 0 else 'less'}"
-    low, high = c.interval.low, c.interval.high
-    if low is not None and high is not None:
-        moved += f" (95 % interval {100 * low:+.0f} to {100 * high:+.0f} points)"
-    if c.p is None or low is None or high is None:
-        verdict = f"whether that is chance cannot be told: {c.note or c.interval.note}"
-    elif c.p <= 0.05 and c.difference >= WORTH_IT:
-        verdict = "what was changed helped here"
-    elif c.p <= 0.05 and c.difference <= -WORTH_IT:
-        verdict = "what was changed did harm here"
-    elif high < WORTH_IT and low > -WORTH_IT:
-        verdict = "what was changed made no difference here"
-    else:
-        verdict = "chance would do as much: label more clips of it to tell"
-    left = (
-        f" {count(comparison_.trained_on, 'image')} of clips that training shows by now {'is' if comparison_.trained_on == 1 else 'are'} left out."
-        if comparison_.trained_on
-        else ""
+def sentence(run: RunComparison) -> str:
+    """The result of the comparison on one domain."""
+    result = run.comparison
+    low, high = result.interval.low, result.interval.high
+    more = "more" if result.difference >= 0 else "less"
+    change = (
+        f"AP50 {fraction(result.second)} before, {fraction(result.first)} now, "
+        f"{points(abs(result.difference))} {more}"
     )
-    if comparison_.unchecked:
-        left += f" {count(comparison_.unchecked, 'training image')} {'was' if comparison_.unchecked == 1 else 'were'} not looked at for that."
-    return f"{moved}; {verdict}.{left}"
+    if low is not None and high is not None:
+        change += f", 95 % interval [{100 * low:+.0f}, {100 * high:+.0f}]"
+    if result.p is None or low is None or high is None:
+        meaning = f"chance cannot be excluded: {result.note or result.interval.note}"
+    elif result.p <= ALPHA and result.difference >= WORTH_IT:
+        meaning = "the change helped here"
+    elif result.p <= ALPHA and result.difference <= -WORTH_IT:
+        meaning = "the change did harm here"
+    elif high < WORTH_IT and low > -WORTH_IT:
+        meaning = "the change made no difference here"
+    else:
+        meaning = "this may be chance: label more clips to decide"
+    return f"{change}; {meaning}.{_left_out(run)}"
 
 
-def rows(found: Sequence[RunComparison]) -> list[dict[str, Any]]:
-    """For the page: domain and sentence."""
-    return [
-        {"domain": comparison_.domain, "earlier_run": comparison_.earlier_run, "words": sentence(comparison_)}
-        for comparison_ in found
-    ]
+def _left_out(run: RunComparison) -> str:
+    """Images that were not compared, and training images that were not checked."""
+    text = ""
+    if run.trained_on:
+        verb = "is" if run.trained_on == 1 else "are"
+        text += f" {count(run.trained_on, 'image')} of clips that are in training by now {verb} left out."
+    if run.unchecked:
+        verb = "was" if run.unchecked == 1 else "were"
+        text += f" {count(run.unchecked, 'training image')} {verb} not checked for that."
+    return text
 
 
-def values(comparison_: RunComparison) -> dict[str, Any]:
+def rows(runs: Sequence[RunComparison]) -> list[dict[str, Any]]:
+    """For the page: domain, earlier run and sentence."""
+    return [{"domain": run.domain, "earlier_run": run.earlier_run, "words": sentence(run)} for run in runs]
+
+
+def values(run: RunComparison) -> dict[str, Any]:
     """For report.json."""
-    c = comparison_.comparison
+    result = run.comparison
     return {
-        "domain": comparison_.domain,
-        "earlier_run": comparison_.earlier_run,
-        "images": comparison_.image_count,
-        "trained_on": comparison_.trained_on,
-        "unchecked": comparison_.unchecked,
-        "ap50": c.first,
-        "ap50_earlier_run": c.second,
-        "difference": c.difference if np.isfinite(c.difference) else None,
-        "interval": [c.interval.low, c.interval.high],
-        "p": c.p,
-        "note": c.note or c.interval.note,
+        "domain": run.domain,
+        "earlier_run": run.earlier_run,
+        "images": run.image_count,
+        "trained_on": run.trained_on,
+        "unchecked": run.unchecked,
+        "ap50": result.first,
+        "ap50_earlier_run": result.second,
+        "difference": result.difference if np.isfinite(result.difference) else None,
+        "interval": [result.interval.low, result.interval.high],
+        "p": result.p,
+        "note": result.note or result.interval.note,
     }

@@ -1,4 +1,4 @@
-"""Error types."""
+"""Section "Performance": error types."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 from markupsafe import Markup
 
 from diagnostics.findings import Findings
-from reports.page import figures
-from reports.page import slices as where
+from reports.page import figures, slices
 
 
 def error_rows(findings: Findings) -> list[dict[str, Any]]:
     """Errors by type, all domains side by side."""
     return [
         {
-            "domain": r["domain"],
-            "type": r["type"],
-            "count": f"{r['count']:,}",
-            "per_image": f"{r['per_image']:.2f}",
-            "delta": "–" if r["delta_ap50"] != r["delta_ap50"] else f"+{where.number(r['delta_ap50'])}",
+            "domain": row["domain"],
+            "type": row["type"],
+            "count": f"{row['count']:,}",
+            "per_image": f"{row['per_image']:.2f}",
+            "delta": "–"
+            if row["delta_ap50"] != row["delta_ap50"]
+            else f"+{slices.number(row['delta_ap50'])}",
         }
-        for r in findings.errors.to_dict("records")
+        for row in findings.errors.to_dict("records")
     ]
 
 
 def error_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
-    """Errors per image in-domain and in the real world."""
+    """Errors per image by type and domain; None without errors."""
     if findings.errors.empty:
         return None
     shown = findings.errors[findings.errors.groupby("type")["count"].transform("sum") > 0]
-    return (
-        Markup(figures.errors("Errors per image by type and domain", shown, palette)) if len(shown) else None
-    )
+    alt = "Errors per image by type and domain"
+    return Markup(figures.errors(alt, shown, palette)) if len(shown) else None

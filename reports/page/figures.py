@@ -21,7 +21,7 @@ P = ParamSpec("P")
 
 # Drawn with these and replaced by CSS variables afterwards, so that one SVG serves light and dark.
 INK, LINE = "#010203", "#040506"
-# Okabe and Ito's colours: told apart by everybody, readable on light and dark.
+# Okabe and Ito's colours: distinct for all kinds of colour vision, readable on light and dark.
 IN_DOMAIN, TRAINING = "#0072b2", "#8a8a8a"
 REAL_WORLD = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE: dict[str, Any] = {
@@ -160,13 +160,16 @@ def learning(history: pd.DataFrame) -> Figure:
 
 
 def _whole_epochs(axes: Any) -> None:
-    """No half epochs on the axis."""
+    """Ticks at whole epochs only."""
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 @themed
 def watched(table: pd.DataFrame, palette: dict[str, str], in_domain: str) -> Figure:
-    """AP50, shown detections an image, and the share of images outside validation, by epoch; see `reports.watch.COLUMNS`. home: validation's name."""
+    """AP50, detections per image, and the share of images outside the validation range, by epoch.
+
+    table: see `reports.watch.COLUMNS`. in_domain: the name of validation in it.
+    """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.2, 2.7))
     spare = iter(REAL_WORLD)
     for domain, part in table.groupby("domain", sort=False):
@@ -181,14 +184,14 @@ def watched(table: pd.DataFrame, palette: dict[str, str], in_domain: str) -> Fig
                 color=colour,
                 marker=".",
                 linestyle=(0, (4, 2)),
-                label=_legend_label(f"{name} (a hint)"),
+                label=_legend_label(f"{name} (estimated)"),
             )
         middle.plot(part["epoch"], part["shown"], color=colour, marker=".")
         if name != in_domain:
             right.plot(part["epoch"], part["outside"], color=colour, marker=".")
     left.set(xlabel="epoch", ylabel="AP50", ylim=(0, 1))
-    middle.set(xlabel="epoch", ylabel="detections an image", ylim=(0, None))
-    right.set(xlabel="epoch", ylabel="share outside validation", ylim=(-0.02, 1.02))
+    middle.set(xlabel="epoch", ylabel="detections per image", ylim=(0, None))
+    right.set(xlabel="epoch", ylabel="share outside the validation range", ylim=(-0.02, 1.02))
     for axes in (left, middle, right):
         _whole_epochs(axes)
     figure.legend(*left.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 1.08), ncol=4)
@@ -241,7 +244,10 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 @themed
 def embedding(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """First two principal components of the image embeddings; columns x, y, domain, and rank where an image is to be added next."""
+    """First two principal components of the image embeddings.
+
+    table: x, y, domain, and rank where an image is to be added next.
+    """
     figure, axes = plt.subplots(figsize=(6.0, 3.9))
     sns.scatterplot(
         table, x="x", y="y", hue="domain", palette=palette, s=16, alpha=0.65, linewidth=0, ax=axes
@@ -295,7 +301,7 @@ def factors(samples: dict[str, pd.DataFrame], palette: dict[str, str]) -> Figure
 
 @themed
 def reliability(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """Share of right detections against confidence; columns domain, confidence, precision."""
+    """Precision against confidence; columns domain, confidence, precision."""
     figure, axes = plt.subplots(figsize=(4.2, 3.4))
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
     for domain, part in table.groupby("domain", sort=False):
@@ -307,7 +313,7 @@ def reliability(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
             label=_legend_label(str(domain)),
             markersize=4,
         )
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence claimed", ylabel="share that is right")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="precision")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
     return figure
@@ -323,9 +329,9 @@ def _tidy_legend(axes: Axes) -> None:
 def decomposition(
     measure: str, contributions: pd.DataFrame, start: float, end: float, in_domain: float
 ) -> Figure:
-    """A waterfall from the value in the real world to the in-domain one; rungs has name and won, best first."""
+    """A waterfall from the real-world value to the in-domain one; contributions: name and recovered, best first."""
     figure, axes = plt.subplots(figsize=(7.2, 0.42 * (len(contributions) + 3) + 0.5))
-    names = ["in the real world", *contributions["name"], "left for new data", "in-domain"]
+    names = ["real-world", *contributions["name"], "not recovered", "in-domain"]
     level, bars = start, [(0.0, start, REAL_WORLD[0])]
     for recovered in contributions["recovered"]:
         bars.append((level, float(recovered), REAL_WORLD[1] if recovered >= 0 else REAL_WORLD[2]))
@@ -333,7 +339,7 @@ def decomposition(
     bars += [(end, in_domain - end, TRAINING), (0.0, in_domain, IN_DOMAIN)]
     for place, (left, width, colour) in enumerate(bars):
         axes.barh(place, width, left=left, color=colour, height=0.62)
-        text = f"{100 * width:+.0f}" if 0 < place < len(bars) - 1 else f"{width:.2f}".lstrip("0") or "0"
+        text = f"{100 * width:+.0f}" if 0 < place < len(bars) - 1 else f"{width:.2f}"
         axes.annotate(text, (max(left, left + width), place), (4, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -347,7 +353,10 @@ def decomposition(
 
 @themed
 def estimates(check: pd.DataFrame) -> Figure:
-    """True AP50 of each changed set against what was read by a regression that never saw its family; check has truth, reading, severity."""
+    """Estimated against true AP50 of each corrupted set, by an estimator not fitted on its family.
+
+    check: truth, estimate, severity.
+    """
     figure, axes = plt.subplots(figsize=(4.2, 3.8))
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
     for severity, part in check.groupby("severity"):
@@ -357,12 +366,12 @@ def estimates(check: pd.DataFrame) -> Figure:
             "o",
             color=REAL_WORLD[int(str(severity)) % len(REAL_WORLD)],
             markersize=4.5,
-            label=f"grade {severity}",
+            label=f"severity {severity}",
         )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.set_xlabel("AP50 by labels")
-    axes.set_ylabel("AP50 read without them")
+    axes.set_xlabel("AP50 with labels")
+    axes.set_ylabel("estimated AP50 (label-free)")
     axes.legend(loc="upper left")
     return figure
 
@@ -371,7 +380,10 @@ def estimates(check: pd.DataFrame) -> Figure:
 def forecast(
     points: pd.DataFrame, curves: pd.DataFrame, goal: float, words: str, low: int | None, high: int | None
 ) -> Figure:
-    """AP50 by boxes in training: points (labels, ap50, ap50_low, ap50_high), one a run, the curves through them (family, labels, score), the goal, and the range that it takes."""
+    """AP50 by training labels, the curves through it, the goal, and the range of labels that it takes.
+
+    points: labels, ap50, ap50_low, ap50_high, one row a run. curves: family, labels, score.
+    """
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     for number, (family, part) in enumerate(curves.groupby("family", sort=False)):
         axes.plot(
@@ -400,19 +412,22 @@ def forecast(
 
 
 def minor_numbers(value: float, _: float) -> str:
-    """Of the ticks between powers of ten, those at 2 and 5 with their number: a curve of a few sizes often lies between two powers."""
+    """Label the ticks at 2 and 5 between powers of ten: a curve of a few sizes often lies between two powers."""
     return f"{value:,.0f}" if f"{value:e}"[0] in "25" else ""
 
 
 def standalone(svg: str) -> str:
-    """A figure as a file of its own, which no page gives colours: dark on white."""
+    """A figure as a file of its own, without a page that gives it colours: dark on white."""
     svg = svg.replace("var(--ink)", "#1b1d21").replace("var(--line)", "#d9dce1")
     return svg.replace("<svg ", '<svg style="background: #ffffff" ', 1)
 
 
 @themed
 def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
-    """For each clip two strips over its seconds: how unlike training (1 is the edge of what is known) and the highest confidence; dashed: scene cuts."""
+    """For each clip two strips over its seconds: distance from training (1 is the edge of the in-domain range) and highest confidence.
+
+    Dashed lines are scene cuts.
+    """
     figure, axes = plt.subplots(
         2,
         len(clips),
@@ -432,7 +447,7 @@ def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
                 strip.axvline(second, color=INK, linewidth=0.9, linestyle="--")
         upper.set_title(_shorten(name), fontsize=9.5)
         lower.set_xlabel("seconds")
-    axes[0, 0].set_ylabel("unlike training")
+    axes[0, 0].set_ylabel("distance")
     axes[1, 0].set_ylabel("confidence")
     return figure
 

@@ -1,4 +1,4 @@
-"""Failure gallery."""
+"""Section "Failure gallery": crops of false positives, missed objects and localization errors."""
 
 from __future__ import annotations
 
@@ -6,83 +6,79 @@ from typing import Any
 
 import pandas as pd
 
+from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings
 from diagnostics.wording import fraction
-from reports.page import thumbnails as images
+from reports.page import thumbnails
 from reports.page.methods import short_path
 
 KIND_WORDS = {
     "false_positive": (
         "Confident false positives",
-        "Detections that hit no object of their own (nothing there, or found already), most confident first, grouped by what they look like.",
+        "Detections on no annotation, or on one that is detected already; most confident first, grouped by appearance.",
     ),
     "missed": (
-        "Misses",
-        "Labelled objects that no detection at confidence 0.25 or above true positives, largest first.",
+        "Missed objects",
+        "Annotations without a matching detection at confidence 0.25 or above, largest first.",
     ),
-    "near_miss": ("Near misses", "Detections that touch an object without covering it (IoU 0.1 to 0.5)."),
-    "true_positive": ("True positives", "What it does find, for comparison."),
+    "near_miss": (
+        "Localization errors",
+        "Detections that overlap an annotation too little to match it (IoU 0.1 to 0.5).",
+    ),
+    "true_positive": ("True positives", "Correct detections, for comparison."),
     "detection": (
-        "What it claims",
-        "The most confident detections on unlabelled footage: right or wrong is for you to say.",
+        "Detections on unlabelled images",
+        "The most confident detections; without labels, only a person can tell which are correct.",
     ),
 }
 
 
 def domain_of(findings: Findings, name: str) -> Domain:
-    """Domain by name."""
-    return next(d for d in findings.domains if d.name == name)
+    """The domain with this name."""
+    return next(domain for domain in findings.domains if domain.name == name)
 
 
-def card_image(findings: Findings, card: pd.Series, *, side: int = images.SIDE) -> str | None:
-    """Crop of a card with the annotated objects in it."""
+def card_image(findings: Findings, card: pd.Series, *, side: int = thumbnails.SIDE) -> str | None:
+    """The crop of a card with the annotations in it."""
     domain = domain_of(findings, card["domain"])
     path = domain.images.loc[domain.images["image"] == card["image"], "path"].iloc[0]
-    truth = (
-        domain.annotations.loc[domain.annotations["image"] == card["image"], ["x1", "y1", "x2", "y2"]]
-        .to_numpy(float)
-        .tolist()
-    )
-    return images.crop(
-        path, [float(card[c]) for c in ("x1", "y1", "x2", "y2")], card["kind"], truth=truth, side=side
-    )
+    annotations = domain.annotations.loc[domain.annotations["image"] == card["image"], CORNERS]
+    box = [float(card[corner]) for corner in CORNERS]
+    truth = annotations.to_numpy(float).tolist()
+    return thumbnails.crop(path, box, card["kind"], truth=truth, side=side)
 
 
 def gallery_section(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
-    """Cards by domain and kind, real world first."""
-    path_of: dict[str, str] = {}
+    """Cards by domain and kind, real-world domains first. app_urls: links into the App by card number."""
+    paths: dict[str, str] = {}
     if findings.training is not None:
-        path_of = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
+        paths = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
+    cards = findings.cards
     sections = []
     for domain in (*findings.real_world, findings.in_domain):
         for kind, (title, words) in KIND_WORDS.items():
-            part = findings.cards[
-                (findings.cards["domain"] == domain.name) & (findings.cards["kind"] == kind)
-            ]
-            if part.empty:
+            rows = cards[(cards["domain"] == domain.name) & (cards["kind"] == kind)]
+            if rows.empty:
                 continue
-            cards = [
-                _card_context(findings, row, number_, app_urls, path_of)
-                for number_, row in part.sort_values("cluster", kind="stable").iterrows()
-            ]
             sections.append(
                 {
                     "domain": domain.name,
                     "kind": kind,
                     "title": title,
                     "words": words,
-                    "cards": cards,
-                    "clusters": int(part["cluster"].nunique()),
+                    "cards": [
+                        _card(findings, card, app_urls.get(int(str(number)), ""), paths)
+                        for number, card in rows.sort_values("cluster", kind="stable").iterrows()
+                    ],
+                    "clusters": int(rows["cluster"].nunique()),
                 }
             )
     return sections
 
 
-def _card_context(
-    findings: Findings, card: pd.Series, position: Any, app_urls: dict[int, str], path_of: dict[str, str]
-) -> dict[str, Any]:
-    """One card: crop, facts, and the training images most like it."""
+def _card(findings: Findings, card: pd.Series, app_url: str, paths: dict[str, str]) -> dict[str, Any]:
+    """One card: crop, facts, and the nearest training images. paths: of the training images."""
     domain = domain_of(findings, card["domain"])
     image = domain.images.loc[domain.images["image"] == card["image"]].iloc[0]
     gain = domain.imgsz / max(image["width"], image["height"])
@@ -96,13 +92,13 @@ def _card_context(
         "raw_confidence": "" if confidence != confidence else f"{confidence:.4f}",
         "size": f"{(card['x2'] - card['x1']) * gain:.0f}\u00d7{(card['y2'] - card['y1']) * gain:.0f} px",
         "cluster": int(card["cluster"]),
-        "app_url": app_urls.get(int(position), ""),
+        "app_url": app_url,
         "nearest": [
             {
-                "src": images.crop(path_of[entry["image"]], entry["box"], "", side=images.SMALL_SIDE),
+                "src": thumbnails.crop(paths[entry["image"]], entry["box"], "", side=thumbnails.SMALL_SIDE),
                 "image": short_path(entry["image"]),
             }
             for entry in card["nearest"]
-            if entry["image"] in path_of
+            if entry["image"] in paths
         ],
     }

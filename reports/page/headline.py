@@ -1,4 +1,4 @@
-"""The first screen."""
+"""The first screen: the cause, how sure, two numbers, a pair of images, the next step."""
 
 from __future__ import annotations
 
@@ -10,166 +10,183 @@ from diagnostics.evidence import REJECTED_SHARE, Hypothesis
 from diagnostics.findings import Findings
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, interval, points
-from reports.page import slices as where
+from reports.page import slices
 from reports.page.domains import ROLE_WORDS
 from reports.page.gallery import card_image
-from reports.page.next import labels_words
+from reports.page.next import label_state
 
-# What a ruled out hypothesis saves the reader from trying.
+# What a ruled-out hypothesis saves the reader from trying.
 NOT_WORTH_TRYING = {
-    "underfit": "more epochs",
-    "overfit": "fewer epochs",
+    "underfit": "training longer",
+    "overfit": "training for fewer epochs",
     "threshold": "another confidence threshold",
     "scale": "another image size",
     "label_protocol": "redrawing the boxes",
 }
-
-
 REMEDY = {
-    "none": "Nothing to mend. Keep this report as the baseline and run it again on new footage.",
-    "underfit": "Train longer, until validation AP50 levels off, then run the report again.",
-    "overfit": "Take an earlier checkpoint or fewer epochs, add varied training images, then run the report again.",
-    "threshold": "Set the confidence threshold found for this footage and check it on clips it was not chosen on.",
+    "none": "Nothing to fix. Keep this report as the baseline and run it again on new footage.",
+    "underfit": "Train until validation AP50 levels off, then run the report again.",
+    "overfit": "Use an earlier checkpoint or fewer epochs, add varied training images, then run the report again.",
+    "threshold": "Use the confidence threshold measured on the real-world images, and check it on other clips.",
     "scale": "Predict at the image size that helped (or in tiles), and train at that size.",
-    "label_protocol": "Agree on one rule for boxes, redraw the smaller set by it, then run the report again.",
+    "label_protocol": "Agree on one labelling rule, redraw the smaller set by it, then run the report again.",
     "label_error": "Correct the labels in the App and run the report again.",
-    "leakage": "Split by recording, train again, and only then compare.",
+    "leakage": "Split by recording, train again, and then compare.",
 }
+SHIFT_REMEDY = {
+    "viewpoint": "images from that viewpoint",
+    "appearance": "images with that light and those colours",
+    "context": "images of such scenes",
+}
+UNDECIDED = "Cause undecided"
 
 
 def headline(findings: Findings) -> dict[str, Any]:
-    """The first screen: the cause, how sure, two numbers, a pair of images, the next step."""
-    evidence, verdict = findings.evidence, findings.verdict
-    helped = any(
-        found.size_factor != 1 and found.share >= REJECTED_SHARE for found in evidence.recoveries.values()
-    )
-    not_worth_trying = [
-        words
-        for code, words in NOT_WORTH_TRYING.items()
-        if verdict.named(code).status == "rejected"
-        and not (code == "scale" and helped)
-        # Nobody would try the opposite of the cure.
-        and (code, verdict.primary) not in (("overfit", "underfit"), ("underfit", "overfit"))
-    ]
-    undecided = [h.name for h in verdict.hypotheses if h.status == "untested"]
-    if evidence.gap_is_real and verdict.named("label_protocol").status == "rejected":
-        undecided.append("whether the same things count as objects")
-    if verdict.primary is None:
-        tested = next((h for h in verdict.hypotheses if h.status == "untested" and h.missing), None)
-        cause, statement = "Cannot tell yet", verdict.named("domain_shift").statement
-        step = (
-            f"Missing: {tested.missing}." if tested else "No hypothesis is supported by the evidence at hand."
-        )
-        sure = ""
-    else:
-        primary = verdict.named(verdict.primary)
-        cause, statement = primary.name, primary.statement
-        step = REMEDY.get(primary.code) or _shift_remedy(findings, primary)
-        gap = evidence.gap_interval
-        sure = (
-            f"The fall of {points(evidence.gap)} has a 95 % interval of {100 * gap.low:.0f} to {points(gap.high)}{', ' + gap.note if gap.note else ''}."
-            if gap is not None and evidence.gap is not None and gap.low is not None and gap.high is not None
-            else (f"How sure: {gap.note}." if gap is not None else "")
-        )
-    negation = (
-        f"{not_worth_trying[0][0].upper()}{not_worth_trying[0][1:]}{join(not_worth_trying[1:], 'or')} would not fix it."
-        if not_worth_trying and verdict.primary not in (None, "none")
-        else ""
-    )
+    """Everything that the first screen shows, and the lines that stay on the terminal."""
+    verdict = findings.verdict
+    primary = verdict.named(verdict.primary) if verdict.primary is not None else None
+    shift = verdict.named("domain_shift")
     return {
-        "cause": cause,
-        "statement": statement,
-        "negation": negation,
-        "sure": sure,
-        "step": step,
-        "open": f"Still open: {', '.join(undecided).lower()}." if undecided else "",
-        "numbers": [_big_number(findings, d) for d in _shown_first(findings)],
-        "pair": _pair(findings),
+        "cause": primary.name if primary is not None else UNDECIDED,
+        "statement": primary.statement if primary is not None else shift.statement,
+        "negation": _negation(findings) if primary is not None else "",
+        "sure": _how_sure(findings) if primary is not None else "",
+        "step": _next_step(findings, primary),
+        "open": _undecided(findings),
+        "numbers": [_ap50_number(findings, domain) for domain in _shown_domains(findings)],
+        "pair": _image_pair(findings),
     }
 
 
-def join(rest: Sequence[str], conjunction: str) -> str:
-    """What follows a first word in a list: ", a or b"."""
-    if not rest:
-        return ""
-    return (
-        f" {conjunction} {rest[-1]}"
-        if len(rest) == 1
-        else f", {', '.join(rest[:-1])} {conjunction} {rest[-1]}"
+def joined(items: Sequence[str], conjunction: str) -> str:
+    """Items as text: "a or b", "a, b or c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
+
+
+def _negation(findings: Findings) -> str:
+    """What the ruled-out hypotheses show would not help."""
+    evidence, verdict = findings.evidence, findings.verdict
+    size_helped = any(
+        recovery.size_factor != 1 and recovery.share >= REJECTED_SHARE
+        for recovery in evidence.recoveries.values()
     )
+    useless = [
+        words
+        for code, words in NOT_WORTH_TRYING.items()
+        if verdict.named(code).status == "rejected"
+        and not (code == "scale" and size_helped)
+        # Nobody would try the opposite of the remedy.
+        and (code, verdict.primary) not in (("overfit", "underfit"), ("underfit", "overfit"))
+    ]
+    if not useless or verdict.primary in (None, "none"):
+        return ""
+    words = joined(useless, "or")
+    return f"{words[0].upper()}{words[1:]} would not fix it."
+
+
+def _how_sure(findings: Findings) -> str:
+    """The interval of the drop, or why there is none."""
+    bounds, gap = findings.evidence.gap_interval, findings.evidence.gap
+    if bounds is None:
+        return ""
+    if gap is None or bounds.low is None or bounds.high is None:
+        return f"No interval: {bounds.note}."
+    note = f" ({bounds.note})" if bounds.note else ""
+    return (
+        f"The drop is {points(gap)}, 95 % interval [{100 * bounds.low:.0f}, {100 * bounds.high:.0f}]{note}."
+    )
+
+
+def _next_step(findings: Findings, primary: Hypothesis | None) -> str:
+    """What to do now."""
+    if primary is not None:
+        return REMEDY.get(primary.code) or _shift_remedy(findings, primary)
+    missing = next((h.missing for h in findings.verdict.hypotheses if _is_undecided(h) and h.missing), None)
+    return (
+        f"{missing[0].upper()}{missing[1:]}." if missing else "The evidence available supports no hypothesis."
+    )
+
+
+def _is_undecided(hypothesis: Hypothesis) -> bool:
+    return hypothesis.status in ("inconclusive", "untested")
+
+
+def _undecided(findings: Findings) -> str:
+    """The hypotheses that were inconclusive, and those that were not tested."""
+    sentences = []
+    for status, words in (("inconclusive", "Inconclusive"), ("untested", "Not tested")):
+        names = [h.name for h in findings.verdict.hypotheses if h.status == status]
+        protocol = findings.verdict.named("label_protocol")
+        if status == "untested" and findings.evidence.gap_is_real and protocol.status == "rejected":
+            names.append("whether both label sets count the same things as objects")
+        if names:
+            sentences.append(f"{words}: {', '.join(names).lower()}.")
+    return " ".join(sentences)
 
 
 def _shift_remedy(findings: Findings, primary: Hypothesis) -> str:
     """What to add against a domain shift."""
-    what = {
-        "viewpoint": "images from that viewpoint",
-        "appearance": "images with that light and those colours",
-        "context": "images of such scenes",
-    }.get(primary.kind, "images of that kind")
-    picks = len(findings.next)
+    images = SHIFT_REMEDY.get(primary.kind, "images of that kind")
+    picks = findings.next.to_dict("records")
+    if not picks:
+        return f"Add {images} to the training set."
     clips = findings.next["group"].nunique()
-    to_label = sum(
-        labels_words(findings, r["domain"], r["image"]) == "to be labelled"
-        for r in findings.next.to_dict("records")
-    )
-    labels = f", {to_label} of them still to be labelled," if to_label else ", all labelled already,"
+    to_label = sum(label_state(findings, pick["domain"], pick["image"]) == "to be labelled" for pick in picks)
+    labels = f"{to_label} of them still to be labelled" if to_label else "all of them labelled already"
     return (
-        f"Add {what} to training: start with the {count(picks, 'image')} from {count(clips, 'clip')}{labels} listed under \u201cWhat to add next\u201d."
-        if picks
-        else f"Add {what} to training."
+        f"Add {images} to the training set, beginning with the {count(len(picks), 'image')} from "
+        f"{count(clips, 'clip')} under \u201cWhat to add next\u201d ({labels})."
     )
 
 
-def _shown_first(findings: Findings) -> list[Domain]:
-    """Home and the real-world domain in focus (or the first)."""
+def _shown_domains(findings: Findings) -> list[Domain]:
+    """The in-domain domain and the real-world domain in focus (or the first)."""
     focus = next((d for d in findings.real_world if d.name == findings.evidence.real_world), None) or (
         findings.real_world[0] if findings.real_world else None
     )
     return [findings.in_domain, *([focus] if focus is not None else [])]
 
 
-def _big_number(findings: Findings, domain: Domain) -> dict[str, str]:
+def _ap50_number(findings: Findings, domain: Domain) -> dict[str, str]:
     """AP50 of a domain with its interval, or why there is none."""
     bounds = findings.evidence.intervals.get(domain.name)
     value = findings.evidence.ap50.get(domain.name)
+    missing = "–" if domain.labelled.any() else "no labels"
     return {
         "name": domain.name,
         "role": "" if domain.name == ROLE_WORDS[domain.role] else ROLE_WORDS[domain.role],
-        "value": where.number(value)
-        if value is not None
-        else ("–" if domain.labelled.any() else "no labels"),
-        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else _few_annotations(domain),
+        "value": slices.number(value) if value is not None else missing,
+        "note": interval(bounds.low, bounds.high, bounds.note) if bounds else _why_no_ap(domain),
         "size": f"{count(len(domain.images), 'image')}, {count(int(domain.images['group'].nunique()), 'clip')}",
     }
 
 
-def _few_annotations(domain: Domain) -> str:
+def _why_no_ap(domain: Domain) -> str:
     """Why a domain has no AP."""
-    return (
-        f"only {count(len(domain.annotations), 'labelled object')}, {MIN_BOXES} are needed"
-        if domain.labelled.any()
-        else "AP cannot be measured"
-    )
+    if not domain.labelled.any():
+        return "AP needs labels"
+    return f"only {count(len(domain.annotations), 'annotation')}, {MIN_BOXES} are needed"
 
 
-def _pair(findings: Findings) -> list[dict[str, str | None]]:
-    """A hit in-domain and a miss (or the worst claim) in the real world."""
-    cards = findings.cards
-    wanted = [(findings.in_domain.name, ["true_positive"], "a hit in-domain")]
-    if len(_shown_first(findings)) > 1:
-        wanted.append(
-            (_shown_first(findings)[1].name, ["missed", "false_positive", "detection"], "in the real world")
-        )
-    result = []
-    for domain, kinds, words in wanted:
+def _image_pair(findings: Findings) -> list[dict[str, str | None]]:
+    """A true positive in-domain and a missed object (or a false positive) on the real-world domain."""
+    captions = {
+        "true_positive": "true positive",
+        "missed": "missed object",
+        "false_positive": "false positive",
+        "detection": "detection",
+    }
+    domains = _shown_domains(findings)
+    choices = [(domains[0].name, ["true_positive"])]
+    if len(domains) > 1:
+        choices.append((domains[1].name, ["missed", "false_positive", "detection"]))
+    pair = []
+    for domain, kinds in choices:
+        cards = findings.cards
         rows = cards[(cards["domain"] == domain) & cards["kind"].isin(kinds)]
         if len(rows):
             first = min(range(len(rows)), key=lambda i: kinds.index(rows["kind"].iloc[i]))
             card = rows.iloc[first]
-            caption = {
-                "missed": "a miss in the real world",
-                "false_positive": "a false positive in the real world",
-                "detection": "a claim in the real world",
-            }.get(card["kind"], words)
-            result.append({"src": card_image(findings, card, side=280), "caption": f"{caption} ({domain})"})
-    return result
+            caption = f"{domain}: {captions[card['kind']]}"
+            pair.append({"src": card_image(findings, card, side=280), "caption": caption})
+    return pair

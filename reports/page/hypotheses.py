@@ -1,26 +1,25 @@
-"""Hypotheses: one row each."""
+"""Section "Hypotheses": one row each, with its state, its statement and the evidence."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from diagnostics.evidence import Hypothesis
-from diagnostics.wording import percent
-
-STATUS_WORDS = {"supported": "supported", "rejected": "ruled out", "untested": "open"}
+from diagnostics.wording import STATUS_WORDS, percent
 
 
-def hypothesis_row(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
-    """One row of the line-up."""
+def hypothesis_row(hypothesis: Hypothesis, *, primary: bool) -> dict[str, Any]:
+    """One row; primary: it is the verdict's."""
+    observations = hypothesis.observations
     return {
         "code": hypothesis.code,
         "name": hypothesis.name,
         "status": hypothesis.status,
         "word": STATUS_WORDS[hypothesis.status],
         "statement": hypothesis.statement,
-        "for": [c.text for c in hypothesis.observations if c.favours is True],
-        "against": [c.text for c in hypothesis.observations if c.favours is False],
-        "context": [c.text for c in hypothesis.observations if c.favours is None],
+        "for": [observation.text for observation in observations if observation.favours is True],
+        "against": [observation.text for observation in observations if observation.favours is False],
+        "context": [observation.text for observation in observations if observation.favours is None],
         "missing": hypothesis.missing,
         "share": _share_words(hypothesis),
         "primary": primary,
@@ -28,9 +27,12 @@ def hypothesis_row(hypothesis: Hypothesis, primary: bool) -> dict[str, Any]:
 
 
 def _share_words(hypothesis: Hypothesis) -> str:
-    """What a supported hypothesis's score means: a share measured, or, for a shift, what nothing else explains."""
+    """What the score of a supported hypothesis means: a measured share or, for a shift, what no other cause explains."""
     if hypothesis.score is None or hypothesis.status != "supported" or hypothesis.code == "none":
         return ""
     if hypothesis.code == "domain_shift":
-        return f"{percent(hypothesis.score)} of the failure is explained by no other hypothesis that could be measured; a different idea of what counts as an object would hide in it too."
-    return f"Accounts for {percent(hypothesis.score)} of the failure."
+        return (
+            f"No other tested cause explains more than {percent(1 - hypothesis.score)} of the drop. "
+            "A different definition of what counts as an object would be part of the rest."
+        )
+    return f"Explains {percent(hypothesis.score)} of the drop."

@@ -1,4 +1,4 @@
-"""Words and rows about what was tried: the ladder of corrections, and the tests that could not be run."""
+"""Section "Hypotheses": what each intervention recovers, and the tests that could not be run."""
 
 from __future__ import annotations
 
@@ -12,110 +12,103 @@ from diagnostics.wording import count, fraction, points
 from reports.page import figures
 from reports.pipeline.run import Result
 
-# Ladders are told in this many words at most: smaller gains are noise of a hundred images.
+# Smaller gains are noise of a hundred images.
 NOTABLE = 0.02
 
 
 def sentence(decomposition: DropDecomposition) -> str:
-    """What the corrections recover, and what is left."""
-    helped = [r for r in decomposition.contributions if r.recovered >= NOTABLE]
-    fall = decomposition.in_domain - decomposition.start
-    words = f"On {count(decomposition.images, 'image')} of it, {decomposition.measure} is {fraction(decomposition.start)} against {fraction(decomposition.in_domain)} in-domain. "
+    """What the interventions recover, and what remains."""
+    contributions = decomposition.contributions
+    helped = [c for c in contributions if c.recovered >= NOTABLE]
+    hurt = [c for c in contributions if not c.applied and c.alone <= -NOTABLE]
+    words = (
+        f"On {count(decomposition.images, 'real-world image')}, {decomposition.measure} is {fraction(decomposition.start)}, "
+        f"in-domain {fraction(decomposition.in_domain)}. "
+    )
     if helped:
         together = " together" if len(helped) > 1 else ""
-        words += f"Won back without retraining{together}: {', '.join(_gain_words(r) for r in helped)}. "
+        words += f"Recovered without retraining{together}: {', '.join(map(_gain_words, helped))}. "
     else:
-        words += "None of the corrections that need no retraining recovers two points. "
-    hurt = [r for r in decomposition.contributions if not r.applied and r.alone <= -NOTABLE]
+        words += f"No intervention recovers {points(NOTABLE)} or more. "
     if hurt:
-        words += f"Making it worse: {', '.join(f'{r.name} {points(-r.alone)}' for r in hurt)}. "
-    if fall <= 0 or decomposition.left <= NOTABLE:
-        return words + "That leaves nothing for new data to mend."
+        words += f"Worse with: {', '.join(f'{c.name} ({points(-c.alone)} lost)' for c in hurt)}. "
+    if decomposition.in_domain <= decomposition.start or decomposition.left <= NOTABLE:
+        return words + "No drop remains for new data to close."
     return (
         words
-        + f"{points(decomposition.left)} are left that none of these recovers: that takes labelled data from there, or a look at the labels."
+        + f"No intervention recovers the other {points(decomposition.left)}: new data or corrected labels are needed."
     )
 
 
 def _gain_words(contribution: Contribution) -> str:
-    """A gain with its interval, or that it may be chance."""
+    """A gain with its interval, and a remark where it may be chance."""
+    gain = f"{contribution.name} {points(contribution.recovered)}"
     if contribution.low is None or contribution.high is None:
-        return f"{contribution.name} {points(contribution.recovered)}"
-    sure = "" if contribution.low > 0 else ", which may be chance"
-    return f"{contribution.name} {points(contribution.recovered)} (95 %: {100 * contribution.low:.0f} to {100 * contribution.high:.0f}{sure})"
+        return gain
+    chance = "" if contribution.low > 0 else ", may be chance"
+    return f"{gain} [{100 * contribution.low:.0f}, {100 * contribution.high:.0f}{chance}]"
 
 
-def decompositions(result: Result) -> list[dict[str, Any]]:
-    """One entry a measure: sentence, rows, and the steps as a figure."""
-    entries = []
+def contribution_sections(result: Result) -> list[dict[str, Any]]:
+    """One entry per measure: sentence, rows, and a waterfall figure."""
+    sections = []
     for decomposition in result.findings.evidence.decompositions:
-        applied = [r for r in decomposition.contributions if r.applied]
-        frame = pd.DataFrame({"name": [r.name for r in applied], "recovered": [r.recovered for r in applied]})
-        alt = f"{decomposition.measure} from in the real world to in-domain: what each correction recovers and what is left"
-        entries.append(
+        applied = [c for c in decomposition.contributions if c.applied]
+        frame = pd.DataFrame({"name": [c.name for c in applied], "recovered": [c.recovered for c in applied]})
+        alt = f"{decomposition.measure}, real-world to in-domain: what each intervention recovers and what remains"
+        levels = (decomposition.start, decomposition.end, decomposition.in_domain)
+        sections.append(
             {
                 "measure": decomposition.measure,
                 "sentence": sentence(decomposition),
-                "rows": [
-                    {
-                        "name": r.name,
-                        "recovered": f"{100 * r.recovered:+.1f}" if r.applied else "not applied",
-                        "interval": "–"
-                        if r.low is None or r.high is None
-                        else f"{100 * r.low:+.1f} to {100 * r.high:+.1f}",
-                        "alone": f"{100 * r.alone:+.1f}",
-                    }
-                    for r in decomposition.contributions
-                ],
-                "figure": Markup(
-                    figures.decomposition(
-                        alt,
-                        decomposition.measure,
-                        frame,
-                        decomposition.start,
-                        decomposition.end,
-                        decomposition.in_domain,
-                    )
-                ),
+                "rows": [_contribution_row(c) for c in decomposition.contributions],
+                "figure": Markup(figures.decomposition(alt, decomposition.measure, frame, *levels)),
             }
         )
-    return entries
+    return sections
+
+
+def _contribution_row(contribution: Contribution) -> dict[str, str]:
+    """One intervention in points."""
+    low, high = contribution.low, contribution.high
+    return {
+        "name": contribution.name,
+        "recovered": f"{100 * contribution.recovered:+.1f}" if contribution.applied else "not applied",
+        "interval": "–" if low is None or high is None else f"[{100 * low:+.1f}, {100 * high:+.1f}]",
+        "alone": f"{100 * contribution.alone:+.1f}",
+    }
 
 
 def not_run(result: Result) -> list[dict[str, str]]:
-    """Every test that this report could not run, with what it takes."""
-    findings = result.findings
-    evidence = findings.evidence
+    """Every test that this report could not run, with what it needs."""
+    findings, evidence = result.findings, result.findings.evidence
     missing: list[tuple[str, str]] = []
     if result.run is None:
         missing += [
-            ("shift in the detector's own features", "give the weights"),
+            ("shift of the detector's own embeddings", "give the weights"),
             ("interventions (image size, tiles, colours, foreshortening)", "give the weights"),
             (
-                "whether it has learned its training images, and leakage between training and held-out ones",
+                "AP50 on training images, and leakage between training and held-out ones",
                 "give the weights and a data.yaml with training images",
             ),
             ("ranking what to add next", "give the weights"),
         ]
     elif findings.training is None:
         missing.append(
-            (
-                "leakage, and what it does on its training images",
-                "name training images in the in-domain data.yaml",
-            )
+            ("leakage, and AP50 on training images", "name training images in the in-domain data.yaml")
         )
     if result.run is None or result.run.history.empty:
-        missing.append(("the learning curve", "give --run, or --history results.csv"))
+        missing.append(("the training curve", "give --run, or --history results.csv"))
     if evidence.real_world is None and findings.real_world:
         missing.append(
-            ("AP, thresholds and errors in the real world", "label 25 to 50 frames from at least 5 clips")
+            ("AP, thresholds and errors on real-world images", "label 25 to 50 frames from at least 5 clips")
         )
     supplied = dict(result.options.predictions)
     if result.run is not None and supplied:
         missing.append(
-            (f"interventions at {', '.join(supplied)}", "leave out --predictions to let the weights look")
+            (f"interventions on {', '.join(supplied)}", "leave out --predictions and use the weights")
         )
-    unread = [e.domain for e in evidence.label_free.values() if e.abstained]
-    if unread:
-        missing.append((f"AP50 without labels on {', '.join(unread)}", "see there for the reason"))
-    return [{"test": test, "missing": cure} for test, cure in missing]
+    abstained = [estimate.domain for estimate in evidence.label_free.values() if estimate.abstained]
+    if abstained:
+        missing.append((f"AP50 without labels on {', '.join(abstained)}", "the reason is given there"))
+    return [{"test": test, "missing": needed} for test, needed in missing]

@@ -1,4 +1,4 @@
-"""What to add next."""
+"""Section "What to add next": the ranked images."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ from typing import Any
 
 from diagnostics.findings import Findings
 from diagnostics.wording import count, percent
-from reports.page import thumbnails as images
+from reports.page import thumbnails
 from reports.page.gallery import domain_of
 from reports.page.methods import short_path
 
 
 def next_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The ranked list with small images, each beside the training image most like it."""
-    known = findings.training or findings.in_domain
-    path_of = dict(zip(known.images["image"], known.images["path"], strict=True))
+    """The ranked list with thumbnails, each beside the nearest training image."""
+    training = findings.training or findings.in_domain
+    paths = dict(zip(training.images["image"], training.images["path"], strict=True))
     return [
         {
-            "rank": r["rank"],
-            "image": short_path(r["image"]),
-            "domain": r["domain"],
-            "reason": r["reason"],
-            "labels": labels_words(findings, r["domain"], r["image"]),
-            "covered": percent(r["covered"]),
-            "src": images.crop(r["path"], None, "", side=images.SMALL_SIDE),
-            "nearest": short_path(r["nearest"]),
-            "nearest_src": images.crop(path_of[r["nearest"]], None, "", side=images.SMALL_SIDE)
-            if r["nearest"] in path_of
+            "rank": row["rank"],
+            "image": short_path(row["image"]),
+            "domain": row["domain"],
+            "reason": row["reason"],
+            "labels": label_state(findings, row["domain"], row["image"]),
+            "covered": percent(row["covered"]),
+            "src": thumbnails.crop(row["path"], None, "", side=thumbnails.SMALL_SIDE),
+            "nearest": short_path(row["nearest"]),
+            "nearest_src": thumbnails.crop(paths[row["nearest"]], None, "", side=thumbnails.SMALL_SIDE)
+            if row["nearest"] in paths
             else None,
         }
-        for r in findings.next.to_dict("records")
+        for row in findings.next.to_dict("records")
     ]
 
 
-def labels_words(findings: Findings, name: str, image: str) -> str:
-    """Whether an image is labelled already, and with how many objects."""
-    domain = domain_of(findings, name)
+def label_state(findings: Findings, domain_name: str, image: str) -> str:
+    """Whether an image is labelled already, and with how many annotations."""
+    domain = domain_of(findings, domain_name)
     if not domain.images.loc[domain.images["image"] == image, "labelled"].any():
         return "to be labelled"
     annotations = int((domain.annotations["image"] == image).sum())
     return (
-        f"labelled already, {count(annotations, 'object')}"
+        f"labelled already, {count(annotations, 'annotation')}"
         if annotations
-        else "labelled already, without an object"
+        else "labelled already, background"
     )

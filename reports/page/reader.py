@@ -13,43 +13,52 @@ import pandas as pd
 
 from datasets.errors import InputError
 from diagnostics.domain import Domain
+from reports.page.schema import upgrade
+
+# Names of tables in reports of schema version 1.
+FORMER_TABLES = {"images": "pictures", "annotations": "boxes"}
 
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report's folder and the content of its report.json."""
+    """A report on disk.
+
+    folder: the report's folder
+    record: the content of its report.json, in the words of the current schema version
+    """
 
     folder: Path
     record: dict[str, Any]
 
     @cached_property
     def domains(self) -> tuple[Domain, ...]:
-        """Home first, then the real world, from the tables. Raises InputError."""
-        tables = {name: self.table(name) for name in ("images", "boxes", "detections")}
-        found = []
-        for entry in self.record["domains"]:
-            images, boxes, detections = (
-                table[table["domain"] == entry["name"]].drop(columns="domain").reset_index(drop=True)
-                for table in tables.values()
-            )
-            found.append(
-                Domain(
-                    name=entry["name"],
-                    role=entry["role"],
-                    images=images,
-                    annotations=boxes,
-                    detections=detections.drop(columns="outcome"),
-                    image_embeddings=np.zeros((len(images), 0), np.float32),
-                    detection_embeddings=np.zeros((len(detections), 0), np.float32),
-                    imgsz=self.record["run"]["imgsz"],
-                    classes=tuple(self.record["run"]["classes"]),
-                )
-            )
-        return tuple(found)
+        """The in-domain domain first, then the real-world ones, from the tables. Raises InputError."""
+        tables = {name: self.table(name) for name in ("images", "annotations", "detections")}
+        return tuple(self._domain(entry, tables) for entry in self.record["domains"])
+
+    def _domain(self, entry: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Domain:
+        """One domain from the tables of all; without embeddings, which are not kept."""
+        images, annotations, detections = (
+            table[table["domain"] == entry["name"]].drop(columns="domain").reset_index(drop=True)
+            for table in tables.values()
+        )
+        return Domain(
+            name=entry["name"],
+            role=entry["role"],
+            images=images,
+            annotations=annotations,
+            detections=detections.drop(columns="outcome"),
+            image_embeddings=np.zeros((len(images), 0), np.float32),
+            detection_embeddings=np.zeros((len(detections), 0), np.float32),
+            imgsz=self.record["run"]["imgsz"],
+            classes=tuple(self.record["run"]["classes"]),
+        )
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables. Raises InputError."""
         path = self.folder / "tables" / f"{name}.parquet"
+        if not path.exists() and name in FORMER_TABLES:
+            path = path.with_stem(FORMER_TABLES[name])
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
@@ -62,7 +71,8 @@ def read_report(folder: Path) -> WrittenReport:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["domains"], record["verdict"], record["run"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = upgrade(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: no report can be read there ({error}); write it with 'shiftscope report'"
         ) from None

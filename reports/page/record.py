@@ -9,16 +9,17 @@ from typing import Any
 
 from diagnostics.findings import Findings
 from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
-from diagnostics.sweep import best, f1_at, summary
+from diagnostics.sweep import best_f_beta, f1_at, summary
 from reports.page import earlier_run
 from reports.page.interventions import not_run
 from reports.pipeline.earlier_run import without_training_images
 from reports.pipeline.run import Result
-from reports.plain import plain
+from reports.plain import plain, verdict_record
 from train.run import Run
-from train.staging import boxes_shown
+from train.staging import count_boxes_by_split
 
-SCHEMA_VERSION = 1
+# 2: the words of the field (see `reports.page.schema`, which reads version 1), status "inconclusive".
+SCHEMA_VERSION = 2
 PACKAGES = (
     "shiftscope",
     "ultralytics",
@@ -33,96 +34,115 @@ PACKAGES = (
 
 
 def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, str]) -> dict[str, Any]:
-    """The contract's keys, and more. app_urls: card number -> link."""
+    """The content of report.json.
+
+    Parameters
+    ----------
+    result : Result
+        What the pipeline measured.
+    timings : dict
+        Seconds by stage.
+    app_urls : dict
+        Links into the FiftyOne App by card number.
+    """
     findings = result.findings
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": result.options.seed,
-        "request": result.options.as_record(),
+        "options": result.options.as_record(),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
         "run": _run_record(result),
-        "protocol": {
-            "matcher": "COCO greedy matching, 101-point interpolation (equal to pycocotools)",
-            "iou_thresholds": list(COCO_IOUS),
-            "max_detections": MAX_DETECTIONS,
-            "confidence_floor": result.settings.conf,
-            "nms_iou": result.settings.iou,
-            "imgsz": result.settings.imgsz,
-            "intervals": "95 %, cluster bootstrap over groups, 1000 replicates, BCa",
-            "grouping": {o.name: o.source.grouping for o in result.opened},
-        },
-        "domains": [_domain_record(result, name) for name in (d.name for d in findings.domains)],
+        "protocol": _protocol_record(result),
+        "domains": [_domain_record(result, domain.name) for domain in findings.domains],
         "slices": plain(findings.slices),
         "discovered": plain(findings.discovered),
         "sweep": _sweep_record(findings),
         "risk_control": [
-            {"domain": name, **plain(found)} for name, controls in findings.risk.items() for found in controls
+            {"domain": name, **plain(control)}
+            for name, controls in findings.risk.items()
+            for control in controls
         ],
         "transfer": _transfer_record(findings),
         "errors": plain(findings.errors),
         "error_differences": _error_differences(findings),
         "slice_errors": plain(findings.slice_errors),
         "calibration": [
-            {
-                "domain": name,
-                "d_ece": plain(c.d_ece),
-                "la_ece": plain(c.la_ece),
-                "at_half": plain(c.at_half),
-                "curve": plain(c.curve),
-            }
-            for name, c in findings.calibration.items()
+            {"domain": name, **plain(calibration)} for name, calibration in findings.calibration.items()
         ],
-        "shift": {
-            "image": plain(findings.evidence.shift_image),
-            "object": plain(findings.evidence.shift_detections),
-            "descriptors": plain(findings.evidence.shift_descriptors),
-            "factors": [
-                {"domain": name, **row}
-                for name, table in findings.evidence.factors.items()
-                for row in plain(table)
-            ],
-        },
+        "shift": _shift_record(findings),
         "label_free": plain(list(findings.evidence.label_free.values())),
         "label_free_check": []
         if findings.estimator is None
         else plain(findings.estimator.errors.drop(columns="row")),
         "few_labels": plain(findings.few_labels),
         "contributions": [
-            {**plain(found), "left": plain(found.left)} for found in findings.evidence.decompositions
+            {**plain(decomposition), "left": plain(decomposition.left)}
+            for decomposition in findings.evidence.decompositions
         ],
         "videos": plain(findings.steadiness),
         "not_run": not_run(result),
-        "verdict": {
-            "primary": findings.verdict.primary,
-            "hypotheses": [hypothesis_record(h) for h in findings.verdict.hypotheses],
-        },
-        "evidence": plain(
-            {
-                "ap50": findings.evidence.ap50,
-                "max_recall": findings.evidence.max_recall,
-                "ap_at_iou_0.1": findings.evidence.loose,
-                "gap": findings.evidence.gap,
-                "gap_interval": findings.evidence.gap_interval,
-                "learning": findings.evidence.learning,
-                "threshold": findings.evidence.threshold,
-                "size_match": findings.evidence.size,
-                "interventions": findings.evidence.recoveries,
-                "carried_over": findings.evidence.carried,
-                "redrawn": findings.evidence.redrawn,
-                "leakage": findings.evidence.leak,
-            }
-        ),
-        "earlier_run": [earlier_run.values(comparison_) for comparison_ in result.run_comparisons],
+        "verdict": verdict_record(findings.verdict),
+        "evidence": _evidence_record(findings),
+        "earlier_run": [earlier_run.values(run) for run in result.run_comparisons],
         "next": plain(findings.next),
         "reserved_test_clips": list(findings.reserved),
         "gallery": _gallery_record(findings, app_urls),
         "ledger": _ledger_record(result),
         "timings": {stage: round(seconds, 3) for stage, seconds in timings.items()},
     }
+
+
+def _protocol_record(result: Result) -> dict[str, Any]:
+    """How the numbers were made."""
+    return {
+        "matcher": "COCO greedy matching, 101-point interpolation (equal to pycocotools)",
+        "iou_thresholds": list(COCO_IOUS),
+        "max_detections": MAX_DETECTIONS,
+        "confidence_floor": result.settings.conf,
+        "nms_iou": result.settings.iou,
+        "imgsz": result.settings.imgsz,
+        "intervals": "95 %, cluster bootstrap over groups, 1000 replicates, BCa",
+        "grouping": {opened.name: opened.source.grouping for opened in result.opened},
+    }
+
+
+def _shift_record(findings: Findings) -> dict[str, Any]:
+    """Shift metrics by domain, and the readable factors."""
+    evidence = findings.evidence
+    return {
+        "image": plain(evidence.shift_image),
+        "object": plain(evidence.shift_detections),
+        "descriptors": plain(evidence.shift_descriptors),
+        "factors": [
+            {"domain": name, **row} for name, table in evidence.factors.items() for row in plain(table)
+        ],
+    }
+
+
+def _evidence_record(findings: Findings) -> dict[str, Any]:
+    """The measurements behind the hypotheses."""
+    evidence = findings.evidence
+    record: dict[str, Any] = plain(
+        {
+            "ap50": evidence.ap50,
+            "max_recall": evidence.max_recall,
+            "ap_at_iou_0.1": evidence.loose,
+            "gap": evidence.gap,
+            "gap_interval": evidence.gap_interval,
+            "learning": evidence.learning,
+            "threshold": evidence.threshold,
+            "size_match": evidence.size,
+            "interventions": evidence.recoveries,
+            "carried_over": evidence.carried,
+            "redrawn": evidence.redrawn,
+            "leakage": evidence.leak,
+        }
+    )
+    return record
 
 
 def _run_record(result: Result) -> dict[str, Any]:
@@ -165,7 +185,7 @@ def _training_boxes(result: Result, run: Run) -> int | None:
     # Other data than the run names, or other labels by now, are not what it was shown.
     if opened is None or result.options.in_domain is not None or opened.corrected.labels:
         return None
-    return boxes_shown(opened.source, run.arguments).get("train")
+    return count_boxes_by_split(opened.source, run.arguments).get("train")
 
 
 def _domain_record(result: Result, name: str) -> dict[str, Any]:
@@ -228,16 +248,18 @@ def _error_differences(findings: Findings) -> list[dict[str, Any]]:
 def _transfer_record(findings: Findings) -> dict[str, Any]:
     """The in-domain best threshold and the F1 that each domain loses by using it instead of its own."""
     in_domain = findings.sweeps.get(findings.in_domain.name)
-    confidence = best(in_domain)[1] if in_domain is not None else None
+    confidence = best_f_beta(in_domain)[1] if in_domain is not None else None
     if confidence is None:
         return {"confidence": None, "regret": {}, "note": "no labelled in-domain images"}
     regret = {}
     for name, points in findings.sweeps.items():
-        top, _ = best(points)
+        top, _ = best_f_beta(points)
         regret[name] = None if top is None else top - f1_at(points, confidence)
-    found = findings.evidence.threshold
+    threshold = findings.evidence.threshold
     crossfitted = (
-        None if found is None or found.crossfitted is None else max(0.0, found.crossfitted - found.carried)
+        None
+        if threshold is None or threshold.crossfitted_f1 is None
+        else max(0.0, threshold.crossfitted_f1 - threshold.real_world_f1)
     )
     return {
         "confidence": confidence,
@@ -246,15 +268,6 @@ def _transfer_record(findings: Findings) -> dict[str, Any]:
         if findings.evidence.real_world
         else {},
     }
-
-
-def hypothesis_record(hypothesis: Any) -> dict[str, Any]:
-    """A hypothesis; evidence as sentences with the side they speak for."""
-    entry: dict[str, Any] = plain(hypothesis)
-    entry["evidence"] = [
-        {"favours": observation["favours"], "text": observation["text"]} for observation in entry.pop("clues")
-    ]
-    return entry
 
 
 def _gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:

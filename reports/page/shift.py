@@ -1,4 +1,4 @@
-"""Domain shift."""
+"""Section "Domain shift": the embedding map, shift metrics with their references, and readable factors."""
 
 from __future__ import annotations
 
@@ -8,92 +8,107 @@ import pandas as pd
 from markupsafe import Markup
 
 from diagnostics.factors import FACTORS
-from diagnostics.findings import Findings, statistics_of
+from diagnostics.findings import Findings
+from diagnostics.gather import statistics_of
+from diagnostics.shift import Shift
 from diagnostics.wording import percent
-from reports.page import figures
-from reports.page import slices as where
+from reports.page import figures, slices
+
+# Histograms are drawn of so many factors, those that differ most.
+MAX_HISTOGRAMS = 6
 
 
 def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
-    """Map, distances with their nulls, and readable factors."""
-    rows = []
-    for what, measured in (
-        ("images", findings.evidence.shift_image),
-        ("annotations", findings.evidence.shift_detections),
-        ("light, colours, edges", findings.evidence.shift_descriptors),
-    ):
-        for name, s in measured.items():
-            rows.append(
-                {
-                    "domain": name,
-                    "what": what,
-                    "n": f"{s.n_in_domain:,} / {s.n_real_world:,}",
-                    "groups": f"{s.groups_in_domain} / {s.groups_real_world}",
-                    "mmd": "–" if s.mmd_ratio is None else f"{s.mmd_ratio:.1f} times",
-                    "p": "–" if s.p is None else f"{s.p:.3f}",
-                    "energy_p": "–" if s.energy_p is None else f"{s.energy_p:.3f}",
-                    "frechet": "–"
-                    if s.frechet is None or not s.frechet_null
-                    else f"{s.frechet / s.frechet_null:.1f} times",
-                    "auc": f"{where.number(s.auc)} ({where.number(s.auc_null)})",
-                    "outside": f"{percent(s.outside)} ({percent(s.outside_null)})"
-                    if s.outside is not None
-                    else "–",
-                    "note": s.note,
-                }
-            )
-    factor_rows = [
-        {
-            "domain": name,
-            "words": r["words"],
-            "kind": r["kind"],
-            "in_domain": f"{r['in_domain']:.2f}",
-            "real_world": f"{r['real_world']:.2f}",
-            "effect": f"{r['effect']:.1f}",
-            "p": "–" if r["p"] != r["p"] else "under 0.001" if r["p"] < 0.0005 else f"{r['p']:.3f}",
-        }
-        for name, table in findings.evidence.factors.items()
-        for r in table.to_dict("records")
-    ]
+    """Map, metrics and factors; empty parts where nothing was measured."""
+    evidence = findings.evidence
+    measured = (
+        ("images", evidence.shift_image),
+        ("detections", evidence.shift_detections),
+        ("light, colours, edges", evidence.shift_descriptors),
+    )
     return {
-        "map": Markup(
-            figures.embedding(
-                "Embedding map: first two principal components of all images, coloured by domain; rings are the images to add next",
-                findings.map.merge(
-                    findings.next[["domain", "image", "rank"]], on=["domain", "image"], how="left"
-                ),
-                palette,
-            )
-        )
-        if len(findings.map)
-        else None,
-        "rows": rows,
-        "factors": factor_rows,
+        "map": _embedding_map(findings, palette),
+        "rows": [
+            _metric_row(domain, what, shift) for what, shifts in measured for domain, shift in shifts.items()
+        ],
+        "factors": [
+            _factor_row(domain, row)
+            for domain, table in evidence.factors.items()
+            for row in table.to_dict("records")
+        ],
         "histograms": _histograms(findings, palette),
     }
 
 
+def _embedding_map(findings: Findings, palette: dict[str, str]) -> Markup | None:
+    """The map with a ring around the images to add next."""
+    if not len(findings.map):
+        return None
+    picks = findings.next[["domain", "image", "rank"]]
+    alt = (
+        "Embedding map: first two principal components of all images, coloured by domain; "
+        "rings are the images to add next"
+    )
+    points = findings.map.merge(picks, on=["domain", "image"], how="left")
+    return Markup(figures.embedding(alt, points, palette))
+
+
+def _metric_row(domain: str, what: str, shift: Shift) -> dict[str, Any]:
+    """The shift metrics of one domain, each beside its in-domain reference."""
+    frechet = shift.frechet / shift.frechet_null if shift.frechet is not None and shift.frechet_null else None
+    outside = None
+    if shift.outside is not None:
+        outside = f"{percent(shift.outside)} ({percent(shift.outside_null)})"
+    return {
+        "domain": domain,
+        "what": what,
+        "n": f"{shift.n_in_domain:,} / {shift.n_real_world:,}",
+        "groups": f"{shift.groups_in_domain} / {shift.groups_real_world}",
+        "mmd": "–" if shift.mmd_ratio is None else f"{shift.mmd_ratio:.1f}",
+        "p": "–" if shift.p is None else f"{shift.p:.3f}",
+        "energy_p": "–" if shift.energy_p is None else f"{shift.energy_p:.3f}",
+        "frechet": "–" if frechet is None else f"{frechet:.1f}",
+        "auc": f"{slices.number(shift.auc)} ({slices.number(shift.auc_null)})",
+        "outside": outside or "–",
+        "note": shift.note,
+    }
+
+
+def _factor_row(domain: str, row: dict[Any, Any]) -> dict[str, str]:
+    """One readable factor of one domain."""
+    p = row["p"]
+    return {
+        "domain": domain,
+        "words": row["words"],
+        "kind": row["kind"],
+        "in_domain": f"{row['in_domain']:.2f}",
+        "real_world": f"{row['real_world']:.2f}",
+        "effect": f"{row['effect']:.1f}",
+        "p": "–" if p != p else "under 0.001" if p < 0.0005 else f"{p:.3f}",
+    }
+
+
 def _histograms(findings: Findings, palette: dict[str, str]) -> Markup | None:
-    """Paired histograms of the factors that differ most."""
+    """Paired histograms of the factors that differ most; None where none were measured."""
     largest: dict[str, float] = {}
     for table in findings.evidence.factors.values():
         for row in table.to_dict("records"):
             largest[row["name"]] = max(largest.get(row["name"], 0.0), row["effect"])
-    chosen = sorted(largest, key=lambda name: -largest[name])[:6]
-    if not chosen:
+    names = sorted(largest, key=lambda name: -largest[name])[:MAX_HISTOGRAMS]
+    if not names:
         return None
-    all_samples = {d.name: statistics_of(d, d.imgsz) for d in findings.domains}
-    samples = {
-        FACTORS[factor][1]: pd.concat(
+    samples = {domain.name: statistics_of(domain, domain.imgsz) for domain in findings.domains}
+    frames = {
+        FACTORS[name][1]: pd.concat(
             [
-                s[factor][["value"]].assign(domain=name)
-                for name, s in all_samples.items()
-                if factor in s and len(s[factor])
+                values[name][["value"]].assign(domain=domain)
+                for domain, values in samples.items()
+                if name in values and len(values[name])
             ],
             ignore_index=True,
         )
-        for factor in chosen
+        for name in names
     }
     return Markup(
-        figures.factors("Histograms of the factors that differ most between domains", samples, palette)
+        figures.factors("Histograms of the factors that differ most between domains", frames, palette)
     )

@@ -1,4 +1,4 @@
-"""The words and figures about slices: where it fails, and how sure that is."""
+"""Section "Performance": slices, from the costliest to the cheapest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diagnostics.intervals import MIN_GROUPS
 from diagnostics.wording import count, fraction, percent, points
 from reports.page import figures
 
-# A slice is listed as a weak spot when chance is an unlikely reason (Benjamini-Hochberg) and the difference is worth acting on.
+# A slice is listed as worse when chance is an unlikely reason (Benjamini-Hochberg) and the difference is worth acting on.
 MIN_DIFFERENCE = 0.05
 MAX_WORST = 5
 
@@ -25,7 +25,7 @@ def number(value: Any) -> str:
 
 
 def label(attribute: str, name: str, noun: str = "annotations") -> str:
-    """A slice's name as a reader meets it. noun: what slices of boxes are made of."""
+    """The name of a slice on the page. noun: what a slice of boxes consists of."""
     if attribute.startswith(OWN):
         return attribute.removeprefix(OWN) if name == "yes" else f"{attribute.removeprefix(OWN)}: {name}"
     return {
@@ -40,7 +40,7 @@ def label(attribute: str, name: str, noun: str = "annotations") -> str:
 
 
 def slice_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The slice table; slices of one domain by the AP50 that the domain would gain if they were as good as the whole of it."""
+    """The slice table; slices of a domain by the AP50 it would gain if they were as good as the whole domain."""
     table = findings.slices
     order = {name: i for i, name in enumerate(dict.fromkeys(table["domain"]))}
     rows = []
@@ -80,7 +80,7 @@ def slice_rows(findings: Findings) -> list[dict[str, Any]]:
 
 
 def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
-    """Dots and intervals of the slices of all domains but single clips."""
+    """AP50 and its interval for the slices of all domains, single clips left out."""
     table = findings.slices[(findings.slices["attribute"] != "clip") & findings.slices["ap50"].notna()].copy()
     if table.empty:
         return None
@@ -99,23 +99,29 @@ def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
 
 
 def worst(findings: Findings) -> list[str]:
-    """The slices that are worse beyond chance than the rest of their domain, the costliest first, as sentences."""
+    """The slices that are worse than the rest of their domain beyond chance, the costliest first, as sentences."""
     table = findings.slices
     weak = table[(table["q"] <= RATE) & (table["difference"] <= -MIN_DIFFERENCE)]
     weak = weak.sort_values("recoverable", ascending=False).head(MAX_WORST)
     return [
-        f"{row['domain']}, {label(row['attribute'], row['slice'])}: AP50 {number(row['ap50'])}, {points(-row['difference'])} below "
-        f"{'the mean over its ' + row['attribute'] + 's' if row['attribute'] in BOX_ATTRIBUTES else 'all of it'} "
-        f"({count(row['boxes'], 'object')} in {count(row['groups'], 'clip')}, q {'under 0.001' if row['q'] < 0.001 else number(row['q'])})"
+        f"{row['domain']}, {label(row['attribute'], row['slice'])}: AP50 {number(row['ap50'])}, "
+        f"{points(-row['difference'])} below {_compared_with(row['attribute'])} "
+        f"({count(row['boxes'], 'annotation')} in {count(row['groups'], 'clip')}, "
+        f"q {'under 0.001' if row['q'] < 0.001 else number(row['q'])})"
         for row in weak.to_dict("records")
     ]
 
 
-def combinations(findings: Findings) -> dict[str, Any]:
-    """What the search for weak combinations found, as sentences, and what it could not do."""
+def _compared_with(attribute: str) -> str:
+    """What the AP50 of a slice is compared with: slices of boxes lose the false positives of the others."""
+    return f"the mean over its {attribute}s" if attribute in BOX_ATTRIBUTES else "the whole domain"
+
+
+def weak_slices(findings: Findings) -> dict[str, Any]:
+    """Weak slices found by search and confirmed on other clips, as sentences, and where the search was not possible."""
     table = findings.discovered
-    found = (
-        [_combination(row) for row in table[table["confirmed"].astype(bool)].to_dict("records")]
+    confirmed = (
+        [_weak_slice(row) for row in table[table["confirmed"].astype(bool)].to_dict("records")]
         if len(table)
         else []
     )
@@ -125,7 +131,7 @@ def combinations(findings: Findings) -> dict[str, Any]:
         if domain.labelled.any() and len(set(domain.group_numbers.tolist())) < 2 * MIN_GROUPS
     ]
     return {
-        "found": found,
+        "confirmed": confirmed,
         "searched": len(table),
         "few": few,
         "needed": 2 * MIN_GROUPS,
@@ -133,13 +139,14 @@ def combinations(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _combination(row: dict[Any, Any]) -> str:
-    """One confirmed combination as a sentence."""
+def _weak_slice(row: dict[Any, Any]) -> str:
+    """One confirmed weak slice as a sentence."""
     missed = row["kind"] == "missed"
     noun = "annotations" if missed else "detections"
     names = " and ".join(label(a, v, noun) for a, v in zip(row["attributes"], row["slice"], strict=True))
     elsewhere = "elsewhere" if len(row["slice"]) == 1 else "where only one of the two holds"
     return (
-        f"{row['domain']}, {names}: {percent(row['rate'])} of {row['count']:,} {noun} are {'missed' if missed else 'false'}, "
-        f"{percent(row['rest'])} {elsewhere} ({count(row['groups'], 'clip')}; without the difference {percent(row['share_of_errors'])} of all such errors would go)"
+        f"{row['domain']}, {names}: {percent(row['rate'])} of {row['count']:,} {noun} are "
+        f"{'missed' if missed else 'false positives'}, {percent(row['rest'])} {elsewhere} "
+        f"({count(row['groups'], 'clip')}; {percent(row['share_of_errors'])} of all such errors are due to the difference)"
     )

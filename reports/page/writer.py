@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datasets.errors import EnvironmentProblem
+from datasets.files import draft_file, write_text
 from diagnostics.findings import Findings
-from reports.files import write_text
 
 PAGE = "report.html"
 # A cell that starts so is a formula to a spreadsheet.
@@ -34,9 +35,8 @@ def environment(*, escape: bool) -> Environment:
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """A frame as Parquet, whole or not at all."""
-    draft = path.with_name(path.name + ".partial")
-    table.to_parquet(draft, index=False)
-    draft.replace(path)
+    with draft_file(path) as draft:
+        table.to_parquet(draft, index=False)
 
 
 def inert(value: object) -> object:
@@ -45,8 +45,9 @@ def inert(value: object) -> object:
 
 
 def _write_tables(folder: Path, findings: Findings) -> None:
-    """Every table of the findings, and each domain's own: images, boxes, detections with their outcome."""
+    """Every table of the findings, and the images, annotations and detections of each domain."""
     folder.mkdir(parents=True, exist_ok=True)
+    domains = findings.domains
     tables: dict[str, pd.DataFrame] = {
         "slices": findings.slices,
         "slice_errors": findings.slice_errors,
@@ -55,24 +56,22 @@ def _write_tables(folder: Path, findings: Findings) -> None:
         "next": findings.next,
         "embedding_map": findings.map,
         "gallery": findings.cards.assign(nearest=[json.dumps(n) for n in findings.cards["nearest"]]),
-        "sweep": pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()], ignore_index=True)
-        if findings.sweeps
-        else pd.DataFrame(),
-        "factors": pd.concat(
-            [t.assign(domain=name) for name, t in findings.evidence.factors.items()], ignore_index=True
-        )
-        if findings.evidence.factors
-        else pd.DataFrame(),
-        "images": pd.concat([d.images.assign(domain=d.name) for d in findings.domains], ignore_index=True),
-        "boxes": pd.concat(
-            [d.annotations.assign(domain=d.name) for d in findings.domains], ignore_index=True
-        ),
+        "sweep": _by_domain(findings.sweeps),
+        "factors": _by_domain(findings.evidence.factors),
+        "images": _by_domain({domain.name: domain.images for domain in domains}),
+        "annotations": _by_domain({domain.name: domain.annotations for domain in domains}),
         "detections": pd.concat(
-            [_detections_with_outcome(findings, d.name) for d in findings.domains], ignore_index=True
+            [_detections_with_outcome(findings, domain.name) for domain in domains], ignore_index=True
         ),
     }
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
+
+
+def _by_domain(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Tables of several domains as one, with a column domain; empty without any."""
+    parts = [table.assign(domain=name) for name, table in tables.items()]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
@@ -88,9 +87,27 @@ def _detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
 def write_report(
     folder: Path, findings: Findings, ledger: pd.DataFrame, record: dict[str, Any], context: dict[str, Any]
 ) -> Path:
-    """Write everything into folder and return the path of report.html, which comes last.
+    """Write the report folder.
 
-    It is written into a folder of its own within first, and moved when all of it is there: a report before this one stays whole where the disk is full. Raises EnvironmentProblem then.
+    Everything is written into a draft folder first and moved when it is complete: an earlier report stays whole where the
+    disk is full.
+
+    Parameters
+    ----------
+    folder : Path
+        The report's folder.
+    findings, ledger, record, context
+        What the tables, ledger.csv, report.json and the two templates hold.
+
+    Returns
+    -------
+    Path
+        report.html, which is moved last.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The disk is full or read-only.
     """
     draft = folder / ".partial"
     shutil.rmtree(draft, ignore_errors=True)
@@ -109,7 +126,8 @@ def write_report(
             path.replace(folder / path.relative_to(draft))
     except OSError as error:
         raise EnvironmentProblem(
-            f"{folder}: the report cannot be written ({error.strerror}); make room there, or give --out with another folder"
+            f"{folder}: the report cannot be written ({error.strerror}); make room there, "
+            "or give --out with another folder"
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

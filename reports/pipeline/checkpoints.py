@@ -1,4 +1,4 @@
-"""The checkpoints that a run kept, beside each other: from "everything is one" to "nothing is one"."""
+"""The checkpoints that a run kept, compared on the same images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diagnostics.comparison import Comparison, compare
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Bools, Floats
-from diagnostics.training_curve import CheckpointResult, measure_checkpoint, most_telling_image
+from diagnostics.training_curve import CheckpointResult, measure_checkpoint, most_changed_image
 from reports.progress import Reporter
 from train.predictions import Settings, Store, predict_folder
 from train.run import Run, file_sha256
@@ -26,13 +26,19 @@ from train.run import Run, file_sha256
 if TYPE_CHECKING:
     from train.forward import Detector
 
-# Images of each domain that every checkpoint is shown.
+# Images of each domain that checkpoints are compared on.
 IMAGES = 60
 
 
 @dataclass(frozen=True)
 class CheckpointFrame:
-    """One image as each checkpoint sees it. views: (epoch, shown boxes (n, 4), which of them are true positives (n,)). truth: labelled boxes (m, 4)."""
+    """One image with the detections of every checkpoint.
+
+    domain, image, path: which image
+    labelled: whether it has labels
+    truth: annotations, (m, 4)
+    views: (epoch, shown detections (n, 4), which of them are true positives (n,)) for every checkpoint
+    """
 
     domain: str
     image: str
@@ -44,7 +50,13 @@ class CheckpointFrame:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """epochs: of the checkpoints that were compared, the last among them. left: of those kept but not looked at. standings: by domain and epoch."""
+    """The comparison; empty where the run kept fewer than two checkpoints.
+
+    epochs: of the checkpoints that were compared, the last among them
+    left: of those that were kept and not compared
+    checkpoint_results: by domain and epoch
+    frames: the image of each domain on which checkpoints differ most
+    """
 
     epochs: tuple[int, ...] = ()
     left: tuple[int, ...] = ()
@@ -52,86 +64,111 @@ class Checkpoints:
     frames: tuple[CheckpointFrame, ...] = ()
 
 
-def _kept_checkpoints(run: Run) -> dict[int, Path]:
-    """Epoch (1 for the first) -> checkpoint, of those that `save_period` kept and the last one."""
+def kept_checkpoints(run: Run) -> dict[int, Path]:
+    """Epoch (1 for the first) -> checkpoint: those that `save_period` kept, and the last one."""
     if run.folder is None:
         return {}
-    found = {
+    files = {
         int(match[1]) + 1: path
         for path in (run.folder / "weights").glob("epoch*.pt")
         if (match := re.fullmatch(r"epoch(\d+)", path.stem))
     }
     last = run.folder / "weights" / "last.pt"
-    if found and last.is_file() and run.epochs:
-        found[max(run.epochs, max(found))] = last
-    return dict(sorted(found.items()))
+    if files and last.is_file() and run.epochs:
+        files[max(run.epochs, max(files))] = last
+    return dict(sorted(files.items()))
 
 
 def compare_checkpoints(
-    run: Run,
+    files: dict[int, Path],
     domains: Sequence[Domain],
-    most: int,
     settings: Settings,
     load: Callable[[Path], Detector],
     reporter: Reporter,
     *,
+    most: int,
     seed: int,
 ) -> Checkpoints:
-    """Show the same images of each domain to at most so many checkpoints, the first and the last among them. Raises InputError when one cannot be loaded."""
-    files = _kept_checkpoints(run)
+    """Run checkpoints on the same images of each domain. Seven parameters: what is compared, how, and how many.
+
+    Parameters
+    ----------
+    files : dict
+        Checkpoints by epoch, see `kept_checkpoints`.
+    domains : sequence of Domain
+        The domains to compare on.
+    settings : Settings
+        Of the inference.
+    load : callable
+        Checkpoint file -> detector.
+    reporter : Reporter
+        Shows progress.
+    most : int
+        Checkpoints to compare at most, the first and the last among them.
+    seed : int
+        Of the intervals.
+
+    Raises
+    ------
+    InputError
+        A checkpoint cannot be loaded, or has other classes.
+    """
     if most < 2 or len(files) < 2:
         return Checkpoints()
     epochs = list(files)
-    chosen = sorted(
-        {epochs[i] for i in np.linspace(0, len(epochs) - 1, min(most, len(epochs))).round().astype(int)}
-    )
-    parts = [domain.subset(evenly(domain.images, IMAGES)["image"]) for domain in domains]
-    seen: dict[int, list[Domain]] = {}
-    total = len(chosen) * sum(len(part.images) for part in parts)
-    with reporter.stage(
-        "checkpoints", f"Looking with the checkpoints of epochs {', '.join(map(str, chosen))}", total
-    ) as tick:
+    places = np.linspace(0, len(epochs) - 1, min(most, len(epochs))).round().astype(int)
+    chosen = sorted({epochs[place] for place in places})
+    samples = [domain.subset(evenly(domain.images, IMAGES)["image"]) for domain in domains]
+    views: dict[int, list[Domain]] = {}
+    title = f"Inference with the checkpoints of epochs {', '.join(map(str, chosen))}"
+    total = len(chosen) * sum(len(sample.images) for sample in samples)
+    with reporter.stage("checkpoints", title, total) as tick:
         for epoch in chosen:
             detector = load(files[epoch])
             check_classes(domains[0].classes, detector.classes, str(files[epoch]))
             store = Store(predict_folder(settings, file_sha256(files[epoch])))
-            seen[epoch] = [
+            views[epoch] = [
                 _with_detections(
-                    part,
+                    sample,
                     detector.predict(
-                        part.images, settings, store, tick=tick, embed_detections=False
+                        sample.images, settings, store, tick=tick, embed_detections=False
                     ).detections,
                 )
-                for part in parts
+                for sample in samples
             ]
-    checkpoint_results = [
-        replace(
-            measure_checkpoint(epoch, domain, seed=seed),
-            against_last=_compare_with_last(domain, seen[chosen[-1]][place], seed),
-        )
-        if epoch != chosen[-1]
-        else measure_checkpoint(epoch, domain, seed=seed)
-        for epoch, views in seen.items()
-        for place, domain in enumerate(views)
+    frames = [
+        _most_changed_frame([(epoch, views[epoch][i]) for epoch in chosen]) for i in range(len(samples))
     ]
-    frames = [_most_telling_frame(place, seen) for place in range(len(parts))]
     return Checkpoints(
         tuple(chosen),
         tuple(epoch for epoch in epochs if epoch not in chosen),
-        tuple(checkpoint_results),
+        tuple(_measure(views, seed)),
         tuple(frame for frame in frames if frame is not None),
     )
 
 
+def _measure(views: dict[int, list[Domain]], seed: int) -> list[CheckpointResult]:
+    """Every checkpoint on every domain, all but the last compared with the last."""
+    last = max(views)
+    results = []
+    for epoch, domains in views.items():
+        for place, domain in enumerate(domains):
+            result = measure_checkpoint(epoch, domain, seed=seed)
+            if epoch != last:
+                result = replace(result, against_last=_compare_with_last(domain, views[last][place], seed))
+            results.append(result)
+    return results
+
+
 def _with_detections(domain: Domain, detections: pd.DataFrame) -> Domain:
-    """The domain as another checkpoint sees it; embeddings are of no use here."""
+    """The domain with another checkpoint's detections; their embeddings are not needed."""
     return replace(
         domain, detections=detections, detection_embeddings=np.zeros((len(detections), 0), np.float32)
     )
 
 
 def _compare_with_last(domain: Domain, last: Domain, seed: int) -> Comparison | None:
-    """The last checkpoint's AP50 against this one's, None without labels."""
+    """The last checkpoint's AP50 against this one's; None without labels."""
     if not domain.labelled.any() or not len(domain.annotations):
         return None
     return compare(
@@ -144,33 +181,32 @@ def _compare_with_last(domain: Domain, last: Domain, seed: int) -> Comparison | 
     )
 
 
-def _most_telling_frame(place: int, seen: dict[int, list[Domain]]) -> CheckpointFrame | None:
-    """The image of a domain on which checkpoints differ most, as each sees it."""
-    first = next(iter(seen.values()))[place]
-    image = most_telling_image([views[place] for views in seen.values()], first.images)
+def _most_changed_frame(views: list[tuple[int, Domain]]) -> CheckpointFrame | None:
+    """The image of a domain on which checkpoints differ most. views: (epoch, the domain under its checkpoint)."""
+    domain = views[0][1]
+    image = most_changed_image([view for _, view in views], domain.images)
     if image is None:
         return None
-    row = first.images[first.images["image"] == image].iloc[0]
-    truth = first.annotations[
-        (first.annotations["image"] == image) & ~first.annotations["crowd"].astype(bool)
-    ]
+    row = domain.images[domain.images["image"] == image].iloc[0]
+    annotations = domain.annotations
+    truth = annotations[(annotations["image"] == image) & ~annotations["crowd"].astype(bool)]
     return CheckpointFrame(
-        first.name,
+        domain.name,
         image,
         str(row["path"]),
         bool(row["labelled"]),
         truth[CORNERS].to_numpy(float),
-        tuple((epoch, *_shown_in(views[place], image)) for epoch, views in seen.items()),
+        tuple((epoch, *_shown_in(view, image)) for epoch, view in views),
     )
 
 
 def _shown_in(domain: Domain, image: str) -> tuple[Floats, Bools]:
-    """Boxes (n, 4) that are shown in one image, and which of them are true positives; without labels none is."""
-    mine = (domain.detections["image"] == image) & (domain.detections["confidence"] >= SHOWN)
-    boxes = domain.detections[mine]
+    """Detections (n, 4) shown in one image, and which of them are true positives (n,); without labels none is."""
+    detections = domain.detections
+    shown = detections[(detections["image"] == image) & (detections["confidence"] >= SHOWN)]
     true_positives: set[int] = set()
     if domain.labelled.any():
         outcomes = domain.outcomes
         rows = outcomes.loc[outcomes["outcome"] == "true_positive", "row"].to_numpy(int)
         true_positives = set(domain.scored_detections.index[rows])
-    return boxes[CORNERS].to_numpy(float), np.array([row in true_positives for row in boxes.index], bool)
+    return shown[CORNERS].to_numpy(float), np.array([row in true_positives for row in shown.index], bool)

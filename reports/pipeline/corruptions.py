@@ -1,11 +1,10 @@
-"""In-domain images with a corruption of known severity: what the label-free estimate is fitted on."""
+"""Corruptions: inference on in-domain images changed with a known severity, which the label-free estimate is fitted on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,72 +15,62 @@ from diagnostics.label_free import CORRUPTION_IMAGES, FLOOR, CorruptedDomain
 from reports.pipeline.interventions import MAX_INTERVENTION_IMAGES, DomainPredictor
 from train.transforms import MAX_SIDE, SQUEEZES, Sequential, Transform, corruptions
 
-if TYPE_CHECKING:
-    pass
-
-
-# What the development detectors said about their own images after each change, written by `python -m benchmarks.development_sets`: one row a changed set with detector,
-# family, severity, signals and truth, see `diagnostics.label_free.Estimator`.
+# Signals and true AP50 of corrupted sets of the development detectors, written by `python -m benchmarks.development_sets`: one row a set
+# with detector, family, severity, signals and truth, see `diagnostics.label_free.Estimator`.
 DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
 
 
 def corrupt_in_domain(predictor: DomainPredictor, in_domain: Domain) -> list[CorruptedDomain]:
-    """In-domain images under corruptions, for reading AP50 without labels. Needs nothing of the footage, so it is done once for a detector."""
-    there = in_domain.labelled_images
-    there = there[there[["width", "height"]].max(axis=1) <= MAX_SIDE]
-    chosen = in_domain.subset(evenly(there, CORRUPTION_IMAGES)["image"])
-    transforms, found = corruptions(), []
-    title = f"Showing the detector {len(chosen.images)} in-domain images changed in {len(transforms)} ways"
-    with predictor.reporter.stage("corruptions", title, 2 * len(transforms) * len(chosen.images)) as tick:
+    """In-domain images under every corruption. They depend on the detector only, so they are made once for each."""
+    labelled = in_domain.labelled_images
+    labelled = labelled[labelled[["width", "height"]].max(axis=1) <= MAX_SIDE]
+    sample = in_domain.subset(evenly(labelled, CORRUPTION_IMAGES)["image"])
+    transforms, corrupted = corruptions(), []
+    title = f"Inference on {len(sample.images)} in-domain images under {len(transforms)} corruptions"
+    with predictor.reporter.stage("corruptions", title, 2 * len(transforms) * len(sample.images)) as tick:
         for transform in transforms:
-            seen = predictor.predict(chosen, transform, tick, conf=FLOOR)
-            seen = replace(seen, annotations=transform.boxes(seen.annotations, seen.images))
-            squeezed = _predict_squeezed(predictor, chosen, transform, tick)
-            found.append(
-                CorruptedDomain(
-                    transform.family, transform.severity, _without_emptied(chosen, seen), squeezed
-                )
-            )
-    return found
+            domain = predictor.predict(sample, transform, tick, conf=FLOOR)
+            domain = replace(domain, annotations=transform.boxes(domain.annotations, domain.images))
+            squeezed = _predict_squeezed(predictor, sample, transform, tick)
+            domain = _without_emptied(sample, domain)
+            corrupted.append(CorruptedDomain(transform.family, transform.severity, domain, squeezed))
+    return corrupted
 
 
 def development_sets() -> pd.DataFrame:
-    """The sets of other detectors that come with this package, see `DEVELOPMENT`."""
+    """The corrupted sets of other detectors that come with this package, see `DEVELOPMENT`."""
     return pd.read_csv(DEVELOPMENT)
+
+
+def predict_squeezed_domains(predictor: DomainPredictor, domains: Sequence[Domain]) -> dict[str, Domain]:
+    """Some images of each domain with the detections in the squeezed images, by domain."""
+    squeezed = {}
+    for domain in domains:
+        images = domain.images[domain.images[["width", "height"]].max(axis=1) <= MAX_SIDE]
+        sample = domain.subset(evenly(images, MAX_INTERVENTION_IMAGES)["image"])
+        title = f"Inference on {domain.name}, squeezed"
+        with predictor.reporter.stage("corruptions", title, len(sample.images)) as tick:
+            squeezed[domain.name] = _predict_squeezed(predictor, sample, None, tick)
+    return squeezed
 
 
 def _predict_squeezed(
     predictor: DomainPredictor, domain: Domain, transform: Transform | None, tick: Callable[[], None]
 ) -> Domain:
-    """The domain with the boxes found when every other image is squeezed in width, and the rest in height, laid back into the image as it was."""
+    """The domain with detections in squeezed images, mapped back: every other image is squeezed in width, the rest in height."""
     parts = []
-    for turn, squeezing in enumerate(SQUEEZES):
+    for turn, squeeze in enumerate(SQUEEZES):
         part = domain.subset(domain.images["image"][turn :: len(SQUEEZES)])
-        seen = predictor.predict(
-            part, Sequential(transform, squeezing) if transform else squeezing, tick, conf=FLOOR
-        )
-        parts.append(squeezing.undo(seen.detections, seen.images))
+        both = Sequential(transform, squeeze) if transform else squeeze
+        squeezed = predictor.predict(part, both, tick, conf=FLOOR)
+        parts.append(squeeze.undo(squeezed.detections, squeezed.images))
     detections = pd.concat(parts, ignore_index=True)
-    return replace(
-        domain, detections=detections, detection_embeddings=np.zeros((len(detections), 0), np.float32)
-    )
-
-
-def predict_squeezed_domains(predictor: DomainPredictor, domains: Sequence[Domain]) -> dict[str, Domain]:
-    """Some images of each domain seen squeezed, by domain."""
-    found = {}
-    for domain in domains:
-        there = domain.images[domain.images[["width", "height"]].max(axis=1) <= MAX_SIDE]
-        part = domain.subset(evenly(there, MAX_INTERVENTION_IMAGES)["image"])
-        with predictor.reporter.stage(
-            "corruptions", f"Looking whether boxes in {domain.name} follow a squeeze", len(part.images)
-        ) as tick:
-            found[domain.name] = _predict_squeezed(predictor, part, None, tick)
-    return found
+    no_embeddings = np.zeros((len(detections), 0), np.float32)
+    return replace(domain, detections=detections, detection_embeddings=no_embeddings)
 
 
 def _without_emptied(before: Domain, after: Domain) -> Domain:
-    """Without the images that lost all their objects to a change: footage somebody asks about has objects as home has, and AP50 sees hardly anything of emptied images."""
+    """Without the images that lost all their annotations: real-world images hold objects, and AP50 hardly depends on emptied images."""
     had, has = (
         set(d.annotations.loc[~d.annotations["crowd"].astype(bool), "image"]) for d in (before, after)
     )

@@ -1,10 +1,9 @@
-"""The earlier run on the same images: what did adding data change, and is it more than chance?"""
+"""The comparison with an earlier run on the same images: did the change help, and is it more than chance?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,19 +11,51 @@ import pandas as pd
 from datasets.classes import check_classes
 from diagnostics.comparison import Comparison, compare
 from diagnostics.domain import Domain, detections_of
-from diagnostics.leakage import copied
+from diagnostics.leakage import near_duplicates
 from reports.progress import Reporter
 from train.predictions import Settings, Store, predict_folder
-from train.run import Run, open_run, open_weights
+from train.run import Run
 
 if TYPE_CHECKING:
     from train.forward import Detector
 
 
 @dataclass(frozen=True)
+class EarlierRun:
+    """An earlier run, loaded.
+
+    run: the run
+    detector: its detector
+    imgsz: network input size to use; None for its own
+    """
+
+    run: Run
+    detector: Detector
+    imgsz: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The run folder's name, or the checkpoint's."""
+        return self.run.folder.name if self.run.folder else self.run.weights.name
+
+    @property
+    def settings(self) -> Settings:
+        """Of its inference."""
+        return Settings(imgsz=self.imgsz or self.run.imgsz or self.detector.imgsz)
+
+
+@dataclass(frozen=True)
 class RunComparison:
-    """AP50 of a domain now (first) and before (second). trained_on: its images that are left out because training shows their
-    clip by now. unchecked: training images that were not looked at for that. images: the images compared. detections: in them, by the earlier run.
+    """One domain under both runs.
+
+    domain: the domain's name
+    earlier_run: the earlier run's name
+    image_count: number of images compared
+    trained_on: images left out because their clip is in training by now
+    unchecked: training images that were not checked for that
+    comparison: AP50 now (first) and before (second)
+    images: the images compared
+    detections: the earlier run's detections in them
     """
 
     domain: str
@@ -37,62 +68,81 @@ class RunComparison:
     detections: pd.DataFrame
 
 
-def open_earlier_run(place: Path) -> Run:
-    """A run folder or a checkpoint. Raises InputError."""
-    return open_weights(place, None) if place.is_file() else open_run(place)
-
-
 def compare_runs(
-    earlier_run: Run,
-    detector_classes: Sequence[str],
+    earlier: EarlierRun,
     domains: Sequence[Domain],
     training: Domain | None,
-    imgsz: int | None,
-    load: Callable[[Path], Detector],
     reporter: Reporter,
     *,
     training_total: int,
     seed: int,
 ) -> tuple[RunComparison, ...]:
-    """Look at every labelled domain with the earlier run, at imgsz or else its own image size, and compare. load: weights -> detector.
+    """Run the earlier detector on every labelled domain and compare.
 
-    Raises InputError when its classes differ.
+    Parameters
+    ----------
+    earlier : EarlierRun
+        The earlier run.
+    domains : sequence of Domain
+        The domains under the current run.
+    training : Domain or None
+        Training images of the current run, or a sample of them.
+    reporter : Reporter
+        Shows progress.
+    training_total : int
+        Number of training images.
+    seed : int
+        Of the interval and the test.
+
+    Raises
+    ------
+    InputError
+        The earlier run has other classes.
     """
-    detector = load(earlier_run.weights)
-    check_classes(detector_classes, detector.classes, str(earlier_run.weights))
-    own = Settings(imgsz=imgsz or earlier_run.imgsz or detector.imgsz)
-    name = earlier_run.folder.name if earlier_run.folder else earlier_run.weights.name
-    found = []
+    for domain in domains[:1]:
+        check_classes(domain.classes, earlier.detector.classes, str(earlier.run.weights))
+    unchecked = training_total - len(training.images) if training is not None else 0
+    comparisons = []
     for domain in domains:
         if not domain.labelled.any():
             continue
-        part, left_out = without_training_images(domain, training)
+        part, trained_on = without_training_images(domain, training)
         if not len(part.annotations):
             continue
-        store = Store(predict_folder(own, earlier_run.sha256))
-        title = f"Looking at {domain.name} with {name}"
-        with reporter.stage("before", title, len(part.labelled_images)) as tick:
-            then = detector.predict(part.labelled_images, own, store, tick=tick).detections
+        images = part.labelled_images
+        store = Store(predict_folder(earlier.settings, earlier.run.sha256))
+        title = f"Inference on {domain.name} with {earlier.name}"
+        with reporter.stage("earlier run", title, len(images)) as tick:
+            detections = earlier.detector.predict(images, earlier.settings, store, tick=tick).detections
         result = compare(
             part.annotation_arrays,
             part.detection_arrays,
-            detections_of(then, part.labelled_images["image"]),
+            detections_of(detections, images["image"]),
             part.group_numbers,
             n_classes=len(part.classes),
             seed=seed,
         )
-        unchecked = training_total - len(training.images) if training is not None else 0
-        images = part.labelled_images["image"]
-        found.append(RunComparison(domain.name, name, len(images), left_out, unchecked, result, images, then))
-    return tuple(found)
+        comparisons.append(
+            RunComparison(
+                domain.name,
+                earlier.name,
+                len(images),
+                trained_on,
+                unchecked,
+                result,
+                images["image"],
+                detections,
+            )
+        )
+    return tuple(comparisons)
 
 
 def without_training_images(domain: Domain, training: Domain | None) -> tuple[Domain, int]:
-    """The domain without the clips that training shows, and how many images those have: on them the new run would be asked what it was told."""
+    """The domain without the clips that are in training, and the number of images in these clips: their scores would be inflated."""
     if training is None or not len(training.images):
         return domain, 0
-    trained_on = copied(*(d.images["fingerprint"].tolist() for d in (domain, training)))
-    # Its neighbours of the same clip are told nearly as much.
+    copies = near_duplicates(*(d.images["fingerprint"].tolist() for d in (domain, training)))
+    # Neighbours in the same clip are nearly copies too.
     clips = domain.images["group"]
-    trained_on = clips.isin(clips[trained_on]).to_numpy()
+    trained_on = clips.isin(clips[copies]).to_numpy()
     return domain.subset(domain.images["image"][~trained_on]), int(trained_on.sum())

@@ -13,10 +13,10 @@ import pandas as pd
 from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.groups import evenly
-from datasets.source import locate, parts_of
+from datasets.source import locate, split_spec
 from diagnostics.domain import Domain
 from reports.options import ReportOptions
-from reports.pipeline.earlier_run import open_earlier_run
+from reports.pipeline.runs import load_detector, open_earlier_run
 from reports.pipeline.sources import (
     Opened,
     in_domain_source,
@@ -26,68 +26,33 @@ from reports.pipeline.sources import (
     with_corrections,
 )
 from reports.progress import Reporter
-from train.environment import runs_folder, trust_checkpoints
-from train.history import read_history
+from train.environment import runs_folder
 from train.passes import describe
 from train.prediction_folder import read_boxes, resolve_domain
 from train.predictions import Predictions, Settings, Store, predict_folder
-from train.run import Run, open_run, open_weights
+from train.run import Run
 
 if TYPE_CHECKING:
     from train.forward import Detector
 
-if TYPE_CHECKING:
-    from train.forward import Detector
-
-
-# Training images looked at: enough for its AP, for finding copies and for the nearest examples.
+# Training images used: enough for their AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
-
-
 # Ultralytics' default, for predictions that come without weights.
 DEFAULT_IMGSZ = 640
 
 
-def build_domain(
-    opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]
-) -> Domain:
-    """Join a source's tables with what was seen; images that failed to decode are left out of every table."""
-    merged = images.merge(predictions.images, on="image", how="inner", validate="one_to_one")
-    boxes = opened.source.annotations
-    return Domain(
-        name=opened.name,
-        role=opened.role,
-        images=merged,
-        annotations=boxes[boxes["image"].isin(merged["image"])].reset_index(drop=True),
-        detections=predictions.detections,
-        image_embeddings=predictions.image_embeddings,
-        detection_embeddings=predictions.detection_embeddings,
-        imgsz=imgsz,
-        classes=classes,
-    )
-
-
-def _with_external_detections(
-    opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]
-) -> Predictions:
-    """Replace detections by those of a COCO results file or of `shiftscope predict`, whose boxes have no embeddings; images that the latter did not look at are left out."""
-    if path.suffix == ".parquet":
-        found, predicted = read_boxes(path, opened.source, classes)
-        there = predictions.images["image"].isin(list(predicted)).to_numpy()
-        predictions = replace(
-            predictions,
-            images=predictions.images[there].reset_index(drop=True),
-            image_embeddings=predictions.image_embeddings[there],
-        )
-    else:
-        found = read_results(path, opened.source, classes)
-    found = found[found["image"].isin(predictions.images["image"])].reset_index(drop=True)
-    return replace(predictions, detections=found, detection_embeddings=np.zeros((len(found), 0), np.float32))
-
-
 @dataclass(frozen=True)
 class PredictedDomains:
-    """Every domain after its images were looked at. failures: path, reason, domain of images that could not be decoded."""
+    """Every domain after inference.
+
+    run: the run under diagnosis; None where only predictions were given
+    detector: its detector
+    classes: class names by index
+    settings: the inference settings
+    opened: the domains before inference
+    domains: the domains, by name
+    failures: path, reason and domain of images that could not be decoded
+    """
 
     run: Run | None
     detector: Detector | None
@@ -97,25 +62,124 @@ class PredictedDomains:
     domains: dict[str, Domain]
     failures: tuple[pd.DataFrame, ...]
 
+    @property
+    def in_domain(self) -> Domain:
+        """The validation domain."""
+        return next(domain for domain in self.domains.values() if domain.role == "in_domain")
 
-def _load_run(options: ReportOptions) -> Run | None:
-    """The run or the bare weights of a request; None where only predictions are given."""
-    if options.run is not None:
-        run = open_run(options.run)
-        return replace(run, history=read_history(options.history)) if options.history is not None else run
-    return open_weights(options.weights, options.history) if options.weights is not None else None
+    @property
+    def real_world(self) -> list[Domain]:
+        """The real-world domains."""
+        return [domain for domain in self.domains.values() if domain.role == "real_world"]
+
+    @property
+    def training(self) -> Domain | None:
+        """The training images, or a sample of them; None where they are not available."""
+        return self.domains.get("training")
+
+    @property
+    def training_total(self) -> int | None:
+        """Number of training images; None where they are not available."""
+        return next((len(o.source.images) for o in self.opened if o.role == "training"), None)
 
 
-def _classes_of(detector: Detector | None, opened: Sequence[Opened]) -> tuple[str, ...]:
-    """The detector's classes; without one, those of the first source that names any."""
-    if detector is not None:
-        return tuple(detector.classes)
-    return tuple(next((o.source.classes for o in opened if o.source.classes), ()))
+def predict_domains(
+    options: ReportOptions, run: Run | None, reporter: Reporter, *, embed_detections: bool = True
+) -> PredictedDomains:
+    """Open all sources and run inference on every image once.
+
+    Parameters
+    ----------
+    options : ReportOptions
+        Sources and inference settings.
+    run : Run or None
+        The run under diagnosis; None where only predictions are given.
+    reporter : Reporter
+        Shows progress.
+    embed_detections : bool
+        Also read the embeddings of detections, which are most of what is stored.
+
+    Raises
+    ------
+    InputError
+        A source, the checkpoint or a file of predictions cannot be used.
+    """
+    supplied = dict(options.predictions)
+    if run is None and not supplied:
+        raise InputError(
+            "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
+        )
+    # What costs nothing to check comes first.
+    for _, spec in (in_domain_source(options, run), *options.real_world):
+        for part in split_spec(spec):
+            locate(part, reporter.say)
+    if options.before is not None:
+        open_earlier_run(options.before)
+    detector, classes, opened = _open(options, run, reporter)
+    for domain in opened:
+        reporter.say(f"  {domain.name}: {summary(domain)}")
+    imgsz = options.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
+    settings = Settings(imgsz=imgsz)
+    # One store for all domains: opening it lists every shard there is.
+    store = Store(
+        predict_folder(settings, run.sha256)
+        if detector is not None and run is not None
+        else runs_folder() / "predictions" / "statistics"
+    )
+    domains, failures = {}, []
+    for domain in opened:
+        images = (
+            evenly(domain.source.images, MAX_TRAINING) if domain.role == "training" else domain.source.images
+        )
+        title = f"Inference on {domain.name} ({len(images)} images)"
+        with reporter.stage("predict", title, len(images)) as tick:
+            predictions = (
+                detector.predict(images, settings, store, tick=tick, embed_detections=embed_detections)
+                if detector is not None
+                else describe(images, store, tick=tick)
+            )
+        if predictions.images.empty:
+            first = predictions.failures.iloc[0]
+            raise InputError(
+                f"{domain.source.spec}: none of {len(images)} images could be decoded, "
+                f"first: {first['path']} ({first['reason']})"
+            )
+        if domain.name in supplied:
+            predictions = _with_external_detections(domain, supplied[domain.name], predictions, classes)
+        failures.append(predictions.failures.assign(domain=domain.name))
+        domains[domain.name] = build_domain(domain, images, predictions, imgsz, classes)
+    return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures))
+
+
+def _open(
+    options: ReportOptions, run: Run | None, reporter: Reporter
+) -> tuple[Detector | None, tuple[str, ...], list[Opened]]:
+    """The detector, the classes, and the domains with corrections and attributes. Raises InputError."""
+    with reporter.stage("open", "Opening weights and sources"):
+        detector = None
+        if run is not None:
+            detector = load_detector(
+                run.weights, device=options.device, batch=options.batch, trust=options.trust_checkpoint
+            )
+        opened = open_domains(options, run, detector.classes if detector else (), reporter.say)
+    # Without a detector, the first source that names any classes decides.
+    classes = (
+        tuple(detector.classes)
+        if detector is not None
+        else next((tuple(domain.source.classes) for domain in opened if domain.source.classes), ())
+    )
+    if options.corrections:
+        opened = with_corrections(opened, classes, reporter)
+    opened = with_attributes(opened, options.slices, reporter)
+    _check_supplied(opened, dict(options.predictions), all_needed=detector is None)
+    if detector is None:
+        opened = [domain for domain in opened if domain.role != "training"]
+    return detector, classes, opened
 
 
 def _check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_needed: bool) -> None:
-    """Raise InputError for predictions of an unknown domain, and for a domain without any where there are no weights."""
-    names = [o.name for o in opened if o.role != "training"]
+    """Raise InputError for predictions of an unknown domain, and for a domain that needs them and has none."""
+    names = [domain.name for domain in opened if domain.role != "training"]
     for name in supplied:
         if name not in names:
             raise InputError(
@@ -124,88 +188,68 @@ def _check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_
     missing = [name for name in names if name not in supplied]
     if all_needed and missing:
         raise InputError(
-            f"no weights, and no --predictions for {', '.join(missing)}; give --weights FILE or --predictions {missing[0]}=FILE"
+            f"no weights, and no --predictions for {', '.join(missing)}; give --weights FILE or "
+            f"--predictions {missing[0]}=FILE"
         )
 
 
-def load_detector(weights: Path, options: ReportOptions) -> Detector:
-    """The checkpoint, ready to look. Its libraries take seconds to import, so nothing imports them before there is need."""
-    if options.trust:
-        trust_checkpoints()
-    from train.forward import Detector
+def _with_external_detections(
+    opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]
+) -> Predictions:
+    """Replace detections by those of a COCO results file or of `shiftscope predict`, which have no embeddings.
 
-    return Detector(weights, device=options.device, batch=options.batch)
-
-
-def predict_domains(
-    options: ReportOptions, reporter: Reporter, *, embed_detections: bool = True
-) -> PredictedDomains:
-    """Open all sources and look at every image once. objects: with the embeddings of boxes. Raises InputError."""
-    run, supplied = _load_run(options), dict(options.predictions)
-    if run is None and not supplied:
-        raise InputError(
-            "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
+    Images that `shiftscope predict` did not process are left out.
+    """
+    if path.suffix == ".parquet":
+        detections, processed = read_boxes(path, opened.source, classes)
+        rows = predictions.images["image"].isin(list(processed)).to_numpy()
+        predictions = replace(
+            predictions,
+            images=predictions.images[rows].reset_index(drop=True),
+            image_embeddings=predictions.image_embeddings[rows],
         )
-    for _, spec in (in_domain_source(options, run), *options.real_world):
-        for part in parts_of(spec):
-            locate(part, reporter.say)
-    if options.before is not None:
-        open_earlier_run(options.before)
-    with reporter.stage("open", "Opening weights and sources"):
-        detector = load_detector(run.weights, options) if run is not None else None
-        opened = open_domains(options, run, detector.classes if detector else (), reporter.say)
-    if options.corrections:
-        opened = with_corrections(opened, _classes_of(detector, opened), reporter)
-    opened = with_attributes(opened, options.slices, reporter)
-    _check_supplied(opened, supplied, all_needed=detector is None)
-    classes = _classes_of(detector, opened)
-    if detector is None:
-        opened = [o for o in opened if o.role != "training"]
-    for o in opened:
-        reporter.say(f"  {o.name}: {summary(o)}")
-    settings = Settings(
-        imgsz=options.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
-    )
-    domains: dict[str, Domain] = {}
-    failures = []
-    # One for all of them: what it knows is read from every shard there is.
-    store = Store(
-        predict_folder(settings, run.sha256)
-        if detector is not None and run is not None
-        else runs_folder() / "predictions" / "statistics"
-    )
-    for o in opened:
-        images = evenly(o.source.images, MAX_TRAINING) if o.role == "training" else o.source.images
-        with reporter.stage("predict", f"Looking at {o.name} ({len(images)} images)", len(images)) as tick:
-            if detector is not None:
-                found = detector.predict(
-                    images, settings, store, tick=tick, embed_detections=embed_detections
-                )
-            else:
-                found = describe(images, store, tick=tick)
-        if found.images.empty:
-            first = found.failures.iloc[0]
-            raise InputError(
-                f"{o.source.spec}: none of {len(images)} images could be decoded, first: {first['path']} ({first['reason']})"
-            )
-        if o.name in supplied:
-            found = _with_external_detections(o, supplied[o.name], found, classes)
-        failures.append(found.failures.assign(domain=o.name))
-        domains[o.name] = build_domain(o, images, found, settings.imgsz, tuple(classes))
-    return PredictedDomains(run, detector, tuple(classes), settings, tuple(opened), domains, tuple(failures))
+    else:
+        detections = read_results(path, opened.source, classes)
+    detections = detections[detections["image"].isin(predictions.images["image"])].reset_index(drop=True)
+    no_embeddings = np.zeros((len(detections), 0), np.float32)
+    return replace(predictions, detections=detections, detection_embeddings=no_embeddings)
 
 
-def resolve_prediction_folders(options: ReportOptions, say: Callable[[str], None]) -> ReportOptions:
-    """The request with folders of `shiftscope predict` replaced by what those looked at, and their boxes where there are no weights. Raises InputError."""
-    run = _load_run(options)
+def build_domain(
+    opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]
+) -> Domain:
+    """Join a source's tables with its predictions; images that failed to decode are left out of every table."""
+    joined = images.merge(predictions.images, on="image", how="inner", validate="one_to_one")
+    annotations = opened.source.annotations
+    return Domain(
+        name=opened.name,
+        role=opened.role,
+        images=joined,
+        annotations=annotations[annotations["image"].isin(joined["image"])].reset_index(drop=True),
+        detections=predictions.detections,
+        image_embeddings=predictions.image_embeddings,
+        detection_embeddings=predictions.detection_embeddings,
+        imgsz=imgsz,
+        classes=classes,
+    )
+
+
+def resolve_prediction_folders(
+    options: ReportOptions, run: Run | None, say: Callable[[str], None]
+) -> ReportOptions:
+    """Replace folders of `shiftscope predict` by the sources they were made from and, without weights, use their detections.
+
+    Raises InputError.
+    """
     sha256 = run.sha256 if run is not None else None
-    real_world, predictions = [], list(options.predictions)
+    predictions = list(options.predictions)
+    real_world = []
     for domain in options.real_world:
-        known, boxes = resolve_domain(domain, sha256, say)
-        real_world.append(known)
-        predictions += [boxes] if boxes is not None else []
+        source, detections = resolve_domain(domain, sha256, say)
+        real_world.append(source)
+        predictions += [detections] if detections is not None else []
     in_domain = options.in_domain
     if in_domain is not None:
-        in_domain, boxes = resolve_domain(in_domain, sha256, say)
-        predictions += [boxes] if boxes is not None else []
+        in_domain, detections = resolve_domain(in_domain, sha256, say)
+        predictions += [detections] if detections is not None else []
     return replace(options, in_domain=in_domain, real_world=tuple(real_world), predictions=tuple(predictions))

@@ -1,44 +1,42 @@
-"""The main job in order: open the sources, look at every image once, find, write. Every stage can be killed and taken up again."""
+"""The main job in order: open the sources, run inference, experiment, diagnose. Every stage can be interrupted and resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from datasets.errors import InputError
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings, find
+from diagnostics.inputs import Inputs
 from reports.options import ReportOptions
-from reports.pipeline.checkpoints import Checkpoints, compare_checkpoints
-from reports.pipeline.earlier_run import RunComparison, compare_runs, open_earlier_run
+from reports.pipeline.checkpoints import Checkpoints, compare_checkpoints, kept_checkpoints
+from reports.pipeline.earlier_run import EarlierRun, RunComparison, compare_runs
 from reports.pipeline.experiments import run_experiments
-from reports.pipeline.inference import (
-    PredictedDomains,
-    load_detector,
-    predict_domains,
-    resolve_prediction_folders,
-)
-from reports.pipeline.sources import (
-    Opened,
-    all_rows,
-    full_ledger,
-)
+from reports.pipeline.inference import PredictedDomains, predict_domains, resolve_prediction_folders
+from reports.pipeline.runs import load_detector, load_run, open_earlier_run
+from reports.pipeline.sources import Opened, all_rows, full_ledger
 from reports.progress import Reporter
 from train.predictions import Settings
 from train.run import Run, parent_of
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Result:
-    """What the writers need. ledger: every file of every source, with its domain. rows: label rows not taken as written.
+    """What the writers need.
 
-    changes: what differs from the earlier run, by domain. checkpoints: those that the run kept, compared.
+    options: what was asked for
+    run: the run under diagnosis; None where only predictions were given
+    classes: class names by index
+    settings: the inference settings
+    findings: the diagnosis
+    opened: the domains before inference
+    ledger: every file of every source
+    rows: label rows that were repaired or rejected
+    run_comparisons: the comparison with an earlier run, by domain
+    checkpoints: the kept checkpoints, compared
     """
 
     options: ReportOptions
@@ -54,58 +52,71 @@ class Result:
 
 
 def run_report(options: ReportOptions, reporter: Reporter) -> Result:
-    """Everything up to the findings. Raises InputError."""
-    options = resolve_prediction_folders(options, reporter.say)
-    predicted = predict_domains(options, reporter)
-    in_domain = next(d for d in predicted.domains.values() if d.role == "in_domain")
-    real_world = [d for d in predicted.domains.values() if d.role == "real_world"]
-    experiments = run_experiments(options, predicted, in_domain, real_world, reporter)
-    compared = _compare_kept_checkpoints(options, predicted, (in_domain, *real_world), reporter)
-    with reporter.stage("diagnose", "Measuring, and questioning the hypotheses"):
-        history = predicted.run.history if predicted.run else pd.DataFrame()
+    """Everything from the options to the findings.
+
+    Parameters
+    ----------
+    options : ReportOptions
+        What to diagnose.
+    reporter : Reporter
+        Shows progress.
+
+    Raises
+    ------
+    InputError
+        A source, the run or a file of predictions cannot be used.
+    """
+    run = load_run(options)
+    options = resolve_prediction_folders(options, run, reporter.say)
+    predicted = predict_domains(options, run, reporter)
+    supplied = dict(options.predictions)
+    own = [d for d in (predicted.in_domain, *predicted.real_world) if d.name not in supplied]
+    experiments = run_experiments(options, predicted, reporter)
+    checkpoints = _compare_checkpoints(options, predicted, own, reporter)
+    with reporter.stage("diagnose", "Measuring, and assessing the hypotheses"):
         findings = find(
-            in_domain,
-            real_world,
-            predicted.domains.get("training"),
-            history,
-            experiments,
-            conf=options.conf,
-            checkpoint_results=compared.checkpoint_results,
-            training_total=next(
-                (len(o.source.images) for o in predicted.opened if o.role == "training"), None
-            ),
-            seed=options.seed,
+            Inputs(
+                predicted.in_domain,
+                predicted.real_world,
+                predicted.training,
+                run.history if run is not None else pd.DataFrame(),
+                experiments,
+                conf=options.conf,
+                checkpoint_results=checkpoints.checkpoint_results,
+                training_total=predicted.training_total,
+                seed=options.seed,
+            )
         )
     return Result(
         options,
-        predicted.run,
+        run,
         predicted.classes,
         predicted.settings,
         findings,
         predicted.opened,
         full_ledger(predicted.opened, predicted.failures),
         all_rows(predicted.opened),
-        _compare_with_earlier_run(options, predicted, (in_domain, *real_world), reporter),
-        compared,
+        _compare_with_earlier_run(options, predicted, own, reporter),
+        checkpoints,
     )
 
 
-def _compare_kept_checkpoints(
+def _compare_checkpoints(
     options: ReportOptions, predicted: PredictedDomains, domains: Sequence[Domain], reporter: Reporter
 ) -> Checkpoints:
-    """The checkpoints that the run kept; nothing for domains whose detections come from elsewhere. A checkpoint that cannot be used costs the comparison only."""
-    supplied = dict(options.predictions)
-    own = [domain for domain in domains if domain.name not in supplied]
-    if predicted.run is None or not own:
+    """The kept checkpoints. One that cannot be used costs the comparison only."""
+    if predicted.run is None or not domains:
         return Checkpoints()
     try:
         return compare_checkpoints(
-            predicted.run,
-            own,
-            options.checkpoints,
+            kept_checkpoints(predicted.run),
+            domains,
             predicted.settings,
-            lambda weights: load_detector(weights, options),
+            lambda weights: load_detector(
+                weights, device=options.device, batch=options.batch, trust=options.trust_checkpoint
+            ),
             reporter,
+            most=options.checkpoints,
             seed=options.seed,
         )
     except InputError as problem:
@@ -116,29 +127,27 @@ def _compare_kept_checkpoints(
 def _compare_with_earlier_run(
     options: ReportOptions, predicted: PredictedDomains, domains: Sequence[Domain], reporter: Reporter
 ) -> tuple[RunComparison, ...]:
-    """What differs from the earlier run; nothing where there is none. Domains whose detections come from elsewhere are left out. Raises InputError."""
+    """The comparison with --before, or with the run that this one was trained from; nothing without either. Raises InputError."""
     if predicted.run is None:
         return ()
-    earlier_run = open_earlier_run(options.before) if options.before is not None else parent_of(predicted.run)
-    if earlier_run is None:
+    run = open_earlier_run(options.before) if options.before is not None else parent_of(predicted.run)
+    if run is None:
         return ()
-    supplied = dict(options.predictions)
-    own = [domain for domain in domains if domain.name not in supplied]
     try:
+        detector = load_detector(
+            run.weights, device=options.device, batch=options.batch, trust=options.trust_checkpoint
+        )
         return compare_runs(
-            earlier_run,
-            predicted.classes,
-            own,
-            predicted.domains.get("training"),
-            options.imgsz,
-            lambda weights: load_detector(weights, options),
+            EarlierRun(run, detector, options.imgsz),
+            domains,
+            predicted.training,
             reporter,
-            training_total=sum(len(o.source.images) for o in predicted.opened if o.role == "training"),
+            training_total=predicted.training_total or 0,
             seed=options.seed,
         )
     except InputError as problem:
         if options.before is not None:
             raise
-        # What a run was trained on from is often a checkpoint of other classes: nothing to compare with, and nobody asked for it.
-        reporter.say(f"  not compared with what it was trained on from: {problem}")
+        # A run is often trained from a checkpoint of other classes: there is nothing to compare, and nobody asked for it.
+        reporter.say(f"  not compared with the checkpoint it was trained from: {problem}")
         return ()

@@ -1,11 +1,11 @@
-"""Opening the sources of a report: domains before any inference."""
+"""Opening the sources of a report: its domains before any inference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -13,22 +13,25 @@ from datasets.attributes import join, read_attributes
 from datasets.classes import with_classes
 from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
-from datasets.naming import name_of, unique
+from datasets.naming import domain_name, unique_name
 from datasets.source import open_source, open_training
 from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
 from diagnostics.wording import count
-from reports.options import ReportOptions
+from reports.options import NamedSource, ReportOptions
 from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder
 from train.run import Run
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Opened:
-    """A domain before anyone has looked at its images."""
+    """A domain before inference.
+
+    name: the domain's name
+    role: "training", "in_domain" or "real_world"
+    source: its tables and ledger
+    corrected: what became of corrections made in the App
+    """
 
     name: str
     role: str
@@ -36,8 +39,8 @@ class Opened:
     corrected: Applied = field(default_factory=Applied)
 
 
-def in_domain_source(options: ReportOptions, run: Run | None) -> tuple[str | None, str]:
-    """(name or None, source) of the in-domain images. Raises InputError when nothing names them."""
+def in_domain_source(options: ReportOptions, run: Run | None) -> NamedSource:
+    """The in-domain source: the given one, or the run's own data.yaml. Raises InputError when nothing names one."""
     if options.in_domain is not None:
         return options.in_domain
     if run is None or run.folder is None:
@@ -50,95 +53,120 @@ def in_domain_source(options: ReportOptions, run: Run | None) -> tuple[str | Non
 def open_domains(
     options: ReportOptions, run: Run | None, classes: Sequence[str], say: Callable[[str], None]
 ) -> list[Opened]:
-    """The in-domain source as "training" and held-out images, then the real-world sources. Raises InputError."""
-    cache = frames_folder()
+    """Open the in-domain source, as training and held-out images, and the real-world sources.
+
+    Parameters
+    ----------
+    options : ReportOptions
+        Which sources, and how their classes and groups are read.
+    run : Run or None
+        The run whose data.yaml is the in-domain source unless one is given.
+    classes : sequence of str
+        The detector's classes; empty without a detector: then the in-domain source's own.
+    say : callable
+        Called with one line per remark.
+
+    Raises
+    ------
+    InputError
+        A source cannot be opened, or has no held-out images.
+    """
+    arguments: dict[str, Any] = {
+        "cache": frames_folder(),
+        "group_by": options.group_by,
+        "allow": options.allow_root,
+        "say": say,
+    }
     name, spec = in_domain_source(options, run)
-    mapping = dict(options.class_map)
-    given: dict[str, Any] = {"cache": cache, "group_by": options.group_by, "allow": options.allow, "say": say}
-    # What the run says itself that it was trained on is opened as it was for that.
-    in_domain = open_training if options.in_domain is None else open_source
-    source = in_domain(spec, classes=classes, **given)
-    spoken = set(source.classes)
-    source = with_classes(source, classes, mapping)
-    # Without a model, the in-domain source says what the classes are and in which order.
+    # A run's own data.yaml is opened as it was for training.
+    open_it = open_training if options.in_domain is None else open_source
+    source = open_it(spec, classes=classes, **arguments)
+    class_map = dict(options.class_map)
+    source_classes = set(source.classes)
+    source = with_classes(source, classes, class_map)
     classes = classes or source.classes
-    taken = {"training"}
-    in_domain_name = unique(name or "in-domain", taken)
-    opened = []
+    names = {"training"}
+    opened = _split_training(source, spec, unique_name(name or "in-domain", names))
+    for name, spec in options.real_world:
+        source = open_source(spec, classes=classes, **arguments)
+        source_classes |= set(source.classes)
+        source = with_classes(source, classes, class_map)
+        opened.append(Opened(unique_name(name or domain_name(spec), names), "real_world", source))
+    unknown = sorted(set(class_map) - source_classes)
+    if unknown:
+        raise InputError(
+            f"--class-map {unknown[0]}=...: no source has this class; they have "
+            f"{', '.join(sorted(source_classes)) or 'none'}"
+        )
+    return opened
+
+
+def _split_training(source: Source, spec: str, name: str) -> list[Opened]:
+    """The in-domain source as training images, where it has any, and held-out ones. Raises InputError without held-out ones."""
     training = source.images["split"] == "train"
     held_out = source.images["split"].isin(["val", "test"])
     if not held_out.any():
         if training.any():
             raise InputError(
-                f"{spec}: holds training images only; in-domain scores need held-out ones: add 'val:' to the data.yaml, or a folder val/"
+                f"{spec}: holds training images only; in-domain scores need held-out ones: "
+                "add 'val:' to the data.yaml, or a folder val/"
             )
         held_out = ~training
-    if training.any():
-        opened.append(Opened("training", "training", source.keep(training)))
-    opened.append(Opened(in_domain_name, "in_domain", source.keep(held_out)))
-    for name, real in options.real_world:
-        real_world = open_source(real, classes=classes, **given)
-        spoken |= set(real_world.classes)
-        real_world = with_classes(real_world, classes, mapping)
-        opened.append(Opened(unique(name or name_of(real), taken), "real_world", real_world))
-    unheard = sorted(set(mapping) - spoken)
-    if unheard:
-        raise InputError(
-            f"--class-map {unheard[0]}=...: no source has this class; they have {', '.join(sorted(spoken)) or 'none'}"
-        )
-    return opened
+    parts = [Opened("training", "training", source.keep(training))] if training.any() else []
+    return [*parts, Opened(name, "in_domain", source.keep(held_out))]
 
 
 def with_corrections(opened: Sequence[Opened], classes: Sequence[str], reporter: Reporter) -> list[Opened]:
-    """Put labels and tags that were read back from the App in the place of the sources' own. Raises InputError when their file is broken."""
+    """Replace labels and add tags that were read back from the App. Raises InputError when their file is broken."""
     corrections = read_corrections(corrections_path())
-    result = []
-    for o in opened:
-        source, done = apply(o.source, corrections, classes)
-        result.append(replace(o, source=source, corrected=done))
-        for line in correction_lines(done):
-            reporter.say(f"  {o.name}: {line}")
-    return result
+    corrected = []
+    for domain in opened:
+        source, applied = apply(domain.source, corrections, classes)
+        corrected.append(replace(domain, source=source, corrected=applied))
+        for line in correction_lines(applied):
+            reporter.say(f"  {domain.name}: {line}")
+    return corrected
 
 
-def correction_lines(done: Applied) -> list[str]:
-    """What became of corrections, in words."""
-    said = []
-    if done.labels:
-        said.append(f"labels of {count(done.labels, 'image')} as corrected in the App")
-    if done.tagged:
-        said.append(f"{count(done.tagged, 'image')} tagged in the App")
-    if done.stale:
-        said.append(
-            f"{count(done.stale, 'image')} corrected in the App, whose labels have changed on disk since: as on disk"
+def correction_lines(applied: Applied) -> list[str]:
+    """What became of corrections, one line each."""
+    lines = []
+    if applied.labels:
+        lines.append(f"labels of {count(applied.labels, 'image')} as corrected in the App")
+    if applied.tagged:
+        lines.append(f"{count(applied.tagged, 'image')} tagged in the App")
+    if applied.stale:
+        images = count(applied.stale, "image")
+        lines.append(
+            f"{images} corrected in the App, with labels changed on disk since: the labels on disk are used"
         )
-    if done.foreign:
-        said.append(
-            f"{count(done.foreign, 'image')} labelled in the App with unknown classes only: unlabelled, as before"
-        )
-    if done.unknown:
-        said.append(f"corrected boxes of unknown classes are left out: {', '.join(done.unknown)}")
-    return said
+    if applied.foreign:
+        images = count(applied.foreign, "image")
+        lines.append(f"{images} labelled in the App with unknown classes only: still unlabelled")
+    if applied.unknown:
+        lines.append(f"corrected boxes of unknown classes are left out: {', '.join(applied.unknown)}")
+    return lines
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
-    """Join what people know about their images. Raises InputError when a file names no image of any domain."""
+    """Join user attributes of images. Raises InputError when a file names no image of any domain."""
     for spec in specs:
-        kind, _, rest = spec.partition(":")
+        kind, _, dataset = spec.partition(":")
         if kind == "fiftyone":
             from reports.workbench.dataset import attributes_of
 
-            attributes = attributes_of(rest)
+            attributes = attributes_of(dataset)
         else:
             attributes = read_attributes(Path(spec))
         joined, total = [], 0
-        for o in opened:
-            images, count = join(o.source.images, attributes, o.source.image_ids)
-            joined.append(replace(o, source=replace(o.source, images=images)))
-            total += count
+        for domain in opened:
+            images, number = join(domain.source.images, attributes, domain.source.image_ids)
+            joined.append(replace(domain, source=replace(domain.source, images=images)))
+            total += number
         if not total:
+            first = attributes.table["key"].head(3).tolist()
             raise InputError(
-                f"{spec}: names no image of any domain, first {attributes.table['key'].head(3).tolist()}; use file names, stems or paths"
+                f"{spec}: names no image of any domain, first {first}; use file names, stems or paths"
             )
         reporter.say(f"  {spec}: attributes of {total} images")
         opened = joined
@@ -146,33 +174,35 @@ def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Report
 
 
 def summary(opened: Opened) -> str:
-    """One line about a source before looking at its images."""
+    """One line about a domain before inference."""
     images = opened.source.images
-    labelled = int(images["labelled"].sum())
     skipped = int((opened.source.ledger["bucket"] != "used").sum())
-    words = f"{len(images)} images, {labelled} labelled, {len(opened.source.annotations)} objects, {images['group'].nunique()} clips"
-    return words + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
+    line = (
+        f"{len(images)} images, {int(images['labelled'].sum())} labelled, {len(opened.source.annotations)} annotations, "
+        f"{images['group'].nunique()} clips"
+    )
+    return line + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
 
 
 def full_ledger(opened: Sequence[Opened], failures: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Every file once per source: path, bucket, reason, domain. An image that failed to decode moves from used to failed."""
+    """Every file once per source: path, bucket, reason, source. An image that failed to decode moves from used to failed."""
     failed = (
-        pd.concat([f for f in failures if len(f)], ignore_index=True)
+        pd.concat([table for table in failures if len(table)], ignore_index=True)
         if any(map(len, failures))
         else pd.DataFrame(columns=["path", "reason"])
     )
     reasons = dict(zip(failed["path"], failed["reason"], strict=True))
     parts = []
-    for name, source in {o.source.spec: o.source for o in opened}.items():
-        part = source.ledger.copy()
-        broken = part["path"].isin(list(reasons))
-        part.loc[broken, "bucket"] = "failed"
-        part.loc[broken, "reason"] = part.loc[broken, "path"].map(reasons)
-        parts.append(part.assign(source=name))
+    for spec, source in {domain.source.spec: domain.source for domain in opened}.items():
+        ledger = source.ledger.copy()
+        broken = ledger["path"].isin(list(reasons))
+        ledger.loc[broken, "bucket"] = "failed"
+        ledger.loc[broken, "reason"] = ledger.loc[broken, "path"].map(reasons)
+        parts.append(ledger.assign(source=spec))
     return concatenate(parts, {**LEDGER_COLUMNS, "source": "str"})
 
 
 def all_rows(opened: Sequence[Opened]) -> pd.DataFrame:
-    """Label rows of all sources that were not taken as written."""
-    unique_sources = {o.source.spec: o.source for o in opened}
-    return concatenate([source.rows for source in unique_sources.values()], ROW_COLUMNS)
+    """Label rows of all sources that were repaired or rejected."""
+    sources = {domain.source.spec: domain.source for domain in opened}
+    return concatenate([source.rows for source in sources.values()], ROW_COLUMNS)

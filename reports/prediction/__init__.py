@@ -1,1 +1,1 @@
-"""Videos, cameras and overlays: what `shiftscope predict` reads, draws and writes."""
+"""Prediction of images, videos and cameras: frames, drawn detections, resumable segments and tables."""

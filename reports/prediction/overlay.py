@@ -1,4 +1,4 @@
-"""Boxes with their class and confidence drawn on an image of any size."""
+"""Boxes with their class and confidence, drawn on an image of any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets.pixels import Pixels
 from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 
-# Okabe and Ito's colours as BGR, one a class in turn; told apart by everybody.
+# Okabe and Ito's palette as BGR, one colour per class in turn; distinguishable with colour vision deficiency.
 COLOURS = (
     (0, 94, 213),
     (178, 114, 0),
@@ -23,17 +23,34 @@ COLOURS = (
     (233, 180, 86),
     (66, 228, 240),
 )
-# Lines and letters grow with the image: these shares of its shorter side, and never less than can be seen.
+# Line width and letter height as fractions of the image's shorter side, and their minimum in pixels.
 LINE, LETTER = 1 / 300, 1 / 40
 MIN_LINE, MIN_LETTER = 2, 11
-# What is left of a blurred box: so many shades across its longer side, which tell no face from another and no number plate.
-SHADES = 6
+# Pixels that a blurred box keeps along its longer side: too few to identify a face or a number plate.
+BLURRED_SIDE = 6
 
 
 def draw(
     pixels: Pixels, boxes: Floats, classes: Sequence[str], blurred: frozenset[int] = frozenset()
 ) -> Pixels:
-    """A copy of an image (H, W, 3) BGR with its boxes (N, 6: xyxy, confidence, class), the surest on top. blurred: classes that are made unrecognisable and not outlined."""
+    """Draw boxes on a copy of an image, the most confident on top.
+
+    Parameters
+    ----------
+    pixels
+        The image (H, W, 3) BGR.
+    boxes
+        (N, 6): x1, y1, x2, y2 in pixels, confidence, label.
+    classes
+        Class names in the order of the labels.
+    blurred
+        Labels of the classes that are blurred instead of outlined.
+
+    Returns
+    -------
+    Pixels
+        The copy.
+    """
     canvas = pixels.copy()
     height, width = canvas.shape[:2]
     line = max(MIN_LINE, round(min(height, width) * LINE))
@@ -45,40 +62,44 @@ def draw(
         if x2 <= x1 or y2 <= y1:
             continue
         if label in blurred:
-            part = canvas[y1:y2, x1:x2]
-            few = (
-                max(1, SHADES * part.shape[1] // max(part.shape[:2])),
-                max(1, SHADES * part.shape[0] // max(part.shape[:2])),
-            )
-            small = cv2.resize(part, few, interpolation=cv2.INTER_AREA)
-            canvas[y1:y2, x1:x2] = cv2.resize(small, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+            _blur(canvas[y1:y2, x1:x2])
             continue
         colour = COLOURS[label % len(COLOURS)]
         cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, line, cv2.LINE_AA)
         name = classes[label] if label < len(classes) else str(label)
-        put(canvas, tag(f"{name} {fraction(round(float(box[4]), 2))}", letter, colour), x1, y1)
+        text = f"{name} {fraction(round(float(box[4]), 2))}"
+        _paste_tag(canvas, _render_tag(text, letter, colour), x1, y1)
     return canvas
 
 
+def _blur(region: Pixels) -> None:
+    """Blur a region of an image in place."""
+    height, width = region.shape[:2]
+    longer = max(height, width)
+    reduced = max(1, BLURRED_SIDE * width // longer), max(1, BLURRED_SIDE * height // longer)
+    small = cv2.resize(region, reduced, interpolation=cv2.INTER_AREA)
+    region[:] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
 @lru_cache(maxsize=2048)
-def tag(text: str, letter: int, colour: tuple[int, int, int]) -> Pixels:
-    """A label as a small image, letters of so many pixels on its class's colour."""
+def _render_tag(text: str, letter: int, colour: tuple[int, int, int]) -> Pixels:
+    """Render text as a small image, with letters of a height in pixels on the class's colour."""
     font = ImageFont.load_default(letter)
     left, _, right, _ = font.getbbox(text)
     space = letter // 4
     size = int(right - left) + 2 * space, letter + 2 * space
-    # Dark letters on light colours, light ones on dark: by luminance (Rec. 601).
-    light = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 140
+    # Dark letters on light colours and light ones on dark, by luminance (Rec. 601).
+    is_light = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 140
     image = Image.new("RGB", size, colour[::-1])
     drawing = ImageDraw.Draw(image)
-    drawing.text((space - left, space), text, font=font, fill=(0, 0, 0) if light else (255, 255, 255))
+    drawing.text((space - left, space), text, font=font, fill=(0, 0, 0) if is_light else (255, 255, 255))
     return np.ascontiguousarray(np.asarray(image, np.uint8)[..., ::-1])
 
 
-def put(canvas: Pixels, label: Pixels, x: int, y: int) -> None:
-    """A label above a box's upper left corner, or inside where there is no room; cut off at the image's edge."""
+def _paste_tag(canvas: Pixels, tag: Pixels, x: int, y: int) -> None:
+    """Paste a tag above a box's upper left corner, or inside the box at the image's top edge; clipped."""
     height, width = canvas.shape[:2]
-    top = y - label.shape[0] if y >= label.shape[0] else y
-    left = max(0, min(x, width - label.shape[1]))
-    part = label[: height - top, : width - left]
+    top = y - tag.shape[0] if y >= tag.shape[0] else y
+    left = max(0, min(x, width - tag.shape[1]))
+    part = tag[: height - top, : width - left]
     canvas[top : top + part.shape[0], left : left + part.shape[1]] = part

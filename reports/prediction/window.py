@@ -1,4 +1,7 @@
-"""What is being looked at, as it happens, in a browser on this machine: the OpenCV that comes with us has no windows of its own."""
+"""A live view of a prediction in a browser on this machine.
+
+A browser shows it because headless OpenCV, which Shiftscope installs, opens no windows.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ import cv2
 from datasets.pixels import Pixels
 
 BOUNDARY = "frame"
-# A viewer that got nothing for so long is sent the last image again, so that one who has gone is noticed.
-PATIENCE = 5.0
+# After so many seconds without a new image the last one is sent again: sending detects a closed connection.
+RESEND_SECONDS = 5.0
 
 
 class Window:
-    """Shows the newest image to whoever has its address open; bound to 127.0.0.1. To be closed."""
+    """Serves the newest image on 127.0.0.1; call close at the end."""
 
     def __init__(self, *, browse: bool = True) -> None:
         self._changed = threading.Condition()
@@ -31,7 +34,7 @@ class Window:
                 window.serve(self)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nothing: stderr is for progress."""
+                """Log nothing: stderr is for progress."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -41,7 +44,7 @@ class Window:
             webbrowser.open(self.address)
 
     def put(self, pixels: Pixels) -> None:
-        """Show an image (H, W, 3) BGR; costs nothing while nobody looks."""
+        """Show an image (H, W, 3) BGR; after the first it is encoded only while a viewer is connected."""
         if not self._viewers and self._image is not None:
             return
         encoded = cv2.imencode(".jpg", pixels)[1].tobytes()
@@ -50,11 +53,12 @@ class Window:
             self._changed.notify_all()
 
     def serve(self, request: BaseHTTPRequestHandler) -> None:
-        """Stream images to one viewer as they come. Requests that name another host are refused: another site's script must not look on."""
-        if request.headers.get("Host", "") not in (
-            self.address[7:-1],
-            f"localhost:{self._server.server_port}",
-        ):
+        """Stream images to one viewer.
+
+        Requests that name another host are refused, so that a script of another site cannot read the images.
+        """
+        port = self._server.server_port
+        if request.headers.get("Host", "") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
             request.send_error(403)
             return
         request.send_response(200)
@@ -66,10 +70,13 @@ class Window:
                 image = self._image
                 while True:
                     if image is not None:
-                        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+                        head = (
+                            f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
+                            f"Content-Length: {len(image)}\r\n\r\n"
+                        )
                         request.wfile.write(head.encode() + image + b"\r\n")
                     with self._changed:
-                        self._changed.wait(PATIENCE)
+                        self._changed.wait(RESEND_SECONDS)
                         image = self._image
         finally:
             self._viewers -= 1

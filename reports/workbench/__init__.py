@@ -1,1 +1,4 @@
-"""FiftyOne: the dataset that a report fills, its views, right numbers in its panels, the App, and the way back. The only room that imports fiftyone."""
+"""FiftyOne: a report's dataset, its views and panels, the App, and edits read back from it.
+
+Only this package imports fiftyone.
+"""

@@ -1,48 +1,118 @@
-"""The App on a report's dataset."""
+"""Open the FiftyOne App on a report's dataset, and end its server with the command."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from datasets.errors import EnvironmentProblem
 from reports.progress import Reporter
-from reports.workbench.connection import database, of_user, stderr_to
+from reports.workbench.connection import SERVICE_ARGUMENT, database, redirect_stderr, user_file
 from reports.workbench.views import ADDRESS, DRAFTS, FALSE_POSITIVES, WORKSPACE, address, slug
 from train.environment import runs_folder
 
+# Seconds. An idle server exits within one; a browser that keeps its event stream open delays the exit.
+STOP_TIMEOUT = 5.0
 
-def port_for(wanted: int, reporter: Reporter) -> int:
-    """The port wanted, or another where it is taken: FiftyOne would join whatever App answers there, and wait a minute for anything else."""
+
+def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
+    """Open the App on a dataset: a report's false positives and workspace, or the drafts of a review.
+
+    The server listens on the loopback address, because the App has no login.
+
+    Parameters
+    ----------
+    name : str
+        Name of the dataset.
+    reporter : Reporter
+        Prints the address.
+    port : int
+        Preferred port; another one is used when it is occupied.
+    wait : bool
+        Return only after Ctrl-C or when the server exits.
+
+    Returns
+    -------
+    str
+        The address of the App. Its server has ended.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The database or the server does not answer.
+    SystemExit
+        SIGTERM arrived. The server has ended.
+    """
+    reporter.say("Opening FiftyOne ...")
+    with database() as fo:
+        import fiftyone.core.service as service
+
+        _install_plugin(fo)
+        port = choose_port(port, reporter)
+        dataset = fo.load_dataset(name)
+        views = dataset.list_saved_views()
+        query = [f"view={slug(view)}" for view in (FALSE_POSITIVES, DRAFTS) if view in views]
+        query += [f"workspace={WORKSPACE}"] * dataset.has_workspace(WORKSPACE)
+        url = address(name, port) + ("?" + "&".join(query) if query else "")
+        with _server_ends():
+            # Not a session: its view would replace the view that an address names.
+            try:
+                with redirect_stderr(user_file("-app.log")):
+                    server = service.ServerService(port, address=ADDRESS, do_not_track=True)
+            except service.ServiceListenTimeout:
+                raise EnvironmentProblem(
+                    f"FiftyOne's server does not answer at port {port} within a minute; "
+                    f"run the same command again, and see {user_file('-app.log')}"
+                ) from None
+            if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
+                webbrowser.open(url)
+            reporter.say(f"FiftyOne App: {url}  (Ctrl-C ends it)")
+            if wait:
+                with contextlib.suppress(KeyboardInterrupt):
+                    server.wait()
+    return url
+
+
+def choose_port(preferred: int, reporter: Reporter) -> int:
+    """The preferred port, or a free one when it is occupied.
+
+    FiftyOne would join an App that answers at an occupied port, and wait a minute for any other program.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((ADDRESS, wanted))
+            probe.bind((ADDRESS, preferred))
         except OSError:
             probe.bind((ADDRESS, 0))
-            reporter.say(f"port {wanted} is taken; using another, which the links of a report do not lead to")
+            reporter.say(f"port {preferred} is in use; another port is used, and links of a report miss it")
         return int(probe.getsockname()[1])
 
 
-def _with_plugins(fo: Any) -> None:
-    """Point FiftyOne, and the server it starts, to a folder of ours with our plugin and links to all that the user has; the user's own folder stays as it is."""
+def _install_plugin(fo: Any) -> None:
+    """Let FiftyOne and its server load our plugin beside those of the user, whose folder stays unchanged.
+
+    A folder of our own holds links to all of them.
+    """
     folder = runs_folder() / ".fiftyone" / "plugins"
     folder.mkdir(parents=True, exist_ok=True)
-    users = Path(fo.config.plugins_dir) if fo.config.plugins_dir else None
-    wanted = (
-        {p.name: p for p in users.iterdir() if p.is_dir()}
-        if users and users.is_dir() and users != folder
-        else {}
-    )
-    wanted["shiftscope"] = Path(__file__).parent / "plugin"
+    user_folder = Path(fo.config.plugins_dir) if fo.config.plugins_dir else None
+    targets = {}
+    if user_folder and user_folder.is_dir() and user_folder != folder:
+        targets = {path.name: path for path in user_folder.iterdir() if path.is_dir()}
+    targets["shiftscope"] = Path(__file__).parent / "plugin"
     for link in folder.iterdir():
-        if link.is_symlink() and link.name not in wanted:
+        if link.is_symlink() and link.name not in targets:
             link.unlink()
-    for name, target in wanted.items():
+    for name, target in targets.items():
         link = folder / name
         if link.is_symlink() and link.resolve() != target.resolve():
             link.unlink()
@@ -52,32 +122,39 @@ def _with_plugins(fo: Any) -> None:
     os.environ["FIFTYONE_PLUGINS_DIR"] = str(folder)
 
 
-def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
-    """Open the App on a dataset's workspace and false positives, or its drafts to be looked through, and return its address; with wait, until the user interrupts.
+@contextlib.contextmanager
+def _server_ends() -> Iterator[None]:
+    """End FiftyOne's server with all its processes at the end of the block, also on SIGTERM."""
 
-    Bound to the loopback address, because the App has no login. Raises EnvironmentProblem when the database does not answer.
+    def exit_now(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, exit_now)
+    try:
+        yield
+    finally:
+        # A second SIGTERM must not interrupt the clean-up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end_servers()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _end_servers() -> None:
+    """End the server services that this process started, and every process below them.
+
+    They are listed from the system: SIGTERM may arrive before `ServerService` has returned.
     """
-    reporter.say("Opening FiftyOne ...")
-    with database() as fo:
-        import fiftyone.core.service as service
-
-        _with_plugins(fo)
-        port = port_for(port, reporter)
-        dataset = fo.load_dataset(name)
-        there = dataset.list_saved_views()
-        query = [f"view={slug(name)}" for name in (FALSE_POSITIVES, DRAFTS) if name in there]
-        query += [f"workspace={WORKSPACE}"] * dataset.has_workspace(WORKSPACE)
-        url = address(name, port) + ("?" + "&".join(query) if query else "")
-        # Without a session: one would put its own view in the place of the one that an address names.
-        with stderr_to(of_user("-app.log")):
-            server = service.ServerService(port, address=ADDRESS, do_not_track=True)
-        try:
-            if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
-                webbrowser.open(url)
-            reporter.say(f"FiftyOne App: {url}  (Ctrl-C ends it)")
-            if wait:
-                with contextlib.suppress(KeyboardInterrupt):
-                    server.wait()
-        finally:
-            server.stop()
-    return url
+    processes = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            arguments = child.cmdline()
+            if SERVICE_ARGUMENT in arguments and "server" in arguments:
+                processes += [child, *child.children(recursive=True)]
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_TIMEOUT)

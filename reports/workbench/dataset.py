@@ -1,4 +1,4 @@
-"""The FiftyOne dataset: a view of our tables that can be rebuilt from them at any time."""
+"""The FiftyOne dataset of a report. It can be written again from our tables at any time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from reports.page.reader import WrittenReport, read_report
 from reports.progress import Reporter
 from reports.workbench.connection import database
 from reports.workbench.documents import (
-    Boxes,
+    BoxDocuments,
     boxes_of,
     evaluation_key,
-    gallery_places,
+    number_cards,
     own_tags,
     sample_id,
     samples_of,
@@ -39,25 +39,33 @@ from reports.workbench.documents import (
 from reports.workbench.views import address, gallery_view, save_views, slug
 from train.environment import corrections_path
 
-# Documents sent to the database at a time, and fields that people filter and sort by.
+# Documents sent to the database at a time.
 CHUNK = 500
+# Fields that users filter and sort by.
 INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
 EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_images"
 PREFIX, DRAFT, KEPT = "shiftscope-", "-writing", "-kept-"
-# Of datasets that hold no report, see `reports.workbench.review`.
+# Prefix of datasets that hold no report, see `reports.workbench.review`.
 REVIEW = f"{PREFIX}review-"
 
 
 @dataclass(frozen=True)
-class Workbench:
-    """Where the dataset is. app_urls: gallery card number -> link into a running App."""
+class PublishedDataset:
+    """The dataset of a report.
+
+    dataset: its name
+    app_urls: number of a gallery card -> address of its image in a running App
+    """
 
     dataset: str
     app_urls: dict[int, str]
 
 
 def dataset_name(report: Path) -> str:
-    """Name of a report folder's dataset: prefixed, with a hash of the whole path because names repeat and FiftyOne's slugs collide."""
+    """Name of a report folder's dataset.
+
+    It ends with a hash of the path, because folder names repeat and the slugs of FiftyOne collide.
+    """
     return f"{PREFIX}{slug(report.name) or 'report'}-{hashlib.sha256(os.fsencode(report)).hexdigest()[:6]}"
 
 
@@ -67,54 +75,81 @@ def publish(
     info: dict[str, Any],
     reporter: Reporter,
     others: Mapping[str, Sequence[Domain]] | None = None,
-) -> Workbench:
-    """Write the dataset anew from the findings, beside the one before, which goes when the new one stands. Tags, box tags, views and corrected labels
-    that people made stay; workspaces and fields of their own, and what "Compare runs" brought in, do not.
+) -> PublishedDataset:
+    """Write the dataset of a report.
 
-    others: further runs by name, each the labelled domains with its detections. Raises EnvironmentProblem when the database does not answer.
+    An earlier dataset of the same report is deleted once the new one is complete. Its tags, box tags, saved
+    views and corrected labels that a user made are kept. Workspaces, fields of the user's own, and what
+    "Compare runs" added are not.
+
+    Parameters
+    ----------
+    findings : Findings
+        The findings of the report.
+    report : Path
+        Its folder.
+    info : dict
+        Stored with the dataset.
+    reporter : Reporter
+        Prints progress.
+    others : mapping, optional
+        Further runs by name, each with the labelled domains and its detections.
+
+    Returns
+    -------
+    PublishedDataset
+        Name and addresses.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The database does not answer.
     """
-    from reports.workbench.models import add_model
-
     with database() as fo:
         name = dataset_name(report)
-        hand_made = _user_edits(fo.load_dataset(name), reporter) if name in fo.list_datasets() else None
+        edits = _user_edits(fo.load_dataset(name), reporter) if name in fo.list_datasets() else None
         draft = f"{name}{DRAFT}"
         if draft in fo.list_datasets():
             fo.delete_dataset(draft)
-        # Until it is persistent, FiftyOne itself takes away what a killed run left.
+        # Not persistent yet: FiftyOne itself deletes what a killed run left.
         dataset = fo.Dataset(draft)
         dataset.info = {**info, "folder": str(report), "created": datetime.now(UTC).isoformat()}
-        dataset.default_classes = list(findings.in_domain.classes)
         with reporter.bar("Writing the FiftyOne dataset", None):
-            drawn = {domain.name: boxes_of(domain, findings.cards) for domain in findings.domains}
-            write(fo, dataset, findings, drawn)
-            register(fo, dataset, findings, drawn)
-            save_views(fo, dataset, findings)
-            offer_labels(dataset, findings.in_domain.classes)
-            for model, domains in (others or {}).items():
-                add_model(fo, dataset, model, domains)
-            dataset.info["views"] = dataset.list_saved_views()
-            if hand_made is not None:
-                _restore_user_edits(fo, dataset, hand_made)
+            _fill(fo, dataset, findings, others or {})
+            if edits is not None:
+                _restore_user_edits(fo, dataset, edits)
         dataset.persistent = True
         dataset.save()
-        if hand_made is not None and hand_made.keep:
-            kept = _kept_name(name, fo.list_datasets())
-            reporter.say(f"  the dataset before is kept as {kept}: {hand_made.keep}")
-            fo.load_dataset(name).name = kept
-        elif hand_made is not None:
-            fo.delete_dataset(name)
-        if hand_made is not None:
-            reporter.say("  an App that is open on this report shows the old dataset: start it again")
+        if edits is not None:
+            _retire(fo, name, edits, reporter)
         dataset.name = name
-        return Workbench(name, _gallery_links(name, findings))
+        return PublishedDataset(name, _gallery_links(name, findings))
+
+
+def _fill(fo: Any, dataset: Any, findings: Findings, others: Mapping[str, Sequence[Domain]]) -> None:
+    """Write samples, evaluations, embeddings, views and further runs into an empty dataset."""
+    from reports.workbench.models import add_model
+
+    dataset.default_classes = list(findings.in_domain.classes)
+    boxes = {domain.name: boxes_of(domain, findings.cards) for domain in findings.domains}
+    write_samples(fo, dataset, findings, boxes)
+    store_results(fo, dataset, findings, boxes)
+    save_views(fo, dataset, findings)
+    enable_annotation(dataset, findings.in_domain.classes)
+    for model, domains in others.items():
+        add_model(fo, dataset, model, domains)
+    dataset.info["views"] = dataset.list_saved_views()
 
 
 @dataclass(frozen=True)
 class UserEdits:
-    """What people made in a dataset: tags added to images and taken from them, and tags of boxes, by id; views (stages, description) by name.
+    """What users changed in a dataset.
 
-    keep: why the dataset must not go, "" where it may.
+    added: sample id -> tags added to the image
+    removed: sample id -> tags removed from the image
+    box_tags: label field -> label id -> tags of the box
+    views: name -> stages and description of a saved view
+    keep: why the dataset must not be deleted, "" where it may
     """
 
     added: dict[ObjectId, list[str]]
@@ -125,20 +160,8 @@ class UserEdits:
 
 
 def _user_edits(dataset: Any, reporter: Reporter) -> UserEdits:
-    """Collect it before the dataset is written anew. Corrected labels go where `shiftscope app --pull` keeps them."""
-    from reports.workbench.pull import pull_from
-
-    keep = ""
-    try:
-        found = pull_from(dataset)
-        if found.images:
-            reporter.say(
-                f"  labels that were corrected in the App, of {count(found.images, 'image')}, are kept in {corrections_path()}"
-            )
-    except InputError as problem:
-        keep = f"labels corrected in it could not be read back ({problem})"
-    if dataset.list_annotation_runs():
-        keep = "images of it are at an annotation server"
+    """Collect a user's edits. Corrected labels go to the file that `shiftscope app --pull` writes."""
+    keep = _save_corrections(dataset, reporter)
     fields = ("tags", "tags_written", "predictions", "ground_truth")
     documents = list(dataset._sample_collection.find({}, dict.fromkeys(fields, 1)))
     box_tags = {
@@ -150,53 +173,83 @@ def _user_edits(dataset: Any, reporter: Reporter) -> UserEdits:
         }
         for name in ("predictions", "ground_truth")
     }
-    ours = set((dataset.info or {}).get("views", ()))
-    own = {d["_id"]: set(own_tags(d.get("tags") or [])) for d in documents}
+    report_views = set((dataset.info or {}).get("views", ()))
+    tags_now = {d["_id"]: set(own_tags(d.get("tags") or [])) for d in documents}
     return UserEdits(
-        {key: sorted(tags) for key, tags in own.items() if tags},
-        {
-            d["_id"]: sorted(gone)
+        added={key: sorted(tags) for key, tags in tags_now.items() if tags},
+        removed={
+            d["_id"]: sorted(removed)
             for d in documents
-            if (gone := set(d.get("tags_written") or ()) - own[d["_id"]])
+            if (removed := set(d.get("tags_written") or ()) - tags_now[d["_id"]])
         },
-        box_tags,
-        {
+        box_tags=box_tags,
+        views={
             name: (
                 dataset.load_saved_view(name)._serialize(),
                 dataset.get_saved_view_info(name)["description"] or "",
             )
             for name in dataset.list_saved_views()
-            if name not in ours
+            if name not in report_views
         },
-        keep,
+        keep=keep,
     )
 
 
-def _restore_user_edits(fo: Any, dataset: Any, made: UserEdits) -> None:
-    """What people made, in the dataset written anew; what it was about and is gone, goes."""
+def _save_corrections(dataset: Any, reporter: Reporter) -> str:
+    """Save labels corrected in a dataset; return why it must not be deleted, "" where it may."""
+    from reports.workbench.pull import pull_from
+
+    keep = ""
+    try:
+        result = pull_from(dataset)
+        if result.images:
+            reporter.say(
+                f"  corrected labels of {count(result.images, 'image')} from the App "
+                f"are saved in {corrections_path()}"
+            )
+    except InputError as problem:
+        keep = f"labels corrected in it cannot be read ({problem})"
+    if dataset.list_annotation_runs():
+        keep = "an annotation server holds images of it"
+    return keep
+
+
+def _restore_user_edits(fo: Any, dataset: Any, edits: UserEdits) -> None:
+    """Apply a user's edits to a new dataset, where their images, boxes and fields still exist."""
     writes = []
-    for key, tags in made.removed.items():
-        gone = {"$in": tags}
-        writes.append(UpdateOne({"_id": key}, {"$pull": {"tags": gone, "tags_written": gone}}))
-    for key, tags in made.added.items():
-        each = {"$each": tags}
-        writes.append(UpdateOne({"_id": key}, {"$addToSet": {"tags": each, "tags_written": each}}))
+    for key, tags in edits.removed.items():
+        removed = {"$in": tags}
+        writes.append(UpdateOne({"_id": key}, {"$pull": {"tags": removed, "tags_written": removed}}))
+    for key, tags in edits.added.items():
+        added = {"$each": tags}
+        writes.append(UpdateOne({"_id": key}, {"$addToSet": {"tags": added, "tags_written": added}}))
     writes += [
         UpdateOne(
             {f"{name}.detections._id": key},
             {"$addToSet": {f"{name}.detections.$.tags": {"$each": tags}}},
         )
-        for name, boxes in made.box_tags.items()
+        for name, boxes in edits.box_tags.items()
         for key, tags in boxes.items()
     ]
     if writes:
         dataset._sample_collection.bulk_write(writes, ordered=False)
     taken = {slug(name) for name in dataset.list_saved_views()}
-    for name, (stages, description) in made.views.items():
-        # A view of fields that are no more is nobody's loss.
+    for name, (stages, description) in edits.views.items():
+        # A view of fields that no longer exist cannot be built.
         with contextlib.suppress(ValueError, KeyError):
-            free = name if slug(name) not in taken else f"{name} (mine)"
-            dataset.save_view(free, fo.DatasetView._build(dataset, stages), description=description)
+            free_name = name if slug(name) not in taken else f"{name} (mine)"
+            dataset.save_view(free_name, fo.DatasetView._build(dataset, stages), description=description)
+
+
+def _retire(fo: Any, name: str, edits: UserEdits, reporter: Reporter) -> None:
+    """Delete the earlier dataset of a report, or rename it where it must be kept."""
+    if edits.keep:
+        kept = _kept_name(name, fo.list_datasets())
+        reporter.say(f"  the earlier dataset is kept as {kept}: {edits.keep}")
+        fo.load_dataset(name).name = kept
+    else:
+        fo.delete_dataset(name)
+    reporter.say("  an App that is open on this report shows the earlier dataset: start it again")
 
 
 def _kept_name(name: str, taken: Sequence[str]) -> str:
@@ -208,49 +261,68 @@ def _kept_name(name: str, taken: Sequence[str]) -> str:
 
 
 def _gallery_links(name: str, findings: Findings) -> dict[int, str]:
-    """Gallery card number -> address of its image in a running App, with its box and nothing else drawn."""
-    places = gallery_places(findings.cards)
+    """Number of a gallery card -> address of its image in a running App, with only the card's box drawn."""
+    numbers = number_cards(findings.cards)
     return {
-        number: f"{address(name)}?view={slug(gallery_view(place))}&id={sample_id(domain, image)}"
-        for number, (place, domain, image) in enumerate(
-            zip(places, findings.cards["domain"], findings.cards["image"], strict=True)
+        card: f"{address(name)}?view={slug(gallery_view(number))}&id={sample_id(domain, image)}"
+        for card, (number, domain, image) in enumerate(
+            zip(numbers, findings.cards["domain"], findings.cards["image"], strict=True)
         )
     }
 
 
-def write(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) -> None:
-    """Declare the fields and insert the documents.
+def write_samples(fo: Any, dataset: Any, findings: Findings, boxes: dict[str, BoxDocuments]) -> None:
+    """Declare the fields and insert the documents of all images.
 
-    Straight into the collection: `add_samples` spends a hundred times as long on checking each box, and gives ids that change with every writing.
+    Directly into the collection: `add_samples` checks every box, which takes a hundred times as long, and
+    gives ids that change each time.
+
+    Parameters
+    ----------
+    fo : module
+        The module fiftyone.
+    dataset : Dataset
+        An empty dataset.
+    findings : Findings
+        The findings of the report.
+    boxes : dict
+        Name of a domain -> its boxes.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The database lost documents.
     """
-    kinds = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField, "bool": fo.BooleanField}
+    types = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField, "bool": fo.BooleanField}
     for name, kind in schema(findings).items():
         if kind == "detections":
             dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
         elif kind == "strings":
             dataset.add_sample_field(name, fo.ListField, subfield=fo.StringField)
         else:
-            dataset.add_sample_field(name, kinds[kind])
+            dataset.add_sample_field(name, types[kind])
     dataset.media_type = "image"
     for domain in findings.domains:
-        documents = samples_of(domain, drawn[domain.name], findings, dataset._doc.id)
-        while part := list(islice(documents, CHUNK)):
-            dataset._sample_collection.insert_many(part, ordered=False)
-    # A database that is killed while it writes loses what it had confirmed.
-    expected, there = (
-        sum(len(d.images) for d in findings.domains),
-        dataset._sample_collection.count_documents({}),
-    )
-    if there != expected:
+        documents = samples_of(domain, boxes[domain.name], findings, dataset._doc.id)
+        while chunk := list(islice(documents, CHUNK)):
+            dataset._sample_collection.insert_many(chunk, ordered=False)
+    # A database that is killed while it writes loses documents that it has confirmed.
+    expected = sum(len(domain.images) for domain in findings.domains)
+    written = dataset._sample_collection.count_documents({})
+    if written != expected:
         raise EnvironmentProblem(
-            f"FiftyOne's database holds {there} of {expected} images after writing; run the same command again"
+            f"FiftyOne's database holds {written} of {expected} images after writing; "
+            "run the same command again"
         )
     for name in INDEXED:
         dataset.create_index(name)
 
 
-def report_of(dataset: Any) -> WrittenReport:
-    """The report that a dataset shows. Raises InputError when the dataset is not of a report, or its folder is gone."""
+def load_report(dataset: Any) -> WrittenReport:
+    """Read the report of a dataset.
+
+    Raises InputError when the dataset does not belong to a report, or the report's folder does not exist.
+    """
     folder = (dataset.info or {}).get("folder")
     if not folder:
         raise InputError(
@@ -259,8 +331,8 @@ def report_of(dataset: Any) -> WrittenReport:
     return read_report(Path(folder))
 
 
-def offer_labels(dataset: Any, classes: Sequence[str]) -> None:
-    """Set the App's Annotate tab up for the labels, and for nothing else: it would ask for a schema first."""
+def enable_annotation(dataset: Any, classes: Sequence[str]) -> None:
+    """Set up the App's Annotate tab for `ground_truth` only; without this it first requires a schema."""
     schema = {
         "type": "detections",
         "component": "dropdown",
@@ -272,7 +344,7 @@ def offer_labels(dataset: Any, classes: Sequence[str]) -> None:
 
 
 def _plain_fields(fo: Any, dataset: Any) -> list[str]:
-    """Fields of a sample with one value: text, numbers, yes or no, and the label of a classification."""
+    """Sample fields with a single value: strings, numbers, booleans, and labels of classifications."""
     plain = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
     fields = []
     for name, kind in dataset.get_field_schema().items():
@@ -284,33 +356,59 @@ def _plain_fields(fo: Any, dataset: Any) -> list[str]:
 
 
 def attributes_of(name: str) -> Attributes:
-    """Tags and plain fields of a FiftyOne dataset's samples, by path; of our own datasets only the tags that a person set, because the fields
-    are results, and slices by results explain nothing. Raises InputError when there is no such dataset or nothing in it.
+    """Read attributes to slice by from a FiftyOne dataset: tags and plain fields of its samples, by path.
+
+    Of a report's own dataset only the tags that a user set: its fields are results.
+
+    Parameters
+    ----------
+    name : str
+        Name of the dataset.
+
+    Returns
+    -------
+    attributes : Attributes
+        One row per path.
+
+    Raises
+    ------
+    InputError
+        The dataset does not exist, or has neither tags nor plain fields.
     """
     with database() as fo:
         if name not in fo.list_datasets():
-            known = ", ".join(fo.list_datasets()) or "none"
-            raise InputError(f"fiftyone:{name}: no such dataset; there are: {known}")
+            names = ", ".join(fo.list_datasets()) or "none"
+            raise InputError(f"fiftyone:{name}: no such dataset; existing datasets: {names}")
         dataset = fo.load_dataset(name)
-        ours = name.startswith(PREFIX)
-        fields = [] if ours else _plain_fields(fo, dataset)
-        columns = dataset.values(["filepath", "tags", *fields])
-        table = pd.DataFrame({"key": columns[0]})
-        tags_in_use = {tag for tags in columns[1] for tag in tags or ()}
-        for tag in own_tags(tags_in_use) if ours else sorted(tags_in_use):
-            table[f"{OWN}tag {tag}"] = ["yes" if tag in (tags or ()) else None for tags in columns[1]]
-        for field, values in zip(fields, columns[2:], strict=True):
-            if any(value is not None for value in values):
-                table[OWN + field.removesuffix(".label")] = [
-                    str(v) if isinstance(v, bool) else v for v in values
-                ]
+        is_own = name.startswith(PREFIX)
+        fields = [] if is_own else _plain_fields(fo, dataset)
+        paths, sample_tags, *columns = dataset.values(["filepath", "tags", *fields])
+    table = pd.DataFrame({"key": paths})
+    used_tags = {tag for tags in sample_tags for tag in tags or ()}
+    for tag in own_tags(used_tags) if is_own else sorted(used_tags):
+        table[f"{OWN}tag {tag}"] = ["yes" if tag in (tags or ()) else None for tags in sample_tags]
+    for field, values in zip(fields, columns, strict=True):
+        if any(value is not None for value in values):
+            table[OWN + field.removesuffix(".label")] = [str(v) if isinstance(v, bool) else v for v in values]
     if len(table.columns) == 1:
         raise InputError(f"fiftyone:{name}: its samples have no tags and no plain fields to slice by")
     return Attributes(f"fiftyone:{name}", table.drop_duplicates("key", ignore_index=True))
 
 
-def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes]) -> None:
-    """Store our matching as evaluation runs that the Model Evaluation panel lists, and our embeddings as brain runs."""
+def store_results(fo: Any, dataset: Any, findings: Findings, boxes: dict[str, BoxDocuments]) -> None:
+    """Store our matching as evaluation runs for the Model Evaluation panel, and our embeddings as brain runs.
+
+    Parameters
+    ----------
+    fo : module
+        The module fiftyone.
+    dataset : Dataset
+        The dataset with its samples.
+    findings : Findings
+        The findings of the report.
+    boxes : dict
+        Name of a domain -> its boxes.
+    """
     import fiftyone.brain as fob
     from fiftyone import ViewField as F
 
@@ -320,7 +418,7 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
         if not domain.labelled.any() or not len(domain.annotations):
             continue
         view = dataset.match(F("domain") == domain.name)
-        store_evaluation(view, domain, evaluation_key(domain), drawn[domain.name])
+        store_evaluation(view, domain, evaluation_key(domain), boxes[domain.name])
     points = _embedding_points(findings)
     if points:
         order = list(zip(*dataset.values(["domain", "image_id"]), strict=True))
@@ -340,7 +438,7 @@ def register(fo: Any, dataset: Any, findings: Findings, drawn: dict[str, Boxes])
 
 
 def _embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
-    """Two principal components of every image, by domain and image."""
+    """(domain, image) -> the first two principal components of its embedding; empty without embeddings."""
     from diagnostics.shift import pooled_components
 
     if not findings.in_domain.image_embeddings.shape[1] or sum(len(d.images) for d in findings.domains) < 3:
@@ -356,14 +454,14 @@ def _embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
 
 
 def newest_dataset() -> str | None:
-    """Name of the dataset written last by a report, if any."""
+    """Name of the newest dataset of a report; None without any."""
     with database() as fo:
-        made = [(fo.load_dataset(name).created_at, name) for name in of_reports(fo)]
-    return max(made)[1] if made else None
+        datasets = [(fo.load_dataset(name).created_at, name) for name in report_datasets(fo)]
+    return max(datasets)[1] if datasets else None
 
 
-def of_reports(fo: Any) -> list[str]:
-    """Names of the datasets of reports, without those kept of earlier writings and one that is being written."""
+def report_datasets(fo: Any) -> list[str]:
+    """Names of the datasets of reports, without kept earlier ones and one that is being written."""
     return [
         name
         for name in fo.list_datasets(f"{PREFIX}*")

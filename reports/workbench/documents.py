@@ -1,6 +1,7 @@
-"""The FiftyOne dataset as plain documents, made in one go from our tables. Ids come from what they name, so a link stays good when a report is written again.
+"""The FiftyOne dataset as plain documents, built in one pass from our tables.
 
-Adding samples one by one and evaluating them in the database takes seconds for a hundred images; these documents are what that would leave behind.
+Ids derive from what they identify, so that a link stays valid when a report is written again. Adding samples
+one by one and evaluating them in the database takes seconds for 100 images and leaves the same documents.
 """
 
 from __future__ import annotations
@@ -28,19 +29,26 @@ from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats
 
-# Boxes below stay in our tables: they matter for AP and to nobody's eyes.
+# Detections of lower confidence stay in our tables: they count for AP and would clutter the images.
 SHOWN_FLOOR = 0.05
-LOOKS = ("brightness", "contrast", "saturation", "sharpness")
-# IoU thresholds beyond 0.5 at which a detection is told as right or wrong: what "strict" means in COCO's tables, and where sloppy boxes end.
-STRICT = (0.75, 0.9)
+IMAGE_PROPERTIES = ("brightness", "contrast", "saturation", "sharpness")
+# Further IoU thresholds at which a detection is a true or false positive: COCO's "strict", and one that only
+# tight boxes pass.
+STRICT_IOUS = (0.75, 0.9)
 TRAINING_SHOWN = 3
-# Attributes to slice by that are fields of an image anyway.
+# Attributes to slice by that have a field of their own.
 PLAIN_FIELDS = {"clip": "group", "split": "split"}
+# Role and split of an image, which `samples_of` writes as tags.
+WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})
 Document = dict[str, Any]
+# Outcome of a detection, its IoU with the nearest annotation, and that annotation's row (-1: none).
+Outcome = tuple[str, float, int]
+# A detection that the matching left out (beyond its limit per image) is no error.
+NOT_MATCHED: Outcome = ("ignored", 0.0, -1)
 
 
 def object_id(*names: object) -> ObjectId:
-    """An id that is always the same for the same names."""
+    """The same id whenever the names are the same."""
     return ObjectId(
         hashlib.sha256("\0".join(map(str, names)).encode("utf-8", "backslashreplace")).digest()[:12]
     )
@@ -52,12 +60,12 @@ def sample_id(domain: str, image: str) -> ObjectId:
 
 
 def evaluation_key(domain: Domain, model: str = "") -> str:
-    """A valid evaluation key for a domain, and for another model than the report's."""
-    return f"eval_{part_of_name(domain.name)}" + (f"_vs_{part_of_name(model)}" if model else "")
+    """A valid evaluation key for a domain's detections by this report's run, or by another model."""
+    return f"eval_{field_suffix(domain.name)}" + (f"_vs_{field_suffix(model)}" if model else "")
 
 
-def part_of_name(text: str) -> str:
-    """Text as a part of a field's name, which takes letters of ASCII only; other ones are told apart by a hash."""
+def field_suffix(text: str) -> str:
+    """Text as part of a field name, which takes ASCII letters only; a hash keeps other texts distinct."""
     plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     if plain and text.isascii():
         return plain
@@ -65,26 +73,32 @@ def part_of_name(text: str) -> str:
 
 
 def slice_field(attribute: str) -> str:
-    """The field of an image in which an attribute stands."""
+    """Name of the image field that holds an attribute."""
     if attribute in PLAIN_FIELDS:
         return PLAIN_FIELDS[attribute]
-    return ("slice_own_" if attribute.startswith(OWN) else "slice_") + part_of_name(
-        attribute.removeprefix(OWN)
-    )
+    prefix = "slice_own_" if attribute.startswith(OWN) else "slice_"
+    return prefix + field_suffix(attribute.removeprefix(OWN))
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """Documents by image, the ids of a domain's boxes by row, and (truth label, predicted label, IoU, confidence, truth id, prediction id) of FiftyOne's evaluation."""
+class BoxDocuments:
+    """The boxes in a domain's images as FiftyOne stores them.
 
-    truths: dict[str, list[Document]]
-    predictions: dict[str, list[Document]]
-    truth_ids: list[ObjectId]
+    annotations: documents of `ground_truth`, by image
+    detections: documents of `predictions`, by image
+    annotation_ids: id of each annotation, in the order of the domain's table
+    matches: FiftyOne's pairs (annotation class, detection class, IoU, confidence, annotation id,
+        detection id), with None for the side that has no partner
+    """
+
+    annotations: dict[str, list[Document]]
+    detections: dict[str, list[Document]]
+    annotation_ids: list[ObjectId]
     matches: list[tuple[Any, ...]]
 
 
-def fractions(corners: Floats, sizes: Floats) -> list[list[float]]:
-    """FiftyOne's boxes: left, top, width, height as fractions, from corners (n, 4) and image sizes (n, 2)."""
+def relative_boxes(corners: Floats, sizes: Floats) -> list[list[float]]:
+    """FiftyOne's boxes (left, top, width, height in [0, 1]) of corners (n, 4) in images of sizes (n, 2)."""
     relative = corners / np.tile(sizes, 2)
     relative[:, 2:] -= relative[:, :2]
     result: list[list[float]] = relative.tolist()
@@ -92,296 +106,347 @@ def fractions(corners: Floats, sizes: Floats) -> list[list[float]]:
 
 
 def _box_ids(kind: str, domain: str, boxes: pd.DataFrame, *more: str) -> list[ObjectId]:
-    """An id for each box, from its image, class and place; the n-th of equal ones."""
-    seen: Counter[tuple[object, ...]] = Counter()
+    """An id for each box, from its image, class and corners; equal boxes are numbered."""
+    counts: Counter[tuple[object, ...]] = Counter()
     ids = []
     for image, label, *corners in boxes[["image", "label", *CORNERS]].itertuples(index=False, name=None):
         key = (image, label, *(round(c, 1) for c in corners))
-        ids.append(object_id(kind, domain, *key, seen[key], *more))
-        seen[key] += 1
+        ids.append(object_id(kind, domain, *key, counts[key], *more))
+        counts[key] += 1
     return ids
 
 
-def as_written(truth: Document) -> str:
-    """A label as it was written, for telling later what people changed: id, class, left, top, width, height, crowd."""
-    return json.dumps([str(truth["_id"]), truth["label"], *truth["bounding_box"], truth["iscrowd"]])
+def serialize_label(annotation: Document) -> str:
+    """A label as the report wrote it (id, class, left, top, width, height, crowd), to detect later edits."""
+    box = annotation["bounding_box"]
+    return json.dumps([str(annotation["_id"]), annotation["label"], *box, annotation["iscrowd"]])
 
 
 def _strict_key(key: str, iou: float) -> str:
-    """Field of a box that says whether it is right at a stricter IoU."""
+    """Field of a detection that holds "tp" or "fp" at a stricter IoU."""
     return f"{key}_{100 * iou:.0f}"
 
 
 def _strict_true_positives(domain: Domain) -> dict[float, set[int]]:
-    """Rows of detections that hit an object, for each IoU of STRICT."""
+    """Rows of the detections that are true positives, for each IoU of STRICT_IOUS."""
     table = domain.table
     rows = domain.scored_detections.index.to_numpy()
-    return {iou: set(rows[table.row[table.flags(iou)[0]]].tolist()) for iou in STRICT}
+    return {iou: set(rows[table.row[table.flags(iou)[0]]].tolist()) for iou in STRICT_IOUS}
 
 
-def _found_at(domain: Domain) -> dict[int, float]:
-    """Row of an object -> confidence of the detection that true positives it."""
+def _confidence_by_annotation(domain: Domain) -> dict[int, float]:
+    """Row of each detected annotation -> confidence of its true positive."""
     true_positives = domain.outcomes[domain.outcomes["outcome"] == "true_positive"]
     return dict(zip(true_positives["partner"].tolist(), true_positives["confidence"].tolist(), strict=True))
 
 
-def gallery_places(cards: pd.DataFrame) -> pd.Series:
-    """Number of each card among those of its image, from 1: a view of one number shows one box an image."""
+def number_cards(cards: pd.DataFrame) -> pd.Series:
+    """Number each gallery card within its image, from 1: a view of one number shows one box per image."""
     return cards.groupby(["domain", "image"], sort=False).cumcount() + 1
 
 
-def _gallery_rows_of(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[int, int]]:
-    """Place in the gallery by row of detections, and by row of boxes. An object that a carded detection came near to goes with it."""
-    mine = cards.assign(place=gallery_places(cards))
-    mine = mine[mine["domain"] == domain.name]
-    detected = mine[mine["detection"] >= 0]
-    predictions = dict(zip(detected["detection"].tolist(), detected["place"].tolist(), strict=True))
+def _card_numbers(domain: Domain, cards: pd.DataFrame) -> tuple[dict[int, int], dict[int, int]]:
+    """Card number by row of the detections, and by row of the annotations.
+
+    The annotation nearest to a card's detection has the same number.
+    """
+    own = cards.assign(number=number_cards(cards))
+    own = own[own["domain"] == domain.name]
+    detected = own[own["detection"] >= 0]
+    by_detection = dict(zip(detected["detection"].tolist(), detected["number"].tolist(), strict=True))
     if not len(domain.annotations):
-        return predictions, {}
-    where = {
+        return by_detection, {}
+    annotation_rows = {
         (image, *corners): row
         for row, (image, *corners) in enumerate(
             domain.annotations[["image", *CORNERS]].itertuples(index=False, name=None)
         )
     }
-    missed = mine[mine["detection"] < 0]
-    truths = {
-        where[key]: place
-        for *key_, place in missed[["image", *CORNERS, "place"]].itertuples(index=False, name=None)
-        if (key := tuple(key_)) in where
+    missed = own[own["detection"] < 0]
+    by_annotation = {
+        annotation_rows[key]: number
+        for *parts, number in missed[["image", *CORNERS, "number"]].itertuples(index=False, name=None)
+        if (key := tuple(parts)) in annotation_rows
     }
     if domain.labelled.any():
-        found = domain.outcomes
-        rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()]
-        for row, partner in zip(rows.tolist(), found["partner"].tolist(), strict=True):
-            if row in predictions and partner >= 0:
-                truths.setdefault(partner, predictions[row])
-    return predictions, truths
+        outcomes = domain.outcomes
+        rows = domain.scored_detections.index.to_numpy()[outcomes["row"].to_numpy()]
+        for row, partner in zip(rows.tolist(), outcomes["partner"].tolist(), strict=True):
+            if row in by_detection and partner >= 0:
+                by_annotation.setdefault(partner, by_detection[row])
+    return by_detection, by_annotation
 
 
-def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> Boxes:
-    """Everything drawn into a domain's images. cards: the gallery's. model: whose detections they are, if not the report's own run's.
+def boxes_of(domain: Domain, cards: pd.DataFrame, model: str = "") -> BoxDocuments:
+    """Build the documents of all boxes in a domain's images.
 
-    A box is named by what it is and where, so that what hangs on it stays with it when others come and go.
+    The id of a box derives from its class and corners, so that its tags stay with it when other boxes change.
+
+    Parameters
+    ----------
+    domain : Domain
+        Images, annotations and detections.
+    cards : DataFrame
+        The gallery's cards.
+    model : str
+        The model that made the detections, where it is not the report's own run.
+
+    Returns
+    -------
+    BoxDocuments
+        Without annotations and matches where the domain has no labelled images.
     """
     key = evaluation_key(domain, model)
-    carded, carded_truths = _gallery_rows_of(domain, cards)
+    by_detection, by_annotation = _card_numbers(domain, cards)
     if not domain.labelled.any():
-        return Boxes({}, _predictions_of(domain, key, model, carded, {}), [], [])
-    truth_ids = _box_ids("truth", domain.name, domain.annotations)
-    found = domain.outcomes
-    rows = domain.scored_detections.index.to_numpy()[found["row"].to_numpy()].tolist()
-    columns = (found[name].tolist() for name in ("outcome", "nearest_iou", "partner"))
+        return BoxDocuments({}, _detection_documents(domain, model, by_detection, {}), [], [])
+    annotation_ids = _box_ids("truth", domain.name, domain.annotations)
+    table = domain.outcomes
+    rows = domain.scored_detections.index.to_numpy()[table["row"].to_numpy()].tolist()
+    columns = (table[name].tolist() for name in ("outcome", "nearest_iou", "partner"))
     outcomes = dict(zip(rows, zip(*columns, strict=True), strict=True))
-    predictions = _predictions_of(domain, key, model, carded, outcomes)
-    return Boxes(
-        _truths_of(domain, key, truth_ids, carded_truths),
-        predictions,
-        truth_ids,
-        _matches_of(domain, truth_ids, predictions, outcomes),
+    detections = _detection_documents(domain, model, by_detection, outcomes)
+    return BoxDocuments(
+        _annotation_documents(domain, key, annotation_ids, by_annotation),
+        detections,
+        annotation_ids,
+        _matches(domain, annotation_ids, detections, outcomes),
     )
 
 
-def _truths_of(
-    domain: Domain, key: str, ids: list[ObjectId], carded: dict[int, int]
+def _annotation_documents(
+    domain: Domain, key: str, ids: list[ObjectId], card_numbers: dict[int, int]
 ) -> dict[str, list[Document]]:
-    """A labelled domain's objects by image. carded: row -> place in the gallery."""
-    drawn: dict[str, list[Document]] = defaultdict(list)
-    boxes = domain.annotations
-    if not len(boxes):
-        return drawn
-    missed, unfound = (
+    """A labelled domain's annotations by image."""
+    documents: dict[str, list[Document]] = defaultdict(list)
+    annotations = domain.annotations
+    if not len(annotations):
+        return documents
+    missed, missed_at_floor = (
         set(missed_annotations(domain.table, domain.outcomes, confidence=c).tolist())
         for c in (SHOWN, SHOWN_FLOOR)
     )
-    at = _found_at(domain)
-    parts = zip(
-        *(domain.parts(name, domain.annotation_arrays).tolist() for name in BOX_ATTRIBUTES), strict=True
+    confidences = _confidence_by_annotation(domain)
+    ranges = zip(
+        *(domain.attribute_ranges(name, domain.annotation_arrays).tolist() for name in BOX_ATTRIBUTES),
+        strict=True,
     )
-    columns = (boxes.index.tolist(), *(boxes[name].tolist() for name in ("image", "label", "crowd")))
-    for row, (number, image, label, crowd, place, part) in enumerate(
-        zip(*columns, _places_of(domain, boxes), parts, strict=True)
+    columns = (
+        annotations.index.tolist(),
+        *(annotations[name].tolist() for name in ("image", "label", "crowd")),
+    )
+    for row, (number, image, label, crowd, box, values) in enumerate(
+        zip(*columns, _bounding_boxes(domain, annotations), ranges, strict=True)
     ):
-        drawn[image].append(
+        documents[image].append(
             {
                 "_id": ids[row],
                 "_cls": "Detection",
                 "attributes": {},
                 "tags": [],
                 "label": domain.classes[label],
-                "bounding_box": place,
+                "bounding_box": box,
                 "iscrowd": bool(crowd),
                 "outcome": "missed" if row in missed else "detected",
-                "detected_at": at.get(row),
-                key: "fn" if row in unfound else "tp",
+                "detected_at": confidences.get(row),
+                key: "fn" if row in missed_at_floor else "tp",
                 "row": number,
-                "card": carded.get(row),
-                **dict(zip(BOX_ATTRIBUTES, part, strict=True)),
+                "card": card_numbers.get(row),
+                **dict(zip(BOX_ATTRIBUTES, values, strict=True)),
             }
         )
-    return drawn
+    return documents
 
 
-def _predictions_of(
-    domain: Domain, key: str, model: str, carded: dict[int, int], outcomes: dict[int, tuple[str, float, int]]
+def _detection_documents(
+    domain: Domain, model: str, card_numbers: dict[int, int], outcomes: dict[int, Outcome]
 ) -> dict[str, list[Document]]:
-    """A domain's shown detections by image. outcomes: row -> outcome, IoU and partner; empty where nothing is labelled."""
-    drawn: dict[str, list[Document]] = defaultdict(list)
-    kept = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
+    """A domain's detections from SHOWN_FLOOR up, by image. outcomes: by row, empty without labels."""
+    documents: dict[str, list[Document]] = defaultdict(list)
+    key = evaluation_key(domain, model)
+    shown = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
     labelled = bool(domain.labelled.any())
-    sizes = (
-        dict(zip(domain.scored_detections.index.tolist(), _parts_of(domain), strict=True)) if labelled else {}
-    )
+    ranges = _detection_ranges(domain) if labelled else {}
     strict = _strict_true_positives(domain) if labelled else {}
-    columns = (kept.index.tolist(), *(kept[name].tolist() for name in ("image", "label", "confidence")))
-    for name, row, image, label, confidence, place in zip(
-        _box_ids("prediction", domain.name, kept, *([model] if model else [])),
+    columns = (shown.index.tolist(), *(shown[name].tolist() for name in ("image", "label", "confidence")))
+    for id_, row, image, label, confidence, box in zip(
+        _box_ids("prediction", domain.name, shown, *([model] if model else [])),
         *columns,
-        _places_of(domain, kept),
+        _bounding_boxes(domain, shown),
         strict=True,
     ):
-        box: Document = {
-            "_id": name,
+        document: Document = {
+            "_id": id_,
             "_cls": "Detection",
             "attributes": {},
             "tags": [],
             "label": domain.classes[label],
-            "bounding_box": place,
+            "bounding_box": box,
             "confidence": confidence,
             "row": row,
-            "card": carded.get(row),
+            "card": card_numbers.get(row),
         }
         if labelled:
-            # A detection the matching left out (beyond the limit an image) counts as ignored, not as an error.
-            what, iou, _ = outcomes.get(row, ("ignored", 0.0, -1))
-            box |= {"outcome": what, "iou": iou}
-            box |= dict(zip(BOX_ATTRIBUTES, sizes.get(row, ()), strict=False))
-            if what != "ignored":
-                box[key] = "tp" if what == "true_positive" else "fp"
-                box |= {_strict_key(key, t): "tp" if row in rows else "fp" for t, rows in strict.items()}
-        drawn[image].append(box)
-    return drawn
+            outcome, iou, _ = outcomes.get(row, NOT_MATCHED)
+            document |= {"outcome": outcome, "iou": iou}
+            document |= dict(zip(BOX_ATTRIBUTES, ranges.get(row, ()), strict=False))
+            if outcome != "ignored":
+                document[key] = "tp" if outcome == "true_positive" else "fp"
+                document |= {
+                    _strict_key(key, iou): "tp" if row in rows else "fp" for iou, rows in strict.items()
+                }
+        documents[image].append(document)
+    return documents
 
 
-def _matches_of(
+def _matches(
     domain: Domain,
-    truth_ids: list[ObjectId],
-    predictions: dict[str, list[Document]],
-    outcomes: dict[int, tuple[str, float, int]],
+    annotation_ids: list[ObjectId],
+    detections: dict[str, list[Document]],
+    outcomes: dict[int, Outcome],
 ) -> list[tuple[Any, ...]]:
-    """FiftyOne's pairs of labels: true positives, false positives, and objects that nothing shown true positives."""
+    """FiftyOne's pairs: true positives, false positives, and annotations without a shown true positive."""
     labels = [domain.classes[label] for label in domain.annotations["label"].tolist()]
     matches: list[tuple[Any, ...]] = []
-    used: set[int] = set()
-    for box in (box for boxes in predictions.values() for box in boxes):
-        what, iou, partner = outcomes.get(box["row"], ("ignored", 0.0, -1))
-        if what == "true_positive":
-            used.add(partner)
+    matched: set[int] = set()
+    for box in (box for boxes in detections.values() for box in boxes):
+        outcome, iou, partner = outcomes.get(box["row"], NOT_MATCHED)
+        detection_id = str(box["_id"])
+        if outcome == "true_positive":
+            matched.add(partner)
+            annotation_id = str(annotation_ids[partner])
             matches.append(
-                (
-                    labels[partner],
-                    box["label"],
-                    iou,
-                    box["confidence"],
-                    str(truth_ids[partner]),
-                    str(box["_id"]),
-                )
+                (labels[partner], box["label"], iou, box["confidence"], annotation_id, detection_id)
             )
-        elif what != "ignored":
-            matches.append((None, box["label"], None, box["confidence"], None, str(box["_id"])))
+        elif outcome != "ignored":
+            matches.append((None, box["label"], None, box["confidence"], None, detection_id))
     return matches + [
-        (labels[row], None, None, None, str(truth_ids[row]), None)
+        (labels[row], None, None, None, str(annotation_ids[row]), None)
         for row, crowd in enumerate(domain.annotations["crowd"].tolist())
-        if row not in used and not crowd
+        if row not in matched and not crowd
     ]
 
 
-def _places_of(domain: Domain, boxes: pd.DataFrame) -> list[list[float]]:
-    """FiftyOne's boxes of a table of this domain."""
+def _bounding_boxes(domain: Domain, boxes: pd.DataFrame) -> list[list[float]]:
+    """FiftyOne's boxes for a table of annotations or detections of this domain."""
     size = domain.images.set_index("image")[["width", "height"]]
-    return fractions(boxes[CORNERS].to_numpy(float), size.loc[boxes["image"]].to_numpy(float))
+    return relative_boxes(boxes[CORNERS].to_numpy(float), size.loc[boxes["image"]].to_numpy(float))
 
 
-def _parts_of(domain: Domain) -> Iterator[tuple[str, ...]]:
-    """The ranges of OBJECT_ATTRIBUTES in which each scored detection lies."""
-    return zip(
-        *(domain.parts(name, domain.detection_arrays).tolist() for name in BOX_ATTRIBUTES), strict=True
+def _detection_ranges(domain: Domain) -> dict[int, tuple[str, ...]]:
+    """Row of each scored detection -> its range of every attribute in BOX_ATTRIBUTES."""
+    ranges = zip(
+        *(domain.attribute_ranges(name, domain.detection_arrays).tolist() for name in BOX_ATTRIBUTES),
+        strict=True,
     )
+    return dict(zip(domain.scored_detections.index.tolist(), ranges, strict=True))
 
 
-def samples_of(domain: Domain, boxes: Boxes, findings: Findings, dataset: ObjectId) -> Iterator[Document]:
-    """One document an image."""
-    key, now = evaluation_key(domain), datetime.now(UTC)
+def samples_of(
+    domain: Domain, boxes: BoxDocuments, findings: Findings, dataset: ObjectId
+) -> Iterator[Document]:
+    """Build one document per image.
+
+    Parameters
+    ----------
+    domain : Domain
+        The images.
+    boxes : BoxDocuments
+        The boxes in them.
+    findings : Findings
+        Slices, novelty, shift scores, gallery and images to label next.
+    dataset : ObjectId
+        Id of the FiftyOne dataset.
+
+    Yields
+    ------
+    dict
+        A document of the dataset's collection of samples, in the order of the domain's images.
+    """
+    now = datetime.now(UTC)
     attributes = _attributes_by_image(domain, findings)
-    novelty = findings.novelty.get(domain.name, np.full(len(domain.images), np.nan))
-    chances = findings.shift_scores.get(domain.name, np.full(len(domain.images), np.nan))
-    like = _nearest_training(domain, findings)
+    missing = np.full(len(domain.images), np.nan)
+    novelty = findings.novelty.get(domain.name, missing)
+    shift_scores = findings.shift_scores.get(domain.name, missing)
+    nearest = _nearest_training(domain, findings)
     cards = findings.cards.loc[findings.cards["domain"] == domain.name, "image"].value_counts().to_dict()
-    by_hand = {c: c.removeprefix(TAGGED) for c in domain.images.columns if c.startswith(TAGGED)}
     ranked = findings.next[findings.next["domain"] == domain.name]
     ranks = dict(zip(ranked["image"], ranked["rank"], strict=True))
-    for place, row in enumerate(domain.images.to_dict("records")):
+    for position, row in enumerate(domain.images.to_dict("records")):
         image = row["image"]
-        found = boxes.predictions.get(image, [])
-        shown = [box for box in found if box["confidence"] >= SHOWN]
-        tags = [tag for column, tag in by_hand.items() if row[column] == "yes"]
-        tags += [LABEL_NEXT] * (row.get(PICKED) == "yes")
-        sample: Document = {
-            "_id": sample_id(domain.name, image),
-            "_dataset_id": dataset,
-            "_media_type": "image",
-            # FiftyOne draws random subsets by it.
-            "_rand": int.from_bytes(
-                hashlib.sha256(image.encode("utf-8", "backslashreplace")).digest()[:6], "big"
-            )
-            / 2**48,
-            "filepath": row["path"],
-            "tags": [*(tag for tag in (domain.role, row["split"]) if tag), *tags],
-            "tags_written": tags,
-            "metadata": {
-                "_cls": "ImageMetadata",
-                "width": int(row["width"]),
-                "height": int(row["height"]),
-            },
-            "created_at": now,
-            "last_modified_at": now,
-            "image_id": image,
-            "domain": domain.name,
-            "group": row["group"],
-            "split": row["split"] or None,
-            **{name: float(row[name]) for name in LOOKS if name in row},
-            "detections_shown": len(shown),
-            "predictions": {"_cls": "Detections", "detections": found},
-            "nearest_training": like[place] if like else None,
+        detections = boxes.detections.get(image, [])
+        sample = {
+            **_image_fields(domain, row, dataset, now),
+            "detections_shown": sum(box["confidence"] >= SHOWN for box in detections),
+            "predictions": {"_cls": "Detections", "detections": detections},
+            "nearest_training": nearest[position] if nearest else None,
             "cards": cards.get(image),
-            "novelty": float(novelty[place]) if math.isfinite(novelty[place]) else None,
-            "shift_score": float(chances[place]) if math.isfinite(chances[place]) else None,
-            "seconds": float(row["seconds"]) if math.isfinite(row["seconds"]) else None,
+            "novelty": _finite(novelty[position]),
+            "shift_score": _finite(shift_scores[position]),
+            "seconds": _finite(row["seconds"]),
             "label_next": int(ranks[image]) if image in ranks else None,
             **attributes.get(image, {}),
         }
         if row["labelled"]:
-            annotations = boxes.truths.get(image, [])
-            sample |= {
-                "ground_truth": {"_cls": "Detections", "detections": annotations},
-                "labels_written": [as_written(o) for o in annotations],
-                "false_positives": sum(box["outcome"] not in ("true_positive", "ignored") for box in shown),
-                "missed": sum(o["outcome"] == "missed" for o in annotations),
-                "outcome": _image_outcome(shown, annotations),
-                f"{key}_tp": sum(box["outcome"] == "true_positive" for box in found),
-                f"{key}_fp": sum(box["outcome"] not in ("true_positive", "ignored") for box in found),
-                f"{key}_fn": sum(o[key] == "fn" for o in annotations),
-            }
+            annotations = boxes.annotations.get(image, [])
+            sample |= _evaluation_fields(evaluation_key(domain), annotations, detections)
         yield sample
 
 
-def _image_outcome(shown: list[Document], annotations: list[Document]) -> str:
-    """What goes wrong in an image, in one word or three."""
-    wrong = any(box["outcome"] not in ("true_positive", "ignored") for box in shown)
-    missed = any(o["outcome"] == "missed" for o in annotations)
-    return {(False, False): "right", (True, False): "false positives", (False, True): "missed"}.get(
-        (wrong, missed), "false positives and misses"
-    )
+def _image_fields(domain: Domain, row: dict[Any, Any], dataset: ObjectId, now: datetime) -> Document:
+    """The fields that FiftyOne needs, and those that name and describe the image."""
+    image = row["image"]
+    digest = hashlib.sha256(image.encode("utf-8", "backslashreplace")).digest()
+    tags = [
+        column.removeprefix(TAGGED) for column in row if column.startswith(TAGGED) and row[column] == "yes"
+    ]
+    tags += [LABEL_NEXT] * (row.get(PICKED) == "yes")
+    return {
+        "_id": sample_id(domain.name, image),
+        "_dataset_id": dataset,
+        "_media_type": "image",
+        # FiftyOne draws random subsets by this number in [0, 1).
+        "_rand": int.from_bytes(digest[:6], "big") / 2**48,
+        "filepath": row["path"],
+        "tags": [*(tag for tag in (domain.role, row["split"]) if tag), *tags],
+        "tags_written": tags,
+        "metadata": {"_cls": "ImageMetadata", "width": int(row["width"]), "height": int(row["height"])},
+        "created_at": now,
+        "last_modified_at": now,
+        "image_id": image,
+        "domain": domain.name,
+        "group": row["group"],
+        "split": row["split"] or None,
+        **{name: float(row[name]) for name in IMAGE_PROPERTIES if name in row},
+    }
+
+
+def _evaluation_fields(key: str, annotations: list[Document], detections: list[Document]) -> Document:
+    """The annotations of a labelled image, and its counts of true positives, false positives and missed."""
+    false_positives = [box for box in detections if box["outcome"] not in ("true_positive", "ignored")]
+    shown = sum(box["confidence"] >= SHOWN for box in false_positives)
+    missed = sum(box["outcome"] == "missed" for box in annotations)
+    return {
+        "ground_truth": {"_cls": "Detections", "detections": annotations},
+        "labels_written": [serialize_label(annotation) for annotation in annotations],
+        "false_positives": shown,
+        "missed": missed,
+        "outcome": _image_outcome(shown, missed),
+        f"{key}_tp": sum(box["outcome"] == "true_positive" for box in detections),
+        f"{key}_fp": len(false_positives),
+        f"{key}_fn": sum(annotation[key] == "fn" for annotation in annotations),
+    }
+
+
+def _image_outcome(false_positives: int, missed: int) -> str:
+    """The kinds of errors in an image."""
+    kinds = ["false positives"] * (false_positives > 0) + ["missed"] * (missed > 0)
+    return " and ".join(kinds) or "correct"
+
+
+def _finite(value: float) -> float | None:
+    """A number for the database, None for NaN."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[str, str]]:
@@ -397,7 +462,7 @@ def _attributes_by_image(domain: Domain, findings: Findings) -> dict[str, dict[s
 
 
 def _nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
-    """For each image the training images most like it; empty without training images."""
+    """The most similar training images of each image; empty without training images."""
     if findings.training is None or not domain.image_embeddings.shape[1]:
         return []
     nearest = gallery.Nearest(findings.training)
@@ -408,65 +473,55 @@ def _nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
 
 
 def schema(findings: Findings) -> dict[str, str]:
-    """Name -> type ("string", "strings", "int", "float", "bool", "detections") of every field, those of boxes by their whole path, in the order they are declared."""
+    """Type of every field by its full path, in the order in which they are declared.
+
+    Types are "string", "strings", "int", "float", "bool" and "detections".
+    """
+    labelled = [domain for domain in findings.domains if domain.labelled.any()]
+    keys = [evaluation_key(domain) for domain in labelled]
     fields = {
         **dict.fromkeys(("image_id", "domain", "group", "split"), "string"),
         **dict.fromkeys(("nearest_training", "tags_written", "labels_written"), "strings"),
-        **dict.fromkeys((*LOOKS, "novelty", "shift_score", "seconds"), "float"),
+        **dict.fromkeys((*IMAGE_PROPERTIES, "novelty", "shift_score", "seconds"), "float"),
         **dict.fromkeys(("detections_shown", "label_next", "cards"), "int"),
         "predictions": "detections",
-        **_under(
-            "predictions",
-            box_fields([evaluation_key(domain) for domain in findings.domains if domain.labelled.any()]),
-        ),
+        **_box_paths("predictions", box_fields(keys)),
+        # Also without labels: users draw annotations in the App.
+        "ground_truth": "detections",
+        "ground_truth.detections.iscrowd": "bool",
     }
-    # Also where nothing is labelled: people draw there.
-    fields |= {"ground_truth": "detections", "ground_truth.detections.iscrowd": "bool"}
-    scored = [domain for domain in findings.domains if domain.labelled.any()]
-    if scored:
-        fields |= {
-            **_under(
-                "ground_truth",
-                {
-                    "outcome": "string",
-                    "detected_at": "float",
-                    "row": "int",
-                    "card": "int",
-                    **dict.fromkeys(BOX_ATTRIBUTES, "string"),
-                    **{evaluation_key(domain): "string" for domain in scored},
-                },
-            ),
+    if labelled:
+        annotation_fields = {
             "outcome": "string",
-            "false_positives": "int",
-            "missed": "int",
+            "detected_at": "float",
+            "row": "int",
+            "card": "int",
+            **dict.fromkeys((*BOX_ATTRIBUTES, *keys), "string"),
         }
-    for domain in scored:
-        key = evaluation_key(domain)
+        fields |= _box_paths("ground_truth", annotation_fields)
+        fields |= {"outcome": "string", "false_positives": "int", "missed": "int"}
+    for domain, key in zip(labelled, keys, strict=True):
         fields |= dict.fromkeys((f"{key}_tp", f"{key}_fp", f"{key}_fn"), "int")
         table = slices.attributes(domain, slices.edges(findings.domains))
         fields |= {slice_field(str(name)): "string" for name in table.columns.drop(["image", "clip"])}
     return fields
 
 
-def _under(field: str, boxes: dict[str, str]) -> dict[str, str]:
-    """Fields of boxes by their whole path."""
-    return {f"{field}.detections.{name}": kind for name, kind in boxes.items()}
+def _box_paths(field: str, types: dict[str, str]) -> dict[str, str]:
+    """Types of box fields by their full path."""
+    return {f"{field}.detections.{name}": kind for name, kind in types.items()}
 
 
 def box_fields(keys: list[str]) -> dict[str, str]:
-    """Name -> type of the fields of detections. keys: evaluation keys of the labelled domains."""
+    """Type of each field of a detection. keys: evaluation keys of the labelled domains."""
     fields = {"row": "int", "card": "int"}
     if keys:
         fields |= {"outcome": "string", "iou": "float", **dict.fromkeys(BOX_ATTRIBUTES, "string")}
     for key in keys:
-        fields |= dict.fromkeys((key, *(_strict_key(key, iou) for iou in STRICT)), "string")
+        fields |= dict.fromkeys((key, *(_strict_key(key, iou) for iou in STRICT_IOUS)), "string")
     return fields
 
 
 def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tags that a person set: not those that every report writes."""
+    """The tags that a user set, without those that every report writes."""
     return tuple(sorted(set(tags) - WRITTEN_TAGS))
-
-
-# Role and split of an image: what `samples_of` tags it with.
-WRITTEN_TAGS = frozenset({"in_domain", "real_world", "training", "train", "val", "test"})

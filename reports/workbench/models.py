@@ -1,9 +1,9 @@
-"""Several runs in one dataset: another run's detections of the same images in a field of their own, and where the two disagree."""
+"""Several runs in one dataset: each run's detections in a field of its own, and where two runs disagree."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,152 +16,214 @@ from diagnostics.domain import Domain
 from diagnostics.gallery import COLUMNS
 from diagnostics.wording import count, fraction, points
 from reports.page.reader import WrittenReport
-from reports.workbench.documents import Boxes, box_fields, boxes_of, evaluation_key, part_of_name, sample_id
+from reports.workbench.documents import (
+    BoxDocuments,
+    box_fields,
+    boxes_of,
+    evaluation_key,
+    field_suffix,
+    sample_id,
+)
 from reports.workbench.evaluation import store_evaluation
 
 NO_GALLERY = pd.DataFrame(columns=list(COLUMNS))
 
 
-def _field_of(model: str) -> str:
-    """Name of another model's predictions field."""
-    return f"predictions_{part_of_name(model)}"
+@dataclass(frozen=True)
+class ModelFields:
+    """Names of the fields of another model.
+
+    detections: image field of its detections
+    outcome: annotation field, "detected" or "missed" by that model
+    disagreement: image field, number of annotations that only one of the two models detects
+    """
+
+    detections: str
+    outcome: str
+    disagreement: str
+
+    @classmethod
+    def of(cls, model: str) -> ModelFields:
+        """The fields of a model by its name."""
+        suffix = field_suffix(model)
+        return cls(f"predictions_{suffix}", f"outcome_{suffix}", f"disagreement_{suffix}")
 
 
-def as_detected_by(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Domain:
-    """Some of a domain's images with the detections of another run. Boxes keep their index."""
-    mine = domain.images["image"].isin(images).to_numpy()
-    found = detections[domain.detections.columns].reset_index(drop=True)
+def with_detections(domain: Domain, images: pd.Series, detections: pd.DataFrame) -> Domain:
+    """Some of a domain's images with the detections of another run. Annotations keep their index."""
+    selected = domain.images["image"].isin(images).to_numpy()
+    detections = detections[domain.detections.columns].reset_index(drop=True)
     return replace(
         domain,
-        images=domain.images[mine].reset_index(drop=True),
+        images=domain.images[selected].reset_index(drop=True),
         annotations=domain.annotations[domain.annotations["image"].isin(images)],
-        detections=found,
-        image_embeddings=domain.image_embeddings[mine],
-        detection_embeddings=np.zeros((len(found), 0), np.float32),
+        detections=detections,
+        image_embeddings=domain.image_embeddings[selected],
+        detection_embeddings=np.zeros((len(detections), 0), np.float32),
     )
 
 
 def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> str:
-    """Write another run's detections, with their outcomes and an evaluation for each domain, and save a view of the disagreements, whose name is returned.
+    """Write another model's detections with their outcomes, and an evaluation of each domain.
 
-    domains: labelled ones with that run's detections; their images and boxes are the dataset's.
+    Parameters
+    ----------
+    fo : module
+        The module fiftyone.
+    dataset : Dataset
+        The report's dataset.
+    model : str
+        Name of the other model.
+    domains : sequence of Domain
+        Labelled domains with the other model's detections; images and annotations are the dataset's.
+
+    Returns
+    -------
+    str
+        Name of the saved view of the annotations that only one of the two models detects.
     """
     from fiftyone import ViewField as F
 
-    field, outcome, name = (
-        _field_of(model),
-        f"outcome_{part_of_name(model)}",
-        f"disagreements with {model}",
-    )
+    fields, name = ModelFields.of(model), f"disagreements with {model}"
     for key in (evaluation_key(domain, model) for domain in domains):
         if key in dataset.list_evaluations():
             dataset.delete_evaluation(key)
-    differing = f"disagreement_{part_of_name(model)}"
-    _declare(fo, dataset, field, outcome, differing, domains, model)
+    _declare_fields(fo, dataset, fields, [evaluation_key(domain, model) for domain in domains])
     for domain in domains:
-        drawn = boxes_of(domain, NO_GALLERY, model)
-        writes = [update(domain, image, drawn, field, outcome) for image in domain.images["image"]]
+        boxes = boxes_of(domain, NO_GALLERY, model)
+        writes = [_update(domain, image, boxes, fields) for image in domain.images["image"]]
         dataset._sample_collection.bulk_write(writes, ordered=False)
-        view = dataset.match(F("domain") == domain.name).exists(field)
-        store_evaluation(view, domain, evaluation_key(domain, model), drawn, field)
-    compared = {field: {"$exists": True}}
-    dataset._sample_collection.update_many(compared, [{"$set": {differing: _disagreement(outcome)}}])
+        view = dataset.match(F("domain") == domain.name).exists(fields.detections)
+        store_evaluation(view, domain, evaluation_key(domain, model), boxes, fields.detections)
+    compared = {fields.detections: {"$exists": True}}
+    disagreement = [{"$set": {fields.disagreement: _count_disagreements(fields.outcome)}}]
+    dataset._sample_collection.update_many(compared, disagreement)
     dataset.reload()
+    outcome = F(fields.outcome)
     view = (
-        dataset.match(F(differing) > 0)
-        .filter_labels("ground_truth", (F(outcome) != None) & (F("outcome") != F(outcome)))  # noqa: E711
-        .sort_by(differing, reverse=True)
+        dataset.match(F(fields.disagreement) > 0)
+        .filter_labels("ground_truth", (outcome != None) & (F("outcome") != outcome))  # noqa: E711
+        .sort_by(fields.disagreement, reverse=True)
     )
-    words = f"Objects that one of the two runs finds and the other misses; boxes of {model} are in {field}"
-    dataset.save_view(name, view, description=words, overwrite=True)
-    # A view of ours, which a dataset written anew does not take over.
+    description = (
+        f"Objects that one run detects and the other misses; detections of {model} are in {fields.detections}"
+    )
+    dataset.save_view(name, view, description=description, overwrite=True)
+    # Listed as one of ours, so that it is not carried over as a user's when the dataset is written again.
     dataset.info["views"] = [*dataset.info.get("views", ()), name]
     dataset.save()
     return name
 
 
-def _declare(
-    fo: Any, dataset: Any, field: str, outcome: str, differing: str, domains: Sequence[Domain], model: str
-) -> None:
-    """The fields that a further model brings."""
-    dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    kinds = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField}
-    for name, kind in box_fields([evaluation_key(domain, model) for domain in domains]).items():
-        dataset.add_sample_field(f"{field}.detections.{name}", kinds[kind])
-    dataset.add_sample_field(f"ground_truth.detections.{outcome}", fo.StringField)
-    dataset.add_sample_field(differing, fo.IntField)
+def _declare_fields(fo: Any, dataset: Any, fields: ModelFields, keys: list[str]) -> None:
+    """Declare the fields of a further model. keys: its evaluation keys."""
+    dataset.add_sample_field(fields.detections, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    types = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField}
+    for name, kind in box_fields(keys).items():
+        dataset.add_sample_field(f"{fields.detections}.detections.{name}", types[kind])
+    dataset.add_sample_field(f"ground_truth.detections.{fields.outcome}", fo.StringField)
+    dataset.add_sample_field(fields.disagreement, fo.IntField)
 
 
-def update(domain: Domain, image: str, drawn: Boxes, field: str, outcome: str) -> UpdateOne:
-    """Set an image's boxes, and on each of its objects, found by id, whether they find it. What a person changed meanwhile stays."""
-    values: dict[str, Any] = {field: {"_cls": "Detections", "detections": drawn.predictions.get(image, [])}}
+def _update(domain: Domain, image: str, boxes: BoxDocuments, fields: ModelFields) -> UpdateOne:
+    """Set an image's detections, and the outcome of each of its annotations.
+
+    Annotations are selected by id, so that a user's edits since the report stay.
+    """
+    detections = {"_cls": "Detections", "detections": boxes.detections.get(image, [])}
+    values: dict[str, Any] = {fields.detections: detections}
     filters: list[Mapping[str, Any]] = []
-    for kind in ("detected", "missed"):
-        ids = [truth["_id"] for truth in drawn.truths.get(image, []) if truth["outcome"] == kind]
+    for outcome in ("detected", "missed"):
+        ids = [box["_id"] for box in boxes.annotations.get(image, []) if box["outcome"] == outcome]
         if ids:
-            values[f"ground_truth.detections.$[{kind}].{outcome}"] = kind
-            filters.append({f"{kind}._id": {"$in": ids}})
+            values[f"ground_truth.detections.$[{outcome}].{fields.outcome}"] = outcome
+            filters.append({f"{outcome}._id": {"$in": ids}})
     return UpdateOne({"_id": sample_id(domain.name, image)}, {"$set": values}, array_filters=filters or None)
 
 
-def _disagreement(outcome: str) -> dict[str, Any]:
-    """MongoDB's words for the number of objects that one run finds and the other misses."""
-    known = {"$ne": [{"$type": f"$$this.{outcome}"}, "missing"]}
+def _count_disagreements(outcome: str) -> dict[str, Any]:
+    """MongoDB's expression for the number of annotations that only one of the two models detects."""
+    compared = {"$ne": [{"$type": f"$$this.{outcome}"}, "missing"]}
     differs = {"$ne": ["$$this.outcome", f"$$this.{outcome}"]}
     annotations = {"$ifNull": ["$ground_truth.detections", []]}
-    return {"$size": {"$filter": {"input": annotations, "cond": {"$and": [known, differs]}}}}
+    return {"$size": {"$filter": {"input": annotations, "cond": {"$and": [compared, differs]}}}}
 
 
-def compare_with(fo: Any, dataset: Any, here: WrittenReport, other: WrittenReport) -> tuple[list[str], str]:
-    """Bring another report's detections of the same images into a dataset. Returns what came of it in sentences, and the name of the view of the disagreements.
+def compare_with(fo: Any, dataset: Any, report: WrittenReport, other: WrittenReport) -> tuple[list[str], str]:
+    """Add another report's detections of the same images to a report's dataset.
 
-    The labels are those of here. Raises InputError when the classes differ or no labelled image is in both.
+    Parameters
+    ----------
+    fo : module
+        The module fiftyone.
+    dataset : Dataset
+        The dataset of `report`.
+    report : WrittenReport
+        The report whose annotations count.
+    other : WrittenReport
+        The report whose detections are added.
+
+    Returns
+    -------
+    tuple
+        A sentence for each domain, and the name of the view of the disagreements.
+
+    Raises
+    ------
+    InputError
+        The classes differ, or no labelled image is in both reports.
     """
-    if here.record["run"]["classes"] != other.record["run"]["classes"]:
+    classes, other_classes = (r.record["run"]["classes"] for r in (report, other))
+    if classes != other_classes:
         raise InputError(
-            f"the runs have different classes: {', '.join(here.record['run']['classes'])} here, {', '.join(other.record['run']['classes'])} in {other.folder.name}"
+            f"the runs have different classes: {', '.join(classes)} in {report.folder.name}, "
+            f"{', '.join(other_classes)} in {other.folder.name}"
         )
-    elsewhere = pd.concat([d.images.assign(domain=d.name) for d in other.domains], ignore_index=True)
-    elsewhere = elsewhere.drop_duplicates("path").set_index("path")
-    found = pd.concat([d.detections.assign(domain=d.name) for d in other.domains], ignore_index=True)
-    lines, both = [], []
-    for domain in here.domains:
-        shared = domain.labelled & domain.images["path"].isin(elsewhere.index).to_numpy()
+    other_images = pd.concat([d.images.assign(domain=d.name) for d in other.domains], ignore_index=True)
+    other_images = other_images.drop_duplicates("path").set_index("path")
+    other_detections = pd.concat(
+        [d.detections.assign(domain=d.name) for d in other.domains], ignore_index=True
+    )
+    sentences, compared = [], []
+    for domain in report.domains:
+        shared = domain.labelled & domain.images["path"].isin(other_images.index).to_numpy()
         if not shared.any() or not len(domain.annotations):
             continue
-        mine = domain.images.loc[shared, ["image", "path"]]
-        names = elsewhere.loc[mine["path"], ["domain", "image"]].reset_index(drop=True)
-        names["here"] = mine["image"].to_numpy()
-        theirs = (
-            found.merge(names, on=["domain", "image"])
+        images = domain.images.loc[shared, ["image", "path"]]
+        names = other_images.loc[images["path"], ["domain", "image"]].reset_index(drop=True)
+        names["own_image"] = images["image"].to_numpy()
+        detections = (
+            other_detections.merge(names, on=["domain", "image"])
             .drop(columns=["image", "domain"])
-            .rename(columns={"here": "image"})
+            .rename(columns={"own_image": "image"})
         )
-        then = as_detected_by(domain, mine["image"], theirs)
-        part = domain.subset(mine["image"])
-        result = compare(
-            part.annotation_arrays,
-            part.detection_arrays,
-            then.detection_arrays,
-            part.group_numbers,
-            n_classes=len(part.classes),
-            seed=0,
-        )
-        low, high = result.interval.low, result.interval.high
-        span = (
-            ""
-            if low is None or high is None
-            else f" (95 % interval {100 * low:+.0f} to {100 * high:+.0f} points)"
-        )
-        sure = "" if result.p is None else f", p {result.p:.3f}"
-        lines.append(
-            f"**{domain.name}** ({count(len(mine), 'image')}): AP50 {fraction(result.first)} here, {fraction(result.second)} in {other.folder.name}, "
-            f"{points(abs(result.difference))} {'more' if result.difference >= 0 else 'less'}{span}{sure}."
-        )
-        both.append(then)
-    if not both:
+        with_other = with_detections(domain, images["image"], detections)
+        sentences.append(_compare_domain(domain.subset(images["image"]), with_other, other.folder.name))
+        compared.append(with_other)
+    if not compared:
         raise InputError(
-            f"{other.folder.name} shows none of the labelled images of {here.folder.name}: nothing to compare"
+            f"{other.folder.name} has none of the labelled images of {report.folder.name}: nothing to compare"
         )
-    view = add_model(fo, dataset, other.folder.name, both)
-    return lines, view
+    view = add_model(fo, dataset, other.folder.name, compared)
+    return sentences, view
+
+
+def _compare_domain(first: Domain, second: Domain, other: str) -> str:
+    """Compare the AP50 of two runs on the same images, in a sentence. other: name of the second run."""
+    result = compare(
+        first.annotation_arrays,
+        first.detection_arrays,
+        second.detection_arrays,
+        first.group_numbers,
+        n_classes=len(first.classes),
+        seed=0,
+    )
+    low, high = result.interval.low, result.interval.high
+    span = "" if low is None or high is None else f" [{100 * low:+.0f}, {100 * high:+.0f}]"
+    p_value = "" if result.p is None else f", p = {result.p:.3f}"
+    return (
+        f"**{first.name}** ({count(len(first.images), 'image')}): "
+        f"AP50 {fraction(result.first)} in this run and {fraction(result.second)} in {other}: "
+        f"{points(abs(result.difference))} "
+        f"{'higher' if result.difference >= 0 else 'lower'}{span}{p_value}."
+    )

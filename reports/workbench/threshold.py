@@ -1,4 +1,4 @@
-"""What a confidence threshold makes of the boxes in the database."""
+"""Count true positives, false positives and missed objects in the database at a confidence threshold."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import Any
 
 from fiftyone import ViewField as F
 
-# A box drawn in the App says nothing of crowds.
-COUNTED = F("iscrowd") != True  # noqa: E712
+# An annotation drawn in the App has no value of iscrowd.
+NOT_CROWD = F("iscrowd") != True  # noqa: E712
 
 
 @dataclass(frozen=True)
 class ThresholdCounts:
-    """Counts of a domain's detections at or above a threshold. missed: objects that none of them true positives."""
+    """Counts of a domain's detections at or above a threshold.
+
+    domain: name of the domain
+    true_positives: detections that match an annotation
+    false_positives: detections that match none
+    missed: annotations without a true positive
+    """
 
     domain: str
     true_positives: int
@@ -22,48 +28,69 @@ class ThresholdCounts:
 
     @property
     def precision(self) -> float | None:
-        """Share of the detections that hit; None without any."""
-        shown = self.true_positives + self.false_positives
-        return self.true_positives / shown if shown else None
+        """Share of the detections that are true positives; None without detections."""
+        detections = self.true_positives + self.false_positives
+        return self.true_positives / detections if detections else None
 
     @property
     def recall(self) -> float | None:
-        """Share of the objects that are hit; None without any."""
+        """Share of the annotations that are detected; None without annotations."""
         annotations = self.true_positives + self.missed
         return self.true_positives / annotations if annotations else None
 
 
 def count_at_threshold(dataset: Any, domain: str, confidence: float) -> ThresholdCounts:
-    """Count anew at another threshold: greedy matching runs in falling confidence, so what is hit above it stays hit.
+    """Count a domain's outcomes at a confidence threshold.
 
-    Of what the database holds now: an object that somebody drew meanwhile is missed, one taken away is not.
+    The stored matching stays valid: greedy matching goes by falling confidence, so a lower threshold changes
+    no match above it. Annotations count as they are in the database now: one that a user drew is missed, one
+    that a user deleted is not.
     """
     view = dataset.match(F("domain") == domain)
-    shown = view.filter_labels("predictions", F("confidence") >= confidence).count_values(
+    outcomes = view.filter_labels("predictions", F("confidence") >= confidence).count_values(
         "predictions.detections.outcome"
     )
-    missed = view.filter_labels("ground_truth", COUNTED & ~(F("detected_at") >= confidence))
-    true_positives = shown.get("true_positive", 0)
-    wrong = sum(
-        number for outcome, number in shown.items() if outcome not in ("true_positive", "ignored", None)
+    missed = view.filter_labels("ground_truth", NOT_CROWD & ~(F("detected_at") >= confidence))
+    false_positives = sum(
+        number for outcome, number in outcomes.items() if outcome not in ("true_positive", "ignored", None)
     )
-    return ThresholdCounts(domain, true_positives, wrong, missed.count("ground_truth.detections"))
+    return ThresholdCounts(
+        domain, outcomes.get("true_positive", 0), false_positives, missed.count("ground_truth.detections")
+    )
 
 
-def at_threshold(dataset: Any, domains: list[str], confidence: float, errors: str) -> Any:
-    """The images as they look at a threshold, outcomes told anew. errors: "false positives", "misses" or "all"."""
-    found = (F("detected_at") >= confidence) | ~COUNTED
-    view = dataset.match(F("domain").is_in(domains))
-    told = view.set_field(
-        "ground_truth.detections.outcome", found.if_else("detected", "missed")
-    ).filter_labels("predictions", F("confidence") >= confidence, only_matches=False)
+def view_at_threshold(dataset: Any, domains: list[str], confidence: float, errors: str) -> Any:
+    """A view of the detections at or above a threshold, with the outcomes of annotations at it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A report's dataset.
+    domains : list of str
+        Names of the domains to show.
+    confidence : float
+        The threshold.
+    errors : str
+        "false positives" or "missed" for images with such errors only; "all" for every image.
+
+    Returns
+    -------
+    DatasetView
+        Images with the highest confidence, or the most missed objects, first.
+    """
+    detected = (F("detected_at") >= confidence) | ~NOT_CROWD
+    view = (
+        dataset.match(F("domain").is_in(domains))
+        .set_field("ground_truth.detections.outcome", detected.if_else("detected", "missed"))
+        .filter_labels("predictions", F("confidence") >= confidence, only_matches=False)
+    )
     if errors == "false positives":
-        return told.filter_labels("predictions", ~F("outcome").is_in(["true_positive", "ignored"])).sort_by(
+        return view.filter_labels("predictions", ~F("outcome").is_in(["true_positive", "ignored"])).sort_by(
             F("predictions.detections").map(F("confidence")).max(), reverse=True
         )
     if errors == "missed":
-        wrong = told.filter_labels("predictions", F("outcome") != "true_positive", only_matches=False)
-        return wrong.filter_labels("ground_truth", F("outcome") == "missed").sort_by(
+        view = view.filter_labels("predictions", F("outcome") != "true_positive", only_matches=False)
+        return view.filter_labels("ground_truth", F("outcome") == "missed").sort_by(
             F("ground_truth.detections").length(), reverse=True
         )
-    return told
+    return view

@@ -1,8 +1,9 @@
-"""What the App shows first: saved views, a workspace, groups of the sidebar and colours."""
+"""What the App shows first: saved views, a workspace, sidebar groups and colours."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
 from reports.page.slices import label
 from reports.workbench.documents import (
-    LOOKS,
+    IMAGE_PROPERTIES,
     SHOWN_FLOOR,
-    gallery_places,
+    number_cards,
     object_id,
     slice_field,
 )
@@ -23,13 +24,13 @@ from reports.workbench.documents import (
 ADDRESS = "127.0.0.1"
 PORT = 5151
 FALSE_POSITIVES, WORKSPACE = "false positives", "shift"
-DRAFTS = "drafts, least sure first"
+DRAFTS = "drafts, least confident first"
 PANEL, MAP_PANEL = "shiftscope_shift", "shiftscope_map"
 EVALUATION_PANEL = "model_evaluation_panel_builtin"
-# Slices shown as views of their own.
+# Slices that get a view of their own.
 WORST_SLICES = 3
 
-# Colours of outcomes: tell apart for colour-blind eyes by lightness as well.
+# Colours of outcomes. They differ in lightness as well, for colour-blind readers.
 COLOURS = {
     "true_positive": "#2ca02c",
     "detected": "#2ca02c",
@@ -41,138 +42,176 @@ COLOURS = {
     "both": "#f781bf",
     "ignored": "#999999",
 }
+# A view of the dataset and its description.
+View = tuple[Any, str]
 
 
 def address(name: str, port: int = PORT) -> str:
-    """Where the App shows a dataset."""
+    """Address at which the App shows a dataset."""
     return f"http://{ADDRESS}:{port}/datasets/{name}"
 
 
 def slug(view: str) -> str:
-    """A saved view's name in an address, as FiftyOne makes it."""
+    """The name of a saved view in an address, as FiftyOne forms it."""
     return re.sub(r"[^a-z0-9]+", "-", view.lower()).strip("-")
 
 
-def gallery_view(place: int) -> str:
-    """Name of the view that shows the card of this number in each image."""
-    return "gallery" if place == 1 else f"gallery {place}"
+def gallery_view(number: int) -> str:
+    """Name of the view that shows the gallery card of this number in each image."""
+    return "gallery" if number == 1 else f"gallery {number}"
 
 
 def save_views(fo: Any, dataset: Any, findings: Findings) -> None:
-    """Everything that the App offers by name, saved with the dataset."""
-    for name, (view, description) in _views_of(dataset, findings).items():
+    """Save with the dataset all views, the workspace, the scenarios, the sidebar and the colours.
+
+    Parameters
+    ----------
+    fo : module
+        The module fiftyone.
+    dataset : Dataset
+        The report's dataset, with samples, evaluations and brain runs.
+    findings : Findings
+        The findings of the report.
+    """
+    for name, (view, description) in _saved_views(dataset, findings).items():
         if not any(slug(name) == slug(other) for other in dataset.list_saved_views()):
             dataset.save_view(name, view, description=description)
     dataset.save_workspace(
         WORKSPACE,
         _workspace(fo, dataset),
-        description="Images beside the shift panel, the map and the numbers",
+        description="Images on the left; shift panel, map, histograms and evaluations on the right",
     )
     _save_scenarios(dataset, findings)
     dataset.app_config.sidebar_groups = _sidebar(fo, dataset)
-    dataset.app_config.color_scheme = colours(fo)
+    dataset.app_config.color_scheme = _color_scheme(fo)
 
 
-def _views_of(dataset: Any, findings: Findings) -> dict[str, tuple[Any, str]]:
-    """Name -> view, description."""
+def _saved_views(dataset: Any, findings: Findings) -> dict[str, View]:
+    """Name -> view and description, in the order of the App's menu."""
     from fiftyone import ViewField as F
 
-    real_world = [domain.name for domain in findings.real_world]
-    labelled = [domain.name for domain in findings.real_world if domain.labelled.any()]
-    real = dataset.match(F("domain").is_in(labelled or real_world))
-    confidences = F("predictions.detections").map(F("confidence"))
-    # The most confident ones, as everywhere in the report; a detector that shows nothing there is looked at further down.
-    floor = SHOWN if any(_shown_errors(d, SHOWN) for d in findings.real_world) else SHOWN_FLOOR
-    wrong = F("confidence") >= floor
+    views = _error_views(dataset, findings)
+    for worst in _worst_slices(findings):
+        views[f"worst slice: {worst.title}, {worst.domain}"] = (
+            dataset.match((F("domain") == worst.domain) & (F(worst.field) == worst.value)),
+            f"AP50 {worst.ap50:.3f}, one of the lowest in {worst.domain}",
+        )
+    views["all domains"] = (
+        dataset.sort_by("domain"),
+        "All images, sorted by domain, with all of their boxes",
+    )
+    if len(findings.next):
+        views["label next"] = (
+            dataset.exists("label_next").sort_by("label_next"),
+            "Images to label next, highest rank first",
+        )
+    return views | _gallery_views(dataset, findings)
+
+
+def _error_views(dataset: Any, findings: Findings) -> dict[str, View]:
+    """Views of real-world errors; without labels, of all detections."""
+    from fiftyone import ViewField as F
+
+    labelled = [domain for domain in findings.real_world if domain.labelled.any()]
+    names = [domain.name for domain in labelled or findings.real_world]
+    real_world = dataset.match(F("domain").is_in(names))
+    highest_confidence = F("predictions.detections").map(F("confidence")).max()
+    # SHOWN, as everywhere in the report; lower for a detector without false positives at SHOWN.
+    floor = SHOWN if any(_has_false_positives(d, SHOWN) for d in findings.real_world) else SHOWN_FLOOR
+    selected = F("confidence") >= floor
+    description = f"Real-world detections with confidence {floor} or more, highest first; there are no labels"
     if labelled:
-        wrong &= ~F("outcome").is_in(["true_positive", "ignored"])
-    made = {
+        selected &= ~F("outcome").is_in(["true_positive", "ignored"])
+        description = f"Real-world false positives with confidence {floor} or more, highest first"
+    views = {
         FALSE_POSITIVES: (
-            real.filter_labels("predictions", wrong).sort_by(confidences.max(), reverse=True),
-            f"Real-world detections of at least {floor} that hit no object, most confident first"
-            if labelled
-            else f"Everything detected in the real world at {floor} and above, most confident first: it has no labels",
+            real_world.filter_labels("predictions", selected).sort_by(highest_confidence, reverse=True),
+            description,
         )
     }
-    if labelled:
-        made["missed"] = (
-            real.filter_labels("ground_truth", F("outcome") == "missed")
-            .filter_labels(
-                "predictions",
-                (F("confidence") >= SHOWN) & (F("outcome") != "true_positive"),
-                only_matches=False,
-            )
-            .sort_by("missed", reverse=True),
-            f"Real-world objects that no detection of at least {SHOWN} true positives, images with most of them first",
-        )
-        for name, outcome, words in (
-            (
-                "near misses",
-                "location",
-                "Real-world detections on an object, but not well enough: IoU 0.1 to 0.5",
-            ),
-            ("duplicates", "duplicate", "Real-world detections of an object that a surer one has already"),
-        ):
-            if not any(
-                (d.outcomes["outcome"] == outcome).any() for d in findings.real_world if d.labelled.any()
-            ):
-                continue
-            made[name] = (
-                real.filter_labels("predictions", F("outcome") == outcome).sort_by(
-                    confidences.max(), reverse=True
-                ),
-                words,
-            )
-    for field, value, title, domain, ap50 in _worst_slices(findings):
-        made[f"worst slice: {title}, {domain}"] = (
-            dataset.match((F("domain") == domain) & (F(field) == value)),
-            f"AP50 {ap50:.3f}, among the lowest of {domain}",
-        )
-    made["both domains"] = (dataset.sort_by("domain"), "In-domain and real-world images side by side")
-    if len(findings.next):
-        made["label next"] = (
-            dataset.exists("label_next").sort_by("label_next"),
-            "Images to label next, best first",
-        )
-    for place in range(1, int(gallery_places(findings.cards).max()) + 1 if len(findings.cards) else 1):
-        chosen = F("card") == place
-        view = dataset.match(F("cards") >= place).filter_labels("predictions", chosen, only_matches=False)
+    if not labelled:
+        return views
+    shown_errors = (F("confidence") >= SHOWN) & (F("outcome") != "true_positive")
+    views["missed"] = (
+        real_world.filter_labels("ground_truth", F("outcome") == "missed")
+        .filter_labels("predictions", shown_errors, only_matches=False)
+        .sort_by("missed", reverse=True),
+        f"Real-world objects without a true positive of confidence {SHOWN} or more, "
+        "images with most of them first",
+    )
+    for name, outcome, description in (
+        ("localization errors", "location", "Real-world detections with IoU 0.1 to 0.5 with an annotation"),
+        ("duplicates", "duplicate", "Real-world detections of an object with a more confident true positive"),
+    ):
+        if any((domain.outcomes["outcome"] == outcome).any() for domain in labelled):
+            view = real_world.filter_labels("predictions", F("outcome") == outcome)
+            views[name] = (view.sort_by(highest_confidence, reverse=True), description)
+    return views
+
+
+def _gallery_views(dataset: Any, findings: Findings) -> dict[str, View]:
+    """A view for each card number: every image with the one box of its card."""
+    from fiftyone import ViewField as F
+
+    views = {}
+    largest = int(number_cards(findings.cards).max()) if len(findings.cards) else 0
+    for number in range(1, largest + 1):
+        is_card = F("card") == number
+        view = dataset.match(F("cards") >= number).filter_labels("predictions", is_card, only_matches=False)
         if dataset.has_field("ground_truth"):
-            view = view.filter_labels("ground_truth", chosen, only_matches=False)
-        made[gallery_view(place)] = (
+            view = view.filter_labels("ground_truth", is_card, only_matches=False)
+        views[gallery_view(number)] = (
             view,
-            "The report's gallery: its links open images here, with the box that each is about",
+            "Images of the report's gallery, each with the one box of its card; the gallery links here",
         )
-    return made
+    return views
 
 
-def _shown_errors(domain: Domain, confidence: float) -> bool:
-    """Whether a domain shows any false positive at a confidence; without labels, any detection."""
+def _has_false_positives(domain: Domain, confidence: float) -> bool:
+    """Whether a domain has a false positive at a confidence; without labels, a detection."""
     if not domain.labelled.any():
         return bool((domain.detections["confidence"] >= confidence).any())
-    found = domain.outcomes[domain.outcomes["confidence"] >= confidence]
-    return bool((found["outcome"] != "true_positive").any())
+    shown = domain.outcomes[domain.outcomes["confidence"] >= confidence]
+    return bool((shown["outcome"] != "true_positive").any())
 
 
-def _worst_slices(findings: Findings) -> list[tuple[str, str, str, str, float]]:
-    """Field, value, title, domain and AP50 of the real-world slices of whole images that are lowest, one of each attribute."""
+@dataclass(frozen=True)
+class WorstSlice:
+    """A slice with one of the lowest AP50.
+
+    field: name of the image field
+    value: value of the field in the slice's images
+    title: the slice in words
+    domain: name of the domain
+    ap50: AP50 of the slice in that domain
+    """
+
+    field: str
+    value: str
+    title: str
+    domain: str
+    ap50: float
+
+
+def _worst_slices(findings: Findings) -> list[WorstSlice]:
+    """The real-world image slices with the lowest AP50, one of each attribute and domain."""
     table = findings.slices
     names = [domain.name for domain in findings.real_world]
-    chosen = table[
+    rows = table[
         table["domain"].isin(names)
         & ~table["attribute"].isin(["all", *BOX_ATTRIBUTES])
         & np.isfinite(table["ap50_high"].astype(float))
     ].sort_values("ap50", kind="stable")
-    chosen = chosen.drop_duplicates(["domain", "attribute"]).head(WORST_SLICES)
+    rows = rows.drop_duplicates(["domain", "attribute"]).head(WORST_SLICES)
     return [
-        (
-            slice_field(str(row.attribute)),
-            str(row.slice),
-            label(str(row.attribute), str(row.slice)),
-            str(row.domain),
-            float(row.ap50),
+        WorstSlice(
+            field=slice_field(str(row.attribute)),
+            value=str(row.slice),
+            title=label(str(row.attribute), str(row.slice)),
+            domain=str(row.domain),
+            ap50=float(row.ap50),
         )
-        for row in chosen.itertuples()
+        for row in rows.itertuples()
     ]
 
 
@@ -195,60 +234,60 @@ def _workspace(fo: Any, dataset: Any) -> Any:
 
 
 def _save_scenarios(dataset: Any, findings: Findings) -> None:
-    """Our slices as scenarios of the Model Evaluation panel, which keeps them in a store of its own."""
+    """Save our slices as scenarios of the Model Evaluation panel, which has a store of its own."""
     from fiftyone.operators.store import ExecutionStore
 
-    chosen = [
-        (slice_field(str(attribute)), str(attribute), part)
-        for attribute, part in findings.slices.groupby("attribute", sort=False)
-        if attribute not in ("all", "clip", "split")
-    ]
     scenarios = {}
-    for field, attribute, part in chosen:
-        of_annotations = attribute in BOX_ATTRIBUTES
+    for attribute, rows in findings.slices.groupby("attribute", sort=False):
+        name = str(attribute)
+        if name in ("all", "clip", "split"):
+            continue
+        field = slice_field(name)
+        of_annotations = name in BOX_ATTRIBUTES
         key = str(object_id("scenario", field))
         scenarios[key] = {
             "id": key,
-            "name": attribute.removeprefix(OWN),
+            "name": name.removeprefix(OWN),
             "type": "label_attribute" if of_annotations else "sample_field",
-            "field": f"ground_truth.detections.{attribute}" if of_annotations else field,
-            "subsets": list(dict.fromkeys(part["slice"].astype(str))),
+            "field": f"ground_truth.detections.{name}" if of_annotations else field,
+            "subsets": list(dict.fromkeys(rows["slice"].astype(str))),
         }
     if scenarios:
         ExecutionStore.create(EVALUATION_PANEL, dataset._doc.id).set("scenarios", scenarios)
 
 
 def _sidebar(fo: Any, dataset: Any) -> list[Any]:
-    """Fields in the order in which people ask: where from, what went wrong, which slice, how it looks; the rest folded."""
+    """Fields in groups: source, errors, what to label, slices, image properties; the rest collapsed."""
     fields = list(dataset.get_field_schema())
-    wanted = {
+    paths = {
         "tags": [],
         "labels": ["predictions", "ground_truth", *[f for f in fields if f.startswith("predictions_")]],
-        "where from": ["domain", "group", "split", "seconds", "image_id"],
-        "what went wrong": ["outcome", "false_positives", "missed", "detections_shown"]
+        "source": ["domain", "group", "split", "seconds", "image_id"],
+        "errors": ["outcome", "false_positives", "missed", "detections_shown"]
         + [f for f in fields if f.startswith("disagreement_")],
-        "what to do": ["label_next", "novelty", "shift_score", "nearest_training"],
+        "what to label": ["label_next", "novelty", "shift_score", "nearest_training"],
         "slices": [f for f in fields if f.startswith("slice_")],
-        "clusters": list(LOOKS),
+        "image properties": list(IMAGE_PROPERTIES),
     }
-    placed = {name for names in wanted.values() for name in names}
-    rest = [f for f in fields if f not in placed and f not in ("tags", "metadata")]
+    grouped = {name for names in paths.values() for name in names}
+    rest = [f for f in fields if f not in grouped and f not in ("tags", "metadata")]
     groups = [
         fo.SidebarGroupDocument(
-            name=name, paths=[p for p in paths if p in fields], expanded=name not in ("clusters",)
+            name=name, paths=[p for p in names if p in fields], expanded=name != "image properties"
         )
-        for name, paths in wanted.items()
-        if name == "tags" or any(p in fields for p in paths)
+        for name, names in paths.items()
+        if name == "tags" or any(p in fields for p in names)
     ]
+    metadata = ["metadata.width", "metadata.height"]
     return [
         *groups,
-        fo.SidebarGroupDocument(name="counts of the evaluation", paths=rest, expanded=False),
-        fo.SidebarGroupDocument(name="metadata", paths=["metadata.width", "metadata.height"], expanded=False),
+        fo.SidebarGroupDocument(name="evaluation counts and bookkeeping", paths=rest, expanded=False),
+        fo.SidebarGroupDocument(name="metadata", paths=metadata, expanded=False),
     ]
 
 
-def colours(fo: Any) -> Any:
-    """Boxes by what became of them; images by domain and outcome in fixed colours of the App."""
+def _color_scheme(fo: Any) -> Any:
+    """Colour boxes by outcome; images by value, in fixed colours of the App."""
     values = [{"value": value, "color": colour} for value, colour in COLOURS.items()]
     return fo.ColorScheme(
         color_by="value",

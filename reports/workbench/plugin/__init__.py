@@ -1,4 +1,4 @@
-"""What FiftyOne loads: the panel and the operators of `reports.workbench`."""
+"""The plugin that FiftyOne loads: panels and operators of `reports.workbench`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from reports.workbench.operators import (
     FetchAnnotations,
     HandOff,
     SendToAnnotation,
-    SendToLabelNext,
+    TagLabelNext,
 )
 from reports.workbench.panel import ShiftPanel
 
 
 def register(plugin: Any) -> None:
-    """Called by FiftyOne when it loads the plugin."""
+    """Register everything with FiftyOne, which calls this when it loads the plugin."""
     for part in (
         ShiftPanel,
         MapPanel,
-        SendToLabelNext,
+        TagLabelNext,
         CompareRuns,
         HandOff,
         SendToAnnotation,

@@ -1,0 +1,53 @@
+"""Loading runs and their detectors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datasets.naming import domain_name
+from reports.options import NextOptions, ReportOptions
+from train.environment import trust_checkpoints
+from train.history import read_history
+from train.run import Run, open_run, open_weights
+
+if TYPE_CHECKING:
+    from train.forward import Detector
+
+
+def load_run(options: ReportOptions) -> Run | None:
+    """The run or the bare weights that the options name; None where only predictions are given. Raises InputError."""
+    if options.run is not None:
+        run = open_run(options.run)
+        return replace(run, history=read_history(options.history)) if options.history is not None else run
+    return open_weights(options.weights, options.history) if options.weights is not None else None
+
+
+def open_earlier_run(place: Path) -> Run:
+    """A run folder or a checkpoint. Raises InputError."""
+    return open_weights(place, None) if place.is_file() else open_run(place)
+
+
+def load_detector(
+    weights: Path, *, device: str | None = None, batch: int | None = None, trust: bool = False
+) -> Detector:
+    """A checkpoint, ready for inference. Its libraries take seconds to import, so they are imported here.
+
+    device, batch: see `train.forward.Detector`. trust: load a checkpoint that the restricted loader refuses.
+    """
+    if trust:
+        trust_checkpoints()
+    from train.forward import Detector
+
+    return Detector(weights, device=device, batch=batch)
+
+
+MAX_NAME = 120
+
+
+def report_name(options: ReportOptions | NextOptions) -> str:
+    """Name of a report's folder: the run and the real-world domains."""
+    subject = options.run.name if options.run else options.weights.stem if options.weights else "predictions"
+    domains = [name or domain_name(source) for name, source in options.real_world]
+    return "-".join([subject, *(["vs", *domains] if domains else [])])[:MAX_NAME]
