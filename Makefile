@@ -35,11 +35,20 @@ next: $(READY) ## Rank what to add next: RUN=dir REAL=source POOL=source BUDGET=
 train: $(READY) ## Train a detector: DATA=source[,source] EPOCHS=60 REAL=source to watch while it learns
 	@$(if $(DATA),,printf 'make train needs DATA=source\n' >&2; exit 2;) $(SHIFTSCOPE) train "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(REAL),--real-world "$(REAL)") $(ARGS)
 
-.PHONY: test
-test: $(READY) ## Lint, type-check and test everything
+.PHONY: check
+check: $(READY) ## Lint and type-check
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
+
+.PHONY: test
+test: check ## Lint, type-check and run the fast tests (minutes)
+	@sh tools/browser.sh
+	@$(PYTHON) -m pytest -m "not slow" $(ARGS)
+
+.PHONY: test-all
+test-all: check ## Everything, as CI runs it
+	@sh tools/browser.sh
 	@$(PYTHON) -m pytest $(ARGS)
 
 .PHONY: bench

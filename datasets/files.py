@@ -17,11 +17,11 @@ def draft_file(path: Path) -> Iterator[Path]:
     draft = path.with_name(path.name + SUFFIX)
     try:
         yield draft
+        draft.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise
-    draft.replace(path)
 
 
 @contextlib.contextmanager
@@ -36,12 +36,12 @@ def draft_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     draft.mkdir(parents=True)
     try:
         yield draft
+        if overwrite:
+            shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    if overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -31,8 +31,7 @@ MAX_TRAINING = 2000
 MAX_TARGET = 2000
 # Images compared with the target at a time, so that memory does not grow with the pool.
 BLOCK = 2000
-# Picking stops at an image that adds less than this to the mean similarity: no image left in the pool adds
-# more.
+# Picking stops at an image that adds less than this to the mean similarity: none that is left adds more.
 MIN_GAIN = 1e-4
 COLUMNS = (
     "rank",

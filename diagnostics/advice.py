@@ -8,11 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from diagnostics import (
-    acquisition,
-    gallery,
-    label_free,
-)
+from diagnostics import acquisition, gallery, label_free
 from diagnostics.domain import Domain
 from diagnostics.leakage import near_duplicates
 from diagnostics.matching import Floats, Ints
@@ -22,8 +18,10 @@ BUDGET = 50
 
 @dataclass(frozen=True)
 class Advice:
-    """picks: ranked images, `acquisition.COLUMNS` and nearest, the training image most like each. aside: every image of the clips set aside as a test: domain, image,
-    path, group, fingerprint.
+    """What to label.
+
+    picks: ranked images, `acquisition.COLUMNS` and nearest, the nearest training image of each
+    aside: every image of the clips set aside as a test set: domain, image, path, group, fingerprint
     """
 
     picks: pd.DataFrame
@@ -37,8 +35,9 @@ class Advice:
         return tuple(sorted(f"{pair.domain}: {pair.group}" if several else str(pair.group) for pair in pairs))
 
 
+# Eight parameters: three sets of images, what is known of them, and how much to pick.
 def next_images(
-    real_world: Sequence[Domain],
+    pool: Sequence[Domain],
     training: Domain,
     in_domain: Domain,
     novelty: dict[str, Floats],
@@ -48,54 +47,77 @@ def next_images(
     budget: int = BUDGET,
     boxes: int | None = None,
 ) -> Advice:
-    """Rank the images of away for labelling by what they cover of target (or, without one, of each other), and set clips of it aside. budget, boxes: see `acquisition.rank_images`.
+    """Rank the images of a pool for labelling, and set clips aside as a test set.
 
-    A clip that shows an image set aside, or one held out in-domain, is not chosen from, whatever file it lies in.
+    A clip that shows a held-out in-domain image, or one set aside, is not picked from, whatever file it is in.
+
+    Parameters
+    ----------
+    pool : sequence of Domain
+        The images to pick from.
+    training : Domain
+        What training covers already.
+    in_domain : Domain
+        The held-out in-domain images.
+    novelty : dict
+        Distance of each pool image from the in-domain images, by domain, see `embedding_shift.novelties`.
+    target : sequence of Domain
+        The footage to cover; the pool itself where there is none.
+    seed : int
+        Of the clips set aside.
+    budget, boxes : int
+        Images to pick, and boxes in them, at most; see `acquisition.rank_images`.
     """
-
-    def gathered(domains: Sequence[Domain]) -> pd.DataFrame:
-        columns = ["image", "path", "group", "fingerprint"]
-        return pd.concat([d.images[columns].assign(domain=d.name) for d in domains], ignore_index=True)
-
-    images = gathered(real_world)
-    images["novelty"] = np.concatenate([novelty[domain.name] for domain in real_world])
-    images["shown"] = np.concatenate([_shown_boxes(domain) for domain in real_world])
-    images["annotations"] = np.concatenate([_boxes_to_label(domain) for domain in real_world])
-    embeddings, clips = acquisition.embeddings_and_clips(real_world)
-    wanted = acquisition.embeddings_and_clips(target) if target else (embeddings, clips)
-    frozen = acquisition.reserve_test_clips(wanted[1], seed=seed)
-    aside = gathered(target or real_world)[np.isin(wanted[1], frozen)].reset_index(drop=True)
+    images = _images(pool)
+    images["novelty"] = np.concatenate([novelty[domain.name] for domain in pool])
+    images["shown"] = np.concatenate([_shown_detections(domain) for domain in pool])
+    images["annotations"] = np.concatenate([_boxes_to_label(domain) for domain in pool])
+    embeddings, clips = acquisition.embeddings_and_clips(pool)
+    footage = acquisition.embeddings_and_clips(target) if target else (embeddings, clips)
+    test_clips = acquisition.reserve_test_clips(footage[1], seed=seed)
+    aside = _images(target or pool)[np.isin(footage[1], test_clips)].reset_index(drop=True)
     held_out = [*in_domain.images["fingerprint"], *aside["fingerprint"]]
-    known = near_duplicates(images["fingerprint"].tolist(), held_out)
+    copies = near_duplicates(images["fingerprint"].tolist(), held_out)
     picks = acquisition.rank_images(
-        acquisition.Pool(images, embeddings, ~np.isin(clips, clips[known])),
+        acquisition.Pool(images, embeddings, ~np.isin(clips, clips[copies])),
         training.image_embeddings,
-        target=wanted if target else None,
+        target=footage if target else None,
         budget=budget,
         boxes=boxes,
         seed=seed,
     )
-    nearest = gallery.Nearest(training)
-    vectors = {
-        (domain.name, image): vector
-        for domain in real_world
-        for image, vector in zip(domain.images["image"], domain.image_embeddings, strict=True)
-    }
-    picks["nearest"] = [
-        next((str(n["image"]) for n in nearest.to_image(vectors[row.domain, row.image], count=1)), "")
-        for row in picks.itertuples()
-    ]
+    picks["nearest"] = _nearest_training_images(picks, pool, training)
     return Advice(picks, aside)
 
 
+def _images(domains: Sequence[Domain]) -> pd.DataFrame:
+    """Image, path, group, fingerprint and domain of all images."""
+    columns = ["image", "path", "group", "fingerprint"]
+    return pd.concat([d.images[columns].assign(domain=d.name) for d in domains], ignore_index=True)
+
+
+def _nearest_training_images(picks: pd.DataFrame, pool: Sequence[Domain], training: Domain) -> list[str]:
+    """The nearest training image of each pick; "" where there is none."""
+    nearest = gallery.Nearest(training)
+    vectors = {
+        (domain.name, image): vector
+        for domain in pool
+        for image, vector in zip(domain.images["image"], domain.image_embeddings, strict=True)
+    }
+    return [
+        next((str(n["image"]) for n in nearest.to_image(vectors[row.domain, row.image], count=1)), "")
+        for row in picks.itertuples()
+    ]
+
+
 def _boxes_to_label(domain: Domain) -> Ints:
-    """Boxes that labelling each image takes, (n,): its objects where it has labels, else what the detector shows, which is the draft that somebody mends."""
-    there = domain.annotations[~domain.annotations["crowd"].astype(bool)]["image"].value_counts()
-    known = domain.images["image"].map(there).fillna(0).to_numpy(np.int64)
-    return np.where(domain.labelled, known, _shown_boxes(domain))
+    """Boxes that labelling each image takes, (n,): its annotations, or without labels the shown detections, which are its draft."""
+    annotations = domain.annotations[~domain.annotations["crowd"].astype(bool)]["image"].value_counts()
+    labelled = domain.images["image"].map(annotations).fillna(0).to_numpy(np.int64)
+    return np.where(domain.labelled, labelled, _shown_detections(domain))
 
 
-def _shown_boxes(domain: Domain) -> Ints:
+def _shown_detections(domain: Domain) -> Ints:
     """Detections at or above SHOWN in each image, (n,)."""
     shown = domain.detections[domain.detections["confidence"] >= label_free.SHOWN]["image"].value_counts()
     return domain.images["image"].map(shown).fillna(0).to_numpy(np.int64)

@@ -99,9 +99,7 @@ def _decompose_measure(
 ) -> DropDecomposition:
     """Divide the drop of one measure.
 
-    values: (1 + R,) for every set of corrections, first the value itself, then R draws of clips (none where
-        there
-    are too few clips).
+    values: (1 + R,) for every set of corrections: the value itself, then R draws of clips (none with too few).
     """
     uncorrected = values[frozenset()]
     # Of two sets with the same value, the smaller.

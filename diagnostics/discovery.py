@@ -38,8 +38,7 @@ COLUMNS = (
 # SliceLine's smallest slice.
 MIN_SIZE = 32
 MIN_SHARE = 0.01
-# Candidates that are tested on the confirming half, for each kind of error: every test costs the others
-# power.
+# Candidates tested on the confirming half, for each kind of error: every test costs the others power.
 CANDIDATES = 5
 # z below which a candidate is not tested at all.
 PROMISING = 1.5

@@ -8,27 +8,25 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from diagnostics import (
-    shift,
-)
+from diagnostics import shift
 from diagnostics.domain import Domain
 from diagnostics.matching import Floats
 
-# Detections below this are not objects to compare embeddings of.
+# Detections below this confidence are too unsure for their embeddings to be compared.
 MIN_CONFIDENCE = 0.05
-
-
-# Fewer object embeddings than this say nothing about objects.
+# Fewer embeddings than this describe no distribution.
 MIN_DETECTIONS = 30
+# Images of a domain on the map, at most.
+MAX_ON_MAP = 400
 
 
 def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
-    """Shift between detections at or above OBJECT_CONFIDENCE."""
+    """Shift between the detections at or above MIN_CONFIDENCE."""
     if (
         in_domain.detection_embeddings.shape[1] != real_world.detection_embeddings.shape[1]
         or not in_domain.detection_embeddings.shape[1]
     ):
-        return shift.Shift(0, 0, 0, 0, note="not measured: detections from elsewhere have no embeddings")
+        return shift.Shift(0, 0, 0, 0, note="not measured: external detections have no embeddings")
     sides = []
     for domain in (in_domain, real_world):
         rows = np.flatnonzero(domain.detections["confidence"].to_numpy() >= MIN_CONFIDENCE)
@@ -36,9 +34,7 @@ def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shif
         sides.append((domain.detection_embeddings[rows], groups[rows]))
     (first, first_groups), (second, second_groups) = sides
     if min(len(first), len(second)) < MIN_DETECTIONS:
-        note = (
-            f"not measured: {min(len(first), len(second))} detections on a side, {MIN_DETECTIONS} are needed"
-        )
+        note = f"not measured: {min(len(first), len(second))} detections in one of the domains, {MIN_DETECTIONS} are needed"
         return shift.Shift(
             len(first), len(second), len(np.unique(first_groups)), len(np.unique(second_groups)), note=note
         )
@@ -46,23 +42,23 @@ def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shif
 
 
 def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
-    """Two principal components of all image embeddings: domain, image, path, x, y; at most 400 images a domain."""
+    """Two principal components of all image embeddings: domain, image, path, x, y; at most MAX_ON_MAP images per domain."""
     rng = np.random.default_rng(seed)
-    kept = [
-        (domain, shift.thin(rng, len(domain.images), 400))
+    samples = [
+        (domain, shift.thin(rng, len(domain.images), MAX_ON_MAP))
         for domain in domains
         if domain.image_embeddings.shape[1]
     ]
-    if not kept or sum(len(rows) for _, rows in kept) < 3:
+    if not samples or sum(len(rows) for _, rows in samples) < 3:
         return pd.DataFrame(columns=["domain", "role", "image", "path", "x", "y"])
     points, _ = shift.pooled_components(
-        np.concatenate([domain.image_embeddings[rows] for domain, rows in kept]),
-        np.zeros((0, kept[0][0].image_embeddings.shape[1])),
+        np.concatenate([domain.image_embeddings[rows] for domain, rows in samples]),
+        np.zeros((0, samples[0][0].image_embeddings.shape[1])),
     )
     frame = pd.concat(
         [
             domain.images.iloc[rows][["image", "path"]].assign(domain=domain.name, role=domain.role)
-            for domain, rows in kept
+            for domain, rows in samples
         ],
         ignore_index=True,
     )
@@ -84,22 +80,24 @@ def descriptor_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shi
 
 
 def novelties(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:
-    """How far outside home each image lies (see `shift.novelty`), by domain, in one common space."""
+    """Distance of each image from the in-domain range (see `shift.novelty`), by domain, in one common space."""
     if not real_world or len(in_domain.images) <= shift.NEIGHBOURS:
         return {domain.name: np.full(len(domain.images), np.nan) for domain in real_world}
-    everyone = np.concatenate([domain.image_embeddings for domain in real_world])
-    own, others = shift.pooled_components(in_domain.image_embeddings, everyone)
+    embeddings = np.concatenate([domain.image_embeddings for domain in real_world])
+    own, others = shift.pooled_components(in_domain.image_embeddings, embeddings)
     values = shift.novelty(own, in_domain.images["group"].to_numpy(str), others)
     limits = np.cumsum([len(domain.images) for domain in real_world])[:-1]
     return {domain.name: part for domain, part in zip(real_world, np.split(values, limits), strict=True)}
 
 
 def shift_scores(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:
-    """By domain, the chance of each image to be of the real world, from a classifier that has not seen its clip (see `shift.domain_scores`).
+    """Probability of each image to be a real-world one, by domain, from a classifier not trained on its clip (see `shift.domain_scores`).
 
-    The in-domain images get the mean over the real-world domains: the high ones are what home has of them already. NaN where it could not be learnt.
+    In-domain images get the mean over the real-world domains: the high ones are the in-domain images most like them. NaN where
+    no classifier could be trained.
     """
-    of_in_domain, found = [], {}
+    of_in_domain: list[Floats] = []
+    by_domain: dict[str, Floats] = {}
     for domain in real_world:
         groups = [shift.cross_fitting_groups(d.images["group"].to_numpy(str)) for d in (in_domain, domain)]
         scores = None
@@ -108,10 +106,10 @@ def shift_scores(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, F
                 *shift.pooled_components(in_domain.image_embeddings, domain.image_embeddings), *groups
             )
         if scores is None:
-            found[domain.name] = np.full(len(domain.images), np.nan)
+            by_domain[domain.name] = np.full(len(domain.images), np.nan)
             continue
-        chances = [expit(part) for part in scores]
-        of_in_domain.append(chances[0])
-        found[domain.name] = chances[1]
+        probabilities = [expit(part) for part in scores]
+        of_in_domain.append(probabilities[0])
+        by_domain[domain.name] = probabilities[1]
     mean = np.mean(of_in_domain, axis=0) if of_in_domain else np.full(len(in_domain.images), np.nan)
-    return {in_domain.name: mean, **found}
+    return {in_domain.name: mean, **by_domain}

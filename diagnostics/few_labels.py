@@ -20,15 +20,13 @@ from diagnostics.domain import Domain
 from diagnostics.intervals import LEVEL, MIN_GROUPS, ApBootstrap
 from diagnostics.matching import Floats, Ints
 
-# With fewer labelled images, a regression on two predictors and a normal approximation of AP are both too
-# rough.
+# With fewer labelled images, a regression on two predictors and a normal approximation of AP are too rough.
 MIN_LABELLED = 20
 # With more, the labels alone are enough, and the cost of the jackknife grows with their square.
 MAX_LABELLED = 500
 # The jackknife of AP50 is not meaningful with fewer annotations.
 MIN_ANNOTATIONS = 10
-# Half-width of an interval that counts as precise enough: five points, which is also the drop that counts as
-# harmless.
+# Half-width of an interval that counts as precise enough: five points, the drop that counts as harmless.
 TARGET_HALF_WIDTH = 0.05
 # Detections below this are the tail kept for AP.
 LOWEST = 0.05
@@ -242,8 +240,7 @@ def _measure(
         # The detections predict nothing here: the estimate is that of the labels alone.
         moved, error = plain, plain_error
     quantile = float(stdtrit(sample.units - 1, (1 + LEVEL) / 2))
-    # Clips that are labelled in part vary within as well, so that labelling some images of all clips leaves
-    # an error.
+    # Clips that are labelled in part vary within as well: some images of all clips still leave an error.
     left = 1 - sample.units / sample.all_units if sample.finite else 1.0
     half, plain_half = quantile * error * np.sqrt(left), quantile * plain_error * np.sqrt(left)
     spread = quantile * error * np.sqrt(sample.units)

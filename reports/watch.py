@@ -46,13 +46,15 @@ from train.run import IN_DOMAIN, WATCHED, WATCHED_NUMBERS, is_last_check, read_w
 IMAGES = 100
 # Validation images whose embeddings are kept for comparison.
 VALIDATION_IMAGES = 1000
-# Columns of real_world.csv.
-# ap50, ap: from labels.
-# detection_rate: share of images with a detection at or above 0.25; shown: such detections per image;
-# confidence: their mean confidence. expected_ap50: if confidences were calibrated as in validation and
-# objects equally frequent; a rough estimate. distance: of the median image's embedding to those of
-# validation, divided by the distance that 5 % of the validation images exceed; outside: share of images with
-# a distance above 1. seconds: duration of the prediction.
+# Columns of real_world.csv:
+# - ap50, ap: from labels
+# - detection_rate: share of images with a detection at or above 0.25; shown: such detections per image
+# - confidence: their mean confidence
+# - expected_ap50: a rough estimate, for confidences that are calibrated as in validation and objects that are
+#   equally frequent
+# - distance: of the median image's embedding to those of validation, divided by the distance that 5 % of the
+#   validation images exceed; outside: share of images with a distance above 1
+# - seconds: duration of the prediction
 COLUMNS = ("epoch", "domain", *WATCHED_NUMBERS[1:])
 
 
@@ -61,7 +63,7 @@ def _print_line(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-# Seven parameters: all after the second are options of a call that is one line in somebody's script.
+# Seven parameters: all after the second are options of a call that is one line in a script.
 def attach(
     model: Any,
     real_world: str | Sequence[str] | Mapping[str, str | Source],

@@ -1,7 +1,9 @@
-"""Shared fixtures: an isolated home for everything our dependencies write, one database for all tests, one run of the main job."""
+"""Shared fixtures: an isolated folder for everything our dependencies write, one database for all tests, two runs of the main job."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -31,9 +33,6 @@ import train  # noqa: E402, F401
 # A busy machine is slow: that is no failure of what is tested.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SCRIPT = str(Path(sys.executable).with_name("shiftscope"))
 
@@ -85,7 +84,7 @@ class Outcome:
     seconds: float
 
 
-def run_script(*arguments: str, cwd: Path, timeout: float = 600, **environment: str) -> Outcome:
+def run_script(*arguments: str, cwd: Path, timeout: float = 1700, **environment: str) -> Outcome:
     """The console script as people call it; ultralytics behaves differently inside pytest's own process."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     begin = time.monotonic()
@@ -99,6 +98,28 @@ def run_script(*arguments: str, cwd: Path, timeout: float = 600, **environment: 
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
+
+
+def run_in_process(*arguments: str, cwd: Path, **environment: str) -> Outcome:
+    """The console script's entry point in this process: for what it refuses, which needs no process of its own."""
+    from reports.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    begin = time.monotonic()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["shiftscope", *arguments])
+        for name, value in {"SHIFTSCOPE_RUNS": str(cwd / "runs"), **environment}.items():
+            patch.setenv(name, value)
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+    return Outcome(int(code or 0), out.getvalue(), err.getvalue(), time.monotonic() - begin)
 
 
 def untrained(path: Path, sure: float) -> Path:
@@ -133,7 +154,7 @@ def complaint(outcome: Outcome) -> str:
 
 @dataclass(frozen=True)
 class MainJob:
-    """The main job, run once for all tests that look at its result."""
+    """A written report, made once for all tests of its result."""
 
     cwd: Path
     folder: Path
@@ -153,9 +174,43 @@ def main_job(database: str) -> MainJob:
 
 
 @pytest.fixture(scope="session")
+def small_job(database: str, weights: Path) -> MainJob:
+    """The main job on something small: an untrained detector on a few rendered clips."""
+    from datasets.world import DASHCAM, DRONE, Plan, build_world
+
+    cwd = _SANDBOX / "small"
+    list(build_world(cwd / "dashcam", Plan(DASHCAM, {"train": (2, 3), "val": (6, 5)}, seed=1)))
+    list(build_world(cwd / "drone", Plan(DRONE, {"val": (6, 5)}, seed=2)))
+    (cwd / "run" / "weights").mkdir(parents=True)
+    shutil.copyfile(weights, cwd / "run" / "weights" / "best.pt")
+    data = cwd / "dashcam" / "data.yaml"
+    (cwd / "run" / "args.yaml").write_text(f"imgsz: 224\ndata: {data}\n", encoding="utf-8")
+    outcome = run_script(
+        "report", "--run", "run", "--in-domain", "dashcam=dashcam", "--real-world", "drone=drone", "--conf", "0.05", cwd=cwd
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr[-3000:]
+    folder = next((cwd / "runs" / "report").iterdir())
+    return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(params=["small", pytest.param("demo", marks=pytest.mark.slow)])
+def job(request: pytest.FixtureRequest) -> MainJob:
+    """Each of the two reports."""
+    made: MainJob = request.getfixturevalue({"small": "small_job", "demo": "main_job"}[request.param])
+    return made
+
+
+def chromium(own: str) -> str:
+    """A browser on this machine, else Playwright's own download; `tools/browser.sh` installs one. own: where Playwright keeps it."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for name in names if (path := shutil.which(name))), own)
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "Chromium is missing: on Debian, apt-get install chromium"
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        path = chromium(playwright.chromium.executable_path)
+        assert Path(path).exists(), "no browser for the tests: run sh tools/browser.sh"
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield launched
         launched.close()

@@ -648,7 +648,7 @@ FAULTS: tuple[Fault, ...] = (
         code=2,
         message=("no usable image found",),
         tests=(
-            "test_scoring.py::test_nothing_to_score_is_no_accident",
+            "test_scoring.py::test_an_empty_ground_truth_has_no_metrics",
             "test_faults.py::test_one_image_and_a_class_without_annotations",
         ),
     ),

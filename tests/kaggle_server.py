@@ -77,19 +77,19 @@ class KaggleServer:
         self.datasets: dict[str, dict[int, Published]] = {} if datasets is None else datasets
         # If set, every response has this status, including those of the storage.
         self.status: int | None = None
-        # If set, the connection of one archive breaks after this many bytes. The client keeps whole MiB only. A
-        # resumed download sends two requests; the first response, unread, uses this up.
+        # If set, the connection of one archive breaks after this many bytes. The client keeps only whole MiB.
+        # A resumed download sends two requests; the first response, unread, uses this up.
         self.break_after: int | None = None
         # Whether the storage supports Range.
         self.resumable = True
-        # Whether a byte in the middle of the archive is wrong; the checksum stays that of the correct archive.
+        # Whether a byte in the middle of the archive is wrong, while the checksum stays correct.
         self.corrupt = False
         # Whether the storage gives the MD5 checksum, as it does for objects uploaded in one piece.
         self.checksum = True
         self.requests: list[ReceivedRequest] = []
 
     def __enter__(self) -> Self:
-        self._home = tempfile.TemporaryDirectory(prefix="shiftscope-kaggle-", ignore_cleanup_errors=True)
+        self._user = tempfile.TemporaryDirectory(prefix="shiftscope-kaggle-", ignore_cleanup_errors=True)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -99,14 +99,14 @@ class KaggleServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._home.cleanup()
+        self._user.cleanup()
 
     @property
     def port(self) -> int:
         return self._server.server_port
 
     def environment(self, cache: Path) -> dict[str, str]:
-        """Variables that point kagglehub to this server, without credentials; HOME is empty because it reads ~/.kaggle."""
+        """Variables that point kagglehub to this server, without credentials (it reads ~/.kaggle of HOME)."""
         return {
             "KAGGLEHUB_CACHE": str(cache),
             "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
@@ -114,9 +114,9 @@ class KaggleServer:
             # localhost must go through the proxy; tests reach other services at 127.0.0.1.
             "no_proxy": "127.0.0.1",
             "NO_PROXY": "127.0.0.1",
-            "HOME": self._home.name,
-            "USERPROFILE": self._home.name,
-            "KAGGLE_CONFIG_DIR": self._home.name,
+            "HOME": self._user.name,
+            "USERPROFILE": self._user.name,
+            "KAGGLE_CONFIG_DIR": self._user.name,
             "KAGGLE_API_TOKEN": "",
             "KAGGLE_USERNAME": "",
             "KAGGLE_KEY": "",
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         cut = kaggle.break_after is not None and kaggle.break_after < len(rest)
         if cut:
             rest, kaggle.break_after = rest[: kaggle.break_after], None
-        # A client that already has the beginning leaves this response unread and sends a request with a Range.
+        # A client that has the beginning leaves this response unread and sends a request with a Range.
         with suppress(ConnectionError):
             self.wfile.write(rest)
             if cut:

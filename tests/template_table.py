@@ -125,10 +125,10 @@ COMMAND = "test_prepare.py::test_the_command"
 KAGGLE = "test_kaggle.py::test_a_handle_opens_as_a_dataset_and_is_pinned"
 CLASSES = "test_sources.py::test_class_names_of_a_folder"
 UNTOUCHED = "test_prepare.py::test_the_ledger_adds_up_and_the_result_opens_everywhere"
-MESSY = "test_prepare.py::test_of_a_messy_dataset_everything_is_kept_mended_or_named"
+MESSY = "test_prepare.py::test_every_file_and_box_of_a_faulty_dataset_is_kept_repaired_or_listed"
 WATCHED = "test_watch.py::test_the_command_watches_and_refuses_wrong_requests"
 SAME_BOXES = "test_export.py::test_the_exported_detector_gives_the_same_boxes"
-DRAFTS = "test_prepare.py::test_drafts_are_the_detectors_boxes_for_training_only_and_marked"
+DRAFTS = "test_prepare.py::test_drafts_are_marked_detections_in_training_images_only"
 
 SECTIONS = (
     Section(
@@ -277,7 +277,7 @@ SECTIONS = (
                 "`--preprocess-config`",
                 "`shiftscope prepare SOURCE --copies 2 --recipe FILE`",
                 "a wrong key is refused by name",
-                ("test_prepare.py::test_a_wrong_recipe_is_refused_by_name_of_file_and_key",),
+                ("test_prepare.py::test_an_invalid_recipe_is_refused_with_the_names_of_file_and_key",),
             ),
             Row(
                 "`--augment-only`",
@@ -310,8 +310,8 @@ SECTIONS = (
                 "folders, .webp, .tif and "
                 "more are read",
                 (
-                    "test_predict.py::test_boxes_are_those_of_ultralytics",
-                    "test_predict.py::test_what_cannot_be_looked_at_is_said",
+                    "test_predict.py::test_detections_equal_those_of_ultralytics",
+                    "test_predict.py::test_unreadable_files_are_reported",
                 ),
             ),
             Row(
@@ -320,8 +320,8 @@ SECTIONS = (
                 "needs no ffmpeg program, keeps the sound, is written to any output path, and resumes after "
                 "a kill",
                 (
-                    "test_predict.py::test_films_keep_their_times_and_their_sound",
-                    "test_predict.py::test_a_killed_film_goes_on_where_it_stopped",
+                    "test_predict.py::test_videos_keep_their_times_and_their_sound",
+                    "test_predict.py::test_a_killed_prediction_of_a_video_resumes",
                 ),
             ),
             Row(
@@ -329,8 +329,8 @@ SECTIONS = (
                 "`shiftscope predict webcam --weights best.pt --show`",
                 "boxes are saved too",
                 (
-                    "test_predict.py::test_a_camera_is_kept_as_a_film",
-                    "test_predict.py::test_ctrl_c_ends_a_camera_and_keeps_what_was_seen",
+                    "test_predict.py::test_a_camera_is_written_as_a_video",
+                    "test_predict.py::test_ctrl_c_stops_a_camera_and_keeps_its_frames",
                 ),
             ),
             Row(
@@ -343,13 +343,13 @@ SECTIONS = (
                 "`--output`",
                 "`--out FOLDER`; default `runs/predict/NAME`, printed on stdout",
                 "nothing is overwritten",
-                ("test_predict.py::test_pictures_are_drawn_on_copies_and_nothing_is_done_twice",),
+                ("test_predict.py::test_images_are_drawn_on_copies_and_no_prediction_is_repeated",),
             ),
             Row(
                 "`--no-display`",
                 "the default; `--show` shows it in a browser",
                 "",
-                ("test_predict.py::test_the_window_shows_the_newest_picture_to_this_machine_only",),
+                ("test_predict.py::test_the_window_serves_the_newest_image_to_this_machine_only",),
             ),
             Row(
                 "only pixels are saved",
@@ -357,7 +357,7 @@ SECTIONS = (
                 "`--imgsz`, `--stride`",
                 "detections can be analysed: `shiftscope report --real-world runs/predict/NAME` reads them",
                 (
-                    "test_predict.py::test_every_table_says_the_same",
+                    "test_predict.py::test_all_tables_agree",
                     "test_predict.py::test_the_result_is_a_domain_of_a_report",
                 ),
             ),
@@ -372,8 +372,8 @@ SECTIONS = (
                 "`train/augment.yaml` is the default; `--recipe FILE` takes another",
                 "",
                 (
-                    "test_prepare.py::test_our_recipe_lies_in_the_package_and_explains_itself",
-                    "test_prepare.py::test_a_wrong_recipe_is_refused_by_name_of_file_and_key",
+                    "test_prepare.py::test_the_default_recipe_is_in_the_package_and_commented",
+                    "test_prepare.py::test_an_invalid_recipe_is_refused_with_the_names_of_file_and_key",
                 ),
             ),
             Row(
@@ -392,20 +392,20 @@ SECTIONS = (
                 "`min_bbox_size`",
                 "`--min-side 1`",
                 "",
-                ("test_prepare.py::test_boxes_stay_by_the_definition_of_the_options",),
+                ("test_prepare.py::test_boxes_are_removed_as_the_options_define",),
             ),
             Row(
                 "`max_bbox_size_ratio 0.9`",
                 "`--max-share 0.9`; default 1, which keeps all",
                 "close-ups are removed only with this option",
-                ("test_prepare.py::test_close_ups_go_only_where_that_is_asked_for",),
+                ("test_prepare.py::test_close_ups_are_removed_only_on_request",),
             ),
             Row(
                 "`augment_dataset`, `_build_augmentation_pipeline`, `augment_factor 2`",
                 "`--copies 2`",
                 "copies of copies are refused; the same seed gives the same bytes",
                 (
-                    "test_prepare.py::test_copies_of_copies_are_refused_and_a_second_round_of_cleaning_is_not",
+                    "test_prepare.py::test_copies_of_copies_are_refused_and_cleaning_twice_is_not",
                     "test_prepare.py::test_the_same_seed_gives_the_same_bytes_and_another_does_not",
                 ),
             ),
@@ -415,20 +415,20 @@ SECTIONS = (
                 "boxes fit the visible part of each object afterwards",
                 (
                     "test_prepare.py::test_flipped_boxes_are_exact",
-                    "test_prepare.py::test_boxes_fit_what_is_to_be_seen_after_every_geometric_change",
+                    "test_prepare.py::test_boxes_fit_the_image_after_every_geometric_change",
                 ),
             ),
             Row(
                 "brightness and contrast, HSV",
                 "`tone`, `colour`",
                 "",
-                ("test_prepare.py::test_photometric_changes_leave_boxes_alone",),
+                ("test_prepare.py::test_photometric_changes_keep_boxes",),
             ),
             Row(
                 "Gaussian blur and noise",
                 "`blur`, `noise`",
                 "the noise has the standard deviation in the recipe",
-                ("test_prepare.py::test_noise_has_the_standard_deviation_that_the_recipe_says",),
+                ("test_prepare.py::test_noise_has_the_standard_deviation_of_the_recipe",),
             ),
             Row(
                 "`preprocess_dataset`, its counts",
@@ -463,7 +463,7 @@ SECTIONS = (
                 "`shiftscope app` after a report: images with annotations and detections",
                 "labels show their class and confidence",
                 (
-                    "test_predict.py::test_labels_stay_in_the_picture",
+                    "test_predict.py::test_tags_stay_inside_the_image",
                     "test_workbench.py::test_saved_views_hold_what_their_names_promise",
                 ),
             ),
@@ -490,8 +490,8 @@ SECTIONS = (
                 "`shiftscope predict SOURCE --weights best.pt`",
                 "no result of another image is shown; a webcam works",
                 (
-                    "test_predict.py::test_pictures_are_drawn_on_copies_and_nothing_is_done_twice",
-                    "test_predict.py::test_a_camera_is_kept_as_a_film",
+                    "test_predict.py::test_images_are_drawn_on_copies_and_no_prediction_is_repeated",
+                    "test_predict.py::test_a_camera_is_written_as_a_video",
                 ),
             ),
             Row("page Preprocessing", "`shiftscope prepare SOURCE`", "", (COMMAND,)),
@@ -540,7 +540,7 @@ SECTIONS = (
                 "from the detector",
                 (
                     DRAFTS,
-                    "test_prepare.py::test_a_picture_in_which_the_detector_is_sure_of_nothing_is_no_background",
+                    "test_prepare.py::test_an_image_without_confident_detections_is_not_a_background_image",
                 ),
             ),
             Row(
@@ -562,7 +562,7 @@ SECTIONS = (
                 "`shiftscope predict SOURCE --weights FILE --blur face`",
                 "the result is saved; any class of any detection checkpoint, in images, videos and on a "
                 "camera",
-                ("test_predict.py::test_classes_are_blurred",),
+                ("test_predict.py::test_a_blurred_class_is_not_outlined_and_nothing_else_changes",),
             ),
             Row(
                 "body parts chosen with the mouse, weights from Hugging Face",
@@ -725,7 +725,7 @@ SECTIONS = (
                 "compare two runs",
                 "`shiftscope report --run NEW`, `--before OLD`",
                 "",
-                ("test_command_line.py::test_a_report_compares_with_the_run_before",),
+                ("test_command_line.py::test_a_report_compares_with_an_earlier_run",),
             ),
             Row(
                 "diagnose and report",
@@ -776,8 +776,8 @@ INTRODUCTION = """# From the YOLO training template
 
 For users of the public YOLO training template (mfranzon/yolo-training-template): its command lines beside
 those of Shiftscope, and then each of its options, functions, notebook cells, pages, scripts, documents and
-example datasets, {rows} rows, with the counterpart here. The table is `tests/template_table.py`; `python -m
-tests.template_table` writes this page.
+example datasets, {rows} rows, with the counterpart here. The table is `tests/template_table.py`;
+`python -m tests.template_table` writes this page.
 
 ## Moving over
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOW = ["datasets", "train", "diagnostics", "reports"]
+FLOW = ["datasets", "train", "diagnostics", "reports", "shiftscope"]
 MAY_IMPORT = {
     "datasets": {"datasets"},
     "train": {"datasets", "train"},
     "diagnostics": {"datasets", "diagnostics"},
-    "reports": set(FLOW),
+    "reports": {"datasets", "train", "diagnostics", "reports"},
+    "shiftscope": {"datasets", "reports", "shiftscope"},
 }
 DOORS = {
     # Prediction and loading, its own arguments, its pretrained checkpoints, and export; training goes through what forward.py loads.

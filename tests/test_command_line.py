@@ -19,7 +19,7 @@ import typer.main
 
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from reports.cli import app
-from tests.conftest import SCRIPT, complaint, run_script
+from tests.conftest import SCRIPT, complaint, run_in_process, run_script
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
         (["report", "--weights", "run/weights/best.pt", "--real-world", "real_world"], "no in-domain images"),
         (["report", "--real-world", "real_world"], "nothing to diagnose"),
         (["report", "--run", "run", "--predictions", "mars=x.json"], "no domain has this name"),
-        (["report", "--run", "run", "--history", "home/data.yaml"], "has no column 'epoch'"),
+        (["report", "--run", "run", "--history", "in_domain/data.yaml"], "has no column 'epoch'"),
         (["report", "--run", "run", "--conf", "7"], "Invalid value"),
         (["report", "--rum", "run"], "No such option"),
         (["train", "real_world"], "needs labelled images in both"),
@@ -68,7 +68,7 @@ def test_what_a_user_gets_wrong(place: Path, arguments: list[str], message: str)
         (place / "other" / "images").mkdir(parents=True)
         cv2.imwrite(str(place / "other" / "images" / "a.jpg"), np.zeros((60, 60, 3), np.uint8))
         (place / "other" / "data.yaml").write_text("val: images\nnames: [crater]\n")
-    outcome = run_script(*arguments, cwd=place)
+    outcome = run_in_process(*arguments, cwd=place)
     assert outcome.code == 2, outcome.stderr
     assert message in complaint(outcome)
     assert outcome.stdout == ""
@@ -80,13 +80,13 @@ def test_debug_shows_where(place: Path) -> None:
 
 
 def test_help_names_every_command(place: Path) -> None:
-    outcome = run_script("--help", cwd=place)
+    outcome = run_in_process("--help", cwd=place)
     assert outcome.code == 0
     commands = typer.main.get_command(app).commands
     assert {"report", "train", "predict", "next", "score", "doctor"} <= set(commands)
     for command in commands:
         assert command in outcome.stdout
-        assert run_script(command, "--help", cwd=place).code == 0
+        assert run_in_process(command, "--help", cwd=place).code == 0
 
 
 def test_doctor(place: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
         "--run",
         "run",
         "--real-world",
-        "sky=away",
+        "sky=real_world",
         "--no-fiftyone",
         "--json",
         "--out",
@@ -165,9 +165,9 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
         "--real-world",
         "real_world",
         "--predictions",
-        "in-domain=home.json",
+        "in-domain=in_domain.json",
         "--predictions",
-        "away=away.json",
+        "real_world=real_world.json",
         "--no-fiftyone",
         "--json",
         "--out",
@@ -185,8 +185,8 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
     assert record["contributions"] == []
     missing = {entry["test"]: entry["missing"] for entry in record["not_run"]}
     assert any("interventions" in test for test in missing)
-    assert any("own features" in test for test in missing)
-    assert "the learning curve" in missing
+    assert any("own embeddings" in test for test in missing)
+    assert "the training curve" in missing
     assert "Tests that could not be run" in (place / "blind" / "report.html").read_text(encoding="utf-8")
     assert (
         next(h for h in record["verdict"]["hypotheses"] if h["code"] == "domain_shift")["missing"]
@@ -194,14 +194,14 @@ def test_a_report_from_predictions_alone(place: Path) -> None:
     )
 
 
-# A learning curve as people publish it: rises fast, levels off near 0.75, under names of their own.
+# A training curve as people publish it: rises fast, levels off near 0.75, under names of their own.
 PUBLISHED = "Epoch,box_loss,P,R,mAP50,mAP50-95\n" + "".join(
     f"{e},{2 - 0.03 * e:.3f},0.7,0.6,{0.76 * (1 - 2.718 ** (-e / 4)):.4f},{0.3:.3f}\n" for e in range(1, 21)
 )
 
 
 @pytest.mark.parametrize("score", ["0.0361", "0.0042"])
-def test_numbers_alone_point_at_what_differs_out_there(place: Path, score: str) -> None:
+def test_numbers_alone_suggest_a_domain_shift(place: Path, score: str) -> None:
     (place / "published.csv").write_text(PUBLISHED)
     outcome = run_script(
         "triage", "--history", "published.csv", "--real-world-ap50", score, "--json", cwd=place
@@ -239,7 +239,7 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
             "picks",
             "--json",
         ),
-        *("--candidate", "aerial=away", "--candidate", "ground=home/images/val"),
+        *("--candidate", "aerial=real_world", "--candidate", "ground=in_domain/images/val"),
         cwd=place,
     )
     assert outcome.code == 0, outcome.stderr
@@ -266,10 +266,10 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     assert not (place / "picks" / "candidates.csv").exists()
 
 
-def test_trying_out_needs_labels_to_judge_by(place: Path, tmp_path: Path) -> None:
+def test_a_probe_needs_labels(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "real_world" / "images", tmp_path / "bare")
     asked = ("next", "--run", "run", "--real-world", f"bare={tmp_path / 'bare'}", "--probe")
-    outcome = run_script(*asked, "--candidate", "aerial=away", cwd=place)
+    outcome = run_script(*asked, "--candidate", "aerial=real_world", cwd=place)
     assert outcome.code == 2
     assert "0 annotations, 30 are needed" in complaint(outcome)
     outcome = run_script("next", "--run", "run", "--real-world", "real_world", "--probe", cwd=place)
@@ -285,17 +285,17 @@ def test_candidates_need_footage_to_be_compared_with(place: Path) -> None:
     assert "give --real-world SOURCE" in complaint(outcome)
 
 
-def test_a_report_compares_with_the_run_before(place: Path) -> None:
+def test_a_report_compares_with_an_earlier_run(place: Path) -> None:
     outcome = run_script(
         *("report", "--run", "run", "--real-world", "real_world", "--before", "run"),
         *("--no-fiftyone", "--no-label-free", "--json", "--out", "again"),
         cwd=place,
     )
     assert outcome.code == 0, outcome.stderr
-    found = json.loads(outcome.stdout)["before"]
+    found = json.loads(outcome.stdout)["earlier_run"]
     assert [entry["domain"] for entry in found] == ["in-domain", "real_world"]
     assert all(entry["difference"] == 0 for entry in found)
-    assert "Against the earlier run" in (place / "again" / "report.html").read_text()
+    assert "Compared with an earlier run" in (place / "again" / "report.html").read_text()
 
 
 def test_forecast_answers_or_refuses(place: Path) -> None:
@@ -340,7 +340,7 @@ def test_two_runs_do_not_write_one_report(place: Path) -> None:
     assert "another command is writing there" in complaint(outcome)
 
 
-STAGES = ("Looking at in-domain", "Intervention", "Writing the report")
+STAGES = ("Inference on in-domain", "Intervention", "Writing the report")
 
 
 def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path: Path) -> None:
@@ -387,9 +387,7 @@ def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path:
     assert tables(tmp_path / "clean") == tables(tmp_path / "again")
 
 
-def test_what_a_report_was_asked_for_can_be_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_options_are_read_back_from_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from datasets.errors import InputError
     from reports.options import ReportOptions
 
@@ -410,5 +408,5 @@ def test_what_a_report_was_asked_for_can_be_asked_again(
     assert again.weights == tmp_path / "flight"
     assert again.real_world == ((None, str(tmp_path / "flight")), ("far", "nowhere.mp4"))
     assert dataclasses.replace(again, weights=request.weights, real_world=request.real_world) == request
-    with pytest.raises(InputError, match="does not say what it was asked for"):
+    with pytest.raises(InputError, match="does not say with which options it was made"):
         ReportOptions.from_record({"seed": 3})

@@ -236,7 +236,7 @@ def test_a_run_folder_is_read_and_its_problems_are_reported(tmp_path: Path, weig
     run = open_run(tmp_path / "run")
     assert run.history.to_dict("list") == {"epoch": [1, 2], "ap50": [0.1, 0.3]}
     assert run.imgsz == 256
-    with pytest.raises(InputError, match=r"data\.yaml is not result; tried"):
+    with pytest.raises(InputError, match=r"data\.yaml is not found; tried"):
         run.data_source()
     with pytest.raises(InputError, match="no such checkpoint"):
         open_weights(tmp_path / "x.pt", None)

@@ -13,7 +13,7 @@ from diagnostics import label_free
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.label_free import CorruptedDomain, Estimator, Reference, estimate_ap50, fit_estimator
-from reports.page.label_free import missed, truth_words
+from reports.page.label_free import _contradicted, _truth_words
 from reports.pipeline.corruptions import development_sets
 from train import transforms
 
@@ -303,9 +303,9 @@ def test_labels_of_some_images_do_not_refute_an_estimate_of_all(
     result = estimate(in_domain, part, estimator)
     assert result.unlabelled == (~some).sum()
     wrong = replace(result, ap50=0.9, low=0.85, high=0.95)
-    assert not missed(wrong)
-    assert "without a word about 75 images" in truth_words(wrong)
-    assert missed(replace(wrong, unlabelled=0))
+    assert not _contradicted(wrong)
+    assert "without the 75 unlabelled images" in _truth_words(wrong)
+    assert _contradicted(replace(wrong, unlabelled=0))
 
 
 def sets_of_other_detectors(signs: dict[str, float], families: tuple[str, ...] = FAMILIES) -> pd.DataFrame:

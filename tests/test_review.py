@@ -30,7 +30,8 @@ def drafted(
     list(build_world(tmp_path / "sky", Plan(DRONE, {"val": (1, 3)}, seed=2)))
     for image in (tmp_path / "sky" / "images" / "val").iterdir():
         shutil.copyfile(image, in_domain / "images" / "train" / f"sky-{image.name}")
-    options = PrepareOptions(source=str(in_domain), out=tmp_path / "out", weights=weights, conf=0.1, imgsz=128, device="cpu"
+    options = PrepareOptions(
+        source=str(in_domain), out=tmp_path / "out", weights=weights, conf=0.1, imgsz=128, device="cpu"
     )
     return tmp_path, prepare_dataset(options, QUIET)
 
@@ -78,7 +79,9 @@ def test_drafts_are_shown_corrected_and_used(drafted: tuple[Path, dict]) -> None
     drawn = annotations.iloc[-1]
     assert [drawn["x1"], drawn["x2"]] == pytest.approx([image["width"] / 4, image["width"] * 3 / 4], abs=0.02)
     # A reviewed draft is written as a label; the others are still drafts.
-    again = prepare_dataset(PrepareOptions(source=result["data"], out=folder / "final", fiftyone=False), QUIET)
+    again = prepare_dataset(
+        PrepareOptions(source=result["data"], out=folder / "final", fiftyone=False), QUIET
+    )
     assert again["splits"]["train"]["drafts"] == 2
     final = pd.read_csv(folder / "final" / "ledger.csv")
     assert (final["action"] == "draft").sum() == 2
@@ -99,7 +102,13 @@ def test_without_a_database_the_dataset_is_complete(
         raise EnvironmentProblem("no database")
 
     monkeypatch.setattr("reports.workbench.review.publish_review", no_database)
-    options = PrepareOptions(source=str(folder / "in_domain"), out=folder / "other", weights=weights, conf=0.1, imgsz=128, device="cpu"
+    options = PrepareOptions(
+        source=str(folder / "in_domain"),
+        out=folder / "other",
+        weights=weights,
+        conf=0.1,
+        imgsz=128,
+        device="cpu",
     )
     result = prepare_dataset(options, Reporter())
     assert result["review"] is None

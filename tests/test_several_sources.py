@@ -69,8 +69,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def order(sources: Path, *names: str) -> TrainOptions:
     return TrainOptions(
-        data=",".join(str(sources / name) for name in names), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu",
-        name="t", corrections=False,
+        data=",".join(str(sources / name) for name in names), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8,
+        device="cpu", name="t", corrections=False,
     )  # fmt: skip
 
 

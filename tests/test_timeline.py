@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.timeline import build_timeline, link, measure_steadiness
-from reports.page.label_free import clip_words
+from reports.page.videos import clip_words
 
 
 def boxes(*corners: tuple[float, float]) -> np.ndarray:

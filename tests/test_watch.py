@@ -446,7 +446,7 @@ def test_options_are_checked_before_a_source_is_opened(
     )
     options = TrainOptions(
         data=str(worlds / "small"), model=ARCHITECTURE, epochs=1, imgsz=64, batch=8, device="cpu", name="t",
-        )  # fmt: skip
+    )  # fmt: skip
     with pytest.raises(InputError, match=message):
         train_run(replace(options, **wrong), Reporter(quiet=True))
     assert not (tmp_path / "runs" / "train").exists()

@@ -240,7 +240,7 @@ def test_a_flight_is_a_video_without_labels(tmp_path: Path) -> None:
 
 
 def test_rendering_speed() -> None:
-    """25 images per second on one core at the demo's size, in CPU time so that a busy machine does not fail."""
+    """25 images per second on one core at the demo's size, in CPU time because the machine may be busy."""
     cv2.setNumThreads(1)
     try:
         best = 0.0

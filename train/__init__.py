@@ -2,5 +2,5 @@
 
 from train.environment import harden
 
-# Before anything below this package imports ultralytics: see environment.py.
+# Called before any module of this package imports ultralytics, see environment.py.
 harden()

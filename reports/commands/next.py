@@ -30,8 +30,7 @@ from reports.progress import Reporter
 from train.environment import runs_folder
 from train.run import new_run_folder
 
-# This many labelled images of the clips set aside measure AP50 to about ten points (docs/proof.md, "A few
-# labels").
+# This many labelled images measure AP50 to about ten points (docs/proof.md, "A few labels").
 TEST_IMAGES = 50
 
 
@@ -94,8 +93,7 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
         advice = _advise(ranked, options)
         compared = _compare_candidates(ranked, advice, options.seed)
     if options.probe:
-        # Imported here because it imports PyTorch, which must wait for the question whether to trust
-        # checkpoints.
+        # It imports PyTorch, which must wait until it is decided whether checkpoints are trusted.
         from reports.commands.probe import probe as probe_candidates
 
         compared = probe_candidates(compared, ranked.predicted, ranked.footage, options.seed, reporter)

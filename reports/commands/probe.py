@@ -43,8 +43,7 @@ REPLAY = 48
 # Fewest steps of a training, in whole epochs. In `make prove-next` most of what a few dozen images can teach
 # was learned by then.
 STEPS, BATCH = 60, 16
-# A third of the initial rate of the demo's training, because a higher one would undo what trained weights
-# hold.
+# A third of the initial rate of the demo's training: a higher one would undo what the weights have learned.
 LEARNING_RATE = 0.001
 
 

@@ -280,7 +280,7 @@ def _gallery_record(findings: Findings, app_urls: dict[int, str]) -> list[dict[s
             "group": card["group"],
             "box": [plain(card[c]) for c in ("x1", "y1", "x2", "y2")],
             "confidence": plain(card["confidence"]),
-            "descriptors": plain(card["descriptors"]),
+            "cluster": plain(card["cluster"]),
             "nearest_training_images": [entry["image"] for entry in card["nearest"]],
             "app_url": app_urls.get(number),
         }

@@ -20,8 +20,9 @@ from reports.workbench.connection import SERVICE_ARGUMENT, database, redirect_st
 from reports.workbench.views import ADDRESS, DRAFTS, FALSE_POSITIVES, WORKSPACE, address, slug
 from train.environment import runs_folder
 
-# Seconds. An idle server exits within one; a browser that keeps its event stream open delays the exit.
-STOP_TIMEOUT = 5.0
+# Seconds. An idle server exits within one; an open event stream of a browser delays that. It has nothing to
+# lose: the database is a process of its own.
+STOP_TIMEOUT = 2.0
 
 
 def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:

@@ -35,7 +35,7 @@ class MapPanel(foo.Panel):  # type: ignore[misc]
         """Name, label and icon in the App."""
         return foo.PanelConfig(
             name=MAP_PANEL,
-            label="Domain map",
+            label="Map",
             icon="scatter_plot",
             help_markdown="Images by the first two principal components of their embeddings: "
             "close points are images that are similar to the detector.",

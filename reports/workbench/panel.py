@@ -36,6 +36,8 @@ TABLE_PROPS = {
     "tableHeadCell": CELL,
     "tableBodyCell": CELL,
 }
+# In a grid that wraps, a button takes the full width unless told otherwise.
+BUTTON_PROPS = {"item": {"sx": {"width": "auto"}}}
 
 
 def _with_interval(value: float, low: float | None, high: float | None) -> str:
@@ -191,7 +193,7 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         state = ctx.panel.get_state
         if state("problem"):
             panel.md(state("problem"), name="problem")
-            return types.Property(panel, view=types.VStackView(gap=2))
+            return types.Property(panel, view=types.VStackView(gap=2, pad=2))
         if cause := state("cause"):
             panel.md(f"**{cause['name']}.** {cause['statement']}", name="cause_text")
         columns = {"domain": "Domain", "images": "Images", "clips": "Clips", "ap50": AP50_COLUMN}
@@ -211,7 +213,7 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
             self._add_slices(panel)
         panel.md(LEGEND, name="legend")
         _add_operator_buttons(panel)
-        return types.Property(panel, view=types.VStackView(gap=2))
+        return types.Property(panel, view=types.VStackView(gap=2, pad=2))
 
     def _add_threshold(self, panel: Any, confidence: float) -> None:
         """Add the threshold's slider and the counts at it."""
@@ -236,16 +238,17 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
 
     def _add_error_buttons(self, panel: Any) -> None:
         """Add the buttons that show real-world images at the threshold."""
-        row = panel.h_stack("show", gap=1)
+        buttons = panel.grid("show", gap=1)
         for errors, title in (
             ("false positives", "Show false positives"),
             ("missed", "Show missed"),
             ("all", "Show all images"),
         ):
-            row.btn(
+            buttons.btn(
                 errors.replace(" ", "_"),
                 label=title,
                 variant="outlined",
+                componentsProps=BUTTON_PROPS,
                 on_click=self.show_errors,
                 params={"errors": errors},
             )
@@ -271,12 +274,13 @@ def _add_table(panel: Any, name: str, columns: dict[str, str], **actions: Any) -
 
 def _add_operator_buttons(panel: Any) -> None:
     """Add the buttons that run operators."""
-    row = panel.h_stack("actions", gap=1)
+    buttons = panel.grid("actions", gap=1)
     for operator in BUTTONS:
-        row.btn(
+        buttons.btn(
             operator,
             label=LABELS[operator],
             variant="outlined",
+            componentsProps=BUTTON_PROPS,
             on_click=f"@shiftscope/shift/{operator}",
             prompt=True,
         )

@@ -1,0 +1,208 @@
+"""What the package returns: the written result, with its tables as pandas frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+# Height of the page in a notebook, in pixels.
+FRAME_HEIGHT = 800
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    folder: its folder
+    record: the content of report.json
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        """report.html."""
+        return self.folder / "report.html"
+
+    @property
+    def primary(self) -> str | None:
+        """Code of the primary hypothesis; None where no cause is supported."""
+        primary: str | None = self.record["verdict"]["primary"]
+        return primary
+
+    @cached_property
+    def verdict(self) -> pd.DataFrame:
+        """One row a hypothesis: code, name, status, score, statement, missing, kind; supported ones first."""
+        columns = ["code", "name", "status", "score", "statement", "missing", "kind"]
+        return pd.DataFrame(self.record["verdict"]["hypotheses"]).reindex(columns=columns)
+
+    @cached_property
+    def domains(self) -> pd.DataFrame:
+        """One row a domain: counts, and AP, AP50 and maximum recall of the whole domain."""
+        counts = pd.DataFrame(self.record["domains"]).drop(columns="corrected", errors="ignore")
+        whole = self.slices[self.slices["slice"] == "all"]
+        metrics = ["ap", "ap50", "ap50_low", "ap50_high", "ap75", "max_recall"]
+        return counts.merge(whole[["domain", *metrics]], left_on="name", right_on="domain").drop(
+            columns="domain"
+        )
+
+    @cached_property
+    def slices(self) -> pd.DataFrame:
+        """One row a slice of a domain; "all" is the whole domain."""
+        return pd.DataFrame(self.record["slices"])
+
+    @cached_property
+    def sweep(self) -> pd.DataFrame:
+        """One row a domain and confidence threshold: precision, recall, f1, false_positives_per_image."""
+        parts = [
+            pd.DataFrame(entry["points"]).assign(domain=entry["domain"]) for entry in self.record["sweep"]
+        ]
+        return (
+            pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["domain", "confidence"])
+        )
+
+    @cached_property
+    def shift(self) -> pd.DataFrame:
+        """One row a domain and space ("image", "object", "descriptors"): the shift metrics with their references."""
+        rows = [
+            {"domain": domain, "of": space, **metrics}
+            for space, by_domain in self.record["shift"].items()
+            if space != "factors"
+            for domain, metrics in by_domain.items()
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def factors(self) -> pd.DataFrame:
+        """One row a domain and readable factor."""
+        return pd.DataFrame(self.record["shift"]["factors"])
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """One row a domain and error type: count, per_image, delta_ap50."""
+        return pd.DataFrame(self.record["errors"])
+
+    @cached_property
+    def next(self) -> pd.DataFrame:
+        """The images to label next, ranked."""
+        return pd.DataFrame(self.record["next"])
+
+    def __repr__(self) -> str:
+        hypothesis = next(
+            (h for h in self.record["verdict"]["hypotheses"] if h["code"] == self.primary), None
+        )
+        return f"<Report {self.folder.name}: {hypothesis['name'] if hypothesis else 'cause undecided'}>"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, as it is on disk."""
+        text = self.page.read_text(encoding="utf-8")
+        return _FRAME.format(escape(text, quote=True), FRAME_HEIGHT)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scored predictions.
+
+    record: the numbers, as `shiftscope score` writes them
+    """
+
+    record: dict[str, Any]
+
+    @property
+    def overall(self) -> pd.Series:
+        """The twelve COCO metrics of all images."""
+        return pd.Series(self.record["overall"])
+
+    @property
+    def slices(self) -> pd.DataFrame:
+        """One row a slice."""
+        return pd.DataFrame(self.record["slices"])
+
+    @property
+    def sweep(self) -> pd.DataFrame:
+        """One row a confidence threshold."""
+        return pd.DataFrame(self.record["sweep"]["points"])
+
+    def __repr__(self) -> str:
+        return f"<Score: AP {self.record['overall']['ap']}, AP50 {self.record['overall']['ap50']}>"
+
+    def _repr_html_(self) -> str:
+        """The metrics as a table."""
+        return str(self.overall.to_frame("value").to_html())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A folder of `shiftscope predict`, which is a domain of a report as it is.
+
+    folder: the folder
+    record: the content of predict.json
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row an image or frame."""
+        return pd.read_parquet(self.folder / "images.parquet")
+
+    @property
+    def detections(self) -> pd.DataFrame:
+        """One row a detection, down to confidence 0.001."""
+        return pd.read_parquet(self.folder / "boxes.parquet")
+
+    def __repr__(self) -> str:
+        return f"<Prediction {self.folder}: {self.record['boxes']} detections>"
+
+    def _repr_html_(self) -> str:
+        """The first detections as a table."""
+        return str(self.detections.query(f"confidence >= {float(self.record['conf'])}").head(20).to_html())
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What to label and add next.
+
+    folder: the folder with the lists and the hand-off
+    record: the content of next.json
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def next(self) -> pd.DataFrame:
+        """The images to label, ranked."""
+        return pd.DataFrame(self.record["next"])
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """Images to label first, as a test set."""
+        return pd.DataFrame(self.record["test"])
+
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """The candidate datasets, best first."""
+        return pd.DataFrame(self.record["candidates"])
+
+    @property
+    def data(self) -> Path:
+        """data.yaml of the hand-off, to train on once its labels are corrected."""
+        return Path(self.record["hand_off"])
+
+    def __repr__(self) -> str:
+        return f"<Ranking {self.folder.name}: {len(self.record['next'])} images>"
+
+    def _repr_html_(self) -> str:
+        """The ranked images as a table."""
+        return str(self.next.head(20).to_html())
+
+
+_FRAME = '<iframe srcdoc="{}" width="100%" height="{}" sandbox="allow-scripts" style="border:0"></iframe>'
