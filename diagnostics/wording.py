@@ -26,6 +26,19 @@ def points(value: float) -> str:
     return f"{100 * value:.0f} points" if abs(value) >= 0.0095 or value == 0 else f"{100 * value:.1f} points"
 
 
+def signed_points(value: float, digits: int = 0) -> str:
+    """0.183 -> "+18"; never "-0"."""
+    return f"{round(100 * value, digits) + 0.0:+.{digits}f}"
+
+
+def points_interval(low: float | None, high: float | None, note: str = "") -> str:
+    """A 95 % interval of a difference in points, such as "95 % interval [63, 75]", or the note that says why there is none."""
+    if low is None or high is None:
+        return note or "no interval"
+    low, high = (round(100 * value) + 0 for value in (low, high))
+    return f"95 % interval [{low}, {high}]" + (f" ({note})" if note else "")
+
+
 def percent(value: float | None) -> str:
     """0.412 -> "41 %"."""
     return "not measurable" if value is None or not math.isfinite(value) else f"{100 * value:.0f} %"

@@ -31,7 +31,7 @@ INTRODUCTION = """# The command line
 """
 EXIT_CODES = {
     OK: "done",
-    BAD_INPUT: "bad input: an option, a file, a source or a checkpoint; nothing is written",
+    BAD_INPUT: "bad input: an option, a file, a source or a checkpoint",
     ENVIRONMENT: "a problem of the machine: a full disk, no network, a package or a checkpoint that cannot be had; "
     "or an internal error. `shiftscope doctor` fails with this code",
     TOO_MANY_SKIPPED: "done and written, but more files than `--max-skipped` were not used",
@@ -77,10 +77,15 @@ def entries(kind: type[options.Options]) -> Iterator[Entry]:
 def _names(name: str, base: Any, declaration: ArgumentInfo | OptionInfo) -> str:
     """The option with the kind of value it takes, or the argument."""
     if isinstance(declaration, ArgumentInfo):
-        return f"`{declaration.metavar or name.upper()}`"
-    written = (declaration.param_decls or (f"--{name.replace('_', '-')}",))[0].strip().removeprefix("/")
+        return f"`{declaration.metavar or name.upper()}`".replace("|", "\\|")
+    plain = f"--{name.replace('_', '-')}"
+    # In an annotation, typer takes the first name of an option for its default.
+    names = [declaration.default, *(declaration.param_decls or ())]
     if bool in (base, *get_args(base)):
-        return ", ".join(f"`{part}`" for part in written.split("/"))
+        default = f"{plain}/{plain.replace('--', '--no-', 1)}"
+        written = next((text for text in names if isinstance(text, str)), default)
+        return ", ".join(f"`{part}`" for part in written.split("/") if part.strip())
+    written = next((text for text in names if isinstance(text, str)), plain)
     kinds = {str: "TEXT", Path: "PATH", int: "N", float: "X"}
     kind = next(word for kind, word in kinds.items() if kind in (base, *get_args(base)))
     return f"`{written} {kind}`"
@@ -88,7 +93,8 @@ def _names(name: str, base: Any, declaration: ArgumentInfo | OptionInfo) -> str:
 
 def _meaning(field: Field[Any], declaration: ArgumentInfo | OptionInfo, *, many: bool) -> str:
     """The help, and what the declaration adds to it."""
-    text = (declaration.help or "").rstrip(".").removesuffix(". Repeatable")
+    text = (declaration.help or "").removesuffix(" Repeatable.")
+    text = text if text.endswith("...") else text.removesuffix(".")
     notes = []
     if declaration.max is not None:
         notes.append(f"{declaration.min:g} to {declaration.max:g}")

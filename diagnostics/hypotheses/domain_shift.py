@@ -177,7 +177,7 @@ def _kind(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
     observations = [
         Observation(
             None,
-            f"{row.words[0].upper()}{row.words[1:]} differs by {row.effect:.1f} in-domain standard deviations ({row.kind}).",
+            f"{row.words[0].upper()}{row.words[1:]} is {row.effect:.1f} in-domain standard deviations apart ({row.kind}).",
         )
         for row in table[table["effect"] >= NOTABLE_EFFECT].head(4).itertuples()
     ]

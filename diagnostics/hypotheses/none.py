@@ -14,7 +14,7 @@ from diagnostics.evidence import (
     supported,
 )
 from diagnostics.hypotheses.underfit import LEARNED_AP50
-from diagnostics.wording import fraction, interval, points
+from diagnostics.wording import fraction, points, points_interval
 
 CODE, NAME = "none", "No failure"
 
@@ -28,7 +28,7 @@ def assess(evidence: Evidence) -> Assessment:
         f"AP50 is {fraction(evidence.in_domain_ap50)} in-domain and {fraction(evidence.real_world_ap50)} "
         f"on {evidence.real_world}"
     )
-    width = f", 95 % interval {interval(bounds.low, bounds.high, bounds.note)}" if bounds else ""
+    width = f", {points_interval(bounds.low, bounds.high, bounds.note)}" if bounds else ""
     observations = [Observation(None, f"Drop: {points(gap)}{width}.")]
     if evidence.gap_is_real:
         return ruled_out(f"The drop is real: {scores}.", observations)

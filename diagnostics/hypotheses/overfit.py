@@ -67,7 +67,12 @@ def _loss_observations(learning: Learning, rose: bool) -> list[Observation]:
     if learning.best_loss_epoch is None:
         return []
     since = f" and has risen by {percent(learning.loss_rise)} since." if rose else "."
-    text = f"Validation loss was lowest after {percent(learning.best_loss_epoch)} of the epochs{since}"
+    when = (
+        "in the last epochs"
+        if learning.best_loss_epoch > EARLY
+        else f"after {percent(learning.best_loss_epoch)} of the epochs"
+    )
+    text = f"Validation loss was lowest {when}{since}"
     return [Observation(rose, text)]
 
 

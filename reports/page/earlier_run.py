@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diagnostics.wording import count, fraction, points
+from diagnostics.wording import count, fraction, points, signed_points
 from reports.pipeline.earlier_run import RunComparison
 
 # By how much AP50 must differ to be called a change: what people act on.
@@ -25,7 +25,7 @@ def sentence(run: RunComparison) -> str:
         f"{points(abs(result.difference))} {more}"
     )
     if low is not None and high is not None:
-        change += f", 95 % interval [{100 * low:+.0f}, {100 * high:+.0f}]"
+        change += f", 95 % interval [{signed_points(low)}, {signed_points(high)}]"
     if result.p is None or low is None or high is None:
         meaning = f"chance cannot be excluded: {result.note or result.interval.note}"
     elif result.p <= ALPHA and result.difference >= WORTH_IT:

@@ -9,7 +9,7 @@ from diagnostics.domain import Domain
 from diagnostics.evidence import REJECTED_SHARE, Hypothesis
 from diagnostics.findings import Findings
 from diagnostics.intervals import MIN_BOXES
-from diagnostics.wording import count, interval, points
+from diagnostics.wording import count, interval, points, points_interval
 from reports.page import slices
 from reports.page.domains import ROLE_WORDS
 from reports.page.gallery import card_image
@@ -17,8 +17,8 @@ from reports.page.next import label_state
 
 # What a ruled-out hypothesis saves the reader from trying.
 NOT_WORTH_TRYING = {
-    "underfit": "training longer",
-    "overfit": "training for fewer epochs",
+    "underfit": "more epochs",
+    "overfit": "fewer epochs",
     "threshold": "another confidence threshold",
     "scale": "another image size",
     "label_protocol": "redrawing the boxes",
@@ -91,10 +91,7 @@ def _how_sure(findings: Findings) -> str:
         return ""
     if gap is None or bounds.low is None or bounds.high is None:
         return f"No interval: {bounds.note}."
-    note = f" ({bounds.note})" if bounds.note else ""
-    return (
-        f"The drop is {points(gap)}, 95 % interval [{100 * bounds.low:.0f}, {100 * bounds.high:.0f}]{note}."
-    )
+    return f"The drop is {points(gap)}, {points_interval(bounds.low, bounds.high, bounds.note)}."
 
 
 def _next_step(findings: Findings, primary: Hypothesis | None) -> str:

@@ -31,8 +31,6 @@ def _share_words(hypothesis: Hypothesis) -> str:
     if hypothesis.score is None or hypothesis.status != "supported" or hypothesis.code == "none":
         return ""
     if hypothesis.code == "domain_shift":
-        return (
-            f"No other tested cause explains more than {percent(1 - hypothesis.score)} of the drop. "
-            "A different definition of what counts as an object would be part of the rest."
-        )
+        share = percent(hypothesis.score)
+        return f"The remaining {share} may include a different definition of what counts as an object."
     return f"Explains {percent(hypothesis.score)} of the drop."

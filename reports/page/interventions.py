@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from diagnostics.contributions import Contribution, DropDecomposition
-from diagnostics.wording import count, fraction, points
+from diagnostics.wording import count, fraction, points, signed_points
 from reports.page import figures
 from reports.pipeline.run import Result
 
@@ -46,7 +46,7 @@ def _gain_words(contribution: Contribution) -> str:
     if contribution.low is None or contribution.high is None:
         return gain
     chance = "" if contribution.low > 0 else ", may be chance"
-    return f"{gain} [{100 * contribution.low:.0f}, {100 * contribution.high:.0f}{chance}]"
+    return f"{gain} [{round(100 * contribution.low) + 0}, {round(100 * contribution.high) + 0}{chance}]"
 
 
 def contribution_sections(result: Result) -> list[dict[str, Any]]:
@@ -73,9 +73,11 @@ def _contribution_row(contribution: Contribution) -> dict[str, str]:
     low, high = contribution.low, contribution.high
     return {
         "name": contribution.name,
-        "recovered": f"{100 * contribution.recovered:+.1f}" if contribution.applied else "not applied",
-        "interval": "–" if low is None or high is None else f"[{100 * low:+.1f}, {100 * high:+.1f}]",
-        "alone": f"{100 * contribution.alone:+.1f}",
+        "recovered": signed_points(contribution.recovered, 1) if contribution.applied else "not applied",
+        "interval": "–"
+        if low is None or high is None
+        else f"[{signed_points(low, 1)}, {signed_points(high, 1)}]",
+        "alone": signed_points(contribution.alone, 1),
     }
 
 

@@ -114,7 +114,8 @@ def worst(findings: Findings) -> list[str]:
 
 def _compared_with(attribute: str) -> str:
     """What the AP50 of a slice is compared with: slices of boxes lose the false positives of the others."""
-    return f"the mean over its {attribute}s" if attribute in BOX_ATTRIBUTES else "the whole domain"
+    plural = {"size": "sizes", "shape": "shapes", "place": "positions"}
+    return f"the mean over all {plural[attribute]}" if attribute in BOX_ATTRIBUTES else "the whole domain"
 
 
 def weak_slices(findings: Findings) -> dict[str, Any]:
