@@ -49,7 +49,8 @@ def next_images(
 ) -> Advice:
     """Rank the images of a pool for labelling, and set clips aside as a test set.
 
-    A clip that shows a held-out in-domain image, or one set aside, is not picked from, whatever file it is in.
+    A clip that shows a held-out in-domain image, or one set aside, is not picked from, whatever file it is
+    in.
 
     Parameters
     ----------
@@ -111,7 +112,9 @@ def _nearest_training_images(picks: pd.DataFrame, pool: Sequence[Domain], traini
 
 
 def _boxes_to_label(domain: Domain) -> Ints:
-    """Boxes that labelling each image takes, (n,): its annotations, or without labels the shown detections, which are its draft."""
+    """Boxes that labelling each image takes, (n,): its annotations, or without labels the shown detections,
+    which are its draft.
+    """
     annotations = domain.annotations[~domain.annotations["crowd"].astype(bool)]["image"].value_counts()
     labelled = domain.images["image"].map(annotations).fillna(0).to_numpy(np.int64)
     return np.where(domain.labelled, labelled, _shown_detections(domain))

@@ -99,7 +99,7 @@ def _decompose_measure(
 ) -> DropDecomposition:
     """Divide the drop of one measure.
 
-    values: (1 + R,) for every set of corrections: the value itself, then R draws of clips (none with too few).
+    values: (1 + R,) for every set of corrections: the value itself, then R draws of clips (none if too few).
     """
     uncorrected = values[frozenset()]
     # Of two sets with the same value, the smaller.

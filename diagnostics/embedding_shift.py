@@ -34,7 +34,10 @@ def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shif
         sides.append((domain.detection_embeddings[rows], groups[rows]))
     (first, first_groups), (second, second_groups) = sides
     if min(len(first), len(second)) < MIN_DETECTIONS:
-        note = f"not measured: {min(len(first), len(second))} detections in one of the domains, {MIN_DETECTIONS} are needed"
+        note = (
+            f"not measured: {min(len(first), len(second))} detections in one of the domains, "
+            f"{MIN_DETECTIONS} are needed"
+        )
         return shift.Shift(
             len(first), len(second), len(np.unique(first_groups)), len(np.unique(second_groups)), note=note
         )
@@ -42,7 +45,9 @@ def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shif
 
 
 def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
-    """Two principal components of all image embeddings: domain, image, path, x, y; at most MAX_ON_MAP images per domain."""
+    """Two principal components of all image embeddings: domain, image, path, x, y; at most MAX_ON_MAP images
+    per domain.
+    """
     rng = np.random.default_rng(seed)
     samples = [
         (domain, shift.thin(rng, len(domain.images), MAX_ON_MAP))
@@ -91,9 +96,11 @@ def novelties(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floa
 
 
 def shift_scores(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:
-    """Probability of each image to be a real-world one, by domain, from a classifier not trained on its clip (see `shift.domain_scores`).
+    """Probability of each image to be a real-world one, by domain, from a classifier not trained on its clip
+    (see `shift.domain_scores`).
 
-    In-domain images get the mean over the real-world domains: the high ones are the in-domain images most like them. NaN where
+    In-domain images get the mean over the real-world domains: the high ones are the in-domain images most
+    like them. NaN where
     no classifier could be trained.
     """
     of_in_domain: list[Floats] = []

@@ -20,11 +20,13 @@ from diagnostics.training_curve import CarriedOver
 # rejected: ruled out. inconclusive: measured, and mixed. untested: not measurable with what is available.
 Status = Literal["supported", "rejected", "inconclusive", "untested"]
 
-# A cause that explains at least half of the drop is the larger part of the failure; one that explains less than a quarter cannot
+# A cause that explains at least half of the drop is the larger part of the failure; one that explains less
+# than a quarter cannot
 # be what a reader should fix first. Between the two, the numbers do not decide.
 SUPPORTED_SHARE = 0.5
 REJECTED_SHARE = 0.25
-# A drop in AP50 below this is within what another training seed gives (repeats of one configuration differ by about a point), and
+# A drop in AP50 below this is within what another training seed gives (repeats of one configuration differ by
+# about a point), and
 # within what a few hundred images can resolve.
 HARMLESS_GAP = 0.05
 
@@ -38,7 +40,8 @@ class Threshold:
     in_domain_f1: F1 in-domain at the threshold in use
     real_world_f1: F1 on the real-world domain at the threshold in use
     best_f1: F1 on the real-world domain at its best threshold
-    crossfitted_f1: F1 that a threshold chosen on half of the real-world clips gives on the other half; None with one clip
+    crossfitted_f1: F1 that a threshold chosen on half of the real-world clips gives on the other half; None
+        with one clip
     given: the threshold was given by the user
     """
 
@@ -53,7 +56,8 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything the hypotheses are assessed on. AP values are fractions, by domain name ("training" included).
+    """Everything the hypotheses are assessed on. AP values are fractions, by domain name ("training"
+    included).
 
     in_domain: name of the in-domain domain
     real_world: name of the labelled real-world domain in focus; None without labels

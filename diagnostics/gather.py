@@ -87,7 +87,9 @@ def _with_training(inputs: Inputs) -> list[Domain]:
 
 
 def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
-    """Readable factors of a domain; those of boxes are of annotations or, without labels, of the shown detections."""
+    """Readable factors of a domain; those of boxes are of annotations or, without labels, of the shown
+    detections.
+    """
     boxes = (
         domain.annotations
         if domain.labelled.any()
@@ -145,7 +147,9 @@ def _decompositions(inputs: Inputs, headlines: dict[str, dict[str, float]]) -> t
 
 
 def _label_free(inputs: Inputs) -> dict[str, label_free.LabelFreeEstimate]:
-    """AP50 estimated without labels: of every unlabelled domain and, where there is an estimator, of the labelled ones as a check."""
+    """AP50 estimated without labels: of every unlabelled domain and, where there is an estimator, of the
+    labelled ones as a check.
+    """
     experiments = inputs.experiments
     estimates = {
         domain.name: label_free.estimate_ap50(

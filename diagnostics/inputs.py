@@ -22,7 +22,8 @@ class Experiments:
     recoveries: what each intervention recovers of the real-world AP50, by its name
     corrected_domains: the domain in focus under every set of corrections, see `diagnostics.contributions`
     corrections: names of the corrections in these sets
-    estimator: fitted on corrupted in-domain images, see `diagnostics.label_free`; None where it was not fitted
+    estimator: fitted on corrupted in-domain images, see `diagnostics.label_free`; None where it was not
+        fitted
     squeezed: some images of each real-world domain with the detections in the squeezed images, by domain
     bursts: consecutive video frames and the detections in them, by domain, see `diagnostics.timeline`
     declined: the user turned the label-free estimate off

@@ -14,7 +14,9 @@ STATUS_WORDS = {
 
 
 def fraction(value: float | None) -> str:
-    """0.734 -> "0.73"; below 0.095 three decimals, so that 0.004 and 0.036 stay apart; a missing value is "not measurable"."""
+    """0.734 -> "0.73"; below 0.095 three decimals, so that 0.004 and 0.036 stay apart; a missing value is
+    "not measurable".
+    """
     if value is None or not math.isfinite(value):
         return "not measurable"
     digits = 2 if abs(value) >= 0.095 or value == 0 else 3
@@ -32,7 +34,9 @@ def signed_points(value: float, digits: int = 0) -> str:
 
 
 def points_interval(low: float | None, high: float | None, note: str = "") -> str:
-    """A 95 % interval of a difference in points, such as "95 % interval [63, 75]", or the note that says why there is none."""
+    """A 95 % interval of a difference in points, such as "95 % interval [63, 75]", or the note that says why
+    there is none.
+    """
     if low is None or high is None:
         return note or "no interval"
     low, high = (round(100 * value) + 0 for value in (low, high))

@@ -1,6 +1,8 @@
-"""The console script. stdout is data, stderr is progress; errors are one line and an exit code, a traceback only with --debug.
+"""The console script. stdout is data, stderr is progress; errors are one line and an exit code, a traceback
+only with --debug.
 
-Each command is built from its class in `reports.options`, and its workflow is in `reports.commands`. Imports stand inside the
+Each command is built from its class in `reports.options`, and its workflow is in `reports.commands`. Imports
+stand inside the
 commands: what one needs takes seconds to import, and the others do not wait for it.
 """
 
@@ -110,7 +112,9 @@ def emit_lines(lines: list[str]) -> None:
 
 @command(ReportOptions)
 def report(options: ReportOptions) -> None:
-    """Diagnose a detector: why it fails on real-world images. Without arguments, train on the rendered road world and diagnose that."""
+    """Diagnose a detector: why it fails on real-world images. Without arguments, train on the rendered road
+    world and diagnose that.
+    """
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.report import run_command
@@ -181,7 +185,9 @@ def inspect(options: InspectOptions) -> None:
 
 @command(PrepareOptions)
 def prepare(options: PrepareOptions) -> None:
-    """Write a cleaned copy of a dataset into a new folder, with augmented copies and draft labels if asked; its data.yaml is printed on stdout."""
+    """Write a cleaned copy of a dataset into a new folder, with augmented copies and draft labels if asked;
+    its data.yaml is printed on stdout.
+    """
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.prepare import prepare_dataset
@@ -285,7 +291,9 @@ def doctor() -> None:
 
 @command(ExportOptions)
 def export(options: ExportOptions) -> None:
-    """Write a detector in the format of other software, into a new folder; the file or folder written is printed on stdout."""
+    """Write a detector in the format of other software, into a new folder; the file or folder written is
+    printed on stdout.
+    """
     with data_on_stdout_only():
         from reports.commands.export import export_detector
 

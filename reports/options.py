@@ -1,6 +1,7 @@
 """What each command can be asked for: one class a command, one field an option.
 
-The fields are the command line (`reports.cli` builds each command from its class) and the keyword arguments of the Python package
+The fields are the command line (`reports.cli` builds each command from its class) and the keyword arguments
+of the Python package
 (`shiftscope`); the values of a report are kept in report.json and read back from there.
 """
 
@@ -36,7 +37,9 @@ def parse_source(value: Any) -> NamedSource | None:
 
 
 def parse_sources(value: Any) -> tuple[NamedSource, ...]:
-    """Read one source or several, repeated or with commas between, or a mapping from names; those of one name are one domain."""
+    """Read one source or several, repeated or with commas between, or a mapping from names; those of one name
+    are one domain.
+    """
     domains: list[NamedSource] = []
     for item in _split(value):
         name, source = parse_source(item) or (None, "")
@@ -100,7 +103,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 def absolute(path: Path | str | None) -> str | None:
-    """A path that exists as an absolute one, also within a list with commas; anything else (a Kaggle handle, a FiftyOne dataset) as it is."""
+    """A path that exists as an absolute one, also within a list with commas; anything else (a Kaggle handle,
+    a FiftyOne dataset) as it is.
+    """
     if path is None:
         return None
     from datasets.source import split_spec  # imports pandas, which numbers-only commands do without
@@ -195,7 +200,9 @@ Fraction = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="As a fra
 
 
 class Options:
-    """Values are read by their type: text as paths, one value as a tuple of one; out-of-range numbers raise InputError."""
+    """Values are read by their type: text as paths, one value as a tuple of one; out-of-range numbers raise
+    InputError.
+    """
 
     # How a result is delivered, which is no part of what it is.
     DELIVERY: ClassVar[frozenset[str]] = frozenset({"out", "json", "max_skipped", "fiftyone"})
@@ -288,7 +295,8 @@ class ReportOptions(Options):
     slices: Annotated[
         tuple[str, ...],
         typer.Option(
-            help="Attributes to slice by: a CSV (a column 'image', every other one an attribute; or image_id,slice), "
+            help="Attributes to slice by: a CSV (a column 'image', every other one an attribute; or "
+            "image_id,slice), "
             "or fiftyone:DATASET for its tags and fields. Repeatable."
         ),
         Parsed(
@@ -312,7 +320,8 @@ class ReportOptions(Options):
     before: Annotated[
         Path | None,
         typer.Option(
-            help="An earlier run folder or checkpoint to compare with; default: the one this run was trained from."
+            help="An earlier run folder or checkpoint to compare with; default: the one this run was "
+            "trained from."
         ),
     ] = None
     checkpoints: Annotated[
@@ -356,14 +365,16 @@ class NextOptions(Options):
     candidate: Annotated[
         tuple[NamedSource, ...],
         typer.Option(
-            help="A dataset you could add, SOURCE or NAME=SOURCE; ranked by what it covers of the real world. Repeatable."
+            help="A dataset you could add, SOURCE or NAME=SOURCE; ranked by what it covers of the real "
+            "world. Repeatable."
         ),
         Parsed(parse_sources, many=True, record=_pair_records),
     ] = ()
     probe: Annotated[
         bool,
         typer.Option(
-            help="Try every candidate with a short training, and rank by AP50 on the labelled real-world images; "
+            help="Try every candidate with a short training, and rank by AP50 on the labelled real-world "
+            "images; "
             "takes minutes."
         ),
     ] = False
@@ -374,7 +385,8 @@ class NextOptions(Options):
         int | None,
         typer.Option(
             min=1,
-            help="Boxes to label: images are picked until they hold so many (annotations, or detections where there are none).",
+            help="Boxes to label: images are picked until they hold so many (annotations, or detections "
+            "where there are none).",
         ),
     ] = None
     group_by: GroupBy = None
@@ -411,7 +423,8 @@ class TrainOptions(Options):
         tuple[str, ...],
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Any training argument of Ultralytics under its own name, such as optimizer=AdamW lr0=0.001 save_period=5.",
+            help="Any training argument of Ultralytics under its own name, such as optimizer=AdamW "
+            "lr0=0.001 save_period=5.",
         ),
     ] = ()
     model: Annotated[
@@ -435,7 +448,8 @@ class TrainOptions(Options):
         tuple[NamedSource, ...],
         typer.Option(
             "--real-world",
-            help="SOURCE or NAME=SOURCE to evaluate after epochs, labelled or not; repeat it, or separate several by commas.",
+            help="SOURCE or NAME=SOURCE to evaluate after epochs, labelled or not; repeat it, or separate "
+            "several by commas.",
         ),
         Parsed(parse_sources, many=True, record=_pair_records),
     ] = ()
@@ -536,7 +550,8 @@ class ForecastOptions(Options):
         tuple[Path, ...],
         typer.Argument(
             metavar="REPORT... | CSV",
-            help="Reports of runs that were trained with more and more labels, each a folder or its report.json; "
+            help="Reports of runs that were trained with more and more labels, each a folder or its "
+            "report.json; "
             "or one CSV with the columns labels and ap50, one row a training.",
         ),
     ]
@@ -596,14 +611,16 @@ class AppOptions(Options):
         bool,
         typer.Option(
             "--pull",
-            help="Do not open the App: read back the tags and corrected labels made in it, for the next report.",
+            help="Do not open the App: read back the tags and corrected labels made in it, for the next "
+            "report.",
         ),
     ] = False
     rebuild: Annotated[
         bool,
         typer.Option(
             "--rebuild",
-            help="First write the report in runs/report/ and its dataset anew, when FiftyOne's database has lost it.",
+            help="First write the report in runs/report/ and its dataset anew, when FiftyOne's database has "
+            "lost it.",
         ),
     ] = False
     json: Json = False
@@ -636,7 +653,8 @@ class ExportOptions(Options):
         tuple[str, ...],
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="What Ultralytics' export to this format takes, under its own name, such as dynamic=True or quantize=16; "
+            help="What Ultralytics' export to this format takes, under its own name, such as dynamic=True "
+            "or quantize=16; "
             "data= is a SOURCE.",
         ),
     ] = ()

@@ -69,7 +69,9 @@ class Report:
 
     @cached_property
     def shift(self) -> pd.DataFrame:
-        """One row a domain and space ("image", "object", "descriptors"): the shift metrics with their references."""
+        """One row a domain and space ("image", "object", "descriptors"): the shift metrics with their
+        references.
+        """
         rows = [
             {"domain": domain, "of": space, **metrics}
             for space, by_domain in self.record["shift"].items()

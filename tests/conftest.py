@@ -1,4 +1,6 @@
-"""Shared fixtures: an isolated folder for everything our dependencies write, one database for all tests, two runs of the main job."""
+"""Shared fixtures: an isolated folder for everything our dependencies write, one database for all tests, two
+runs of the main job.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[str]:
-    """A mongod of the tests' own: two processes would otherwise share whatever database this user already runs."""
+    """A mongod of the tests' own: two processes would otherwise share whatever database this user already
+    runs.
+    """
     from reports.commands.doctor import mongod_path
 
     binary = mongod_path()
@@ -101,7 +105,9 @@ def run_script(*arguments: str, cwd: Path, timeout: float = 1700, **environment:
 
 
 def run_in_process(*arguments: str, cwd: Path, **environment: str) -> Outcome:
-    """The console script's entry point in this process: for what it refuses, which needs no process of its own."""
+    """The console script's entry point in this process: for what it refuses, which needs no process of its
+    own.
+    """
     from reports.cli import main
 
     out, err = io.StringIO(), io.StringIO()
@@ -123,7 +129,9 @@ def run_in_process(*arguments: str, cwd: Path, **environment: str) -> Outcome:
 
 
 def untrained(path: Path, sure: float) -> Path:
-    """A checkpoint that was never trained: its boxes mean nothing. sure: pushes its class logits up, so that boxes pass the confidence floor."""
+    """A checkpoint that was never trained: its boxes mean nothing. sure: pushes its class logits up, so that
+    boxes pass the confidence floor.
+    """
     import torch
     from ultralytics import YOLO
 
@@ -201,7 +209,9 @@ def job(request: pytest.FixtureRequest) -> MainJob:
 
 
 def chromium(own: str) -> str:
-    """A browser on this machine, else Playwright's own download; `tools/browser.sh` installs one. own: where Playwright keeps it."""
+    """A browser on this machine, else Playwright's own download; `tools/browser.sh` installs one. own: where
+    Playwright keeps it.
+    """
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((path for name in names if (path := shutil.which(name))), own)
 

@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "shiftscope": {"datasets", "reports", "shiftscope"},
 }
 DOORS = {
-    # Prediction and loading, its own arguments, its pretrained checkpoints, and export; training goes through what forward.py loads.
+    # Prediction and loading, its own arguments, its pretrained checkpoints, and export; training goes through
+    # what forward.py loads.
     "ultralytics": {"train/forward.py", "train/arguments.py", "train/pretrained.py", "train/export.py"},
     # A room of its own: the dataset, the panels and operators that run in the App, and the way back.
     "fiftyone": {"reports/workbench/"},

@@ -1,4 +1,6 @@
-"""The console script: the contract's commands and exit codes, and one clear line for everything a user can get wrong."""
+"""The console script: the contract's commands and exit codes, and one clear line for everything a user can
+get wrong.
+"""
 
 from __future__ import annotations
 
@@ -344,7 +346,9 @@ STAGES = ("Inference on in-domain", "Intervention", "Writing the report")
 
 
 def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path: Path) -> None:
-    """One run folder, killed in each stage in turn, then let through; its tables equal those of a run nobody disturbed."""
+    """One run folder, killed in each stage in turn, then let through; its tables equal those of a run nobody
+    disturbed.
+    """
 
     def tables(folder: Path) -> dict[str, str]:
         return {

@@ -98,7 +98,9 @@ def test_a_shift_that_does_no_harm_is_said_to_do_none() -> None:
 
 
 def test_threshold() -> None:
-    """The same ranking at lower confidence: the threshold from home finds nothing in the real world, another finds it all."""
+    """The same ranking at lower confidence: the threshold from home finds nothing in the real world, another
+    finds it all.
+    """
     low = real_world(recall=0.8)
     squeezed = low.detections.assign(confidence=low.detections["confidence"] ** 4 * 0.2)
     verdict = verdict_on(in_domain(), [replace(low, detections=squeezed)], training=training_like())

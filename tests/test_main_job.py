@@ -1,4 +1,6 @@
-"""The main job end to end: `shiftscope report` without arguments, its report in a real browser, its dataset in FiftyOne."""
+"""The main job end to end: `shiftscope report` without arguments, its report in a real browser, its dataset
+in FiftyOne.
+"""
 
 from __future__ import annotations
 
@@ -438,7 +440,9 @@ def test_hostile_names_stay_text(browser: Browser, main_job: MainJob, tmp_path: 
 
 @pytest.mark.slow
 def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> None:
-    """More images from the car teach nothing about the view from above; images from above do. A budget may be boxes."""
+    """More images from the car teach nothing about the view from above; images from above do. A budget may be
+    boxes.
+    """
     run = next((main_job.cwd / "runs" / "train").glob("demo-*"))
     ground, drone = (
         next((main_job.cwd / "runs" / "demo").glob(f"{name}-*")) for name in ("dashcam", "drone")

@@ -119,7 +119,7 @@ def test_uncertain_footage_is_chosen_earlier() -> None:
     order = choose_next_by_uncertainty(pool, training, None, 3)
     assert sorted(order) == list(range(28))
     assert (order[:6] >= 16).sum() > (RULES["ours"](pool, training, None, 3)[:6] >= 16).sum()
-    # Without detections all images have the same weight. Later images may tie, so the first eight are compared.
+    # Without detections all images have the same weight. Later ones may tie: the first eight are compared.
     without_detections = replace(
         pool, detections=pool.detections.head(0), detection_embeddings=pool.detection_embeddings[:0]
     )

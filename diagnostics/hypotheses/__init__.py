@@ -1,4 +1,5 @@
-"""The hypotheses, one file each: a module with CODE, NAME and `assess(evidence) -> Assessment`, which may raise `NotTestable`.
+"""The hypotheses, one file each: a module with CODE, NAME and `assess(evidence) -> Assessment`, which may
+raise `NotTestable`.
 
 A new hypothesis is a new file and an entry in HYPOTHESES.
 """
@@ -21,7 +22,8 @@ from diagnostics.hypotheses import (
     underfit,
 )
 
-# In this order: is the in-domain score sound, was it learned, is it only the threshold or the size, are the labels to blame,
+# In this order: is the in-domain score sound, was it learned, is it only the threshold or the size, are the
+# labels to blame,
 # and what remains is the shift.
 HYPOTHESES = (none, leakage, underfit, overfit, threshold, scale, label_protocol, label_error, domain_shift)
 
@@ -103,7 +105,8 @@ def diagnose(evidence: Evidence) -> Verdict:
     Returns
     -------
     Verdict
-        Supported hypotheses first, by score, then the undecided ones (inconclusive and untested), by the balance of their
+        Supported hypotheses first, by score, then the undecided ones (inconclusive and untested), by the
+        balance of their
         observations, then the ruled-out ones.
     """
     hypotheses = _withdraw_all_clear([assess(module, evidence) for module in HYPOTHESES])

@@ -22,14 +22,16 @@ from diagnostics.wording import fraction, interval, percent, points
 
 CODE, NAME = "domain_shift", "Domain shift"
 ALPHA = 0.05
-# A classifier that separates images this well, against about 0.5 between in-domain split halves, separates two kinds of images.
+# A classifier that separates images this well, against about 0.5 between in-domain split halves, separates
+# two kinds of images.
 CLEAR_AUC = 0.9
 # A drop in recall beyond this, at any confidence, is a loss of detections and not of ranking.
 NOTABLE_RECALL_DROP = 0.15
 
 
 def assess(evidence: Evidence) -> Assessment:
-    """Supported when images or detections differ beyond the reference, the drop is real, and other causes leave most unexplained.
+    """Supported when images or detections differ beyond the reference, the drop is real, and other causes
+    leave most unexplained.
 
     The score is the share that no other measured cause explains.
     """
@@ -86,7 +88,8 @@ def _by_elimination(
         return ruled_out(statement, observations, score=clip(left), kind=kind)
     if unlearned(evidence):
         return inconclusive(
-            f"{domain} differs from training, but the detector has not learned its own domain, so the cost of the "
+            f"{domain} differs from training, but the detector has not learned its own domain, so the cost "
+            f"of the "
             "difference cannot be separated.",
             observations,
             missing="train until the detector has learned its own domain, then compare again",
@@ -123,7 +126,9 @@ def _without_labels(
 
 
 def _is_shifted(shift: Shift | None) -> bool | None:
-    """Whether a difference is shown; None when it was not measured. With one clip no test can be significant: separability decides."""
+    """Whether a difference is shown; None when it was not measured. With one clip no test can be significant:
+    separability decides.
+    """
     if shift is None or shift.mmd is None:
         return None
     if shift.p is not None and shift.p <= ALPHA:
@@ -146,7 +151,8 @@ def _describe(what: str, shift: Shift) -> str:
         parts.append(f"MMD is {shift.mmd_ratio:.1f} times its in-domain reference{p}")
     if shift.outside is not None:
         parts.append(
-            f"{percent(shift.outside)} lie outside the in-domain range (reference {percent(shift.outside_null)})"
+            f"{percent(shift.outside)} lie outside the in-domain range (reference "
+            f"{percent(shift.outside_null)})"
         )
     note = f" {shift.note[0].upper()}{shift.note[1:]}." if shift.note else ""
     return f"{what}: {', '.join(parts)}.{note}"
@@ -177,7 +183,8 @@ def _kind(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
     observations = [
         Observation(
             None,
-            f"{row.words[0].upper()}{row.words[1:]} is {row.effect:.1f} in-domain standard deviations apart ({row.kind}).",
+            f"{row.words[0].upper()}{row.words[1:]} is {row.effect:.1f} in-domain standard deviations "
+            f"apart ({row.kind}).",
         )
         for row in table[table["effect"] >= NOTABLE_EFFECT].head(4).itertuples()
     ]
@@ -224,7 +231,8 @@ def _lost_recall(recall: float, in_domain_recall: float) -> str:
 
 
 def explained_elsewhere(evidence: Evidence) -> float:
-    """Largest share of the drop that another measured cause explains. The largest, not the sum: the shares overlap.
+    """Largest share of the drop that another measured cause explains. The largest, not the sum: the shares
+    overlap.
 
     What more epochs would add in-domain is not among them: nothing shows that it would carry over.
     """

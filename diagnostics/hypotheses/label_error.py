@@ -26,9 +26,11 @@ AUDIT = (
 
 
 def _alike(shift: Shift | None) -> bool:
-    """Whether two sets differ no more than in-domain split halves do, with enough clips on both sides to show a difference.
+    """Whether two sets differ no more than in-domain split halves do, with enough clips on both sides to show
+    a difference.
 
-    The domain AUC does not count: what it reaches by chance depends on the clips, and only the permutation test and the split
+    The domain AUC does not count: what it reaches by chance depends on the clips, and only the permutation
+        test and the split
     halves account for that.
     """
     if shift is None or shift.p is None or shift.mmd_ratio is None:
@@ -57,7 +59,8 @@ def _same_images(evidence: Evidence) -> bool:
 def assess(evidence: Evidence) -> Assessment:
     """Supported by elimination: where the same images of the same objects score lower, the labels differ.
 
-    If P(image) is unchanged and the score is not, P(label | image) has changed: wrong labels, or another definition of the
+    If P(image) is unchanged and the score is not, P(label | image) has changed: wrong labels, or another
+    definition of the
     object. Where images differ too, only a review of the labels decides.
     """
     if evidence.real_world is None or evidence.errors.empty:
@@ -68,7 +71,8 @@ def assess(evidence: Evidence) -> Assessment:
     background, missed = int(errors.get("background", 0)), int(errors.get("missed", 0))
     share = background / max(int(errors.sum()), 1)
     text = (
-        f"Of {count(int(errors.sum()), 'error')} on {evidence.real_world}, {background:,} ({percent(share)}) are "
+        f"Of {count(int(errors.sum()), 'error')} on {evidence.real_world}, {background:,} "
+        f"({percent(share)}) are "
         f"detections on no annotation and {missed:,} are missed objects."
     )
     observations = [Observation(None, text)]
@@ -76,14 +80,16 @@ def assess(evidence: Evidence) -> Assessment:
         raise NotTestable("Label quality was not tested.", missing=AUDIT, observations=observations)
     image = evidence.shift_image[evidence.real_world]
     text = (
-        f"No measured difference between the images: MMD is {fraction(image.mmd_ratio)} times its in-domain reference "
+        f"No measured difference between the images: MMD is {fraction(image.mmd_ratio)} times its "
+        f"in-domain reference "
         f"(p {fraction(image.p)}), and light, sharpness, viewpoint and object size are alike."
     )
     observations.append(Observation(True, text))
     left = 1 - explained_elsewhere(evidence)
     status = status_from_share(left)
     statement = (
-        f"{evidence.real_world} shows the same kind of images as the in-domain set and scores {points(evidence.gap)} "
+        f"{evidence.real_world} shows the same kind of images as the in-domain set and scores "
+        f"{points(evidence.gap)} "
         f"lower: {percent(clip(left))} of that is due to its labels or to another definition of the object."
     )
     score = clip(left) if status != "inconclusive" else None

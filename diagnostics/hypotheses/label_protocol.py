@@ -1,4 +1,6 @@
-"""Labels drawn differently: the real-world labels follow another rule, with tighter or looser boxes or other objects."""
+"""Labels drawn differently: the real-world labels follow another rule, with tighter or looser boxes or other
+objects.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,18 @@ from diagnostics.evidence import (
 from diagnostics.wording import fraction, percent
 
 CODE, NAME = "label_protocol", "Labels drawn differently"
-AUDIT = "review 20 missed objects and 20 false positives in the App: are they objects by the labelling rules of this domain?"
+AUDIT = (
+    "review 20 missed objects and 20 false positives in the App: are they objects by the labelling rules of "
+    "this domain?"
+)
 
 
 def assess(evidence: Evidence) -> Assessment:
-    """Bounded from above by looser matching, and tested by redrawing every detection to the annotators' habit.
+    """Bounded from above by looser matching, and tested by redrawing every detection to the annotators'
+    habit.
 
-    Whether the *definition* of the object differs (are puddles potholes?) cannot be measured from boxes; the audit covers it.
+    Whether the *definition* of the object differs (are puddles potholes?) cannot be measured from boxes; the
+    audit covers it.
     """
     if evidence.gap is None or evidence.real_world is None:
         raise NotTestable("Labelling rules cannot be compared without real-world labels.", missing=NO_LABELS)
@@ -51,7 +58,8 @@ def assess(evidence: Evidence) -> Assessment:
     ]
     if bound < REJECTED_SHARE:
         return ruled_out(
-            f"Boxes drawn by another rule explain at most {percent(clip(bound))} of the drop to {evidence.real_world}. "
+            f"Boxes drawn by another rule explain at most {percent(clip(bound))} of the drop to "
+            f"{evidence.real_world}. "
             "Whether both label sets count the same things as objects was not tested.",
             observations,
             score=clip(bound),
@@ -71,12 +79,16 @@ def _redrawn(evidence: Evidence, observations: list[Observation]) -> Assessment:
         )
     share = (redrawn.after - redrawn.before) / evidence.gap
     text = (
-        f"Annotations are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the detections "
+        f"Annotations are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the "
+        f"detections "
         f"on them; stretching every detection by these factors takes AP50 from {fraction(redrawn.before)} to "
         f"{fraction(redrawn.after)}."
     )
     observations = [*observations, Observation(share >= SUPPORTED_SHARE, text)]
-    statement = f"Redrawing every box by one rule recovers {percent(clip(share))} of the drop to {evidence.real_world}."
+    statement = (
+        f"Redrawing every box by one rule recovers {percent(clip(share))} of the drop to "
+        f"{evidence.real_world}."
+    )
     status = status_from_share(share)
     score = clip(share) if status != "inconclusive" else None
     return Assessment(status, score, statement, observations, missing=AUDIT)

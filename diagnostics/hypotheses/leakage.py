@@ -1,4 +1,6 @@
-"""Leakage: the in-domain score is inflated because validation images, or their recordings, are also in training."""
+"""Leakage: the in-domain score is inflated because validation images, or their recordings, are also in
+training.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def assess(evidence: Evidence) -> Assessment:
     if leak.train < leak.train_total:
         compared = f"{leak.train:,} of {count(leak.train_total, 'training image')}"
     if max(copies, shared) <= TOLERATED:
-        # Copies of training images that were not compared are missed: scale up before calling the score sound.
+        # Copies of training images that were not compared are missed: scale up before calling the score
+        # sound.
         if copies * leak.train_total / leak.train > TOLERATED:
             return inconclusive(
                 f"Few copies, but not all training images were compared: {counts}, compared with {compared}.",

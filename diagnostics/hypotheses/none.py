@@ -20,7 +20,9 @@ CODE, NAME = "none", "No failure"
 
 
 def assess(evidence: Evidence) -> Assessment:
-    """Supported when the drop is harmless up to the end of its interval and the detector has learned its own domain."""
+    """Supported when the drop is harmless up to the end of its interval and the detector has learned its own
+    domain.
+    """
     gap, bounds = evidence.gap, evidence.gap_interval
     if gap is None:
         raise NotTestable("Without real-world labels no drop can be measured.", missing=NO_LABELS)

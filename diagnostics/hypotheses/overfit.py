@@ -25,7 +25,8 @@ FEWER_EPOCHS = "train with fewer epochs and compare"
 def assess(evidence: Evidence) -> Assessment:
     """Compares the drop from training to held-out in-domain images with the drop to the real world.
 
-    Memorising lowers AP50 on held-out in-domain images already; what is lost only on real-world images is not overfitting.
+    Memorising lowers AP50 on held-out in-domain images already; what is lost only on real-world images is not
+    overfitting.
     """
     learning, in_domain = evidence.learning, evidence.in_domain_ap50
     train = evidence.ap50.get("training", float("nan"))
@@ -50,8 +51,10 @@ def assess(evidence: Evidence) -> Assessment:
             missing=FEWER_EPOCHS,
         )
     statement = (
-        f"{dropped if own_gap > 0 else 'AP50 does not drop'} from training to held-out in-domain images, and by "
-        f"{points(evidence.gap)} from there to {evidence.real_world}; memorising would lower the in-domain score."
+        f"{dropped if own_gap > 0 else 'AP50 does not drop'} from training to held-out in-domain images, "
+        f"and by "
+        f"{points(evidence.gap)} from there to {evidence.real_world}; memorising would lower the in-domain "
+        f"score."
     )
     return Assessment(status_from_share(share), clip(share), statement, observations)
 
@@ -96,7 +99,8 @@ def _without_training_ap50(evidence: Evidence, rose: bool, observations: list[Ob
         most = max(0.0, 1 - in_domain - NORMAL_GAP) / max(1 - evidence.real_world_ap50, 1e-9)
         if status_from_share(most) == "rejected":
             return ruled_out(
-                f"Held-out in-domain AP50 is {fraction(in_domain)}: even with perfect training images, memorising "
+                f"Held-out in-domain AP50 is {fraction(in_domain)}: even with perfect training images, "
+                f"memorising "
                 f"would explain at most {percent(most)} of the drop to {evidence.real_world}.",
                 observations,
                 score=clip(most),
@@ -122,6 +126,7 @@ def _without_a_drop(
             f"{dropped}, but no rise of the validation loss is recorded.", observations, missing=FEWER_EPOCHS
         )
     return ruled_out(
-        f"AP50 is {fraction(in_domain)} on held-out in-domain images and {fraction(train)} on training images.",
+        f"AP50 is {fraction(in_domain)} on held-out in-domain images and {fraction(train)} on training "
+        f"images.",
         observations,
     )

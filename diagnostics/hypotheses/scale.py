@@ -1,4 +1,6 @@
-"""Object size: the objects are too small (or too large) at this network input size; viewpoint and appearance are fine."""
+"""Object size: the objects are too small (or too large) at this network input size; viewpoint and appearance
+are fine.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ class Share:
 def brings_sizes_closer(evidence: Evidence, recovery: Recovery) -> bool:
     """Whether an intervention brings the median real-world object size closer to the in-domain one.
 
-    Enlarging objects that are no smaller than in-domain may help for another reason (more detail for an unfamiliar view); it
+    Enlarging objects that are no smaller than in-domain may help for another reason (more detail for an
+    unfamiliar view); it
     counts as evidence for size only where size is what differs.
     """
     sizes = _size_factor(evidence)
@@ -53,7 +56,9 @@ def brings_sizes_closer(evidence: Evidence, recovery: Recovery) -> bool:
 
 
 def assess(evidence: Evidence) -> Assessment:
-    """Two independent measurements: in-domain recall re-weighted to the real-world sizes, and inference at another input size."""
+    """Two independent measurements: in-domain recall re-weighted to the real-world sizes, and inference at
+    another input size.
+    """
     if evidence.gap is None or evidence.real_world is None:
         raise NotTestable("The cost of object size cannot be measured without labels.", missing=NO_LABELS)
     if not evidence.gap_is_real:
@@ -79,7 +84,8 @@ def assess(evidence: Evidence) -> Assessment:
     statement = f"Size explains at most {percent(clip(best.share))} of the drop to {evidence.real_world}."
     missing = "train or predict at the size that helped, on more labelled clips"
     if status == "supported" and measured and best not in measured:
-        # Objects of a size are missed for what else comes with that size too; shown at another size, they would be detected if
+        # Objects of a size are missed for what else comes with that size too; shown at another size, they
+        # would be detected if
         # size were all.
         furthest = max(measured, key=lambda measurement: measurement.share)
         if status_from_share(furthest.share, furthest.low, furthest.high) == "rejected":
@@ -106,7 +112,8 @@ def _by_standardisation(evidence: Evidence) -> tuple[list[Observation], list[Sha
     sizes, size = _size_factor(evidence), evidence.size
     if sizes is not None:
         text = (
-            f"Median object side: {sizes['in_domain']:.0f} network pixels in-domain, {sizes['real_world']:.0f} on "
+            f"Median object side: {sizes['in_domain']:.0f} network pixels in-domain, "
+            f"{sizes['real_world']:.0f} on "
             f"{evidence.real_world}."
         )
         observations.append(Observation(not float(sizes["effect"]) < NOTABLE_EFFECT, text))

@@ -1,4 +1,6 @@
-"""Wrong confidence threshold: the detector ranks well on the real-world images, and only the threshold is off."""
+"""Wrong confidence threshold: the detector ranks well on the real-world images, and only the threshold is
+off.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ HARMLESS_LOSS = 0.05
 
 
 def assess(evidence: Evidence) -> Assessment:
-    """Share of the drop in F1 that the best real-world threshold recovers, chosen and measured on different clips."""
+    """Share of the drop in F1 that the best real-world threshold recovers, chosen and measured on different
+    clips.
+    """
     threshold = evidence.threshold
     # A threshold changes no ranking: where more than half of AP50 is gone, the ranking is what failed.
     ranking_lost = evidence.gap_is_real and evidence.real_world_ap50 < 0.5 * evidence.in_domain_ap50
@@ -49,7 +53,8 @@ def assess(evidence: Evidence) -> Assessment:
     fitted = threshold.crossfitted_f1 if threshold.crossfitted_f1 is not None else threshold.best_f1
     share = max(0.0, fitted - threshold.real_world_f1) / lost
     statement = (
-        f"At {whose} threshold {fraction(threshold.confidence)}, F1 is {fraction(threshold.in_domain_f1)} in-domain and "
+        f"At {whose} threshold {fraction(threshold.confidence)}, F1 is {fraction(threshold.in_domain_f1)} "
+        f"in-domain and "
         f"{fraction(threshold.real_world_f1)} on {evidence.real_world}; the best threshold there "
         f"({fraction(threshold.best_confidence)}) gives {fraction(threshold.best_f1)} and recovers "
         f"{percent(clip(share))} of the drop."
@@ -57,7 +62,8 @@ def assess(evidence: Evidence) -> Assessment:
     observations = _observations(evidence, threshold, share)
     status: Status = status_from_share(share)
     if ranking_lost:
-        # Recovering less than half of F1 does not make the threshold the cause; recovering more leaves it open beside the real one.
+        # Recovering less than half of F1 does not make the threshold the cause; recovering more leaves it
+        # open beside the real one.
         status = "inconclusive" if status == "supported" else "rejected"
     if status == "inconclusive":
         missing = "set the real-world threshold and judge the rest of the drop on new clips"
@@ -78,13 +84,15 @@ def _observations(evidence: Evidence, threshold: Threshold, share: float) -> lis
     in_domain_recall = evidence.max_recall.get(evidence.in_domain, float("nan"))
     if recall == recall:
         text = (
-            f"With every detection down to confidence 0.001, recall is {fraction(recall)} on {evidence.real_world} and "
+            f"With every detection down to confidence 0.001, recall is {fraction(recall)} on "
+            f"{evidence.real_world} and "
             f"{fraction(in_domain_recall)} in-domain; no threshold can give more."
         )
         observations.append(Observation(None, text))
     if evidence.gap is not None and evidence.in_domain_ap50 > 0:
         text = (
-            f"AP50 does not depend on a threshold: {fraction(evidence.real_world_ap50)} on {evidence.real_world}, "
+            f"AP50 does not depend on a threshold: {fraction(evidence.real_world_ap50)} on "
+            f"{evidence.real_world}, "
             f"{fraction(evidence.in_domain_ap50)} in-domain."
         )
         observations.append(Observation(False if evidence.gap_is_real else None, text))

@@ -16,19 +16,24 @@ from diagnostics.learning import AHEAD, MIN_TAIL, Learning
 from diagnostics.wording import count, fraction, percent, points
 
 CODE, NAME = "underfit", "Undertrained"
-# Below this AP50 on its own training images a detector has not learned them: half of the precision-recall area is missing.
+# Below this AP50 on its own training images a detector has not learned them: half of the precision-recall
+# area is missing.
 LEARNED_AP50 = 0.5
 
 
 def unlearned(evidence: Evidence) -> bool:
-    """Whether AP50 on its own training images, or on held-out ones where those are not available, is below LEARNED_AP50."""
+    """Whether AP50 on its own training images, or on held-out ones where those are not available, is below
+    LEARNED_AP50.
+    """
     train = evidence.ap50.get("training", float("nan"))
     level = train if train == train else evidence.in_domain_ap50
     return level < LEARNED_AP50
 
 
 def assess(evidence: Evidence) -> Assessment:
-    """Supported when it fails on its own training images, or when the rise still under way would close half of the drop."""
+    """Supported when it fails on its own training images, or when the rise still under way would close half
+    of the drop.
+    """
     learning = evidence.learning
     train = evidence.ap50.get("training", float("nan"))
     level = train if train == train else evidence.in_domain_ap50
@@ -68,7 +73,10 @@ def _curve(learning: Learning) -> Observation:
     if learning.slope is not None and learning.gain is not None:
         rising = learning.slope_low is not None and learning.slope_low > 0
         state = "is still rising" if rising else "has levelled off"
-        text = f"Validation AP50 {state}: {learning.slope:+.4f} per epoch at the end of {count(learning.epochs, 'epoch')}."
+        text = (
+            f"Validation AP50 {state}: {learning.slope:+.4f} per epoch at the end of "
+            f"{count(learning.epochs, 'epoch')}."
+        )
         return Observation(rising, text)
     if 0 < learning.epochs <= MIN_TAIL:
         return Observation(True, f"{count(learning.epochs, 'epoch')}: too few to call anything trained.")
@@ -78,13 +86,16 @@ def _curve(learning: Learning) -> Observation:
 def _still_rising(
     evidence: Evidence, expected: float, gap: float, observations: list[Observation]
 ) -> Assessment:
-    """The share of the drop that the rise still under way would close; expected: AP50 at the final slope over AHEAD epochs."""
+    """The share of the drop that the rise still under way would close; expected: AP50 at the final slope over
+    AHEAD epochs.
+    """
     in_domain, learning, carried = evidence.in_domain_ap50, evidence.learning, evidence.carried
     # A straight line has no end; AP50 ends at 1.
     gain = min(expected, max(0.0, 1 - in_domain))
     share, high = gain / gap, None
     statement = (
-        f"In-domain AP50 is {fraction(in_domain)}; {AHEAD} more epochs at the final slope would add about {points(gain)} "
+        f"In-domain AP50 is {fraction(in_domain)}; {AHEAD} more epochs at the final slope would add about "
+        f"{points(gain)} "
         f"in-domain, against a drop of {points(gap)} to {evidence.real_world}."
     )
     if carried is not None:

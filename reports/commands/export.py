@@ -10,7 +10,9 @@ from train.environment import trust_checkpoints
 
 
 def export_detector(options: ExportOptions, reporter: Reporter) -> Path:
-    """Write the detector into a new folder; returns the file or folder written. Raises InputError, EnvironmentProblem."""
+    """Write the detector into a new folder; returns the file or folder written. Raises InputError,
+    EnvironmentProblem.
+    """
     if options.trust_checkpoint:
         trust_checkpoints()
     from train.export import export, export_arguments

@@ -66,7 +66,7 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
     Parameters
     ----------
     options
-        The detector, the sources, and how many images or boxes to pick. Without any of them, those of the demo.
+        The detector, the sources, and how many images or boxes to pick; by default, those of the demo.
     reporter
         Shows progress.
 

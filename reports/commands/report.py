@@ -1,4 +1,6 @@
-"""`shiftscope report`: from the options to a written report: findings, the FiftyOne dataset, the page and its twins."""
+"""`shiftscope report`: from the options to a written report: findings, the FiftyOne dataset, the page and its
+twins.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def run_command(options: ReportOptions, reporter: Reporter) -> tuple[dict[str, A
 
 
 def make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """Diagnose and write into folder; returns the content of report.json. Raises InputError, EnvironmentProblem."""
+    """Diagnose and write into folder; returns the content of report.json. Raises InputError,
+    EnvironmentProblem.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         result = run_report(options, reporter)
@@ -91,18 +95,22 @@ def make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> dic
 
 
 def choose_dataset(options: AppOptions, reporter: Reporter) -> str:
-    """The FiftyOne dataset to open: the given one or the last one, written anew with --rebuild. Raises InputError when there is none."""
+    """The FiftyOne dataset to open: the given one or the last one, written anew with --rebuild. Raises
+    InputError when there is none.
+    """
     dataset = options.dataset
     if options.rebuild:
         dataset = rebuild(dataset, reporter)
     name = dataset or newest_dataset()
     if name is None:
         raise InputError(
-            "FiftyOne holds no report; run 'make report', or 'shiftscope app --rebuild' where one was written before"
+            "FiftyOne holds no report; run 'make report', or 'shiftscope app --rebuild' where one was "
+            "written before"
         )
     if not exists(name):
         raise InputError(
-            f"FiftyOne has no dataset {name!r}; run 'make report', or add --rebuild where its report was written before"
+            f"FiftyOne has no dataset {name!r}; run 'make report', or add --rebuild where its report was "
+            f"written before"
         )
     return name
 

@@ -1,4 +1,6 @@
-"""From findings to one dict of words, rows, figures and images that both templates read. Numbers become text in this room only."""
+"""From findings to one dict of words, rows, figures and images that both templates read. Numbers become text
+in this room only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Figures: each takes a frame and returns an SVG that follows the page's theme. They never compute, show, or touch global style."""
+"""Figures: each takes a frame and returns an SVG that follows the page's theme. They never compute, show, or
+touch global style.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def style() -> Iterator[None]:
 
 
 def themed(draw: Callable[P, Figure]) -> Callable[Concatenate[str, P], str]:
-    """Turn a function that draws into one that returns SVG text. The first argument becomes the figure's alternative text."""
+    """Turn a function that draws into one that returns SVG text. The first argument becomes the figure's
+    alternative text.
+    """
 
     @wraps(draw)
     def to_svg(alt: str, /, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -100,7 +104,9 @@ def themed(draw: Callable[P, Figure]) -> Callable[Concatenate[str, P], str]:
 
 @themed
 def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """F1 (left), precision and recall (right) by confidence; curves has domain, confidence, f1, precision, recall, best."""
+    """F1 (left), precision and recall (right) by confidence; curves has domain, confidence, f1, precision,
+    recall, best.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.1))
     for domain, part in curves.groupby("domain", sort=False):
         name = str(domain)
@@ -320,7 +326,9 @@ def reliability(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 
 def _tidy_legend(axes: Axes) -> None:
-    """Put the legend above the axes, where it hides nothing, without the title that repeats the column's name."""
+    """Put the legend above the axes, where it hides nothing, without the title that repeats the column's
+    name.
+    """
     if axes.get_legend() is not None:
         sns.move_legend(axes, "lower left", bbox_to_anchor=(0, 1), ncol=4, title=None, fontsize=8.5)
 
@@ -329,7 +337,9 @@ def _tidy_legend(axes: Axes) -> None:
 def decomposition(
     measure: str, contributions: pd.DataFrame, start: float, end: float, in_domain: float
 ) -> Figure:
-    """A waterfall from the real-world value to the in-domain one; contributions: name and recovered, best first."""
+    """A waterfall from the real-world value to the in-domain one; contributions: name and recovered, best
+    first.
+    """
     figure, axes = plt.subplots(figsize=(7.2, 0.42 * (len(contributions) + 3) + 0.5))
     names = ["real-world", *contributions["name"], "not recovered", "in-domain"]
     level, bars = start, [(0.0, start, REAL_WORLD[0])]
@@ -424,7 +434,8 @@ def standalone(svg: str) -> str:
 
 @themed
 def timeline(clips: dict[str, pd.DataFrame]) -> Figure:
-    """For each clip two strips over its seconds: distance from training (1 is the edge of the in-domain range) and highest confidence.
+    """For each clip two strips over its seconds: distance from training (1 is the edge of the in-domain
+    range) and highest confidence.
 
     Dashed lines are scene cuts.
     """

@@ -16,7 +16,8 @@ from reports.page.methods import short_path
 KIND_WORDS = {
     "false_positive": (
         "Confident false positives",
-        "Detections on no annotation, or on one that is detected already; most confident first, grouped by appearance.",
+        "Detections on no annotation, or on one that is detected already; most confident first, grouped "
+        "by appearance.",
     ),
     "missed": (
         "Missed objects",

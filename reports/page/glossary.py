@@ -5,8 +5,10 @@ from __future__ import annotations
 GLOSSARY = (
     (
         "AP50",
-        "Average precision at IoU 0.5: the area under the precision-recall curve as the confidence threshold falls. "
-        "A detection counts as correct if it overlaps an annotation of its class with an IoU of 0.5 or more. 1 is perfect.",
+        "Average precision at IoU 0.5: the area under the precision-recall curve as the confidence "
+        "threshold falls. "
+        "A detection counts as correct if it overlaps an annotation of its class with an IoU of 0.5 or "
+        "more. 1 is perfect.",
     ),
     ("AP", "The same, averaged over IoU thresholds from 0.5 to 0.95 (mAP50-95)."),
     ("Annotation", "A labelled box (ground truth)."),
@@ -16,11 +18,13 @@ GLOSSARY = (
     ),
     (
         "Box loss",
-        "A regression loss on box corners during training. It falls as boxes fit better; it is not a rate of wrong boxes.",
+        "A regression loss on box corners during training. It falls as boxes fit better; it is not a rate "
+        "of wrong boxes.",
     ),
     (
         "Contribution",
-        "The part of the AP50 drop that one intervention recovers: its mean gain over all orders of applying the "
+        "The part of the AP50 drop that one intervention recovers: its mean gain over all orders of "
+        "applying the "
         "interventions (Shapley value), so that contributions add up.",
     ),
     ("Detection", "A box the detector gives, with a class and a confidence."),
@@ -28,7 +32,8 @@ GLOSSARY = (
     ("D-ECE", "Mean difference between the confidence of detections and the share of them that is correct."),
     (
         "Domain AUC",
-        "How well a classifier separates the two image sets on clips it was not trained on: 0.5 not at all, 1 always.",
+        "How well a classifier separates the two image sets on clips it was not trained on: 0.5 not at "
+        "all, 1 always.",
     ),
     (
         "Estimated AP50 (label-free)",
@@ -37,7 +42,8 @@ GLOSSARY = (
     ("Foreshortening", "Flat objects on the ground look squashed from a low camera, and not from above."),
     (
         "Frechet distance",
-        "A distance between the means and covariances of two sets of embeddings. It grows as samples shrink, so both "
+        "A distance between the means and covariances of two sets of embeddings. It grows as samples "
+        "shrink, so both "
         "sides are taken at one size.",
     ),
     (
@@ -46,15 +52,18 @@ GLOSSARY = (
     ),
     (
         "In-domain, real-world",
-        "The images the detector was validated on, and the images it is for. A domain has one of these roles.",
+        "The images the detector was validated on, and the images it is for. A domain has one of these "
+        "roles.",
     ),
     (
         "In-domain reference",
-        "The value that two random halves of the in-domain clips give for the same measure: what no shift looks like.",
+        "The value that two random halves of the in-domain clips give for the same measure: what no shift "
+        "looks like.",
     ),
     (
         "Intervention",
-        "Inference on changed real-world images (larger, in tiles, in other colours, squeezed) to measure what that recovers.",
+        "Inference on changed real-world images (larger, in tiles, in other colours, squeezed) to measure "
+        "what that recovers.",
     ),
     ("IoU", "Intersection over union of two boxes: shared area over covered area."),
     ("LaECE", "As D-ECE, but a correct detection counts as its IoU instead of 1, so that loose boxes cost."),
@@ -65,7 +74,8 @@ GLOSSARY = (
     ),
     (
         "95 % interval",
-        "Contains the true value for 95 of 100 such samples of clips. Frames of one clip are one observation, so clips "
+        "Contains the true value for 95 of 100 such samples of clips. Frames of one clip are one "
+        "observation, so clips "
         "are resampled, not frames.",
     ),
     (

@@ -26,8 +26,12 @@ NOT_WORTH_TRYING = {
 REMEDY = {
     "none": "Nothing to fix. Keep this report as the baseline and run it again on new footage.",
     "underfit": "Train until validation AP50 levels off, then run the report again.",
-    "overfit": "Use an earlier checkpoint or fewer epochs, add varied training images, then run the report again.",
-    "threshold": "Use the confidence threshold measured on the real-world images, and check it on other clips.",
+    "overfit": (
+        "Use an earlier checkpoint or fewer epochs, add varied training images, then run the report again."
+    ),
+    "threshold": (
+        "Use the confidence threshold measured on the real-world images, and check it on other clips."
+    ),
     "scale": "Predict at the image size that helped (or in tiles), and train at that size.",
     "label_protocol": "Agree on one labelling rule, redraw the smaller set by it, then run the report again.",
     "label_error": "Correct the labels in the App and run the report again.",
@@ -154,7 +158,9 @@ def _ap50_number(findings: Findings, domain: Domain) -> dict[str, str]:
         "role": "" if domain.name == ROLE_WORDS[domain.role] else ROLE_WORDS[domain.role],
         "value": slices.number(value) if value is not None else missing,
         "note": interval(bounds.low, bounds.high, bounds.note) if bounds else _why_no_ap(domain),
-        "size": f"{count(len(domain.images), 'image')}, {count(int(domain.images['group'].nunique()), 'clip')}",
+        "size": (
+            f"{count(len(domain.images), 'image')}, {count(int(domain.images['group'].nunique()), 'clip')}"
+        ),
     }
 
 

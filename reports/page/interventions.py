@@ -22,7 +22,8 @@ def sentence(decomposition: DropDecomposition) -> str:
     helped = [c for c in contributions if c.recovered >= NOTABLE]
     hurt = [c for c in contributions if not c.applied and c.alone <= -NOTABLE]
     words = (
-        f"On {count(decomposition.images, 'real-world image')}, {decomposition.measure} is {fraction(decomposition.start)}, "
+        f"On {count(decomposition.images, 'real-world image')}, {decomposition.measure} is "
+        f"{fraction(decomposition.start)}, "
         f"in-domain {fraction(decomposition.in_domain)}. "
     )
     if helped:
@@ -55,7 +56,10 @@ def contribution_sections(result: Result) -> list[dict[str, Any]]:
     for decomposition in result.findings.evidence.decompositions:
         applied = [c for c in decomposition.contributions if c.applied]
         frame = pd.DataFrame({"name": [c.name for c in applied], "recovered": [c.recovered for c in applied]})
-        alt = f"{decomposition.measure}, real-world to in-domain: what each intervention recovers and what remains"
+        alt = (
+            f"{decomposition.measure}, real-world to in-domain: what each intervention recovers and what "
+            f"remains"
+        )
         levels = (decomposition.start, decomposition.end, decomposition.in_domain)
         sections.append(
             {

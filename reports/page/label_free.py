@@ -30,14 +30,18 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
 
 
 def _contradicted(estimate: LabelFreeEstimate) -> bool:
-    """Whether labels show that the interval of an estimate is wrong; labels of some of its images do not count."""
+    """Whether labels show that the interval of an estimate is wrong; labels of some of its images do not
+    count.
+    """
     if estimate.unlabelled or estimate.truth is None or estimate.low is None or estimate.high is None:
         return False
     return not estimate.low <= estimate.truth <= estimate.high
 
 
 def _estimate_row(estimate: LabelFreeEstimate, contradicted: LabelFreeEstimate | None) -> dict[str, Any]:
-    """What is known about a domain without its labels. contradicted: an estimate of this report that labels show to be wrong."""
+    """What is known about a domain without its labels. contradicted: an estimate of this report that labels
+    show to be wrong.
+    """
     words = f"not estimated: {estimate.reason}"
     if estimate.ap50 is not None and estimate.low is not None and estimate.high is not None:
         words = f"{fraction(estimate.ap50)} {interval(estimate.low, estimate.high)}"
@@ -72,7 +76,10 @@ def _truth_words(estimate: LabelFreeEstimate) -> str:
     if estimate.truth is None:
         return ""
     if estimate.unlabelled:
-        return f"measured {fraction(estimate.truth)}, without the {count(estimate.unlabelled, 'unlabelled image')}"
+        return (
+            f"measured {fraction(estimate.truth)}, without the "
+            f"{count(estimate.unlabelled, 'unlabelled image')}"
+        )
     words = f"measured {fraction(estimate.truth)}"
     if _contradicted(estimate) and estimate.ap50 is not None:
         words += f": the estimate is too {'high' if estimate.truth < estimate.ap50 else 'low'} here"
@@ -84,8 +91,10 @@ def _error_words(estimates: list[LabelFreeEstimate]) -> str:
     for estimate in estimates:
         if estimate.error is not None and estimate.naive_error is not None:
             return (
-                f"Root mean square error of the estimate: {points(estimate.error)} on in-domain images with corruptions it was "
-                f"not fitted on, against {points(estimate.naive_error)} for assuming the in-domain AP50. It assumes that there "
+                f"Root mean square error of the estimate: {points(estimate.error)} on in-domain images "
+                f"with corruptions it was "
+                f"not fitted on, against {points(estimate.naive_error)} for assuming the in-domain AP50. "
+                f"It assumes that there "
                 "are objects to detect and that both domains count the same things as objects."
             )
     return ""

@@ -1,4 +1,6 @@
-"""report.json: the findings as plain data. Fractions, never percentages; null where a value cannot be measured, with a note."""
+"""report.json: the findings as plain data. Fractions, never percentages; null where a value cannot be
+measured, with a note.
+"""
 
 from __future__ import annotations
 
@@ -177,7 +179,9 @@ def _run_record(result: Result) -> dict[str, Any]:
 
 
 def _training_boxes(result: Result, run: Run) -> int | None:
-    """Boxes that the run's training was shown: as its lineage says, else those of the data that its own data.yaml names; None where neither tells."""
+    """Boxes that the run's training was shown: as its lineage says, else those of the data that its own
+    data.yaml names; None where neither tells.
+    """
     boxes = run.lineage.get("boxes")
     if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
         return int(boxes["train"])

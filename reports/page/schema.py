@@ -1,6 +1,7 @@
 """Older versions of report.json, brought up to the current one.
 
-Version 1 is that of the first release; its words were the project's own. Only names have changed: every number is where it was.
+Version 1 is that of the first release; its words were the project's own. Only names have changed: every
+number is where it was.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from diagnostics.intervals import MIN_GROUPS
 from diagnostics.wording import count, fraction, percent, points
 from reports.page import figures
 
-# A slice is listed as worse when chance is an unlikely reason (Benjamini-Hochberg) and the difference is worth acting on.
+# A slice is listed as worse when chance is an unlikely reason (Benjamini-Hochberg) and the difference is
+# worth acting on.
 MIN_DIFFERENCE = 0.05
 MAX_WORST = 5
 
@@ -99,7 +100,9 @@ def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
 
 
 def worst(findings: Findings) -> list[str]:
-    """The slices that are worse than the rest of their domain beyond chance, the costliest first, as sentences."""
+    """The slices that are worse than the rest of their domain beyond chance, the costliest first, as
+    sentences.
+    """
     table = findings.slices
     weak = table[(table["q"] <= RATE) & (table["difference"] <= -MIN_DIFFERENCE)]
     weak = weak.sort_values("recoverable", ascending=False).head(MAX_WORST)
@@ -119,7 +122,9 @@ def _compared_with(attribute: str) -> str:
 
 
 def weak_slices(findings: Findings) -> dict[str, Any]:
-    """Weak slices found by search and confirmed on other clips, as sentences, and where the search was not possible."""
+    """Weak slices found by search and confirmed on other clips, as sentences, and where the search was not
+    possible.
+    """
     table = findings.discovered
     confirmed = (
         [_weak_slice(row) for row in table[table["confirmed"].astype(bool)].to_dict("records")]
@@ -149,5 +154,6 @@ def _weak_slice(row: dict[Any, Any]) -> str:
     return (
         f"{row['domain']}, {names}: {percent(row['rate'])} of {row['count']:,} {noun} are "
         f"{'missed' if missed else 'false positives'}, {percent(row['rest'])} {elsewhere} "
-        f"({count(row['groups'], 'clip')}; {percent(row['share_of_errors'])} of all such errors are due to the difference)"
+        f"({count(row['groups'], 'clip')}; {percent(row['share_of_errors'])} of all such errors are due to "
+        f"the difference)"
     )

@@ -16,7 +16,8 @@ SIDE = 208
 SMALL_SIDE = 104
 WIDE = 300
 JPEG_QUALITY = 80
-# A crop shows this many times the box, and at least this share of the image: the context explains half of all mistakes.
+# A crop shows this many times the box, and at least this share of the image: the context explains half of all
+# mistakes.
 CONTEXT = 2.6
 MIN_SHARE = 0.22
 # BGR; kind -> outline.
@@ -52,7 +53,8 @@ def window(box: Box, width: int, height: int) -> tuple[int, int, int]:
 
 
 def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), side: int = SIDE) -> str | None:
-    """A square crop around a box as a JPEG data URI; the box in its kind's colour, annotations (truth) in thin white.
+    """A square crop around a box as a JPEG data URI; the box in its kind's colour, annotations (truth) in
+    thin white.
 
     Without a box, the whole image. None when the image cannot be read.
     """
@@ -82,7 +84,8 @@ def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), si
 def whole(
     path: str, boxes: Sequence[Box], kinds: Sequence[str], *, truth: Sequence[Box] = (), side: int = WIDE
 ) -> str | None:
-    """A whole image as a JPEG data URI with boxes in their kinds' colours and annotations (truth) in thin white.
+    """A whole image as a JPEG data URI with boxes in their kinds' colours and annotations (truth) in thin
+    white.
 
     side: length of the longer side in pixels. None when the image cannot be read.
     """

@@ -1,4 +1,6 @@
-"""Section "Training": loss and AP by epoch, the real-world curve beside it, and the kept checkpoints compared."""
+"""Section "Training": loss and AP by epoch, the real-world curve beside it, and the kept checkpoints
+compared.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from reports.pipeline.checkpoints import CheckpointFrame, Checkpoints
 from reports.pipeline.run import Result
 from train.run import IN_DOMAIN
 
-# Where the last checkpoint gives less than this share of the first one's detections per image, the sentence says so.
+# Where the last checkpoint gives less than this share of the first one's detections per image, the sentence
+# says so.
 FAR_FEWER = 0.25
 
 
@@ -103,7 +106,9 @@ def _watched_row(row: dict[Any, Any]) -> list[str]:
 
 
 def _checkpoints(checkpoints: Checkpoints, palette: dict[str, str]) -> dict[str, Any] | None:
-    """The checkpoint comparison: a table, a sentence per domain, and one image of each under every checkpoint."""
+    """The checkpoint comparison: a table, a sentence per domain, and one image of each under every
+    checkpoint.
+    """
     if not checkpoints.epochs:
         return None
     results = checkpoints.checkpoint_results

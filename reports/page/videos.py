@@ -22,7 +22,9 @@ MAX_SECONDS_LISTED = 6
 
 
 def videos(findings: Findings) -> list[dict[str, Any]]:
-    """Every domain with a time axis: a sentence for its first clips, whether detections persist, and a figure."""
+    """Every domain with a time axis: a sentence for its first clips, whether detections persist, and a
+    figure.
+    """
     steadiness = {result.domain: result for result in findings.steadiness}
     entries = []
     for domain, frames in findings.timeline.groupby("domain", sort=False):
@@ -79,8 +81,12 @@ def _steadiness_words(result: Steadiness) -> str:
     """Whether detections persist from frame to frame."""
     detections = f"{count(result.shown, 'detection')} at confidence {fraction(SHOWN)}"
     if result.gone is None or result.blinked is None or result.fragments is None:
-        return f"{detections} in neighbouring frames: too few to measure whether they persist ({MIN_SHOWN} are needed)."
+        return (
+            f"{detections} in neighbouring frames: too few to measure whether they persist ({MIN_SHOWN} are "
+            f"needed)."
+        )
     return (
-        f"Of {detections}, {percent(result.gone)} are gone in the next frame and {percent(result.blinked)} are back soon "
+        f"Of {detections}, {percent(result.gone)} are gone in the next frame and {percent(result.blinked)} "
+        f"are back soon "
         f"after; a track breaks into {result.fragments:.1f} pieces on average."
     )

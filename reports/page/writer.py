@@ -21,7 +21,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def environment(*, escape: bool) -> Environment:
-    """Jinja2 for one kind of document. Autoescape is set outright: guessing by suffix does not recognise .html.j2."""
+    """Jinja2 for one kind of document. Autoescape is set outright: guessing by suffix does not recognise
+    .html.j2.
+    """
     made = Environment(
         loader=PackageLoader("reports.page", "templates"),
         autoescape=escape,
@@ -89,7 +91,8 @@ def write_report(
 ) -> Path:
     """Write the report folder.
 
-    Everything is written into a draft folder first and moved when it is complete: an earlier report stays whole where the
+    Everything is written into a draft folder first and moved when it is complete: an earlier report stays
+        whole where the
     disk is full.
 
     Parameters

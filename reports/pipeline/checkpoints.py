@@ -89,7 +89,8 @@ def compare_checkpoints(
     most: int,
     seed: int,
 ) -> Checkpoints:
-    """Run checkpoints on the same images of each domain. Seven parameters: what is compared, how, and how many.
+    """Run checkpoints on the same images of each domain. Seven parameters: what is compared, how, and how
+    many.
 
     Parameters
     ----------
@@ -182,7 +183,9 @@ def _compare_with_last(domain: Domain, last: Domain, seed: int) -> Comparison | 
 
 
 def _most_changed_frame(views: list[tuple[int, Domain]]) -> CheckpointFrame | None:
-    """The image of a domain on which checkpoints differ most. views: (epoch, the domain under its checkpoint)."""
+    """The image of a domain on which checkpoints differ most. views: (epoch, the domain under its
+    checkpoint).
+    """
     domain = views[0][1]
     image = most_changed_image([view for _, view in views], domain.images)
     if image is None:
@@ -201,7 +204,9 @@ def _most_changed_frame(views: list[tuple[int, Domain]]) -> CheckpointFrame | No
 
 
 def _shown_in(domain: Domain, image: str) -> tuple[Floats, Bools]:
-    """Detections (n, 4) shown in one image, and which of them are true positives (n,); without labels none is."""
+    """Detections (n, 4) shown in one image, and which of them are true positives (n,); without labels none
+    is.
+    """
     detections = domain.detections
     shown = detections[(detections["image"] == image) & (detections["confidence"] >= SHOWN)]
     true_positives: set[int] = set()

@@ -1,4 +1,6 @@
-"""Corruptions: inference on in-domain images changed with a known severity, which the label-free estimate is fitted on."""
+"""Corruptions: inference on in-domain images changed with a known severity, which the label-free estimate is
+fitted on.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ from diagnostics.label_free import CORRUPTION_IMAGES, FLOOR, CorruptedDomain
 from reports.pipeline.interventions import MAX_INTERVENTION_IMAGES, DomainPredictor
 from train.transforms import MAX_SIDE, SQUEEZES, Sequential, Transform, corruptions
 
-# Signals and true AP50 of corrupted sets of the development detectors, written by `python -m benchmarks.development_sets`: one row a set
+# Signals and true AP50 of corrupted sets of the development detectors, written by `python -m
+# benchmarks.development_sets`: one row a set
 # with detector, family, severity, signals and truth, see `diagnostics.label_free.Estimator`.
 DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
 
 
 def corrupt_in_domain(predictor: DomainPredictor, in_domain: Domain) -> list[CorruptedDomain]:
-    """In-domain images under every corruption. They depend on the detector only, so they are made once for each."""
+    """In-domain images under every corruption. They depend on the detector only, so they are made once for
+    each.
+    """
     labelled = in_domain.labelled_images
     labelled = labelled[labelled[["width", "height"]].max(axis=1) <= MAX_SIDE]
     sample = in_domain.subset(evenly(labelled, CORRUPTION_IMAGES)["image"])
@@ -57,7 +62,9 @@ def predict_squeezed_domains(predictor: DomainPredictor, domains: Sequence[Domai
 def _predict_squeezed(
     predictor: DomainPredictor, domain: Domain, transform: Transform | None, tick: Callable[[], None]
 ) -> Domain:
-    """The domain with detections in squeezed images, mapped back: every other image is squeezed in width, the rest in height."""
+    """The domain with detections in squeezed images, mapped back: every other image is squeezed in width, the
+    rest in height.
+    """
     parts = []
     for turn, squeeze in enumerate(SQUEEZES):
         part = domain.subset(domain.images["image"][turn :: len(SQUEEZES)])
@@ -70,7 +77,9 @@ def _predict_squeezed(
 
 
 def _without_emptied(before: Domain, after: Domain) -> Domain:
-    """Without the images that lost all their annotations: real-world images hold objects, and AP50 hardly depends on emptied images."""
+    """Without the images that lost all their annotations: real-world images hold objects, and AP50 hardly
+    depends on emptied images.
+    """
     had, has = (
         set(d.annotations.loc[~d.annotations["crowd"].astype(bool), "image"]) for d in (before, after)
     )

@@ -138,7 +138,9 @@ def compare_runs(
 
 
 def without_training_images(domain: Domain, training: Domain | None) -> tuple[Domain, int]:
-    """The domain without the clips that are in training, and the number of images in these clips: their scores would be inflated."""
+    """The domain without the clips that are in training, and the number of images in these clips: their
+    scores would be inflated.
+    """
     if training is None or not len(training.images):
         return domain, 0
     copies = near_duplicates(*(d.images["fingerprint"].tolist() for d in (domain, training)))

@@ -196,7 +196,8 @@ def _check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_
 def _with_external_detections(
     opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]
 ) -> Predictions:
-    """Replace detections by those of a COCO results file or of `shiftscope predict`, which have no embeddings.
+    """Replace detections by those of a COCO results file or of `shiftscope predict`, which have no
+    embeddings.
 
     Images that `shiftscope predict` did not process are left out.
     """
@@ -237,7 +238,8 @@ def build_domain(
 def resolve_prediction_folders(
     options: ReportOptions, run: Run | None, say: Callable[[str], None]
 ) -> ReportOptions:
-    """Replace folders of `shiftscope predict` by the sources they were made from and, without weights, use their detections.
+    """Replace folders of `shiftscope predict` by the sources they were made from and, without weights, use
+    their detections.
 
     Raises InputError.
     """

@@ -1,4 +1,6 @@
-"""Interventions: inference on changed real-world images, to measure how much of the drop each change recovers."""
+"""Interventions: inference on changed real-world images, to measure how much of the drop each change
+recovers.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 MAX_INTERVENTION_IMAGES = 100
 MIN_INTERVENTION_IMAGES = 60
 STRIDE = 32
-# Two by two tiles that overlap by a third of their side: an object smaller than that lies whole in one of them.
+# Two by two tiles that overlap by a third of their side: an object smaller than that lies whole in one of
+# them.
 TILES = tuple(Tile(x, y) for y in (0, 1) for x in (0, 1))
 # Boxes of two tiles that overlap as much show one object.
 SAME_BOX_IOU = 0.5
@@ -198,7 +201,8 @@ def _plan(base: int, in_domain: Domain, focus: Domain) -> Plan:
     larger, smaller = (
         max(STRIDE, round(base * factor / STRIDE) * STRIDE) for factor in size_factors(in_domain, focus)
     )
-    # Four times the size costs sixteen times the time: fewer images, so that none costs more than twice the side does.
+    # Four times the size costs sixteen times the time: fewer images, so that none costs more than twice the
+    # side does.
     affordable = max(
         MIN_INTERVENTION_IMAGES, int(MAX_INTERVENTION_IMAGES * min(1.0, (2 * base / larger) ** 2))
     )
@@ -214,10 +218,13 @@ def _plan(base: int, in_domain: Domain, focus: Domain) -> Plan:
 
 
 def _squeeze(in_domain: Domain, real_world: Domain) -> Corruption | None:
-    """The change of width or height that gives real-world objects the typical in-domain shape; None where shapes hardly differ.
+    """The change of width or height that gives real-world objects the typical in-domain shape; None where
+    shapes hardly differ.
 
-    From a flatter angle, everything on the ground is foreshortened in height by the same factor (weak perspective, Hartley and
-    Zisserman 2004, section 6.3), so a view from above squeezed in height is the nearest that a still image comes to a view
+    From a flatter angle, everything on the ground is foreshortened in height by the same factor (weak
+    perspective, Hartley and
+    Zisserman 2004, section 6.3), so a view from above squeezed in height is the nearest that a still image
+    comes to a view
     from a car.
     """
     medians = []
@@ -235,7 +242,9 @@ def _squeeze(in_domain: Domain, real_world: Domain) -> Corruption | None:
 
 
 def _predict_tiles(predictor: DomainPredictor, domain: Domain) -> Domain:
-    """The domain with the detections of overlapping tiles beside those of whole images: small objects appear larger at the same input size."""
+    """The domain with the detections of overlapping tiles beside those of whole images: small objects appear
+    larger at the same input size.
+    """
     parts = [domain.detections]
     sizes = domain.images.set_index("image")[["width", "height"]]
     title = f"Intervention on {domain.name}: tiles"
@@ -254,7 +263,9 @@ def _predict_tiles(predictor: DomainPredictor, domain: Domain) -> Domain:
 
 
 def _cut_off(boxes: Floats, bounds: Floats, widths: Floats, heights: Floats) -> Bools:
-    """Which boxes touch an inner edge of their tile, (n,). boxes: (n, 4) in the tile; bounds: (n, 4) of the tile in the image."""
+    """Which boxes touch an inner edge of their tile, (n,). boxes: (n, 4) in the tile; bounds: (n, 4) of the
+    tile in the image.
+    """
     inner = np.stack([bounds[:, 0] > 0, bounds[:, 1] > 0, bounds[:, 2] < widths, bounds[:, 3] < heights], 1)
     sides = bounds[:, 2:] - bounds[:, :2]
     touches = np.concatenate([boxes[:, :2] < EDGE, boxes[:, 2:] > sides - EDGE], 1)

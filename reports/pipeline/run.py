@@ -1,4 +1,6 @@
-"""The main job in order: open the sources, run inference, experiment, diagnose. Every stage can be interrupted and resumed."""
+"""The main job in order: open the sources, run inference, experiment, diagnose. Every stage can be
+interrupted and resumed.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,9 @@ def _compare_checkpoints(
 def _compare_with_earlier_run(
     options: ReportOptions, predicted: PredictedDomains, domains: Sequence[Domain], reporter: Reporter
 ) -> tuple[RunComparison, ...]:
-    """The comparison with --before, or with the run that this one was trained from; nothing without either. Raises InputError."""
+    """The comparison with --before, or with the run that this one was trained from; nothing without either.
+    Raises InputError.
+    """
     if predicted.run is None:
         return ()
     run = open_earlier_run(options.before) if options.before is not None else parent_of(predicted.run)
@@ -148,6 +152,7 @@ def _compare_with_earlier_run(
     except InputError as problem:
         if options.before is not None:
             raise
-        # A run is often trained from a checkpoint of other classes: there is nothing to compare, and nobody asked for it.
+        # A run is often trained from a checkpoint of other classes: there is nothing to compare, and nobody
+        # asked for it.
         reporter.say(f"  not compared with the checkpoint it was trained from: {problem}")
         return ()

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def load_run(options: ReportOptions) -> Run | None:
-    """The run or the bare weights that the options name; None where only predictions are given. Raises InputError."""
+    """The run or the bare weights that the options name; None where only predictions are given. Raises
+    InputError.
+    """
     if options.run is not None:
         run = open_run(options.run)
         return replace(run, history=read_history(options.history)) if options.history is not None else run

@@ -40,12 +40,15 @@ class Opened:
 
 
 def in_domain_source(options: ReportOptions, run: Run | None) -> NamedSource:
-    """The in-domain source: the given one, or the run's own data.yaml. Raises InputError when nothing names one."""
+    """The in-domain source: the given one, or the run's own data.yaml. Raises InputError when nothing names
+    one.
+    """
     if options.in_domain is not None:
         return options.in_domain
     if run is None or run.folder is None:
         raise InputError(
-            "no in-domain images: give --in-domain SOURCE, or --run with a run folder that names its data.yaml"
+            "no in-domain images: give --in-domain SOURCE, or --run with a run folder that names its "
+            "data.yaml"
         )
     return None, run.data_source()
 
@@ -102,7 +105,9 @@ def open_domains(
 
 
 def _split_training(source: Source, spec: str, name: str) -> list[Opened]:
-    """The in-domain source as training images, where it has any, and held-out ones. Raises InputError without held-out ones."""
+    """The in-domain source as training images, where it has any, and held-out ones. Raises InputError without
+    held-out ones.
+    """
     training = source.images["split"] == "train"
     held_out = source.images["split"].isin(["val", "test"])
     if not held_out.any():
@@ -117,7 +122,9 @@ def _split_training(source: Source, spec: str, name: str) -> list[Opened]:
 
 
 def with_corrections(opened: Sequence[Opened], classes: Sequence[str], reporter: Reporter) -> list[Opened]:
-    """Replace labels and add tags that were read back from the App. Raises InputError when their file is broken."""
+    """Replace labels and add tags that were read back from the App. Raises InputError when their file is
+    broken.
+    """
     corrections = read_corrections(corrections_path())
     corrected = []
     for domain in opened:
@@ -178,14 +185,17 @@ def summary(opened: Opened) -> str:
     images = opened.source.images
     skipped = int((opened.source.ledger["bucket"] != "used").sum())
     line = (
-        f"{len(images)} images, {int(images['labelled'].sum())} labelled, {len(opened.source.annotations)} annotations, "
+        f"{len(images)} images, {int(images['labelled'].sum())} labelled, {len(opened.source.annotations)} "
+        f"annotations, "
         f"{images['group'].nunique()} clips"
     )
     return line + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
 
 
 def full_ledger(opened: Sequence[Opened], failures: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Every file once per source: path, bucket, reason, source. An image that failed to decode moves from used to failed."""
+    """Every file once per source: path, bucket, reason, source. An image that failed to decode moves from
+    used to failed.
+    """
     failed = (
         pd.concat([table for table in failures if len(table)], ignore_index=True)
         if any(map(len, failures))
