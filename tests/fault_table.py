@@ -498,7 +498,7 @@ FAULTS: tuple[Fault, ...] = (
         "unlabelled: an estimated AP50, no AP",
         unlabelled,
         counts=(("labelled_images", 0), ("images", 3)),
-        tests=("test_main_job.py::test_the_video_has_no_ap_but_a_reading_without_labels",),
+        tests=("test_main_job.py::test_the_video_has_no_ap_but_an_estimate_without_labels",),
     ),
     Fault(
         "F20",

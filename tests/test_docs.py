@@ -1,4 +1,4 @@
-"""The pages for users: every example in them runs or at least parses, every link leads somewhere, the reference is up to date."""
+"""The pages for users: every example runs or at least parses, every link resolves, the reference is current."""
 
 from __future__ import annotations
 

@@ -391,7 +391,7 @@ def test_a_model_that_computes_nan_is_refused(tmp_path: Path) -> None:
     next(model.model.parameters()).data[0] = float("nan")
     model.save(str(tmp_path / "nan.pt"))
     with pytest.raises(InputError, match=r"nan\.pt: computes values that are not finite"):
-        Detector(tmp_path / "nan.pt", device="cpu").see([pixels()], Settings(imgsz=64))
+        Detector(tmp_path / "nan.pt", device="cpu").predict_pixels([pixels()], Settings(imgsz=64))
 
 
 def test_a_checkpoint_of_an_unknown_module_is_refused(tmp_path: Path) -> None:

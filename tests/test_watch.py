@@ -1,4 +1,4 @@
-"""Watching the real world while a detector trains: results agree with the report, the training is unchanged."""
+"""Watching the real world while a detector trains: results agree with the report, training is unchanged."""
 
 from __future__ import annotations
 

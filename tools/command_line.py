@@ -19,32 +19,34 @@ from reports.options import Parsed
 PAGE = Path(__file__).parents[1] / "docs" / "command-line.md"
 INTRODUCTION = """# The command line
 
-`python -m tools.command_line` writes this page from the options classes in `reports/options.py`; a test compares them.
+`python -m tools.command_line` writes this page from the options classes in `reports/options.py`.
 `shiftscope COMMAND --help` prints the same for the installed version. After `make setup` the command is
-`.venv/bin/shiftscope`; `make report`, `make app`, `make next` and `make train` call it, and pass `ARGS="..."` on.
+`.venv/bin/shiftscope`; `make report`, `make app`, `make next` and `make train` call it, and pass on `ARGS`.
 
 - Results go to stdout, progress to stderr. With `--json`, stdout is one JSON value.
 - SOURCE is explained in [sources.md](sources.md).
 - An option marked *repeatable* may be given several times.
-- An error is one line on stderr; `--debug`, anywhere in the command, shows the traceback and the time taken instead.
+- An error is one line on stderr. `--debug`, anywhere in the command, shows the traceback and the time taken.
 
 """
 EXIT_CODES = {
     OK: "done",
     BAD_INPUT: "bad input: an option, a file, a source or a checkpoint",
-    ENVIRONMENT: "a problem of the machine: a full disk, no network, a package or a checkpoint that cannot be had; "
-    "or an internal error. `shiftscope doctor` fails with this code",
+    ENVIRONMENT: "a problem of the machine, such as a full disk or a missing package; or an internal error. "
+    "`shiftscope doctor` fails with this code",
     TOO_MANY_SKIPPED: "done and written, but more files than `--max-skipped` were not used",
     INTERRUPTED: "interrupted; the same command continues (`train`: with `--resume RUN`)",
 }
 VARIABLES = {
     "SHIFTSCOPE_RUNS": "folder for everything that is written; default: `runs` in the current folder",
     "KAGGLEHUB_CACHE": "folder for downloads from Kaggle; default: `data/kaggle` in the current folder",
-    "FIFTYONE_DATABASE_URI": "a MongoDB server of your own for the FiftyOne datasets, instead of the one that FiftyOne starts",
+    "FIFTYONE_DATABASE_URI": "a MongoDB server of your own for the FiftyOne datasets, "
+    "instead of the one that FiftyOne starts",
     "FIFTYONE_DATABASE_DIR": "folder of the database that FiftyOne starts",
-    "OMP_WAIT_POLICY": "`passive` where other work shares the CPU: measured three times as fast then, half as fast alone",
-    "YOLO_CONFIG_DIR, YOLO_OFFLINE, YOLO_AUTOINSTALL": "Ultralytics' own; unless you set them, its settings stay in "
-    "`runs/.ultralytics`, it uses no network, and it installs nothing",
+    "OMP_WAIT_POLICY": "`passive` where other work shares the CPU: "
+    "measured three times as fast then, half as fast alone",
+    "YOLO_CONFIG_DIR, YOLO_OFFLINE, YOLO_AUTOINSTALL": "Ultralytics' own; unless you set them, "
+    "its settings stay in `runs/.ultralytics`, it uses no network, and it installs nothing",
 }
 
 
@@ -114,8 +116,10 @@ def page() -> str:
     """Content of docs/command-line.md."""
     commands = {}
     for command in app.registered_commands:
-        name = command.name or command.callback.__name__  # type: ignore[union-attr]  # every command has a function
-        commands[name] = (command.callback.__doc__ or "", getattr(options, f"{name.title()}Options", None))
+        callback = command.callback
+        assert callback is not None
+        name = command.name or callback.__name__
+        commands[name] = (callback.__doc__ or "", getattr(options, f"{name.title()}Options", None))
     parts = [INTRODUCTION]
     parts += [f"- [{name}](#shiftscope-{name}): {help_}\n" for name, (help_, _) in commands.items()]
     for name, (help_, kind) in commands.items():

@@ -290,7 +290,8 @@ def _stems(images: pd.DataFrame) -> list[str]:
     clips: dict[str, str] = {}
     taken: set[str] = set()
     for group in images["group"].unique():
-        base = re.sub(r"[^A-Za-z0-9-]+", "-", group).strip("-")[-80:] or "image"
+        # Not "image": readers strip that word as part of the number.
+        base = re.sub(r"[^A-Za-z0-9-]+", "-", group).strip("-")[-80:] or "clip"
         clip, number = base, 2
         # Compared as they are read: "road-img_000001" is read as clip "road".
         while (read := recording(f"{clip}_000000").lower()) in taken:

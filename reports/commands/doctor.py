@@ -244,4 +244,6 @@ def check_environment() -> list[Check]:
 
 def line(check: Check) -> str:
     """The result of one check as a line."""
-    return f"{'ok   ' if check.ok else 'WRONG'} {check.name}: {check.line}{'; ' + check.cure if check.cure else ''}"
+    status = "ok   " if check.ok else "WRONG"
+    cure = f"; {check.cure}" if check.cure else ""
+    return f"{status} {check.name}: {check.line}{cure}"

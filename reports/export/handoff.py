@@ -107,8 +107,8 @@ def _export_image(
     """Copy one chosen image and write its YOLO labels; returns its row and those of its boxes."""
     image = domain.images[domain.images["image"] == row["image"]].iloc[0]
     original = Path(row["path"])
-    # The clip first and a number last: readers derive the clip from the file name.
-    clip = re.sub(r"[^A-Za-z0-9-]+", "-", f"{row['domain']}-{row['group']}").strip("-")[-80:] or "image"
+    # The clip first and a number last: readers derive the clip from the name, and strip the word "image".
+    clip = re.sub(r"[^A-Za-z0-9-]+", "-", f"{row['domain']}-{row['group']}").strip("-")[-80:] or "clip"
     file = f"{clip}_{row['rank']:04d}{original.suffix.lower()}"
     shutil.copyfile(original, folder / "images" / file)
     width, height = int(image["width"]), int(image["height"])

@@ -1,6 +1,6 @@
 """The embedding map with its points coloured by domain or outcome.
 
-FiftyOne's own panel cannot be told which colouring to start with (1.22).
+FiftyOne's own panel has no setting for the initial colouring (1.22).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ TABLE_PROPS = {
     "tableHeadCell": CELL,
     "tableBodyCell": CELL,
 }
-# In a grid that wraps, a button takes the full width unless told otherwise.
+# In a grid that wraps, every item takes the full width by default.
 BUTTON_PROPS = {"item": {"sx": {"width": "auto"}}}
 
 
