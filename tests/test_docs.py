@@ -1,4 +1,4 @@
-"""The pages for users: every example runs or at least parses, every link resolves, the reference is current."""
+"""The pages for users: every example runs or parses, every link resolves, the reference is current."""
 
 from __future__ import annotations
 

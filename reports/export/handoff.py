@@ -120,7 +120,7 @@ def _export_image(
     boxes = boxes[boxes["image"] == row["image"]]
     write_label_file((folder / "labels" / file).with_suffix(".txt"), boxes, width, height)
     image_row = {"image": f"images/{file}", "width": width, "height": height}
-    return image_row, [_box_row(image_row["image"], box) for box in boxes.to_dict("records")]
+    return image_row, [_box_row(f"images/{file}", box) for box in boxes.to_dict("records")]
 
 
 def _box_row(image: str, box: dict[str, Any]) -> dict[str, Any]:

@@ -165,8 +165,8 @@ def _read_dataset(dataset: Any) -> PullResult:
         path = document["filepath"]
         other = result.edits.get(path)
         result.edits[path] = edits if other is None else combine(other, edits)
-        both_changed = other is not None and other.changed and edits.changed
-        result.conflicts += both_changed and other.current != edits.current
+        if other is not None and other.changed and edits.changed:
+            result.conflicts += other.current != edits.current
     return result
 
 
