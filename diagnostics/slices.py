@@ -51,10 +51,10 @@ COLUMNS = (
 NUMBERS = COLUMNS[6:18]
 # Image attributes that are cut into thirds, with the names of the thirds.
 THIRDS = {
-    "brightness": ("dark", "middling light", "bright"),
-    "contrast": ("flat", "middling contrast", "contrasty"),
-    "saturation": ("pale", "middling colour", "colourful"),
-    "sharpness": ("blurred", "middling sharp", "sharp"),
+    "brightness": ("dark", "medium brightness", "bright"),
+    "contrast": ("low contrast", "medium contrast", "high contrast"),
+    "saturation": ("low saturation", "medium saturation", "high saturation"),
+    "sharpness": ("blurred", "medium sharpness", "sharp"),
 }
 OWN_THIRDS = ("low", "middle", "high")
 # A column of numbers with more values than this is cut into thirds; otherwise each value is a slice.
