@@ -16,8 +16,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -44,12 +45,35 @@ from train.environment import runs_folder
 T = TypeVar("T", bound=Options)
 OK, GATE_FAILED, BAD_INPUT, ENVIRONMENT, TOO_MANY_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
+SOURCE_HELP = (
+    "A SOURCE is a folder of images or a dataset, a data.yaml, a COCO file, a video, a Kaggle handle "
+    "(kaggle:owner/name) or a FiftyOne dataset (fiftyone:NAME); see docs/sources.md."
+)
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Why a detector that scores well in validation fails on real footage, and what to add next.",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        emit_lines([f"shiftscope {version('shiftscope')}"])
+        raise typer.Exit
+
+
+@app.callback()
+def _shared(
+    version: Annotated[  # an eager option: its callback answers
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[  # read in `main`, where it may stand after the command as well
+        bool, typer.Option("--debug", help="Show the traceback of an error, and the time a command took.")
+    ] = False,
+) -> None:
+    """Nothing of its own: the options are answered elsewhere."""
 
 
 def command(kind: type[T]) -> Callable[[Callable[[T], None]], Callable[[T], None]]:
@@ -70,10 +94,11 @@ def command(kind: type[T]) -> Callable[[Callable[[T], None]], Callable[[T], None
         def call(**values: Any) -> None:
             run(kind(**values))
 
-        call.__doc__ = run.__doc__
+        call.__doc__ = " ".join((run.__doc__ or "").split())
         call.__signature__ = introspection.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(run.__name__.removesuffix("_"))(call)
+        reads_source = any("SOURCE" in str(hint) for hint in hints.values())
+        app.command(run.__name__.removesuffix("_"), epilog=SOURCE_HELP if reads_source else None)(call)
         return run
 
     return register
@@ -156,7 +181,7 @@ def predict(options: PredictOptions) -> None:
 
 @command(NextOptions)
 def next_(options: NextOptions) -> None:
-    """Rank which images to label and add next, and which datasets."""
+    """Rank which images to label and add next, and which datasets. Without arguments, on the demo."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.next import lines, rank_next
@@ -335,7 +360,10 @@ def unexpected(error: Exception, *, debug: bool) -> int:
     if debug:
         raise error
     if hasattr(error, "format_message"):
-        usage = f"{error.format_message()}; see 'shiftscope {' '.join(sys.argv[1:2])} --help'"
+        known = [name for name in sys.argv[1:2] if name in typer.main.get_command(app).commands]  # type: ignore[attr-defined]
+        message = error.format_message().removesuffix(".")
+        see = " See" if message.endswith("?") else "; see"
+        usage = f"{message}{see} '{' '.join(['shiftscope', *known])} --help'"
         return complain(usage, BAD_INPUT, debug=debug)
     if isinstance(error, OSError):
         remedy = (

@@ -168,10 +168,14 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write into.")]
 Corrections = Annotated[
     bool,
     typer.Option(
-        " /--no-corrections", help="Leave out labels and tags read back by 'shiftscope app --pull'."
+        " /--no-corrections",
+        help="Leave out labels and tags read back by 'shiftscope app --pull'.",
+        show_default=False,
     ),
 ]
-Fiftyone = Annotated[bool, typer.Option(" /--no-fiftyone", help="Do not write the FiftyOne dataset.")]
+Fiftyone = Annotated[
+    bool, typer.Option(" /--no-fiftyone", help="Do not write the FiftyOne dataset.", show_default=False)
+]
 ClassMap = Annotated[
     tuple[tuple[str, str], ...],
     typer.Option(
@@ -422,7 +426,7 @@ class TrainOptions(Options):
     arguments: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="Any training argument of Ultralytics under its own name, such as optimizer=AdamW "
             "lr0=0.001 save_period=5.",
         ),
@@ -495,7 +499,7 @@ class PredictOptions(Options):
 class PrepareOptions(Options):
     """`shiftscope prepare`."""
 
-    source: Annotated[str, typer.Argument(help="SOURCE; it is only read.")]
+    source: Annotated[str, typer.Argument(help="SOURCE to read; nothing is written to it.")]
     out: Out = None
     copies: Annotated[
         int, typer.Option(min=0, max=100, help="Augmented copies of each labelled training image.")
@@ -534,7 +538,7 @@ class PrepareOptions(Options):
 class InspectOptions(Options):
     """`shiftscope inspect`."""
 
-    source: Annotated[str, typer.Argument(help="SOURCE.")]
+    source: Annotated[str, typer.Argument(help="SOURCE to read; nothing is written.")]
     group_by: GroupBy = None
     names: Names = ()
     allow_root: AllowRoot = ()
@@ -652,7 +656,7 @@ class ExportOptions(Options):
     arguments: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="What Ultralytics' export to this format takes, under its own name, such as dynamic=True "
             "or quantize=16; "
             "data= is a SOURCE.",
