@@ -45,6 +45,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test of the demo waits for its training: it is slow wherever it stands."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "main_job" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def database() -> Iterator[str]:
     """A mongod of the tests' own: two processes would otherwise share whatever database this user already
