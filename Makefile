@@ -55,6 +55,10 @@ test-all: check ## Everything, as CI runs it
 bench: $(READY) ## Time the measuring core against other evaluators; writes docs/benchmark.md
 	@$(PYTHON) -m benchmarks.core $(ARGS)
 
+.PHONY: limits
+limits: $(READY) ## Time what must stay fast; exits with 1 when a limit is exceeded
+	@$(PYTHON) -m benchmarks.limits $(ARGS)
+
 .PHONY: prove
 prove: $(READY) ## Measure how often the diagnosis is right; writes docs/proof.md
 	@$(PYTHON) -m benchmarks.prove $(ARGS)

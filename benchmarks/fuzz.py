@@ -110,7 +110,7 @@ class Readers:
         except InputError:
             return
         assert data_yaml.classes
-        assert all(self.bounds.hold(path) for paths in data_yaml.splits.values() for path in paths)
+        assert all(self.bounds.contain(path) for paths in data_yaml.splits.values() for path in paths)
 
     def check_coco(self, content: bytes) -> None:
         """Boxes of a COCO json are positive and within the image; each file is in the ledger once."""
@@ -140,7 +140,7 @@ class Readers:
             source = yolo.open_list("x", self.stored(content, "input.txt"), CLASSES, self.bounds)
         except InputError:
             return
-        assert all(self.bounds.hold(Path(path)) for path in source.images["path"])
+        assert all(self.bounds.contain(Path(path)) for path in source.images["path"])
 
     def check_history(self, content: bytes) -> None:
         """A results.csv that is accepted has epochs."""

@@ -24,7 +24,7 @@ def check_classes(model: Sequence[str], source: Sequence[str], spec: str) -> Non
         )
         raise InputError(
             f"{spec}: class names do not match the model; model has {{{model_list}}}, "
-            f"source has {{{source_list}}}; map the names with --class-map SOURCE=MODEL "
+            f"source has {{{source_list}}}; map the names with --class-map NAME=CLASS "
             f"(--class-map SOURCE= leaves a class out), or correct 'names' in the data.yaml"
         )
 

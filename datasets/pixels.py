@@ -152,7 +152,7 @@ def decode(path: Path) -> Pixels:
         raise UnreadableImage(f"unreadable ({error.strerror or error})") from None
     except Exception as error:  # as in `probe`
         raise UnreadableImage(f"unreadable ({error})") from None
-    if kind == "JPEG" and b"\xff\xd9" not in raw[-64:] and lacks_only_end_marker(raw):
+    if kind == "JPEG" and b"\xff\xd9" not in raw[-64:] and _lacks_only_end_marker(raw):
         raw += b"\xff\xd9"
     intact = kind != "TIFF" and (kind != "JPEG" or b"\xff\xd9" in raw[-64:])
     if intact and mode in ("RGB", "L"):
@@ -174,7 +174,7 @@ def decode(path: Path) -> Pixels:
     return np.ascontiguousarray(colour[..., ::-1])
 
 
-def lacks_only_end_marker(raw: bytes) -> bool:
+def _lacks_only_end_marker(raw: bytes) -> bool:
     """Whether a JPEG without end marker is otherwise complete.
 
     Decoders fill missing data, which begins with the last block, with blocks of a constant value.

@@ -45,7 +45,7 @@ COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
 
 
-def ignore_line(line: str) -> None:
+def _ignore_line(line: str) -> None:
     """Ignore a progress line."""
 
 
@@ -56,7 +56,7 @@ def open_source(
     classes: Sequence[str] = (),
     group_by: str | None = None,
     allow: Sequence[Path] = (),
-    say: Callable[[str], None] = ignore_line,
+    say: Callable[[str], None] = _ignore_line,
     frames: bool = True,
 ) -> Source:  # more than six parameters: the entry point to every reader, and callers set one or two
     """Open a source of any of the `KINDS`; several, separated by commas, are merged into one.
@@ -142,7 +142,7 @@ def open_training(spec: str, **options: Any) -> Source:
 
 
 def open_training_parts(
-    spec: str, *, classes: Sequence[str] = (), say: Callable[[str], None] = ignore_line, **options: Any
+    spec: str, *, classes: Sequence[str] = (), say: Callable[[str], None] = _ignore_line, **options: Any
 ) -> list[Source]:
     """Open each source of a specification, completed so that they can be merged into one dataset.
 
@@ -322,7 +322,7 @@ def _common_category_ids(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
     return common
 
 
-def _with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = ignore_line) -> Source:
+def _with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = _ignore_line) -> Source:
     """A folder's images and its videos, each video as one group; videos that fail enter the ledger."""
     # The ledger has only videos that may be read: no links out of the source, no pipes.
     paths = folder.ledger.loc[folder.ledger["reason"] == VIDEO, "path"].tolist()
@@ -405,7 +405,7 @@ def split_spec(spec: str) -> list[str]:
     return [part for part in spec.split(",") if part]
 
 
-def locate(spec: str, say: Callable[[str], None] = ignore_line) -> Path:
+def locate(spec: str, say: Callable[[str], None] = _ignore_line) -> Path:
     """Absolute path of the file or folder of a specification; raises InputError if it does not exist.
 
     Fast, except for the first download of a Kaggle handle, so that commands can check their arguments first.
@@ -413,7 +413,7 @@ def locate(spec: str, say: Callable[[str], None] = ignore_line) -> Path:
     return locate_with_origin(spec, say)[0]
 
 
-def locate_with_origin(spec: str, say: Callable[[str], None] = ignore_line) -> tuple[Path, str]:
+def locate_with_origin(spec: str, say: Callable[[str], None] = _ignore_line) -> tuple[Path, str]:
     """`locate`, and a sentence that states where a download comes from (empty for others)."""
     if spec.startswith(kaggle.PREFIX):
         fetched = kaggle.fetch(spec, say)
@@ -462,7 +462,7 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
             f"{spec}: was written by 'shiftscope predict'; it can be a domain of 'report' and 'next' on the "
             "machine that wrote it; otherwise give the images or video that it was predicted from"
         )
-    files = sorted(files_below(path, DEPTH, bounds))
+    files = sorted(_files_below(path, DEPTH, bounds))
     near = [file for file in files if len(file.relative_to(path).parts) <= DATA_YAML_DEPTH + 1]
     data_yaml = _find_data_yaml(spec, path, near)
     jsons = [] if data_yaml else [file for file in near if _is_coco(file)]
@@ -542,7 +542,7 @@ def _is_coco(file: Path) -> bool:
     return head.lstrip()[:1] == b"{" and any(key in head for key in COCO_KEYS)
 
 
-def files_below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
+def _files_below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
     """Regular files up to depth levels below a folder, without hidden names and linked folders."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -556,4 +556,4 @@ def files_below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
             if not entry.is_symlink() or bounds.contain(path):
                 yield path
         elif depth and entry.is_dir(follow_symlinks=False):
-            yield from files_below(path, depth - 1, bounds)
+            yield from _files_below(path, depth - 1, bounds)

@@ -94,7 +94,7 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
         # `classes.with_classes` decides whether these are the model's classes under other names.
         collector.classes = tuple(sorted(names))
     for row, label, content in read:
-        add_boxes(collector, row, label, content)
+        _add_boxes(collector, row, label, content)
     leftovers(collector, pairing, [folder])
     return collector.to_source(spec, "voc")
 
@@ -177,7 +177,7 @@ def _box(node: ET.Element) -> VocBox:
     return VocBox(name, (x1, y1, x2, y2), difficult, "")
 
 
-def add_boxes(collector: Collector, row: int, label: Path, content: VocFile) -> None:
+def _add_boxes(collector: Collector, row: int, label: Path, content: VocFile) -> None:
     """Add the boxes of one XML file to an image; records of rejected boxes number them from 1."""
     index = {name: i for i, name in enumerate(collector.classes)}
     collector.note(label, "used")

@@ -51,7 +51,7 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
                 for file in _entries(data_yaml, entry, collector)
             )
         )
-        add_files(collector, pairing, files, split)
+        _add_files(collector, pairing, files, split)
         images = [str(file) for file in files if file.suffix.lower() in SUFFIXES]
         shared = Counter(splits[file] for file in images if file in splits)
         if images and shared["train"] == len(images):
@@ -117,7 +117,7 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
     files = list(collector.walk(folder))
     collector.classes = _class_list(spec, files, collector) or collector.classes
     pairing = Pairing(root, ".txt", bounds)
-    add_files(collector, pairing, files, None)
+    _add_files(collector, pairing, files, None)
     leftovers(collector, pairing, [folder])
     return collector.to_source(spec, "folder")
 
@@ -126,14 +126,14 @@ def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> 
     """Open the images that a text file lists, one per line, as absolute paths or relative to the file."""
     collector = Collector(path.parent, classes, bounds)
     pairing = Pairing(path.parent, ".txt", bounds)
-    add_files(collector, pairing, _listed(path, path.parent, collector), None)
+    _add_files(collector, pairing, _listed(path, path.parent, collector), None)
     return collector.to_source(spec, "list")
 
 
 def open_image(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """Open one image, with its label file if it has one."""
     collector = Collector(path.parent, classes, bounds)
-    add_files(collector, Pairing(dataset_root(path.parent), ".txt", bounds), [path], None)
+    _add_files(collector, Pairing(dataset_root(path.parent), ".txt", bounds), [path], None)
     return collector.to_source(spec, "image")
 
 
@@ -158,7 +158,7 @@ def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple
     return next(iter(lists), ())
 
 
-def add_files(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
+def _add_files(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
     """Add images and their labels; split is the split of all of them, None to take it from folder names."""
 
     def split_by_folder(file: Path) -> str:

@@ -97,7 +97,7 @@ class Domain:
     @cached_property
     def annotation_arrays(self) -> Annotations:
         """Annotations as arrays, images numbered as in labelled_images."""
-        return annotations_of(self.annotations, self.labelled_images["image"])
+        return _annotations_of(self.annotations, self.labelled_images["image"])
 
     @cached_property
     def detection_arrays(self) -> Detections:
@@ -207,7 +207,7 @@ class Domain:
         )
 
 
-def annotations_of(annotations: pd.DataFrame, images: pd.Series) -> Annotations:
+def _annotations_of(annotations: pd.DataFrame, images: pd.Series) -> Annotations:
     """A table of annotations as arrays; images are numbered as in images."""
     corners = annotations[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])

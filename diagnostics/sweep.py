@@ -87,7 +87,7 @@ def sweeps(
     def above(rows: Bools) -> Floats:
         label = table.label[rows].astype(np.int64) if by_class else 0
         key = label * len(grid) + step[rows]
-        total = weighted_counts(key, table.image[rows], classes * len(grid), weights).reshape(
+        total = _weighted_counts(key, table.image[rows], classes * len(grid), weights).reshape(
             len(weights), classes, len(grid)
         )
         return np.cumsum(total[..., ::-1], axis=-1)[..., ::-1]
@@ -98,12 +98,12 @@ def sweeps(
         if by_class
         else np.zeros(counted_annotations.sum(), np.int64)
     )
-    annotations = weighted_counts(label, table.annotation_image[counted_annotations], classes, weights)
+    annotations = _weighted_counts(label, table.annotation_image[counted_annotations], classes, weights)
     images = weights.sum(1)[:, None, None]
     return _curve(true, shown, annotations[..., None], images, grid)
 
 
-def weighted_counts(key: Ints, image: Ints, keys: int, weights: Ints | Bools) -> Floats:
+def _weighted_counts(key: Ints, image: Ints, keys: int, weights: Ints | Bools) -> Floats:
     """How often each key from 0 to keys - 1 occurs in the weighted images, (R, keys)."""
     counts = csr_array((np.ones(len(key)), (key, image)), shape=(keys, weights.shape[1]))
     return (counts @ weights.T.astype(float)).T

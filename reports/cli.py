@@ -60,7 +60,7 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
-        emit_lines([f"shiftscope {version('shiftscope')}"])
+        _emit_lines([f"shiftscope {version('shiftscope')}"])
         raise typer.Exit
 
 
@@ -111,7 +111,7 @@ def _default(value: Any) -> Any:
     return None if value == () else value
 
 
-def exit_if_too_many(skipped: int, allowed: int | None, reporter: Reporter, more: str = "") -> None:
+def _exit_if_too_many(skipped: int, allowed: int | None, reporter: Reporter, more: str = "") -> None:
     """Leave with a code of its own when more files were not used than --max-skipped allows."""
     if allowed is not None and skipped > allowed:
         reporter.say(f"{skipped} files were not used, more than --max-skipped {allowed}{more}")
@@ -125,12 +125,12 @@ def data_on_stdout_only() -> Iterator[None]:
         yield
 
 
-def emit(result: dict[str, Any]) -> None:
+def _emit(result: dict[str, Any]) -> None:
     """Print JSON on stdout."""
     sys.stdout.write(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
-def emit_lines(lines: list[str]) -> None:
+def _emit_lines(lines: list[str]) -> None:
     """Print text on stdout."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
@@ -146,9 +146,9 @@ def report(options: ReportOptions) -> None:
 
         record, folder = run_command(options, reporter)
     if options.json:
-        emit(record)
+        _emit(record)
     skipped = sum(record["ledger"]["files"].get(bucket, 0) for bucket in ("skipped", "failed"))
-    exit_if_too_many(skipped, options.max_skipped, reporter, f"; see {folder / 'ledger.csv'}")
+    _exit_if_too_many(skipped, options.max_skipped, reporter, f"; see {folder / 'ledger.csv'}")
 
 
 @command(TrainOptions)
@@ -158,7 +158,7 @@ def train(options: TrainOptions) -> None:
 
     with data_on_stdout_only():
         folder = train_run(options, Reporter())
-    emit_lines([str(folder)])
+    _emit_lines([str(folder)])
 
 
 @command(PredictOptions)
@@ -173,10 +173,10 @@ def predict(options: PredictOptions) -> None:
     for line in lines(result):
         reporter.say(line)
     if options.json:
-        emit(result)
+        _emit(result)
     else:
-        emit_lines([result["folder"]])
-    exit_if_too_many(result["files"]["skipped"] + result["files"]["failed"], options.max_skipped, reporter)
+        _emit_lines([result["folder"]])
+    _exit_if_too_many(result["files"]["skipped"] + result["files"]["failed"], options.max_skipped, reporter)
 
 
 @command(NextOptions)
@@ -190,7 +190,7 @@ def next_(options: NextOptions) -> None:
     for line in lines(result, folder):
         reporter.say(line)
     if options.json:
-        emit(result)
+        _emit(result)
 
 
 @command(InspectOptions)
@@ -202,10 +202,10 @@ def inspect(options: InspectOptions) -> None:
 
         result = inspect_source(options, reporter)
     if options.json:
-        emit(result)
+        _emit(result)
     else:
-        emit_lines(lines(result))
-    exit_if_too_many(result["files"]["skipped"] + result["files"]["failed"], options.max_skipped, reporter)
+        _emit_lines(lines(result))
+    _exit_if_too_many(result["files"]["skipped"] + result["files"]["failed"], options.max_skipped, reporter)
 
 
 @command(PrepareOptions)
@@ -219,11 +219,11 @@ def prepare(options: PrepareOptions) -> None:
 
         result = prepare_dataset(options, reporter)
     if options.json:
-        emit(result)
+        _emit(result)
     else:
-        emit_lines([result["data"]])
+        _emit_lines([result["data"]])
     ledger = f"; see {Path(result['data']).with_name('ledger.csv')}"
-    exit_if_too_many(result["left_out"], options.max_skipped, reporter, ledger)
+    _exit_if_too_many(result["left_out"], options.max_skipped, reporter, ledger)
 
 
 @command(ForecastOptions)
@@ -234,9 +234,9 @@ def forecast(options: ForecastOptions) -> None:
 
         result, sentence = run_command(options, Reporter())
     if options.json:
-        emit(result)
+        _emit(result)
     else:
-        emit_lines([sentence])
+        _emit_lines([sentence])
 
 
 @command(ScoreOptions)
@@ -252,7 +252,7 @@ def score(options: ScoreOptions) -> None:
             "that the ground truth does not list were ignored\n"
         )
     if options.out is None:
-        emit(result)
+        _emit(result)
     else:
         write_text(options.out, json.dumps(result, indent=1, allow_nan=False))
 
@@ -266,9 +266,9 @@ def triage(options: TriageOptions) -> None:
 
     verdict = assess(options)
     if options.json:
-        emit(verdict_record(verdict))
+        _emit(verdict_record(verdict))
     else:
-        emit_lines(lines(verdict))
+        _emit_lines(lines(verdict))
 
 
 @command(AppOptions)
@@ -290,9 +290,9 @@ def app_(options: AppOptions) -> None:
     with data_on_stdout_only():
         edits = pull(name)
     if options.json:
-        emit({"dataset": name, "images": edits.images, "annotations": edits.annotations, "tags": edits.tags})
+        _emit({"dataset": name, "images": edits.images, "annotations": edits.annotations, "tags": edits.tags})
     else:
-        emit_lines(lines(edits))
+        _emit_lines(lines(edits))
 
 
 @command(WorldOptions)
@@ -309,7 +309,7 @@ def doctor() -> None:
     from reports.commands.doctor import check_environment, line
 
     checks = check_environment()
-    emit_lines([line(check) for check in checks])
+    _emit_lines([line(check) for check in checks])
     if not all(check.ok for check in checks):
         raise typer.Exit(ENVIRONMENT)
 
@@ -323,7 +323,7 @@ def export(options: ExportOptions) -> None:
         from reports.commands.export import export_detector
 
         written = export_detector(options, Reporter())
-    emit_lines([str(written)])
+    _emit_lines([str(written)])
 
 
 def main() -> None:
@@ -336,16 +336,16 @@ def main() -> None:
     except typer.Exit as stop:
         code = stop.exit_code
     except InputError as error:
-        code = complain(error, BAD_INPUT, debug=debug)
+        code = _complain(error, BAD_INPUT, debug=debug)
     except EnvironmentProblem as error:
-        code = complain(error, ENVIRONMENT, debug=debug)
+        code = _complain(error, ENVIRONMENT, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         again = (
             "add --resume RUN to continue"
             if arguments[:1] == ["train"]
             else "run the same command again to continue"
         )
-        code = complain(f"interrupted; {again}", INTERRUPTED, debug=False)
+        code = _complain(f"interrupted; {again}", INTERRUPTED, debug=False)
     except (
         Exception
     ) as error:  # the last line of defence: usage errors of the command line, full disks, and our own bugs
@@ -364,7 +364,7 @@ def unexpected(error: Exception, *, debug: bool) -> int:
         message = error.format_message().removesuffix(".")
         see = " See" if message.endswith("?") else "; see"
         usage = f"{message}{see} '{' '.join(['shiftscope', *known])} --help'"
-        return complain(usage, BAD_INPUT, debug=debug)
+        return _complain(usage, BAD_INPUT, debug=debug)
     if isinstance(error, OSError):
         remedy = (
             f"; make room, or set SHIFTSCOPE_RUNS to a folder on another disk (now {runs_folder()})"
@@ -372,16 +372,16 @@ def unexpected(error: Exception, *, debug: bool) -> int:
             else ""
         )
         cause = f"{error.filename or 'operating system'}: {error.strerror or error}{remedy}"
-        return complain(cause, ENVIRONMENT, debug=debug)
+        return _complain(cause, ENVIRONMENT, debug=debug)
     first_line = str(error).splitlines()[0] if str(error) else ""
-    return complain(
+    return _complain(
         f"internal error ({type(error).__name__}: {first_line}); run again with --debug and report it",
         ENVIRONMENT,
         debug=debug,
     )
 
 
-def complain(error: object, code: int, *, debug: bool) -> int:
+def _complain(error: object, code: int, *, debug: bool) -> int:
     """Write one line on stderr; with debug, raise instead."""
     if debug and isinstance(error, BaseException):
         raise error

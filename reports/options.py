@@ -20,7 +20,7 @@ NamedSource = tuple[str | None, str]
 CHECKPOINTS = 4
 
 
-def parse_source(value: Any) -> NamedSource | None:
+def _parse_source(value: Any) -> NamedSource | None:
     """Read "SOURCE" or "NAME=SOURCE", or a pair of both. A path that exists is a source even with "=" in it.
 
     Raises InputError where a part is missing.
@@ -36,13 +36,13 @@ def parse_source(value: Any) -> NamedSource | None:
     return name, source
 
 
-def parse_sources(value: Any) -> tuple[NamedSource, ...]:
+def _parse_sources(value: Any) -> tuple[NamedSource, ...]:
     """Read one source or several, repeated or with commas between, or a mapping from names; those of one name
     are one domain.
     """
     domains: list[NamedSource] = []
     for item in _split(value):
-        name, source = parse_source(item) or (None, "")
+        name, source = _parse_source(item) or (None, "")
         same = next((i for i, (other, _) in enumerate(domains) if name is not None and other == name), None)
         if same is None:
             domains.append((name, source))
@@ -57,12 +57,12 @@ def _split(value: Any) -> Iterable[Any]:
         if isinstance(item, (tuple, list)):
             yield item
             continue
-        _, source = parse_source(item) or (None, "")
+        _, source = _parse_source(item) or (None, "")
         yield from [item] if Path(source).exists() else [part for part in str(item).split(",") if part]
 
 
-def parse_class_map(value: Any) -> tuple[tuple[str, str], ...]:
-    """Read THEIRS=OURS pairs of class names, or a mapping. Raises InputError where one is not a pair."""
+def _parse_class_map(value: Any) -> tuple[tuple[str, str], ...]:
+    """Read NAME=CLASS pairs of class names, or a mapping. Raises InputError where one is not a pair."""
     pairs = []
     for item in value.items() if isinstance(value, Mapping) else _listed(value):
         if isinstance(item, (tuple, list)):
@@ -70,12 +70,12 @@ def parse_class_map(value: Any) -> tuple[tuple[str, str], ...]:
             continue
         theirs, mark, ours = str(item).partition("=")
         if not mark or not theirs:
-            raise InputError(f"--class-map {item!r}: expected THEIRS=OURS, or THEIRS= to leave a class out")
+            raise InputError(f"--class-map {item!r}: expected NAME=CLASS, or NAME= to leave a class out")
         pairs.append((theirs, ours))
     return tuple(pairs)
 
 
-def parse_predictions(value: Any) -> tuple[tuple[str, Path], ...]:
+def _parse_predictions(value: Any) -> tuple[tuple[str, Path], ...]:
     """Read NAME=FILE pairs, or a mapping. Raises InputError where one is not a pair."""
     pairs = []
     for item in value.items() if isinstance(value, Mapping) else _listed(value):
@@ -89,7 +89,7 @@ def parse_predictions(value: Any) -> tuple[tuple[str, Path], ...]:
     return tuple(pairs)
 
 
-def parse_names(value: Any) -> tuple[str, ...]:
+def _parse_names(value: Any) -> tuple[str, ...]:
     """Read names with commas between."""
     names = value.split(",") if isinstance(value, str) else _listed(value)
     return tuple(name.strip() for name in names if name.strip())
@@ -141,12 +141,12 @@ Weights = Annotated[Path | None, typer.Option(help="A checkpoint, instead of --r
 InDomain = Annotated[
     NamedSource | None,
     typer.Option("--in-domain", help="SOURCE or NAME=SOURCE; default: the run's own data.yaml."),
-    Parsed(parse_source, record=lambda pair: pair and _pair_records([pair])[0]),
+    Parsed(_parse_source, record=lambda pair: pair and _pair_records([pair])[0]),
 ]
 RealWorld = Annotated[
     tuple[NamedSource, ...],
     typer.Option("--real-world", help="SOURCE or NAME=SOURCE; repeat it, or separate several by commas."),
-    Parsed(parse_sources, many=True, record=_pair_records),
+    Parsed(_parse_sources, many=True, record=_pair_records),
 ]
 GroupBy = Annotated[
     str | None,
@@ -162,7 +162,7 @@ Conf = Annotated[float, typer.Option(min=0.0, max=1.0, help="Confidence from whi
 Names = Annotated[
     tuple[str, ...],
     typer.Option(help="Class names with commas between, for sources that name none."),
-    Parsed(parse_names),
+    Parsed(_parse_names),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to write into.")]
 Corrections = Annotated[
@@ -180,9 +180,9 @@ ClassMap = Annotated[
     tuple[tuple[str, str], ...],
     typer.Option(
         "--class-map",
-        help="THEIRS=OURS: a source's class name and the model's; THEIRS= leaves a class out. Repeatable.",
+        help="NAME=CLASS: a source's class name and the model's; NAME= leaves a class out. Repeatable.",
     ),
-    Parsed(parse_class_map, many=True, record=lambda pairs: [list(pair) for pair in pairs]),
+    Parsed(_parse_class_map, many=True, record=lambda pairs: [list(pair) for pair in pairs]),
 ]
 AllowRoot = Annotated[
     tuple[Path, ...],
@@ -294,7 +294,7 @@ class ReportOptions(Options):
         typer.Option(
             help="NAME=FILE: COCO results of a domain, instead of inference on its images. Repeatable."
         ),
-        Parsed(parse_predictions, many=True, record=_pair_records),
+        Parsed(_parse_predictions, many=True, record=_pair_records),
     ] = ()
     slices: Annotated[
         tuple[str, ...],
@@ -364,7 +364,7 @@ class NextOptions(Options):
     pool: Annotated[
         tuple[NamedSource, ...],
         typer.Option(help="SOURCE to pick from; default: the real-world domains. Repeatable."),
-        Parsed(parse_sources, many=True, record=_pair_records),
+        Parsed(_parse_sources, many=True, record=_pair_records),
     ] = ()
     candidate: Annotated[
         tuple[NamedSource, ...],
@@ -372,7 +372,7 @@ class NextOptions(Options):
             help="A dataset you could add, SOURCE or NAME=SOURCE; ranked by what it covers of the real "
             "world. Repeatable."
         ),
-        Parsed(parse_sources, many=True, record=_pair_records),
+        Parsed(_parse_sources, many=True, record=_pair_records),
     ] = ()
     probe: Annotated[
         bool,
@@ -455,7 +455,7 @@ class TrainOptions(Options):
             help="SOURCE or NAME=SOURCE to evaluate after epochs, labelled or not; repeat it, or separate "
             "several by commas.",
         ),
-        Parsed(parse_sources, many=True, record=_pair_records),
+        Parsed(_parse_sources, many=True, record=_pair_records),
     ] = ()
     watch_every: Annotated[
         int, typer.Option(min=1, help="Epochs between two evaluations on --real-world.")
@@ -483,7 +483,7 @@ class PredictOptions(Options):
     blur: Annotated[
         tuple[str, ...],
         typer.Option(help="Classes to make unrecognisable instead of outlining them, with commas between."),
-        Parsed(parse_names),
+        Parsed(_parse_names),
     ] = ()
     show: Annotated[bool, typer.Option("--show", help="Show the result in a browser too, as it happens.")] = (
         False

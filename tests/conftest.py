@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,9 @@ os.environ["FIFTYONE_DATABASE_NAME"] = "shiftscope_tests"
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
 
 import train  # noqa: E402, F401
+
+# A shell starts background jobs with Ctrl-C ignored, which the processes under test would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is slow: that is no failure of what is tested.
 settings.register_profile("patient", deadline=None)
@@ -184,7 +188,7 @@ def main_job(database: str) -> MainJob:
     cwd.mkdir()
     outcome = run_script("report", cwd=cwd, timeout=1500)
     assert outcome.code == 0, outcome.stderr[-3000:]
-    folder = next((cwd / "runs" / "report").iterdir())
+    folder = next((cwd / "runs" / "report").glob("*/report.json")).parent
     return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))
 
 
@@ -194,8 +198,8 @@ def small_job(database: str, weights: Path) -> MainJob:
     from datasets.world import DASHCAM, DRONE, Plan, build_world
 
     cwd = _SANDBOX / "small"
-    list(build_world(cwd / "dashcam", Plan(DASHCAM, {"train": (2, 3), "val": (6, 5)}, seed=1)))
-    list(build_world(cwd / "drone", Plan(DRONE, {"val": (6, 5)}, seed=2)))
+    list(build_world(cwd / "dashcam", Plan(DASHCAM, {"train": (2, 3), "val": (6, 3)}, seed=1)))
+    list(build_world(cwd / "drone", Plan(DRONE, {"val": (6, 3)}, seed=2)))
     (cwd / "run" / "weights").mkdir(parents=True)
     shutil.copyfile(weights, cwd / "run" / "weights" / "best.pt")
     data = cwd / "dashcam" / "data.yaml"
@@ -204,7 +208,7 @@ def small_job(database: str, weights: Path) -> MainJob:
         "report", "--run", "run", "--in-domain", "dashcam=dashcam", "--real-world", "drone=drone", "--conf", "0.05", cwd=cwd
     )  # fmt: skip
     assert outcome.code == 0, outcome.stderr[-3000:]
-    folder = next((cwd / "runs" / "report").iterdir())
+    folder = next((cwd / "runs" / "report").glob("*/report.json")).parent
     return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +15,6 @@ from diagnostics.advice import next_images
 from diagnostics.candidates import compare_box_sizes, compare_datasets
 from diagnostics.domain import Domain
 from reports.commands.next import test_images as images_to_test
-from train.passes import SHARD
-from train.predictions import ImagePrediction, Store
 
 
 def test_picks_cover_every_cluster_first_and_avoid_the_test_clips() -> None:
@@ -220,22 +215,6 @@ def test_datasets_without_labels_count_half(in_domain: Domain, training: Domain)
     assert ranked[1].reason.endswith("; it has no labels")
 
 
-def test_twenty_thousand_images_are_ranked_in_seconds() -> None:
-    rng = np.random.default_rng(0)
-    points = rng.normal(0, 1, (20_000, 256)).astype(np.float32)
-    groups = [f"clip{n // 100}" for n in range(20_000)]
-    started = time.process_time()
-    images = images_of(groups, fingerprint=[rng.bytes(32) for _ in groups])
-    table = acquisition.rank_images(
-        acquisition.Pool(images, points, np.ones(20_000, bool)),
-        rng.normal(0, 1, (2_000, 256)).astype(np.float32),
-        budget=50,
-        seed=0,
-    )
-    assert len(table) == 50
-    assert time.process_time() - started < 20
-
-
 def test_four_times_the_pool_takes_four_times_the_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparisons are counted instead of timed; quadratic growth would take sixteen times as many."""
     rng = np.random.default_rng(0)
@@ -269,36 +248,6 @@ def test_four_times_the_pool_takes_four_times_the_comparisons(monkeypatch: pytes
         acquisition.rank_images(pool, training, budget=20, seed=0)
         counts.append(compared)
     assert counts[1] < 5 * counts[0]
-
-
-def cpu_seconds(job: Callable[[], object]) -> float:
-    """CPU seconds of a job, the least of three tries."""
-    took = []
-    for _ in range(3):
-        started = time.process_time()
-        job()
-        took.append(time.process_time() - started)
-    return min(took)
-
-
-def test_four_times_the_images_take_about_four_times_as_long_to_read(tmp_path: Path) -> None:
-    """Comparing every shard with every image takes nine times as long."""
-
-    def stored(size: int) -> Callable[[], object]:
-        store = Store(tmp_path / str(size))
-        nothing = np.zeros((1, 6), np.float32), np.zeros((1, 1), np.float32)
-        passes = [
-            ImagePrediction(
-                f"{n:032}", {"brightness": 0.5}, np.zeros(84, np.float32), b"", nothing[1][0], *nothing
-            )
-            for n in range(size)
-        ]
-        for start in range(0, size, SHARD):
-            store.add(passes[start : start + SHARD])
-        contents = {f"i{n}": f"{n:032}" for n in range(size)}
-        return lambda: store.read(contents)
-
-    assert cpu_seconds(stored(32_000)) < 6 * cpu_seconds(stored(8_000))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,19 @@ DOORS = {
     "matplotlib": {"reports/page/figures.py"},
     "torch": {"train/forward.py", "train/training.py", "reports/commands/doctor.py"},
 }
+# What a room of reports/ may import of the others; a loose module of reports/ serves several rooms.
+ROOMS = {
+    "commands": {"export", "page", "pipeline", "prediction", "workbench"},
+    "export": set(),
+    "page": {"pipeline"},
+    "pipeline": {"workbench"},  # attributes_of: a user's own FiftyOne dataset, behind FiftyOne's door
+    "prediction": {"export"},
+    "workbench": {"export", "page"},
+}
 MODULES = sorted(path for package in FLOW for path in (ROOT / package).rglob("*.py"))
 
 
+@cache
 def imports(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -49,6 +61,33 @@ def test_imports_follow_the_flow(path: Path) -> None:
     assert {name.split(".")[0] for name in ours} <= MAY_IMPORT[package]
     if package == "diagnostics":
         assert all(name.startswith(("diagnostics", "datasets.tables")) for name in ours), ours
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_reports_import_in_one_direction(room: str) -> None:
+    used = {
+        name.split(".")[1]
+        for path in (ROOT / "reports" / room).rglob("*.py")
+        for name in imports(path)
+        if name.startswith("reports.")
+    }
+    rooms = {path.name for path in (ROOT / "reports").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == set(ROOMS)
+    assert used & rooms - {room} == ROOMS[room]
+    assert "cli" not in used
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Imports inside functions count as well."""
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in MODULES
+    }
+    graph = {name: (imports(path) & names.keys()) - {name} for name, path in names.items()}
+    # `from package import module` names the package too, whose own imports are not what is asked for.
+    for name, used in graph.items():
+        graph[name] = {u for u in used if not any(v.startswith(f"{u}.") for v in used)}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
 
 
 @pytest.mark.parametrize("library", DOORS)

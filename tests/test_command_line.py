@@ -55,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
         (["train", "real_world"], "needs labelled images in both"),
         (["score", "--ground-truth", "x.json", "--predictions", "y.json"], "x.json: no such file"),
         (["world", "real_world"], "exists already"),
-        (["world", "w", "--dial", "pitch=9"], "a severity is a whole number from 0 to 5"),
+        (["world", "w", "--dial", "pitch=9"], "a severity is an integer from 0 to 5"),
         (["world", "w", "--dial", "tilt=1"], "NAME is one of pitch"),
         (["next", "--real-world", "real_world"], "give --run DIR or --weights FILE"),
         (["triage", "--real-world-ap50", "0.1"], "no in-domain AP50"),
@@ -91,12 +91,14 @@ def test_help_names_every_command(place: Path) -> None:
         assert run_in_process(command, "--help", cwd=place).code == 0
 
 
+@pytest.mark.slow
 def test_doctor(place: Path) -> None:
     outcome = run_script("doctor", cwd=place)
     assert outcome.code == 0, outcome.stdout
     assert all(line.startswith("ok ") for line in outcome.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
     before = {
         str(p): hashlib.sha256(p.read_bytes()).hexdigest()
@@ -142,6 +144,7 @@ def test_a_report_with_untrained_weights_says_undertrained(place: Path) -> None:
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_report_from_predictions_alone(place: Path) -> None:
     """Any detector's output: perfect in-domain, blind in the real world; no weights anywhere."""
     from datasets.source import open_source
@@ -205,7 +208,7 @@ PUBLISHED = "Epoch,box_loss,P,R,mAP50,mAP50-95\n" + "".join(
 @pytest.mark.parametrize("score", ["0.0361", "0.0042"])
 def test_numbers_alone_suggest_a_domain_shift(place: Path, score: str) -> None:
     (place / "published.csv").write_text(PUBLISHED)
-    outcome = run_script(
+    outcome = run_in_process(
         "triage", "--history", "published.csv", "--real-world-ap50", score, "--json", cwd=place
     )
     assert outcome.code == 0, outcome.stderr
@@ -219,12 +222,13 @@ def test_numbers_alone_suggest_a_domain_shift(place: Path, score: str) -> None:
 
 def test_one_epoch_alone_says_undertrained(place: Path) -> None:
     (place / "first.csv").write_text("\n".join(PUBLISHED.splitlines()[:2]).replace("0.1680", "0.0205") + "\n")
-    outcome = run_script("triage", "--history", "first.csv", cwd=place)
+    outcome = run_in_process("triage", "--history", "first.csv", cwd=place)
     assert outcome.code == 0, outcome.stderr
     assert outcome.stdout.startswith("Undertrained\n")
     assert "after 1 epoch" in outcome.stdout
 
 
+@pytest.mark.slow
 def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     outcome = run_script(
         "next",
@@ -268,6 +272,7 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     assert not (place / "picks" / "candidates.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_probe_needs_labels(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "real_world" / "images", tmp_path / "bare")
     asked = ("next", "--run", "run", "--real-world", f"bare={tmp_path / 'bare'}", "--probe")
@@ -279,6 +284,7 @@ def test_a_probe_needs_labels(place: Path, tmp_path: Path) -> None:
     assert "give --candidate SOURCE" in complaint(outcome)
 
 
+@pytest.mark.slow
 def test_candidates_need_footage_to_be_compared_with(place: Path) -> None:
     outcome = run_script(
         "next", "--run", "run", "--pool", "real_world", "--candidate", "in_domain", cwd=place
@@ -287,6 +293,7 @@ def test_candidates_need_footage_to_be_compared_with(place: Path) -> None:
     assert "give --real-world SOURCE" in complaint(outcome)
 
 
+@pytest.mark.slow
 def test_a_report_compares_with_an_earlier_run(place: Path) -> None:
     outcome = run_script(
         *("report", "--run", "run", "--real-world", "real_world", "--before", "run"),
@@ -300,6 +307,7 @@ def test_a_report_compares_with_an_earlier_run(place: Path) -> None:
     assert "Compared with an earlier run" in (place / "again" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_forecast_answers_or_refuses(place: Path) -> None:
     rows = [f"{n},{0.7 - 1.2 * n**-0.5:.4f}" for n in (20, 40, 80, 160, 320)]
     (place / "curve.csv").write_text("\n".join(["labels,ap50", *rows]))
@@ -310,6 +318,7 @@ def test_forecast_answers_or_refuses(place: Path) -> None:
     assert "lacks the columns labels, ap50" in complaint(wrong)
 
 
+@pytest.mark.slow
 def test_world_renders_what_its_dials_say(tmp_path: Path) -> None:
     assert (
         run_script(
@@ -332,6 +341,7 @@ def test_world_renders_what_its_dials_say(tmp_path: Path) -> None:
     assert len(list((tmp_path / "w" / "images").rglob("*.jpg"))) == 2
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_write_one_report(place: Path) -> None:
     """The second is told to wait, at once."""
     from filelock import FileLock
@@ -345,6 +355,7 @@ def test_two_runs_do_not_write_one_report(place: Path) -> None:
 STAGES = ("Inference on in-domain", "Intervention", "Writing the report")
 
 
+@pytest.mark.slow
 def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path: Path) -> None:
     """One run folder, killed in each stage in turn, then let through; its tables equal those of a run nobody
     disturbed.

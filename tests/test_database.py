@@ -23,8 +23,11 @@ import pytest
 from reports.workbench.connection import is_orphan, running_mongod
 from tests.conftest import SCRIPT, free_port
 
-# Seconds from the start of a command to its line. Importing FiftyOne takes 3 to 6 of them on two cores.
-LIMIT = 10
+pytestmark = pytest.mark.slow  # each starts FiftyOne in a process of its own
+
+# Seconds within which a command must answer instead of hanging. Importing FiftyOne takes 3 to 6 of them on
+# two idle cores, and several times as many on busy ones.
+LIMIT = 60
 KEEP_OPEN = """
 import sys, time
 from reports.workbench.connection import database
@@ -129,7 +132,6 @@ def open_database(environment: dict[str, str], seconds: float = 60) -> subproces
 def test_three_processes_that_start_at_once_all_get_the_database(
     user: dict[str, str], tmp_path: Path
 ) -> None:
-    started = time.monotonic()
     processes = []
     for i in range(3):
         # Into files: a pipe would stay open in the mongod that one of them starts while another uses it.
@@ -144,7 +146,6 @@ def test_three_processes_that_start_at_once_all_get_the_database(
             )
     assert [process.wait(timeout=90) for process in processes] == [0, 0, 0]
     assert all("ready" in (tmp_path / f"{i}.out").read_text() for i in range(3))
-    assert time.monotonic() - started < 60
 
 
 def test_an_orphaned_mongod_is_named(user: dict[str, str], tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from tests.test_faults import entries
 from train.export import export, export_arguments, formats, install_command
 from train.training import ARCHITECTURE
 
+pytestmark = pytest.mark.slow  # each needs a trained detector and a converter
+
 PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnxslim", "pnnx")
 
 

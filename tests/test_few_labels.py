@@ -27,6 +27,7 @@ def randomly_labelled(domain: Domain, count: int, seed: int) -> Domain:
     return labelled_part(domain, np.isin(np.arange(len(domain.images)), chosen))
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_value_from_all_labels() -> None:
     covered, worth = {"AP50": [], "F1": []}, []
     for seed in range(60):

@@ -17,7 +17,7 @@ from datasets.errors import InputError
 from datasets.world import DASHCAM, DRONE, Plan, build_world
 from diagnostics.forecast import FAMILIES, MAX_EXTRAPOLATION, Forecast, fit_curves, forecast
 from reports.commands.forecast import forecast_labels, sentence
-from tests.conftest import complaint, run_script
+from tests.conftest import complaint, run_in_process, run_script
 
 SIZES = np.array([20, 40, 80, 160, 320.0])
 
@@ -180,7 +180,7 @@ def test_reports_give_the_forecast_of_a_table_of_the_same_points(folder: Path, t
     reports = [copy_report(folder, tmp_path / str(n), n, ap50) for n, ap50 in points]
     table = tmp_path / "curve.csv"
     table.write_text("labels,ap50\n" + "".join(f"{n},{ap50}\n" for n, ap50 in points))
-    outcome = run_script(
+    outcome = run_in_process(
         # A folder or its report.json, in any order.
         *("forecast", str(reports[3] / "report.json"), *map(str, reports[:3]), str(reports[4])),
         *("--goal", "0.64", "--out", "drawn", "--json"),
@@ -188,7 +188,9 @@ def test_reports_give_the_forecast_of_a_table_of_the_same_points(folder: Path, t
     )
     assert outcome.code == 0, outcome.stderr
     result = json.loads(outcome.stdout)
-    alone = json.loads(run_script("forecast", "curve.csv", "--goal", "0.64", "--json", cwd=tmp_path).stdout)
+    alone = json.loads(
+        run_in_process("forecast", "curve.csv", "--goal", "0.64", "--json", cwd=tmp_path).stdout
+    )
     assert {key: result[key] for key in alone} == alone
     assert alone["low"] is not None
     assert sorted((point["labels"], point["ap50"]) for point in result["points"]) == points
@@ -214,7 +216,7 @@ def remove_image(report: Path) -> None:
 
 
 def move_box(report: Path) -> None:
-    path = report / "tables" / "boxes.parquet"
+    path = report / "tables" / "annotations.parquet"
     table = pd.read_parquet(path)
     table.loc[table.index[table["domain"] == "real_world"][0], "x1"] -= 3
     table.to_parquet(path, index=False)
@@ -222,7 +224,7 @@ def move_box(report: Path) -> None:
 
 def move_in_domain_box(report: Path) -> None:
     """In-domain images do not enter the curve."""
-    path = report / "tables" / "boxes.parquet"
+    path = report / "tables" / "annotations.parquet"
     table = pd.read_parquet(path)
     table.loc[table.index[table["domain"] == "in-domain"][0], "x1"] -= 3
     table.to_parquet(path, index=False)
@@ -352,7 +354,7 @@ def test_boxes_of_an_older_report_are_counted_from_its_run(folder: Path, tmp_pat
 
 def test_reports_and_tables_are_not_mixed(folder: Path) -> None:
     (folder / "curve.csv").write_text("labels,ap50\n1,0.1\n")
-    mixed = run_script("forecast", "first", "curve.csv", "--goal", "0.5", cwd=folder)
+    mixed = run_in_process("forecast", "first", "curve.csv", "--goal", "0.5", cwd=folder)
     assert mixed.code == 2
     expected = "curve.csv: not a report; give folders that 'shiftscope report' wrote, or a single CSV"
     assert expected in complaint(mixed)

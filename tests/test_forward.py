@@ -80,6 +80,7 @@ def test_a_detection_embedding_comes_from_its_box(weights: Path, predicted) -> N
     np.testing.assert_allclose(embeddings, np.hstack([centres, centres]), atol=0.5)
 
 
+@pytest.mark.slow
 def test_each_image_takes_one_forward_call_and_none_the_second_time(
     weights: Path, images: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_each_image_takes_one_forward_call_and_none_the_second_time(
     np.testing.assert_array_equal(first.image_embeddings, again.image_embeddings)
 
 
+@pytest.mark.slow
 def test_a_batch_gives_the_results_of_single_images(
     weights: Path, images: pd.DataFrame, predicted, tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_other_settings_give_another_key(weights: Path) -> None:
     assert len(keys) == 4
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_reported_as_a_failure(weights: Path, images: pd.DataFrame, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(images["path"].iloc[0]).read_bytes()[:3000])

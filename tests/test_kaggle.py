@@ -20,7 +20,7 @@ from datasets import kaggle
 from datasets.archives import unpack
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import open_source
-from tests.conftest import complaint, run_script
+from tests.conftest import complaint, run_in_process
 from tests.kaggle_server import KaggleServer, Published, zipped
 from tests.test_sources import dataset, tree
 
@@ -198,11 +198,13 @@ def test_missing_and_changed_files_are_downloaded_again(
 
 def test_the_command_line_reports_an_error_in_one_line(server: KaggleServer, tmp_path: Path) -> None:
     server.status = 403
-    outcome = run_script("inspect", f"kaggle:{HANDLE}", cwd=tmp_path, **server.environment(tmp_path / "hub"))
+    outcome = run_in_process(
+        "inspect", f"kaggle:{HANDLE}", cwd=tmp_path, **server.environment(tmp_path / "hub")
+    )
     assert outcome.code == 3
     assert "check the handle" in complaint(outcome)
     server.status = None
-    outcome = run_script(
+    outcome = run_in_process(
         "inspect", f"kaggle:{HANDLE}", "--json", cwd=tmp_path, **server.environment(tmp_path / "hub")
     )
     assert outcome.code == 0, outcome.stderr

@@ -300,12 +300,14 @@ def test_the_dataset_holds_what_the_report_says(job: MainJob) -> None:
             "false positives",
             "missed",
             "localization errors",
-            "duplicates",
             "all domains",
             "label next",
             "gallery",
         }
+        detections = pd.read_parquet(job.folder / "tables" / "detections.parquet")
+        duplicates = detections.loc[detections["domain"] == "drone", "outcome"].eq("duplicate")
         assert views <= set(dataset.list_saved_views())
+        assert dataset.has_saved_view("duplicates") == duplicates.any()
         assert dataset.list_workspaces() == ["shift"]
         assert set(dataset.list_evaluations()) == {"eval_dashcam", "eval_drone"}
         assert dataset.list_brain_runs() == ["embedding_map", "similar_images"]

@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.slow  # the notebook trains
+
 NOTEBOOK = Path(__file__).parents[1] / "train" / "notebook.ipynb"
 
 

@@ -39,7 +39,7 @@ from reports.prediction.overlay import draw
 from reports.prediction.video import Video
 from reports.prediction.window import Window
 from reports.progress import Reporter
-from tests.conftest import SCRIPT, complaint, run_script
+from tests.conftest import SCRIPT, complaint, run_in_process, run_script
 from train.forward import Detector, load_checkpoint
 from train.prediction_folder import resolve_domain
 from train.predictions import Settings
@@ -187,6 +187,7 @@ def test_images_are_drawn_on_copies_and_no_prediction_is_repeated(
 
 
 @pytest.mark.parametrize(("sound", "is_copied"), [("aac", True), ("pcm_s16le", False), (None, True)])
+@pytest.mark.slow
 def test_videos_keep_their_times_and_their_sound(
     workspace: Path, weights: Path, sound: str | None, is_copied: bool
 ) -> None:
@@ -225,6 +226,7 @@ def test_frames_of_a_video_are_predicted_like_images(workspace: Path, weights: P
         np.testing.assert_allclose(frame_boxes, expected[:, :5], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_prediction_of_a_video_resumes(workspace: Path, weights: Path) -> None:
     path = workspace / "long.mkv"
     times = write_video(path, 600, sound=None)
@@ -249,6 +251,7 @@ def test_a_killed_prediction_of_a_video_resumes(workspace: Path, weights: Path) 
     assert not (folder / ".parts").exists()
 
 
+@pytest.mark.slow
 def test_the_result_is_a_domain_of_a_report(workspace: Path, weights: Path, images: Path) -> None:
     clip = workspace / "flight.mkv"
     write_video(clip, 30)
@@ -323,6 +326,7 @@ class Camera:
         pass
 
 
+@pytest.mark.slow
 def test_a_camera_is_written_as_a_video(
     workspace: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,6 +444,7 @@ def test_each_of_several_videos_that_differ_in_their_suffix_is_drawn(workspace: 
     assert len(times_of(Path(result["folder"]) / "a.mov.mp4")) == 9
 
 
+@pytest.mark.slow
 def test_a_video_whose_times_repeat_or_go_back_does_not_stop_the_others(
     workspace: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,6 +522,7 @@ def test_a_prediction_record_from_elsewhere_is_not_followed(workspace: Path, ima
     assert resolve_domain((None, str(foreign)), None, pytest.fail) == ((None, str(foreign)), None)
 
 
+@pytest.mark.slow
 def test_frames_that_were_not_predicted_are_not_in_the_domain(
     workspace: Path, weights: Path, images: Path
 ) -> None:
@@ -557,7 +563,7 @@ def test_invalid_requests_are_refused(workspace: Path, weights: Path, images: Pa
     ):
         with pytest.raises(InputError, match=message):
             predict(replace(options, **change), QUIET)
-    outcome = run_script("predict", "gone.mp4", "--weights", str(weights), cwd=workspace)
+    outcome = run_in_process("predict", "gone.mp4", "--weights", str(weights), cwd=workspace)
     assert outcome.code == 2
     assert "no such file" in complaint(outcome)
     assert not (workspace / "runs" / "predict").exists()

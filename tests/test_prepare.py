@@ -18,7 +18,7 @@ from datasets.tables import BOX_COLUMNS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLU
 from reports.commands.prepare import prepare_dataset
 from reports.options import PrepareOptions
 from reports.progress import Reporter
-from tests.conftest import run_script, untrained
+from tests.conftest import run_in_process, untrained
 from tests.test_sources import label, tree
 from train.augmentation import CHANGES, DEFAULT, Recipe, read_recipe
 from train.preparation import PreparationSettings, prepare, remove_boxes
@@ -628,10 +628,11 @@ def test_frames_of_a_video_get_drafts_and_the_video_is_in_the_ledger(
     assert {Path(path).name.rsplit("_", 1)[0] for path in again.images["path"]} == {"drive"}
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     root = messy(tmp_path / "d")
     before = tree(root)
-    done = run_script("prepare", "d", "--copies", "1", "--max-share", "0.9", cwd=tmp_path)
+    done = run_in_process("prepare", "d", "--copies", "1", "--max-share", "0.9", cwd=tmp_path)
     assert done.code == 0, done.stderr
     data_yaml = tmp_path / "runs" / "prepare" / "d" / "data.yaml"
     assert done.stdout == f"{data_yaml}\n"

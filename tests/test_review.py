@@ -42,6 +42,7 @@ def open_training(data: str) -> Source:
     return open_training_sources(options, QUIET)[0]
 
 
+@pytest.mark.slow
 def test_drafts_are_shown_corrected_and_used(drafted: tuple[Path, dict]) -> None:
     folder, result = drafted
     import fiftyone as fo
@@ -88,6 +89,7 @@ def test_drafts_are_shown_corrected_and_used(drafted: tuple[Path, dict]) -> None
     assert again["review"] is None
 
 
+@pytest.mark.slow
 def test_without_a_database_the_dataset_is_complete(
     drafted: tuple[Path, dict],
     weights: Path,

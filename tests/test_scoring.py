@@ -21,7 +21,7 @@ from datasets.errors import InputError
 from diagnostics.precision import COCO_METRICS
 from reports.commands.score import score
 from reports.options import ScoreOptions
-from tests.conftest import complaint, run_script
+from tests.conftest import complaint, run_in_process
 from tests.oracles import Problem, coco_json, pycocotools_metrics, random_problem
 
 
@@ -63,7 +63,7 @@ def test_the_command_equals_pycocotools_overall_and_by_slice(tmp_path: Path) -> 
         "--groups",
         "g.csv",
     ]
-    outcome = run_script("score", *files, "--bootstrap", "200", cwd=tmp_path)
+    outcome = run_in_process("score", *files, "--bootstrap", "200", cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr
     result = json.loads(outcome.stdout)
     np.testing.assert_allclose(numbers(result["overall"]), pycocotools_metrics(problem), atol=1e-9)
@@ -130,7 +130,7 @@ def test_ignored_detections_are_counted(tmp_path: Path) -> None:
         (1, 2, [(0, 0, [1.0, 1.0, 9.0, 9.0], 81.0, False)], [(0, 4, [1.0, 1.0, 9.0, 9.0], 0.5)]), tmp_path
     )
     assert score_files(gt, dt)["ignored_detections"] == 1
-    outcome = run_script("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
+    outcome = run_in_process("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
     assert "1 detections of categories that the ground truth does not list were ignored" in outcome.stderr
 
 
@@ -167,7 +167,7 @@ def test_the_command_exits_with_code_2_for_an_invalid_file(tmp_path: Path) -> No
     (tmp_path / "dt.json").write_text(
         '[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, NaN], "score": 1}]'
     )
-    outcome = run_script("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
+    outcome = run_in_process("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
     assert outcome.code == 2
     assert "detection 0 has a coordinate or score that is not finite" in complaint(outcome)
 
@@ -287,6 +287,7 @@ def test_arbitrary_content_raises_only_input_errors(
         ("triage", ("torch", "fiftyone", "matplotlib", "seaborn")),
     ],
 )
+@pytest.mark.slow
 def test_commands_on_numbers_import_no_heavy_library(command: str, heavy: tuple[str, ...]) -> None:
     code = (
         f"import reports.cli, reports.commands.{command}, sys; "

@@ -22,7 +22,7 @@ from reports.export.handoff import write_handoff
 from reports.options import ReportOptions, TrainOptions
 from reports.pipeline.sources import open_domains
 from reports.progress import Reporter
-from tests.conftest import complaint, run_script
+from tests.conftest import complaint, run_in_process, run_script
 from train.environment import frames_folder
 from train.pretrained import ARCHITECTURE
 from train.run import open_run
@@ -183,6 +183,7 @@ def test_boxes_are_counted_as_ultralytics_counts_them(sources: Path) -> None:
     assert count_boxes_by_split(source, {"classes": [1]})["train"] == puddles > 0
 
 
+@pytest.mark.slow
 def test_train_takes_several_sources_and_the_run_records_each(sources: Path, tmp_path: Path) -> None:
     more = ["--epochs", "1", "--imgsz", "64", "--device", "cpu", "--model", str(ARCHITECTURE), "fraction=0.5"]
     outcome = run_script(
@@ -204,8 +205,9 @@ def test_train_takes_several_sources_and_the_run_records_each(sources: Path, tmp
     assert set(training.images["path"]) == set(source.images.loc[source.images["split"] == "train", "path"])
 
 
+@pytest.mark.slow
 def test_a_second_source_without_a_comma_is_corrected_by_the_message(sources: Path) -> None:
-    outcome = run_script("train", "in_domain", "turned", cwd=sources)
+    outcome = run_in_process("train", "in_domain", "turned", cwd=sources)
     assert outcome.code == 2
     assert "shiftscope train in_domain,turned" in complaint(outcome)
-    assert "nowhere: no such file" in complaint(run_script("train", "in_domain,nowhere", cwd=sources))
+    assert "nowhere: no such file" in complaint(run_in_process("train", "in_domain,nowhere", cwd=sources))

@@ -39,12 +39,14 @@ def search(seed: int, *, planted: bool) -> list[set[tuple[str, str]]]:
     return own_attributes(discovery.find_weak_slices(domain, slices.edges([domain]), 0.05, seed=seed))
 
 
+@pytest.mark.slow
 def test_no_weak_slice_is_confirmed_where_none_was_planted() -> None:
     worlds = [any(search(seed, planted=False)) for seed in range(200, 220)]
     # None is expected in 90 % of such worlds. Five or more of 20 has a probability of 1 in 23.
     assert sum(worlds) <= 4
 
 
+@pytest.mark.slow
 def test_a_planted_combination_is_confirmed_and_little_else() -> None:
     results = [search(seed, planted=True) for seed in range(200, 216)]
     exact = sum(PLANTED in weak_slices for weak_slices in results)
@@ -221,6 +223,7 @@ def test_few_clips_are_not_compared() -> None:
     assert "3 independent clips" in result.note
 
 
+@pytest.mark.slow
 def test_a_guaranteed_threshold_keeps_its_risk_on_new_clips() -> None:
     risk, missed = 0.3, []
     for seed in range(100):

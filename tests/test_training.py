@@ -20,7 +20,7 @@ from filelock import FileLock
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
-from tests.conftest import SCRIPT, run_script
+from tests.conftest import SCRIPT, run_in_process, run_script
 from train.history import read_history
 from train.pretrained import ARCHITECTURE, resolve_model
 from train.run import open_run
@@ -60,6 +60,7 @@ def test_staging_needs_train_and_val(data: Path, tmp_path: Path) -> None:
         stage(source.keep(source.images["split"] == "val"), tmp_path / "s", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_resumed(data: Path, tmp_path: Path) -> None:
     before = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in data.rglob("*") if p.is_file()}
     runs = tmp_path / "runs"
@@ -115,6 +116,7 @@ def test_a_killed_training_is_resumed(data: Path, tmp_path: Path) -> None:
     } == before
 
 
+@pytest.mark.slow
 def test_two_trainings_started_together_get_different_folders(data: Path, tmp_path: Path) -> None:
     command = [SCRIPT, "train", str(data), "--epochs", "1", "--imgsz", "64", "--device", "cpu", "--name", "t"]
     command += ["--model", str(ARCHITECTURE)]
@@ -133,7 +135,7 @@ def test_two_trainings_started_together_get_different_folders(data: Path, tmp_pa
 
 def test_an_unusable_model_leaves_no_run_folder(data: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"nothing")
-    outcome = run_script("train", str(data), "--model", "bad.pt", "--epochs", "1", cwd=tmp_path)
+    outcome = run_in_process("train", str(data), "--model", "bad.pt", "--epochs", "1", cwd=tmp_path)
     assert outcome.code == 2
     assert not (tmp_path / "runs" / "train").exists()
 
@@ -165,6 +167,7 @@ def test_the_second_of_two_demos_waits(
 @pytest.mark.parametrize(
     "words", ["CUDA out of memory. Tried to allocate 2 GiB", "DefaultCPUAllocator: can't allocate memory"]
 )
+@pytest.mark.slow
 def test_the_batch_is_halved_when_memory_runs_out(data: Path, tmp_path: Path, words: str) -> None:
     lines: list[str] = []
 
@@ -190,6 +193,7 @@ def test_the_batch_is_halved_when_memory_runs_out(data: Path, tmp_path: Path, wo
     assert read_history(folder / "results.csv")["epoch"].tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_other_training_errors_are_raised(data: Path, tmp_path: Path) -> None:
     def divide_by_zero(model) -> None:
         model.add_callback("on_train_batch_start", lambda trainer: 1 / 0)
@@ -273,7 +277,7 @@ def test_a_changed_recipe_or_watch_trains_the_demo_anew(monkeypatch: pytest.Monk
     assert demo._run_key(demo._demo_plans(0), road_world_recipe(0)) == key
     others = [
         demo._run_key({**plans, "dashcam": replace(plan, seed=plan.seed + 1)}, recipe),
-        demo._run_key({**plans, "drone": replace(plans["drone"], seed=plan.seed + 1)}, recipe),
+        demo._run_key({**plans, "drone": replace(plans["drone"], seed=plans["drone"].seed + 1)}, recipe),
         demo._run_key(plans, replace(recipe, epochs=recipe.epochs + 1)),
         demo._run_key(plans, replace(recipe, extra={**recipe.extra, "lr0": 0.001})),
     ]

@@ -6,7 +6,6 @@ import hashlib
 import pickle
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +162,7 @@ def test_the_report_compares_checkpoints(main_job: MainJob) -> None:
     assert page.count('data-test="course"') == 2
 
 
+@pytest.mark.slow
 def test_validation_embeddings_equal_those_of_a_separate_prediction(worlds: Path, tmp_path: Path) -> None:
     """The hook on the validation gives the embeddings of a forward pass with the same network."""
     results: list[tuple[list[str], np.ndarray, np.ndarray]] = []
@@ -186,6 +186,7 @@ def test_validation_embeddings_equal_those_of_a_separate_prediction(worlds: Path
     np.testing.assert_allclose(predicted, hooked, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_watch_does_not_change_the_training(worlds: Path, tmp_path: Path) -> None:
     def failing(model) -> None:
         watch = attach(model, str(worlds / "drone"), say=lines.append)
@@ -214,6 +215,7 @@ def test_a_watch_does_not_change_the_training(worlds: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("event", ["on_train_start", "on_val_start", "on_val_batch_end", "on_val_end"])
+@pytest.mark.slow
 def test_a_failing_watch_does_not_stop_the_training(
     worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
@@ -239,6 +241,7 @@ def test_no_hook_is_saved_with_the_network(main_job: MainJob) -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.slow
 def test_a_watch_can_be_pickled_while_training(worlds: Path, tmp_path: Path) -> None:
     copies: list[bytes] = []
 
@@ -257,24 +260,6 @@ def test_a_watch_can_be_pickled_while_training(worlds: Path, tmp_path: Path) -> 
     again = pickle.loads(copies[0])
     assert again.event == "on_fit_epoch_end"
     assert list(again.watch.sources) == ["drone"]
-
-
-def test_watching_costs_no_more_than_validating_as_many_images(worlds: Path, tmp_path: Path) -> None:
-    spent: list[float] = []
-
-    def timed(model) -> None:
-        begin = [0.0]
-        model.add_callback("on_val_start", lambda validator: begin.__setitem__(0, time.perf_counter()))
-        model.add_callback("on_val_end", lambda validator: spent.append(time.perf_counter() - begin[0]))
-        attach(model, {"drone": str(worlds / "drone")}, say=lambda line: None)
-
-    folder = fit(worlds / "small", tmp_path / "run", 5, timed, imgsz=320)
-    table = open_run(folder).watched
-    drone = table[table["domain"] == "drone"]
-    assert (drone["images"] == 24).all()
-    # The fastest of five epochs: 24 images on both sides, and mostly the same convolutions. Two timings of
-    # the same work differ by a tenth. A second forward pass, or decoding the images again, takes much longer.
-    assert drone["seconds"].min() <= 1.1 * min(spent[:5])
 
 
 def test_unusable_footage_is_reported_at_once(tmp_path: Path) -> None:
@@ -336,6 +321,7 @@ def test_divergence_is_reported_only_above_noise() -> None:
     assert not training_curves(table([0.1, 0.2, 0.3, 0.3, 0.31, 0.3, 0.3], 200), IN_DOMAIN)[0].diverged
 
 
+@pytest.mark.slow
 def test_footage_of_other_classes_is_watched_without_its_labels(worlds: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     list(build_world(other, Plan(DRONE, {"val": (1, 3)}, seed=8)))
@@ -364,6 +350,7 @@ workers=0) print(model.trainer.save_dir)
 """
 
 
+@pytest.mark.slow
 def test_one_line_watches_in_any_script(worlds: Path, tmp_path: Path) -> None:
     """A script that imports Ultralytics first keeps loading its own checkpoints without restriction."""
     import os
@@ -397,6 +384,7 @@ def test_one_line_watches_in_any_script(worlds: Path, tmp_path: Path) -> None:
     assert len(open_run(tmp_path / "mine").watched) == 2
 
 
+@pytest.mark.slow
 def test_the_command_watches_and_refuses_wrong_requests(worlds: Path, tmp_path: Path) -> None:
     common = ["--model", str(ARCHITECTURE), "--imgsz", "64", "--device", "cpu"]
     done = run_script(

@@ -6,7 +6,6 @@ FiftyOne reads it as its own, ids stay the same, evaluations agree with FiftyOne
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -568,53 +567,3 @@ def test_nothing_is_sent_until_the_host_is_typed(
         assert (images, key) == (5, "round_1")
         assert options["backend"] == "cvat"
         assert options["label_field"] == "ground_truth"
-
-
-@pytest.mark.usefixtures("database")
-def test_writing_takes_a_twentieth_of_adding_and_evaluating_samples(tmp_path: Path) -> None:
-    """CPU time per image, with about 100 detections each."""
-    rng = np.random.default_rng(0)
-    domain = with_sizes(make_domain("many", role="real_world", clips=20, frames=25, seed=5))
-    many = pd.concat([domain.detections] * 40, ignore_index=True)
-    many[["x1", "x2"]] += rng.uniform(-20, 20, (len(many), 1))
-    many["confidence"] = rng.uniform(SHOWN_FLOOR, 1, len(many))
-    domain = replace(
-        domain, detections=many, detection_embeddings=np.tile(domain.detection_embeddings, (40, 1))
-    )
-    in_domain = with_sizes(make_domain("in_domain", clips=5, frames=2, seed=1))
-    findings = find(Inputs(in_domain, [domain], None, pd.DataFrame(), Experiments(), conf=None, seed=0))
-    per_image = (domain.detections["confidence"] >= SHOWN_FLOOR).sum() / len(domain.images)
-    assert per_image > 60
-    started = time.process_time()
-    written = workbench.publish(findings, tmp_path, {}, Reporter())
-    writing = (time.process_time() - started) / (len(domain.images) + len(in_domain.images))
-    with connected() as fo:
-        part = fo.load_dataset(written.dataset).match(fo.ViewField("domain") == "many").limit(40)
-        started = time.process_time()
-        samples = [
-            fo.Sample(
-                filepath=sample.filepath,
-                ground_truth=fo.Detections(
-                    detections=[
-                        fo.Detection(label=b.label, bounding_box=b.bounding_box)
-                        for b in sample.ground_truth.detections
-                    ]
-                ),
-                predictions=fo.Detections(
-                    detections=[
-                        fo.Detection(label=b.label, bounding_box=b.bounding_box, confidence=b.confidence)
-                        for b in sample.predictions.detections
-                    ]
-                ),
-            )
-            for sample in part
-        ]
-        dataset = fo.Dataset()
-        dataset.add_samples(samples, progress=False)
-        dataset.evaluate_detections(
-            "predictions", gt_field="ground_truth", eval_key="fiftyone", compute_mAP=True, progress=False
-        )
-        adding = (time.process_time() - started) / len(part)
-        dataset.delete()
-        fo.delete_dataset(written.dataset)
-    assert writing < adding / 20, f"{writing * 1e3:.2f} ms against {adding * 1e3:.2f} ms per image"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -237,17 +236,3 @@ def test_a_flight_is_a_video_without_labels(tmp_path: Path) -> None:
     assert len(source.images) == 3
     assert source.images["group"].unique().tolist() == ["f"]
     assert not source.images["labelled"].any()
-
-
-def test_rendering_speed() -> None:
-    """25 images per second on one core at the demo's size, in CPU time because the machine may be busy."""
-    cv2.setNumThreads(1)
-    try:
-        best = 0.0
-        for seed in range(3):
-            begin = time.process_time()
-            count = sum(1 for _ in Clip((seed,), DASHCAM, 12).images())
-            best = max(best, count / (time.process_time() - begin))
-    finally:
-        cv2.setNumThreads(-1)
-    assert best >= 25

@@ -197,7 +197,7 @@ def _real_world_domain(file: Path, record: dict[str, Any], domain: str | None) -
 
 def _labelled_content(written: WrittenReport, domain: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The labelled images of a domain and their annotations, by content; see `Point`. Raises InputError."""
-    images, boxes = (written.table(name) for name in ("images", "boxes"))
+    images, boxes = (written.table(name) for name in ("images", "annotations"))
     images = images[(images["domain"] == domain) & images["labelled"]]
     images = images.assign(fingerprint=[value.hex() for value in images["fingerprint"]])
     boxes = boxes[boxes["domain"] == domain].merge(images[["image", "fingerprint"]], on="image")
@@ -343,7 +343,7 @@ def run_command(options: ForecastOptions, reporter: Reporter) -> tuple[dict[str,
     """The forecast as JSON values and as a sentence; drawn where --out is given. Raises InputError."""
     outlook = forecast_labels(options.curve, options.goal, options.domain)
     if options.out is not None:
-        reporter.say(f"Drawn: {write_forecast(outlook, options.out)[0]}")
+        reporter.say(f"Drawn: {_write_forecast(outlook, options.out)[0]}")
     return outlook.as_record(), sentence(outlook)
 
 
@@ -382,7 +382,7 @@ def sentence(outlook: LabelForecast) -> str:
     )
 
 
-def write_forecast(outlook: LabelForecast, folder: Path) -> tuple[Path, Path]:
+def _write_forecast(outlook: LabelForecast, folder: Path) -> tuple[Path, Path]:
     """Write the curve as a figure and its points as a table that `shiftscope forecast` reads again.
 
     Parameters

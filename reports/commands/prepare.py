@@ -78,23 +78,23 @@ def prepare_dataset(options: PrepareOptions, reporter: Reporter) -> dict[str, An
         source = with_classes(source, detector.classes, {})
         drafts = _predict_drafts(detector, source, options, reporter)
     settings = PreparationSettings(options.copies, recipe, options.min_side, options.max_share, options.seed)
-    with reporter.stage("prepare", f"Writing {folder_of(options)}", len(source.images)) as tick:
+    with reporter.stage("prepare", f"Writing {_folder_of(options)}", len(source.images)) as tick:
         prepared = prepare(
             source,
-            folder_of(options),
+            _folder_of(options),
             settings,
             drafts=drafts,
             reviewed=reviewed,
             tick=tick,
         )
     result = summarize(prepared, source)
-    result["review"] = publish_drafts(prepared, reporter) if options.fiftyone else None
+    result["review"] = _publish_drafts(prepared, reporter) if options.fiftyone else None
     for line in lines(result, options):
         reporter.say(line)
     return result
 
 
-def folder_of(options: PrepareOptions) -> Path:
+def _folder_of(options: PrepareOptions) -> Path:
     """The folder to write: --out, or one in runs/prepare named after the source."""
     default = runs_folder() / "prepare" / domain_name(options.source)[:80]
     return (options.out or default).absolute()
@@ -104,7 +104,7 @@ def _check_request(options: PrepareOptions, reporter: Reporter) -> None:
     """Raise InputError if options are contradictory, or the folder exists or lies inside the source."""
     if options.recipe is not None and not options.copies:
         raise InputError(f"--recipe {options.recipe}: describes augmented copies; add --copies N")
-    folder = folder_of(options)
+    folder = _folder_of(options)
     if folder.exists():
         raise InputError(f"{folder}: exists already; give a new folder with --out")
     for part in split_spec(options.source):
@@ -165,7 +165,7 @@ def _predict_drafts(
     return detections[detections["confidence"] >= options.conf].reset_index(drop=True)
 
 
-def publish_drafts(prepared: Prepared, reporter: Reporter) -> str | None:
+def _publish_drafts(prepared: Prepared, reporter: Reporter) -> str | None:
     """Publish the drafts for review as a FiftyOne dataset; returns its name, None if there is none.
 
     A failure is reported as a message, since the dataset on disk is complete without it.

@@ -68,10 +68,10 @@ def run_command(options: ReportOptions, reporter: Reporter) -> tuple[dict[str, A
         demo = prepare_demo(options.seed, reporter)
         options = replace(options, run=demo.run, in_domain=demo.in_domain, real_world=demo.real_world)
     folder = (options.out or runs_folder() / "report" / report_name(options)).absolute()
-    return make_report(options, folder, reporter), folder
+    return _make_report(options, folder, reporter), folder
 
 
-def make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> dict[str, Any]:
+def _make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> dict[str, Any]:
     """Diagnose and write into folder; returns the content of report.json. Raises InputError,
     EnvironmentProblem.
     """
@@ -130,7 +130,7 @@ def rebuild(dataset: str | None, reporter: Reporter) -> str:
         )
     folder = max(folders, key=lambda folder: (folder / "report.json").stat().st_mtime)
     options = ReportOptions.from_record(read_report(folder).record.get("options", {}))
-    record = make_report(options, folder, reporter)
+    record = _make_report(options, folder, reporter)
     name = record["fiftyone"]["dataset"]
     if name is None:
         raise EnvironmentProblem(record["fiftyone"]["note"])

@@ -54,7 +54,7 @@ def predict_camera(job: PredictionJob, spec: str) -> PredictionTables:
     source.parts.mkdir(parents=True, exist_ok=True)
     job.reporter.say("Press Ctrl-C to stop; the frames predicted so far are kept")
     with job.reporter.stage("predict", f"Predicting camera {number}") as tick, stop_on_interrupt() as stop:
-        write_segments(job, source, camera_frames(number, job.stride, stop), tick)
+        write_segments(job, source, _camera_frames(number, job.stride, stop), tick)
     segments = finished_segments(source)
     if not segments:
         shutil.rmtree(job.folder)
@@ -76,7 +76,7 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-def camera_frames(number: int, stride: int, stop: threading.Event) -> Iterator[VideoFrame]:
+def _camera_frames(number: int, stride: int, stop: threading.Event) -> Iterator[VideoFrame]:
     """Read every stride-th frame with its arrival time (ms), until the camera ends or stop is set."""
     # OpenCV prints its own warning about a missing camera; the error message says the same.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -51,7 +51,7 @@ def predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables
             out = job.folder / "images" / unique_path(str(image.image), taken)
             if not out.is_file() or job.window is not None:
                 out.parent.mkdir(parents=True, exist_ok=True)
-                write_image(out, job.draw(decode(Path(str(image.path))), image_boxes))
+                _write_image(out, job.draw(decode(Path(str(image.path))), image_boxes))
             rows.append((image.image, image.path, image.width, image.height, 0, float(image.seconds)))
             boxes.append(image_boxes)
             tick()
@@ -59,7 +59,7 @@ def predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables
     return tables, dict(zip(result.failures["path"], result.failures["reason"], strict=True))
 
 
-def write_image(path: Path, pixels: Pixels) -> None:
+def _write_image(path: Path, pixels: Pixels) -> None:
     """Write an image (H, W, 3) BGR in the format of its suffix. Raises OSError if it cannot be encoded."""
     encoded_ok, encoded = cv2.imencode(path.suffix.lower(), pixels)
     if not encoded_ok:

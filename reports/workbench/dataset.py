@@ -132,7 +132,7 @@ def _fill(fo: Any, dataset: Any, findings: Findings, others: Mapping[str, Sequen
 
     dataset.default_classes = list(findings.in_domain.classes)
     boxes = {domain.name: boxes_of(domain, findings.cards) for domain in findings.domains}
-    write_samples(fo, dataset, findings, boxes)
+    _write_samples(fo, dataset, findings, boxes)
     store_results(fo, dataset, findings, boxes)
     save_views(fo, dataset, findings)
     enable_annotation(dataset, findings.in_domain.classes)
@@ -271,7 +271,7 @@ def _gallery_links(name: str, findings: Findings) -> dict[int, str]:
     }
 
 
-def write_samples(fo: Any, dataset: Any, findings: Findings, boxes: dict[str, BoxDocuments]) -> None:
+def _write_samples(fo: Any, dataset: Any, findings: Findings, boxes: dict[str, BoxDocuments]) -> None:
     """Declare the fields and insert the documents of all images.
 
     Directly into the collection: `add_samples` checks every box, which takes a hundred times as long, and
