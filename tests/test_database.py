@@ -70,10 +70,10 @@ def user(tmp_path: Path) -> Iterator[dict[str, str]]:
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("FIFTYONE_DATABASE", "FIFTYONE_PRIVATE"))
     }
-    for name in ("in_domain", "runs", "tmp"):
+    for name in ("home", "runs", "tmp"):
         (tmp_path / name).mkdir()
     yield environment | {
-        "HOME": str(tmp_path / "in_domain"),
+        "HOME": str(tmp_path / "home"),
         "MPLCONFIGDIR": os.environ["MPLCONFIGDIR"],
         "FIFTYONE_DATABASE_DIR": str(tmp_path / "db"),
         "SHIFTSCOPE_RUNS": str(tmp_path / "runs"),
