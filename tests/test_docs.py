@@ -95,9 +95,12 @@ def make_commands(line: str) -> list[list[str]]:
     """The calls of the console script behind a call of make, from a dry run."""
     target, *assignments = shlex.split(line)[1:]
     assert {text.partition("=")[0] for text in assignments} <= MAKE_VARIABLES
+    # The make that runs these tests hands down its own variables.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
         ["make", "-n", target, *assignments],
         cwd=ROOT,
+        env=environment | {"ARGS": ""},
         capture_output=True,
         text=True,
         timeout=60,
