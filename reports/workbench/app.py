@@ -23,6 +23,9 @@ from train.environment import runs_folder
 # Seconds. An idle server exits within one; an open event stream of a browser delays that. It has nothing to
 # lose: the database is a process of its own.
 STOP_TIMEOUT = 2.0
+# Seconds. FiftyOne itself gives its server a minute, which imports alone can take beside two other jobs on two
+# cores.
+START_TIMEOUT = 300.0
 
 
 def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
@@ -64,14 +67,19 @@ def open_app(name: str, reporter: Reporter, *, port: int, wait: bool) -> str:
         query = [f"view={slug(view)}" for view in (FALSE_POSITIVES, DRAFTS) if view in views]
         query += [f"workspace={WORKSPACE}"] * dataset.has_workspace(WORKSPACE)
         url = address(name, port) + ("?" + "&".join(query) if query else "")
+
+        class Server(service.ServerService):  # type: ignore[misc]  # FiftyOne has no types
+            def _wait_for_child_port(self, port: int | None = None, timeout: float = START_TIMEOUT) -> Any:
+                return super()._wait_for_child_port(port, timeout)
+
         with _server_ends():
             # Not a session: its view would replace the view that an address names.
             try:
                 with redirect_stderr(user_file("-app.log")):
-                    server = service.ServerService(port, address=ADDRESS, do_not_track=True)
+                    server = Server(port, address=ADDRESS, do_not_track=True)
             except service.ServiceListenTimeout:
                 raise EnvironmentProblem(
-                    f"FiftyOne's server does not answer at port {port} within a minute; "
+                    f"FiftyOne's server does not answer at port {port} within {START_TIMEOUT:.0f} s; "
                     f"run the same command again, and see {user_file('-app.log')}"
                 ) from None
             if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
