@@ -56,10 +56,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def database() -> Iterator[str]:
     """A mongod of the tests' own: two processes would otherwise share whatever database this user already
-    runs.
+    runs. FiftyOne connects when it is imported, so it is there before the first test.
     """
     from reports.commands.doctor import mongod_path
 

@@ -164,7 +164,7 @@ def _run_record(result: Result) -> dict[str, Any]:
             "checkpoints": [],
         }
     return {
-        "weights": str(run.weights),
+        "weights": str(run.weights.absolute()),
         "sha256": run.sha256,
         "classes": list(result.classes),
         "imgsz": result.settings.imgsz,
