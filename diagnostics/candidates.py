@@ -307,8 +307,8 @@ def _with_twins(
         better = [name for name in agreements if _clearly_better(agreements[name], agreements[worse])]
         if not better:
             continue
-        # If a clearly worse dataset is the nearest, nothing speaks against these labels. One that is neither
-        # clearly better nor clearly worse is no evidence.
+        # A clearly worse dataset that is the nearest is no evidence against these labels, and neither is one
+        # that is neither clearly better nor clearly worse.
         lesser = [name for name in agreements if _clearly_better(agreements[worse], agreements[name])]
         same_view = []
         for name in (*better, *lesser):

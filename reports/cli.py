@@ -360,7 +360,8 @@ def unexpected(error: Exception, *, debug: bool) -> int:
     if debug:
         raise error
     if hasattr(error, "format_message"):
-        known = [name for name in sys.argv[1:2] if name in typer.main.get_command(app).commands]  # type: ignore[attr-defined]
+        commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+        known = [name for name in sys.argv[1:2] if name in commands]
         message = error.format_message().removesuffix(".")
         see = " See" if message.endswith("?") else "; see"
         usage = f"{message}{see} '{' '.join(['shiftscope', *known])} --help'"

@@ -118,7 +118,7 @@ def test_scale_by_experiment() -> None:
 
 
 def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
-    """Small objects are missed in-domain too, which speaks for size; but enlarged they are not found either."""
+    """Small objects are missed in-domain too, as object size explains; enlarged they are not found either."""
     matched = SizeMatch(
         in_domain_recall=0.6, matched_recall=0.3, real_world_recall=0.05, support=0.7, share=0.55
     )

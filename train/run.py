@@ -71,6 +71,13 @@ class Run:
         """Epochs in the history."""
         return len(self.history)
 
+    @property
+    def recorded_boxes(self) -> int | None:
+        """Boxes in the images it was trained on, as the lineage records them; None where it does not."""
+        boxes = self.lineage.get("boxes")
+        count = boxes.get("train") if isinstance(boxes, dict) else None
+        return count if isinstance(count, int) else None
+
     def data_source(self) -> str:
         """The data that the run was trained on, as `datasets.source.open_training` takes it.
 

@@ -23,8 +23,7 @@ from diagnostics.hypotheses import (
 )
 
 # In this order: is the in-domain score sound, was it learned, is it only the threshold or the size, are the
-# labels to blame,
-# and what remains is the shift.
+# labels to blame; what remains is the shift.
 HYPOTHESES = (none, leakage, underfit, overfit, threshold, scale, label_protocol, label_error, domain_shift)
 
 

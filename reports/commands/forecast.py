@@ -294,9 +294,8 @@ def _count_boxes(run: Run) -> int | None:
 
     None where the data has another number of images now.
     """
-    boxes = run.lineage.get("boxes")
-    if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
-        return int(boxes["train"])
+    if run.recorded_boxes is not None:
+        return run.recorded_boxes
     source = open_training(run.data_source(), cache=frames_folder())
     images_then, images_now = run.lineage.get("images"), source.images["split"].value_counts()
     if isinstance(images_then, dict) and images_then.get("train") != int(images_now.get("train", 0)):

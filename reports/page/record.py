@@ -182,9 +182,8 @@ def _training_boxes(result: Result, run: Run) -> int | None:
     """Boxes that the run's training was shown: as its lineage says, else those of the data that its own
     data.yaml names; None where neither tells.
     """
-    boxes = run.lineage.get("boxes")
-    if isinstance(boxes, dict) and isinstance(boxes.get("train"), int):
-        return int(boxes["train"])
+    if run.recorded_boxes is not None:
+        return run.recorded_boxes
     opened = next((o for o in result.opened if o.role == "training"), None)
     # Other data than the run names, or other labels by now, are not what it was shown.
     if opened is None or result.options.in_domain is not None or opened.corrected.labels:

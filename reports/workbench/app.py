@@ -23,8 +23,8 @@ from train.environment import runs_folder
 # Seconds. An idle server exits within one; an open event stream of a browser delays that. It has nothing to
 # lose: the database is a process of its own.
 STOP_TIMEOUT = 2.0
-# Seconds. FiftyOne itself gives its server a minute, which imports alone can take beside two other jobs on two
-# cores.
+# Seconds. FiftyOne itself gives its server a minute, which imports alone can take when two other jobs share
+# two cores.
 START_TIMEOUT = 300.0
 
 
