@@ -311,11 +311,11 @@ def test_the_dataset_holds_what_the_report_says(job: MainJob) -> None:
         assert dataset.list_workspaces() == ["shift"]
         assert set(dataset.list_evaluations()) == {"eval_dashcam", "eval_drone"}
         assert dataset.list_brain_runs() == ["embedding_map", "similar_images"]
-        detections = pd.read_parquet(job.folder / "tables" / "detections.parquet")
         mine = detections[(detections["domain"] == "drone") & (detections["confidence"] >= SHOWN_FLOOR)]
-        wrong = mine[
-            mine["outcome"].notna() & (mine["outcome"] != "true_positive") & (mine["confidence"] >= 0.25)
-        ]
+        wrong = mine[mine["outcome"].notna() & (mine["outcome"] != "true_positive")]
+        # The view begins at confidence 0.25, and shows all where an untrained detector reaches that nowhere.
+        if (wrong["confidence"] >= 0.25).any():
+            wrong = wrong[wrong["confidence"] >= 0.25]
         view = dataset.load_saved_view("false positives")
         assert view.count("predictions.detections") == len(wrong)
         assert set(view.distinct("domain")) == {"drone"}
