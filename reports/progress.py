@@ -28,7 +28,8 @@ class Reporter:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        # In a notebook too, lines go to stderr, where they stand as one block.
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, force_jupyter=False)
         self.timings: dict[str, float] = {}
 
     def say(self, line: str) -> None:

@@ -30,6 +30,9 @@ os.environ["YOLO_CONFIG_DIR"] = str(_SANDBOX / "ultralytics")
 os.environ["MPLCONFIGDIR"] = str(_SANDBOX / "matplotlib")
 os.environ["FIFTYONE_DATABASE_NAME"] = "shiftscope_tests"
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each of several processes has one core: two that each start a thread a core wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import train  # noqa: E402, F401
 
@@ -39,6 +42,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine is slow: that is no failure of what is tested.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+# Groups of tests in the order in which they begin.
+ORDER = {"demo": 0, "small": 1}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SCRIPT = str(Path(sys.executable).with_name("shiftscope"))
 
@@ -50,10 +55,26 @@ def free_port() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test of the demo waits for its training: it is slow wherever it stands."""
+    """A test of the demo waits for its training: it is slow wherever it stands. Of several processes, one runs
+    all tests of the demo, and every other file runs in one of them, so that nothing shared is made twice.
+    """
     for item in items:
-        if isinstance(item, pytest.Function) and "main_job" in item.fixturenames:
-            item.add_marker(pytest.mark.slow)
+        if isinstance(item, pytest.Function):
+            group = _shared_report(item)
+            if group == "demo":
+                item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
+    # The longest first: the others fill the time that is left.
+    items.sort(key=lambda item: ORDER.get(_shared_report(item), len(ORDER)))
+
+
+def _shared_report(item: pytest.Item) -> str:
+    """Which of the two reports a test waits for; empty for none."""
+    if not isinstance(item, pytest.Function):
+        return ""
+    if "job" in item.fixturenames and hasattr(item, "callspec"):
+        return str(item.callspec.params.get("job", ""))
+    return "demo" if "main_job" in item.fixturenames else "small" if "small_job" in item.fixturenames else ""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -305,8 +305,8 @@ def test_edits_in_the_app_are_read_back_and_used(app: App) -> None:
         assert drone["boxes"] == before["drone"]
         assert next(d for d in record["domains"] if d["name"] == "dashcam")["boxes"] == before["dashcam"]
         assert any(s["attribute"] == "own:tag shadow" for s in record["slices"])
-        boxes = pd.read_parquet(job.cwd / "corrected" / "tables" / "boxes.parquet")
-        uncorrected = pd.read_parquet(job.folder / "tables" / "boxes.parquet")
+        boxes = pd.read_parquet(job.cwd / "corrected" / "tables" / "annotations.parquet")
+        uncorrected = pd.read_parquet(job.folder / "tables" / "annotations.parquet")
         changed = {first.image_id, second.image_id}
         assert (
             not boxes[boxes["image"].isin(changed)]
