@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from datasets.errors import InputError
@@ -87,14 +88,24 @@ def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
     return matches.map(lambda match: match.group("group"))
 
 
+def spread(count: int, total: int) -> npt.NDArray[np.int64]:
+    """Positions of count of total things in a row, at equal distances, (count,)."""
+    return ((np.arange(count) + 0.5) * total / max(count, 1)).astype(np.int64)
+
+
 def evenly(images: pd.DataFrame, limit: int) -> pd.DataFrame:
     """At most limit images: equal shares of the groups, and within a group spread over its length."""
     if len(images) <= limit:
         return images
     position = images.groupby("group").cumcount().to_numpy()
-    shares = images["group"].iloc[np.argsort(position, kind="stable")[:limit]].value_counts()
+    order = np.argsort(position, kind="stable")
+    # Shares differ by at most one image; the groups with one more are spread over all, whatever their names.
+    whole = int(np.searchsorted(position[order], position[order[limit]]))
+    last = order[whole : int(np.searchsorted(position[order], position[order[limit]], "right"))]
+    more = last[spread(limit - whole, len(last))]
+    shares = images["group"].iloc[np.concatenate([order[:whole], more])].value_counts()
     chosen: list[int] = []
     for group, rows in images.groupby("group", sort=False).indices.items():
         share = int(shares.get(group, 0))
-        chosen += rows[((np.arange(share) + 0.5) * len(rows) / max(share, 1)).astype(int)].tolist()
+        chosen += rows[spread(share, len(rows))].tolist()
     return images.iloc[sorted(chosen)].reset_index(drop=True)
