@@ -54,6 +54,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test of the demo waits for its training: it is slow wherever it stands. Of several processes, one runs
     all tests of the demo, and every other file runs in one of them, so that nothing shared is made twice.
