@@ -15,7 +15,7 @@ from diagnostics.evidence import Assessment, Evidence
 from diagnostics.findings import find
 from diagnostics.gather import gather
 from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, scale
-from diagnostics.inputs import Experiments, Inputs
+from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
 from diagnostics.training_curve import CheckpointResult
@@ -36,8 +36,19 @@ NO_HELP = {
 }
 
 
+def tried(recoveries: dict[str, Recovery], *names: str) -> Experiments:
+    """What interventions on real-world domains gave; without names, on `real_world`."""
+    return Experiments(interventions={name: Interventions(recoveries) for name in names or ("overhead",)})
+
+
+def evidence_of(inputs: Inputs) -> Evidence:
+    """The evidence about the only domain."""
+    (evidence,) = gather(inputs).values()
+    return evidence
+
+
 def verdict_on(in_domain, real_world, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
-    experiments = Experiments(recoveries=recoveries or {})
+    experiments = tried(recoveries or {}, *(domain.name for domain in real_world))
     return find(Inputs(in_domain, real_world, training, history, experiments, conf=None, seed=seed)).verdict
 
 
@@ -124,13 +135,13 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
     )
 
     def judged(recoveries: dict[str, Recovery]) -> Assessment:
-        gathered = gather(
+        gathered = evidence_of(
             Inputs(
                 in_domain(),
                 [real_world(recall=0.2, sides=(7, 24))],
                 None,
                 RISEN,
-                Experiments(recoveries=recoveries),
+                tried(recoveries),
                 conf=None,
                 seed=0,
             )
@@ -149,9 +160,7 @@ def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> 
     shifted = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
     arguments = {"conf": None, "seed": 0}
     half = in_domain(recall=0.6)
-    rising = find(
-        Inputs(half, [shifted], training_like(), steep, Experiments(recoveries=NO_HELP), **arguments)
-    )
+    rising = find(Inputs(half, [shifted], training_like(), steep, tried(NO_HELP), **arguments))
     assert status(rising.verdict)["underfit"] == "supported"
 
     def stand(
@@ -181,7 +190,7 @@ def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> 
                 [shifted],
                 training_like(),
                 steep,
-                Experiments(recoveries=NO_HELP),
+                tried(NO_HELP),
                 checkpoint_results=checkpoint_results,
                 **arguments,
             )
@@ -360,11 +369,7 @@ def test_predictions_from_elsewhere_beside_a_run() -> None:
     """Images have embeddings, boxes of the other detector have none."""
     foreign = real_world(recall=0.2, embedding_shift=6.0)
     foreign = replace(foreign, detection_embeddings=np.zeros((len(foreign.detections), 0)))
-    findings = find(
-        Inputs(
-            in_domain(), [foreign], training_like(), RISEN, Experiments(recoveries=NO_HELP), conf=None, seed=0
-        )
-    )
+    findings = find(Inputs(in_domain(), [foreign], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0))
     assert findings.verdict.primary == "domain_shift"
     assert findings.evidence.shift_detections["overhead"].mmd is None
 

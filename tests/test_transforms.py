@@ -97,7 +97,9 @@ def test_a_subset_is_spread_over_clips_and_frames() -> None:
 
 def test_a_subset_of_single_images_is_spread_over_all_of_them() -> None:
     """File names often begin with a place, a date or a class: the first names are no sample."""
-    images = pd.DataFrame({"image": [f"i{i:03}" for i in range(250)], "group": [f"g{i:03}" for i in range(250)]})
+    images = pd.DataFrame(
+        {"image": [f"i{i:03}" for i in range(250)], "group": [f"g{i:03}" for i in range(250)]}
+    )
     places = evenly(images, 100)["image"].str[1:].astype(int)
     assert len(places) == 100
     assert places.between(0, 124).sum() == 50

@@ -35,7 +35,7 @@ def assess(evidence: Evidence) -> Assessment:
 
     The score is the share that no other measured cause explains.
     """
-    domain = evidence.real_world or next(iter([*evidence.unlabelled, *evidence.factors]), None)
+    domain = evidence.domain
     if domain is None:
         raise NotTestable(
             "There is no real-world domain to compare with.",

@@ -167,9 +167,13 @@ def unusable_lines(source: Source) -> list[str]:
     if not images:
         return []
     rejected = source.rows.loc[source.rows["action"] == "rejected", "reason"].value_counts()
-    reasons = "; ".join(f"{reason} ({count(int(rows), 'row')})" for reason, rows in rejected.head(MOST_REASONS).items())
+    reasons = "; ".join(
+        f"{reason} ({count(int(rows), 'row')})" for reason, rows in rejected.head(MOST_REASONS).items()
+    )
     why = f": {reasons}" if reasons else ""
-    return [f"no label row of {count(images, 'image')} can be used{why}; they count as unlabelled, not as empty"]
+    return [
+        f"no label row of {count(images, 'image')} can be used{why}; they count as unlabelled, not as empty"
+    ]
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
