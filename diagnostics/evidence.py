@@ -188,14 +188,21 @@ class NotTestable(Exception):
     statement: why, in one sentence
     missing: what would make it testable
     observations: what was measured all the same
-    kind: see `Hypothesis`
+    kind, score: see `Hypothesis`
     """
 
     def __init__(
-        self, statement: str, *, missing: str, observations: Sequence[Observation] = (), kind: str = ""
+        self,
+        statement: str,
+        *,
+        missing: str,
+        observations: Sequence[Observation] = (),
+        kind: str = "",
+        score: float | None = None,
     ) -> None:
         super().__init__(statement)
         self.statement, self.missing, self.observations, self.kind = statement, missing, observations, kind
+        self.score = score
 
 
 def supported(
@@ -236,6 +243,17 @@ def status_from_share(share: float, low: float | None = None, high: float | None
     if share < REJECTED_SHARE and (high is None or high < SUPPORTED_SHARE):
         return "rejected"
     return "inconclusive"
+
+
+def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
+    """The least and the most that AP50 drops by the label-free estimate, from its 90 % interval; None without
+    one.
+    """
+    estimate = evidence.label_free.get(evidence.domain or "")
+    in_domain = evidence.in_domain_ap50
+    if estimate is None or estimate.low is None or estimate.high is None or in_domain != in_domain:
+        return None
+    return in_domain - estimate.high, in_domain - estimate.low
 
 
 def clip(share: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.comparison import Comparison
-from diagnostics.counterfactuals import Recovery, SizeMatch
+from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.evidence import Assessment, Evidence
 from diagnostics.findings import find
 from diagnostics.gather import gather
@@ -150,9 +150,10 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
 
     assert judged({}).status == "supported"
     assert judged(HELPED).status == "supported"
+    # An experiment outranks a re-weighting: shown larger, the objects are not detected either.
     found = judged(NO_HELP)
-    assert found.status == "inconclusive"
-    assert "only 0 % of it is recovered" in found.statement
+    assert found.status == "rejected"
+    assert "recover at most 0 %" in found.statement
 
 
 def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> None:
@@ -452,3 +453,99 @@ def test_detections_beyond_the_limit_are_ignored_everywhere() -> None:
     )
     assert isinstance(crowded.detection_arrays, Detections)
     assert len(crowded.outcomes) == 100
+
+
+def test_an_experiment_that_failed_leaves_the_drop_to_the_shift() -> None:
+    """Re-weighting by size claims half of the drop, showing the images larger recovers none of it."""
+    matched = SizeMatch(
+        in_domain_recall=0.6, matched_recall=0.3, real_world_recall=0.05, support=0.7, share=0.52
+    )
+    small = real_world(recall=0.2, sides=(7, 24), embedding_shift=6.0)
+    inputs = Inputs(in_domain(), [small], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0)
+    verdict = diagnose(replace(evidence_of(inputs), size=matched))
+    assert status(verdict)["scale"] == "rejected"
+    assert verdict.primary == "domain_shift"
+    assert verdict.named("domain_shift").score > 0.9
+
+
+def test_redrawing_that_recovers_much_is_no_evidence_against_other_labels() -> None:
+    """Circles turned into boxes: no stretching mends them all, and yet it takes AP50 from .07 to .29."""
+    inputs = Inputs(
+        in_domain(), [real_world(recall=0.3, embedding_shift=6.0)], training_like(), RISEN,
+        tried(NO_HELP), conf=None, seed=0,
+    )  # fmt: skip
+    measured = evidence_of(inputs)
+    circles = replace(
+        measured,
+        ap50=measured.ap50 | {"overhead": 0.07, "in_domain": 0.6},
+        loose=measured.loose | {"overhead": 0.55, "in_domain": 0.62},
+        redrawn=Redrawn(before=0.07, after=0.29, width=0.7, height=1.3, pairs=80),
+    )
+    verdict = diagnose(circles)
+    protocol = verdict.named("label_protocol")
+    assert protocol.status == "supported"
+    assert not [o for o in protocol.observations if o.favours is False]
+    assert verdict.primary == "label_protocol"
+    # Sloppy boxes of an unfamiliar view: near the objects, and no single factor mends them.
+    sloppy = replace(circles, redrawn=Redrawn(before=0.07, after=0.12, width=1.0, height=1.0, pairs=80))
+    assert status(diagnose(sloppy))["label_protocol"] == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("recovered", "kind"), [(0.8, "appearance"), (-0.1, "viewpoint")], ids=["colours help", "colours harm"]
+)
+def test_the_kind_of_a_shift_follows_what_interventions_recovered(recovered: float, kind: str) -> None:
+    """Colours differ most, which says nothing where matching them does not help."""
+    shifted = real_world(
+        recall=0.1, embedding_shift=6.0, statistics={"brightness": -3.0, "texture_gradient": -1.0}
+    )
+    gain = Recovery("colours", 0.1, 0.1 + recovered * 0.5, recovered, recovered - 0.1, recovered + 0.1, 60)
+    inputs = Inputs(
+        in_domain(), [shifted], training_like(), RISEN, tried(NO_HELP | {"colours": gain}), conf=None, seed=0
+    )
+    shift = diagnose(evidence_of(inputs)).named("domain_shift")
+    assert (shift.status, shift.kind) == ("supported", kind)
+
+
+def test_every_domain_has_its_own_verdict() -> None:
+    """One domain fails, one does not, and one has no labels."""
+    fails = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    works = replace(real_world(recall=0.8, seed=9, clip_names="h"), name="harmless")
+    bare = real_world(recall=0.1, embedding_shift=6.0, seed=11, clip_names="b")
+    bare = replace(
+        bare,
+        name="video",
+        images=bare.images.assign(labelled=False),
+        annotations=bare.annotations.head(0),
+    )
+    findings = find(
+        Inputs(
+            in_domain(clips=30), [works, bare, fails], training_like(), RISEN,
+            tried(NO_HELP, "overhead"), conf=None, seed=0,
+        )
+    )  # fmt: skip
+    assert findings.focus == "overhead"
+    assert list(findings.verdicts) == ["harmless", "video", "overhead"]
+    assert findings.verdicts["overhead"].leading == "domain_shift"
+    assert findings.verdicts["harmless"].leading != "domain_shift"
+    video = findings.verdicts["video"]
+    assert (video.primary, video.grade, video.leading) == (None, "likely", "domain_shift")
+
+
+def test_training_images_given_as_the_real_world_are_named_and_left_out() -> None:
+    training = training_like()
+    alike = real_world(recall=0.8, clip_names="r")
+    prints = alike.images["fingerprint"].tolist()
+    prints[: len(prints) * 3 // 4] = training.images["fingerprint"].tolist()[: len(prints) * 3 // 4]
+    copied = replace(alike, images=alike.images.assign(fingerprint=prints))
+    findings = find(Inputs(in_domain(), [copied], training, RISEN, Experiments(), conf=None, seed=0))
+    copies = findings.evidence.copies["overhead"]
+    assert copies.images == len(prints) * 3 // 4
+    assert copies.ap50 is not None
+    assert findings.verdict.primary == "leakage"
+    statement = findings.verdict.named("leakage").statement
+    assert f"{copies.images} of {len(prints)} images of overhead are training images" in statement
+    # None of them is worth labelling again.
+    known = set(copied.images["image"][copies.mask])
+    assert len(findings.next)
+    assert not known & set(findings.next["image"])
