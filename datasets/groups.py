@@ -16,6 +16,9 @@ from datasets.errors import InputError
 # Exporters append a content hash to each augmented copy; `shiftscope prepare` appends the copy's number to
 # the image's number. Copies of one original form one unit.
 _COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+$")
+# Where groups come from, in words.
+GUESSED = "read from the file names"
+INDEPENDENT = "each image counts as independent (give --group-by if frames belong together)"
 # A trailing counter, and the word that often precedes it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 
@@ -56,17 +59,21 @@ def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
     """
     if pattern is not None:
         return _by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
-    stems = paths.str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
-    recordings = stems.map(recording)
+    recordings = _stems(paths).map(recording)
     counts = recordings.value_counts()
     if len(counts) >= 2 and counts.max() >= 2:
-        return recordings, f"{len(counts)} recordings, read from the file names (name without its counter)"
-    originals = stems.map(_original)
-    return (
-        originals,
-        "no recordings in the file names: each image counts as independent "
-        "(give --group-by if frames belong together)",
-    )
+        return recordings, f"{len(counts)} recordings, {GUESSED} (name without its counter)"
+    return originals(paths), f"no recordings in the file names: {INDEPENDENT}"
+
+
+def originals(paths: pd.Series) -> pd.Series:
+    """Each image as a group of its own, with its copies."""
+    return _stems(paths).map(_original)
+
+
+def _stems(paths: pd.Series) -> pd.Series:
+    """File names without their extension."""
+    return paths.str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
 
 
 def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:

@@ -243,7 +243,9 @@ def test_the_page_opens_offline_and_answers_first(browser: Browser, job: MainJob
     assert rows.count() == 9
     statuses = {e.get_attribute("data-code"): e.get_attribute("data-status") for e in rows.all()}
     others = [e.get_attribute("data-domain") for e in page.locator("[data-test=other-verdict]").all()]
-    assert others == [v["domain"] for v in job.record["verdicts"] if v["domain"] != job.record["verdict"]["domain"]]
+    assert others == [
+        v["domain"] for v in job.record["verdicts"] if v["domain"] != job.record["verdict"]["domain"]
+    ]
     assert statuses == {h["code"]: h["status"] for h in job.record["verdict"]["hypotheses"]}
 
 
