@@ -33,9 +33,9 @@ def assess(evidence: Evidence) -> Assessment:
 
     Real-world images that training shows come first: no score on them is one of the real world.
     """
-    copies = evidence.copies.get(evidence.domain or "")
-    if copies is not None and copies.share > TOLERATED:
-        return _of_real_world(evidence, copies)
+    trained_on = evidence.copies.get(evidence.domain or "")
+    if trained_on is not None and trained_on.share > TOLERATED:
+        return _of_real_world(evidence, trained_on)
     leak = evidence.leak
     if leak is None or leak.train == 0 or leak.val == 0:
         raise NotTestable(
