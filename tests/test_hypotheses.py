@@ -19,6 +19,7 @@ from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
 from diagnostics.training_curve import CheckpointResult
+from reports.page.headline import domain_verdict
 
 RISEN = pd.DataFrame(
     {
@@ -530,6 +531,11 @@ def test_every_domain_has_its_own_verdict() -> None:
     assert findings.verdicts["harmless"].leading != "domain_shift"
     video = findings.verdicts["video"]
     assert (video.primary, video.grade, video.leading) == (None, "likely", "domain_shift")
+    words = {name: domain_verdict(findings, name) for name in findings.verdicts}
+    assert words["video"]["cause"].startswith("Likely: domain shift")
+    assert words["video"]["step"].startswith("Label ")
+    assert words["overhead"]["cause"].removeprefix("Likely: ").lower().startswith("domain shift")
+    assert len({w["statement"] for w in words.values()}) == 3
 
 
 def test_training_images_given_as_the_real_world_are_named_and_left_out() -> None:
