@@ -103,7 +103,7 @@ def make_commands(line: str) -> list[list[str]]:
         env=environment | {"ARGS": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -243,7 +243,7 @@ def run_python(text: str, folder: Path) -> None:
         env={**inherited, "PYTHONPATH": str(ROOT), "SHIFTSCOPE_RUNS": str(folder / "runs")},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1700,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
