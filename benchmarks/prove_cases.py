@@ -15,7 +15,7 @@ from diagnostics.domain import Domain
 from diagnostics.few_labels import estimate_from_few_labels
 from diagnostics.gather import gather
 from diagnostics.hypotheses import Verdict, diagnose
-from diagnostics.inputs import Experiments, Inputs
+from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.sweep import f1_at, sweep
 
 FEW_CONFIDENCE = 0.3
@@ -46,11 +46,11 @@ def verdict_of(world: World, seed: int) -> Verdict:
         [world.real_world],
         world.training,
         world.history,
-        Experiments(recoveries=world.recoveries),
+        Experiments(interventions={world.real_world.name: Interventions(world.recoveries)}),
         conf=None,
         seed=seed,
     )
-    return diagnose(gather(inputs))
+    return diagnose(gather(inputs)[world.real_world.name])
 
 
 def diagnose_world(job: tuple[tuple[str, ...], int, int]) -> Case:

@@ -198,6 +198,7 @@ def image_row(
         "width": WIDTH,
         "height": HEIGHT,
         "labelled": labelled,
+        "unusable": False,
         "seconds": float("nan"),
         "fingerprint": rng.bytes(32),
         **values,

@@ -112,6 +112,7 @@ def _add_images(
             mismatch = collector.size_mismatch(row, _size(entry))
             if mismatch:
                 collector.note(file, "used", f"unlabelled: its boxes were {mismatch}")
+                collector.mark_unusable(row)
                 continue
             by_file[str(file)] = row
             collector.mark_labelled(row)

@@ -51,7 +51,7 @@ class Collector:
         self.classes = tuple(classes)
         self.bounds = bounds
         self.images: dict[str, list[Any]] = {
-            name: [] for name in ("image", "path", "split", "width", "height", "labelled")
+            name: [] for name in ("image", "path", "split", "width", "height", "labelled", "unusable")
         }
         self.owners, self.labels = array("q"), array("q")
         self.corners = array("d")
@@ -100,7 +100,7 @@ class Collector:
             self.note(path, "failed", str(reason))
             return None
         self.note(path, "used", remark)
-        values = (self.identify(path), str(path), split, width, height, False)
+        values = (self.identify(path), str(path), split, width, height, False, False)
         for column, value in zip(self.images.values(), values, strict=True):
             column.append(value)
         return len(self.images["image"]) - 1
@@ -112,6 +112,10 @@ class Collector:
     def mark_labelled(self, row: int) -> None:
         """Mark an image as labelled, even if it has no annotations."""
         self.images["labelled"][row] = True
+
+    def mark_unusable(self, row: int) -> None:
+        """Mark an image as one whose labels cannot be used; it stays unlabelled."""
+        self.images["unusable"][row] = True
 
     def add_box(self, row: int, label: int, corners: Sequence[float], *, crowd: bool = False) -> None:
         """Add an annotation to an image; corners (x1, y1, x2, y2) in pixels."""
@@ -251,9 +255,11 @@ class Collector:
             rows, notes = read_labels(path, self.classes, self.pose)
         except (OSError, ValueError) as reason:
             self.note(path, "failed", str(reason))
+            self.mark_unusable(row)
             return
         if not rows and any(note.action == "rejected" for note in notes):
             self.note(path, "failed", "none of its rows can be used; its image is kept as unlabelled")
+            self.mark_unusable(row)
         else:
             self.note(path, "used")
             self.mark_labelled(row)

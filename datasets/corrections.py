@@ -195,6 +195,7 @@ def apply(
         replaced[image] = correction.now
     images = source.images.assign(
         labelled=source.images["labelled"] | source.images["image"].isin(list(replaced)),
+        unusable=source.images["unusable"] & ~source.images["image"].isin(list(replaced)),
         **{
             column: source.images["image"].map(values)
             for column, values in _tag_columns(corrected, corrections).items()

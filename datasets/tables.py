@@ -1,7 +1,8 @@
 """The tables that every source is turned into; the rest of Shiftscope reads nothing else.
 
 images: one row per image. image (unique id within its domain), path (absolute), split, group, width, height
-(pixels, upright), labelled, seconds (time within a video, NaN for images).
+(pixels, upright), labelled, unusable (it has labels, of which no row can be used: unlabelled, but not by
+chance), seconds (time within a video, NaN for images).
 annotations: one row per labelled box. image, label (class index), x1, y1, x2, y2 (pixels, upright image),
 crowd.
 ledger: one row per file on disk. path, bucket ("used", "skipped", "failed"), reason.
@@ -24,6 +25,7 @@ IMAGE_COLUMNS = {
     "width": "int64",
     "height": "int64",
     "labelled": "bool",
+    "unusable": "bool",
     "seconds": "float64",
 }
 BOX_COLUMNS = {

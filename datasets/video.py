@@ -105,6 +105,7 @@ def _as_source(spec: str, path: Path, folder: Path, listed: dict[str, Any]) -> S
             "width": listed["width"],
             "height": listed["height"],
             "labelled": False,
+            "unusable": False,
             "seconds": entry["seconds"],
         }
 

@@ -50,7 +50,7 @@ def next_images(
     """Rank the images of a pool for labelling, and set clips aside as a test set.
 
     A clip that shows a held-out in-domain image, or one set aside, is not picked from, whatever file it is
-    in.
+    in; nor is an image that training shows already.
 
     Parameters
     ----------
@@ -79,8 +79,9 @@ def next_images(
     aside = _images(target or pool)[np.isin(footage[1], test_clips)].reset_index(drop=True)
     held_out = [*in_domain.images["fingerprint"], *aside["fingerprint"]]
     copies = near_duplicates(images["fingerprint"].tolist(), held_out)
+    known = near_duplicates(images["fingerprint"].tolist(), training.images["fingerprint"].tolist())
     picks = acquisition.rank_images(
-        acquisition.Pool(images, embeddings, ~np.isin(clips, clips[copies])),
+        acquisition.Pool(images, embeddings, ~np.isin(clips, clips[copies]) & ~known),
         training.image_embeddings,
         target=footage if target else None,
         budget=budget,

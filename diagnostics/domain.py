@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -55,6 +56,7 @@ class Domain:
     detection_embeddings: (m, E), aligned with detections
     imgsz: network input size in pixels
     classes: class names by index
+    compared: indices of the classes that are scored; None for all
     """
 
     name: str
@@ -66,6 +68,7 @@ class Domain:
     detection_embeddings: Floats
     imgsz: int
     classes: tuple[str, ...]
+    compared: frozenset[int] | None = None
 
     @cached_property
     def labelled(self) -> Bools:
@@ -91,8 +94,11 @@ class Domain:
 
     @cached_property
     def scored_detections(self) -> pd.DataFrame:
-        """Detections in labelled images; the index is that of detections."""
-        return self.detections[self.detections["image"].isin(self.labelled_images["image"])]
+        """Detections in labelled images, of the compared classes; the index is that of detections."""
+        scored = self.detections["image"].isin(self.labelled_images["image"])
+        if self.compared is not None:
+            scored &= self.detections["label"].isin(self.compared)
+        return self.detections[scored]
 
     @cached_property
     def annotation_arrays(self) -> Annotations:
@@ -204,7 +210,14 @@ class Domain:
             self.detection_embeddings[in_detections],
             self.imgsz,
             self.classes,
+            self.compared,
         )
+
+    def only(self, labels: Iterable[int]) -> Domain:
+        """The same images with only the annotations of some classes; detections of others are not scored."""
+        compared = frozenset(labels)
+        kept = self.annotations["label"].isin(compared)
+        return replace(self, annotations=self.annotations[kept].reset_index(drop=True), compared=compared)
 
 
 def _annotations_of(annotations: pd.DataFrame, images: pd.Series) -> Annotations:

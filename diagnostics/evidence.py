@@ -12,7 +12,7 @@ from diagnostics.contributions import DropDecomposition
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.intervals import Interval
 from diagnostics.label_free import LabelFreeEstimate
-from diagnostics.leakage import Leak
+from diagnostics.leakage import Copies, Leak
 from diagnostics.learning import Learning
 from diagnostics.shift import Shift
 from diagnostics.training_curve import CarriedOver
@@ -60,13 +60,13 @@ class Evidence:
     included).
 
     in_domain: name of the in-domain domain
-    real_world: name of the labelled real-world domain in focus; None without labels
-    unlabelled: names of the real-world domains without labels
-    ap50: AP50
+    domain: name of the real-world domain that this is about; None without one
+    real_world: the same where a drop in AP50 can be measured on it, which takes labels; else None
+    ap50: AP50; of in_domain, real_world and training on the compared classes
     max_recall: recall with every detection down to the confidence floor
     loose: AP at IoU 0.1
     intervals: 95 % interval of AP50
-    gap_interval: 95 % interval of the drop in AP50 to the domain in focus
+    gap_interval: 95 % interval of the drop in AP50
     learning: the training curve
     threshold: what carrying the confidence threshold over costs
     size: recall in-domain re-weighted to the real-world object sizes
@@ -80,11 +80,13 @@ class Evidence:
     label_free: AP50 estimated without labels, by domain
     errors: error types of all labelled domains
     carried: share of an in-domain gain during training that carried over; None without kept checkpoints
+    copies: real-world images that training shows, by domain
+    classes: names of the compared classes; () where both sets have the same ones
     """
 
     in_domain: str
+    domain: str | None
     real_world: str | None
-    unlabelled: tuple[str, ...]
     ap50: dict[str, float]
     max_recall: dict[str, float]
     loose: dict[str, float]
@@ -104,6 +106,8 @@ class Evidence:
     label_free: dict[str, LabelFreeEstimate] = field(default_factory=dict)
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     carried: CarriedOver | None = None
+    copies: dict[str, Copies] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @property
     def in_domain_ap50(self) -> float:
@@ -184,14 +188,21 @@ class NotTestable(Exception):
     statement: why, in one sentence
     missing: what would make it testable
     observations: what was measured all the same
-    kind: see `Hypothesis`
+    kind, score: see `Hypothesis`
     """
 
     def __init__(
-        self, statement: str, *, missing: str, observations: Sequence[Observation] = (), kind: str = ""
+        self,
+        statement: str,
+        *,
+        missing: str,
+        observations: Sequence[Observation] = (),
+        kind: str = "",
+        score: float | None = None,
     ) -> None:
         super().__init__(statement)
         self.statement, self.missing, self.observations, self.kind = statement, missing, observations, kind
+        self.score = score
 
 
 def supported(
@@ -232,6 +243,17 @@ def status_from_share(share: float, low: float | None = None, high: float | None
     if share < REJECTED_SHARE and (high is None or high < SUPPORTED_SHARE):
         return "rejected"
     return "inconclusive"
+
+
+def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
+    """The least and the most that AP50 drops by the label-free estimate, from its 90 % interval; None without
+    one.
+    """
+    estimate = evidence.label_free.get(evidence.domain or "")
+    in_domain = evidence.in_domain_ap50
+    if estimate is None or estimate.low is None or estimate.high is None or in_domain != in_domain:
+        return None
+    return in_domain - estimate.high, in_domain - estimate.low
 
 
 def clip(share: float) -> float:

@@ -179,8 +179,11 @@ def estimate_from_few_labels(domain: Domain, confidence: float) -> FewLabels | N
     Returns
     -------
     FewLabels or None
-        None where all images are labelled or none is.
+        None where all images are labelled or none is; images whose labels cannot be used are left out.
     """
+    if "unusable" in domain.images and domain.images["unusable"].any():
+        # Their labels were there: they are no part of what a sample for labelling was drawn from.
+        domain = domain.subset(domain.images.loc[~domain.images["unusable"], "image"])
     count, total = int(domain.labelled.sum()), len(domain.labelled)
     if count in (0, total):
         return None

@@ -40,8 +40,10 @@ class Findings:
     in_domain: the validation domain
     real_world: the real-world domains
     training: training images, or a sample of them; None where they are not available
-    evidence: what the hypotheses were assessed on
-    verdict: the hypotheses, assessed
+    focus: name of the real-world domain with the largest drop, which the first screen is about; without one,
+        the in-domain set's
+    evidences: what the hypotheses were assessed on, by real-world domain
+    verdicts: the hypotheses, assessed, by real-world domain
     slices: AP and thresholds of every slice of every domain
     discovered: weak slices, found by search and confirmed on other clips
     sweeps: the confidence sweep of each labelled domain
@@ -65,8 +67,9 @@ class Findings:
     in_domain: Domain
     real_world: tuple[Domain, ...]
     training: Domain | None
-    evidence: Evidence
-    verdict: Verdict
+    focus: str
+    evidences: dict[str, Evidence]
+    verdicts: dict[str, Verdict]
     slices: pd.DataFrame
     discovered: pd.DataFrame
     sweeps: dict[str, pd.DataFrame]
@@ -87,6 +90,16 @@ class Findings:
     reserved: tuple[str, ...]
 
     @property
+    def evidence(self) -> Evidence:
+        """The evidence about the domain in focus."""
+        return self.evidences[self.focus]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict about the domain in focus."""
+        return self.verdicts[self.focus]
+
+    @property
     def domains(self) -> tuple[Domain, ...]:
         """The in-domain domain first, then the real-world ones."""
         return (self.in_domain, *self.real_world)
@@ -105,7 +118,8 @@ def find(inputs: Inputs) -> Findings:
     Findings
         Frames and the verdict; what could not be measured is empty or None.
     """
-    evidence = gather(inputs)
+    evidences = gather(inputs)
+    focus = inputs.focus or inputs.in_domain.name
     cuts = slices.edges(inputs.domains)
     novelty = novelties(inputs.in_domain, inputs.real_world) if inputs.embedded else {}
     advice = _advice(inputs, novelty)
@@ -114,8 +128,9 @@ def find(inputs: Inputs) -> Findings:
         in_domain=inputs.in_domain,
         real_world=tuple(inputs.real_world),
         training=inputs.training,
-        evidence=evidence,
-        verdict=diagnose(evidence),
+        focus=focus,
+        evidences=evidences,
+        verdicts={name: diagnose(evidence) for name, evidence in evidences.items()},
         slices=pd.concat(
             [slices.score(domain, cuts, seed=inputs.seed) for domain in inputs.domains], ignore_index=True
         ),
@@ -123,7 +138,7 @@ def find(inputs: Inputs) -> Findings:
         sweeps=inputs.sweeps,
         class_sweeps={domain.name: _class_sweeps(domain) for domain in inputs.labelled},
         risk={domain.name: risk.control(domain.table, domain.group_numbers) for domain in inputs.labelled},
-        errors=evidence.errors,
+        errors=inputs.errors,
         slice_errors=_slice_errors(inputs.labelled, cuts, inputs.shown_from),
         calibration={
             domain.name: calibration.measure_calibration(domain.outcomes, domain.group_numbers)

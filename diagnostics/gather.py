@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -12,12 +12,12 @@ from diagnostics.contributions import DropDecomposition, decompose_drop
 from diagnostics.counterfactuals import loose_ap, redraw, size_match
 from diagnostics.domain import Domain
 from diagnostics.embedding_shift import descriptor_shift, detection_shift, image_shift
-from diagnostics.error_types import decompose_errors
 from diagnostics.evidence import Evidence, Threshold
-from diagnostics.inputs import Inputs
+from diagnostics.inputs import Inputs, Interventions, error_table
 from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval, difference_interval
 from diagnostics.leakage import find_leaks
 from diagnostics.learning import summarise_history
+from diagnostics.pairs import Pair
 from diagnostics.precision import headline
 from diagnostics.training_curve import measure_carry_over
 
@@ -25,19 +25,30 @@ from diagnostics.training_curve import measure_carry_over
 LOOSE_IOU = 0.1
 
 
-def gather(inputs: Inputs) -> Evidence:
-    """Measure everything that the hypotheses are assessed on."""
-    in_domain, focus, seed = inputs.in_domain, inputs.focus, inputs.seed
-    # Below MIN_BOXES an AP is noise, and a domain without a usable AP has no drop.
-    headlines = {
-        domain.name: headline(domain.table)
-        for domain in _with_training(inputs)
-        if len(domain.annotations) >= MIN_BOXES
-    }
+def gather(inputs: Inputs) -> dict[str, Evidence]:
+    """Measure everything that the hypotheses are assessed on.
+
+    Returns
+    -------
+    dict
+        The evidence about each real-world domain, by its name; of the in-domain set alone, under its own name,
+        where there is no other.
+    """
+    alone = _alone(inputs)
+    if not inputs.pairs:
+        return {inputs.in_domain.name: alone}
+    return {name: _compared(inputs, pair, alone) for name, pair in inputs.pairs.items()}
+
+
+def _alone(inputs: Inputs) -> Evidence:
+    """What is measured of each domain alone, and of images and detections of each beside the in-domain ones."""
+    in_domain, seed = inputs.in_domain, inputs.seed
+    headlines = _headlines([*inputs.labelled, *_labelled(inputs.training)])
+    there = {name: pair.real_world for name, pair in inputs.pairs.items()}
     return Evidence(
         in_domain=in_domain.name,
-        real_world=focus.name if focus is not None else None,
-        unlabelled=tuple(domain.name for domain in inputs.real_world if not domain.labelled.any()),
+        domain=None,
+        real_world=None,
         ap50={name: numbers["ap50"] for name, numbers in headlines.items()},
         max_recall={name: numbers["max_recall"] for name, numbers in headlines.items()},
         loose={domain.name: loose_ap(domain, LOOSE_IOU) for domain in inputs.labelled},
@@ -46,44 +57,88 @@ def gather(inputs: Inputs) -> Evidence:
             for domain in inputs.labelled
             if domain.name in headlines
         },
-        gap_interval=gap_interval(in_domain, focus, seed=seed) if focus is not None else None,
+        gap_interval=None,
         learning=summarise_history(inputs.history),
-        threshold=_threshold(inputs, focus) if focus is not None else None,
-        size=size_match(in_domain, focus, inputs.threshold)
-        if focus is not None and inputs.threshold is not None
-        else None,
-        recoveries=inputs.experiments.recoveries,
-        redrawn=redraw(inputs.labelled_focus, seed=seed) if inputs.labelled_focus is not None else None,
+        threshold=None,
+        size=None,
+        recoveries={},
+        redrawn=None,
         leak=find_leaks(inputs.training, in_domain, inputs.training_total)
         if inputs.training is not None
         else None,
-        shift_image={
-            domain.name: image_shift(in_domain, domain, seed=seed)
-            for domain in inputs.real_world
-            if inputs.embedded
-        },
+        shift_image={n: image_shift(in_domain, d, seed=seed) for n, d in there.items() if inputs.embedded},
         shift_detections={
-            domain.name: detection_shift(in_domain, domain, seed=seed)
-            for domain in inputs.real_world
-            if inputs.embedded
+            n: detection_shift(in_domain, d, seed=seed) for n, d in there.items() if inputs.embedded
         },
         factors=_factors(inputs),
-        shift_descriptors={
-            domain.name: descriptor_shift(in_domain, domain, seed=seed) for domain in inputs.real_world
-        },
-        decompositions=_decompositions(inputs, headlines) if focus is not None else (),
+        shift_descriptors={n: descriptor_shift(in_domain, d, seed=seed) for n, d in there.items()},
         label_free=_label_free(inputs),
-        errors=_error_table(inputs.labelled, inputs.shown_from),
-        carried=measure_carry_over(
-            inputs.checkpoint_results, in_domain.name, focus.name if focus is not None else None
-        ),
+        errors=inputs.errors,
+        copies={name: pair.copies for name, pair in inputs.pairs.items() if pair.copies is not None},
     )
 
 
-def _with_training(inputs: Inputs) -> list[Domain]:
-    """The labelled domains, and the training images where they have labels."""
-    training = inputs.training
-    return [*inputs.labelled, *([training] if training is not None and training.labelled.any() else [])]
+def _compared(inputs: Inputs, pair: Pair, alone: Evidence) -> Evidence:
+    """The evidence about one real-world domain: with labels, also what it costs and what recovers it."""
+    name, seed = pair.real_world.name, inputs.seed
+    evidence = replace(alone, domain=name, classes=pair.classes)
+    if not pair.usable:
+        return evidence
+    in_domain, real_world = pair.in_domain, pair.real_world
+    sides = [in_domain, real_world]
+    # Only of what differs from the whole domain is anything measured again.
+    whole = {id(domain) for domain in (*inputs.domains, inputs.training)}
+    changed = [domain for domain in (*sides, *_labelled(pair.training)) if id(domain) not in whole]
+    headlines = _headlines(changed)
+    in_domain_ap50 = (alone.ap50 | {d: numbers["ap50"] for d, numbers in headlines.items()})[in_domain.name]
+    interventions = inputs.experiments.interventions.get(name, Interventions())
+    sweeps = _sweeps(inputs, sides)
+    confidence = inputs.conf if inputs.conf is not None else sweep.best_f_beta(sweeps[in_domain.name])[1]
+    return replace(
+        evidence,
+        real_world=name,
+        ap50=alone.ap50 | {d: numbers["ap50"] for d, numbers in headlines.items()},
+        max_recall=alone.max_recall | {d: numbers["max_recall"] for d, numbers in headlines.items()},
+        loose=alone.loose | {domain.name: loose_ap(domain, LOOSE_IOU) for domain in changed},
+        intervals=alone.intervals
+        | {domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed) for domain in changed},
+        gap_interval=gap_interval(in_domain, real_world, seed=seed),
+        threshold=_threshold(inputs, sides, sweeps),
+        size=size_match(in_domain, real_world, confidence) if confidence is not None else None,
+        recoveries=interventions.recoveries,
+        redrawn=redraw(real_world, seed=seed),
+        leak=alone.leak
+        if inputs.training is None or not pair.classes
+        else find_leaks(inputs.training, in_domain, inputs.training_total),
+        errors=error_table(sides, inputs.shown_from) if changed else alone.errors,
+        decompositions=_decompositions(
+            interventions, in_domain_ap50, sweeps[in_domain.name], confidence, seed
+        ),
+        carried=measure_carry_over(inputs.checkpoint_results, in_domain.name, name),
+    )
+
+
+def _headlines(domains: Sequence[Domain]) -> dict[str, dict[str, float]]:
+    """AP and recall of each domain. Below MIN_BOXES an AP is noise, and a domain without a usable AP has no
+    drop.
+    """
+    return {domain.name: headline(domain.table) for domain in domains if len(domain.annotations) >= MIN_BOXES}
+
+
+def _labelled(training: Domain | None) -> list[Domain]:
+    """The training images where they have labels."""
+    return [training] if training is not None and training.labelled.any() else []
+
+
+def _sweeps(inputs: Inputs, sides: Sequence[Domain]) -> dict[str, pd.DataFrame]:
+    """The confidence sweeps of two compared sets; those of whole domains are there already."""
+    whole = {id(domain) for domain in inputs.domains}
+    return {
+        domain.name: inputs.sweeps[domain.name]
+        if id(domain) in whole
+        else pd.DataFrame(sweep.sweep(domain.table))
+        for domain in sides
+    }
 
 
 def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
@@ -101,18 +156,24 @@ def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
 def _factors(inputs: Inputs) -> dict[str, pd.DataFrame]:
     """Readable factors of each real-world domain compared with the in-domain ones."""
     imgsz = inputs.in_domain.imgsz
-    reference = statistics_of(inputs.in_domain, imgsz)
+    whole = statistics_of(inputs.in_domain, imgsz)
     return {
-        domain.name: factors.compare(reference, statistics_of(domain, imgsz)) for domain in inputs.real_world
+        name: factors.compare(
+            whole if pair.in_domain is inputs.in_domain else statistics_of(pair.in_domain, imgsz),
+            statistics_of(pair.real_world, imgsz),
+        )
+        for name, pair in inputs.pairs.items()
     }
 
 
-def _threshold(inputs: Inputs, real_world: Domain) -> Threshold | None:
-    """What carrying the threshold in use over to a domain costs; None where a sweep has no best threshold."""
-    in_domain_sweep, sweep_there = (
-        inputs.sweeps[inputs.in_domain.name],
-        inputs.sweeps[real_world.name],
-    )
+def _threshold(
+    inputs: Inputs, sides: Sequence[Domain], sweeps: Mapping[str, pd.DataFrame]
+) -> Threshold | None:
+    """What carrying the threshold in use over to a domain costs; None where a sweep has no best threshold.
+
+    sides: the in-domain set and the real-world one.
+    """
+    in_domain_sweep, sweep_there = (sweeps[domain.name] for domain in sides)
     _, in_domain_confidence = sweep.best_f_beta(in_domain_sweep)
     best_f1, best_confidence = sweep.best_f_beta(sweep_there)
     if in_domain_confidence is None or best_f1 is None or best_confidence is None:
@@ -124,25 +185,28 @@ def _threshold(inputs: Inputs, real_world: Domain) -> Threshold | None:
         in_domain_f1=sweep.f1_at(in_domain_sweep, confidence),
         real_world_f1=sweep.f1_at(sweep_there, confidence),
         best_f1=best_f1,
-        crossfitted_f1=sweep.crossfitted_best_f1(
-            real_world.table, real_world.group_numbers, seed=inputs.seed
-        ),
+        crossfitted_f1=sweep.crossfitted_best_f1(sides[1].table, sides[1].group_numbers, seed=inputs.seed),
         given=inputs.conf is not None,
     )
 
 
-def _decompositions(inputs: Inputs, headlines: dict[str, dict[str, float]]) -> tuple[DropDecomposition, ...]:
+def _decompositions(
+    interventions: Interventions,
+    in_domain_ap50: float,
+    in_domain_sweep: pd.DataFrame,
+    confidence: float | None,
+    seed: int,
+) -> tuple[DropDecomposition, ...]:
     """Contributions of the interventions to AP50 and F1; () without interventions."""
-    name, confidence = inputs.in_domain.name, inputs.threshold
-    if not inputs.experiments.corrected_domains or confidence is None or name not in headlines:
+    if not interventions.corrected_domains or confidence is None:
         return ()
     return decompose_drop(
-        inputs.experiments.corrected_domains,
-        inputs.experiments.corrections,
-        in_domain_ap50=headlines[name]["ap50"],
-        in_domain_f1=sweep.f1_at(inputs.sweeps[name], confidence),
+        interventions.corrected_domains,
+        interventions.corrections,
+        in_domain_ap50=in_domain_ap50,
+        in_domain_f1=sweep.f1_at(in_domain_sweep, confidence),
         confidence=confidence,
-        seed=inputs.seed,
+        seed=seed,
     )
 
 
@@ -162,18 +226,6 @@ def _label_free(inputs: Inputs) -> dict[str, label_free.LabelFreeEstimate]:
         reason = "turned off; run again with --label-free"
         return {name: replace(estimate, reason=reason) for name, estimate in estimates.items()}
     return estimates
-
-
-def _error_table(labelled: Sequence[Domain], confidence: float) -> pd.DataFrame:
-    """Error types of all labelled domains at one confidence: domain, type, count, per_image, delta_ap50."""
-    parts = []
-    for domain in labelled:
-        part = decompose_errors(domain.table, domain.outcomes, confidence=confidence)
-        part.insert(0, "domain", domain.name)
-        part["per_image"] = part["count"] / max(len(domain.labelled_images), 1)
-        parts.append(part)
-    columns = ["domain", "type", "count", "delta_ap50", "per_image"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def gap_interval(in_domain: Domain, real_world: Domain, *, seed: int) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,17 +11,30 @@ import pandas as pd
 from diagnostics import label_free, sweep
 from diagnostics.counterfactuals import Recovery, ap50
 from diagnostics.domain import Domain
-from diagnostics.intervals import MIN_BOXES
+from diagnostics.error_types import decompose_errors
+from diagnostics.pairs import Pair, make_pair
 from diagnostics.training_curve import CheckpointResult
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """What the interventions on one real-world domain gave; empty where there were too few annotations.
+
+    recoveries: what each intervention recovers of its AP50 alone, by its name
+    corrected_domains: the same images under every set of corrections, see `diagnostics.contributions`
+    corrections: names of the corrections in these sets
+    """
+
+    recoveries: dict[str, Recovery] = field(default_factory=dict)
+    corrected_domains: dict[frozenset[str], Domain] = field(default_factory=dict)
+    corrections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Experiments:
     """What further inference gave; empty without weights.
 
-    recoveries: what each intervention recovers of the real-world AP50, by its name
-    corrected_domains: the domain in focus under every set of corrections, see `diagnostics.contributions`
-    corrections: names of the corrections in these sets
+    interventions: what the interventions gave, by real-world domain
     estimator: fitted on corrupted in-domain images, see `diagnostics.label_free`; None where it was not
         fitted
     squeezed: some images of each real-world domain with the detections in the squeezed images, by domain
@@ -29,9 +42,7 @@ class Experiments:
     declined: the user turned the label-free estimate off
     """
 
-    recoveries: dict[str, Recovery] = field(default_factory=dict)
-    corrected_domains: dict[frozenset[str], Domain] = field(default_factory=dict)
-    corrections: tuple[str, ...] = ()
+    interventions: dict[str, Interventions] = field(default_factory=dict)
     estimator: label_free.Estimator | None = None
     squeezed: dict[str, Domain] = field(default_factory=dict)
     bursts: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
@@ -90,25 +101,45 @@ class Inputs:
         """The threshold in use, or the confidence from which detectors show detections by default."""
         return self.threshold if self.threshold is not None else label_free.SHOWN
 
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """Error types of all labelled domains, see `error_table`."""
+        return error_table(self.labelled, self.shown_from)
+
     @property
     def embedded(self) -> bool:
         """Whether the images have embeddings."""
         return self.in_domain.image_embeddings.shape[1] > 0
 
     @cached_property
-    def labelled_focus(self) -> Domain | None:
-        """The labelled real-world domain in focus, see `focus_of`."""
-        return focus_of(self.real_world)
+    def pairs(self) -> dict[str, Pair]:
+        """Each real-world domain beside the in-domain set, made comparable, by its name."""
+        return {
+            domain.name: make_pair(self.in_domain, domain, self.training, self.training_total)
+            for domain in self.real_world
+        }
 
-    @property
-    def focus(self) -> Domain | None:
-        """The same, where the in-domain set has enough annotations to compare with."""
-        return self.labelled_focus if len(self.in_domain.annotations) >= MIN_BOXES else None
+    @cached_property
+    def focus(self) -> str | None:
+        """The real-world domain that the first screen is about, see `focus_of`; None without one."""
+        return focus_of(self.pairs)
 
 
-def focus_of(real_world: Sequence[Domain]) -> Domain | None:
-    """The real-world domain that the verdict is about: the lowest AP50 among those with enough annotations."""
-    scored = [
-        domain for domain in real_world if domain.labelled.any() and len(domain.annotations) >= MIN_BOXES
-    ]
-    return min(scored, key=ap50) if scored else None
+def focus_of(pairs: Mapping[str, Pair]) -> str | None:
+    """The domain with the largest drop in AP50, else the first that has none to measure; None without any."""
+    scored = {name: pair for name, pair in pairs.items() if pair.usable}
+    if not scored:
+        return next(iter(pairs), None)
+    return max(scored, key=lambda name: ap50(scored[name].in_domain) - ap50(scored[name].real_world))
+
+
+def error_table(domains: Sequence[Domain], confidence: float) -> pd.DataFrame:
+    """Error types of labelled domains at one confidence: domain, type, count, per_image, delta_ap50."""
+    parts = []
+    for domain in domains:
+        part = decompose_errors(domain.table, domain.outcomes, confidence=confidence)
+        part.insert(0, "domain", domain.name)
+        part["per_image"] = part["count"] / max(len(domain.labelled_images), 1)
+        parts.append(part)
+    columns = ["domain", "type", "count", "delta_ap50", "per_image"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,35 @@ class Leak:
     pairs: tuple[tuple[str, str], ...]
     train_total: int
     clips_known: bool = True
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Real-world images that training shows.
+
+    mask: which images of the domain are near-duplicates of a training image, (n,)
+    pairs: those images, as (real-world image, training image)
+    compared, total: training images that were compared, and all there are
+    ap50: AP50 of all its images; None without labels
+    ap50_without: AP50 of the other images; None below MIN_BOXES annotations
+    """
+
+    mask: npt.NDArray[np.bool_] = field(repr=False)
+    pairs: tuple[tuple[str, str], ...]
+    compared: int
+    total: int
+    ap50: float | None = None
+    ap50_without: float | None = None
+
+    @property
+    def images(self) -> int:
+        """Number of copies."""
+        return int(self.mask.sum())
+
+    @property
+    def share(self) -> float:
+        """Share of the domain's images."""
+        return self.images / max(len(self.mask), 1)
 
 
 def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
@@ -120,4 +149,46 @@ def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) ->
         pairs=pairs,
         train_total=total,
         clips_known=in_domain.images["group"].nunique() < len(in_domain.images),
+    )
+
+
+def find_copies(training: Domain, real_world: Domain, total: int | None = None) -> Copies:
+    """Compare real-world images with the training images.
+
+    Parameters
+    ----------
+    training
+        The training images, or a sample of them.
+    real_world
+        A real-world domain, labelled or not.
+    total
+        Number of all training images, if `training` is a sample.
+
+    Returns
+    -------
+    Copies
+        Which images are near-duplicates, and AP50 with and without them.
+    """
+    size = (len(training.images), total or len(training.images))
+    if training.images.empty or real_world.images.empty:
+        return Copies(np.zeros(len(real_world.images), bool), (), *size)
+    nearest, bits = _nearest_fingerprint(
+        unpack(real_world.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
+    )
+    mask = bits <= NEAR_DUPLICATE_BITS
+    names = training.images["image"].to_numpy(str)
+    pairs = tuple(
+        (str(image), str(names[nearest[i]])) for i, image in enumerate(real_world.images["image"]) if mask[i]
+    )
+    if not mask.any() or not real_world.labelled.any():
+        return Copies(mask, pairs, *size)
+    table, known = real_world.table, mask[real_world.labelled]
+    others = ~table.annotation_ignored[:, 0] & ~known[table.annotation_image]
+    without = mean(accumulate(table, images=~known)[0][:, table.bit(0.5)])
+    return Copies(
+        mask,
+        pairs,
+        *size,
+        ap50=mean(accumulate(table)[0][:, table.bit(0.5)]),
+        ap50_without=without if others.sum() >= MIN_BOXES else None,
     )

@@ -36,4 +36,10 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         entry: dict[str, Any] = plain(hypothesis)
         entry["evidence"] = entry.pop("observations")
         hypotheses.append(entry)
-    return {"primary": verdict.primary, "hypotheses": hypotheses}
+    return {
+        "primary": verdict.primary,
+        "grade": verdict.grade,
+        "leading": verdict.leading,
+        "rival": verdict.rival,
+        "hypotheses": hypotheses,
+    }

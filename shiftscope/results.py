@@ -43,6 +43,18 @@ class Report:
         return pd.DataFrame(self.record["verdict"]["hypotheses"]).reindex(columns=columns)
 
     @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """One row a real-world domain: domain, grade, cause, leading, rival, in_domain_ap50, real_world_ap50, gap,
+        next_step.
+        """
+        rows = [
+            {**entry, **{f"{side}_ap50": value for side, value in entry["ap50"].items()}}
+            for entry in self.record.get("verdicts", [])
+        ]
+        columns = "domain grade cause leading rival in_domain_ap50 real_world_ap50 gap next_step"
+        return pd.DataFrame(rows).reindex(columns=columns.split())
+
+    @cached_property
     def domains(self) -> pd.DataFrame:
         """One row a domain: counts, and AP, AP50 and maximum recall of the whole domain."""
         counts = pd.DataFrame(self.record["domains"]).drop(columns="corrected", errors="ignore")

@@ -121,7 +121,7 @@ class Outcome:
     seconds: float
 
 
-def run_script(*arguments: str, cwd: Path, timeout: float = 1700, **environment: str) -> Outcome:
+def run_script(*arguments: str, cwd: Path, timeout: float = 3400, **environment: str) -> Outcome:
     """The console script as people call it; ultralytics behaves differently inside pytest's own process."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     begin = time.monotonic()
@@ -208,7 +208,7 @@ def main_job(database: str) -> MainJob:
     """`shiftscope report` without arguments, training included."""
     cwd = _SANDBOX / "demo"
     cwd.mkdir()
-    outcome = run_script("report", cwd=cwd, timeout=1500)
+    outcome = run_script("report", cwd=cwd)
     assert outcome.code == 0, outcome.stderr[-3000:]
     folder = next((cwd / "runs" / "report").glob("*/report.json")).parent
     return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))

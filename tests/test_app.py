@@ -63,7 +63,7 @@ def app(main_job: MainJob) -> Iterator[App]:
             break
     yield App(main_job, main_job.record["fiftyone"]["dataset"], port, url)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=300) == 0
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def make_commands(line: str) -> list[list[str]]:
         env=environment | {"ARGS": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -243,7 +243,7 @@ def run_python(text: str, folder: Path) -> None:
         env={**inherited, "PYTHONPATH": str(ROOT), "SHIFTSCOPE_RUNS": str(folder / "runs")},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1700,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -266,7 +266,7 @@ def test_fast_python_runs(name: str, inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", pages_with("sh", slow=True))
 def test_all_commands_of_a_page_run(name: str, inputs_with_run: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(inputs_with_run, tmp_path / "work")
@@ -274,7 +274,7 @@ def test_all_commands_of_a_page_run(name: str, inputs_with_run: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", pages_with("python", slow=True))
 def test_all_python_of_a_page_runs(name: str, inputs_with_run: Path, tmp_path: Path) -> None:
     """As one script, as a reader pastes it."""

@@ -113,3 +113,13 @@ def test_a_detector_without_true_positives_has_an_interval() -> None:
 def test_all_clips_labelled_in_part_can_be_too_few() -> None:
     assert more_units(10.0, 5, 6, finite=False) is None
     assert more_units(0.1, 5, 600, finite=False) == 0
+
+
+def test_images_whose_labels_cannot_be_used_are_no_random_sample() -> None:
+    """Labels of classes that the detector lacks: somebody labelled these images, so nothing was drawn."""
+    domain = make_domain(clips=20, frames=10, seed=1)
+    mask = np.arange(len(domain.images)) % 3 > 0
+    part = labelled_part(domain, mask)
+    assert estimate_from_few_labels(part, 0.3) is not None
+    unusable = replace(part, images=part.images.assign(unusable=~mask))
+    assert estimate_from_few_labels(unusable, 0.3) is None

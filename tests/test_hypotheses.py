@@ -10,15 +10,16 @@ import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.comparison import Comparison
-from diagnostics.counterfactuals import Recovery, SizeMatch
+from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.evidence import Assessment, Evidence
 from diagnostics.findings import find
 from diagnostics.gather import gather
 from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, scale
-from diagnostics.inputs import Experiments, Inputs
+from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
 from diagnostics.training_curve import CheckpointResult
+from reports.page.headline import domain_verdict
 
 RISEN = pd.DataFrame(
     {
@@ -36,8 +37,19 @@ NO_HELP = {
 }
 
 
+def tried(recoveries: dict[str, Recovery], *names: str) -> Experiments:
+    """What interventions on real-world domains gave; without names, on `real_world`."""
+    return Experiments(interventions={name: Interventions(recoveries) for name in names or ("overhead",)})
+
+
+def evidence_of(inputs: Inputs) -> Evidence:
+    """The evidence about the only domain."""
+    (evidence,) = gather(inputs).values()
+    return evidence
+
+
 def verdict_on(in_domain, real_world, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
-    experiments = Experiments(recoveries=recoveries or {})
+    experiments = tried(recoveries or {}, *(domain.name for domain in real_world))
     return find(Inputs(in_domain, real_world, training, history, experiments, conf=None, seed=seed)).verdict
 
 
@@ -124,13 +136,13 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
     )
 
     def judged(recoveries: dict[str, Recovery]) -> Assessment:
-        gathered = gather(
+        gathered = evidence_of(
             Inputs(
                 in_domain(),
                 [real_world(recall=0.2, sides=(7, 24))],
                 None,
                 RISEN,
-                Experiments(recoveries=recoveries),
+                tried(recoveries),
                 conf=None,
                 seed=0,
             )
@@ -139,9 +151,10 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
 
     assert judged({}).status == "supported"
     assert judged(HELPED).status == "supported"
+    # An experiment outranks a re-weighting: shown larger, the objects are not detected either.
     found = judged(NO_HELP)
-    assert found.status == "inconclusive"
-    assert "only 0 % of it is recovered" in found.statement
+    assert found.status == "rejected"
+    assert "recover at most 0 %" in found.statement
 
 
 def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> None:
@@ -149,9 +162,7 @@ def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> 
     shifted = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
     arguments = {"conf": None, "seed": 0}
     half = in_domain(recall=0.6)
-    rising = find(
-        Inputs(half, [shifted], training_like(), steep, Experiments(recoveries=NO_HELP), **arguments)
-    )
+    rising = find(Inputs(half, [shifted], training_like(), steep, tried(NO_HELP), **arguments))
     assert status(rising.verdict)["underfit"] == "supported"
 
     def stand(
@@ -181,7 +192,7 @@ def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> 
                 [shifted],
                 training_like(),
                 steep,
-                Experiments(recoveries=NO_HELP),
+                tried(NO_HELP),
                 checkpoint_results=checkpoint_results,
                 **arguments,
             )
@@ -360,11 +371,7 @@ def test_predictions_from_elsewhere_beside_a_run() -> None:
     """Images have embeddings, boxes of the other detector have none."""
     foreign = real_world(recall=0.2, embedding_shift=6.0)
     foreign = replace(foreign, detection_embeddings=np.zeros((len(foreign.detections), 0)))
-    findings = find(
-        Inputs(
-            in_domain(), [foreign], training_like(), RISEN, Experiments(recoveries=NO_HELP), conf=None, seed=0
-        )
-    )
+    findings = find(Inputs(in_domain(), [foreign], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0))
     assert findings.verdict.primary == "domain_shift"
     assert findings.evidence.shift_detections["overhead"].mmd is None
 
@@ -447,3 +454,104 @@ def test_detections_beyond_the_limit_are_ignored_everywhere() -> None:
     )
     assert isinstance(crowded.detection_arrays, Detections)
     assert len(crowded.outcomes) == 100
+
+
+def test_an_experiment_that_failed_leaves_the_drop_to_the_shift() -> None:
+    """Re-weighting by size claims half of the drop, showing the images larger recovers none of it."""
+    matched = SizeMatch(
+        in_domain_recall=0.6, matched_recall=0.3, real_world_recall=0.05, support=0.7, share=0.52
+    )
+    small = real_world(recall=0.2, sides=(7, 24), embedding_shift=6.0)
+    inputs = Inputs(in_domain(), [small], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0)
+    verdict = diagnose(replace(evidence_of(inputs), size=matched))
+    assert status(verdict)["scale"] == "rejected"
+    assert verdict.primary == "domain_shift"
+    assert verdict.named("domain_shift").score > 0.9
+
+
+def test_redrawing_that_recovers_much_is_no_evidence_against_other_labels() -> None:
+    """Circles turned into boxes: no stretching mends them all, and yet it takes AP50 from .07 to .29."""
+    inputs = Inputs(
+        in_domain(), [real_world(recall=0.3, embedding_shift=6.0)], training_like(), RISEN,
+        tried(NO_HELP), conf=None, seed=0,
+    )  # fmt: skip
+    measured = evidence_of(inputs)
+    circles = replace(
+        measured,
+        ap50=measured.ap50 | {"overhead": 0.07, "in_domain": 0.6},
+        loose=measured.loose | {"overhead": 0.55, "in_domain": 0.62},
+        redrawn=Redrawn(before=0.07, after=0.29, width=0.7, height=1.3, pairs=80),
+    )
+    verdict = diagnose(circles)
+    protocol = verdict.named("label_protocol")
+    assert protocol.status == "supported"
+    assert not [o for o in protocol.observations if o.favours is False]
+    assert verdict.primary == "label_protocol"
+    # Sloppy boxes of an unfamiliar view: near the objects, and no single factor mends them.
+    sloppy = replace(circles, redrawn=Redrawn(before=0.07, after=0.12, width=1.0, height=1.0, pairs=80))
+    assert status(diagnose(sloppy))["label_protocol"] == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("recovered", "kind"), [(0.8, "appearance"), (-0.1, "viewpoint")], ids=["colours help", "colours harm"]
+)
+def test_the_kind_of_a_shift_follows_what_interventions_recovered(recovered: float, kind: str) -> None:
+    """Colours differ most, which says nothing where matching them does not help."""
+    shifted = real_world(
+        recall=0.1, embedding_shift=6.0, statistics={"brightness": -3.0, "texture_gradient": -1.0}
+    )
+    gain = Recovery("colours", 0.1, 0.1 + recovered * 0.5, recovered, recovered - 0.1, recovered + 0.1, 60)
+    inputs = Inputs(
+        in_domain(), [shifted], training_like(), RISEN, tried(NO_HELP | {"colours": gain}), conf=None, seed=0
+    )
+    shift = diagnose(evidence_of(inputs)).named("domain_shift")
+    assert (shift.status, shift.kind) == ("supported", kind)
+
+
+def test_every_domain_has_its_own_verdict() -> None:
+    """One domain fails, one does not, and one has no labels."""
+    fails = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    works = replace(real_world(recall=0.8, seed=9, clip_names="h"), name="harmless")
+    bare = real_world(recall=0.1, embedding_shift=6.0, seed=11, clip_names="b")
+    bare = replace(
+        bare,
+        name="video",
+        images=bare.images.assign(labelled=False),
+        annotations=bare.annotations.head(0),
+    )
+    findings = find(
+        Inputs(
+            in_domain(clips=30), [works, bare, fails], training_like(), RISEN,
+            tried(NO_HELP, "overhead"), conf=None, seed=0,
+        )
+    )  # fmt: skip
+    assert findings.focus == "overhead"
+    assert list(findings.verdicts) == ["harmless", "video", "overhead"]
+    assert findings.verdicts["overhead"].leading == "domain_shift"
+    assert findings.verdicts["harmless"].leading != "domain_shift"
+    video = findings.verdicts["video"]
+    assert (video.primary, video.grade, video.leading) == (None, "likely", "domain_shift")
+    words = {name: domain_verdict(findings, name) for name in findings.verdicts}
+    assert words["video"]["cause"].startswith("Likely: domain shift")
+    assert words["video"]["step"].startswith("Label ")
+    assert words["overhead"]["cause"].removeprefix("Likely: ").lower().startswith("domain shift")
+    assert len({w["statement"] for w in words.values()}) == 3
+
+
+def test_training_images_given_as_the_real_world_are_named_and_left_out() -> None:
+    training = training_like()
+    alike = real_world(recall=0.8, clip_names="r")
+    prints = alike.images["fingerprint"].tolist()
+    prints[: len(prints) * 3 // 4] = training.images["fingerprint"].tolist()[: len(prints) * 3 // 4]
+    copied = replace(alike, images=alike.images.assign(fingerprint=prints))
+    findings = find(Inputs(in_domain(), [copied], training, RISEN, Experiments(), conf=None, seed=0))
+    copies = findings.evidence.copies["overhead"]
+    assert copies.images == len(prints) * 3 // 4
+    assert copies.ap50 is not None
+    assert findings.verdict.primary == "leakage"
+    statement = findings.verdict.named("leakage").statement
+    assert f"{copies.images} of {len(prints)} images of overhead are training images" in statement
+    # None of them is worth labelling again.
+    known = set(copied.images["image"][copies.mask])
+    assert len(findings.next)
+    assert not known & set(findings.next["image"])

@@ -39,6 +39,13 @@ def test_it_finds_the_cause_that_was_built_in_and_no_other(main_job: MainJob) ->
     assert verdict["primary"] == "domain_shift"
     assert [h["code"] for h in verdict["hypotheses"] if h["status"] == "supported"] == ["domain_shift"]
     assert next(h for h in verdict["hypotheses"] if h["code"] == "domain_shift")["kind"] == "viewpoint"
+    # Each real-world domain has a verdict of its own, the unlabelled flight as well.
+    verdicts = {v["domain"]: v for v in main_job.record["verdicts"]}
+    assert set(verdicts) == {"drone", "flight"}
+    assert (verdict["domain"], verdict["leading"]) == ("drone", "domain_shift")
+    assert verdicts["flight"]["primary"] is None
+    assert verdicts["flight"]["next_step"]
+    assert "flight: " in main_job.outcome.stderr
 
 
 @pytest.mark.slow
@@ -190,9 +197,9 @@ def test_files_add_up(main_job: MainJob) -> None:
 
 def test_markdown_says_the_same(job: MainJob) -> None:
     text = (job.folder / "report.md").read_text()
-    primary = job.record["verdict"]["primary"]
-    name = next(h["name"] for h in job.record["verdict"]["hypotheses"] if h["code"] == primary)
-    assert text.startswith(f"# {name}")
+    about = job.record["verdict"]["domain"]
+    cause = next(v["cause"] for v in job.record["verdicts"] if v["domain"] == about)
+    assert text.startswith(f"# {cause}")
     assert re.search(r"\| dashcam \| in-domain \|", text)
 
 
@@ -232,11 +239,13 @@ def test_the_page_opens_offline_and_answers_first(browser: Browser, job: MainJob
     assert box["y"] + box["height"] <= 800, "the answer does not fit the first screen"
     shown = verdict.locator("[data-test=ap50]").all_inner_texts()
     assert shown == [fraction(slice_of(job, d)["ap50"]) for d in ("dashcam", "drone")]
-    assert page.locator("[data-test=hypothesis]").count() == 9
-    statuses = {
-        e.get_attribute("data-code"): e.get_attribute("data-status")
-        for e in page.locator("[data-test=hypothesis]").all()
-    }
+    rows = page.locator("main > [data-test=hypothesis]")
+    assert rows.count() == 9
+    statuses = {e.get_attribute("data-code"): e.get_attribute("data-status") for e in rows.all()}
+    others = [e.get_attribute("data-domain") for e in page.locator("[data-test=other-verdict]").all()]
+    assert others == [
+        v["domain"] for v in job.record["verdicts"] if v["domain"] != job.record["verdict"]["domain"]
+    ]
     assert statuses == {h["code"]: h["status"] for h in job.record["verdict"]["hypotheses"]}
 
 

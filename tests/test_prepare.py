@@ -464,6 +464,7 @@ def test_boxes_are_removed_as_the_options_define(boxes: list, min_side: float, m
                 "width": 100,
                 "height": 100,
                 "labelled": True,
+                "unusable": False,
             }
         ],
         IMAGE_COLUMNS,

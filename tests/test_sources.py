@@ -27,6 +27,7 @@ from datasets.groups import recording
 from datasets.labels import parse_plain_row, parse_row, read_labels
 from datasets.pixels import UnreadableImage, decode, difference_hash, probe
 from datasets.source import open_source
+from reports.pipeline.sources import unusable_lines
 
 CLASSES = ["pothole", "crack"]
 
@@ -1090,6 +1091,18 @@ def test_an_image_whose_label_rows_are_all_rejected_is_unlabelled(tmp_path: Path
     assert len(source.rows) == 2
 
 
+def test_labels_of_unknown_classes_are_said_with_their_ids(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d")
+    label(root / "labels/val/c_001.txt", "7 0.5 0.5 0.25 0.5\n8 0.5 0.5 0.25 0.5\n7 0.2 0.2 0.1 0.1\n")
+    source = opened(root)
+    assert source.images.loc[source.images["unusable"], "image"].tolist() == ["images/val/c_001.jpg"]
+    (line,) = unusable_lines(source)
+    assert "no label row of 1 image can be used" in line
+    assert "class 7 is not in 0..1 (2 rows)" in line
+    assert "class 8 is not in 0..1 (1 row)" in line
+    assert unusable_lines(opened(dataset(tmp_path / "whole"))) == []
+
+
 def test_videos_in_folders_of_splits_belong_to_them(tmp_path: Path) -> None:
     video(tmp_path / "d" / "train" / "a.mp4")
     video(tmp_path / "d" / "val" / "b.mp4", 21)
@@ -1110,7 +1123,7 @@ def test_videos_in_folders_of_splits_belong_to_them(tmp_path: Path) -> None:
     ],
     ids=["base 60", "huge number", "long name", "no such user"],
 )
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_a_hostile_yaml_neither_hangs_nor_crashes_the_reader(tmp_path: Path, text: str) -> None:
     message = ""
     try:

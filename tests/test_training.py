@@ -73,7 +73,7 @@ def test_a_killed_training_is_resumed(data: Path, tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     results = runs / "train" / "t" / "results.csv"
     while time.monotonic() < deadline and not (
         (runs / "train" / "t" / "weights" / "resume.pt").is_file() and results.is_file()
@@ -127,7 +127,7 @@ def test_two_trainings_started_together_get_different_folders(data: Path, tmp_pa
         )
         for _ in range(2)
     ]
-    folders = [process.communicate(timeout=240)[0].strip() for process in both]
+    folders = [process.communicate(timeout=1700)[0].strip() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert {Path(folder).name for folder in folders} == {"t", "t-2"}
     assert all((Path(folder) / "weights" / "best.pt").is_file() for folder in folders)

@@ -95,6 +95,17 @@ def test_a_subset_is_spread_over_clips_and_frames() -> None:
     assert evenly(images, 200) is images
 
 
+def test_a_subset_of_single_images_is_spread_over_all_of_them() -> None:
+    """File names often begin with a place, a date or a class: the first names are no sample."""
+    images = pd.DataFrame(
+        {"image": [f"i{i:03}" for i in range(250)], "group": [f"g{i:03}" for i in range(250)]}
+    )
+    places = evenly(images, 100)["image"].str[1:].astype(int)
+    assert len(places) == 100
+    assert places.between(0, 124).sum() == 50
+    assert abs(places.mean() - 124.5) < 2
+
+
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (333, 97)])
 def test_tiles_cover_the_image_and_overlap(width: int, height: int) -> None:
     covered = np.zeros((height, width), int)

@@ -379,7 +379,7 @@ def test_one_line_watches_in_any_script(worlds: Path, tmp_path: Path) -> None:
         env=clean,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1700,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

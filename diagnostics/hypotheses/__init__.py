@@ -6,10 +6,12 @@ A new hypothesis is a new file and an entry in HYPOTHESES.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Literal
 
-from diagnostics.evidence import Assessment, Evidence, Hypothesis, NotTestable
+from diagnostics.evidence import REJECTED_SHARE, Assessment, Evidence, Hypothesis, NotTestable
 from diagnostics.hypotheses import (
     domain_shift,
     label_error,
@@ -22,6 +24,12 @@ from diagnostics.hypotheses import (
     underfit,
 )
 
+# established: supported, and every other hypothesis that a report can test is ruled out. likely: it leads, and
+# at least one other is not ruled out. undecided: nothing measured favours one of them.
+Grade = Literal["established", "likely", "undecided"]
+# Only a person who looks at the labels can rule these out: they do not keep a verdict from being established.
+NEEDS_REVIEW = ("label_error",)
+
 # In this order: is the in-domain score sound, was it learned, is it only the threshold or the size, are the
 # labels to blame; what remains is the shift.
 HYPOTHESES = (none, leakage, underfit, overfit, threshold, scale, label_protocol, label_error, domain_shift)
@@ -33,10 +41,16 @@ class Verdict:
 
     primary: code of the supported hypothesis with the highest score; None when none is supported
     hypotheses: supported ones first, ruled-out ones last
+    grade: how sure, see `Grade`
+    leading: code of the primary hypothesis or, where none is supported, of the likely one; None when undecided
+    rival: code of the hypothesis that comes second, where it is not ruled out
     """
 
     primary: str | None
     hypotheses: tuple[Hypothesis, ...]
+    grade: Grade = "undecided"
+    leading: str | None = None
+    rival: str | None = None
 
     def named(self, code: str) -> Hypothesis:
         """The hypothesis with this code. Raises KeyError when there is none."""
@@ -52,7 +66,7 @@ def assess(module: ModuleType, evidence: Evidence) -> Hypothesis:
         result: Assessment = module.assess(evidence)
     except NotTestable as reason:
         result = Assessment(
-            "untested", None, reason.statement, reason.observations, reason.missing, reason.kind
+            "untested", reason.score, reason.statement, reason.observations, reason.missing, reason.kind
         )
     return Hypothesis(
         module.CODE,
@@ -112,4 +126,16 @@ def diagnose(evidence: Evidence) -> Verdict:
     place = {"supported": 0, "inconclusive": 1, "untested": 1, "rejected": 2}
     ranked = sorted(hypotheses, key=lambda h: (place[h.status], -(h.score or 0.0), -_balance(h)))
     primary = ranked[0].code if ranked[0].status == "supported" else None
-    return Verdict(primary, tuple(ranked))
+    leading = primary or _likely(ranked)
+    others = [h for h in ranked if h.code != leading and h.status != "rejected"]
+    rival = next((h.code for h in sorted(others, key=lambda h: -(h.score or 0.0)) if h.score), None)
+    open_questions = [h for h in others if h.code not in NEEDS_REVIEW]
+    established = primary is not None and not open_questions
+    grade: Grade = "established" if established else "undecided" if leading is None else "likely"
+    return Verdict(primary, tuple(ranked), grade, leading, rival)
+
+
+def _likely(ranked: Sequence[Hypothesis]) -> str | None:
+    """Code of the undecided hypothesis that most speaks for, where it accounts for enough to be worth naming."""
+    best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
+    return best.code if best is not None and (best.score or 0.0) >= REJECTED_SHARE else None

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from diagnostics.evidence import (
+    HARMLESS_GAP,
     NO_LABELS,
+    REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
     NotTestable,
     Observation,
+    Status,
     clip,
+    estimated_drop,
     inconclusive,
     ruled_out,
     status_from_share,
 )
 from diagnostics.factors import NOTABLE_EFFECT
-from diagnostics.hypotheses.scale import brings_sizes_closer
+from diagnostics.hypotheses.label_protocol import explained_share as explained_by_labels
+from diagnostics.hypotheses.scale import explained_share as explained_by_size
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.shift import Shift
 from diagnostics.wording import fraction, interval, percent, points
@@ -25,6 +30,9 @@ ALPHA = 0.05
 # A classifier that separates images this well, against about 0.5 between in-domain split halves, separates
 # two kinds of images.
 CLEAR_AUC = 0.9
+# The interventions that take one kind of difference away, and the factors that each makes alike.
+INTERVENTION_KINDS = (("colours", "appearance"), ("foreshortening", "viewpoint"))
+EQUALISED = {"appearance": ("brightness", "contrast", "saturation"), "viewpoint": ("aspect",)}
 # A drop in recall beyond this, at any confidence, is a loss of detections and not of ranking.
 NOTABLE_RECALL_DROP = 0.15
 
@@ -35,7 +43,7 @@ def assess(evidence: Evidence) -> Assessment:
 
     The score is the share that no other measured cause explains.
     """
-    domain = evidence.real_world or next(iter([*evidence.unlabelled, *evidence.factors]), None)
+    domain = evidence.domain
     if domain is None:
         raise NotTestable(
             "There is no real-world domain to compare with.",
@@ -121,8 +129,27 @@ def _without_labels(
             f"{interval(estimate.low, estimate.high)}, in-domain {fraction(evidence.in_domain_ap50)}"
         )
     return NotTestable(
-        f"{domain} {differs}{mainly}; {cost}.", missing=NO_LABELS, observations=observations, kind=kind
+        f"{domain} {differs}{mainly}; {cost}.",
+        missing=NO_LABELS,
+        observations=observations,
+        kind=kind,
+        score=_score_without_labels(evidence, shifted),
     )
+
+
+def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
+    """How much speaks for a harmful shift that nobody can measure; None where nothing does.
+
+    Half where the images differ and the estimated AP50 is lower, up to the end of its interval: the larger part
+    of an explanation, with its cost estimated and not measured. A quarter where they differ and no estimate
+    says what that costs.
+    """
+    if not shifted or unlearned(evidence):
+        return None
+    drop = estimated_drop(evidence)
+    if drop is None:
+        return REJECTED_SHARE
+    return SUPPORTED_SHARE if drop[0] > HARMLESS_GAP else REJECTED_SHARE if drop[1] > HARMLESS_GAP else None
 
 
 def _is_shifted(shift: Shift | None) -> bool | None:
@@ -188,10 +215,28 @@ def _kind(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
         )
         for row in table[table["effect"] >= NOTABLE_EFFECT].head(4).itertuples()
     ]
-    # Size has a hypothesis of its own; the other factors decide the kind.
-    strength = table[table["kind"] != "scale"].groupby("kind")["effect"].max().sort_values(ascending=False)
+    tried = _kinds_tried(evidence)
+    shown = [kind for kind, status in tried.items() if status == "supported"]
+    if shown:
+        return shown[0], observations
+    # Size has a hypothesis of its own; the other factors decide the kind, without those that were made alike
+    # in an experiment and did not matter.
+    harmless = {name for kind, status in tried.items() if status == "rejected" for name in EQUALISED[kind]}
+    others = table[(table["kind"] != "scale") & ~table["name"].isin(harmless)]
+    strength = others.groupby("kind")["effect"].max().sort_values(ascending=False)
     kind = str(strength.index[0]) if len(strength) and strength.iloc[0] >= NOTABLE_EFFECT else ""
     return kind, observations
+
+
+def _kinds_tried(evidence: Evidence) -> dict[str, Status]:
+    """What taking a kind of difference away showed, by kind, the most effective first."""
+    tried = {
+        kind: evidence.recoveries[name] for name, kind in INTERVENTION_KINDS if name in evidence.recoveries
+    }
+    return {
+        kind: status_from_share(recovery.share, recovery.low, recovery.high)
+        for kind, recovery in sorted(tried.items(), key=lambda item: -item[1].share)
+    }
 
 
 def _drop_observations(evidence: Evidence, domain: str) -> list[Observation]:
@@ -237,16 +282,7 @@ def explained_elsewhere(evidence: Evidence) -> float:
     What more epochs would add in-domain is not among them: nothing shows that it would carry over.
     """
     gap = evidence.gap or 1e-9
-    shares = [0.0]
-    if evidence.size is not None and evidence.size.share is not None:
-        shares.append(evidence.size.share)
-    shares += [
-        recovery.share
-        for recovery in evidence.recoveries.values()
-        if recovery.size_factor != 1 and brings_sizes_closer(evidence, recovery)
-    ]
-    if evidence.redrawn is not None:
-        shares.append((evidence.redrawn.after - evidence.redrawn.before) / gap)
+    shares = [explained_by_size(evidence), explained_by_labels(evidence)]
     if evidence.leak is not None and evidence.leak.clean_ap50 is not None:
         shares.append((evidence.in_domain_ap50 - evidence.leak.clean_ap50) / gap)
     return clip(max(shares))

@@ -1,10 +1,12 @@
-"""Leakage: the in-domain score is inflated because validation images, or their recordings, are also in
+"""Leakage: a score is inflated because validation or real-world images, or their recordings, are also in
 training.
 """
 
 from __future__ import annotations
 
 from diagnostics.evidence import (
+    HARMLESS_GAP,
+    REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
@@ -16,16 +18,24 @@ from diagnostics.evidence import (
     status_from_share,
     supported,
 )
-from diagnostics.leakage import Leak
+from diagnostics.leakage import Copies, Leak
 from diagnostics.wording import count, fraction, percent
 
-CODE, NAME = "leakage", "Leakage between training and validation"
+CODE, NAME = "leakage", "Leakage of training images"
 # A few accidental copies move AP by less than its interval; this share and more is a faulty split.
 TOLERATED = 0.02
+# Pairs of an image and its copy that are named one by one.
+MOST_PAIRS = 5
 
 
 def assess(evidence: Evidence) -> Assessment:
-    """Counts copies and shared recordings, and scores the validation images that have neither."""
+    """Counts copies and shared recordings, and scores the validation images that have neither.
+
+    Real-world images that training shows come first: no score on them is one of the real world.
+    """
+    trained_on = evidence.copies.get(evidence.domain or "")
+    if trained_on is not None and trained_on.share > TOLERATED:
+        return _of_real_world(evidence, trained_on)
     leak = evidence.leak
     if leak is None or leak.train == 0 or leak.val == 0:
         raise NotTestable(
@@ -53,6 +63,49 @@ def assess(evidence: Evidence) -> Assessment:
     if leak.clean_ap50 is None:
         return _without_clean_images(copies, f"{counts}, compared with {compared}", observations)
     return _inflation(evidence, leak.clean_ap50, counts, observations)
+
+
+def copies_sentence(domain: str, copies: Copies) -> str:
+    """How many real-world images training shows, with AP50 on all images and on the others."""
+    number = f"{copies.images:,} of {count(len(copies.mask), 'image')} of {domain}"
+    are = (
+        "is a training image or a near-copy of one"
+        if copies.images == 1
+        else "are training images or near-copies"
+    )
+    text = f"{number} {are}"
+    if copies.ap50 is not None and copies.ap50_without is not None:
+        text += f": AP50 is {fraction(copies.ap50)} on all of them and {fraction(copies.ap50_without)} on the others"
+    if copies.compared < copies.total:
+        text += f" ({copies.compared:,} of {count(copies.total, 'training image')} were compared)"
+    return f"{text}."
+
+
+def _of_real_world(evidence: Evidence, copies: Copies) -> Assessment:
+    """Real-world images that training shows. Where the others show the drop, the copies hide some of it and
+    cause none.
+    """
+    domain = evidence.domain or ""
+    statement = copies_sentence(domain, copies)
+    left = len(copies.mask) - copies.images
+    used = copies.ap50_without is not None or (copies.ap50 is None and left > 0)
+    rest = "are" if left != 1 else "is"
+    statement += (
+        f" Only the other {left:,} {rest} compared with the in-domain images."
+        if used
+        else f" The other {left:,} have too few annotations to be scored alone, so the score of {domain} says "
+        "nothing about new images."
+    )
+    missing = "give images that training has not seen"
+    observations = [
+        Observation(True, f"{image} is a near-copy of {training}.")
+        for image, training in copies.pairs[:MOST_PAIRS]
+    ]
+    score = REJECTED_SHARE if used and evidence.gap_is_real else copies.share
+    hidden = (copies.ap50 or 0.0) - (copies.ap50_without or 0.0) if used else 1.0
+    if copies.share >= SUPPORTED_SHARE or hidden > HARMLESS_GAP:
+        return supported(score, statement, observations, missing=missing)
+    return ruled_out(statement, observations, score=score, missing=missing)
 
 
 def _observations(leak: Leak) -> list[Observation]:

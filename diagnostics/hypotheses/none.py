@@ -5,10 +5,12 @@ from __future__ import annotations
 from diagnostics.evidence import (
     HARMLESS_GAP,
     NO_LABELS,
+    SUPPORTED_SHARE,
     Assessment,
     Evidence,
     NotTestable,
     Observation,
+    estimated_drop,
     inconclusive,
     ruled_out,
     supported,
@@ -25,7 +27,12 @@ def assess(evidence: Evidence) -> Assessment:
     """
     gap, bounds = evidence.gap, evidence.gap_interval
     if gap is None:
-        raise NotTestable("Without real-world labels no drop can be measured.", missing=NO_LABELS)
+        drop = estimated_drop(evidence)
+        # An estimate alone can make it likely, no more: it does not see labels by another rule.
+        score = SUPPORTED_SHARE if drop is not None and drop[1] <= HARMLESS_GAP else None
+        raise NotTestable(
+            "Without real-world labels no drop can be measured.", missing=NO_LABELS, score=score
+        )
     scores = (
         f"AP50 is {fraction(evidence.in_domain_ap50)} in-domain and {fraction(evidence.real_world_ap50)} "
         f"on {evidence.real_world}"

@@ -74,29 +74,29 @@ def assess(evidence: Evidence) -> Assessment:
             missing="give the weights, so that the images can be shown larger",
             observations=observations,
         )
-    best = max(shares, key=lambda measurement: measurement.share)
+    # An experiment outranks a re-weighting: objects of a size are missed for what else comes with that size
+    # too; shown at another size, they would be detected if size were all.
+    best = max(measured or shares, key=lambda measurement: measurement.share)
     status = status_from_share(best.share, best.low, best.high)
     sizes = _size_factor(evidence)
     same_size = sizes is not None and float(sizes["effect"]) < NOTABLE_EFFECT
     if status == "inconclusive" and same_size and best.share < SUPPORTED_SHARE:
         # Something else makes another input size help a little; the sizes themselves are alike.
         status = "rejected"
-    statement = f"Size explains at most {percent(clip(best.share))} of the drop to {evidence.real_world}."
-    missing = "train or predict at the size that helped, on more labelled clips"
-    if status == "supported" and measured and best not in measured:
-        # Objects of a size are missed for what else comes with that size too; shown at another size, they
-        # would be detected if
-        # size were all.
-        furthest = max(measured, key=lambda measurement: measurement.share)
-        if status_from_share(furthest.share, furthest.low, furthest.high) == "rejected":
-            status = "inconclusive"
-            missing = "label objects of that size and measure again, or train on them"
-            statement += (
-                f" But at another input size, only {percent(clip(furthest.share))} of it is recovered."
-            )
+    how = "Shown at another size, the images recover" if measured else "Size explains"
+    statement = f"{how} at most {percent(clip(best.share))} of the drop to {evidence.real_world}."
     if status == "inconclusive":
-        return inconclusive(statement, observations, missing=missing)
+        missing = "train or predict at the size that helped, on more labelled clips"
+        return inconclusive(statement, observations, score=clip(best.share), missing=missing)
     return Assessment(status, clip(best.share), statement, observations)
+
+
+def explained_share(evidence: Evidence) -> float:
+    """Share of the drop that object size explains: by experiment, else by re-weighting; 0 where neither was
+    possible.
+    """
+    shares = _by_intervention(evidence)[1] or _by_standardisation(evidence)[1]
+    return max((measurement.share for measurement in shares), default=0.0)
 
 
 def _size_factor(evidence: Evidence) -> pd.Series | None:

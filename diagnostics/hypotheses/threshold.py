@@ -67,7 +67,7 @@ def assess(evidence: Evidence) -> Assessment:
         status = "inconclusive" if status == "supported" else "rejected"
     if status == "inconclusive":
         missing = "set the real-world threshold and judge the rest of the drop on new clips"
-        return inconclusive(statement, observations, missing=missing)
+        return inconclusive(statement, observations, score=clip(share), missing=missing)
     return Assessment(status, clip(share), statement, observations)
 
 

@@ -173,8 +173,13 @@ def _say_result(record: dict[str, Any], context: dict[str, Any], page: Path, rep
     reporter.say("")
     for number in head["numbers"]:
         reporter.say(f"  AP50 {number['name']}: {number['value']} ({number['note']}; {number['size']})")
-    reporter.say(f"{head['cause']}. {head['statement']} {head['negation']}".rstrip())
-    reporter.say(f"Next step. {head['step']}")
+    for warning in head["warnings"]:
+        reporter.say(f"Note. {warning}")
+    for verdict in (head, *head["others"]):
+        domain = verdict["domain"] if head["others"] else ""
+        words = (verdict["statement"], verdict["negation"], verdict["rival"])
+        reporter.say(f"{f'{domain}: ' if domain else ''}{verdict['cause']}. {' '.join(filter(None, words))}")
+        reporter.say(f"Next step{f' for {domain}' if domain else ''}. {verdict['step']}")
     reporter.say(f"Report: {page}")
     if record["fiftyone"]["dataset"]:
         reporter.say("Browse the failures: make app")

@@ -35,8 +35,8 @@ def triage(options: TriageOptions) -> Verdict:
     return diagnose(
         Evidence(
             in_domain="in-domain",
+            domain="the real world" if options.real_world_ap50 is not None else None,
             real_world="the real world" if options.real_world_ap50 is not None else None,
-            unlabelled=(),
             ap50=ap50,
             max_recall={},
             loose={},

@@ -56,7 +56,12 @@ def build_context(
         "created": created,
         "dataset": dataset,
         "headline": headline(findings),
-        "hypotheses": [hypothesis_row(h, primary=h.code == verdict.primary) for h in verdict.hypotheses],
+        "hypotheses": [hypothesis_row(h, primary=h.code == verdict.leading) for h in verdict.hypotheses],
+        "other_hypotheses": [
+            (name, [hypothesis_row(h, primary=False) for h in other.hypotheses])
+            for name, other in findings.verdicts.items()
+            if name != findings.focus
+        ],
         "contributions": interventions.contribution_sections(result),
         "not_run": interventions.not_run(result),
         "domains": [domains.domain_row(findings, domain, palette) for domain in findings.domains],

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from diagnostics.domain import Domain
-from diagnostics.evidence import REJECTED_SHARE, Hypothesis
+from diagnostics.evidence import REJECTED_SHARE, SUPPORTED_SHARE, Evidence, Hypothesis
 from diagnostics.findings import Findings
+from diagnostics.hypotheses import Verdict
+from diagnostics.hypotheses.leakage import TOLERATED, copies_sentence
 from diagnostics.intervals import MIN_BOXES
-from diagnostics.wording import count, interval, points, points_interval
+from diagnostics.wording import count, fraction, interval, points, points_interval
 from reports.page import slices
 from reports.page.domains import ROLE_WORDS
 from reports.page.gallery import card_image
@@ -42,24 +44,75 @@ SHIFT_REMEDY = {
     "appearance": "images with that light and those colours",
     "context": "images of such scenes",
 }
+# What to do where an intervention recovers the larger part of the drop.
+CORRECTIONS = {
+    "colours": (
+        "Match brightness and colours to the training images before the detector, or train with stronger "
+        "colour augmentation"
+    ),
+    "foreshortening": "Train with images squeezed to that angle (scale and perspective augmentation)",
+}
 UNDECIDED = "Cause undecided"
+# Classes that a sentence names one by one.
+MOST_NAMED = 6
 
 
 def headline(findings: Findings) -> dict[str, Any]:
     """Everything that the first screen shows, and the lines that stay on the terminal."""
-    verdict = findings.verdict
-    primary = verdict.named(verdict.primary) if verdict.primary is not None else None
-    shift = verdict.named("domain_shift")
     return {
-        "cause": primary.name if primary is not None else UNDECIDED,
-        "statement": primary.statement if primary is not None else shift.statement,
-        "negation": _negation(findings) if primary is not None else "",
-        "sure": _how_sure(findings) if primary is not None else "",
-        "step": _next_step(findings, primary),
-        "open": _undecided(findings),
+        **domain_verdict(findings, findings.focus),
         "numbers": [_ap50_number(findings, domain) for domain in _shown_domains(findings)],
         "pair": _image_pair(findings),
+        "warnings": _warnings(findings),
+        "others": [domain_verdict(findings, name) for name in findings.verdicts if name != findings.focus],
     }
+
+
+def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
+    """The verdict about one real-world domain: cause, grade, why, how sure, and the next step."""
+    verdict, evidence = findings.verdicts[name], findings.evidences[name]
+    leading = verdict.named(verdict.leading) if verdict.leading is not None else None
+    cause = leading.name if leading is not None else UNDECIDED
+    return {
+        "domain": name,
+        "grade": verdict.grade,
+        "cause": f"Likely: {cause[0].lower()}{cause[1:]}" if verdict.grade == "likely" else cause,
+        "statement": (leading or verdict.named("domain_shift")).statement,
+        "rival": _rival(verdict),
+        "negation": _negation(verdict, evidence) if verdict.primary is not None else "",
+        "sure": _how_sure(evidence) if leading is not None else "",
+        "step": _next_step(findings, name, leading),
+        "open": _undecided(verdict, evidence),
+    }
+
+
+def _warnings(findings: Findings) -> list[str]:
+    """What a reader must know before any number: real-world images that training shows, and which classes are
+    compared.
+    """
+    warnings = [
+        copies_sentence(name, copies)
+        for name, copies in findings.evidence.copies.items()
+        if copies.share > TOLERATED
+    ]
+    for name, evidence in findings.evidences.items():
+        if evidence.classes:
+            classes = joined(list(evidence.classes), "and") if len(evidence.classes) <= MOST_NAMED else ""
+            named = f": {classes}" if classes else ""
+            warnings.append(
+                f"AP50 of {name} is compared on the {count(len(evidence.classes), 'class', 'classes')} that both "
+                f"sets have{named}."
+            )
+    return warnings
+
+
+def _rival(verdict: Verdict) -> str:
+    """The hypothesis that comes second, where the verdict is not established; empty without one."""
+    if verdict.grade != "likely" or verdict.rival is None:
+        return ""
+    rival = verdict.named(verdict.rival)
+    decides = f" To decide between the two: {rival.missing}." if rival.missing else ""
+    return f"Not ruled out: {rival.name[0].lower()}{rival.name[1:]}.{decides}"
 
 
 def joined(items: Sequence[str], conjunction: str) -> str:
@@ -67,9 +120,8 @@ def joined(items: Sequence[str], conjunction: str) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
 
 
-def _negation(findings: Findings) -> str:
+def _negation(verdict: Verdict, evidence: Evidence) -> str:
     """What the ruled-out hypotheses show would not help."""
-    evidence, verdict = findings.evidence, findings.verdict
     size_helped = any(
         recovery.size_factor != 1 and recovery.share >= REJECTED_SHARE
         for recovery in evidence.recoveries.values()
@@ -88,9 +140,9 @@ def _negation(findings: Findings) -> str:
     return f"{words[0].upper()}{words[1:]} would not fix it."
 
 
-def _how_sure(findings: Findings) -> str:
+def _how_sure(evidence: Evidence) -> str:
     """The interval of the drop, or why there is none."""
-    bounds, gap = findings.evidence.gap_interval, findings.evidence.gap
+    bounds, gap = evidence.gap_interval, evidence.gap
     if bounds is None:
         return ""
     if gap is None or bounds.low is None or bounds.high is None:
@@ -98,11 +150,15 @@ def _how_sure(findings: Findings) -> str:
     return f"The drop is {points(gap)}, {points_interval(bounds.low, bounds.high, bounds.note)}."
 
 
-def _next_step(findings: Findings, primary: Hypothesis | None) -> str:
-    """What to do now."""
-    if primary is not None:
-        return REMEDY.get(primary.code) or _shift_remedy(findings, primary)
-    missing = next((h.missing for h in findings.verdict.hypotheses if _is_undecided(h) and h.missing), None)
+def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str:
+    """What to do now about a domain."""
+    verdict, evidence = findings.verdicts[name], findings.evidences[name]
+    if leading is not None and leading.status == "supported":
+        if leading.code == "leakage" and name in evidence.copies and evidence.copies[name].share > TOLERATED:
+            return f"Take the training images out of {name}, or give other images, then run the report again."
+        return REMEDY.get(leading.code) or _shift_remedy(findings, evidence, leading)
+    decides = leading.missing if leading is not None else ""
+    missing = decides or next((h.missing for h in verdict.hypotheses if _is_undecided(h) and h.missing), None)
     return (
         f"{missing[0].upper()}{missing[1:]}." if missing else "The evidence available supports no hypothesis."
     )
@@ -112,22 +168,31 @@ def _is_undecided(hypothesis: Hypothesis) -> bool:
     return hypothesis.status in ("inconclusive", "untested")
 
 
-def _undecided(findings: Findings) -> str:
+def _undecided(verdict: Verdict, evidence: Evidence) -> str:
     """The hypotheses that were inconclusive, and those that were not tested."""
     sentences = []
     for status, words in (("inconclusive", "Inconclusive"), ("untested", "Not tested")):
-        names = [h.name for h in findings.verdict.hypotheses if h.status == status]
-        protocol = findings.verdict.named("label_protocol")
-        if status == "untested" and findings.evidence.gap_is_real and protocol.status == "rejected":
+        names = [h.name for h in verdict.hypotheses if h.status == status]
+        protocol = verdict.named("label_protocol")
+        if status == "untested" and evidence.gap_is_real and protocol.status == "rejected":
             names.append("whether both label sets count the same things as objects")
         if names:
             sentences.append(f"{words}: {', '.join(names).lower()}.")
     return " ".join(sentences)
 
 
-def _shift_remedy(findings: Findings, primary: Hypothesis) -> str:
-    """What to add against a domain shift."""
+def _shift_remedy(findings: Findings, evidence: Evidence, primary: Hypothesis) -> str:
+    """What to add against a domain shift; where a change of the images alone recovers the larger part of the
+    drop, that first.
+    """
     images = SHIFT_REMEDY.get(primary.kind, "images of that kind")
+    for name, remedy in CORRECTIONS.items():
+        recovery = evidence.recoveries.get(name)
+        if recovery is not None and recovery.share >= SUPPORTED_SHARE:
+            return (
+                f"{remedy}: that alone takes AP50 from {fraction(recovery.before)} to "
+                f"{fraction(recovery.after)}. Also add {images} to the training set."
+            )
     picks = findings.next.to_dict("records")
     if not picks:
         return f"Add {images} to the training set."
@@ -142,9 +207,7 @@ def _shift_remedy(findings: Findings, primary: Hypothesis) -> str:
 
 def _shown_domains(findings: Findings) -> list[Domain]:
     """The in-domain domain and the real-world domain in focus (or the first)."""
-    focus = next((d for d in findings.real_world if d.name == findings.evidence.real_world), None) or (
-        findings.real_world[0] if findings.real_world else None
-    )
+    focus = next((d for d in findings.real_world if d.name == findings.focus), None)
     return [findings.in_domain, *([focus] if focus is not None else [])]
 
 

@@ -13,6 +13,7 @@ from diagnostics.findings import Findings
 from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
 from diagnostics.sweep import best_f_beta, f1_at, summary
 from reports.page import earlier_run
+from reports.page.headline import domain_verdict
 from reports.page.interventions import not_run
 from reports.pipeline.earlier_run import without_training_images
 from reports.pipeline.run import Result
@@ -87,7 +88,8 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         ],
         "videos": plain(findings.steadiness),
         "not_run": not_run(result),
-        "verdict": verdict_record(findings.verdict),
+        "verdict": {"domain": findings.focus, **verdict_record(findings.verdict)},
+        "verdicts": [_verdict_of_domain(findings, name) for name in findings.verdicts],
         "evidence": _evidence_record(findings),
         "earlier_run": [earlier_run.values(run) for run in result.run_comparisons],
         "next": plain(findings.next),
@@ -95,6 +97,31 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "gallery": _gallery_record(findings, app_urls),
         "ledger": _ledger_record(result),
         "timings": {stage: round(seconds, 3) for stage, seconds in timings.items()},
+    }
+
+
+def _verdict_of_domain(findings: Findings, name: str) -> dict[str, Any]:
+    """The verdict about one real-world domain, with the AP50 it compares and the next step."""
+    evidence = findings.evidences[name]
+    words = domain_verdict(findings, name)
+    copies = evidence.copies.get(name)
+    return {
+        "domain": name,
+        **verdict_record(findings.verdicts[name]),
+        "cause": words["cause"],
+        "next_step": words["step"],
+        "classes": list(evidence.classes) or None,
+        "ap50": plain({"in_domain": evidence.in_domain_ap50, "real_world": evidence.real_world_ap50}),
+        "gap": plain(evidence.gap),
+        "gap_interval": plain(evidence.gap_interval),
+        "training_images": None
+        if copies is None
+        else {
+            "images": copies.images,
+            "ap50": plain(copies.ap50),
+            "ap50_without": plain(copies.ap50_without),
+        },
+        "interventions": plain(evidence.recoveries),
     }
 
 

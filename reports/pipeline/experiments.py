@@ -9,9 +9,10 @@ import pandas as pd
 
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from diagnostics.inputs import Experiments, focus_of
+from diagnostics.inputs import Experiments
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit_estimator
+from diagnostics.pairs import make_pair
 from reports.options import ReportOptions
 from reports.pipeline.corruptions import corrupt_in_domain, development_sets, predict_squeezed_domains
 from reports.pipeline.inference import PredictedDomains
@@ -42,20 +43,23 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
         return Experiments()
     predictor = DomainPredictor(predicted.detector, predicted.run, predicted.settings, reporter)
     in_domain, supplied = predicted.in_domain, dict(options.predictions)
-    focus = focus_of(predicted.real_world)
     scored = in_domain.labelled.any() and len(in_domain.annotations) > 0 and in_domain.name not in supplied
     experiments = Experiments(
         bursts=_predict_bursts(predictor, [o for o in predicted.opened if o.name not in supplied]),
         declined=options.label_free is False,
     )
-    if scored and focus is not None and focus.name not in supplied:
-        interventions = run_interventions(predictor, in_domain, focus, seed=options.seed)
-        experiments = replace(
-            experiments,
-            recoveries=interventions.recoveries,
-            corrected_domains=interventions.corrected_domains,
-            corrections=interventions.corrections,
-        )
+    if scored:
+        pairs = [
+            make_pair(in_domain, domain, predicted.training, predicted.training_total)
+            for domain in predicted.real_world
+            if domain.name not in supplied
+        ]
+        interventions = {
+            pair.real_world.name: run_interventions(predictor, pair, seed=options.seed)
+            for pair in pairs
+            if pair.usable
+        }
+        experiments = replace(experiments, interventions=interventions)
     if scored and _estimate_wanted(options, predicted.real_world) and _can_be_fitted(in_domain):
         own = [domain for domain in predicted.real_world if domain.name not in supplied]
         experiments = replace(

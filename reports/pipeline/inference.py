@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,10 @@ import pandas as pd
 
 from datasets.coco import read_results
 from datasets.errors import InputError
-from datasets.groups import evenly
+from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
 from datasets.source import locate, split_spec
 from diagnostics.domain import Domain
+from diagnostics.recordings import look_like_recordings
 from reports.options import ReportOptions
 from reports.pipeline.runs import load_detector, open_earlier_run
 from reports.pipeline.sources import (
@@ -148,7 +149,38 @@ def predict_domains(
             predictions = _with_external_detections(domain, supplied[domain.name], predictions, classes)
         failures.append(predictions.failures.assign(domain=domain.name))
         domains[domain.name] = build_domain(domain, images, predictions, imgsz, classes)
+    opened, domains = _with_checked_groups(opened, domains, options.seed, reporter)
     return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures))
+
+
+def _with_checked_groups(
+    opened: Sequence[Opened], domains: Mapping[str, Domain], seed: int, reporter: Reporter
+) -> tuple[list[Opened], dict[str, Domain]]:
+    """Where recordings were guessed from file names and the images contradict, each image by itself.
+
+    Training and held-out images of one source are judged by the held-out ones.
+    """
+    checked, kept = dict(domains), list(opened)
+    for place, domain in enumerate(opened):
+        judge = next(
+            (o for o in opened if o.source.spec == domain.source.spec and o.role != "training"), domain
+        )
+        images = domains[judge.name].images
+        still = images[images["seconds"].isna()]
+        if GUESSED not in domain.source.grouping or still.empty:
+            continue
+        vectors = domains[judge.name].descriptors
+        if vectors is None or look_like_recordings(
+            still.reset_index(drop=True), vectors[images["seconds"].isna().to_numpy()], seed=seed
+        ):
+            continue
+        words = f"names suggest recordings, but neighbours are no more alike than other images: {INDEPENDENT}"
+        reporter.say(f"  {domain.name}: {words}")
+        own = checked[domain.name].images
+        groups = own["group"].where(own["seconds"].notna(), originals(own["path"]))
+        checked[domain.name] = replace(checked[domain.name], images=own.assign(group=groups.astype("str")))
+        kept[place] = replace(domain, source=replace(domain.source, grouping=words))
+    return kept, checked
 
 
 def _open(

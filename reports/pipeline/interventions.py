@@ -5,7 +5,7 @@ recovers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import log2
 from typing import TYPE_CHECKING
@@ -19,7 +19,9 @@ from datasets.tables import CORNERS
 from diagnostics import factors
 from diagnostics.counterfactuals import SAME_SIZE, Recovery, ap50, recovery, size_factors
 from diagnostics.domain import Domain
+from diagnostics.inputs import Interventions
 from diagnostics.matching import Bools, Floats
+from diagnostics.pairs import Pair
 from reports.progress import Reporter
 from train.predictions import Settings, Store, predict_folder
 from train.run import Run
@@ -89,20 +91,6 @@ class DomainPredictor:
 
 
 @dataclass(frozen=True)
-class Interventions:
-    """What the interventions gave; empty where there were too few annotations.
-
-    recoveries: what each intervention recovers alone
-    corrected_domains: the same images under every set of corrections, see `diagnostics.contributions`
-    corrections: names of the corrections in these sets
-    """
-
-    recoveries: dict[str, Recovery] = field(default_factory=dict)
-    corrected_domains: dict[frozenset[str], Domain] = field(default_factory=dict)
-    corrections: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is tried on one domain.
 
@@ -143,16 +131,14 @@ class Plan:
         return self.size if SIZE in corrections and self.size is not None else self.base
 
 
-def run_interventions(
-    predictor: DomainPredictor, in_domain: Domain, focus: Domain, *, seed: int
-) -> Interventions:
+def run_interventions(predictor: DomainPredictor, pair: Pair, *, seed: int) -> Interventions:
     """Try other image sizes, tiles, the in-domain colours and object shapes, alone and in every combination.
 
     Parameters
     ----------
     predictor : DomainPredictor
         The detector.
-    in_domain, focus : Domain
+    pair : Pair
         The validation domain, and the labelled real-world domain that interventions are tried on.
     seed : int
         Of the intervals.
@@ -162,6 +148,7 @@ def run_interventions(
     Interventions
         Empty where the images that can be processed hold too few annotations.
     """
+    in_domain, focus = pair.in_domain, pair.real_world
     plan = _plan(predictor.settings.imgsz, in_domain, focus)
     if len(plan.images.annotations) < factors.MIN_ANNOTATIONS:
         # Hardly an annotation among these images: no recovery could be measured.

@@ -22,6 +22,9 @@ from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder
 from train.run import Run
 
+# Reasons for which label rows are rejected, told in one line.
+MOST_REASONS = 5
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -95,6 +98,9 @@ def open_domains(
         source_classes |= set(source.classes)
         source = with_classes(source, classes, class_map)
         opened.append(Opened(unique_name(name or domain_name(spec), names), "real_world", source))
+    for domain in opened:
+        for line in unusable_lines(domain.source):
+            say(f"  {domain.name}: {line}")
     unknown = sorted(set(class_map) - source_classes)
     if unknown:
         raise InputError(
@@ -153,6 +159,21 @@ def correction_lines(applied: Applied) -> list[str]:
     if applied.unknown:
         lines.append(f"corrected boxes of unknown classes are left out: {', '.join(applied.unknown)}")
     return lines
+
+
+def unusable_lines(source: Source) -> list[str]:
+    """How many images have labels of which no row can be used, and why; [] without any."""
+    images = int(source.images["unusable"].sum())
+    if not images:
+        return []
+    rejected = source.rows.loc[source.rows["action"] == "rejected", "reason"].value_counts()
+    reasons = "; ".join(
+        f"{reason} ({count(int(rows), 'row')})" for reason, rows in rejected.head(MOST_REASONS).items()
+    )
+    why = f": {reasons}" if reasons else ""
+    return [
+        f"no label row of {count(images, 'image')} can be used{why}; they count as unlabelled, not as empty"
+    ]
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:

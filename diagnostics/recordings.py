@@ -1,0 +1,58 @@
+"""Whether images whose names share a word and a counter are frames of one recording, or only numbered alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from diagnostics.leakage import unpack
+from diagnostics.matching import Floats, Ints
+
+ALPHA = 0.05
+PERMUTATIONS = 999
+# Fewer images than this in the groups of several images decide nothing: names are believed.
+MIN_IMAGES = 20
+# Unrelated images of one road rarely differ in fewer of the 256 gradient bits, see
+# `diagnostics.leakage.NEAR_DUPLICATE_BITS`; frames of a fixed camera do, in whatever order.
+RELATED_BITS = 60
+
+
+def look_like_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) -> bool:
+    """Whether neighbours by name are frames of one recording.
+
+    They are where most neighbours show the same scene, or where neighbours are more alike than two images of
+    the same group in any order (the von Neumann ratio, tested by permutation within groups). Web images that
+    share a name ("foggy-001", "foggy-002") are neither.
+
+    Parameters
+    ----------
+    images : DataFrame
+        In the order of their names, with group and fingerprint.
+    vectors : (n, D)
+        Of the images: embeddings, or descriptors.
+    seed : int
+        Of the permutations.
+
+    Returns
+    -------
+    bool
+        True also where too few images are in groups of several.
+    """
+    order = [rows for rows in images.groupby("group", sort=False).indices.values() if len(rows) > 1]
+    if sum(map(len, order)) < MIN_IMAGES:
+        return True
+    bits = unpack(images["fingerprint"].tolist())
+    neighbours = np.concatenate([np.abs(np.diff(bits[rows], axis=0)).sum(1) for rows in order])
+    if np.median(neighbours) < RELATED_BITS:
+        return True
+    rng = np.random.default_rng(seed)
+    scaled = (vectors - vectors.mean(0)) / np.maximum(vectors.std(0), 1e-9)
+    observed = _roughness(scaled, order)
+    shuffled = [_roughness(scaled, [rng.permutation(rows) for rows in order]) for _ in range(PERMUTATIONS)]
+    p = (1 + sum(value <= observed for value in shuffled)) / (1 + PERMUTATIONS)
+    return p <= ALPHA
+
+
+def _roughness(vectors: Floats, order: list[Ints]) -> float:
+    """Sum of squared differences between neighbours."""
+    return float(sum((np.diff(vectors[rows], axis=0) ** 2).sum() for rows in order))
