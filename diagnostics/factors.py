@@ -60,7 +60,9 @@ def box_factors(images: pd.DataFrame, boxes: pd.DataFrame, imgsz: int) -> pd.Dat
     )
 
 
-def samples(images: pd.DataFrame, annotations: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def samples(
+    images: pd.DataFrame, annotations: pd.DataFrame, *, empty: bool = True
+) -> dict[str, pd.DataFrame]:
     """Collect the values of every factor with their groups.
 
     Parameters
@@ -69,6 +71,9 @@ def samples(images: pd.DataFrame, annotations: pd.DataFrame) -> dict[str, pd.Dat
         Images with statistics, group and labelled.
     annotations
         Annotations with the columns of `box_factors`.
+    empty
+        Images without an annotation count for the density. Where the annotations are those of some classes,
+        such an image may be full of others.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def samples(images: pd.DataFrame, annotations: pd.DataFrame) -> dict[str, pd.Dat
     density = counted[["image", "group"]].assign(
         value=counted["image"].map(annotations["image"].value_counts()).fillna(0.0)
     )
-    result["density"] = density[["group", "value"]]
+    result["density"] = density.loc[empty | (density["value"] > 0), ["group", "value"]]
     grouped = annotations.merge(images[["image", "group"]], on="image", how="inner")
     for name in ("size_px", "aspect", "position"):
         result[name] = grouped[["group", name]].rename(columns={name: "value"})

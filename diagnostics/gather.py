@@ -83,13 +83,13 @@ def _compared(inputs: Inputs, pair: Pair, alone: Evidence) -> Evidence:
     name, seed = pair.real_world.name, inputs.seed
     evidence = replace(alone, domain=name, classes=pair.classes)
     if not pair.usable:
-        return evidence
+        return replace(evidence, classes=())
     in_domain, real_world = pair.in_domain, pair.real_world
     sides = [in_domain, real_world]
     # Only of what differs from the whole domain is anything measured again.
     whole = {id(domain) for domain in (*inputs.domains, inputs.training)}
     changed = [domain for domain in (*sides, *_labelled(pair.training)) if id(domain) not in whole]
-    headlines = _headlines(changed)
+    headlines = {domain.name: headline(domain.table) for domain in changed if len(domain.annotations)}
     in_domain_ap50 = (alone.ap50 | {d: numbers["ap50"] for d, numbers in headlines.items()})[in_domain.name]
     interventions = inputs.experiments.interventions.get(name, Interventions())
     sweeps = _sweeps(inputs, sides)
@@ -150,7 +150,8 @@ def statistics_of(domain: Domain, imgsz: int) -> dict[str, pd.DataFrame]:
         if domain.labelled.any()
         else domain.detections[domain.detections["confidence"] >= label_free.SHOWN]
     )
-    return factors.samples(domain.images, factors.box_factors(domain.images, boxes, imgsz))
+    measured = factors.box_factors(domain.images, boxes, imgsz)
+    return factors.samples(domain.images, measured, empty=domain.compared is None)
 
 
 def _factors(inputs: Inputs) -> dict[str, pd.DataFrame]:

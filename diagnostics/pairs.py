@@ -14,6 +14,9 @@ from diagnostics.matching import Ints
 # A class counts as much as any other in a mean over classes. With fewer annotations than this, one object more
 # or less moves the AP50 of its class by a fifth.
 MIN_CLASS_BOXES = 5
+# Annotations that the in-domain set needs of the compared classes. Fewer than elsewhere (MIN_BOXES): they are what
+# is left of a larger set, and the interval of the drop says how little that is.
+MIN_SHARED_BOXES = 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Pair:
     @property
     def usable(self) -> bool:
         """Whether both sides have enough annotations for a drop in AP50."""
-        return min(len(self.in_domain.annotations), len(self.real_world.annotations)) >= MIN_BOXES
+        enough = MIN_SHARED_BOXES if self.classes else MIN_BOXES
+        return len(self.in_domain.annotations) >= enough and len(self.real_world.annotations) >= MIN_BOXES
 
 
 def make_pair(

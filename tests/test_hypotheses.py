@@ -555,3 +555,20 @@ def test_training_images_given_as_the_real_world_are_named_and_left_out() -> Non
     known = set(copied.images["image"][copies.mask])
     assert len(findings.next)
     assert not known & set(findings.next["image"])
+
+
+def test_a_hard_task_is_not_undertrained() -> None:
+    """A finished COCO detector has AP50 near .47 on cars: without its training images nobody knows why."""
+    inputs = Inputs(
+        in_domain(recall=0.55), [real_world(recall=0.1, embedding_shift=6.0)], None, pd.DataFrame(),
+        tried(NO_HELP), conf=None, seed=0,
+    )  # fmt: skip
+    measured = evidence_of(inputs)
+
+    def undertrained(in_domain_ap50: float) -> tuple[str, str | None]:
+        at = replace(measured, ap50=measured.ap50 | {"in_domain": in_domain_ap50, "overhead": 0.01})
+        verdict = diagnose(at)
+        return status(verdict)["underfit"], verdict.leading
+
+    assert undertrained(0.47) == ("inconclusive", "domain_shift")
+    assert undertrained(0.1) == ("supported", "underfit")

@@ -30,6 +30,9 @@ ALPHA = 0.05
 # A classifier that separates images this well, against about 0.5 between in-domain split halves, separates
 # two kinds of images.
 CLEAR_AUC = 0.9
+MORE_IN_DOMAIN = (
+    "add labelled in-domain images with the classes of the real-world set, and run the report again"
+)
 # The interventions that take one kind of difference away, and the factors that each makes alike.
 INTERVENTION_KINDS = (("colours", "appearance"), ("foreshortening", "viewpoint"))
 EQUALISED = {"appearance": ("brightness", "contrast", "saturation"), "viewpoint": ("aspect",)}
@@ -121,7 +124,12 @@ def _without_labels(
         "differs from the training images" if shifted else "shows no difference from the training images"
     )
     mainly = f", mainly in {kind}" if kind and shifted else ""
-    cost = "its cost cannot be measured without labels"
+    labelled = domain in evidence.ap50
+    cost = (
+        "its cost cannot be measured: too few in-domain annotations of its classes"
+        if labelled
+        else "its cost cannot be measured without labels"
+    )
     estimate = evidence.label_free.get(domain)
     if estimate is not None and estimate.ap50 is not None:
         cost += (
@@ -130,7 +138,7 @@ def _without_labels(
         )
     return NotTestable(
         f"{domain} {differs}{mainly}; {cost}.",
-        missing=NO_LABELS,
+        missing=MORE_IN_DOMAIN if labelled else NO_LABELS,
         observations=observations,
         kind=kind,
         score=_score_without_labels(evidence, shifted),
@@ -224,8 +232,10 @@ def _kind(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
     harmless = {name for kind, status in tried.items() if status == "rejected" for name in EQUALISED[kind]}
     others = table[(table["kind"] != "scale") & ~table["name"].isin(harmless)]
     strength = others.groupby("kind")["effect"].max().sort_values(ascending=False)
-    kind = str(strength.index[0]) if len(strength) and strength.iloc[0] >= NOTABLE_EFFECT else ""
-    return kind, observations
+    notable = [str(kind) for kind, effect in strength.items() if effect >= NOTABLE_EFFECT]
+    # How many objects an image has is a matter of what was photographed and labelled, and shows no other
+    # surroundings by itself: it names the kind only where nothing else differs.
+    return next((kind for kind in notable if kind != "context"), next(iter(notable), "")), observations
 
 
 def _kinds_tried(evidence: Evidence) -> dict[str, Status]:

@@ -15,7 +15,7 @@ from diagnostics.evidence import (
     ruled_out,
     supported,
 )
-from diagnostics.hypotheses.underfit import LEARNED_AP50
+from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.wording import fraction, points, points_interval
 
 CODE, NAME = "none", "No failure"
@@ -52,7 +52,7 @@ def assess(evidence: Evidence) -> Assessment:
             f"{fraction(threshold.real_world_f1)} where {fraction(threshold.crossfitted_f1)} is possible.",
             observations,
         )
-    if evidence.in_domain_ap50 < LEARNED_AP50:
+    if unlearned(evidence):
         return ruled_out(f"The detector fails in-domain too: {scores}.", observations)
     high = bounds.high if bounds is not None else None
     if high is not None and high <= HARMLESS_GAP:
