@@ -5,6 +5,8 @@ export UV_PROJECT_ENVIRONMENT := .venv
 PYTHON := .venv/bin/python
 SHIFTSCOPE := .venv/bin/shiftscope
 READY := .venv/.ready
+# One process a core, at most four: each has a database and a browser of its own. Tests that share a report stay together.
+PYTEST := $(PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help: ## Print what can be made
@@ -44,12 +46,12 @@ check: $(READY) ## Lint and type-check
 .PHONY: test
 test: check ## Lint, type-check and run the fast tests (minutes)
 	@sh tools/browser.sh
-	@$(PYTHON) -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 .PHONY: test-all
 test-all: check ## Everything, as CI runs it
 	@sh tools/browser.sh
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## Time the measuring core against other evaluators; writes docs/benchmark.md

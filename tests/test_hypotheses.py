@@ -504,8 +504,13 @@ def test_the_kind_of_a_shift_follows_what_interventions_recovered(recovered: flo
     inputs = Inputs(
         in_domain(), [shifted], training_like(), RISEN, tried(NO_HELP | {"colours": gain}), conf=None, seed=0
     )
-    shift = diagnose(evidence_of(inputs)).named("domain_shift")
+    findings = find(inputs)
+    shift = findings.verdict.named("domain_shift")
     assert (shift.status, shift.kind) == ("supported", kind)
+    # The advice begins with what recovered the drop, and does not name what recovered nothing.
+    step = domain_verdict(findings, "overhead")["step"]
+    assert step.startswith("Match brightness and colours") == (recovered > 0)
+    assert ("those colours" in step) == (recovered > 0)
 
 
 def test_every_domain_has_its_own_verdict() -> None:
@@ -572,3 +577,26 @@ def test_a_hard_task_is_not_undertrained() -> None:
 
     assert undertrained(0.47) == ("inconclusive", "domain_shift")
     assert undertrained(0.1) == ("supported", "underfit")
+
+
+def test_a_difference_that_is_not_resolved_says_so() -> None:
+    """AP50 of .60 and .52, and an interval of the drop that holds 0: not "it differs, but harmlessly"."""
+    inputs = Inputs(
+        in_domain(), [real_world(recall=0.68, embedding_shift=6.0)], training_like(), RISEN, Experiments(),
+        conf=None, seed=0,
+    )  # fmt: skip
+    findings = find(inputs)
+    close = replace(
+        findings.evidence,
+        ap50={"in_domain": 0.60, "overhead": 0.52, "training": 0.62},
+        gap_interval=Interval(-0.06, 0.2, 12),
+        threshold=None,
+    )
+    verdict = diagnose(close)
+    assert status(verdict)["none"] == "inconclusive"
+    assert (verdict.grade, verdict.leading) == ("undecided", None)
+    findings = replace(findings, evidences={"overhead": close}, verdicts={"overhead": verdict})
+    words = domain_verdict(findings, "overhead")
+    assert words["cause"] == "Cause undecided"
+    assert words["statement"].startswith("The difference is not resolved")
+    assert words["step"].startswith("Label more clips")

@@ -73,11 +73,13 @@ def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
     verdict, evidence = findings.verdicts[name], findings.evidences[name]
     leading = verdict.named(verdict.leading) if verdict.leading is not None else None
     cause = leading.name if leading is not None else UNDECIDED
+    # A drop that is not resolved is what there is to say, before any cause of it.
+    unresolved = verdict.named("none" if verdict.named("none").status == "inconclusive" else "domain_shift")
     return {
         "domain": name,
         "grade": verdict.grade,
         "cause": f"Likely: {cause[0].lower()}{cause[1:]}" if verdict.grade == "likely" else cause,
-        "statement": (leading or verdict.named("domain_shift")).statement,
+        "statement": (leading or unresolved).statement,
         "rival": _rival(verdict),
         "negation": _negation(verdict, evidence) if verdict.primary is not None else "",
         "sure": _how_sure(evidence) if leading is not None else "",
@@ -186,6 +188,9 @@ def _shift_remedy(findings: Findings, evidence: Evidence, primary: Hypothesis) -
     drop, that first.
     """
     images = SHIFT_REMEDY.get(primary.kind, "images of that kind")
+    colours = evidence.recoveries.get("colours")
+    if primary.kind == "appearance" and colours is not None and colours.share < REJECTED_SHARE:
+        images = "images of that weather, sharpness and camera (matching light and colours does not help)"
     for name, remedy in CORRECTIONS.items():
         recovery = evidence.recoveries.get(name)
         if recovery is not None and recovery.share >= SUPPORTED_SHARE:
