@@ -82,30 +82,30 @@ def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
         "statement": (leading or unresolved).statement,
         "rival": _rival(verdict),
         "negation": _negation(verdict, evidence) if verdict.primary is not None else "",
-        "sure": _how_sure(evidence) if leading is not None else "",
+        "sure": _compared_classes(evidence) + (_how_sure(evidence) if leading is not None else ""),
         "step": _next_step(findings, name, leading),
         "open": _undecided(verdict, evidence),
     }
 
 
 def _warnings(findings: Findings) -> list[str]:
-    """What a reader must know before any number: real-world images that training shows, and which classes are
-    compared.
-    """
-    warnings = [
+    """What a reader must know before any number: real-world images that training shows."""
+    return [
         copies_sentence(name, copies)
         for name, copies in findings.evidence.copies.items()
         if copies.share > TOLERATED
     ]
-    for name, evidence in findings.evidences.items():
-        if evidence.classes:
-            classes = joined(list(evidence.classes), "and") if len(evidence.classes) <= MOST_NAMED else ""
-            named = f": {classes}" if classes else ""
-            warnings.append(
-                f"AP50 of {name} is compared on the {count(len(evidence.classes), 'class', 'classes')} that both "
-                f"sets have{named}."
-            )
-    return warnings
+
+
+def _compared_classes(evidence: Evidence) -> str:
+    """The classes that are compared, where they are not all; empty where they are."""
+    names = list(evidence.classes)
+    if not names:
+        return ""
+    if len(names) == 1:
+        return f"Compared on {names[0]}, the one class that both sets have. "
+    named = f": {joined(names, 'and')}" if len(names) <= MOST_NAMED else ""
+    return f"Compared on the {len(names)} classes that both sets have{named}. "
 
 
 def _rival(verdict: Verdict) -> str:
