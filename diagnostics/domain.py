@@ -41,6 +41,9 @@ BOX_ATTRIBUTES = {
 }
 # The loose thresholds separate objects found with a badly placed box from objects not found at all.
 LOOSE_IOUS = (0.1, 0.3, 0.5)
+# Blocks that a single recording is cut into, enough for an interval that is not called too narrow, and the images
+# that each needs: neighbouring images of one block are alike, those of two blocks less so.
+BLOCKS, MIN_BLOCK = 10, 2
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,19 @@ class Domain:
 
     @cached_property
     def group_numbers(self) -> Ints:
-        """Group number of each labelled image."""
+        """Group number of each labelled image. A single recording is cut into BLOCKS blocks of time, so that what
+        is measured on it has an interval, for this recording (moving blocks: Kunsch 1989).
+        """
+        count = len(self.labelled_images)
+        if self.is_one_recording and count >= BLOCKS * MIN_BLOCK:
+            return np.arange(count, dtype=np.int64) * BLOCKS // count
         return np.unique(self.labelled_images["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def is_one_recording(self) -> bool:
+        """Whether all images are of one clip: what is measured holds for it, and says little about others."""
+        group = self.images["group"]
+        return len(group) > 1 and bool((group == group.iloc[0]).all())
 
     @cached_property
     def scored_detections(self) -> pd.DataFrame:

@@ -82,6 +82,7 @@ class Evidence:
     carried: share of an in-domain gain during training that carried over; None without kept checkpoints
     copies: real-world images that training shows, by domain
     classes: names of the compared classes; () where both sets have the same ones
+    is_one_recording: whether all images of the real-world domain are of one clip
     """
 
     in_domain: str
@@ -108,6 +109,7 @@ class Evidence:
     carried: CarriedOver | None = None
     copies: dict[str, Copies] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    is_one_recording: bool = False
 
     @property
     def in_domain_ap50(self) -> float:
@@ -261,7 +263,14 @@ def clip(share: float) -> float:
     return min(1.0, max(0.0, share))
 
 
-NO_LABELS = (
-    "label 25 to 50 real-world frames from at least 5 clips (fewer than 30 annotations are available) "
-    "and run the report again"
-)
+def ask_for_labels(evidence: Evidence) -> str:
+    """What to label where the real world has too few labels. One recording is not asked for others: a verdict
+    about it needs frames of it.
+    """
+    few = "(fewer than 30 annotations are available)"
+    if evidence.is_one_recording:
+        return (
+            f"label 25 to 50 frames spread over this recording {few} and run the report again; the answer then "
+            "holds for this recording"
+        )
+    return f"label 25 to 50 real-world frames from at least 5 clips {few} and run the report again"

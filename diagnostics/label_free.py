@@ -615,7 +615,8 @@ def estimate_ap50(
         Without AP50, and with a reason, where the regression does not hold.
     """
     result = _describe(in_domain, real_world)
-    label = "label 25 to 50 frames from at least 5 clips"
+    where = "spread over this recording" if real_world.is_one_recording else "from at least 5 clips"
+    label = f"label 25 to 50 frames {where}"
     if (
         estimator is None
         or squeezed is None

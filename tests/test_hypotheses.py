@@ -280,7 +280,7 @@ def test_without_labels_nothing_is_supported() -> None:
     }
 
 
-def test_one_labelled_video_gives_no_interval_and_says_so() -> None:
+def test_one_labelled_video_is_enough_for_a_verdict_about_that_video() -> None:
     findings = find(
         Inputs(
             in_domain(),
@@ -292,8 +292,20 @@ def test_one_labelled_video_gives_no_interval_and_says_so() -> None:
             seed=0,
         )
     )
-    assert findings.evidence.gap_interval.low is None
-    assert "1 independent clip" in findings.evidence.gap_interval.note
+    bounds = findings.evidence.gap_interval
+    assert bounds.low is not None
+    assert 0 < bounds.low < findings.evidence.gap < bounds.high
+    words = domain_verdict(findings, "overhead")
+    assert "for this recording (others may differ)" in words["sure"]
+    assert words["cause"].lower().removeprefix("likely: ").startswith("domain shift")
+
+
+def test_one_unlabelled_video_is_not_asked_for_other_clips() -> None:
+    video = real_world(clips=1, frames=30, recall=0.2, embedding_shift=6.0, labelled=False)
+    findings = find(Inputs(in_domain(), [video], training_like(), RISEN, Experiments(), conf=None, seed=0))
+    words = domain_verdict(findings, "overhead")
+    assert "spread over this recording" in words["step"]
+    assert "5 clips" not in " ".join(h.missing for h in findings.verdict.hypotheses)
 
 
 def test_without_embeddings_shift_stays_open() -> None:

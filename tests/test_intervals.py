@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.simulated import make_domain
 from diagnostics import intervals
+from diagnostics.domain import BLOCKS
 from diagnostics.intervals import (
     ApBootstrap,
     ap_interval,
@@ -162,3 +164,16 @@ def test_intervals_cover_a_detector_without_false_positives() -> None:
         covered += interval.low <= truth <= interval.high
     # 95 % of 60 is 57; 50 or fewer has a probability of 1 in 300.
     assert covered >= 51
+
+
+def test_blocks_of_one_recording_cover_what_holds_for_it() -> None:
+    """The AP50 of 800 frames of one recording, from the labels of 40 of them."""
+    held = 0
+    for seed in range(30):
+        whole = make_domain(clips=1, frames=800, seed=seed, recall=0.6)
+        some = whole.subset(whole.images["image"].iloc[seed % 20 :: 20])
+        assert len(set(some.group_numbers)) == BLOCKS
+        bounds = ap_interval(some.table, some.group_numbers, seed=seed)
+        held += bounds.low <= ap50(whole.table) <= bounds.high
+    # 95 % of 30 is 28; fewer than 25 would happen in 1 of 200 such series.
+    assert held >= 25

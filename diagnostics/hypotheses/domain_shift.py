@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from diagnostics.evidence import (
     HARMLESS_GAP,
-    NO_LABELS,
     REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
@@ -12,6 +11,7 @@ from diagnostics.evidence import (
     NotTestable,
     Observation,
     Status,
+    ask_for_labels,
     clip,
     estimated_drop,
     inconclusive,
@@ -138,7 +138,7 @@ def _without_labels(
         )
     return NotTestable(
         f"{domain} {differs}{mainly}; {cost}.",
-        missing=MORE_IN_DOMAIN if labelled else NO_LABELS,
+        missing=MORE_IN_DOMAIN if labelled else ask_for_labels(evidence),
         observations=observations,
         kind=kind,
         score=_score_without_labels(evidence, shifted),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from diagnostics.evidence import (
-    NO_LABELS,
     Assessment,
     Evidence,
     NotTestable,
     Observation,
+    ask_for_labels,
     clip,
     ruled_out,
     status_from_share,
@@ -64,7 +64,9 @@ def assess(evidence: Evidence) -> Assessment:
     object. Where images differ too, only a review of the labels decides.
     """
     if evidence.real_world is None or evidence.errors.empty:
-        raise NotTestable("There are no real-world labels that could be wrong.", missing=NO_LABELS)
+        raise NotTestable(
+            "There are no real-world labels that could be wrong.", missing=ask_for_labels(evidence)
+        )
     if not evidence.gap_is_real or evidence.gap is None:
         return ruled_out(f"There is no drop on {evidence.real_world} for wrong labels to explain.")
     errors = evidence.errors[evidence.errors["domain"] == evidence.real_world].set_index("type")["count"]

@@ -5,13 +5,13 @@ objects.
 from __future__ import annotations
 
 from diagnostics.evidence import (
-    NO_LABELS,
     REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
     NotTestable,
     Observation,
+    ask_for_labels,
     clip,
     inconclusive,
     ruled_out,
@@ -34,7 +34,9 @@ def assess(evidence: Evidence) -> Assessment:
     audit covers it.
     """
     if evidence.gap is None or evidence.real_world is None:
-        raise NotTestable("Labelling rules cannot be compared without real-world labels.", missing=NO_LABELS)
+        raise NotTestable(
+            "Labelling rules cannot be compared without real-world labels.", missing=ask_for_labels(evidence)
+        )
     if not evidence.gap_is_real:
         return ruled_out(f"There is no drop on {evidence.real_world} for labels to explain.")
     loose = evidence.loose.get(evidence.real_world, float("nan"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from diagnostics.evidence import (
     HARMLESS_GAP,
-    NO_LABELS,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
     NotTestable,
     Observation,
+    ask_for_labels,
     estimated_drop,
     inconclusive,
     ruled_out,
@@ -31,7 +31,9 @@ def assess(evidence: Evidence) -> Assessment:
         # An estimate alone can make it likely, no more: it does not see labels by another rule.
         score = SUPPORTED_SHARE if drop is not None and drop[1] <= HARMLESS_GAP else None
         raise NotTestable(
-            "Without real-world labels no drop can be measured.", missing=NO_LABELS, score=score
+            "Without real-world labels no drop can be measured.",
+            missing=ask_for_labels(evidence),
+            score=score,
         )
     scores = (
         f"AP50 is {fraction(evidence.in_domain_ap50)} in-domain and {fraction(evidence.real_world_ap50)} "

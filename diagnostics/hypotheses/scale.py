@@ -11,12 +11,12 @@ import pandas as pd
 
 from diagnostics.counterfactuals import Recovery
 from diagnostics.evidence import (
-    NO_LABELS,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
     NotTestable,
     Observation,
+    ask_for_labels,
     clip,
     inconclusive,
     ruled_out,
@@ -60,7 +60,9 @@ def assess(evidence: Evidence) -> Assessment:
     another input size.
     """
     if evidence.gap is None or evidence.real_world is None:
-        raise NotTestable("The cost of object size cannot be measured without labels.", missing=NO_LABELS)
+        raise NotTestable(
+            "The cost of object size cannot be measured without labels.", missing=ask_for_labels(evidence)
+        )
     if not evidence.gap_is_real:
         return ruled_out(f"There is no drop on {evidence.real_world} for size to explain.")
     observations, shares = _by_standardisation(evidence)

@@ -5,7 +5,6 @@ off.
 from __future__ import annotations
 
 from diagnostics.evidence import (
-    NO_LABELS,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
@@ -13,6 +12,7 @@ from diagnostics.evidence import (
     Observation,
     Status,
     Threshold,
+    ask_for_labels,
     clip,
     inconclusive,
     ruled_out,
@@ -40,7 +40,8 @@ def assess(evidence: Evidence) -> Assessment:
         )
     if threshold is None:
         raise NotTestable(
-            "The best threshold cannot be measured without real-world labels.", missing=NO_LABELS
+            "The best threshold cannot be measured without real-world labels.",
+            missing=ask_for_labels(evidence),
         )
     lost = threshold.in_domain_f1 - threshold.real_world_f1
     whose = "your" if threshold.given else "the in-domain best"

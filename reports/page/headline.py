@@ -149,7 +149,8 @@ def _how_sure(evidence: Evidence) -> str:
         return ""
     if gap is None or bounds.low is None or bounds.high is None:
         return f"No interval: {bounds.note}."
-    return f"The drop is {points(gap)}, {points_interval(bounds.low, bounds.high, bounds.note)}."
+    scope = ", for this recording (others may differ)" if evidence.is_one_recording else ""
+    return f"The drop is {points(gap)}, {points_interval(bounds.low, bounds.high, bounds.note)}{scope}."
 
 
 def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str:

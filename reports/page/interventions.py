@@ -106,9 +106,8 @@ def not_run(result: Result) -> list[dict[str, str]]:
     if result.run is None or result.run.history.empty:
         missing.append(("the training curve", "give --run, or --history results.csv"))
     if evidence.real_world is None and findings.real_world:
-        missing.append(
-            ("AP, thresholds and errors on real-world images", "label 25 to 50 frames from at least 5 clips")
-        )
+        where = "spread over this recording" if evidence.is_one_recording else "from at least 5 clips"
+        missing.append(("AP, thresholds and errors on real-world images", f"label 25 to 50 frames {where}"))
     supplied = dict(result.options.predictions)
     if result.run is not None and supplied:
         missing.append(
