@@ -568,7 +568,15 @@ def test_training_images_given_as_the_real_world_are_named_and_left_out() -> Non
     assert findings.verdict.primary == "leakage"
     statement = findings.verdict.named("leakage").statement
     assert f"{copies.images} of {len(prints)} images of overhead are training images" in statement
-    # None of them is worth labelling again.
+    # A few of them change no score, but are named beside what the validation images show.
+    few = alike.images["fingerprint"].tolist()
+    few[:5] = training.images["fingerprint"].tolist()[:5]
+    some = replace(alike, images=alike.images.assign(fingerprint=few))
+    other = find(Inputs(in_domain(), [some], training, RISEN, Experiments(), conf=None, seed=0)).verdict
+    leakage = other.named("leakage")
+    assert leakage.status == "rejected"
+    assert leakage.observations[0].text.startswith(f"5 of {len(few)} images of overhead")
+    # None of the copies is worth labelling again.
     known = set(copied.images["image"][copies.mask])
     assert len(findings.next)
     assert not known & set(findings.next["image"])

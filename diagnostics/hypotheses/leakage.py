@@ -4,6 +4,8 @@ training.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from diagnostics.evidence import (
     HARMLESS_GAP,
     REJECTED_SHARE,
@@ -34,8 +36,18 @@ def assess(evidence: Evidence) -> Assessment:
     Real-world images that training shows come first: no score on them is one of the real world.
     """
     trained_on = evidence.copies.get(evidence.domain or "")
-    if trained_on is not None and trained_on.share > TOLERATED:
-        return _of_real_world(evidence, trained_on)
+    if trained_on is None or trained_on.share <= TOLERATED:
+        return _of_validation(evidence)
+    found = _of_real_world(evidence, trained_on)
+    if found.status == "supported":
+        return found
+    # Too few of them to matter: they are named beside what the validation images show.
+    other = _of_validation(evidence)
+    return replace(other, observations=[Observation(True, found.statement), *other.observations])
+
+
+def _of_validation(evidence: Evidence) -> Assessment:
+    """Validation images that training shows, or whose recordings it shows."""
     leak = evidence.leak
     if leak is None or leak.train == 0 or leak.val == 0:
         raise NotTestable(
@@ -105,7 +117,7 @@ def _of_real_world(evidence: Evidence, copies: Copies) -> Assessment:
     hidden = (copies.ap50 or 0.0) - (copies.ap50_without or 0.0) if used else 1.0
     if copies.share >= SUPPORTED_SHARE or hidden > HARMLESS_GAP:
         return supported(score, statement, observations, missing=missing)
-    return ruled_out(statement, observations, score=score, missing=missing)
+    return ruled_out(statement, observations, missing=missing)
 
 
 def _observations(leak: Leak) -> list[Observation]:
