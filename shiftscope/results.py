@@ -48,8 +48,13 @@ class Report:
         next_step.
         """
         rows = [
-            {**entry, **{f"{side}_ap50": value for side, value in entry["ap50"].items()}}
-            for entry in self.record.get("verdicts", [])
+            {
+                "domain": entry["name"],
+                **verdict,
+                **{f"{s}_ap50": value for s, value in verdict["ap50"].items()},
+            }
+            for entry in self.record["domains"]
+            if (verdict := entry.get("verdict")) is not None
         ]
         columns = "domain grade cause leading rival in_domain_ap50 real_world_ap50 gap next_step"
         return pd.DataFrame(rows).reindex(columns=columns.split())
@@ -57,7 +62,7 @@ class Report:
     @cached_property
     def domains(self) -> pd.DataFrame:
         """One row a domain: counts, and AP, AP50 and maximum recall of the whole domain."""
-        counts = pd.DataFrame(self.record["domains"]).drop(columns="corrected", errors="ignore")
+        counts = pd.DataFrame(self.record["domains"]).drop(columns=["corrected", "verdict"], errors="ignore")
         whole = self.slices[self.slices["slice"] == "all"]
         metrics = ["ap", "ap50", "ap50_low", "ap50_high", "ap75", "max_recall"]
         return counts.merge(whole[["domain", *metrics]], left_on="name", right_on="domain").drop(

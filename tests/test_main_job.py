@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
+import shiftscope
 from datasets.world import DRONE, Plan, build_world
 from diagnostics.wording import fraction
 from tests.conftest import MainJob, run_script
@@ -30,6 +31,11 @@ def slice_of(job: MainJob, domain: str, name: str = "all") -> dict:
     return next(s for s in job.record["slices"] if (s["domain"], s["slice"]) == (domain, name))
 
 
+def verdicts_of(job: MainJob) -> dict[str, dict]:
+    """The verdict of each real-world domain."""
+    return {d["name"]: d["verdict"] for d in job.record["domains"] if d["role"] == "real_world"}
+
+
 @pytest.mark.slow
 def test_it_finds_the_cause_that_was_built_in_and_no_other(main_job: MainJob) -> None:
     in_domain, real_world = slice_of(main_job, "dashcam"), slice_of(main_job, "drone")
@@ -40,7 +46,7 @@ def test_it_finds_the_cause_that_was_built_in_and_no_other(main_job: MainJob) ->
     assert [h["code"] for h in verdict["hypotheses"] if h["status"] == "supported"] == ["domain_shift"]
     assert next(h for h in verdict["hypotheses"] if h["code"] == "domain_shift")["kind"] == "viewpoint"
     # Each real-world domain has a verdict of its own, the unlabelled flight as well.
-    verdicts = {v["domain"]: v for v in main_job.record["verdicts"]}
+    verdicts = verdicts_of(main_job)
     assert set(verdicts) == {"drone", "flight"}
     assert (verdict["domain"], verdict["leading"]) == ("drone", "domain_shift")
     assert verdicts["flight"]["primary"] is None
@@ -198,9 +204,21 @@ def test_files_add_up(main_job: MainJob) -> None:
 def test_markdown_says_the_same(job: MainJob) -> None:
     text = (job.folder / "report.md").read_text()
     about = job.record["verdict"]["domain"]
-    cause = next(v["cause"] for v in job.record["verdicts"] if v["domain"] == about)
+    cause = verdicts_of(job)[about]["cause"]
     assert text.startswith(f"# {cause}")
     assert re.search(r"\| dashcam \| in-domain \|", text)
+
+
+def test_python_reads_the_verdict_of_each_domain(job: MainJob) -> None:
+    report = shiftscope.open_report(job.folder)
+    frame = report.verdicts.set_index("domain")
+    for name, verdict in verdicts_of(job).items():
+        row = frame.loc[name]
+        assert (row["grade"], row["cause"], row["next_step"]) == (
+            verdict["grade"], verdict["cause"], verdict["next_step"],
+        )  # fmt: skip
+        assert row["grade"] in ("established", "likely", "undecided")
+    assert "verdict" not in report.domains
 
 
 def opened(
@@ -243,9 +261,7 @@ def test_the_page_opens_offline_and_answers_first(browser: Browser, job: MainJob
     assert rows.count() == 9
     statuses = {e.get_attribute("data-code"): e.get_attribute("data-status") for e in rows.all()}
     others = [e.get_attribute("data-domain") for e in page.locator("[data-test=other-verdict]").all()]
-    assert others == [
-        v["domain"] for v in job.record["verdicts"] if v["domain"] != job.record["verdict"]["domain"]
-    ]
+    assert others == [name for name in verdicts_of(job) if name != job.record["verdict"]["domain"]]
     assert statuses == {h["code"]: h["status"] for h in job.record["verdict"]["hypotheses"]}
 
 

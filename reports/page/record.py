@@ -89,7 +89,6 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "videos": plain(findings.steadiness),
         "not_run": not_run(result),
         "verdict": {"domain": findings.focus, **verdict_record(findings.verdict)},
-        "verdicts": [_verdict_of_domain(findings, name) for name in findings.verdicts],
         "evidence": _evidence_record(findings),
         "earlier_run": [earlier_run.values(run) for run in result.run_comparisons],
         "next": plain(findings.next),
@@ -105,11 +104,16 @@ def _verdict_of_domain(findings: Findings, name: str) -> dict[str, Any]:
     evidence = findings.evidences[name]
     words = domain_verdict(findings, name)
     copies = evidence.copies.get(name)
+    verdict = findings.verdicts[name]
+    undecided = [
+        h.missing for h in verdict.hypotheses if h.code in (verdict.rival, verdict.leading) and h.missing
+    ]
     return {
-        "domain": name,
-        **verdict_record(findings.verdicts[name]),
+        **verdict_record(verdict),
         "cause": words["cause"],
+        "statement": words["statement"],
         "next_step": words["step"],
+        "deciding_test": next(iter(undecided), None),
         "classes": list(evidence.classes) or None,
         "ap50": plain({"in_domain": evidence.in_domain_ap50, "real_world": evidence.real_world_ap50}),
         "gap": plain(evidence.gap),
@@ -237,6 +241,7 @@ def _domain_record(result: Result, name: str) -> dict[str, Any]:
         "trained_on": without_training_images(domain, result.findings.training)[1]
         if domain.role == "real_world"
         else None,
+        "verdict": _verdict_of_domain(result.findings, name) if domain.role == "real_world" else None,
         "skipped": int((mine["bucket"] != "used").sum()),
         "corrected": plain(opened.corrected),
     }
