@@ -41,8 +41,8 @@ BOX_ATTRIBUTES = {
 }
 # The loose thresholds separate objects found with a badly placed box from objects not found at all.
 LOOSE_IOUS = (0.1, 0.3, 0.5)
-# Blocks that a single recording is cut into, enough for an interval that is not called too narrow, and the images
-# that each needs: neighbouring images of one block are alike, those of two blocks less so.
+# Blocks that a single recording is cut into, enough for an interval that is not called too narrow, and the
+# images that each needs: neighbouring images of one block are alike, those of two blocks less so.
 BLOCKS, MIN_BLOCK = 10, 2
 
 
@@ -92,8 +92,8 @@ class Domain:
 
     @cached_property
     def group_numbers(self) -> Ints:
-        """Group number of each labelled image. A single recording is cut into BLOCKS blocks of time, so that what
-        is measured on it has an interval, for this recording (moving blocks: Kunsch 1989).
+        """Group number of each labelled image. A single recording is cut into BLOCKS blocks of time, so that
+        what is measured on it has an interval, for this recording (block bootstrap: Kunsch 1989).
         """
         count = len(self.labelled_images)
         if self.is_one_recording and count >= BLOCKS * MIN_BLOCK:

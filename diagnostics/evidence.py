@@ -270,7 +270,7 @@ def ask_for_labels(evidence: Evidence) -> str:
     few = "(fewer than 30 annotations are available)"
     if evidence.is_one_recording:
         return (
-            f"label 25 to 50 frames spread over this recording {few} and run the report again; the answer then "
-            "holds for this recording"
+            f"label 25 to 50 frames spread over this recording {few} and run the report again; the answer "
+            "then holds for this recording"
         )
     return f"label 25 to 50 real-world frames from at least 5 clips {few} and run the report again"

@@ -31,8 +31,8 @@ def gather(inputs: Inputs) -> dict[str, Evidence]:
     Returns
     -------
     dict
-        The evidence about each real-world domain, by its name; of the in-domain set alone, under its own name,
-        where there is no other.
+        The evidence about each real-world domain, by its name; of the in-domain set alone, under its own
+        name, where there is no other.
     """
     alone = _alone(inputs)
     if not inputs.pairs:
@@ -41,7 +41,7 @@ def gather(inputs: Inputs) -> dict[str, Evidence]:
 
 
 def _alone(inputs: Inputs) -> Evidence:
-    """What is measured of each domain alone, and of images and detections of each beside the in-domain ones."""
+    """What is measured of each domain alone, and of its images and detections beside the in-domain ones."""
     in_domain, seed = inputs.in_domain, inputs.seed
     headlines = _headlines([*inputs.labelled, *_labelled(inputs.training)])
     there = {name: pair.real_world for name, pair in inputs.pairs.items()}

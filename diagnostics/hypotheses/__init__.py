@@ -24,8 +24,8 @@ from diagnostics.hypotheses import (
     underfit,
 )
 
-# established: supported, and every other hypothesis that a report can test is ruled out. likely: it leads, and
-# at least one other is not ruled out. undecided: nothing measured favours one of them.
+# established: supported, and every other hypothesis that a report can test is ruled out. likely: it leads,
+# and at least one other is not ruled out. undecided: nothing measured favours one of them.
 Grade = Literal["established", "likely", "undecided"]
 # Only a person who looks at the labels can rule these out: they do not keep a verdict from being established.
 NEEDS_REVIEW = ("label_error",)
@@ -42,7 +42,8 @@ class Verdict:
     primary: code of the supported hypothesis with the highest score; None when none is supported
     hypotheses: supported ones first, ruled-out ones last
     grade: how sure, see `Grade`
-    leading: code of the primary hypothesis or, where none is supported, of the likely one; None when undecided
+    leading: code of the primary hypothesis or, where none is supported, of the likely one; None when
+        undecided
     rival: code of the hypothesis that comes second, where it is not ruled out
     """
 
@@ -136,6 +137,6 @@ def diagnose(evidence: Evidence) -> Verdict:
 
 
 def _likely(ranked: Sequence[Hypothesis]) -> str | None:
-    """Code of the undecided hypothesis that most speaks for, where it accounts for enough to be worth naming."""
+    """Code of the undecided hypothesis with the highest score, where that is worth naming."""
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
     return best.code if best is not None and (best.score or 0.0) >= REJECTED_SHARE else None

@@ -148,9 +148,9 @@ def _without_labels(
 def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
     """How much speaks for a harmful shift that nobody can measure; None where nothing does.
 
-    Half where the images differ and the estimated AP50 is lower, up to the end of its interval: the larger part
-    of an explanation, with its cost estimated and not measured. A quarter where they differ and no estimate
-    says what that costs.
+    Half where the images differ and the estimated AP50 is lower, up to the end of its interval: the larger
+    part of an explanation, with its cost estimated and not measured. A quarter where they differ and no
+    estimate says what that costs.
     """
     if not shifted or unlearned(evidence):
         return None

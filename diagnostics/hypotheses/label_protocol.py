@@ -110,9 +110,9 @@ def _bound(evidence: Evidence) -> float:
 def explained_share(evidence: Evidence) -> float:
     """Share of the drop that another drawing rule explains.
 
-    One factor per side recovers part of it for certain, as no failure to detect could; what no stretching of
-    detections mends (circles turned into boxes, turned boxes) lies between that and the bound. Halfway between
-    the two, where the certain part is worth naming at all.
+    One factor per side recovers part of it for certain, as no failure to detect could; what no stretching
+    of detections mends (circles turned into boxes, turned boxes) lies between that and the bound. Halfway
+    between the two, where the certain part is worth naming at all.
     """
     if evidence.redrawn is None or evidence.gap is None:
         return 0.0
