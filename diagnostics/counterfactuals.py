@@ -112,7 +112,7 @@ def recovery(
     -------
     Recovery
     """
-    first, second = (ApBootstrap(domain.table, domain.group_numbers) for domain in (before, after))
+    first, second = (ApBootstrap(domain.table, domain.interval_units) for domain in (before, after))
     count = len(first.groups)
     ones = np.ones((1, count), np.int32)
     start, end = float(first(ones)[0]), float(second(ones)[0])
@@ -233,9 +233,9 @@ def redraw(real_world: Domain, *, seed: int) -> Redrawn | None:
     ratio = real_world.annotation_arrays.xywh[pairs["partner"].to_numpy(), 2:] / np.maximum(
         arrays.xywh[pairs["row"].to_numpy(), 2:], 1e-6
     )
-    groups = np.unique(real_world.group_numbers)
+    groups = np.unique(real_world.interval_units)
     # A single clip is split by image. That favours the hypothesis, so a rejection still holds.
-    unit = real_world.group_numbers if len(groups) > 1 else np.arange(len(real_world.labelled_images))
+    unit = real_world.interval_units if len(groups) > 1 else np.arange(len(real_world.labelled_images))
     first_half = np.isin(unit, np.random.default_rng(seed).permutation(np.unique(unit))[::2])
     stretched = arrays.xywh.copy()
     for fold in (first_half, ~first_half):

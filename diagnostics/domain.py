@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -92,13 +93,22 @@ class Domain:
 
     @cached_property
     def group_numbers(self) -> Ints:
-        """Group number of each labelled image. A single recording is cut into BLOCKS blocks of time, so that
-        what is measured on it has an interval, for this recording (block bootstrap: Kunsch 1989).
+        """Group number of each labelled image."""
+        return np.unique(self.labelled_images["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def interval_units(self) -> Ints:
+        """Number of the unit that each labelled image is resampled with: its group. A single recording is cut
+        into BLOCKS blocks of time, so that its AP50 has an interval, for this recording (block bootstrap:
+        Kunsch 1989). Nothing that is said about new clips may use them.
         """
         count = len(self.labelled_images)
-        if self.is_one_recording and count >= BLOCKS * MIN_BLOCK:
-            return np.arange(count, dtype=np.int64) * BLOCKS // count
-        return np.unique(self.labelled_images["group"].to_numpy(str), return_inverse=True)[1].astype(np.int64)
+        if not self.is_one_recording or count < BLOCKS * MIN_BLOCK:
+            return self.group_numbers
+        order = time_order(self.labelled_images)
+        units = np.empty(count, np.int64)
+        units[order] = np.arange(count) * BLOCKS // count
+        return units
 
     @property
     def is_one_recording(self) -> bool:
@@ -232,6 +242,22 @@ class Domain:
         compared = frozenset(labels)
         kept = self.annotations["label"].isin(compared)
         return replace(self, annotations=self.annotations[kept].reset_index(drop=True), compared=compared)
+
+
+def time_order(images: pd.DataFrame) -> Ints:
+    """Positions of the images of one recording in the order of time: by seconds, else by the numbers in their
+    names, so that frame_2 comes before frame_10.
+    """
+    keys = [
+        (
+            0.0 if seconds != seconds else seconds,
+            [(int(part), "") if part.isdigit() else (-1, part) for part in parts],
+        )
+        for seconds, parts in zip(
+            images["seconds"], images["image"].map(lambda name: re.split(r"(\d+)", str(name))), strict=True
+        )
+    ]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
 def _annotations_of(annotations: pd.DataFrame, images: pd.Series) -> Annotations:

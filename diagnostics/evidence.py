@@ -267,6 +267,14 @@ def ask_for_labels(evidence: Evidence) -> str:
     """What to label where the real world has too few labels. One recording is not asked for others: a verdict
     about it needs frames of it.
     """
+    if evidence.domain is None:
+        return "give real-world images: shiftscope report with --real-world SOURCE"
+    if evidence.domain in evidence.ap50:
+        # Labelled well enough: what is missing is something to compare with.
+        return (
+            "add labelled in-domain images with the classes of the real-world set (20 annotations or more) and "
+            "run the report again"
+        )
     few = "(fewer than 30 annotations are available)"
     if evidence.is_one_recording:
         return (

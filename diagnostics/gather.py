@@ -53,7 +53,7 @@ def _alone(inputs: Inputs) -> Evidence:
         max_recall={name: numbers["max_recall"] for name, numbers in headlines.items()},
         loose={domain.name: loose_ap(domain, LOOSE_IOU) for domain in inputs.labelled},
         intervals={
-            domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed)
+            domain.name: ap_interval(domain.table, domain.interval_units, seed=seed)
             for domain in inputs.labelled
             if domain.name in headlines
         },
@@ -90,7 +90,12 @@ def _compared(inputs: Inputs, pair: Pair, alone: Evidence) -> Evidence:
     # Only of what differs from the whole domain is anything measured again.
     whole = {id(domain) for domain in (*inputs.domains, inputs.training)}
     changed = [domain for domain in (*sides, *_labelled(pair.training)) if id(domain) not in whole]
-    headlines = {domain.name: headline(domain.table) for domain in changed if len(domain.annotations)}
+    least = {"training": MIN_BOXES}
+    changed = [domain for domain in changed if len(domain.annotations) >= least.get(domain.role, 1)]
+    headlines = {domain.name: headline(domain.table) for domain in changed}
+    # Too few training annotations of the compared classes: AP50 over other classes is no substitute.
+    if pair.classes and "training" not in headlines:
+        alone = replace(alone, ap50={n: v for n, v in alone.ap50.items() if n != "training"})
     in_domain_ap50 = (alone.ap50 | {d: numbers["ap50"] for d, numbers in headlines.items()})[in_domain.name]
     interventions = inputs.experiments.interventions.get(name, Interventions())
     sweeps = _sweeps(inputs, sides)
@@ -102,7 +107,7 @@ def _compared(inputs: Inputs, pair: Pair, alone: Evidence) -> Evidence:
         max_recall=alone.max_recall | {d: numbers["max_recall"] for d, numbers in headlines.items()},
         loose=alone.loose | {domain.name: loose_ap(domain, LOOSE_IOU) for domain in changed},
         intervals=alone.intervals
-        | {domain.name: ap_interval(domain.table, domain.group_numbers, seed=seed) for domain in changed},
+        | {domain.name: ap_interval(domain.table, domain.interval_units, seed=seed) for domain in changed},
         gap_interval=gap_interval(in_domain, real_world, seed=seed),
         threshold=_threshold(inputs, sides, sweeps),
         size=size_match(in_domain, real_world, confidence) if confidence is not None else None,
@@ -187,7 +192,7 @@ def _threshold(
         in_domain_f1=sweep.f1_at(in_domain_sweep, confidence),
         real_world_f1=sweep.f1_at(sweep_there, confidence),
         best_f1=best_f1,
-        crossfitted_f1=sweep.crossfitted_best_f1(sides[1].table, sides[1].group_numbers, seed=inputs.seed),
+        crossfitted_f1=sweep.crossfitted_best_f1(sides[1].table, sides[1].interval_units, seed=inputs.seed),
         given=inputs.conf is not None,
     )
 
@@ -233,7 +238,7 @@ def _label_free(inputs: Inputs) -> dict[str, label_free.LabelFreeEstimate]:
 def gap_interval(in_domain: Domain, real_world: Domain, *, seed: int) -> Interval:
     """Interval of the drop in AP50, by clip."""
     return difference_interval(
-        ApBootstrap(in_domain.table, in_domain.group_numbers),
-        ApBootstrap(real_world.table, real_world.group_numbers),
+        ApBootstrap(in_domain.table, in_domain.interval_units),
+        ApBootstrap(real_world.table, real_world.interval_units),
         seed=seed,
     )

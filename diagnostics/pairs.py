@@ -10,6 +10,7 @@ from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.leakage import Copies, find_copies
 from diagnostics.matching import Ints
+from diagnostics.shift import MIN_SAMPLES
 
 # A class counts as much as any other in a mean over classes. With fewer annotations than this, one object more
 # or less moves the AP50 of its class by a fifth.
@@ -66,7 +67,8 @@ def make_pair(
     if copies is not None and copies.images:
         rest = real_world.subset(real_world.images.loc[~copies.mask, "image"])
         # Where hardly anything is left, the copies are all there is to look at; the report says what they are.
-        enough = len(rest.annotations) >= MIN_BOXES if real_world.labelled.any() else len(rest.images) > 0
+        scored = len(real_world.annotations) >= MIN_BOXES
+        enough = len(rest.annotations) >= MIN_BOXES if scored else len(rest.images) >= MIN_SAMPLES
         fresh = rest if enough else real_world
     labels = common_classes(in_domain, fresh)
     if labels is None:

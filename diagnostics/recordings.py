@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from diagnostics.domain import time_order
 from diagnostics.leakage import unpack
 from diagnostics.matching import Floats, Ints
 
@@ -12,6 +13,8 @@ ALPHA = 0.05
 PERMUTATIONS = 999
 # Fewer images than this in the groups of several images decide nothing: names are believed.
 MIN_IMAGES = 20
+# More than this add time and no certainty.
+MOST_IMAGES = 500
 # Unrelated images of one road rarely differ in fewer of the 256 gradient bits, see
 # `diagnostics.leakage.NEAR_DUPLICATE_BITS`; frames of a fixed camera do, in whatever order.
 RELATED_BITS = 60
@@ -27,7 +30,7 @@ def look_like_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) ->
     Parameters
     ----------
     images : DataFrame
-        In the order of their names, with group and fingerprint.
+        With image, group, seconds and fingerprint.
     vectors : (n, D)
         Of the images: embeddings, or descriptors.
     seed : int
@@ -38,9 +41,12 @@ def look_like_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) ->
     bool
         True also where too few images are in groups of several.
     """
-    order = [rows for rows in images.groupby("group", sort=False).indices.values() if len(rows) > 1]
-    if sum(map(len, order)) < MIN_IMAGES:
+    # Two images have no order that a permutation could break.
+    groups = [rows for rows in images.groupby("group", sort=False).indices.values() if len(rows) > 2]
+    if sum(map(len, groups)) < MIN_IMAGES:
         return True
+    groups = _some(groups, np.random.default_rng(seed))
+    order = [rows[time_order(images.iloc[rows])] for rows in groups]
     bits = unpack(images["fingerprint"].tolist())
     neighbours = np.concatenate([np.abs(np.diff(bits[rows], axis=0)).sum(1) for rows in order])
     if np.median(neighbours) < RELATED_BITS:
@@ -51,6 +57,17 @@ def look_like_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) ->
     shuffled = [_roughness(scaled, [rng.permutation(rows) for rows in order]) for _ in range(PERMUTATIONS)]
     p = (1 + sum(value <= observed for value in shuffled)) / (1 + PERMUTATIONS)
     return p <= ALPHA
+
+
+def _some(groups: list[Ints], rng: np.random.Generator) -> list[Ints]:
+    """Whole groups with about MOST_IMAGES images, drawn at random."""
+    chosen, total = [], 0
+    for place in rng.permutation(len(groups)):
+        if total >= MOST_IMAGES:
+            break
+        chosen.append(groups[place])
+        total += len(groups[place])
+    return chosen
 
 
 def _roughness(vectors: Floats, order: list[Ints]) -> float:

@@ -172,8 +172,8 @@ def test_blocks_of_one_recording_cover_what_holds_for_it() -> None:
     for seed in range(30):
         whole = make_domain(clips=1, frames=800, seed=seed, recall=0.6)
         some = whole.subset(whole.images["image"].iloc[seed % 20 :: 20])
-        assert len(set(some.group_numbers)) == BLOCKS
-        bounds = ap_interval(some.table, some.group_numbers, seed=seed)
+        assert len(set(some.interval_units)) == BLOCKS
+        bounds = ap_interval(some.table, some.interval_units, seed=seed)
         held += bounds.low <= ap50(whole.table) <= bounds.high
     # 95 % of 30 is 28; fewer than 25 would happen in 1 of 200 such series.
     assert held >= 25

@@ -14,9 +14,17 @@ def images(groups: int, frames: int, *, flips: float, seed: int = 0) -> pd.DataF
     rows = []
     for group in range(groups):
         bits = rng.random(256) < 0.5
-        for _ in range(frames):
+        for frame in range(frames):
             bits = bits ^ (rng.random(256) < flips)
-            rows.append({"group": f"g{group}", "fingerprint": np.packbits(bits).tobytes()})
+            name, stamp = f"g{group}_{frame}.jpg", float("nan")
+            rows.append(
+                {
+                    "image": name,
+                    "group": f"g{group}",
+                    "seconds": stamp,
+                    "fingerprint": np.packbits(bits).tobytes(),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -58,3 +66,16 @@ def test_noise_is_believed_as_rarely_as_the_test_says() -> None:
 def test_few_images_decide_nothing() -> None:
     noise = np.random.default_rng(0).normal(size=(6, 84))
     assert look_like_recordings(images(2, 3, flips=0.5), noise, seed=0)
+
+
+def test_pairs_decide_nothing() -> None:
+    """Two frames of a clip have no order to break: forty such clips are believed."""
+    vectors = np.repeat(np.random.default_rng(0).normal(size=(40, 84)), 2, axis=0)
+    assert look_like_recordings(images(40, 2, flips=0.5), vectors, seed=0)
+
+
+def test_the_order_of_the_file_does_not_matter() -> None:
+    """A COCO json lists images in any order, and frame_10 comes before frame_2 in a folder."""
+    frames, vectors = images(3, 20, flips=0.5), walk(3, 20, 1)
+    shuffled = np.random.default_rng(3).permutation(len(frames))
+    assert look_like_recordings(frames.iloc[shuffled].reset_index(drop=True), vectors[shuffled], seed=0)

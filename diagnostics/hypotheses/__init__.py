@@ -131,7 +131,10 @@ def diagnose(evidence: Evidence) -> Verdict:
     others = [h for h in ranked if h.code != leading and h.status != "rejected"]
     rival = next((h.code for h in sorted(others, key=lambda h: -(h.score or 0.0)) if h.score), None)
     open_questions = [h for h in others if h.code not in NEEDS_REVIEW]
-    established = primary is not None and not open_questions
+    # What names its own deciding test is not established, and what is ruled out only because no drop was shown
+    # rules nothing out.
+    unsure = primary == none.CODE and bool(ranked[0].missing)
+    established = primary is not None and not open_questions and not unsure
     grade: Grade = "established" if established else "undecided" if leading is None else "likely"
     return Verdict(primary, tuple(ranked), grade, leading, rival)
 

@@ -126,7 +126,7 @@ def _without_labels(
     mainly = f", mainly in {kind}" if kind and shifted else ""
     labelled = domain in evidence.ap50
     cost = (
-        "its cost cannot be measured: too few in-domain annotations of its classes"
+        "its cost cannot be measured: the two sets share too few annotations of the same classes"
         if labelled
         else "its cost cannot be measured without labels"
     )
@@ -138,7 +138,7 @@ def _without_labels(
         )
     return NotTestable(
         f"{domain} {differs}{mainly}; {cost}.",
-        missing=MORE_IN_DOMAIN if labelled else ask_for_labels(evidence),
+        missing=ask_for_labels(evidence),
         observations=observations,
         kind=kind,
         score=_score_without_labels(evidence, shifted),

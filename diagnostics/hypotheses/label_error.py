@@ -65,7 +65,7 @@ def assess(evidence: Evidence) -> Assessment:
     """
     if evidence.real_world is None or evidence.errors.empty:
         raise NotTestable(
-            "There are no real-world labels that could be wrong.", missing=ask_for_labels(evidence)
+            "Judging labels takes labels of the same classes on both sides.", missing=ask_for_labels(evidence)
         )
     if not evidence.gap_is_real or evidence.gap is None:
         return ruled_out(f"There is no drop on {evidence.real_world} for wrong labels to explain.")

@@ -35,7 +35,8 @@ def assess(evidence: Evidence) -> Assessment:
     """
     if evidence.gap is None or evidence.real_world is None:
         raise NotTestable(
-            "Labelling rules cannot be compared without real-world labels.", missing=ask_for_labels(evidence)
+            "Comparing labelling rules takes labels of the same classes on both sides.",
+            missing=ask_for_labels(evidence),
         )
     if not evidence.gap_is_real:
         return ruled_out(f"There is no drop on {evidence.real_world} for labels to explain.")

@@ -26,6 +26,8 @@ from diagnostics.wording import count, fraction, percent
 CODE, NAME = "leakage", "Leakage of training images"
 # A few accidental copies move AP by less than its interval; this share and more is a faulty split.
 TOLERATED = 0.02
+# The kind of leakage that is about the real-world images; the other is about the validation images.
+REAL_WORLD = "real-world images"
 # Pairs of an image and its copy that are named one by one.
 MOST_PAIRS = 5
 
@@ -100,24 +102,31 @@ def _of_real_world(evidence: Evidence, copies: Copies) -> Assessment:
     domain = evidence.domain or ""
     statement = copies_sentence(domain, copies)
     left = len(copies.mask) - copies.images
-    used = copies.ap50_without is not None or (copies.ap50 is None and left > 0)
-    rest = "are" if left != 1 else "is"
-    statement += (
-        f" Only the other {left:,} {rest} compared with the in-domain images."
-        if used
-        else f" The other {left:,} have too few annotations to be scored alone, so the score of {domain} says "
-        "nothing about new images."
-    )
-    missing = "give images that training has not seen"
+    scored = evidence.ap50.get(domain) is not None
+    hidden = 0.0
+    if scored and copies.ap50_without is None:
+        # AP50 of all images is there, that of new ones is not.
+        hidden = 1.0
+        statement += (
+            f" The other {left:,} have too few annotations to be scored alone, so the score of {domain} says "
+            "nothing about new images."
+            if left
+            else f" The score of {domain} says nothing about new images."
+        )
+    elif left:
+        statement += (
+            f" Only the other {left:,} {'are' if left > 1 else 'is'} compared with the in-domain images."
+        )
+        hidden = (copies.ap50 or 0.0) - (copies.ap50_without or 0.0) if scored else 0.0
     observations = [
         Observation(True, f"{image} is a near-copy of {training}.")
         for image, training in copies.pairs[:MOST_PAIRS]
     ]
-    score = REJECTED_SHARE if used and evidence.gap_is_real else copies.share
-    hidden = (copies.ap50 or 0.0) - (copies.ap50_without or 0.0) if used else 1.0
-    if copies.share >= SUPPORTED_SHARE or hidden > HARMLESS_GAP:
-        return supported(score, statement, observations, missing=missing)
-    return ruled_out(statement, observations, missing=missing)
+    if copies.share < SUPPORTED_SHARE and hidden <= HARMLESS_GAP:
+        return ruled_out(statement, observations)
+    score = REJECTED_SHARE if copies.ap50_without is not None and evidence.gap_is_real else copies.share
+    missing = "give images that training has not seen"
+    return Assessment("supported", score, statement, observations, missing, REAL_WORLD)
 
 
 def _observations(leak: Leak) -> list[Observation]:

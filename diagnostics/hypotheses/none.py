@@ -31,7 +31,7 @@ def assess(evidence: Evidence) -> Assessment:
         # An estimate alone can make it likely, no more: it does not see labels by another rule.
         score = SUPPORTED_SHARE if drop is not None and drop[1] <= HARMLESS_GAP else None
         raise NotTestable(
-            "Without real-world labels no drop can be measured.",
+            "A drop takes labels of the same classes on both sides.",
             missing=ask_for_labels(evidence),
             score=score,
         )

@@ -61,7 +61,8 @@ def assess(evidence: Evidence) -> Assessment:
     """
     if evidence.gap is None or evidence.real_world is None:
         raise NotTestable(
-            "The cost of object size cannot be measured without labels.", missing=ask_for_labels(evidence)
+            "The cost of object size takes labels of the same classes on both sides.",
+            missing=ask_for_labels(evidence),
         )
     if not evidence.gap_is_real:
         return ruled_out(f"There is no drop on {evidence.real_world} for size to explain.")

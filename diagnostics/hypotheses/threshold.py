@@ -40,7 +40,7 @@ def assess(evidence: Evidence) -> Assessment:
         )
     if threshold is None:
         raise NotTestable(
-            "The best threshold cannot be measured without real-world labels.",
+            "Comparing thresholds takes labels of the same classes on both sides.",
             missing=ask_for_labels(evidence),
         )
     lost = threshold.in_domain_f1 - threshold.real_world_f1

@@ -9,7 +9,7 @@ from diagnostics.domain import Domain
 from diagnostics.evidence import REJECTED_SHARE, SUPPORTED_SHARE, Evidence, Hypothesis
 from diagnostics.findings import Findings
 from diagnostics.hypotheses import Verdict
-from diagnostics.hypotheses.leakage import TOLERATED, copies_sentence
+from diagnostics.hypotheses.leakage import REAL_WORLD, TOLERATED, copies_sentence
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, points, points_interval
 from reports.page import slices
@@ -157,7 +157,7 @@ def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str
     """What to do now about a domain."""
     verdict, evidence = findings.verdicts[name], findings.evidences[name]
     if leading is not None and leading.status == "supported":
-        if leading.code == "leakage" and name in evidence.copies and evidence.copies[name].share > TOLERATED:
+        if leading.code == "leakage" and leading.kind == REAL_WORLD:
             return f"Take the training images out of {name}, or give other images, then run the report again."
         return REMEDY.get(leading.code) or _shift_remedy(findings, evidence, leading)
     decides = leading.missing if leading is not None else ""
@@ -227,10 +227,17 @@ def _ap50_number(findings: Findings, domain: Domain) -> dict[str, str]:
         "role": "" if domain.name == ROLE_WORDS[domain.role] else ROLE_WORDS[domain.role],
         "value": slices.number(value) if value is not None else missing,
         "note": interval(bounds.low, bounds.high, bounds.note) if bounds else _why_no_ap(domain),
-        "size": (
-            f"{count(len(domain.images), 'image')}, {count(int(domain.images['group'].nunique()), 'clip')}"
-        ),
+        "size": _size_words(findings, domain),
     }
+
+
+def _size_words(findings: Findings, domain: Domain) -> str:
+    """The images and clips that AP50 is of: without those that training shows, where they are left out."""
+    images = domain.images
+    copies = findings.evidence.copies.get(domain.name)
+    if copies is not None and copies.images and copies.ap50_without is not None:
+        images = images[~copies.mask]
+    return f"{count(len(images), 'image')}, {count(int(images['group'].nunique()), 'clip')}"
 
 
 def _why_no_ap(domain: Domain) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from diagnostics.inputs import Experiments
+from diagnostics.inputs import Experiments, focus_of
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit_estimator
 from diagnostics.pairs import make_pair
@@ -49,15 +49,16 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
         declined=options.label_free is False,
     )
     if scored:
-        pairs = [
-            make_pair(in_domain, domain, predicted.training, predicted.training_total)
+        pairs = {
+            domain.name: make_pair(in_domain, domain, predicted.training, predicted.training_total)
             for domain in predicted.real_world
-            if domain.name not in supplied
-        ]
+        }
+        focus = focus_of(pairs)
+        # Combinations cost several times as much, and are for the domain that the first screen is about.
         interventions = {
-            pair.real_world.name: run_interventions(predictor, pair, seed=options.seed)
-            for pair in pairs
-            if pair.usable
+            name: run_interventions(predictor, pair, combine=name == focus, seed=options.seed)
+            for name, pair in pairs.items()
+            if pair.usable and name not in supplied
         }
         experiments = replace(experiments, interventions=interventions)
     if scored and _estimate_wanted(options, predicted.real_world) and _can_be_fitted(in_domain):

@@ -161,18 +161,19 @@ def _with_checked_groups(
     Training and held-out images of one source are judged by the held-out ones.
     """
     checked, kept = dict(domains), list(opened)
+    real: dict[str, bool] = {}
     for place, domain in enumerate(opened):
-        judge = next(
-            (o for o in opened if o.source.spec == domain.source.spec and o.role != "training"), domain
-        )
-        images = domains[judge.name].images
-        still = images[images["seconds"].isna()]
-        if GUESSED not in domain.source.grouping or still.empty:
+        if GUESSED not in domain.source.grouping:
             continue
-        vectors = domains[judge.name].descriptors
-        if vectors is None or look_like_recordings(
-            still.reset_index(drop=True), vectors[images["seconds"].isna().to_numpy()], seed=seed
-        ):
+        same = (o.name for o in opened if o.source.spec == domain.source.spec and o.role != "training")
+        judge = domains[next(same, domain.name)]
+        if judge.name not in real:
+            still = judge.images["seconds"].isna()
+            vectors = judge.descriptors
+            real[judge.name] = vectors is None or look_like_recordings(
+                judge.images[still].reset_index(drop=True), vectors[still.to_numpy()], seed=seed
+            )
+        if real[judge.name]:
             continue
         words = f"names suggest recordings, but neighbours are no more alike than other images: {INDEPENDENT}"
         reporter.say(f"  {domain.name}: {words}")

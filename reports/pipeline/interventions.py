@@ -131,7 +131,9 @@ class Plan:
         return self.size if SIZE in corrections and self.size is not None else self.base
 
 
-def run_interventions(predictor: DomainPredictor, pair: Pair, *, seed: int) -> Interventions:
+def run_interventions(
+    predictor: DomainPredictor, pair: Pair, *, combine: bool = True, seed: int
+) -> Interventions:
     """Try other image sizes, tiles, the in-domain colours and object shapes, alone and in every combination.
 
     Parameters
@@ -140,6 +142,8 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, seed: int) -> I
         The detector.
     pair : Pair
         The validation domain, and the labelled real-world domain that interventions are tried on.
+    combine : bool
+        Also try every combination, which divides the drop among the interventions.
     seed : int
         Of the intervals.
 
@@ -165,7 +169,7 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, seed: int) -> I
     def record(name: str, after: Domain, factor: float = 1.0) -> None:
         recoveries[name] = recovery(name, plan.images, after, in_domain_ap50, size_factor=factor, seed=seed)
 
-    for count in range(1, len(plan.corrections) + 1):
+    for count in range(1, (len(plan.corrections) if combine else 1) + 1):
         for chosen in combinations(plan.corrections, count):
             imgsz = plan.imgsz(chosen)
             name = f"imgsz {imgsz}" if chosen == (SIZE,) else " and ".join(chosen)
@@ -180,7 +184,7 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, seed: int) -> I
             record(f"imgsz {imgsz}", predict(f"imgsz {imgsz}", None, imgsz), imgsz / plan.base)
     if plan.size == plan.larger:
         record("tiles", _predict_tiles(predictor, plan.images), 1 / TILES[0].side)
-    return Interventions(recoveries, corrected, plan.corrections)
+    return Interventions(recoveries, corrected, plan.corrections) if combine else Interventions(recoveries)
 
 
 def _plan(base: int, in_domain: Domain, focus: Domain) -> Plan:
