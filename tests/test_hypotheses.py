@@ -11,6 +11,7 @@ import pytest
 from benchmarks.simulated import make_domain
 from diagnostics.comparison import Comparison
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
+from diagnostics.domain import Domain
 from diagnostics.evidence import Assessment, Evidence
 from diagnostics.findings import find
 from diagnostics.gather import gather
@@ -620,3 +621,62 @@ def test_a_difference_that_is_not_resolved_says_so() -> None:
     assert words["cause"] == "Cause undecided"
     assert words["statement"].startswith("The difference is not resolved")
     assert words["step"].startswith("Label more clips")
+
+
+def copied_from(training: Domain, domain: Domain, number: int) -> Domain:
+    """The domain with its first images near-copies of training images."""
+    prints = domain.images["fingerprint"].tolist()
+    prints[:number] = training.images["fingerprint"].tolist()[:number]
+    return replace(domain, images=domain.images.assign(fingerprint=prints))
+
+
+def test_a_few_copies_in_a_barely_labelled_domain_are_no_cause() -> None:
+    training, full = training_like(), real_world(recall=0.2, embedding_shift=6.0)
+    some = full.images["image"].isin(full.images["image"].head(8))
+    bare = replace(
+        full,
+        images=full.images.assign(labelled=some),
+        annotations=full.annotations[full.annotations["image"].isin(full.images["image"][some])],
+    )
+    inputs = Inputs(
+        in_domain(), [copied_from(training, bare, 3)], training, RISEN, Experiments(), conf=None, seed=0
+    )
+    verdict = diagnose(evidence_of(inputs))
+    assert status(verdict)["leakage"] == "rejected"
+    assert verdict.leading == "domain_shift"
+
+
+def test_one_recording_gives_an_interval_and_no_guarantee_for_new_clips() -> None:
+    video = real_world(clips=1, frames=60, recall=0.6)
+    assert set(video.group_numbers) == {0}
+    assert len(set(video.interval_units)) == 10
+    findings = find(Inputs(in_domain(), [video], None, RISEN, Experiments(), conf=None, seed=0))
+    assert findings.evidence.intervals["overhead"].low is not None
+    assert all(control.confidence is None for control in findings.risk["overhead"])
+    whole = findings.slices[(findings.slices["domain"] == "overhead") & (findings.slices["slice"] == "all")]
+    assert whole["groups"].tolist() == [1]
+
+
+def test_no_failure_is_established_only_where_the_interval_is_harmless() -> None:
+    works = real_world(recall=0.8, seed=9)
+    findings = find(Inputs(in_domain(), [works], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0))
+    wide = replace(findings.evidence, gap_interval=Interval(-0.09, 0.17, 12))
+    wide = replace(wide, ap50=wide.ap50 | {"in_domain": 0.81, "overhead": 0.79})
+    verdict = diagnose(wide)
+    assert (verdict.primary, verdict.grade) == ("none", "likely")
+    narrow = diagnose(replace(wide, gap_interval=Interval(-0.02, 0.04, 12)))
+    assert (narrow.primary, narrow.grade) == ("none", "established")
+
+
+def test_the_remedy_is_that_of_the_leak_that_was_shown() -> None:
+    """Half of the validation images are copies; three harmless copies in the real world are not what to mend."""
+    training = training_like()
+    leaky = copied_from(training, in_domain(recall=0.8), 60)
+    few = copied_from(training, real_world(recall=0.1), 3)
+    findings = find(Inputs(leaky, [few], training, RISEN, Experiments(), conf=None, seed=0))
+    leakage = replace(findings.evidence.leak, clean_ap50=0.2)
+    evidence = replace(findings.evidence, leak=leakage)
+    verdict = diagnose(evidence)
+    assert verdict.primary == "leakage"
+    findings = replace(findings, evidences={"overhead": evidence}, verdicts={"overhead": verdict})
+    assert domain_verdict(findings, "overhead")["step"].startswith("Split by recording")

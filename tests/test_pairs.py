@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.simulated import make_domain
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
+from diagnostics.gather import gather
+from diagnostics.inputs import Experiments, Inputs
 from diagnostics.pairs import MIN_CLASS_BOXES, common_classes, make_pair
 
 CLASSES = ("car", "bus", "person")
@@ -74,3 +77,17 @@ def test_detections_of_other_classes_are_not_scored() -> None:
     assert set(only.scored_detections["label"]) == {0}
     assert len(only.detections) == len(domain.detections)
     assert only.subset(only.images["image"].head(4)).compared == {0}
+
+
+def test_a_handful_of_training_boxes_is_no_training_score() -> None:
+    """AP50 of one box, or over classes that are not compared, says nothing about what was learned."""
+    in_domain = of_classes(make_domain("in", clips=12, seed=1), [0, 1, 2])
+    real_world = of_classes(make_domain("out", role="real_world", clips=12, seed=2, recall=0.2), [0])
+    training = of_classes(make_domain("training", role="training", clips=12, seed=3), [1, 2])
+    labels = training.annotations["label"].to_numpy().copy()
+    labels[0] = 0
+    training = replace(training, annotations=training.annotations.assign(label=labels))
+    inputs = Inputs(in_domain, [real_world], training, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    evidence = gather(inputs)["out"]
+    assert evidence.classes == ("car",)
+    assert "training" not in evidence.ap50
