@@ -152,10 +152,10 @@ def _crossfitted_thresholds(domain: Domain, *, seed: int) -> Floats | None:
 
     None with a single clip, or where no threshold has an F1.
     """
-    groups = np.unique(domain.interval_units)
+    groups = np.unique(domain.group_numbers)
     if len(groups) < sweep.FOLDS:
         return None
-    first = np.isin(domain.interval_units, np.random.default_rng(seed).permutation(groups)[::2])
+    first = np.isin(domain.group_numbers, np.random.default_rng(seed).permutation(groups)[::2])
     thresholds = np.zeros(len(first))
     for fold in (first, ~first):
         _, confidence = sweep.best_f_beta(sweep.sweep(domain.table, images=~fold))
@@ -206,13 +206,13 @@ def decompose_drop(
     uncorrected = corrected[frozenset()]
     if not len(uncorrected.annotation_arrays.image):
         return ()
-    images, count = len(uncorrected.labelled_images), len(np.unique(uncorrected.interval_units))
+    images, count = len(uncorrected.labelled_images), len(np.unique(uncorrected.group_numbers))
     weights = np.ones((1, count), np.int32)
     if count >= MIN_GROUPS:
         weights = np.concatenate([weights, bootstrap_weights(np.random.default_rng(seed), count)])
     decompositions = []
     if corrections:
-        ap50 = {s: ApBootstrap(d.table, d.interval_units)(weights) for s, d in corrected.items()}
+        ap50 = {s: ApBootstrap(d.table, d.group_numbers)(weights) for s, d in corrected.items()}
         decompositions.append(_decompose_measure("AP50", ap50, corrections, in_domain_ap50, images))
     f1 = _f1_of_sets(corrected, weights, confidence, seed=seed)
     if f1 is not None:
@@ -228,7 +228,7 @@ def _f1_of_sets(
     None where a threshold cannot be fitted.
     """
     uncorrected = corrected[frozenset()]
-    number = np.unique(uncorrected.interval_units, return_inverse=True)[1]
+    number = np.unique(uncorrected.group_numbers, return_inverse=True)[1]
 
     def f1(domain: Domain, threshold: Floats) -> Floats:
         counts = f1_counts(domain.table, threshold)

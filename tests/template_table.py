@@ -695,8 +695,8 @@ SECTIONS = (
             Row(
                 "`nmata010/overhead-potholes-test-set-v1`",
                 "`shiftscope report --run RUN --real-world kaggle:nmata010/overhead-potholes-test-set-v1`",
-                "23 frames of one clip are one observation, so there is no interval; the report states this",
-                (KAGGLE, "test_hypotheses.py::test_one_labelled_video_gives_no_interval_and_says_so"),
+                "23 frames of one clip: intervals hold for this recording, and the report says so",
+                (KAGGLE, "test_hypotheses.py::test_one_labelled_video_is_enough_for_a_verdict_about_that_video"),
             ),
         ),
     ),
