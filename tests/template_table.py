@@ -696,7 +696,10 @@ SECTIONS = (
                 "`nmata010/overhead-potholes-test-set-v1`",
                 "`shiftscope report --run RUN --real-world kaggle:nmata010/overhead-potholes-test-set-v1`",
                 "23 frames of one clip: intervals hold for this recording, and the report says so",
-                (KAGGLE, "test_hypotheses.py::test_one_labelled_video_is_enough_for_a_verdict_about_that_video"),
+                (
+                    KAGGLE,
+                    "test_hypotheses.py::test_one_labelled_video_is_enough_for_a_verdict_about_that_video",
+                ),
             ),
         ),
     ),
