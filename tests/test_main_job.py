@@ -494,7 +494,7 @@ def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> 
     assert (best["name"], other["name"]) == ("aerial", "ground")
     assert best["probed_low"] > other["probed"]
     assert "after a short training with 40 of its images, AP50 is" in best["reason"]
-    assert "Trying aerial" in outcome.stderr
+    assert "Probing aerial" in outcome.stderr
     annotations = [max(pick["annotations"], 1) for pick in result["next"]]
     assert sum(annotations[:-1]) < 9 <= sum(annotations)
     assert (best["by_size"], other["by_size"]) == (2, 1)
@@ -503,6 +503,6 @@ def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> 
     assert json.loads(again.stdout)["candidates"] == result["candidates"]
     assert "epoch" not in again.stderr
     assert (
-        "By size alone the order would be ground, aerial; drawn at random, the best stands first 1 time in 2."
+        "By size alone the order would be ground, aerial; a random order has the best one first 1 time in 2."
         in again.stderr
     )
