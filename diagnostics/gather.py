@@ -44,7 +44,7 @@ def _alone(inputs: Inputs) -> Evidence:
     """What is measured of each domain alone, and of its images and detections beside the in-domain ones."""
     in_domain, seed = inputs.in_domain, inputs.seed
     headlines = _headlines([*inputs.labelled, *_labelled(inputs.training)])
-    there = {name: pair.real_world for name, pair in inputs.pairs.items()}
+    real_world = {name: pair.real_world for name, pair in inputs.pairs.items()}
     return Evidence(
         in_domain=in_domain.name,
         domain=None,
@@ -66,12 +66,14 @@ def _alone(inputs: Inputs) -> Evidence:
         leak=find_leaks(inputs.training, in_domain, inputs.training_total)
         if inputs.training is not None
         else None,
-        shift_image={n: image_shift(in_domain, d, seed=seed) for n, d in there.items() if inputs.embedded},
+        shift_image={
+            n: image_shift(in_domain, d, seed=seed) for n, d in real_world.items() if inputs.embedded
+        },
         shift_detections={
-            n: detection_shift(in_domain, d, seed=seed) for n, d in there.items() if inputs.embedded
+            n: detection_shift(in_domain, d, seed=seed) for n, d in real_world.items() if inputs.embedded
         },
         factors=_factors(inputs),
-        shift_descriptors={n: descriptor_shift(in_domain, d, seed=seed) for n, d in there.items()},
+        shift_descriptors={n: descriptor_shift(in_domain, d, seed=seed) for n, d in real_world.items()},
         label_free=_label_free(inputs),
         errors=inputs.errors,
         copies={name: pair.copies for name, pair in inputs.pairs.items() if pair.copies is not None},
@@ -89,12 +91,11 @@ def _compared(inputs: Inputs, pair: Pair, alone: Evidence) -> Evidence:
     sides = [in_domain, real_world]
     # Only of what differs from the whole domain is anything measured again.
     whole = {id(domain) for domain in (*inputs.domains, inputs.training)}
-    changed = [domain for domain in (*sides, *_labelled(pair.training)) if id(domain) not in whole]
-    least = {"training": MIN_BOXES}
-    changed = [domain for domain in changed if len(domain.annotations) >= least.get(domain.role, 1)]
+    training = [domain for domain in _labelled(pair.training) if len(domain.annotations) >= MIN_BOXES]
+    changed = [domain for domain in (*sides, *training) if id(domain) not in whole]
     headlines = {domain.name: headline(domain.table) for domain in changed}
     # Too few training annotations of the compared classes: AP50 over other classes is no substitute.
-    if pair.classes and "training" not in headlines:
+    if pair.classes and not training:
         alone = replace(alone, ap50={n: v for n, v in alone.ap50.items() if n != "training"})
     in_domain_ap50 = (alone.ap50 | {d: numbers["ap50"] for d, numbers in headlines.items()})[in_domain.name]
     interventions = inputs.experiments.interventions.get(name, Interventions())
@@ -180,9 +181,9 @@ def _threshold(
 
     sides: the in-domain set and the real-world one.
     """
-    in_domain_sweep, sweep_there = (sweeps[domain.name] for domain in sides)
+    in_domain_sweep, real_world_sweep = (sweeps[domain.name] for domain in sides)
     _, in_domain_confidence = sweep.best_f_beta(in_domain_sweep)
-    best_f1, best_confidence = sweep.best_f_beta(sweep_there)
+    best_f1, best_confidence = sweep.best_f_beta(real_world_sweep)
     if in_domain_confidence is None or best_f1 is None or best_confidence is None:
         return None
     confidence = in_domain_confidence if inputs.conf is None else inputs.conf
@@ -190,7 +191,7 @@ def _threshold(
         confidence=confidence,
         best_confidence=best_confidence,
         in_domain_f1=sweep.f1_at(in_domain_sweep, confidence),
-        real_world_f1=sweep.f1_at(sweep_there, confidence),
+        real_world_f1=sweep.f1_at(real_world_sweep, confidence),
         best_f1=best_f1,
         crossfitted_f1=sweep.crossfitted_best_f1(sides[1].table, sides[1].interval_units, seed=inputs.seed),
         given=inputs.conf is not None,

@@ -12,7 +12,7 @@ from diagnostics import label_free, sweep
 from diagnostics.counterfactuals import Recovery, ap50
 from diagnostics.domain import Domain
 from diagnostics.error_types import decompose_errors
-from diagnostics.pairs import Pair, make_pair
+from diagnostics.pairs import Pair, make_pairs
 from diagnostics.training_curve import CheckpointResult
 
 
@@ -61,6 +61,7 @@ class Inputs:
     conf: confidence threshold in use; None for the best in-domain
     checkpoint_results: of the checkpoints that the run kept
     training_total: number of training images, where training is a sample
+    known_pairs: each real-world domain beside the in-domain set, where they were made before; else None
     seed: of everything random
     """
 
@@ -72,6 +73,7 @@ class Inputs:
     conf: float | None = None
     checkpoint_results: Sequence[CheckpointResult] = ()
     training_total: int | None = None
+    known_pairs: dict[str, Pair] | None = None
     seed: int = 0
 
     @property
@@ -114,10 +116,9 @@ class Inputs:
     @cached_property
     def pairs(self) -> dict[str, Pair]:
         """Each real-world domain beside the in-domain set, made comparable, by its name."""
-        return {
-            domain.name: make_pair(self.in_domain, domain, self.training, self.training_total)
-            for domain in self.real_world
-        }
+        if self.known_pairs is not None:
+            return self.known_pairs
+        return make_pairs(self.in_domain, self.real_world, self.training, self.training_total)
 
     @cached_property
     def focus(self) -> str | None:

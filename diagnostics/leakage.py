@@ -103,6 +103,19 @@ def near_duplicates(fingerprints: Sequence[bytes], references: Sequence[bytes]) 
     return bits <= NEAR_DUPLICATE_BITS
 
 
+def _near_copies(
+    domain: Domain, training: Domain
+) -> tuple[npt.NDArray[np.bool_], tuple[tuple[str, str], ...]]:
+    """Which images are near-duplicates of a training image, (n,), and of which, as (image, training image)."""
+    nearest, bits = _nearest_fingerprint(
+        unpack(domain.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
+    )
+    copied = bits <= NEAR_DUPLICATE_BITS
+    names = training.images["image"].to_numpy(str)[nearest[copied]]
+    images = domain.images["image"].to_numpy(str)[copied]
+    return copied, tuple((str(image), str(name)) for image, name in zip(images, names, strict=True))
+
+
 def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) -> Leak:
     """Compare the validation images with the training images.
 
@@ -123,10 +136,7 @@ def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) ->
     total = total or len(training.images)
     if training.images.empty or in_domain.images.empty:
         return Leak(len(training.images), len(in_domain.images), 0, 0, None, (), total)
-    nearest, bits = _nearest_fingerprint(
-        unpack(in_domain.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
-    )
-    duplicate = bits <= NEAR_DUPLICATE_BITS
+    duplicate, pairs = _near_copies(in_domain, training)
     shared = in_domain.images["group"].isin(training.images["group"]).to_numpy()
     leaky = (duplicate | shared)[in_domain.labelled]
     clean = None
@@ -134,12 +144,6 @@ def find_leaks(training: Domain, in_domain: Domain, total: int | None = None) ->
         counted = ~in_domain.table.annotation_ignored[:, 0] & ~leaky[in_domain.table.annotation_image]
         if counted.sum() >= MIN_BOXES:
             clean = mean(accumulate(in_domain.table, images=~leaky)[0][:, in_domain.table.bit(0.5)])
-    names = training.images["image"].to_numpy(str)
-    pairs = tuple(
-        (str(image), str(names[nearest[i]]))
-        for i, image in enumerate(in_domain.images["image"])
-        if duplicate[i]
-    )
     return Leak(
         train=len(training.images),
         val=len(in_domain.images),
@@ -172,14 +176,7 @@ def find_copies(training: Domain, real_world: Domain, total: int | None = None) 
     size = (len(training.images), total or len(training.images))
     if training.images.empty or real_world.images.empty:
         return Copies(np.zeros(len(real_world.images), bool), (), *size)
-    nearest, bits = _nearest_fingerprint(
-        unpack(real_world.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
-    )
-    mask = bits <= NEAR_DUPLICATE_BITS
-    names = training.images["image"].to_numpy(str)
-    pairs = tuple(
-        (str(image), str(names[nearest[i]])) for i, image in enumerate(real_world.images["image"]) if mask[i]
-    )
+    mask, pairs = _near_copies(real_world, training)
     if not mask.any() or not real_world.labelled.any():
         return Copies(mask, pairs, *size)
     table, known = real_world.table, mask[real_world.labelled]

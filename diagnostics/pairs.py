@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,13 @@ def make_pair(
         tuple(in_domain.classes[label] for label in labels),
         copies,
     )
+
+
+def make_pairs(
+    in_domain: Domain, real_world: Iterable[Domain], training: Domain | None, total: int | None = None
+) -> dict[str, Pair]:
+    """Each real-world domain beside the in-domain set, by its name; see `make_pair`."""
+    return {domain.name: make_pair(in_domain, domain, training, total) for domain in real_world}
 
 
 def common_classes(in_domain: Domain, real_world: Domain) -> list[int] | None:

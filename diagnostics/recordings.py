@@ -11,7 +11,7 @@ from diagnostics.matching import Floats, Ints
 
 ALPHA = 0.05
 PERMUTATIONS = 999
-# Fewer images than this in the groups of several images decide nothing: names are believed.
+# Fewer images than this in groups of three or more decide nothing: names are believed.
 MIN_IMAGES = 20
 # More than this add time and no certainty.
 MOST_IMAGES = 500
@@ -20,7 +20,7 @@ MOST_IMAGES = 500
 RELATED_BITS = 60
 
 
-def look_like_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) -> bool:
+def are_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) -> bool:
     """Whether neighbours by name are frames of one recording.
 
     They are where most neighbours show the same scene, or where neighbours are more alike than two images of
@@ -39,7 +39,7 @@ def look_like_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) ->
     Returns
     -------
     bool
-        True also where too few images are in groups of several.
+        True also where fewer than MIN_IMAGES are in groups of three or more.
     """
     # Two images have no order that a permutation could break.
     groups = [rows for rows in images.groupby("group", sort=False).indices.values() if len(rows) > 2]

@@ -28,8 +28,11 @@ class Reporter:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        # In a notebook too, lines go to stderr, where they stand as one block.
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, force_jupyter=False)
+        # In a notebook, plain lines in one block: rich would display each as HTML of its own, or draw a bar.
+        rich = False if Console().is_jupyter else None
+        self.console = Console(
+            stderr=True, quiet=quiet, highlight=False, soft_wrap=True, force_jupyter=rich, force_terminal=rich
+        )
         self.timings: dict[str, float] = {}
 
     def say(self, line: str) -> None:
@@ -73,7 +76,9 @@ class Reporter:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
-            with Progress(*columns, console=self.console, transient=True) as progress:
+            # A bar of a training begins where stdout is redirected and ends where it no longer is: rich would
+            # put the closed redirection back.
+            with Progress(*columns, console=self.console, transient=True, redirect_stdout=False) as progress:
                 task = progress.add_task(title, total=total)
                 yield lambda: progress.advance(task)
             self.say(title)

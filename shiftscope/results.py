@@ -113,10 +113,10 @@ class Report:
         return pd.DataFrame(self.record["next"])
 
     def __repr__(self) -> str:
-        hypothesis = next(
-            (h for h in self.record["verdict"]["hypotheses"] if h["code"] == self.primary), None
-        )
-        return f"<Report {self.folder.name}: {hypothesis['name'] if hypothesis else 'cause undecided'}>"
+        verdict = self.record["verdict"]
+        leading = verdict.get("leading", verdict["primary"])
+        name = next((h["name"] for h in verdict["hypotheses"] if h["code"] == leading), "cause undecided")
+        return f"<Report {self.folder.name}: {'likely ' if verdict.get('grade') == 'likely' else ''}{name}>"
 
     def _repr_html_(self) -> str:
         """The page in a frame, as it is on disk."""

@@ -38,7 +38,7 @@ NO_HELP = {
 }
 
 
-def tried(recoveries: dict[str, Recovery], *names: str) -> Experiments:
+def experiments_with(recoveries: dict[str, Recovery], *names: str) -> Experiments:
     """What interventions on real-world domains gave; without names, on `real_world`."""
     return Experiments(interventions={name: Interventions(recoveries) for name in names or ("overhead",)})
 
@@ -50,7 +50,7 @@ def evidence_of(inputs: Inputs) -> Evidence:
 
 
 def verdict_on(in_domain, real_world, *, training=None, history=RISEN, recoveries=None, seed=0) -> Verdict:
-    experiments = tried(recoveries or {}, *(domain.name for domain in real_world))
+    experiments = experiments_with(recoveries or {}, *(domain.name for domain in real_world))
     return find(Inputs(in_domain, real_world, training, history, experiments, conf=None, seed=seed)).verdict
 
 
@@ -143,7 +143,7 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
                 [real_world(recall=0.2, sides=(7, 24))],
                 None,
                 RISEN,
-                tried(recoveries),
+                experiments_with(recoveries),
                 conf=None,
                 seed=0,
             )
@@ -163,7 +163,7 @@ def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> 
     shifted = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
     arguments = {"conf": None, "seed": 0}
     half = in_domain(recall=0.6)
-    rising = find(Inputs(half, [shifted], training_like(), steep, tried(NO_HELP), **arguments))
+    rising = find(Inputs(half, [shifted], training_like(), steep, experiments_with(NO_HELP), **arguments))
     assert status(rising.verdict)["underfit"] == "supported"
 
     def stand(
@@ -193,7 +193,7 @@ def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> 
                 [shifted],
                 training_like(),
                 steep,
-                tried(NO_HELP),
+                experiments_with(NO_HELP),
                 checkpoint_results=checkpoint_results,
                 **arguments,
             )
@@ -384,7 +384,9 @@ def test_predictions_from_elsewhere_beside_a_run() -> None:
     """Images have embeddings, boxes of the other detector have none."""
     foreign = real_world(recall=0.2, embedding_shift=6.0)
     foreign = replace(foreign, detection_embeddings=np.zeros((len(foreign.detections), 0)))
-    findings = find(Inputs(in_domain(), [foreign], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0))
+    findings = find(
+        Inputs(in_domain(), [foreign], training_like(), RISEN, experiments_with(NO_HELP), conf=None, seed=0)
+    )
     assert findings.verdict.primary == "domain_shift"
     assert findings.evidence.shift_detections["overhead"].mmd is None
 
@@ -475,7 +477,9 @@ def test_an_experiment_that_failed_leaves_the_drop_to_the_shift() -> None:
         in_domain_recall=0.6, matched_recall=0.3, real_world_recall=0.05, support=0.7, share=0.52
     )
     small = real_world(recall=0.2, sides=(7, 24), embedding_shift=6.0)
-    inputs = Inputs(in_domain(), [small], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0)
+    inputs = Inputs(
+        in_domain(), [small], training_like(), RISEN, experiments_with(NO_HELP), conf=None, seed=0
+    )
     verdict = diagnose(replace(evidence_of(inputs), size=matched))
     assert status(verdict)["scale"] == "rejected"
     assert verdict.primary == "domain_shift"
@@ -486,7 +490,7 @@ def test_redrawing_that_recovers_much_is_no_evidence_against_other_labels() -> N
     """Circles turned into boxes: no stretching mends them all, and yet it takes AP50 from .07 to .29."""
     inputs = Inputs(
         in_domain(), [real_world(recall=0.3, embedding_shift=6.0)], training_like(), RISEN,
-        tried(NO_HELP), conf=None, seed=0,
+        experiments_with(NO_HELP), conf=None, seed=0,
     )  # fmt: skip
     measured = evidence_of(inputs)
     circles = replace(
@@ -515,7 +519,13 @@ def test_the_kind_of_a_shift_follows_what_interventions_recovered(recovered: flo
     )
     gain = Recovery("colours", 0.1, 0.1 + recovered * 0.5, recovered, recovered - 0.1, recovered + 0.1, 60)
     inputs = Inputs(
-        in_domain(), [shifted], training_like(), RISEN, tried(NO_HELP | {"colours": gain}), conf=None, seed=0
+        in_domain(),
+        [shifted],
+        training_like(),
+        RISEN,
+        experiments_with(NO_HELP | {"colours": gain}),
+        conf=None,
+        seed=0,
     )
     findings = find(inputs)
     shift = findings.verdict.named("domain_shift")
@@ -540,7 +550,7 @@ def test_every_domain_has_its_own_verdict() -> None:
     findings = find(
         Inputs(
             in_domain(clips=30), [works, bare, fails], training_like(), RISEN,
-            tried(NO_HELP, "overhead"), conf=None, seed=0,
+            experiments_with(NO_HELP, "overhead"), conf=None, seed=0,
         )
     )  # fmt: skip
     assert findings.focus == "overhead"
@@ -587,7 +597,7 @@ def test_a_hard_task_is_not_undertrained() -> None:
     """A finished COCO detector has AP50 near .47 on cars: without its training images nobody knows why."""
     inputs = Inputs(
         in_domain(recall=0.55), [real_world(recall=0.1, embedding_shift=6.0)], None, pd.DataFrame(),
-        tried(NO_HELP), conf=None, seed=0,
+        experiments_with(NO_HELP), conf=None, seed=0,
     )  # fmt: skip
     measured = evidence_of(inputs)
 
@@ -659,7 +669,9 @@ def test_one_recording_gives_an_interval_and_no_guarantee_for_new_clips() -> Non
 
 def test_no_failure_is_established_only_where_the_interval_is_harmless() -> None:
     works = real_world(recall=0.8, seed=9)
-    findings = find(Inputs(in_domain(), [works], training_like(), RISEN, tried(NO_HELP), conf=None, seed=0))
+    findings = find(
+        Inputs(in_domain(), [works], training_like(), RISEN, experiments_with(NO_HELP), conf=None, seed=0)
+    )
     wide = replace(findings.evidence, gap_interval=Interval(-0.09, 0.17, 12))
     wide = replace(wide, ap50=wide.ap50 | {"in_domain": 0.81, "overhead": 0.79})
     verdict = diagnose(wide)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from diagnostics.recordings import look_like_recordings
+from diagnostics.recordings import are_recordings
 
 
 def images(groups: int, frames: int, *, flips: float, seed: int = 0) -> pd.DataFrame:
@@ -36,24 +36,24 @@ def walk(groups: int, frames: int, seed: int) -> np.ndarray:
 
 def test_a_fixed_camera_is_a_recording_in_any_order() -> None:
     noise = np.random.default_rng(0).normal(size=(60, 84))
-    assert look_like_recordings(images(3, 20, flips=0.05), noise, seed=0)
+    assert are_recordings(images(3, 20, flips=0.05), noise, seed=0)
 
 
 def test_a_flight_is_a_recording_though_no_two_frames_share_a_scene() -> None:
-    assert look_like_recordings(images(3, 20, flips=0.5), walk(3, 20, 1), seed=0)
+    assert are_recordings(images(3, 20, flips=0.5), walk(3, 20, 1), seed=0)
 
 
 def test_web_images_of_one_weather_are_no_recording() -> None:
     """Each group has a look of its own; within it, the order means nothing."""
     rng = np.random.default_rng(1)
     vectors = rng.normal(size=(60, 84)) + np.repeat(rng.normal(size=(3, 84)) * 5, 20, axis=0)
-    assert not look_like_recordings(images(3, 20, flips=0.5), vectors, seed=0)
+    assert not are_recordings(images(3, 20, flips=0.5), vectors, seed=0)
 
 
 def test_noise_is_believed_as_rarely_as_the_test_says() -> None:
     """A test at 5 %: more than three of twenty would happen once in sixty series."""
     believed = [
-        look_like_recordings(
+        are_recordings(
             images(3, 20, flips=0.5, seed=seed),
             np.random.default_rng(100 + seed).normal(size=(60, 84)),
             seed=seed,
@@ -65,17 +65,17 @@ def test_noise_is_believed_as_rarely_as_the_test_says() -> None:
 
 def test_few_images_decide_nothing() -> None:
     noise = np.random.default_rng(0).normal(size=(6, 84))
-    assert look_like_recordings(images(2, 3, flips=0.5), noise, seed=0)
+    assert are_recordings(images(2, 3, flips=0.5), noise, seed=0)
 
 
 def test_pairs_decide_nothing() -> None:
     """Two frames of a clip have no order to break: forty such clips are believed."""
     vectors = np.repeat(np.random.default_rng(0).normal(size=(40, 84)), 2, axis=0)
-    assert look_like_recordings(images(40, 2, flips=0.5), vectors, seed=0)
+    assert are_recordings(images(40, 2, flips=0.5), vectors, seed=0)
 
 
 def test_the_order_of_the_file_does_not_matter() -> None:
     """A COCO json lists images in any order, and frame_10 comes before frame_2 in a folder."""
     frames, vectors = images(3, 20, flips=0.5), walk(3, 20, 1)
     shuffled = np.random.default_rng(3).permutation(len(frames))
-    assert look_like_recordings(frames.iloc[shuffled].reset_index(drop=True), vectors[shuffled], seed=0)
+    assert are_recordings(frames.iloc[shuffled].reset_index(drop=True), vectors[shuffled], seed=0)

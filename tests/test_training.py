@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import asdict, replace
@@ -16,10 +19,12 @@ from pathlib import Path
 import pytest
 import yaml
 from filelock import FileLock
+from rich.console import Console
 
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
+from reports.progress import Reporter
 from tests.conftest import SCRIPT, run_in_process, run_script
 from train.history import read_history
 from train.pretrained import ARCHITECTURE, resolve_model
@@ -144,7 +149,6 @@ def test_the_second_of_two_demos_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from reports.commands import demo
-    from reports.progress import Reporter
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path))
     (tmp_path / "demo").mkdir()
@@ -303,7 +307,6 @@ def test_a_demo_trained_with_another_recipe_is_not_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from reports.commands import demo
-    from reports.progress import Reporter
 
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path))
     monkeypatch.setattr(demo, "render", lambda name, plan, reporter: tmp_path / name)
@@ -321,3 +324,17 @@ def test_a_demo_trained_with_another_recipe_is_not_reused(
     assert trained == [first]
     monkeypatch.setattr(demo, "road_world_recipe", lambda seed: replace(road_world_recipe(seed), epochs=19))
     assert demo.prepare_demo(0, Reporter(quiet=True)).run == trained[1] != first
+
+
+def test_a_bar_leaves_stdout_as_it_was() -> None:
+    """On a terminal and in a notebook: the bar begins while Ultralytics' prints are silenced, and ends later."""
+    reporter = Reporter()
+    reporter.console = Console(file=io.StringIO(), force_terminal=True)
+    before = sys.stdout
+    with contextlib.ExitStack() as until_later:
+        started, advance, say = until_later.enter_context(reporter.training("Training"))
+        with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
+            started(2)
+            advance()
+            say("epoch 1 of 1")
+    assert sys.stdout is before

@@ -19,8 +19,8 @@ from diagnostics.evidence import (
     status_from_share,
 )
 from diagnostics.factors import NOTABLE_EFFECT
-from diagnostics.hypotheses.label_protocol import explained_share as explained_by_labels
-from diagnostics.hypotheses.scale import explained_share as explained_by_size
+from diagnostics.hypotheses.label_protocol import explained_by_labels
+from diagnostics.hypotheses.scale import explained_by_size
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.shift import Shift
 from diagnostics.wording import fraction, interval, percent, points
@@ -126,7 +126,7 @@ def _without_labels(
     mainly = f", mainly in {kind}" if kind and shifted else ""
     labelled = domain in evidence.ap50
     cost = (
-        "its cost cannot be measured: the two sets share too few annotations of the same classes"
+        "its cost cannot be measured: the two sets have too few annotations of the same classes"
         if labelled
         else "its cost cannot be measured without labels"
     )
@@ -146,7 +146,7 @@ def _without_labels(
 
 
 def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
-    """How much speaks for a harmful shift that nobody can measure; None where nothing does.
+    """The score of a shift whose cost cannot be measured; None where nothing favours one.
 
     Half where the images differ and the estimated AP50 is lower, up to the end of its interval: the larger
     part of an explanation, with its cost estimated and not measured. A quarter where they differ and no

@@ -93,7 +93,7 @@ def _redrawn(evidence: Evidence, observations: list[Observation]) -> Assessment:
     )
     if share < REJECTED_SHARE:
         return ruled_out(statement, observations, score=clip(share), missing=AUDIT)
-    score = explained_share(evidence)
+    score = explained_by_labels(evidence)
     status = status_from_share(score)
     return Assessment(status, score, statement, observations, missing=AUDIT)
 
@@ -108,7 +108,7 @@ def _bound(evidence: Evidence) -> float:
     return max(0.0, (loose - evidence.real_world_ap50) - own) / (evidence.gap or 1e-9)
 
 
-def explained_share(evidence: Evidence) -> float:
+def explained_by_labels(evidence: Evidence) -> float:
     """Share of the drop that another drawing rule explains.
 
     One factor per side recovers part of it for certain, as no failure to detect could; what no stretching

@@ -39,16 +39,17 @@ def assess(evidence: Evidence) -> Assessment:
     """
     trained_on = evidence.copies.get(evidence.domain or "")
     if trained_on is None or trained_on.share <= TOLERATED:
-        return _of_validation(evidence)
-    found = _of_real_world(evidence, trained_on)
-    if found.status == "supported":
-        return found
+        return _assess_validation(evidence)
+    real_world = _assess_real_world(evidence, trained_on)
+    if real_world.status == "supported":
+        return real_world
     # Too few of them to matter: they are named beside what the validation images show.
-    other = _of_validation(evidence)
-    return replace(other, observations=[Observation(True, found.statement), *other.observations])
+    validation = _assess_validation(evidence)
+    observations = [Observation(True, real_world.statement), *validation.observations]
+    return replace(validation, observations=observations)
 
 
-def _of_validation(evidence: Evidence) -> Assessment:
+def _assess_validation(evidence: Evidence) -> Assessment:
     """Validation images that training shows, or whose recordings it shows."""
     leak = evidence.leak
     if leak is None or leak.train == 0 or leak.val == 0:
@@ -95,7 +96,7 @@ def copies_sentence(domain: str, copies: Copies) -> str:
     return f"{text}."
 
 
-def _of_real_world(evidence: Evidence, copies: Copies) -> Assessment:
+def _assess_real_world(evidence: Evidence, copies: Copies) -> Assessment:
     """Real-world images that training shows. Where the others show the drop, the copies hide some of it and
     cause none.
     """

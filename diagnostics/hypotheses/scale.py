@@ -94,7 +94,7 @@ def assess(evidence: Evidence) -> Assessment:
     return Assessment(status, clip(best.share), statement, observations)
 
 
-def explained_share(evidence: Evidence) -> float:
+def explained_by_size(evidence: Evidence) -> float:
     """Share of the drop that object size explains: by experiment, else by re-weighting; 0 where neither was
     possible.
     """

@@ -177,7 +177,7 @@ def _say_result(record: dict[str, Any], context: dict[str, Any], page: Path, rep
         reporter.say(f"Note. {warning}")
     for verdict in (head, *head["others"]):
         domain = verdict["domain"] if head["others"] else ""
-        words = (verdict["statement"], verdict["negation"], verdict["sure"].strip(), verdict["rival"])
+        words = (verdict["statement"], verdict["negation"], verdict["sure"], verdict["rival"])
         reporter.say(f"{f'{domain}: ' if domain else ''}{verdict['cause']}. {' '.join(filter(None, words))}")
         reporter.say(f"Next step{f' for {domain}' if domain else ''}. {verdict['step']}")
     reporter.say(f"Report: {page}")

@@ -45,7 +45,7 @@ SHIFT_REMEDY = {
     "context": "images of such scenes",
 }
 # What to do where an intervention recovers the larger part of the drop.
-CORRECTIONS = {
+INTERVENTION_REMEDY = {
     "colours": (
         "Match brightness and colours to the training images before the detector, or train with stronger "
         "colour augmentation"
@@ -82,7 +82,9 @@ def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
         "statement": (leading or unresolved).statement,
         "rival": _rival(verdict),
         "negation": _negation(verdict, evidence) if verdict.primary is not None else "",
-        "sure": _compared_classes(evidence) + (_how_sure(evidence) if leading is not None else ""),
+        "sure": " ".join(
+            filter(None, (_compared_classes(evidence), _how_sure(evidence) if leading is not None else ""))
+        ),
         "step": _next_step(findings, name, leading),
         "open": _undecided(verdict, evidence),
     }
@@ -103,9 +105,9 @@ def _compared_classes(evidence: Evidence) -> str:
     if not names:
         return ""
     if len(names) == 1:
-        return f"Compared on {names[0]}, the one class that both sets have. "
+        return f"Compared on {names[0]}, the one class that both sets have."
     named = f": {joined(names, 'and')}" if len(names) <= MOST_NAMED else ""
-    return f"Compared on the {len(names)} classes that both sets have{named}. "
+    return f"Compared on the {len(names)} classes that both sets have{named}."
 
 
 def _rival(verdict: Verdict) -> str:
@@ -192,7 +194,7 @@ def _shift_remedy(findings: Findings, evidence: Evidence, primary: Hypothesis) -
     colours = evidence.recoveries.get("colours")
     if primary.kind == "appearance" and colours is not None and colours.share < REJECTED_SHARE:
         images = "images of that weather, sharpness and camera (matching light and colours does not help)"
-    for name, remedy in CORRECTIONS.items():
+    for name, remedy in INTERVENTION_REMEDY.items():
         recovery = evidence.recoveries.get(name)
         if recovery is not None and recovery.share >= SUPPORTED_SHARE:
             return (

@@ -12,7 +12,6 @@ from diagnostics.domain import Domain
 from diagnostics.inputs import Experiments, focus_of
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit_estimator
-from diagnostics.pairs import make_pair
 from reports.options import ReportOptions
 from reports.pipeline.corruptions import corrupt_in_domain, development_sets, predict_squeezed_domains
 from reports.pipeline.inference import PredictedDomains
@@ -49,15 +48,11 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
         declined=options.label_free is False,
     )
     if scored:
-        pairs = {
-            domain.name: make_pair(in_domain, domain, predicted.training, predicted.training_total)
-            for domain in predicted.real_world
-        }
-        focus = focus_of(pairs)
+        focus = focus_of(predicted.pairs)
         # Combinations cost several times as much, and are for the domain that the first screen is about.
         interventions = {
             name: run_interventions(predictor, pair, combine=name == focus, seed=options.seed)
-            for name, pair in pairs.items()
+            for name, pair in predicted.pairs.items()
             if pair.usable and name not in supplied
         }
         experiments = replace(experiments, interventions=interventions)

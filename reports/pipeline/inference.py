@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from datasets.errors import InputError
 from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
 from datasets.source import locate, split_spec
 from diagnostics.domain import Domain
-from diagnostics.recordings import look_like_recordings
+from diagnostics.pairs import Pair, make_pairs
+from diagnostics.recordings import are_recordings
 from reports.options import ReportOptions
 from reports.pipeline.runs import load_detector, open_earlier_run
 from reports.pipeline.sources import (
@@ -77,6 +79,11 @@ class PredictedDomains:
     def training(self) -> Domain | None:
         """The training images, or a sample of them; None where they are not available."""
         return self.domains.get("training")
+
+    @cached_property
+    def pairs(self) -> dict[str, Pair]:
+        """Each real-world domain beside the in-domain set, made comparable."""
+        return make_pairs(self.in_domain, self.real_world, self.training, self.training_total)
 
     @property
     def training_total(self) -> int | None:
@@ -170,7 +177,7 @@ def _with_checked_groups(
         if judge.name not in real:
             still = judge.images["seconds"].isna()
             vectors = judge.descriptors
-            real[judge.name] = vectors is None or look_like_recordings(
+            real[judge.name] = vectors is None or are_recordings(
                 judge.images[still].reset_index(drop=True), vectors[still.to_numpy()], seed=seed
             )
         if real[judge.name]:

@@ -131,9 +131,7 @@ class Plan:
         return self.size if SIZE in corrections and self.size is not None else self.base
 
 
-def run_interventions(
-    predictor: DomainPredictor, pair: Pair, *, combine: bool = True, seed: int
-) -> Interventions:
+def run_interventions(predictor: DomainPredictor, pair: Pair, *, combine: bool, seed: int) -> Interventions:
     """Try other image sizes, tiles, the in-domain colours and object shapes, alone and in every combination.
 
     Parameters

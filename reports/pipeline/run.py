@@ -86,6 +86,7 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
                 conf=options.conf,
                 checkpoint_results=checkpoints.checkpoint_results,
                 training_total=predicted.training_total,
+                known_pairs=predicted.pairs,
                 seed=options.seed,
             )
         )

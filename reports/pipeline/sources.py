@@ -22,7 +22,7 @@ from reports.progress import Reporter
 from train.environment import corrections_path, frames_folder
 from train.run import Run
 
-# Reasons for which label rows are rejected, told in one line.
+# Reasons for which label rows are rejected, named in one line.
 MOST_REASONS = 5
 
 
@@ -89,6 +89,7 @@ def open_domains(
     source = open_it(spec, classes=classes, **arguments)
     class_map = dict(options.class_map)
     source_classes = set(source.classes)
+    _say_unusable(source, name or "in-domain", say)
     source = with_classes(source, classes, class_map)
     classes = classes or source.classes
     names = {"training"}
@@ -96,11 +97,9 @@ def open_domains(
     for name, spec in options.real_world:
         source = open_source(spec, classes=classes, **arguments)
         source_classes |= set(source.classes)
+        _say_unusable(source, name or domain_name(spec), say)
         source = with_classes(source, classes, class_map)
         opened.append(Opened(unique_name(name or domain_name(spec), names), "real_world", source))
-    for domain in opened:
-        for line in unusable_lines(domain.source):
-            say(f"  {domain.name}: {line}")
     unknown = sorted(set(class_map) - source_classes)
     if unknown:
         raise InputError(
@@ -161,19 +160,29 @@ def correction_lines(applied: Applied) -> list[str]:
     return lines
 
 
-def unusable_lines(source: Source) -> list[str]:
-    """How many images have labels of which no row can be used, and why; [] without any."""
+def unusable_labels(source: Source) -> str:
+    """How many images have labels of which no row can be used, and why, in one line; empty without any."""
     images = int(source.images["unusable"].sum())
     if not images:
-        return []
-    rejected = source.rows.loc[source.rows["action"] == "rejected", "reason"].value_counts()
+        return ""
+    # Rows of other label files were rejected too; their images have other rows.
+    failed = source.ledger.loc[source.ledger["bucket"] == "failed", "path"]
+    rows = source.rows[source.rows["path"].isin(failed) & (source.rows["action"] == "rejected")]
     reasons = "; ".join(
-        f"{reason} ({count(int(rows), 'row')})" for reason, rows in rejected.head(MOST_REASONS).items()
+        f"{reason} ({count(int(number), 'row')})"
+        for reason, number in rows["reason"].value_counts().head(MOST_REASONS).items()
     )
     why = f": {reasons}" if reasons else ""
-    return [
+    return (
         f"no label row of {count(images, 'image')} can be used{why}; they count as unlabelled, not as empty"
-    ]
+    )
+
+
+def _say_unusable(source: Source, name: str, say: Callable[[str], None]) -> None:
+    """Say which labels of a source cannot be used."""
+    line = unusable_labels(source)
+    if line:
+        say(f"  {name}: {line}")
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:

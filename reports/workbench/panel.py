@@ -126,8 +126,11 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
             ctx.panel.set_state("problem", str(problem))
             return
         record = report.record
-        primary = record["verdict"]["primary"]
-        cause = next((h for h in record["verdict"]["hypotheses"] if h["code"] == primary), None)
+        verdict = record["verdict"]
+        # Reports of before have no verdict that is likely only.
+        leading = verdict.get("leading", verdict["primary"])
+        likely = "Likely: " if verdict.get("grade") == "likely" else ""
+        cause = next((h for h in verdict["hypotheses"] if h["code"] == leading), None)
         labelled = [entry["name"] for entry in record["domains"] if entry["labelled_images"]]
         real_world = [
             entry["name"]
@@ -136,7 +139,7 @@ class ShiftPanel(foo.Panel):  # type: ignore[misc]
         ]
         ctx.panel.set_state("problem", "")
         ctx.panel.set_state(
-            "cause", {"name": cause["name"], "statement": cause["statement"]} if cause else None
+            "cause", {"name": likely + cause["name"], "statement": cause["statement"]} if cause else None
         )
         ctx.panel.set_state("labelled", labelled)
         ctx.panel.set_state("real_world", real_world)
