@@ -14,6 +14,7 @@ from diagnostics.intervals import Interval
 from diagnostics.label_free import LabelFreeEstimate
 from diagnostics.leakage import Copies, Leak
 from diagnostics.learning import Learning
+from diagnostics.point_measures import Reviewed
 from diagnostics.shift import Shift
 from diagnostics.training_curve import CarriedOver
 
@@ -81,6 +82,7 @@ class Evidence:
     errors: error types of all labelled domains
     carried: share of an in-domain gain during training that carried over; None without kept checkpoints
     copies: real-world images that training shows, by domain
+    reviewed: precision, recall and AP by points, from the answers of a person, by domain
     classes: names of the compared classes; () where both sets have the same ones
     is_one_recording: whether all images of the real-world domain are of one clip
     """
@@ -108,6 +110,7 @@ class Evidence:
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     carried: CarriedOver | None = None
     copies: dict[str, Copies] = field(default_factory=dict)
+    reviewed: dict[str, Reviewed] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     is_one_recording: bool = False
 
@@ -248,9 +251,12 @@ def status_from_share(share: float, low: float | None = None, high: float | None
 
 
 def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
-    """The least and the most that AP50 drops by the label-free estimate, from its 90 % interval; None without
-    one.
+    """The least and the most that AP drops where there are no labels: by the answers of a person, from the 95 %
+    interval, else by the label-free estimate, from its 90 % interval; None without either.
     """
+    reviewed = evidence.reviewed.get(evidence.domain or "")
+    if reviewed is not None and reviewed.drop is not None:
+        return reviewed.drop[1:]
     estimate = evidence.label_free.get(evidence.domain or "")
     in_domain = evidence.in_domain_ap50
     if estimate is None or estimate.low is None or estimate.high is None or in_domain != in_domain:
@@ -276,9 +282,15 @@ def ask_for_labels(evidence: Evidence) -> str:
             "run the report again"
         )
     few = "(fewer than 30 annotations are available)"
+    clicks = ""
+    if evidence.domain not in evidence.reviewed:
+        clicks = (
+            f"run 'shiftscope review --domain {evidence.domain}' (a click on every object in 60 frames, about "
+            "five minutes) and run the report again; or "
+        )
     if evidence.is_one_recording:
         return (
-            f"label 25 to 50 frames spread over this recording {few} and run the report again; the answer "
-            "then holds for this recording"
+            f"{clicks}label 25 to 50 frames spread over this recording {few} and run the report again; the "
+            "answer then holds for this recording"
         )
-    return f"label 25 to 50 real-world frames from at least 5 clips {few} and run the report again"
+    return f"{clicks}label 25 to 50 real-world frames from at least 5 clips {few} and run the report again"

@@ -18,6 +18,7 @@ from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval,
 from diagnostics.leakage import find_leaks
 from diagnostics.learning import summarise_history
 from diagnostics.pairs import Pair
+from diagnostics.point_measures import measure_review
 from diagnostics.precision import headline
 from diagnostics.training_curve import measure_carry_over
 
@@ -77,6 +78,11 @@ def _alone(inputs: Inputs) -> Evidence:
         label_free=_label_free(inputs),
         errors=inputs.errors,
         copies={name: pair.copies for name, pair in inputs.pairs.items() if pair.copies is not None},
+        reviewed={
+            domain.name: measure_review(in_domain, domain, inputs.reviews[domain.name], inputs.shown_from)
+            for domain in inputs.real_world
+            if domain.name in inputs.reviews
+        },
     )
 
 

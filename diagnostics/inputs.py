@@ -13,6 +13,7 @@ from diagnostics.counterfactuals import Recovery, ap50
 from diagnostics.domain import Domain
 from diagnostics.error_types import decompose_errors
 from diagnostics.pairs import Pair, make_pairs
+from diagnostics.point_measures import DomainReview
 from diagnostics.training_curve import CheckpointResult
 
 
@@ -62,6 +63,7 @@ class Inputs:
     checkpoint_results: of the checkpoints that the run kept
     training_total: number of training images, where training is a sample
     known_pairs: each real-world domain beside the in-domain set, where they were made before; else None
+    reviews: what a person said about images of real-world domains, by domain
     seed: of everything random
     """
 
@@ -74,6 +76,7 @@ class Inputs:
     checkpoint_results: Sequence[CheckpointResult] = ()
     training_total: int | None = None
     known_pairs: dict[str, Pair] | None = None
+    reviews: Mapping[str, DomainReview] = field(default_factory=dict)
     seed: int = 0
 
     @property

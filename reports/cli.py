@@ -33,6 +33,7 @@ from reports.options import (
     PredictOptions,
     PrepareOptions,
     ReportOptions,
+    ReviewOptions,
     ScoreOptions,
     TrainOptions,
     TriageOptions,
@@ -293,6 +294,28 @@ def app_(options: AppOptions) -> None:
         _emit({"dataset": name, "images": edits.images, "annotations": edits.annotations, "tags": edits.tags})
     else:
         _emit_lines(lines(edits))
+
+
+@command(ReviewOptions)
+def review(options: ReviewOptions) -> None:
+    """Measure footage without labelling it: click each object in some dozen frames, on a page at 127.0.0.1. The
+    answers are kept, and the next report uses them.
+    """
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.commands.review import lines, open_session, serve
+
+        session = open_session(options)
+        if not options.plan and options.answers is None:
+            serve(session, options.port, reporter)
+    if options.plan:
+        _emit({"frames": session.frames})
+        return
+    result = session.result()
+    if options.json:
+        _emit(result)
+    else:
+        _emit_lines(lines(result))
 
 
 @command(WorldOptions)

@@ -631,6 +631,29 @@ class AppOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewOptions(Options):
+    """`shiftscope review`."""
+
+    report: Annotated[
+        Path | None, typer.Argument(help="Folder of a report; default: the one written last.")
+    ] = None
+    domain: Annotated[
+        str | None,
+        typer.Option(help="Real-world domain; default: the first without labels, else that of the verdict."),
+    ] = None
+    budget: Annotated[int, typer.Option(min=1, help="Frames to ask for.")] = 60
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only print the frames that would be asked for, in order, as JSON.")
+    ] = False
+    answers: Annotated[
+        Path | None, typer.Option(help="JSON with answers made elsewhere, in place of the page.")
+    ] = None
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5152
+    seed: Annotated[int, typer.Option(help="Of the order in which frames are asked for.")] = 0
+    json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorldOptions(Options):
     """`shiftscope world`."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from diagnostics.hypotheses import Verdict
+from diagnostics.point_measures import PointMeasures, Reviewed
 
 
 def plain(value: Any) -> Any:
@@ -43,3 +44,39 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "rival": verdict.rival,
         "hypotheses": hypotheses,
     }
+
+
+def review_record(reviewed: Reviewed) -> dict[str, Any]:
+    """What the answers about a domain say, for JSON. low and high: the 95 % interval of AP by points."""
+    drop = reviewed.drop or (None, None, None)
+    return {
+        "domain": reviewed.real_world.domain,
+        **_point_record(reviewed.real_world),
+        "in_domain": {"domain": reviewed.in_domain.domain, **_point_record(reviewed.in_domain)},
+        "drop": plain({"value": drop[0], "low": drop[1], "high": drop[2]}),
+    }
+
+
+def _point_record(measures: PointMeasures) -> dict[str, Any]:
+    """Measures by points for JSON; null where nothing can be said, with a note."""
+    ends = {
+        name: value or (None, None, None)
+        for name, value in (
+            ("precision", measures.precision),
+            ("recall", measures.recall),
+            ("ap50_points", measures.ap),
+        )
+    }
+    record: dict[str, Any] = {
+        "frames": measures.images,
+        "answers": measures.frames,
+        "objects": measures.objects,
+        "confidence": measures.confidence,
+        **{name: value for name, (value, _, _) in ends.items()},
+        "low": ends["ap50_points"][1],
+        "high": ends["ap50_points"][2],
+        "precision_interval": list(ends["precision"][1:]),
+        "recall_interval": list(ends["recall"][1:]),
+        "note": measures.note,
+    }
+    return record

@@ -514,7 +514,7 @@ SECTIONS = (
                 "prints",
                 "drafts are reviewed and corrected, the least confident first, before anything is trained "
                 "on them",
-                (DRAFTS, "test_review.py::test_drafts_are_shown_corrected_and_used"),
+                (DRAFTS, "test_drafts.py::test_drafts_are_shown_corrected_and_used"),
             ),
             Row(
                 "page Export",

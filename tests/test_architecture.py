@@ -33,11 +33,12 @@ DOORS = {
 }
 # What a room of reports/ may import of the others; a loose module of reports/ serves several rooms.
 ROOMS = {
-    "commands": {"export", "page", "pipeline", "prediction", "workbench"},
+    "commands": {"export", "page", "pipeline", "prediction", "review", "workbench"},
     "export": set(),
     "page": {"pipeline"},
     "pipeline": {"workbench"},  # attributes_of: a user's own FiftyOne dataset, behind FiftyOne's door
     "prediction": {"export"},
+    "review": {"pipeline"},
     "workbench": {"export", "page"},
 }
 MODULES = sorted(path for package in FLOW for path in (ROOT / package).rglob("*.py"))

@@ -36,6 +36,11 @@ def corrections_path() -> Path:
     return runs_folder() / "corrections.json"
 
 
+def reviews_folder() -> Path:
+    """The folder of the answers given in `shiftscope review`, for every report."""
+    return runs_folder() / "review"
+
+
 def trust_checkpoints() -> None:
     """Load checkpoints as plain pickles, which can run code; call it before Ultralytics is imported."""
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "0"

@@ -22,8 +22,9 @@ from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
 from diagnostics.hypotheses.scale import explained_by_size
 from diagnostics.hypotheses.underfit import unlearned
+from diagnostics.point_measures import Reviewed
 from diagnostics.shift import Shift
-from diagnostics.wording import fraction, interval, percent, points
+from diagnostics.wording import fraction, interval, percent, points, points_interval
 
 CODE, NAME = "domain_shift", "Domain shift"
 ALPHA = 0.05
@@ -130,8 +131,10 @@ def _without_labels(
         if labelled
         else "its cost cannot be measured without labels"
     )
-    estimate = evidence.label_free.get(domain)
-    if estimate is not None and estimate.ap50 is not None:
+    estimate, reviewed = evidence.label_free.get(domain), evidence.reviewed.get(domain)
+    if reviewed is not None and reviewed.drop is not None:
+        cost = reviewed_sentence(reviewed)
+    elif estimate is not None and estimate.ap50 is not None:
         cost += (
             f"; estimated AP50 (label-free) is {fraction(estimate.ap50)}, 90 % interval "
             f"{interval(estimate.low, estimate.high)}, in-domain {fraction(evidence.in_domain_ap50)}"
@@ -145,11 +148,23 @@ def _without_labels(
     )
 
 
+def reviewed_sentence(reviewed: Reviewed) -> str:
+    """What the clicks of a person show, as the end of a sentence."""
+    measures, drop = reviewed.real_world, reviewed.drop
+    if measures.ap is None or reviewed.in_domain.ap is None or drop is None:
+        return f"the answers about {measures.frames} frames say nothing yet: {measures.note}"
+    return (
+        f"by clicks in {measures.frames} frames, AP by points is {fraction(measures.ap[0])} "
+        f"({interval(measures.ap[1], measures.ap[2])}), in-domain {fraction(reviewed.in_domain.ap[0])}: a drop "
+        f"of {points(drop[0])}, {points_interval(drop[1], drop[2], '')}"
+    )
+
+
 def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
     """The score of a shift whose cost cannot be measured; None where nothing favours one.
 
-    Half where the images differ and the estimated AP50 is lower, up to the end of its interval: the larger
-    part of an explanation, with its cost estimated and not measured. A quarter where they differ and no
+    Half where the images differ and AP is lower, by clicks or by the label-free estimate, up to the end of its
+    interval: the larger part of an explanation, whose cost other causes may share. A quarter where they differ and no
     estimate says what that costs.
     """
     if not shifted or unlearned(evidence):

@@ -173,7 +173,7 @@ def _publish_drafts(prepared: Prepared, reporter: Reporter) -> str | None:
     drafts = prepared.ledger[prepared.ledger["action"] == DRAFT]
     if drafts.empty:
         return None
-    from reports.workbench.review import publish_review
+    from reports.workbench.drafts import publish_drafts
 
     source = open_source(str(prepared.data_yaml), cache=frames_folder())
     confidence_of = {
@@ -186,7 +186,7 @@ def _publish_drafts(prepared: Prepared, reporter: Reporter) -> str | None:
         if path in confidence_of
     }
     try:
-        return publish_review(prepared.data_yaml.parent, source, lowest)
+        return publish_drafts(prepared.data_yaml.parent, source, lowest)
     except EnvironmentProblem as problem:
         reporter.say(f"  no FiftyOne dataset: {problem}")
     except Exception as error:  # FiftyOne may raise anything, and the dataset on disk is written

@@ -66,6 +66,7 @@ def build_context(
         "not_run": interventions.not_run(result),
         "domains": [domains.domain_row(findings, domain, palette) for domain in findings.domains],
         "earlier_run": earlier_run.rows(result.run_comparisons),
+        "reviewed": label_free.reviewed(findings),
         "label_free": label_free.label_free(findings),
         "few_labels": label_free.few_labels(findings),
         "slices": slices.slice_rows(findings),

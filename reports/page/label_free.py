@@ -1,4 +1,6 @@
-"""Section "Performance": AP50 estimated without labels, and what a few labels say about all images."""
+"""Section "Performance": what clicks say, AP50 estimated without labels, and what a few labels say about all
+images.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,30 @@ from diagnostics.findings import Findings
 from diagnostics.label_free import LabelFreeEstimate
 from diagnostics.wording import count, fraction, interval, percent, points
 from reports.page import figures, slices
+
+
+def reviewed(findings: Findings) -> list[dict[str, str]]:
+    """What the answers given in `shiftscope review` say, each domain beside the in-domain set."""
+    rows = []
+    for review in findings.evidence.reviewed.values():
+        for measures in (review.real_world, review.in_domain):
+            ap, precision, recall = (
+                f"{fraction(value[0])} {interval(*value[1:])}" if value is not None else "\u2013"
+                for value in (measures.ap, measures.precision, measures.recall)
+            )
+            rows.append(
+                {
+                    "domain": measures.domain,
+                    "frames": f"{measures.frames:,} of {measures.images:,}",
+                    "objects": f"{measures.objects:,}",
+                    "ap": ap,
+                    "precision": precision,
+                    "recall": recall,
+                    "confidence": fraction(measures.confidence),
+                    "note": measures.note,
+                }
+            )
+    return rows
 
 
 def label_free(findings: Findings) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from reports.page.headline import domain_verdict
 from reports.page.interventions import not_run
 from reports.pipeline.earlier_run import without_training_images
 from reports.pipeline.run import Result
-from reports.plain import plain, verdict_record
+from reports.plain import plain, review_record, verdict_record
 from train.run import Run
 from train.staging import count_boxes_by_split
 
@@ -82,6 +82,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         if findings.estimator is None
         else plain(findings.estimator.errors.drop(columns="row")),
         "few_labels": plain(findings.few_labels),
+        "review": [review_record(reviewed) for reviewed in findings.evidence.reviewed.values()],
         "contributions": [
             {**plain(decomposition), "left": plain(decomposition.left)}
             for decomposition in findings.evidence.decompositions

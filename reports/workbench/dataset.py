@@ -45,7 +45,7 @@ CHUNK = 500
 INDEXED = ("image_id", "domain", "group", "label_next", "novelty", "detections_shown")
 EMBEDDING_MAP, SIMILARITY = "embedding_map", "similar_images"
 PREFIX, DRAFT, KEPT = "shiftscope-", "-writing", "-kept-"
-# Prefix of datasets that hold no report, see `reports.workbench.review`.
+# Prefix of datasets that hold no report, see `reports.workbench.drafts`.
 REVIEW = f"{PREFIX}review-"
 
 

@@ -28,7 +28,7 @@ def _review_name(folder: Path) -> str:
     return f"{REVIEW}{slug(folder.name) or 'dataset'}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]}"
 
 
-def publish_review(folder: Path, source: Source, drafts: Mapping[str, float]) -> str:
+def publish_drafts(folder: Path, source: Source, drafts: Mapping[str, float]) -> str:
     """Write a prepared dataset for the App, in place of an earlier one of the same folder.
 
     `shiftscope app --pull` reads back tags, and labels that are drawn, moved or deleted in it.

@@ -1,0 +1,141 @@
+"""`shiftscope review`: what a detector does on footage without labels, from clicks on some dozen frames."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from datasets.answers import Review, read_answers, read_review
+from datasets.errors import EnvironmentProblem, InputError
+from diagnostics.domain import Domain
+from diagnostics.label_free import SHOWN
+from diagnostics.wording import count, fraction, interval, points, points_interval
+from reports.options import ReviewOptions
+from reports.page.reader import WrittenReport, read_report
+from reports.pipeline.reviews import detector_key, new_review, review_path
+from reports.progress import Reporter
+from reports.review.server import create_server
+from reports.review.session import Session
+from train.environment import runs_folder
+
+
+def open_session(options: ReviewOptions) -> Session:
+    """The review of a report's domain, begun or gone on with; answers given as a file are added.
+
+    Raises
+    ------
+    InputError
+        There is no such report or domain, or the answers do not fit it.
+    """
+    report = read_report(_report_folder(options.report))
+    in_domain = next(domain for domain in report.domains if domain.role == "in_domain")
+    domain = _choose_domain(report, options.domain)
+    run = report.record["run"]
+    detector = detector_key(run.get("sha256"), int(run["imgsz"]))
+    path = review_path(report.folder.name, domain.name)
+    session = Session(
+        in_domain=in_domain,
+        domain=domain,
+        detector=detector,
+        confidence=report.record.get("transfer", {}).get("confidence") or SHOWN,
+        budget=options.budget,
+        path=path,
+        review=_open_review(path, report.folder.name, domain, detector, options.seed),
+    )
+    if options.answers is not None and not options.plan:
+        try:
+            session.add(read_answers(options.answers))
+        except InputError as problem:
+            text = str(problem)
+            prefix = f"{options.answers}: "
+            raise InputError(text if text.startswith(prefix) else prefix + text) from None
+    return session
+
+
+def serve(session: Session, port: int, reporter: Reporter) -> None:
+    """Serve the page until Ctrl-C. Raises EnvironmentProblem where no port can be had."""
+    try:
+        server = create_server(session, port)
+    except OSError:
+        reporter.say(f"port {port} is in use; another port is used")
+        try:
+            server = create_server(session, 0)
+        except OSError as error:
+            raise EnvironmentProblem(f"no page can be served on 127.0.0.1 ({error.strerror})") from None
+    url = f"http://127.0.0.1:{server.server_port}/"
+    reporter.say(
+        f"Review of {session.domain.name}: {count(len(session.frames), 'frame')}, about five seconds each; "
+        f"{len(session.review.answers)} answered. Answers are saved in {session.path}"
+    )
+    reporter.say(f"Page: {url}  (Ctrl-C ends it)")
+    if os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"):
+        webbrowser.open(url)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result as text."""
+    head = f"{result['domain']}: {count(result['answers'], 'frame')} answered of {result['frames']}"
+    if result["ap50_points"] is None:
+        return [f"{head}. No estimate: {result['note']}."]
+    text = [
+        f"{head}, {count(result['objects'], 'object')}.",
+        f"  AP by points {fraction(result['ap50_points'])}, 95 % interval "
+        f"{interval(result['low'], result['high'])}",
+        f"  precision {fraction(result['precision'])} {interval(*result['precision_interval'])}, recall "
+        f"{fraction(result['recall'])} {interval(*result['recall_interval'])} at confidence "
+        f"{fraction(result['confidence'])}",
+    ]
+    in_domain, drop = result["in_domain"], result["drop"]
+    if in_domain["ap50_points"] is not None:
+        text.append(
+            f"  {in_domain['domain']}: AP by points {fraction(in_domain['ap50_points'])}; drop "
+            f"{points(drop['value'])}, {points_interval(drop['low'], drop['high'], '')}"
+        )
+    return [*text, "The next 'shiftscope report' on these images uses the answers."]
+
+
+def _report_folder(given: Path | None) -> Path:
+    """The folder of the given report, or of the one written last. Raises InputError without any."""
+    if given is not None:
+        return given if given.is_dir() else given.parent
+    written = list((runs_folder() / "report").glob("*/report.json"))
+    if not written:
+        raise InputError(f"no report in {runs_folder() / 'report'}; write one with 'shiftscope report'")
+    return max(written, key=lambda path: path.stat().st_mtime).parent
+
+
+def _choose_domain(report: WrittenReport, name: str | None) -> Domain:
+    """The domain to review. Raises InputError where the report has no such real-world domain."""
+    real_world = {domain.name: domain for domain in report.domains if domain.role == "real_world"}
+    if not real_world:
+        raise InputError(f"{report.folder}: the report has no real-world domain; write one with --real-world")
+    if name is not None:
+        if name not in real_world:
+            raise InputError(
+                f"--domain {name}: the report has no such real-world domain; it has {', '.join(real_world)}"
+            )
+        return real_world[name]
+    unlabelled = next((domain for domain in real_world.values() if not domain.labelled.any()), None)
+    focus = report.record["verdict"].get("domain")
+    return unlabelled or real_world.get(focus) or next(iter(real_world.values()))
+
+
+def _open_review(path: Path, report: str, domain: Domain, detector: str, seed: int) -> Review:
+    """The review that was begun, or a new one where there is none. Raises InputError where it does not fit."""
+    fresh = new_review(report, domain, detector, seed=seed)
+    if not path.exists():
+        return fresh
+    review = read_review(path)
+    if {(f.image, f.path) for f in review.frames} == {(f.image, f.path) for f in fresh.frames}:
+        return review
+    if not review.answers:
+        return fresh
+    raise InputError(
+        f"{path}: is a review of other images than {domain.name} has now; move the file elsewhere to begin anew"
+    )

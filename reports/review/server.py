@@ -1,0 +1,122 @@
+"""The page of a review, served on 127.0.0.1."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+
+import cv2
+
+from datasets.answers import parse_clicks
+from datasets.errors import InputError
+from datasets.pixels import UnreadableImage, decode
+from reports.review.session import Session
+
+ADDRESS = "127.0.0.1"
+# Longer sides are reduced: no screen shows more, and a drone's image has 40 megapixels.
+MAX_SIDE = 2560
+# Bytes of an answer: ten thousand points.
+LONGEST = 1_000_000
+
+
+def create_server(session: Session, port: int) -> ThreadingHTTPServer:
+    """A server of a review; port 0 for any free one. Raises OSError where the port is taken."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self._is_ours():
+                self._answer(self._get)
+
+        def do_POST(self) -> None:
+            # A form of another site can send text, but neither this type nor from this origin.
+            if self._is_ours() and self.headers.get("Content-Type") == "application/json":
+                self._answer(self._post)
+            else:
+                self.send_error(HTTPStatus.FORBIDDEN)
+
+        def _is_ours(self) -> bool:
+            """Refuse requests that name another host: a script of another site must not read the images."""
+            ours = (f"{ADDRESS}:{server.server_port}", f"localhost:{server.server_port}")
+            origin = self.headers.get("Origin")
+            if self.headers.get("Host", "") in ours and origin in (
+                None,
+                *(f"http://{host}" for host in ours),
+            ):
+                return True
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return False
+
+        def _answer(self, respond: Any) -> None:
+            try:
+                kind, content = respond()
+            except (ValueError, KeyError, TypeError, IndexError, InputError) as error:
+                self.send_error(
+                    HTTPStatus.BAD_REQUEST, str(error).splitlines()[0] if str(error) else "bad request"
+                )
+                return
+            except (UnreadableImage, OSError):
+                self.send_error(HTTPStatus.NOT_FOUND, "the image cannot be read")
+                return
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _get(self) -> tuple[str, bytes]:
+            if self.path == "/":
+                return "text/html; charset=utf-8", (files("reports.review") / "page.html").read_bytes()
+            if self.path == "/state":
+                return _json({**session.state(), "result": session.result()})
+            _, what, number = self.path.split("/")
+            place = _place(number, session)
+            if what == "frame":
+                return _json(session.frame(place))
+            if what == "image":
+                return "image/jpeg", _jpeg(session, place)
+            raise ValueError("no such page")
+
+        def _post(self) -> tuple[str, bytes]:
+            length = int(self.headers.get("Content-Length", "0"))
+            if length > LONGEST:
+                raise ValueError("the answer is too long")
+            _, what, number = self.path.split("/")
+            if what != "answer":
+                raise ValueError("no such page")
+            entry = json.loads(self.rfile.read(length))
+            session.add({session.frames[_place(number, session)]: parse_clicks(entry)})
+            return _json(session.result())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Log nothing: stderr is for progress."""
+
+    server = ThreadingHTTPServer((ADDRESS, port), Handler)
+    server.daemon_threads = True
+    return server
+
+
+def _place(number: str, session: Session) -> int:
+    """The place of a frame from an address. Raises IndexError."""
+    place = int(number)
+    if not 0 <= place < len(session.frames):
+        raise IndexError(f"there is no frame {place}")
+    return place
+
+
+def _json(content: object) -> tuple[str, bytes]:
+    return "application/json", json.dumps(content, allow_nan=False).encode()
+
+
+def _jpeg(session: Session, place: int) -> bytes:
+    """The upright pixels of a frame, without metadata."""
+    pixels = decode(session.path_of(place))
+    scale = min(1.0, MAX_SIDE / max(pixels.shape[:2]))
+    shown = (
+        cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    )
+    return cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
