@@ -16,6 +16,8 @@ from datasets.errors import InputError
 from datasets.pairing import SPLITS, outside_reason
 
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+# How a rendered dataset was made, see `datasets.world.build`.
+MANIFEST = "world.json"
 MAX_BYTES = 1_000_000
 # Anchors and aliases let a short file expand to gigabytes; no data.yaml needs them.
 _BOMB = "anchors and aliases (& and *) are not read; write the values out"

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets import video
 from datasets.collector import VIDEO, Collector
 from datasets.containment import Bounds, registered_roots
-from datasets.data_yaml import DataYaml, path_exists, read_data_yaml
+from datasets.data_yaml import MANIFEST, DataYaml, path_exists, read_data_yaml
 from datasets.errors import InputError
 from datasets.pairing import Pairing, dataset_root, outside_reason, split_of
 from datasets.pixels import SUFFIXES
@@ -226,7 +226,10 @@ def account_files(collector: Collector, folder: Path) -> None:
     """Enter every file of a folder that is not in the ledger yet as skipped."""
     for file in collector.walk(folder):
         if not collector.is_accounted(file):
-            collector.note(file, "skipped", _skip_reason(file))
+            if file.name == MANIFEST:
+                collector.note(file, "used", "dataset description: how it was rendered")
+            else:
+                collector.note(file, "skipped", _skip_reason(file))
 
 
 def _skip_reason(file: Path) -> str:

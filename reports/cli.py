@@ -386,6 +386,8 @@ def unexpected(error: Exception, *, debug: bool) -> int:
         commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
         known = [name for name in sys.argv[1:2] if name in commands]
         message = error.format_message().removesuffix(".")
+        if "less than or equal to 1" in message:
+            message += " (a fraction: 0.6 for 60 %)"
         see = " See" if message.endswith("?") else "; see"
         usage = f"{message}{see} '{' '.join(['shiftscope', *known])} --help'"
         return _complain(usage, BAD_INPUT, debug=debug)

@@ -377,9 +377,9 @@ class NextOptions(Options):
     probe: Annotated[
         bool,
         typer.Option(
+            "--probe",
             help="Try every candidate with a short training, and rank by AP50 on the labelled real-world "
-            "images; "
-            "takes minutes."
+            "images; takes minutes.",
         ),
     ] = False
     budget: Annotated[

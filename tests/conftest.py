@@ -4,6 +4,7 @@ runs of the main job.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -25,6 +26,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 # Before anything imports ultralytics or fiftyone: see train/environment.py.
 _SANDBOX = Path(tempfile.mkdtemp(prefix="shiftscope-tests-"))
+atexit.register(shutil.rmtree, _SANDBOX, ignore_errors=True)
 os.environ["SHIFTSCOPE_RUNS"] = str(_SANDBOX / "runs")
 os.environ["YOLO_CONFIG_DIR"] = str(_SANDBOX / "ultralytics")
 os.environ["MPLCONFIGDIR"] = str(_SANDBOX / "matplotlib")
@@ -67,6 +69,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
     # The longest first: the others fill the time that is left.
     items.sort(key=lambda item: ORDER.get(_shared_report(item), len(ORDER)))
+
+
+class _Failures:
+    """Names every failure at once: a run that is stopped never comes to its summary."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self.reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = f": {crash.message.splitlines()[0]}" if crash is not None and crash.message else ""
+            self.reporter.write_line(f"\n{report.when} of {report.nodeid} failed{why}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(_Failures(reporter))
 
 
 def _shared_report(item: pytest.Item) -> str:
@@ -204,12 +225,21 @@ class MainJob:
 
 
 @pytest.fixture(scope="session")
-def main_job(database: str) -> MainJob:
-    """`shiftscope report` without arguments, training included."""
+def main_job(database: str, pytestconfig: pytest.Config) -> MainJob:
+    """`shiftscope report` without arguments, training included. The training is kept between sessions: the names
+    of its folders have the key of everything that it is made from.
+    """
     cwd = _SANDBOX / "demo"
     cwd.mkdir()
+    trained = pytestconfig.rootpath / ".pytest_cache" / "demo"
+    if trained.is_dir():
+        shutil.copytree(trained, cwd / "runs")
     outcome = run_script("report", cwd=cwd)
     assert outcome.code == 0, outcome.stderr[-3000:]
+    if not trained.is_dir() or "Training" in outcome.stderr:
+        shutil.rmtree(trained, ignore_errors=True)
+        for name in ("demo", "train"):
+            shutil.copytree(cwd / "runs" / name, trained / name)
     folder = next((cwd / "runs" / "report").glob("*/report.json")).parent
     return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from datasets.data_yaml import MANIFEST
 from datasets.files import draft_folder
 from datasets.world.bodies import CAR_COLOURS, Tree, Vehicle, tree
 from datasets.world.camera import Camera
@@ -39,7 +40,6 @@ CLASSES = ("pothole",)
 JPEG_QUALITY = 90
 # Least distance of vehicles in a lane, centre to centre.
 GAP_METRES = 5.5
-MANIFEST = "world.json"
 # Skies of a clear noon, an overcast day and a low sun: BGR at the horizon and overhead.
 SKIES = (
     ((0.88, 0.84, 0.80), (0.78, 0.58, 0.40)),

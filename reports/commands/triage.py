@@ -61,6 +61,6 @@ def lines(verdict: Verdict) -> list[str]:
     text = [first if verdict.primary else f"Cause undecided from numbers alone; first candidate: {first}", ""]
     for hypothesis in verdict.hypotheses:
         text.append(f"{STATUS_WORDS[hypothesis.status]:<13} {hypothesis.name}: {hypothesis.statement}")
-        if hypothesis.status in ("inconclusive", "untested") and hypothesis.missing:
-            text.append(f"{'':<13} to decide it: {hypothesis.missing}")
+    if any(hypothesis.status == "untested" for hypothesis in verdict.hypotheses):
+        text += ["", "What is not tested takes the images: shiftscope report --run DIR --real-world SOURCE"]
     return text
