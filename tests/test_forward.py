@@ -17,7 +17,7 @@ from datasets.pixels import decode, descriptor
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
 from train.forward import Detector
-from train.passes import describe
+from train.passes import available_cores, describe
 from train.predictions import Settings, Store
 from train.run import file_sha256, open_run, open_weights
 from train.transforms import Photometric
@@ -54,6 +54,22 @@ def test_boxes_equal_those_of_predict(weights: Path, images: pd.DataFrame, predi
         )
         total += len(expected)
     assert total > 100
+
+
+@pytest.mark.parametrize(("stated", "threads"), [("1", 1), ("many", None), (None, None)])
+def test_the_network_has_the_threads_that_were_asked_for(
+    weights: Path, images: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated, threads
+) -> None:
+    """Ultralytics sets its own number while it loads."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if stated is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    before = torch.get_num_threads()
+    try:
+        Detector(weights).predict(images.head(1), SETTINGS, Store(tmp_path))
+        assert torch.get_num_threads() == (threads or available_cores())
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_image_embeddings_equal_those_of_embed(weights: Path, images: pd.DataFrame, predicted) -> None:

@@ -21,7 +21,7 @@ from ultralytics.utils import SAFE_LOAD, nms
 
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import Pixels, UnreadableImage, decode
-from train.passes import ImageOutput, available_cores, collect
+from train.passes import ImageOutput, collect, network_threads
 from train.predictions import Floats, Predictions, Settings, Store
 from train.transforms import Transform
 
@@ -256,7 +256,7 @@ class Detector:
             }
         )
         self.model.predictor.setup_model(model=self.model.model, verbose=False)
-        torch.set_num_threads(max(torch.get_num_threads(), available_cores()))
+        torch.set_num_threads(network_threads())
         layers = self.model.predictor.model.model.model
         layers[-1].register_forward_pre_hook(self._keep_maps)
         layers[-2].register_forward_hook(self._keep_embedding)

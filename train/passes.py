@@ -157,3 +157,14 @@ def available_cores() -> int:
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def network_threads() -> int:
+    """Threads of a network on a CPU: as many as OMP_NUM_THREADS says, else one a core.
+
+    Two processes that each start a thread a core take ten times as long as with one thread each: threads that
+    wait for the others keep the cores busy.
+    """
+    with suppress(KeyError, ValueError):
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    return available_cores()

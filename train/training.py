@@ -29,7 +29,7 @@ from datasets.tables import Source
 from train.environment import frames_folder
 from train.forward import choose_device, first_line, load_checkpoint
 from train.history import read_history
-from train.passes import available_cores
+from train.passes import network_threads
 from train.pretrained import ARCHITECTURE
 from train.run import LINEAGE, file_sha256, is_last_check
 from train.staging import count_boxes_by_split, stage
@@ -318,7 +318,7 @@ class _UltralyticsCallbacks:
     def on_train_start(self, trainer: Any) -> None:
         """Use every core, and report the number of batches."""
         # Ultralytics leaves a core idle on a CPU.
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(network_threads())
         self.callbacks.on_start((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
 
     def on_train_batch_end(self, trainer: Any) -> None:
