@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
@@ -84,6 +85,7 @@ class _Failures:
             self.reporter.write_line(f"\n{report.when} of {report.nodeid} failed{why}", red=True)
 
 
+@pytest.hookimpl(trylast=True)  # after the one that makes the reporter
 def pytest_configure(config: pytest.Config) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and "PYTEST_XDIST_WORKER" not in os.environ:
@@ -216,32 +218,51 @@ def complaint(outcome: Outcome) -> str:
 
 @dataclass(frozen=True)
 class MainJob:
-    """A written report, made once for all tests of its result."""
+    """A written report, made once for all tests of its result.
+
+    trained: what the call that trained the detector said; empty where none was trained
+    """
 
     cwd: Path
     folder: Path
     outcome: Outcome
     record: dict
+    trained: str = ""
+
+
+def _claim(folder: Path) -> bool:
+    """Keep other sessions out of a folder until this process ends; whether that was possible."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    atexit.register(lock.release)
+    return True
 
 
 @pytest.fixture(scope="session")
 def main_job(database: str, pytestconfig: pytest.Config) -> MainJob:
-    """`shiftscope report` without arguments, training included. The training is kept between sessions: the names
-    of its folders have the key of everything that it is made from.
+    """`shiftscope report` without arguments, training included. What is rendered and trained is kept between
+    sessions, in folders named by a key of everything that it is made from.
     """
-    cwd = _SANDBOX / "demo"
-    cwd.mkdir()
-    trained = pytestconfig.rootpath / ".pytest_cache" / "demo"
-    if trained.is_dir():
-        shutil.copytree(trained, cwd / "runs")
+    cwd = pytestconfig.rootpath / ".pytest_cache" / "demo"
+    cwd.mkdir(parents=True, exist_ok=True)
+    if not _claim(cwd):
+        # Another session of tests is there.
+        cwd = _SANDBOX / "demo"
+        cwd.mkdir()
+    for path in (cwd / "runs").glob("*"):
+        if path.name not in ("demo", "train"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     outcome = run_script("report", cwd=cwd)
     assert outcome.code == 0, outcome.stderr[-3000:]
-    if not trained.is_dir() or "Training" in outcome.stderr:
-        shutil.rmtree(trained, ignore_errors=True)
-        for name in ("demo", "train"):
-            shutil.copytree(cwd / "runs" / name, trained / name)
+    log = cwd / "trained.log"
+    if "epoch 1 of" in outcome.stderr:
+        log.write_text(outcome.stderr, encoding="utf-8")
     folder = next((cwd / "runs" / "report").glob("*/report.json")).parent
-    return MainJob(cwd, folder, outcome, json.loads((folder / "report.json").read_text(encoding="utf-8")))
+    record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return MainJob(cwd, folder, outcome, record, log.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

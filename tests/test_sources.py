@@ -182,7 +182,7 @@ def collected(paths: list[Path]) -> Collector:
     collector = Collector(paths[0].parent, CLASSES, Bounds.of([paths[0].parent]))
     for number, path in enumerate(paths):
         for column, value in zip(
-            collector.images.values(), (path.stem, str(path), "train", 640, 480, False), strict=True
+            collector.images.values(), (path.stem, str(path), "train", 640, 480, False, False), strict=True
         ):
             column.append(value)
         collector.add_label_file(path, number)

@@ -81,7 +81,7 @@ def test_the_table_has_every_domain_at_every_watched_epoch(main_job: MainJob) ->
     assert flight["ap50"].isna().all()
     assert (flight["labelled"] == 0).all()
     assert flight["outside"].notna().all()
-    assert sum("drone: AP50" in line for line in main_job.outcome.stderr.splitlines()) >= 7
+    assert sum("drone: AP50" in line for line in main_job.trained.splitlines()) >= 7
 
 
 def test_watched_ap50_agrees_with_the_report(main_job: MainJob) -> None:
@@ -140,8 +140,9 @@ def test_a_watched_epoch_equals_a_prediction_with_its_checkpoint(main_job: MainJ
     assert shown.sum() / 60 == pytest.approx(row["shown"], abs=0.02)
     assert watched.loc[shown, "confidence"].mean() == pytest.approx(row["confidence"], abs=1e-3)
     assert score(watched) == pytest.approx(row["ap50"], abs=0.02)
-    # `Detector` adds no grey border of half a stride.
-    assert score(watched) == pytest.approx(score(predicted.detections), abs=0.03)
+    # `Detector` adds no grey border of half a stride, so objects lie elsewhere on the network's grid: as if 60
+    # other images had been drawn. AP50 of 268 annotations has a standard error of about 0.05.
+    assert score(watched) == pytest.approx(score(predicted.detections), abs=0.1)
 
 
 def test_the_report_compares_checkpoints(main_job: MainJob) -> None:
