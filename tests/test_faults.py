@@ -460,6 +460,22 @@ def test_hardening_is_set_before_ultralytics_is_imported(tmp_path: Path) -> None
     assert done.stdout.split() == ["True", "False", "False", str(tmp_path / ".ultralytics")]
 
 
+@pytest.mark.parametrize(("policy", "spins"), [({}, "10000"), ({"OMP_WAIT_POLICY": "passive"}, "None")])
+def test_waiting_threads_leave_their_core_to_others(policy: dict[str, str], spins: str) -> None:
+    """OpenMP reads the variable when PyTorch is loaded, so it must be there before."""
+    script = "import os, sys, train; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP", "OMP", "PYTEST"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=clean | policy,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", spins]
+
+
 @pytest.mark.slow
 def test_importing_ultralytics_first_is_refused(tmp_path: Path) -> None:
     script = (
