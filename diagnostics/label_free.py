@@ -6,6 +6,10 @@ AP50 of these corrupted sets then estimates the AP50 of images without labels. T
 Deng and Zheng 2021 (AutoEval); geometric families are added because overhead images need them. The error is
 measured by leaving out one whole family at a time, since the real-world images belong to none of them.
 
+Another camera, country or season is harder than any corruption: on 13 sets of photographs (a detector of 80
+classes) the error is 0.14, against 0.25 for assuming the in-domain AP50, and an interval from families left out
+holds in 9 of them. So the interval is at least as wide as the errors on real sets ask for.
+
 The weight of a signal differs little between detectors, so the regression is drawn towards its weights for
 sixteen other detectors (rendered roads; trained well and for too long). With the few sets of one detector,
 its own weights are half noise. This takes another half to one point off the error, measured on detectors and
@@ -408,12 +412,19 @@ class Estimator:
     others
         Such sets of other detectors, one row each with detector, family, the shrunk signals and truth.
         Without rows the regression has only its own sets.
+    domains
+        Real-world domains of other detectors, one row each with estimate and truth. Their errors widen the
+        interval: corrupted images are easier than another camera. Without rows, nothing is widened.
     """
 
     def __init__(
-        self, reference: Reference, corruptions: Sequence[CorruptedDomain], others: pd.DataFrame
+        self,
+        reference: Reference,
+        corruptions: Sequence[CorruptedDomain],
+        others: pd.DataFrame,
+        domains: pd.DataFrame,
     ) -> None:
-        self.reference, self.others = reference, others
+        self.reference, self.others, self.domains = reference, others, domains
         self._prior_weights: dict[tuple[tuple[str, ...], frozenset[str]], Floats] = {}
         self.families = [corruption.family for corruption in corruptions]
         self.severities = [corruption.severity for corruption in corruptions]
@@ -520,6 +531,13 @@ class Estimator:
         level = min(1.0, LEVEL * (1 + 1 / len(size)))
         return np.asarray(float(np.quantile(size, level)) * error_scale(estimate))
 
+    def real_half_width(self, estimate: float) -> float:
+        """Half-width of the interval around the estimate of a real-world domain: by families left out or by real
+        domains, whichever is wider.
+        """
+        samples = [self.errors, *([self.domains] if len(self.domains) else [])]
+        return max(float(self.half_width(sample, estimate)) for sample in samples)
+
     def coverage(self) -> pd.DataFrame:
         """`errors` with the half-width of an interval without the family, and whether it covers the truth."""
         parts = []
@@ -558,8 +576,16 @@ def _no_others() -> pd.DataFrame:
     return pd.DataFrame(columns=["detector", "family", *SIGNAL_SETS[-1], "truth"])
 
 
+def _no_domains() -> pd.DataFrame:
+    """No real-world domains of other detectors, see `Estimator`."""
+    return pd.DataFrame(columns=["estimate", "truth"])
+
+
 def fit_estimator(
-    in_domain: Domain, corruptions: Sequence[CorruptedDomain], others: pd.DataFrame | None = None
+    in_domain: Domain,
+    corruptions: Sequence[CorruptedDomain],
+    others: pd.DataFrame | None = None,
+    domains: pd.DataFrame | None = None,
 ) -> Estimator | None:
     """Fit the regression.
 
@@ -571,6 +597,8 @@ def fit_estimator(
         The same images under corruptions.
     others
         Sets of other detectors, see `Estimator`.
+    domains
+        Real-world domains of other detectors, see `Estimator`; those without an estimate are left out.
 
     Returns
     -------
@@ -590,7 +618,12 @@ def fit_estimator(
         or not ap50(in_domain) >= LEAST_AP50
     ):
         return None
-    return Estimator(Reference(in_domain), corruptions, _no_others() if others is None else others)
+    return Estimator(
+        Reference(in_domain),
+        corruptions,
+        _no_others() if others is None else others,
+        _no_domains() if domains is None else domains.dropna(subset=["estimate", "truth"]),
+    )
 
 
 def estimate_ap50(
@@ -642,10 +675,7 @@ def estimate_ap50(
     if estimator.extrapolates(signals):
         why = "the detections are unlike those on in-domain images under any corruption"
         return replace(result, reason=f"{why}; {label}")
-    half = (
-        float(estimator.half_width(estimator.errors, estimate))
-        * max(1.0, CORRUPTION_IMAGES / len(real_world.images)) ** 0.5
-    )
+    half = estimator.real_half_width(estimate) * max(1.0, CORRUPTION_IMAGES / len(real_world.images)) ** 0.5
     return replace(
         result,
         ap50=estimate,

@@ -14,7 +14,7 @@ from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.label_free import CorruptedDomain, Estimator, Reference, estimate_ap50, fit_estimator
 from reports.page.label_free import _contradicted, _truth_words
-from reports.pipeline.corruptions import development_sets
+from reports.pipeline.corruptions import development_sets, real_domains
 from train import transforms
 
 FAMILIES = ("dark", "blurred", "small", "tilted", "noisy", "hazy", "turned", "pale")
@@ -111,6 +111,39 @@ def test_intervals_cover_families_left_out(estimator: Estimator) -> None:
     # At 90 %, fewer than 17 of 24 has a probability of 1 in 500.
     assert coverage["covered"].sum() >= 17
     assert coverage["half"].mean() < 0.3
+
+
+def test_real_domains_widen_the_interval(
+    in_domain: Domain, corruptions: list[CorruptedDomain], estimator: Estimator
+) -> None:
+    domain = unlabelled(make_set(0.4, 5000, clips=20))
+    narrow = estimate(in_domain, domain, estimator)
+    # Ten domains, each half of the largest possible error off: at 90 %, the largest of ten decides.
+    domains = pd.DataFrame({"estimate": [0.5] * 10, "truth": [0.5 + 0.025 * k for k in range(1, 11)]})
+    fitted = fit_estimator(in_domain, corruptions, domains=domains)
+    wide = estimate(in_domain, domain, fitted)
+    assert wide.ap50 == pytest.approx(narrow.ap50)
+    scale = (wide.ap50 * (1 - wide.ap50)) ** 0.5 / 0.5
+    assert wide.high - wide.ap50 == pytest.approx(min(0.25 * scale, 1 - wide.ap50), rel=0.02)
+    harmless = fit_estimator(in_domain, corruptions, domains=domains.assign(truth=0.5))
+    assert estimate(in_domain, domain, harmless).high == pytest.approx(narrow.high)
+    refused = pd.concat([domains, pd.DataFrame({"estimate": [np.nan], "truth": [0.9]})])
+    same = fit_estimator(in_domain, corruptions, domains=refused)
+    assert estimate(in_domain, domain, same).high == pytest.approx(wide.high)
+
+
+def test_an_interval_from_the_other_real_domains_holds(estimator: Estimator) -> None:
+    """Photographs, each domain left out in turn: the share that the interval claims, less what 14 can show."""
+    table = real_domains().dropna()
+    held = []
+    for row in range(len(table)):
+        estimated, truth = table.iloc[row][["estimate", "truth"]].astype(float)
+        half = estimator.half_width(table.drop(index=table.index[row]), estimated)
+        held.append(abs(truth - estimated) <= half)
+    # At 90 %, fewer than 11 of 14 has a probability of 1 in 25.
+    assert np.mean(held) >= 11 / 14
+    error = np.sqrt(((table["estimate"] - table["truth"]) ** 2).mean())
+    assert error < 0.7 * np.sqrt(((table["in_domain"] - table["truth"]) ** 2).mean())
 
 
 def test_a_detector_without_detections_raises_the_alarm(in_domain: Domain, estimator: Estimator) -> None:

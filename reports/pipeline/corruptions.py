@@ -21,6 +21,9 @@ from train.transforms import MAX_SIDE, SQUEEZES, Sequential, Transform, corrupti
 # benchmarks.development_sets`: one row a set
 # with detector, family, severity, signals and truth, see `diagnostics.label_free.Estimator`.
 DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
+# Estimated and true AP50 of real photographs with labels, written by `python -m benchmarks.real_domains`: one row
+# a domain, with detector, domain, images, in_domain, estimate and truth.
+REAL_DOMAINS = Path(__file__).with_name("label_free_domains.csv")
 
 
 def corrupt_in_domain(predictor: DomainPredictor, in_domain: Domain) -> list[CorruptedDomain]:
@@ -45,6 +48,11 @@ def corrupt_in_domain(predictor: DomainPredictor, in_domain: Domain) -> list[Cor
 def development_sets() -> pd.DataFrame:
     """The corrupted sets of other detectors that come with this package, see `DEVELOPMENT`."""
     return pd.read_csv(DEVELOPMENT)
+
+
+def real_domains() -> pd.DataFrame:
+    """Estimates on real photographs and what the labels say, which come with this package; see `REAL_DOMAINS`."""
+    return pd.read_csv(REAL_DOMAINS)
 
 
 def predict_squeezed_domains(predictor: DomainPredictor, domains: Sequence[Domain]) -> dict[str, Domain]:

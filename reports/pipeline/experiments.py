@@ -13,7 +13,12 @@ from diagnostics.inputs import Experiments, focus_of
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit_estimator
 from reports.options import ReportOptions
-from reports.pipeline.corruptions import corrupt_in_domain, development_sets, predict_squeezed_domains
+from reports.pipeline.corruptions import (
+    corrupt_in_domain,
+    development_sets,
+    predict_squeezed_domains,
+    real_domains,
+)
 from reports.pipeline.inference import PredictedDomains
 from reports.pipeline.interventions import DomainPredictor, run_interventions
 from reports.pipeline.sources import Opened
@@ -60,7 +65,9 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
         own = [domain for domain in predicted.real_world if domain.name not in supplied]
         experiments = replace(
             experiments,
-            estimator=fit_estimator(in_domain, corrupt_in_domain(predictor, in_domain), development_sets()),
+            estimator=fit_estimator(
+                in_domain, corrupt_in_domain(predictor, in_domain), development_sets(), real_domains()
+            ),
             squeezed=predict_squeezed_domains(predictor, own),
         )
     return experiments
