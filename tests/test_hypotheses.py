@@ -561,7 +561,7 @@ def test_every_domain_has_its_own_verdict() -> None:
     assert (video.primary, video.grade, video.leading) == (None, "likely", "domain_shift")
     words = {name: domain_verdict(findings, name) for name in findings.verdicts}
     assert words["video"]["cause"].startswith("Likely: domain shift")
-    assert words["video"]["step"].startswith("Label ")
+    assert words["video"]["step"].startswith("Run 'shiftscope review --domain video'")
     assert words["overhead"]["cause"].removeprefix("Likely: ").lower().startswith("domain shift")
     assert len({w["statement"] for w in words.values()}) == 3
 

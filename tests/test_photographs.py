@@ -1,0 +1,114 @@
+"""Causes planted into photographs: labels follow the pixels, halves share no recording, and the page counts right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.photographs import (
+    CASES,
+    LARGER_BOXES,
+    flatten,
+    halves,
+    make_night,
+    redraw,
+    show_smaller,
+    spoil_labels,
+    write_dataset,
+)
+from benchmarks.prove_photographs import COLUMNS, PAGE, ROWS, page
+from datasets.source import open_source
+from datasets.tables import CORNERS
+from datasets.world import DASHCAM, Plan, build_world
+
+
+def scene() -> tuple[np.ndarray, pd.DataFrame]:
+    """A white box on black, and its annotation."""
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    pixels[60:120, 100:180] = 255
+    return pixels, pd.DataFrame([{"label": 0, "x1": 100.0, "y1": 60.0, "x2": 180.0, "y2": 120.0}])
+
+
+@pytest.mark.parametrize("change", [show_smaller, flatten])
+def test_annotations_follow_the_pixels(change) -> None:
+    pixels, boxes = change(*scene(), np.random.default_rng(0))
+    rows, columns = np.nonzero(pixels[..., 0] > 200)
+    drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert boxes[CORNERS].iloc[0].to_numpy() == pytest.approx(drawn, abs=2)
+    assert pixels.shape == (240, 320, 3)
+
+
+def test_a_margin_is_drawn_around_the_middle_and_stays_in_the_image() -> None:
+    pixels, boxes = scene()
+    _, drawn = redraw(pixels, boxes, np.random.default_rng(0))
+    x1, y1, x2, y2 = drawn[CORNERS].iloc[0]
+    assert (x2 - x1, y2 - y1) == pytest.approx((80 * LARGER_BOXES, 60 * LARGER_BOXES))
+    assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((140, 90))
+    _, clipped = redraw(pixels, boxes.assign(x1=0.0), np.random.default_rng(0))
+    assert clipped["x1"].iloc[0] == 0
+
+
+def test_labels_are_dropped_and_moved_and_the_pixels_stay() -> None:
+    pixels, boxes = scene()
+    many = pd.concat([boxes] * 400, ignore_index=True)
+    same, spoilt = spoil_labels(pixels, many, np.random.default_rng(0))
+    assert (same == pixels).all()
+    # Four standard errors of a share of 400.
+    assert len(spoilt) / 400 == pytest.approx(0.65, abs=4 * 0.024)
+    assert (spoilt["x1"] != 100).mean() == pytest.approx(0.2, abs=4 * 0.025)
+
+
+def test_a_night_is_dark() -> None:
+    pixels, boxes = scene()
+    dark, same = make_night(pixels, boxes, np.random.default_rng(0))
+    assert dark[60:120, 100:180].mean() == pytest.approx(255 / 8 * np.mean([1.2, 1.0, 0.85]), abs=1)
+    assert same is boxes
+
+
+def test_halves_share_no_recording_and_are_written_as_a_dataset(tmp_path: Path) -> None:
+    list(build_world(tmp_path / "w", Plan(DASHCAM, {"train": (2, 2), "val": (8, 3)}, seed=1)))
+    source = open_source(str(tmp_path / "w"), cache=tmp_path)
+    known, footage = halves(source, 0)
+    assert not set(known["group"]) & set(footage["group"])
+    assert len(known) + len(footage) == 24
+    written = open_source(str(write_dataset(tmp_path / "out", source, footage, CASES[0], 0)), cache=tmp_path)
+    assert len(written.images) == len(footage)
+    assert written.images["group"].nunique() == footage["group"].nunique()
+    annotations = source.annotations[source.annotations["image"].isin(footage["image"])]
+    assert np.sort(written.annotations["x1"]) == pytest.approx(np.sort(annotations["x1"]), abs=0.01)
+    first = cv2.imread(written.images["path"].iloc[0])
+    assert first.shape[:2] == (footage["height"].iloc[0], footage["width"].iloc[0])
+
+
+def test_the_page_counts_what_the_rows_say() -> None:
+    def row(**values: object) -> dict:
+        return {**dict.fromkeys(COLUMNS, ""), "planted": True, "images": 80, **values}
+
+    rows = pd.DataFrame(
+        [
+            row(case="a", cause="scale", leading="scale", grade="established"),
+            row(case="b", cause="none", leading="none", grade="established"),
+            row(case="c", cause="domain_shift", kind="appearance", leading="domain_shift", leading_kind="viewpoint", grade="likely"),
+            row(case="d", cause="label_error", leading="", grade="undecided"),
+            row(case="e", planted=False, cause="domain_shift", leading="scale", grade="established"),
+        ]
+    )  # fmt: skip
+    text = page(rows)
+
+    def counts(words: str) -> str:
+        return next(line for line in text.splitlines() if words in line)
+
+    assert "| 0.67 [" in counts("right cause first, planted")
+    assert "of 3 |" in counts("right cause first, planted")
+    assert "| 0.00 [" in counts("pairs as they are")
+    assert "| 0.67 [" in counts("where the cause is established")
+    assert "| 0.00 [" in counts("right kind of a shift")
+    assert "| undecided | undecided |" in text
+
+
+def test_the_published_page_is_that_of_the_rows() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(pd.read_csv(ROWS).fillna(""))
