@@ -251,14 +251,18 @@ def status_from_share(share: float, low: float | None = None, high: float | None
 
 
 def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
-    """The least and the most that AP drops where there are no labels: by the answers of a person, from the 95 %
-    interval, else by the label-free estimate, from its 90 % interval; None without either.
+    """The least and the most that AP drops where AP50 cannot be compared: by the answers of a person, from the
+    95 % interval; by labels of other classes than the in-domain ones, from the interval of their AP50; else by
+    the label-free estimate, from its 90 % interval. None without any.
     """
     reviewed = evidence.reviewed.get(evidence.domain or "")
     if reviewed is not None and reviewed.drop is not None:
         return reviewed.drop[1:]
-    estimate = evidence.label_free.get(evidence.domain or "")
     in_domain = evidence.in_domain_ap50
+    own = evidence.intervals.get(evidence.domain or "")
+    if own is not None and own.low is not None and own.high is not None and in_domain == in_domain:
+        return in_domain - own.high, in_domain - own.low
+    estimate = evidence.label_free.get(evidence.domain or "")
     if estimate is None or estimate.low is None or estimate.high is None or in_domain != in_domain:
         return None
     return in_domain - estimate.high, in_domain - estimate.low

@@ -12,10 +12,10 @@ from benchmarks.simulated import make_domain
 from diagnostics.comparison import Comparison
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.domain import Domain
-from diagnostics.evidence import Assessment, Evidence
+from diagnostics.evidence import Assessment, Evidence, Threshold
 from diagnostics.findings import find
 from diagnostics.gather import gather
-from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, scale
+from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, scale, threshold
 from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
@@ -692,3 +692,46 @@ def test_the_remedy_is_that_of_the_leak_that_was_shown() -> None:
     assert verdict.primary == "leakage"
     findings = replace(findings, evidences={"overhead": evidence}, verdicts={"overhead": verdict})
     assert domain_verdict(findings, "overhead")["step"].startswith("Split by recording")
+
+
+@pytest.mark.parametrize(
+    ("gap", "status_", "score"),
+    [(0.0, "supported", 0.9), (0.19, "inconclusive", 0.5), (0.7, "rejected", 0.13)],
+)
+def test_a_threshold_explains_no_drop_of_ap50(gap: float, status_: str, score: float) -> None:
+    """It recovers nine tenths of F1 each time; what is lost of AP50 it cannot have cost."""
+    measured = evidence_of(
+        Inputs(in_domain(), [real_world(recall=0.5, embedding_shift=6.0)], training_like(), RISEN, experiments_with(NO_HELP), conf=None, seed=0)
+    )  # fmt: skip
+    held = {0.0: 0.82, 0.19: 0.45, 0.7: 0.12}[gap]
+    changed = replace(
+        measured,
+        ap50=measured.ap50 | {"in_domain": 0.82, "overhead": held},
+        gap_interval=Interval(0.82 - held - 0.04, 0.82 - held + 0.04, 12),
+        threshold=Threshold(0.4, 0.1, in_domain_f1=0.8, real_world_f1=0.3, best_f1=0.75, crossfitted_f1=0.75),
+    )
+    found = threshold.assess(changed)
+    assert found.status == status_
+    assert found.score == pytest.approx(score, abs=0.01)
+
+
+def test_labels_of_other_classes_speak_against_a_failure_or_for_one() -> None:
+    """Elephants and bears, of which the in-domain images hold none: AP50 there is 0.85, in-domain 0.47."""
+    measured = evidence_of(
+        Inputs(in_domain(), [real_world(recall=0.5, embedding_shift=6.0)], training_like(), RISEN, experiments_with(NO_HELP), conf=None, seed=0)
+    )  # fmt: skip
+
+    def leading(own: float) -> str | None:
+        return diagnose(
+            replace(
+                measured,
+                real_world=None,
+                gap_interval=None,
+                threshold=None,
+                ap50={"in_domain": 0.6, "training": 0.9, "overhead": own},
+                intervals=measured.intervals | {"overhead": Interval(own - 0.05, own + 0.05, 12)},
+            )
+        ).leading
+
+    assert leading(0.85) == "none"
+    assert leading(0.2) == "domain_shift"

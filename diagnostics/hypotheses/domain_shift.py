@@ -136,6 +136,11 @@ def _without_labels(
     estimate, reviewed = evidence.label_free.get(domain), evidence.reviewed.get(domain)
     if reviewed is not None and reviewed.drop is not None:
         cost = reviewed_sentence(reviewed)
+    elif labelled:
+        cost += (
+            f"; on its own classes AP50 is {fraction(evidence.ap50[domain])}, in-domain "
+            f"{fraction(evidence.in_domain_ap50)} on others"
+        )
     elif estimate is not None and estimate.ap50 is not None:
         cost += (
             f"; estimated AP50 (label-free) is {fraction(estimate.ap50)}, 90 % interval "

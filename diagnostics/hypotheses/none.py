@@ -16,7 +16,7 @@ from diagnostics.evidence import (
     supported,
 )
 from diagnostics.hypotheses.underfit import unlearned
-from diagnostics.wording import fraction, points, points_interval
+from diagnostics.wording import fraction, interval, points, points_interval
 
 CODE, NAME = "none", "No failure"
 
@@ -31,7 +31,7 @@ def assess(evidence: Evidence) -> Assessment:
         # An estimate alone can make it likely, no more: it does not see labels by another rule.
         score = SUPPORTED_SHARE if drop is not None and drop[1] <= HARMLESS_GAP else None
         raise NotTestable(
-            "A drop takes labels of the same classes on both sides.",
+            _without_comparison(evidence),
             missing=ask_for_labels(evidence),
             score=score,
         )
@@ -68,3 +68,19 @@ def assess(evidence: Evidence) -> Assessment:
         observations,
         missing="label more clips, at least 5 in each domain",
     )
+
+
+def _without_comparison(evidence: Evidence) -> str:
+    """What is known of a failure where AP50 cannot be compared, in one sentence."""
+    domain = evidence.domain or ""
+    reviewed, estimate = evidence.reviewed.get(domain), evidence.label_free.get(domain)
+    in_domain = fraction(evidence.in_domain_ap50)
+    if reviewed is not None and reviewed.drop is not None:
+        return f"By clicks, AP drops by {points(reviewed.drop[0])} ({points_interval(*reviewed.drop[1:])})."
+    if domain in evidence.ap50:
+        own = fraction(evidence.ap50[domain])
+        return f"AP50 is {own} on the classes labelled on {domain}, and {in_domain} in-domain on others."
+    if estimate is not None and estimate.ap50 is not None:
+        bounds = interval(estimate.low, estimate.high)
+        return f"Estimated AP50 (label-free) on {domain} is {fraction(estimate.ap50)} {bounds}, in-domain {in_domain}."
+    return "A drop takes labels of the same classes on both sides."

@@ -10,7 +10,6 @@ from diagnostics.evidence import (
     Evidence,
     NotTestable,
     Observation,
-    Status,
     Threshold,
     ask_for_labels,
     clip,
@@ -27,7 +26,7 @@ HARMLESS_LOSS = 0.05
 
 def assess(evidence: Evidence) -> Assessment:
     """Share of the drop in F1 that the best real-world threshold recovers, chosen and measured on different
-    clips.
+    clips; where AP50 drops too, times the share of AP50 that is left.
     """
     threshold = evidence.threshold
     # A threshold changes no ranking: where more than half of AP50 is gone, the ranking is what failed.
@@ -61,15 +60,20 @@ def assess(evidence: Evidence) -> Assessment:
         f"{percent(clip(share))} of the drop."
     )
     observations = _observations(evidence, threshold, share)
-    status: Status = status_from_share(share)
-    if ranking_lost:
-        # Recovering less than half of F1 does not make the threshold the cause; recovering more leaves it
-        # open beside the real one.
-        status = "inconclusive" if status == "supported" else "rejected"
+    # No threshold changes AP50: it explains its share of the loss only as far as the ranking holds.
+    score = clip(share) * _kept_ranking(evidence)
+    status = status_from_share(score)
     if status == "inconclusive":
         missing = "set the real-world threshold and judge the rest of the drop on new clips"
-        return inconclusive(statement, observations, score=clip(share), missing=missing)
-    return Assessment(status, clip(share), statement, observations)
+        return inconclusive(statement, observations, score=score, missing=missing)
+    return Assessment(status, score, statement, observations)
+
+
+def _kept_ranking(evidence: Evidence) -> float:
+    """Share of the in-domain AP50 that is left on the real world; 1 where no drop is shown."""
+    if not evidence.gap_is_real:
+        return 1.0
+    return clip(evidence.real_world_ap50 / max(evidence.in_domain_ap50, 1e-9))
 
 
 def _observations(evidence: Evidence, threshold: Threshold, share: float) -> list[Observation]:
