@@ -17,6 +17,7 @@ from datasets.tables import CORNERS, Source
 
 # Share of the images that are the in-domain set; the others are the real world, with a cause planted.
 IN_DOMAIN_SHARE = 0.5
+MIN_RECORDINGS = 10
 # Severities that leave a detector something: objects at two fifths of their size; boxes half as large again on
 # each side of the middle; a third of the labels dropped and a fifth moved; a night three stops darker; a view
 # flattened to half; confidences to the fourth power.
@@ -110,11 +111,14 @@ TEMPERED = PhotographCase("confidence to the fourth power", "threshold", "", lea
 
 
 def halves(source: Source, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The labelled images that are not for training, in two halves by recording."""
+    """The labelled images that are not for training, in two halves by recording; with few recordings, or names
+    that only look like some, by image: halves would differ in their classes.
+    """
     images = source.images[source.images["labelled"] & (source.images["split"] != "train")]
-    groups = images["group"].unique()
-    chosen = np.random.default_rng(seed).permutation(groups)[: round(len(groups) * IN_DOMAIN_SHARE)]
-    inside = images["group"].isin(chosen)
+    units = images["group"] if images["group"].nunique() >= MIN_RECORDINGS else images["image"]
+    names = units.unique()
+    chosen = np.random.default_rng(seed).permutation(names)[: round(len(names) * IN_DOMAIN_SHARE)]
+    inside = units.isin(chosen)
     return images[inside].reset_index(drop=True), images[~inside].reset_index(drop=True)
 
 

@@ -34,6 +34,8 @@ COLUMNS = (
     "ap50_in_domain", "ap50_real_world", "images",
 )  # fmt: skip
 SEED = 0
+# Detectors whose rows were looked at while rules were written.
+LOOKED_AT = ("ground664", "coco")
 
 
 def rows_of(findings: Findings, detector: str, truth: dict[str, tuple[str, str, str, bool]]) -> pd.DataFrame:
@@ -136,13 +138,15 @@ def page(rows: pd.DataFrame) -> str:
     established = rows["grade"] == "established"
     failures, fine = rows["cause"] != "none", rows["cause"] == "none"
     shifts = right & (rows["kind"] != "")
+    fresh = ~rows["detector"].isin(LOOKED_AT)
     lines = [
         "# How often the diagnosis is right on real photographs",
         "",
         "`python -m benchmarks.prove_photographs` writes this page. Causes were planted into the validation images of",
         "real detectors, and real pairs of domains were diagnosed as they are. What lowers AP50 by no more than",
-        "five points is no failure. Rows of `ground664` were looked at when the test of images and detections got",
-        "its correction for two tests; no other rule was written with these rows.",
+        "five points is no failure. Rules were changed after looking at rows of "
+        f"{' and '.join(f'`{name}`' for name in LOOKED_AT)}: only the",
+        "lines about other detectors are on rows that nobody looked at.",
         "",
         "| | share right |",
         "|---|---|",
@@ -154,6 +158,8 @@ def page(rows: pd.DataFrame) -> str:
                 ("no failure kept", fine),
                 ("right where a cause is named at all", named),
                 ("right where the cause is established", established),
+                ("right cause first, detectors not looked at", fresh & failures),
+                ("no failure kept, detectors not looked at", fresh & fine),
             )
             if mask.any()
         ),

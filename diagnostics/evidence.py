@@ -17,6 +17,7 @@ from diagnostics.learning import Learning
 from diagnostics.point_measures import Reviewed
 from diagnostics.shift import Shift
 from diagnostics.training_curve import CarriedOver
+from diagnostics.wording import points, points_interval
 
 # rejected: ruled out. inconclusive: measured, and mixed. untested: not measurable with what is available.
 Status = Literal["supported", "rejected", "inconclusive", "untested"]
@@ -138,6 +139,11 @@ class Evidence:
         low = self.gap_interval.low if self.gap_interval else None
         return self.gap > HARMLESS_GAP and (low is None or low > 0)
 
+    @property
+    def gap_is_unresolved(self) -> bool:
+        """Whether AP50 is lower by more than what is harmless, and chance would do as much."""
+        return self.gap is not None and self.gap > HARMLESS_GAP and not self.gap_is_real
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -229,6 +235,26 @@ def ruled_out(
     return Assessment("rejected", score, statement, observations, missing, kind)
 
 
+def without_a_drop(
+    evidence: Evidence, what: str, observations: Sequence[Observation] = (), *, kind: str = ""
+) -> Assessment:
+    """A hypothesis about a drop in AP50 that is not there, or not shown. Raises NotTestable where labels do not
+    decide whether there is one. what: the hypothesis, as in "no drop for object size to explain".
+    """
+    if not evidence.gap_is_unresolved:
+        return ruled_out(
+            f"There is no drop on {evidence.real_world} for {what} to explain.", observations, kind=kind
+        )
+    bounds = evidence.gap_interval
+    width = points_interval(bounds.low, bounds.high, bounds.note) if bounds is not None else "no interval"
+    raise NotTestable(
+        f"Whether there is a drop for {what} to explain is not resolved: {points(evidence.gap or 0.0)}, {width}.",
+        missing="label more clips, at least 5 in each domain",
+        observations=observations,
+        kind=kind,
+    )
+
+
 def inconclusive(
     statement: str,
     observations: Sequence[Observation] = (),
@@ -289,8 +315,8 @@ def ask_for_labels(evidence: Evidence) -> str:
     clicks = ""
     if evidence.domain not in evidence.reviewed:
         clicks = (
-            f"run 'shiftscope review --domain {evidence.domain}' (a click on every object in 60 frames, about "
-            "five minutes) and run the report again; or "
+            f"run 'shiftscope review --domain {evidence.domain}' (a click on every object in up to 60 frames, "
+            "at most five minutes), or "
         )
     if evidence.is_one_recording:
         return (

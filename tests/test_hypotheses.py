@@ -626,6 +626,10 @@ def test_a_difference_that_is_not_resolved_says_so() -> None:
     verdict = diagnose(close)
     assert status(verdict)["none"] == "inconclusive"
     assert (verdict.grade, verdict.leading) == ("undecided", None)
+    assert verdict.hypotheses[0].code == "none"
+    for code in ("domain_shift", "scale", "label_protocol", "label_error"):
+        assert verdict.named(code).status == "untested"
+        assert "is not resolved: 8 points, 95 % interval [-6, 20]" in verdict.named(code).statement
     findings = replace(findings, evidences={"overhead": close}, verdicts={"overhead": verdict})
     words = domain_verdict(findings, "overhead")
     assert words["cause"] == "Cause undecided"

@@ -125,7 +125,11 @@ def diagnose(evidence: Evidence) -> Verdict:
     """
     hypotheses = _withdraw_all_clear([assess(module, evidence) for module in HYPOTHESES])
     place = {"supported": 0, "inconclusive": 1, "untested": 1, "rejected": 2}
-    ranked = sorted(hypotheses, key=lambda h: (place[h.status], -(h.score or 0.0), -_balance(h)))
+    # Whether there is a drop comes before any cause of it.
+    ranked = sorted(
+        hypotheses,
+        key=lambda h: (place[h.status], -(h.score or 0.0), h.code != none.CODE, -_balance(h)),
+    )
     primary = ranked[0].code if ranked[0].status == "supported" else None
     leading = primary or _likely(ranked)
     others = [h for h in ranked if h.code != leading and h.status != "rejected"]

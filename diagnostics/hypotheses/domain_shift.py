@@ -17,6 +17,7 @@ from diagnostics.evidence import (
     inconclusive,
     ruled_out,
     status_from_share,
+    without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
@@ -62,6 +63,8 @@ def assess(evidence: Evidence) -> Assessment:
     observations = _shift_observations(evidence, domain) + factors
     if evidence.gap is None:
         raise _without_labels(evidence, domain, bool(shifted), kind, observations)
+    if evidence.gap_is_unresolved:
+        return without_a_drop(evidence, "a difference between the images", observations, kind=kind)
     if not evidence.gap_is_real:
         scores = (
             f"AP50 is {fraction(evidence.real_world_ap50)}, in-domain {fraction(evidence.in_domain_ap50)}"

@@ -9,8 +9,8 @@ from diagnostics.evidence import (
     Observation,
     ask_for_labels,
     clip,
-    ruled_out,
     status_from_share,
+    without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.domain_shift import ALPHA, explained_elsewhere
@@ -68,7 +68,7 @@ def assess(evidence: Evidence) -> Assessment:
             "Judging labels takes labels of the same classes on both sides.", missing=ask_for_labels(evidence)
         )
     if not evidence.gap_is_real or evidence.gap is None:
-        return ruled_out(f"There is no drop on {evidence.real_world} for wrong labels to explain.")
+        return without_a_drop(evidence, "wrong labels")
     errors = evidence.errors[evidence.errors["domain"] == evidence.real_world].set_index("type")["count"]
     background, missed = int(errors.get("background", 0)), int(errors.get("missed", 0))
     share = background / max(int(errors.sum()), 1)

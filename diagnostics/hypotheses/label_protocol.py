@@ -16,6 +16,7 @@ from diagnostics.evidence import (
     inconclusive,
     ruled_out,
     status_from_share,
+    without_a_drop,
 )
 from diagnostics.wording import fraction, percent
 
@@ -39,7 +40,7 @@ def assess(evidence: Evidence) -> Assessment:
             missing=ask_for_labels(evidence),
         )
     if not evidence.gap_is_real:
-        return ruled_out(f"There is no drop on {evidence.real_world} for labels to explain.")
+        return without_a_drop(evidence, "labels")
     loose = evidence.loose.get(evidence.real_world, float("nan"))
     loose_in_domain = evidence.loose.get(evidence.in_domain, float("nan"))
     if loose != loose or loose_in_domain != loose_in_domain:

@@ -19,8 +19,8 @@ from diagnostics.evidence import (
     ask_for_labels,
     clip,
     inconclusive,
-    ruled_out,
     status_from_share,
+    without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.wording import fraction, percent
@@ -65,7 +65,7 @@ def assess(evidence: Evidence) -> Assessment:
             missing=ask_for_labels(evidence),
         )
     if not evidence.gap_is_real:
-        return ruled_out(f"There is no drop on {evidence.real_world} for size to explain.")
+        return without_a_drop(evidence, "size")
     observations, shares = _by_standardisation(evidence)
     experiments, measured = _by_intervention(evidence)
     observations, shares = observations + experiments, shares + measured
