@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
+from sklearn.linear_model import LogisticRegression
 
 from benchmarks.photographs import CASES, POWER, TEMPERED, halves, write_dataset
 from benchmarks.prove_page import rate
@@ -30,10 +31,11 @@ from train.environment import frames_folder, runs_folder
 ROWS = Path(__file__).with_name("photographs.csv")
 PAGE = Path(__file__).parents[1] / "docs" / "photographs.md"
 COLUMNS = (
-    "detector", "case", "planted", "cause", "kind", "leading", "grade", "leading_kind", "rival",
+    "detector", "case", "planted", "cause", "kind", "leading", "grade", "score", "leading_kind", "rival",
     "ap50_in_domain", "ap50_real_world", "images",
 )  # fmt: skip
 SEED = 0
+BINS = (0.0, 0.6, 0.7, 0.8, 0.9, 1.0)
 # Detectors whose rows were looked at while rules were written.
 LOOKED_AT = ("ground664", "coco")
 
@@ -57,6 +59,7 @@ def rows_of(findings: Findings, detector: str, truth: dict[str, tuple[str, str, 
                 "kind": kind,
                 "leading": leading.code if leading else "",
                 "grade": verdict.grade,
+                "score": round(leading.score, 4) if leading and leading.score is not None else np.nan,
                 "leading_kind": leading.kind if leading else "",
                 "rival": verdict.rival or "",
                 "ap50_in_domain": round(evidence.in_domain_ap50, 4),
@@ -131,6 +134,50 @@ def pair_rows(
     return rows_of(run_report(options, reporter).findings, detector, truth)
 
 
+def fit(rows: pd.DataFrame) -> tuple[float, float]:
+    """Intercept and slope of the probability that a named cause is right, by its score; see
+    `diagnostics.hypotheses.probability`. The slope is drawn to 0 by one unit of ridge on the standardised score,
+    as a few dozen rows ask for.
+    """
+    named = scored(rows)
+    if named["right"].nunique() < 2:
+        # All right, or all wrong: one more half of each (Jeffreys).
+        count, right = len(named), int(named["right"].sum())
+        return round(float(np.log((right + 0.5) / (count - right + 0.5))), 2), 0.0
+    middle, spread = float(named["score"].mean()), float(named["score"].std()) or 1.0
+    standardised = ((named["score"] - middle) / spread).to_numpy(float)[:, None]
+    model = LogisticRegression(C=1.0).fit(standardised, named["right"].to_numpy(bool))
+    slope = float(model.coef_[0, 0]) / spread
+    return round(float(model.intercept_[0]) - slope * middle, 2), round(slope, 2)
+
+
+def scored(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that name a cause, with a column right."""
+    named = rows[(rows["leading"] != "") & pd.to_numeric(rows["score"], errors="coerce").notna()]
+    return named.assign(score=named["score"].astype(float), right=named["leading"] == named["cause"])
+
+
+def left_out(rows: pd.DataFrame) -> pd.DataFrame:
+    """`scored` with a column stated: the probability by the rows of the other detectors."""
+    parts = []
+    for detector, part in scored(rows).groupby("detector"):
+        intercept, slope = fit(rows[rows["detector"] != detector])
+        parts.append(part.assign(stated=1 / (1 + np.exp(-(intercept + slope * part["score"])))))
+    return pd.concat(parts, ignore_index=True)
+
+
+def reliability(stated: pd.DataFrame) -> tuple[list[str], float]:
+    """Rows of a reliability table, and the expected calibration error over its bins."""
+    bins = pd.cut(stated["stated"], BINS, include_lowest=True)
+    lines, error = [], 0.0
+    for edges, part in stated.groupby(bins, observed=True):
+        mean, share = float(part["stated"].mean()), float(part["right"].mean())
+        error += len(part) / len(stated) * abs(mean - share)
+        span = f"{max(edges.left, 0.0):.1f} to {edges.right:.1f}"
+        lines.append(f"| {span} | {mean:.2f} | {rate(int(part['right'].sum()), len(part))} |")
+    return lines, error
+
+
 def page(rows: pd.DataFrame) -> str:
     """docs/photographs.md."""
     right = rows["leading"] == rows["cause"]
@@ -165,6 +212,7 @@ def page(rows: pd.DataFrame) -> str:
         ),
         f"| right kind of a shift | {rate(int((rows['kind'] == rows['leading_kind'])[shifts].sum()), int(shifts.sum()))} |",
         "",
+        *_probability_section(rows),
         "| detector | case | right | named | grade | not ruled out | AP50 in-domain | AP50 real world | images |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -184,6 +232,27 @@ def page(rows: pd.DataFrame) -> str:
         )
         lines.append(f"| {' | '.join(map(str, values))} | {row.images} |")
     return "\n".join(lines) + "\n"
+
+
+def _probability_section(rows: pd.DataFrame) -> list[str]:
+    """The reliability of the stated probability; nothing with one detector."""
+    if rows["detector"].nunique() < 2 or scored(rows)["right"].nunique() < 2:
+        return []
+    lines, error = reliability(left_out(rows))
+    intercept, slope = fit(rows)
+    return [
+        "## The stated probability",
+        "",
+        f"A named cause is right with probability 1 / (1 + exp(-({intercept} + {slope} score))). Below, each",
+        f"detector by a curve fitted on the others: expected calibration error **{error:.2f}**.",
+        "",
+        "| stated | mean | share right |",
+        "|---|---|---|",
+        *lines,
+        "",
+        "## Every case",
+        "",
+    ]
 
 
 def main(

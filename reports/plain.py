@@ -42,6 +42,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "grade": verdict.grade,
         "leading": verdict.leading,
         "rival": verdict.rival,
+        "probability": verdict.probability,
         "hypotheses": hypotheses,
     }
 

@@ -20,10 +20,11 @@ from benchmarks.photographs import (
     spoil_labels,
     write_dataset,
 )
-from benchmarks.prove_photographs import COLUMNS, PAGE, ROWS, page
+from benchmarks.prove_photographs import COLUMNS, PAGE, ROWS, fit, left_out, page, reliability
 from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, Plan, build_world
+from diagnostics.hypotheses import probability
 
 
 def scene() -> tuple[np.ndarray, pd.DataFrame]:
@@ -112,3 +113,28 @@ def test_the_page_counts_what_the_rows_say() -> None:
 
 def test_the_published_page_is_that_of_the_rows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(pd.read_csv(ROWS).fillna(""))
+
+
+def test_the_stated_probability_is_fitted_to_the_rows() -> None:
+    rows = pd.read_csv(ROWS)
+    assert fit(rows.fillna({"leading": ""})) == (probability.INTERCEPT, probability.SLOPE)
+    assert probability.right_at(1.0) > probability.right_at(0.3)
+
+
+def test_reliability_finds_a_curve_that_is_off() -> None:
+    """Ten verdicts stated at 0.75, of which five are right: off by 0.25."""
+    stated = pd.DataFrame({"stated": [0.75] * 10, "right": [True, False] * 5})
+    lines, error = reliability(stated)
+    assert error == pytest.approx(0.25)
+    assert "0.50 [" in lines[0]
+
+
+def test_each_detector_is_judged_by_the_others() -> None:
+    def rows(detector: str, right: bool) -> list[dict]:
+        named = {"leading": "scale", "cause": "scale" if right else "none", "detector": detector}
+        return [{**named, "score": score} for score in (0.3, 0.6, 0.9)]
+
+    table = pd.DataFrame([*rows("a", True), *rows("b", True), *rows("b", False), *rows("c", False)])
+    judged = left_out(table).groupby("detector")["stated"].mean()
+    # Without a itself, most of the others are wrong; without c, most are right.
+    assert judged["a"] < 0.5 < judged["c"]

@@ -23,6 +23,7 @@ from diagnostics.hypotheses import (
     threshold,
     underfit,
 )
+from diagnostics.hypotheses.probability import right_at
 
 # established: supported, and every other hypothesis that a report can test is ruled out. likely: it leads,
 # and at least one other is not ruled out. undecided: nothing measured favours one of them.
@@ -52,6 +53,16 @@ class Verdict:
     grade: Grade = "undecided"
     leading: str | None = None
     rival: str | None = None
+
+    @property
+    def probability(self) -> float | None:
+        """Probability that the leading hypothesis is the cause, see `probability.right_at`; None where undecided,
+        and where it was not tested: scores without labels were not calibrated.
+        """
+        leading = self.named(self.leading) if self.leading is not None else None
+        if leading is None or leading.score is None or leading.status == "untested":
+            return None
+        return right_at(leading.score)
 
     def named(self, code: str) -> Hypothesis:
         """The hypothesis with this code. Raises KeyError when there is none."""
@@ -131,7 +142,7 @@ def diagnose(evidence: Evidence) -> Verdict:
         key=lambda h: (place[h.status], -(h.score or 0.0), h.code != none.CODE, -_balance(h)),
     )
     primary = ranked[0].code if ranked[0].status == "supported" else None
-    leading = primary or _likely(ranked)
+    leading = primary or _likely(ranked, evidence)
     others = [h for h in ranked if h.code != leading and h.status != "rejected"]
     rival = next((h.code for h in sorted(others, key=lambda h: -(h.score or 0.0)) if h.score), None)
     open_questions = [h for h in others if h.code not in NEEDS_REVIEW]
@@ -143,7 +154,14 @@ def diagnose(evidence: Evidence) -> Verdict:
     return Verdict(primary, tuple(ranked), grade, leading, rival)
 
 
-def _likely(ranked: Sequence[Hypothesis]) -> str | None:
-    """Code of the undecided hypothesis with the highest score, where that is worth naming."""
+def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
+    """Code of the undecided hypothesis with the highest score, where that is worth naming.
+
+    A drop that is shown has a cause, and a quarter of an explanation is the best one there is. Without one, what
+    was measured must be right more often than not.
+    """
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
-    return best.code if best is not None and (best.score or 0.0) >= REJECTED_SHARE else None
+    if best is None or (best.score or 0.0) < REJECTED_SHARE:
+        return None
+    sure = evidence.gap_is_real or best.status == "untested" or right_at(best.score or 0.0) >= 0.5
+    return best.code if sure else None

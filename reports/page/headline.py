@@ -11,7 +11,7 @@ from diagnostics.findings import Findings
 from diagnostics.hypotheses import Verdict
 from diagnostics.hypotheses.leakage import REAL_WORLD, TOLERATED, copies_sentence
 from diagnostics.intervals import MIN_BOXES
-from diagnostics.wording import count, fraction, interval, points, points_interval
+from diagnostics.wording import count, fraction, interval, percent, points, points_interval
 from reports.page import slices
 from reports.page.domains import ROLE_WORDS
 from reports.page.gallery import card_image
@@ -83,7 +83,14 @@ def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
         "rival": _rival(verdict),
         "negation": _negation(verdict, evidence) if verdict.primary is not None else "",
         "sure": " ".join(
-            filter(None, (_compared_classes(evidence), _how_sure(evidence) if leading is not None else ""))
+            filter(
+                None,
+                (
+                    _compared_classes(evidence),
+                    _how_sure(evidence) if leading is not None else "",
+                    _how_often_right(verdict),
+                ),
+            )
         ),
         "step": _next_step(findings, name, leading),
         "open": _undecided(verdict, evidence),
@@ -153,6 +160,13 @@ def _how_sure(evidence: Evidence) -> str:
         return f"No interval: {bounds.note}."
     scope = ", for this recording (others may differ)" if evidence.is_one_recording else ""
     return f"The drop is {points(gap)}, {points_interval(bounds.low, bounds.high, bounds.note)}{scope}."
+
+
+def _how_often_right(verdict: Verdict) -> str:
+    """How often such a verdict was right where the cause was known; empty unless it is a likely one."""
+    if verdict.grade != "likely" or verdict.probability is None:
+        return ""
+    return f"On photographs with a known cause, such a verdict was right {percent(verdict.probability)} of the time."
 
 
 def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str:
