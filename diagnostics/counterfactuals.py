@@ -69,11 +69,11 @@ class SizeMatch:
 
 @dataclass(frozen=True)
 class Redrawn:
-    """AP50 if every real-world detection is stretched by one factor per side.
+    """AP50 if every real-world detection is redrawn by the rule of its class, see `redraw`.
 
-    The factors of each half of the clips are fitted on the other half.
+    The rules of each half of the clips are fitted on the other half.
 
-    before, after: AP50 of the detections as they are and stretched
+    before, after: AP50 of the detections as they are and redrawn
     width, height: median ratio of annotation side to detection side, over the pairs
     pairs: number of detections that overlap an annotation
     """
@@ -202,10 +202,11 @@ def stretch(boxes: Floats, width: float, height: float) -> Floats:
 
 
 def redraw(real_world: Domain, *, seed: int) -> Redrawn | None:
-    """Stretch detections to the sides of the annotations and match them again.
+    """Redraw detections by the rule of the annotations, and match them again.
 
-    If boxes are only drawn by another rule, one factor per side corrects them all; if the detector misplaces
-    them, it does not.
+    A rule is, for each class, one factor per side and one offset of the middle in units of the sides: a red lamp
+    is at the top of its housing, a green one at the bottom. If boxes are only drawn by another rule, it corrects
+    them all; if the detector misplaces them, it does not.
 
     Parameters
     ----------
@@ -230,23 +231,34 @@ def redraw(real_world: Domain, *, seed: int) -> Redrawn | None:
     if len(pairs) < MIN_PAIRS:
         return None
     arrays = real_world.detection_arrays
-    ratio = real_world.annotation_arrays.xywh[pairs["partner"].to_numpy(), 2:] / np.maximum(
-        arrays.xywh[pairs["row"].to_numpy(), 2:], 1e-6
-    )
+    annotated = real_world.annotation_arrays.xywh[pairs["partner"].to_numpy()]
+    detected = arrays.xywh[pairs["row"].to_numpy()]
+    sides = np.maximum(detected[:, 2:], 1e-6)
+    ratio = annotated[:, 2:] / sides
+    offset = (annotated[:, :2] + annotated[:, 2:] / 2 - detected[:, :2] - detected[:, 2:] / 2) / sides
+    rules, labels = np.column_stack([ratio, offset]), arrays.label[pairs["row"].to_numpy()]
     groups = np.unique(real_world.interval_units)
     # A single clip is split by image. That favours the hypothesis, so a rejection still holds.
     unit = real_world.interval_units if len(groups) > 1 else np.arange(len(real_world.labelled_images))
     first_half = np.isin(unit, np.random.default_rng(seed).permutation(np.unique(unit))[::2])
-    stretched = arrays.xywh.copy()
+    redrawn = arrays.xywh.copy()
     for fold in (first_half, ~first_half):
         outside = ~fold[pairs["image"].to_numpy()]
         if outside.sum() < MIN_HALF_PAIRS:
             return None
         inside = fold[arrays.image]
-        stretched[inside] = stretch(arrays.xywh[inside], *np.median(ratio[outside], axis=0))
+        for label in np.unique(arrays.label[inside]):
+            of_class = outside & (labels == label)
+            # A class with few pairs is drawn as all classes together.
+            enough = of_class if of_class.sum() >= MIN_HALF_PAIRS else outside
+            width, height, right, down = np.median(rules[enough], axis=0)
+            chosen = inside & (arrays.label == label)
+            moved = arrays.xywh[chosen]
+            moved[:, :2] += moved[:, 2:] * [right, down]
+            redrawn[chosen] = stretch(moved, width, height)
     table = match(
         real_world.annotation_arrays,
-        Detections(arrays.image, arrays.label, stretched, arrays.confidence),
+        Detections(arrays.image, arrays.label, redrawn, arrays.confidence),
         n_images=len(real_world.labelled_images),
         n_classes=len(real_world.classes),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -423,6 +425,29 @@ def test_stretching_corrects_boxes_drawn_by_another_rule() -> None:
     assert redrawn.width == pytest.approx(1.7, abs=0.1)
     assert redrawn.after > redrawn.before + 0.3
     assert loose_ap(drawn_large, 0.1) > redrawn.before + 0.3
+
+
+def test_a_rule_of_its_own_for_each_class_is_found() -> None:
+    """A red lamp is drawn at the top of its housing, a green one at the bottom: the same stretch misses both."""
+    domain = make_domain(clips=12, seed=2, recall=0.9, classes=("red", "green"))
+    labels = np.arange(len(domain.annotations)) % 2
+    # The detector knows which is which.
+    named, pairs = domain.detections["label"].to_numpy().copy(), domain.outcomes
+    pairs = pairs[pairs["partner"] >= 0]
+    named[pairs["row"].to_numpy()] = labels[pairs["partner"].to_numpy()]
+    domain = replace(
+        domain,
+        annotations=domain.annotations.assign(label=labels),
+        detections=domain.detections.assign(label=named),
+    )
+    annotations = domain.annotations.copy()
+    height = annotations["y2"] - annotations["y1"]
+    annotations["y1"] += height * np.where(labels == 1, 0.6, 0.0)
+    annotations["y2"] -= height * np.where(labels == 0, 0.6, 0.0)
+    lamps = replace(domain, annotations=annotations)
+    found = redraw(lamps, seed=0)
+    assert found.before < 0.2
+    assert found.after > found.before + 0.3
 
 
 def test_size_explains_only_a_gap_caused_by_size() -> None:

@@ -19,6 +19,7 @@ from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, scale,
 from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
+from diagnostics.point_measures import PointMeasures, Reviewed, drop_by_points
 from diagnostics.training_curve import CheckpointResult
 from reports.page.headline import domain_verdict
 
@@ -739,3 +740,22 @@ def test_labels_of_other_classes_speak_against_a_failure_or_for_one() -> None:
 
     assert leading(0.85) == "none"
     assert leading(0.2) == "domain_shift"
+
+
+@pytest.mark.parametrize(
+    ("ap", "none_", "leading"), [(0.3, "rejected", "domain_shift"), (0.82, "untested", "none")]
+)
+def test_clicks_measure_a_drop_without_boxes(ap: float, none_: str, leading: str) -> None:
+    bare = real_world(recall=0.3, embedding_shift=6.0)
+    bare = replace(bare, images=bare.images.assign(labelled=False), annotations=bare.annotations.head(0))
+    inputs = Inputs(in_domain(), [bare], training_like(), RISEN, Experiments(), conf=None, seed=0)
+    measured = evidence_of(inputs)
+    held_out = PointMeasures("in_domain", 96, 96, 200, 0.3, ap=(0.82, 0.8, 0.84))
+    clicked = PointMeasures("overhead", 60, 96, 120, 0.3, ap=(ap, ap - 0.02, ap + 0.02))
+    reviewed = Reviewed(held_out, clicked, drop_by_points(held_out, clicked))
+    verdict = diagnose(replace(measured, reviewed={"overhead": reviewed}))
+    assert verdict.named("none").status == none_
+    assert verdict.leading == leading
+    assert "By clicks, AP drops by" in verdict.named("none").statement
+    assert "shiftscope review" not in verdict.named("domain_shift").missing
+    assert "shiftscope review --domain overhead" in diagnose(measured).named("domain_shift").missing

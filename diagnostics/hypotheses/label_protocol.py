@@ -82,7 +82,7 @@ def _redrawn(evidence: Evidence, observations: list[Observation]) -> Assessment:
     text = (
         f"Annotations are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the "
         f"detections "
-        f"on them; stretching every detection by these factors takes AP50 from {fraction(redrawn.before)} to "
+        f"on them; redrawing every detection by the rule of its class takes AP50 from {fraction(redrawn.before)} to "
         f"{fraction(redrawn.after)}."
     )
     favours = None if REJECTED_SHARE <= share < SUPPORTED_SHARE else share >= SUPPORTED_SHARE
