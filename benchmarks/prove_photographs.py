@@ -40,6 +40,15 @@ BINS = (0.0, 0.6, 0.7, 0.8, 0.9, 1.0)
 LOOKED_AT = ("ground664", "coco", "traffic")
 
 
+def read_rows() -> pd.DataFrame:
+    """The rows so far; none before the first call."""
+    if not ROWS.exists():
+        return pd.DataFrame(columns=list(COLUMNS))
+    rows = pd.read_csv(ROWS)
+    texts = rows.select_dtypes(exclude=["number", "bool"]).columns
+    return rows.assign(**{column: rows[column].fillna("") for column in texts})
+
+
 def rows_of(findings: Findings, detector: str, truth: dict[str, tuple[str, str, str, bool]]) -> pd.DataFrame:
     """One row a domain. truth: domain -> name of the case, right cause, right kind, whether it was planted."""
     rows: list[dict[str, Any]] = []
@@ -152,8 +161,9 @@ def fit(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def scored(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that name a cause, with a column right."""
-    named = rows[(rows["leading"] != "") & pd.to_numeric(rows["score"], errors="coerce").notna()]
+    """The rows that name a cause which was tested, with a column right."""
+    numbers = rows[["score", "ap50_real_world"]].apply(pd.to_numeric, errors="coerce")
+    named = rows[(rows["leading"] != "") & numbers.notna().all(axis=1)]
     return named.assign(score=named["score"].astype(float), right=named["leading"] == named["cause"])
 
 
@@ -180,7 +190,8 @@ def reliability(stated: pd.DataFrame) -> tuple[list[str], float]:
 
 def page(rows: pd.DataFrame) -> str:
     """docs/photographs.md."""
-    right = rows["leading"] == rows["cause"]
+    # Where there is no failure, "cannot tell" names none either.
+    right = (rows["leading"] == rows["cause"]) | ((rows["cause"] == "none") & (rows["leading"] == ""))
     named = rows["leading"] != ""
     established = rows["grade"] == "established"
     failures, fine = rows["cause"] != "none", rows["cause"] == "none"
@@ -265,14 +276,14 @@ def main(
 ) -> None:
     """Diagnose, add the rows, and write the page."""
     reporter = Reporter()
-    parts = [pd.read_csv(ROWS).query("detector != @detector")] if ROWS.exists() else []
+    earlier = read_rows()
+    parts = [earlier[earlier["detector"] != detector]]
     if planted:
         parts.append(planted_rows(detector, weights, in_domain, imgsz, reporter))
     if pair:
         parts.append(pair_rows(detector, weights, in_domain, pair, imgsz, reporter))
-    rows = pd.concat(parts, ignore_index=True).replace({np.nan: ""})
-    rows.to_csv(ROWS, index=False)
-    PAGE.write_text(page(rows), encoding="utf-8")
+    pd.concat(parts, ignore_index=True).to_csv(ROWS, index=False)
+    PAGE.write_text(page(read_rows()), encoding="utf-8")
 
 
 if __name__ == "__main__":

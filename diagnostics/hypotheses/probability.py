@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import exp
 
-INTERCEPT, SLOPE = -3.41, 7.87
+INTERCEPT, SLOPE = -6.24, 10.8
 
 
 def right_at(score: float) -> float:
