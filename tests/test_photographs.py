@@ -20,7 +20,7 @@ from benchmarks.photographs import (
     spoil_labels,
     write_dataset,
 )
-from benchmarks.prove_photographs import COLUMNS, PAGE, ROWS, fit, left_out, page, reliability
+from benchmarks.prove_photographs import COLUMNS, PAGE, fit, left_out, page, read_rows, reliability
 from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, Plan, build_world
@@ -116,8 +116,7 @@ def test_the_published_page_is_that_of_the_rows() -> None:
 
 
 def test_the_stated_probability_is_fitted_to_the_rows() -> None:
-    rows = pd.read_csv(ROWS)
-    assert fit(rows.fillna({"leading": ""})) == (probability.INTERCEPT, probability.SLOPE)
+    assert fit(read_rows()) == (probability.INTERCEPT, probability.SLOPE)
     assert probability.right_at(1.0) > probability.right_at(0.3)
 
 
