@@ -52,14 +52,14 @@ class Review:
 
     report: name of the report that it began with
     domain: name of the domain
-    detector: digest of the checkpoint and the input size whose detections were shown; "" where none is known
+    detections: digest of the detections that were shown
     frames: all images of the domain, in the order in which they are asked for
     answers: by the name of an image
     """
 
     report: str
     domain: str
-    detector: str
+    detections: str
     frames: tuple[Frame, ...]
     answers: Mapping[str, Clicks]
 
@@ -77,12 +77,11 @@ def read_review(path: Path) -> Review:
         frames = tuple(Frame(str(f["image"]), str(f["path"]), float(f["size"])) for f in content["frames"])
         answers = {str(image): _clicks_from(entry) for image, entry in content["answers"].items()}
         return Review(
-            str(content["report"]), str(content["domain"]), str(content["detector"]), frames, answers
+            str(content["report"]), str(content["domain"]), str(content["detections"]), frames, answers
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a review ({type(error).__name__}: {error}); move it elsewhere, or give "
-            "--no-corrections"
+            f"{path}: not a review ({type(error).__name__}: {error}); move it elsewhere"
         ) from None
 
 
@@ -92,7 +91,7 @@ def write_review(path: Path, review: Review) -> None:
         "format": FORMAT,
         "report": review.report,
         "domain": review.domain,
-        "detector": review.detector,
+        "detections": review.detections,
         "frames": [vars(frame) for frame in review.frames],
         "answers": {image: _as_entry(clicks) for image, clicks in review.answers.items()},
     }
@@ -153,6 +152,12 @@ def _as_entry(clicks: Clicks) -> dict[str, Any]:
         "points": [list(point) for point in clicks.points],
         "detections": {str(row): value for row, value in clicks.detections.items()},
     }
+
+
+def without_judgements(review: Review, detections: str) -> Review:
+    """The review with other detections: what was said of the former ones is forgotten."""
+    answers = {image: Clicks(clicks.points, {}) for image, clicks in review.answers.items()}
+    return replace(review, detections=detections, answers=answers)
 
 
 def unknown_classes(answers: Mapping[str, Clicks], classes: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Literal
 
 import pandas as pd
@@ -14,7 +15,7 @@ from diagnostics.intervals import Interval
 from diagnostics.label_free import LabelFreeEstimate
 from diagnostics.leakage import Copies, Leak
 from diagnostics.learning import Learning
-from diagnostics.point_measures import Reviewed
+from diagnostics.point_measures import Reviewed, Share
 from diagnostics.shift import Shift
 from diagnostics.training_curve import CarriedOver
 from diagnostics.wording import points, points_interval
@@ -143,6 +144,12 @@ class Evidence:
     def gap_is_unresolved(self) -> bool:
         """Whether AP50 is lower by more than what is harmless, and chance would do as much."""
         return self.gap is not None and self.gap > HARMLESS_GAP and not self.gap_is_real
+
+    @property
+    def reviewed_drop(self) -> Share | None:
+        """Drop of AP by the clicks of a person, with its interval; None without enough answers."""
+        reviewed = self.reviewed.get(self.domain or "")
+        return reviewed.drop if reviewed is not None else None
 
 
 @dataclass(frozen=True)
@@ -281,9 +288,8 @@ def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
     95 % interval; by labels of other classes than the in-domain ones, from the interval of their AP50; else by
     the label-free estimate, from its 90 % interval. None without any.
     """
-    reviewed = evidence.reviewed.get(evidence.domain or "")
-    if reviewed is not None and reviewed.drop is not None:
-        return reviewed.drop[1:]
+    if evidence.reviewed_drop is not None:
+        return evidence.reviewed_drop[1:]
     in_domain = evidence.in_domain_ap50
     own = evidence.intervals.get(evidence.domain or "")
     if own is not None and own.low is not None and own.high is not None and in_domain == in_domain:
@@ -313,9 +319,9 @@ def ask_for_labels(evidence: Evidence) -> str:
         )
     few = "(fewer than 30 annotations are available)"
     clicks = ""
-    if evidence.domain not in evidence.reviewed:
+    if evidence.reviewed_drop is None:
         clicks = (
-            f"run 'shiftscope review --domain {evidence.domain}' (a click on every object in up to 60 frames, "
+            f"run shiftscope review --domain {quote(evidence.domain)} (a click on every object in up to 60 frames, "
             "at most five minutes), or "
         )
     if evidence.is_one_recording:

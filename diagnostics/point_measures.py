@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.stats import beta
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -33,12 +34,19 @@ from diagnostics.intervals import LEVEL
 from diagnostics.label_free import FLOOR, SHOWN, angle
 from diagnostics.matching import Bools, Floats, Ints
 
-# Fewer answered frames, or clicked objects, are too few for an interval that can be believed.
-MIN_FRAMES, MIN_OBJECTS = 10, 5
+# With fewer answered frames the jackknife is too rough (as in `diagnostics.few_labels`), unless they are all there
+# are; with fewer objects nothing can be said.
+MIN_FRAMES, MIN_OBJECTS = 20, 5
+# With fewer right or fewer wrong ones, chance alone spreads further than the jackknife sees.
+RARE = 5
 # Parts that the model is fitted without, in turn: as usual, and fast.
 FOLDS = 5
 # Units that are left out in turn for the in-domain interval; more are put together.
 MOST_UNITS = 100
+
+
+# A value with the ends of its interval.
+Share = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,9 @@ class PointMeasures:
     images: int
     objects: int
     confidence: float
-    precision: tuple[float, float, float] | None = None
-    recall: tuple[float, float, float] | None = None
-    ap: tuple[float, float, float] | None = None
+    precision: Share | None = None
+    recall: Share | None = None
+    ap: Share | None = None
     note: str = ""
 
 
@@ -195,14 +203,15 @@ def measure_sample(
     objects = int(counted.objects[counted.answered].sum())
     frames = int(counted.answered.sum())
     nothing = PointMeasures(domain.name, frames, len(domain.images), objects, confidence)
-    if frames < MIN_FRAMES or objects < MIN_OBJECTS:
+    census = frames == len(domain.images)
+    if (frames < MIN_FRAMES and not census) or objects < MIN_OBJECTS:
         short = (
             f"{frames} frames answered, {objects} objects; at least {MIN_FRAMES} and {MIN_OBJECTS} are needed"
         )
         return replace(nothing, note=short)
     drawn = inclusion(sizes, frames)
     expected = _expect(counted, drawn)
-    estimate = _Estimate(counted, *expected, confidence)
+    estimate = _Estimate(counted, *expected, confidence, all_known=True)
     weights = np.where(counted.answered, 1 / drawn, 0.0)
     rows = np.flatnonzero(counted.answered)
     without = np.repeat(weights[None], frames, axis=0)
@@ -214,10 +223,49 @@ def measure_sample(
     precision, recall, ap = (
         _interval(value, quantile * error) for value, error in zip(values, spread, strict=True)
     )
-    if not counted.right.any():
-        # Nothing right among so many: at most this share is, with the same confidence (Clopper and Pearson).
-        recall = ap = (0.0, 0.0, float(1 - ((1 - LEVEL) / 2) ** (1 / objects)))
-    return replace(nothing, precision=precision, recall=recall, ap=ap)
+    if not census:
+        precision, recall, ap = _with_rare(precision, recall, ap, counted, objects, confidence)
+    shown = bool((counted.confidence >= confidence).any())
+    return replace(nothing, precision=precision if shown else None, recall=recall, ap=ap)
+
+
+# Six parameters: three intervals and what they are of.
+def _with_rare(
+    precision: Share, recall: Share, ap: Share, counted: _Counted, objects: int, confidence: float
+) -> tuple[Share, Share, Share]:
+    """The intervals, wider where only a few answers are right or wrong: there the exact binomial one holds, as of
+    independent draws (Clopper and Pearson 1934). AP is at most the recall down to the floor, and about recall
+    times precision where nearly all is right.
+    """
+    told = counted.answered[counted.image]
+    shown = told & (counted.confidence >= confidence)
+    right, right_shown = int(counted.right[told].sum()), int(counted.right[shown].sum())
+    of_shown, of_objects = (
+        _binomial(right_shown, int(shown.sum())),
+        _binomial(min(right, objects), objects),
+    )
+    if min(right_shown, int(shown.sum()) - right_shown) < RARE:
+        precision = (precision[0], min(precision[1], of_shown[0]), max(precision[2], of_shown[1]))
+    found = _binomial(min(right_shown, objects), objects)
+    if min(right_shown, objects - right_shown) < RARE:
+        recall = (recall[0], min(recall[1], found[0]), max(recall[2], found[1]))
+    if right == 0:
+        ap = (0.0, 0.0, of_objects[1])
+    elif right < RARE:
+        ap = (ap[0], ap[1], max(ap[2], of_objects[1]))
+    elif objects - right < RARE:
+        ap = (ap[0], min(ap[1], of_objects[0] * of_shown[0]), ap[2])
+    return precision, recall, ap
+
+
+def _binomial(count: int, total: int) -> tuple[float, float]:
+    """Exact interval of a share; 0 to 1 of nothing."""
+    if total == 0:
+        return 0.0, 1.0
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if count == 0 else float(beta.ppf(tail, count, total - count + 1))
+    high = 1.0 if count == total else float(beta.ppf(1 - tail, count + 1, total - count))
+    return low, high
 
 
 def measure_labelled(domain: Domain, confidence: float, *, classes: frozenset[int]) -> PointMeasures:
@@ -232,8 +280,10 @@ def measure_labelled(domain: Domain, confidence: float, *, classes: frozenset[in
     units = _few_units(domain.interval_units)
     count = int(units.max()) + 1 if len(units) else 0
     if objects < MIN_OBJECTS or count < 2:
-        return replace(nothing, note=f"{objects} annotations in {count} clips are too few")
-    estimate = _Estimate(counted, np.zeros(len(counted.confidence)), np.zeros(len(units)), confidence)
+        return replace(nothing, note=f"{objects} annotations, {count} clips: too few")
+    estimate = _Estimate(
+        counted, np.zeros(len(counted.confidence)), np.zeros(len(units)), confidence, all_known=False
+    )
     values = estimate(np.ones((1, len(units))))[0]
     left_out = estimate((units[None] != np.arange(count)[:, None]).astype(float))
     quantile = float(student.ppf((1 + LEVEL) / 2, count - 1))
@@ -280,6 +330,8 @@ class _Counted:
             rows = rows_of.get(name, np.zeros(0, np.int64))
             place = number[name]
             answered[place] = True
+            counted = np.isin(answer.labels, list(classes))
+            answer = replace(answer, points=answer.points[counted], labels=answer.labels[counted])
             right[rows], objects[place] = match_points(boxes[rows], confidence[rows], label[rows], answer)
         kept = np.flatnonzero((confidence >= FLOOR) & np.isin(label, list(classes)))
         kept = kept[np.argsort(-confidence[kept], kind="stable")]
@@ -333,12 +385,15 @@ class _Estimate:
     """Precision, recall and AP as a function of the weights of images.
 
     probability, objects: what is expected, see `_expect`
+    all_known: whether the detections of images without weight count too: they are part of the footage, but not of
+        clips that might have been others
     """
 
     counted: _Counted
     probability: Floats
     objects: Floats
     confidence: float
+    all_known: bool
 
     def __call__(self, weights: Floats) -> Floats:
         """The measures, (k, 3), for weights of the images, (k, n), 0 for images without an answer."""
@@ -351,17 +406,20 @@ class _Estimate:
         total = np.maximum(total, 1e-9)
         if not detections:
             return np.zeros((len(weights), 3))
+        number = np.broadcast_to(np.arange(1.0, detections + 1), increments.shape)
+        if not self.all_known:
+            number = np.cumsum(scaled[:, counted.image], axis=1)
         # An estimate may fall from one detection to the next; the number of right ones cannot.
-        number = np.arange(1, detections + 1)
         right = np.maximum.accumulate(np.maximum(np.cumsum(increments, axis=1), 0.0), axis=1)
         right = np.minimum(right, np.minimum(number, total[:, None]))
         recall = right / total[:, None]
-        envelope = np.maximum.accumulate((right / number)[:, ::-1], axis=1)[:, ::-1]
+        precision = right / np.maximum(number, 1e-9)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         ap = (envelope * np.diff(recall, axis=1, prepend=0.0)).sum(1)
         shown = int((counted.confidence >= self.confidence).sum())
         if not shown:
             return np.column_stack([np.zeros(len(weights)), np.zeros(len(weights)), ap])
-        return np.column_stack([right[:, shown - 1] / shown, recall[:, shown - 1], ap])
+        return np.column_stack([precision[:, shown - 1], recall[:, shown - 1], ap])
 
 
 def _jackknife(left_out: Floats, factor: Floats) -> Floats:
@@ -376,7 +434,7 @@ def _jackknife(left_out: Floats, factor: Floats) -> Floats:
     )
 
 
-def _interval(value: float, half: float) -> tuple[float, float, float]:
+def _interval(value: float, half: float) -> Share:
     """A share with the ends of its interval, given as an angle."""
     middle = float(angle(value))
     low, high = np.sin(np.clip([middle - half, middle + half], 0.0, np.pi / 2)) ** 2
@@ -412,7 +470,7 @@ class Reviewed:
 
     in_domain: PointMeasures
     real_world: PointMeasures
-    drop: tuple[float, float, float] | None
+    drop: Share | None
 
 
 def measure_review(in_domain: Domain, domain: Domain, review: DomainReview, confidence: float) -> Reviewed:
@@ -423,7 +481,7 @@ def measure_review(in_domain: Domain, domain: Domain, review: DomainReview, conf
     return Reviewed(held_out, sample, drop_by_points(held_out, sample))
 
 
-def drop_by_points(in_domain: PointMeasures, real_world: PointMeasures) -> tuple[float, float, float] | None:
+def drop_by_points(in_domain: PointMeasures, real_world: PointMeasures) -> Share | None:
     """Drop of AP by points, with its 95 % interval; None where one of them is missing.
 
     The ends lie as far from the drop as both errors together (Newcombe 1998).

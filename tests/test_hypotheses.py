@@ -562,7 +562,7 @@ def test_every_domain_has_its_own_verdict() -> None:
     assert (video.primary, video.grade, video.leading) == (None, "likely", "domain_shift")
     words = {name: domain_verdict(findings, name) for name in findings.verdicts}
     assert words["video"]["cause"].startswith("Likely: domain shift")
-    assert words["video"]["step"].startswith("Run 'shiftscope review --domain video'")
+    assert words["video"]["step"].startswith("Run shiftscope review --domain video")
     assert words["overhead"]["cause"].removeprefix("Likely: ").lower().startswith("domain shift")
     assert len({w["statement"] for w in words.values()}) == 3
 
@@ -759,3 +759,7 @@ def test_clicks_measure_a_drop_without_boxes(ap: float, none_: str, leading: str
     assert "By clicks, AP drops by" in verdict.named("none").statement
     assert "shiftscope review" not in verdict.named("domain_shift").missing
     assert "shiftscope review --domain overhead" in diagnose(measured).named("domain_shift").missing
+    few = replace(reviewed, real_world=PointMeasures("overhead", 3, 96, 4, 0.3, note="few"), drop=None)
+    unsure = diagnose(replace(measured, reviewed={"overhead": few}))
+    assert unsure.named("none").status == "untested"
+    assert "shiftscope review --domain overhead" in unsure.named("domain_shift").missing

@@ -20,7 +20,7 @@ from benchmarks.photographs import (
     spoil_labels,
     write_dataset,
 )
-from benchmarks.prove_photographs import COLUMNS, PAGE, fit, left_out, page, read_rows, reliability
+from benchmarks.prove_photographs import COLUMNS, PAGE, fit, left_out, page, read_rows, reliability, scored
 from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, Plan, build_world
@@ -117,7 +117,9 @@ def test_the_published_page_is_that_of_the_rows() -> None:
 
 def test_the_stated_probability_is_fitted_to_the_rows() -> None:
     assert fit(read_rows()) == (probability.INTERCEPT, probability.SLOPE)
-    assert probability.right_at(1.0) > probability.right_at(0.3)
+    assert int(100 * scored(read_rows())["score"].min()) / 100 == probability.LOWEST
+    assert probability.right_at(probability.LOWEST - 0.01) is None
+    assert 0.4 < probability.right_at(0.6) < probability.right_at(1.0) == probability.HIGHEST
 
 
 def test_reliability_finds_a_curve_that_is_off() -> None:

@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from datasets.tables import CORNERS
 from reports.commands.review import lines, open_session
 from reports.options import ReviewOptions
 from reports.page.reader import read_report
-from reports.pipeline.reviews import detector_key, find_reviews, new_review, review_path
+from reports.pipeline.reviews import domain_review, find_reviews, new_review, review_path
 from reports.review.server import create_server
 from reports.review.session import Session
 from tests.conftest import MainJob, complaint, run_in_process
@@ -68,18 +69,40 @@ def test_plan_then_answers_then_numbers(place: Path) -> None:
     assert not (place / "runs" / "review").exists()  # a plan leaves nothing behind
     result = review(place, "--answers", write_answers(place, asked), "--budget", "12", "--json")
     assert (result["domain"], result["answers"], result["frames"]) == ("drone", 12, 18)
-    assert 0 <= result["low"] <= result["ap50_points"] <= result["high"] <= 1
-    assert result["in_domain"]["domain"] == "dashcam"
-    assert result["drop"]["value"] == pytest.approx(
-        result["in_domain"]["ap50_points"] - result["ap50_points"]
-    )
+    assert result["ap50_points"] is None
+    assert "at least 20 and 5 are needed" in result["note"]
     # Answers are kept: without new ones, the same result, and six more are added to them.
     assert review(place, "--answers", write_answers(place, []), "--json") == result
     every = review(place, "--plan", "--budget", "99")["frames"]
     assert every[:12] == asked
     whole = review(place, "--answers", write_answers(place, every[12:]), "--json")
     assert whole["answers"] == 18
+    # All of it was answered: nothing is left to chance.
     assert whole["low"] == pytest.approx(whole["high"])
+    assert whole["in_domain"]["domain"] == "dashcam"
+    assert whole["drop"]["value"] == pytest.approx(whole["in_domain"]["ap50_points"] - whole["ap50_points"])
+
+
+def test_answers_behind_a_frame_without_one_wait(place: Path) -> None:
+    """Whoever picks frames by hand picks the interesting ones: those are no sample."""
+    every = review(place, "--plan", "--budget", "99")["frames"]
+    result = review(place, "--answers", write_answers(place, [*every[:3], *every[5:9]]), "--json")
+    assert (result["answers"], result["waiting"]) == (3, 4)
+    assert "4 more answers not counted" in lines(result)[0]
+    assert review(place, "--answers", write_answers(place, every[3:5]), "--json")["answers"] == 9
+
+
+def test_a_report_named_from_inside_its_folder_has_the_same_review(place: Path) -> None:
+    """`shiftscope review .` and the full path are one review, which the next report finds."""
+    folder = folder_of(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIFTSCOPE_RUNS", str(place / "runs"))
+        patch.chdir(folder)
+        paths = {
+            open_session(ReviewOptions(report=Path(name))).path for name in (".", "report.json", str(folder))
+        }
+    assert len(paths) == 1
+    assert paths.pop().parents[1] == place / "runs" / "review"
 
 
 def test_the_next_report_uses_the_answers_and_no_corrections_leaves_them_out(
@@ -87,9 +110,7 @@ def test_the_next_report_uses_the_answers_and_no_corrections_leaves_them_out(
 ) -> None:
     report = read_report(small_job.folder)
     drone = next(domain for domain in report.domains if domain.name == "drone")
-    run = report.record["run"]
-    key = detector_key(run["sha256"], run["imgsz"])
-    made = new_review(small_job.folder.name, drone, key, seed=0)
+    made = new_review(small_job.folder.name, drone, seed=0)
     path = small_job.cwd / "runs" / "review" / small_job.folder.name / "drone.json"
     told = answers_of(small_job.cwd, [frame.image for frame in made.frames])
     for entry in told["frames"]:
@@ -119,22 +140,32 @@ def test_a_review_of_other_images_is_not_used(place: Path) -> None:
     other = drone.subset(drone.images["image"].head(10))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHIFTSCOPE_RUNS", str(place / "runs"))
-        image = str(drone.images["image"].iloc[0])
-        made = new_review("r", other, "", seed=0).answered(
-            image, Clicks(((1.0, 1.0, "pothole"),), {0: False})
-        )
-        write_review(review_path("r", "drone"), made)
+        made = new_review("r", other, seed=0)
+        image = made.frames[0].image
+        made = made.answered(image, Clicks(((1.0, 1.0, "pothole"),), {0: False}))
+        write_review(review_path("r", other), made)
         said: list[str] = []
-        assert find_reviews([drone], "", said.append) == {}
-        kept = find_reviews([other], "another detector", said.append)["drone"]
+        assert find_reviews([drone], said.append) == {}
+        kept = find_reviews([other], said.append)["drone"]
         assert not said
+        assert kept.answers[image].judged == {0: False}
         # A click is true of the image; what was said of a detection belongs to the detector that made it.
+        again = replace(other, detections=other.detections.assign(confidence=0.5))
+        kept = domain_review(made, again)
         assert kept.answers[image].points.tolist() == [[1.0, 1.0]]
         assert kept.answers[image].judged == {}
-        assert find_reviews([other], "", said.append)["drone"].answers[image].judged == {0: False}
-        review_path("r", "broken").write_text("{", encoding="utf-8")
-        find_reviews([drone], "", said.append)
+        review_path("r", other).with_name("broken.json").write_text("{", encoding="utf-8")
+        find_reviews([drone], said.append)
         assert "broken.json: not a review" in said[0]
+
+
+def test_domains_of_similar_names_have_reviews_of_their_own(place: Path) -> None:
+    report = read_report(folder_of(place))
+    drone = next(domain for domain in report.domains if domain.name == "drone")
+    names = ("a/b", "a_b", "ä", "n" * 300)
+    paths = {review_path("r", replace(drone, name=name)) for name in names}
+    assert len(paths) == len(names)
+    assert all(len(path.name) < 100 for path in paths)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +183,9 @@ def test_a_review_of_other_images_is_not_used(place: Path) -> None:
         ),
         ('{"frames": [{"image": "KNOWN", "detections": {"0": "yes"}}]}', "is neither true nor false"),
         ('{"frames": [{"image": "KNOWN", "detections": {"99999": true}}]}', "there is no detection 99999"),
+        ('{"frames": [{"image": "KNOWN", "detections": {"-1": true}}]}', "there is no detection -1"),
+        ('{"frames": [{"image": "KNOWN", "detections": []}]}', "AttributeError"),
+        ('{"frames": [{"image": "KNOWN", "points": [[5000, 2, "pothole"]]}]}', "outside of the image"),
     ],
 )
 def test_answers_that_do_not_fit_are_one_line(place: Path, content: str, words: str) -> None:
@@ -189,9 +223,9 @@ def test_without_any_report(tmp_path: Path) -> None:
 
 @pytest.fixture
 def served(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Session]]:
-    """The page of a review of ten frames."""
+    """The page of a review of all frames."""
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(place / "runs"))
-    session = open_session(ReviewOptions(report=folder_of(place), budget=10))
+    session = open_session(ReviewOptions(report=folder_of(place), budget=18))
     server = create_server(session, 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", session
@@ -222,7 +256,7 @@ def test_a_person_answers_on_the_page(
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
     page.locator("#close").click()
-    for _ in range(10):
+    for _ in range(18):
         before = page.locator("#title").inner_text()
         clicks = click_all(page, session, place)
         assert page.locator("circle").count() == clicks
@@ -261,6 +295,11 @@ def test_undo_back_remove_and_judge(served: tuple[str, Session], browser: Browse
     page.mouse.click(x, y)
     page.keyboard.press("Enter")
     expect(page.locator("#title")).to_contain_text("frame 2")
+    page.keyboard.press("ArrowRight")  # looked at, and not answered
+    expect(page.locator("#title")).to_contain_text("frame 3")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")  # at once: it belongs to the frame that is shown
+    expect(page.locator("#title")).to_contain_text("frame 2")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#title")).to_contain_text("frame 1")
     assert page.locator("circle").count() == 1
@@ -289,7 +328,8 @@ def test_the_page_is_for_this_machine_only(served: tuple[str, Session]) -> None:
     assert code("/answer/0", data=b'{"points": []}', **{**right, "Origin": "http://evil.example"}) == 403
     assert code("/answer/0", data=b'{"points": []}', **{"Content-Type": "text/plain"}) == 403
     assert code("/answer/999", data=b'{"points": []}', **right) == 400
-    assert code("/answer/0", data=b"[", **right) == 400
+    for broken in (b"[", b"[]", b'{"detections": []}', '{"points": [[1, 1, "кошка"]]}'.encode()):
+        assert code("/answer/0", data=broken, **right) == 400
     assert code("/../../etc/passwd") == 400
     assert not session.review.answers
     assert code("/answer/0", data=b'{"points": []}', **right) == 200

@@ -28,6 +28,8 @@ from diagnostics.hypotheses.probability import right_at
 # established: supported, and every other hypothesis that a report can test is ruled out. likely: it leads,
 # and at least one other is not ruled out. undecided: nothing measured favours one of them.
 Grade = Literal["established", "likely", "undecided"]
+# A cause is named without a real drop only where it is right more often than not.
+EVEN = 0.5
 # Only a person who looks at the labels can rule these out: they do not keep a verdict from being established.
 NEEDS_REVIEW = ("label_error",)
 
@@ -163,5 +165,5 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
     if best is None or (best.score or 0.0) < REJECTED_SHARE:
         return None
-    sure = evidence.gap_is_real or best.status == "untested" or right_at(best.score or 0.0) >= 0.5
+    sure = evidence.gap_is_real or best.status == "untested" or (right_at(best.score or 0.0) or 0.0) >= EVEN
     return best.code if sure else None

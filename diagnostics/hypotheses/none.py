@@ -28,7 +28,7 @@ def assess(evidence: Evidence) -> Assessment:
     gap, bounds = evidence.gap, evidence.gap_interval
     if gap is None:
         drop = estimated_drop(evidence)
-        if drop is not None and drop[0] > HARMLESS_GAP and evidence.domain in evidence.reviewed:
+        if drop is not None and drop[0] > HARMLESS_GAP and evidence.reviewed_drop is not None:
             return ruled_out(_without_comparison(evidence))
         # An estimate alone can make it likely, no more: it does not see labels by another rule.
         score = SUPPORTED_SHARE if drop is not None and drop[1] <= HARMLESS_GAP else None

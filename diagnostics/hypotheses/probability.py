@@ -11,8 +11,12 @@ from __future__ import annotations
 from math import exp
 
 INTERCEPT, SLOPE = -6.24, 10.8
+# The lowest score of those rows: below it, nothing is known. And no more is claimed than a few dozen rows can show.
+LOWEST, HIGHEST = 0.54, 0.95
 
 
-def right_at(score: float) -> float:
-    """Probability that a leading hypothesis with this score is the cause."""
-    return 1 / (1 + exp(-(INTERCEPT + SLOPE * score)))
+def right_at(score: float) -> float | None:
+    """Probability that a leading hypothesis with this score is the cause; None below the scores that were seen."""
+    if score < LOWEST:
+        return None
+    return min(HIGHEST, 1 / (1 + exp(-(INTERCEPT + SLOPE * score))))

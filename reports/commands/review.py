@@ -9,14 +9,14 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from datasets.answers import Review, read_answers, read_review
+from datasets.answers import Review, read_answers, read_review, without_judgements
 from datasets.errors import EnvironmentProblem, InputError
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count, fraction, interval, points, points_interval
 from reports.options import ReviewOptions
 from reports.page.reader import WrittenReport, read_report
-from reports.pipeline.reviews import detector_key, new_review, review_path
+from reports.pipeline.reviews import new_review, review_path
 from reports.progress import Reporter
 from reports.review.server import create_server
 from reports.review.session import Session
@@ -34,17 +34,14 @@ def open_session(options: ReviewOptions) -> Session:
     report = read_report(_report_folder(options.report))
     in_domain = next(domain for domain in report.domains if domain.role == "in_domain")
     domain = _choose_domain(report, options.domain)
-    run = report.record["run"]
-    detector = detector_key(run.get("sha256"), int(run["imgsz"]))
-    path = review_path(report.folder.name, domain.name)
+    path = review_path(report.folder.name, domain)
     session = Session(
         in_domain=in_domain,
         domain=domain,
-        detector=detector,
         confidence=report.record.get("transfer", {}).get("confidence") or SHOWN,
         budget=options.budget,
         path=path,
-        review=_open_review(path, report.folder.name, domain, detector, options.seed),
+        review=_open_review(path, report.folder.name, domain, options.seed),
     )
     if options.answers is not None and not options.plan:
         try:
@@ -81,6 +78,8 @@ def serve(session: Session, port: int, reporter: Reporter) -> None:
 def lines(result: dict[str, Any]) -> list[str]:
     """The result as text."""
     head = f"{result['domain']}: {count(result['answers'], 'frame')} answered of {result['frames']}"
+    if result["waiting"]:
+        head += f" ({count(result['waiting'], 'more answer')} not counted: a frame before is unanswered)"
     if result["ap50_points"] is None:
         return [f"{head}. No estimate: {result['note']}."]
     text = [
@@ -103,7 +102,8 @@ def lines(result: dict[str, Any]) -> list[str]:
 def _report_folder(given: Path | None) -> Path:
     """The folder of the given report, or of the one written last. Raises InputError without any."""
     if given is not None:
-        return given if given.is_dir() else given.parent
+        folder = given.resolve()
+        return folder if folder.is_dir() else folder.parent
     written = list((runs_folder() / "report").glob("*/report.json"))
     if not written:
         raise InputError(f"no report in {runs_folder() / 'report'}; write one with 'shiftscope report'")
@@ -126,16 +126,12 @@ def _choose_domain(report: WrittenReport, name: str | None) -> Domain:
     return unlabelled or real_world.get(focus) or next(iter(real_world.values()))
 
 
-def _open_review(path: Path, report: str, domain: Domain, detector: str, seed: int) -> Review:
+def _open_review(path: Path, report: str, domain: Domain, seed: int) -> Review:
     """The review that was begun, or a new one where there is none. Raises InputError where it does not fit."""
-    fresh = new_review(report, domain, detector, seed=seed)
+    fresh = new_review(report, domain, seed=seed)
     if not path.exists():
         return fresh
     review = read_review(path)
-    if {(f.image, f.path) for f in review.frames} == {(f.image, f.path) for f in fresh.frames}:
-        return review
-    if not review.answers:
-        return fresh
-    raise InputError(
-        f"{path}: is a review of other images than {domain.name} has now; move the file elsewhere to begin anew"
-    )
+    if {(f.image, f.path) for f in review.frames} != {(f.image, f.path) for f in fresh.frames}:
+        raise InputError(f"{path}: is a review of other images; move the file elsewhere to begin anew")
+    return review if review.detections == fresh.detections else without_judgements(review, fresh.detections)

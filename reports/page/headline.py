@@ -166,7 +166,7 @@ def _how_often_right(verdict: Verdict) -> str:
     """How often such a verdict was right where the cause was known; empty unless it is a likely one."""
     if verdict.grade != "likely" or verdict.probability is None:
         return ""
-    return f"On photographs with a known cause, such a verdict was right {percent(verdict.probability)} of the time."
+    return f"By photographs with a known cause, such a verdict is right in {percent(verdict.probability)} of cases."
 
 
 def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str:

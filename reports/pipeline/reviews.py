@@ -2,65 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from datasets.answers import Clicks, Frame, Review, read_review
+from datasets.answers import Frame, Review, read_review
 from datasets.errors import InputError
+from datasets.tables import CORNERS
 from diagnostics.domain import Domain
-from diagnostics.matching import Floats
 from diagnostics.point_measures import Answer, DomainReview, draw_order, sampling_sizes
 from train.environment import reviews_folder
 
 
-def detector_key(sha256: str | None, imgsz: int) -> str:
-    """What detections depend on, for `datasets.answers.Review.detector`."""
-    return f"{sha256}-{imgsz}" if sha256 else ""
+def detections_key(domain: Domain) -> str:
+    """Digest of a domain's detections: what was said of one of them holds for no others."""
+    table = domain.detections[["image", "label", "confidence", *CORNERS]]
+    table = table.astype(
+        {"image": str, "label": "int64", **dict.fromkeys(("confidence", *CORNERS), "float64")}
+    )
+    rows = pd.util.hash_pandas_object(table.round(4), index=False).to_numpy()
+    return hashlib.sha256(rows.tobytes()).hexdigest()[:16]
 
 
-def review_path(report: str, domain: str) -> Path:
-    """The file of the review of a report's domain."""
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in domain)
-    return reviews_folder() / report / f"{name}.json"
+def review_path(report: str, domain: Domain) -> Path:
+    """The file of the review of a report's domain; other images, or another domain, have another."""
+    slug = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in domain.name)[:60]
+    images = "\n".join([domain.name, *sorted(domain.images["path"].astype(str))])
+    return reviews_folder() / report / f"{slug}-{hashlib.sha256(images.encode()).hexdigest()[:8]}.json"
 
 
-def new_review(report: str, domain: Domain, detector: str, *, seed: int) -> Review:
+def new_review(report: str, domain: Domain, *, seed: int) -> Review:
     """A review without answers: the order in which images are asked for."""
     sizes = sampling_sizes(domain)
     images, paths = (domain.images[column].astype(str).tolist() for column in ("image", "path"))
     frames = tuple(
         Frame(images[place], paths[place], float(sizes[place])) for place in draw_order(sizes, seed)
     )
-    return Review(report, domain.name, detector, frames, {})
+    return Review(report, domain.name, detections_key(domain), frames, {})
 
 
-def as_answers(answers: Mapping[str, Clicks], classes: Sequence[str], *, judged: bool) -> dict[str, Answer]:
-    """Answers with classes by index; objects of other classes are left out.
-
-    judged: whether what was said of single detections holds for the detections at hand
+def domain_review(review: Review, domain: Domain) -> DomainReview:
+    """What a review says about a domain: the answers that are a beginning of the order, because only those are a
+    sample with known probabilities. Objects of classes that the detector lacks are left out, and so is what was
+    said of the detections of another one.
     """
-    index = {name: place for place, name in enumerate(classes)}
-    return {
-        image: Answer(
-            np.array([point[:2] for point in clicks.points if point[2] in index], float).reshape(-1, 2),
-            np.array([index[point[2]] for point in clicks.points if point[2] in index], np.int64),
+    index = {name: place for place, name in enumerate(domain.classes)}
+    judged = review.detections == detections_key(domain)
+    answers = {}
+    for image in beginning(review):
+        clicks = review.answers[image]
+        points = [point for point in clicks.points if point[2] in index]
+        answers[image] = Answer(
+            np.array([point[:2] for point in points], float).reshape(-1, 2),
+            np.array([index[point[2]] for point in points], np.int64),
             dict(clicks.detections) if judged else {},
         )
-        for image, clicks in answers.items()
-    }
-
-
-def sizes_of(review: Review, domain: Domain) -> Floats:
-    """The size of each image of a domain when the order was drawn, (n,)."""
     size = {frame.image: frame.size for frame in review.frames}
-    return domain.images["image"].map(size).to_numpy(float)
+    return DomainReview(answers, domain.images["image"].map(size).to_numpy(float))
 
 
-def find_reviews(
-    domains: Sequence[Domain], detector: str, say: Callable[[str], None]
-) -> dict[str, DomainReview]:
+def beginning(review: Review) -> list[str]:
+    """The answered images up to the first that is not."""
+    return [f.image for f in takewhile(lambda frame: frame.image in review.answers, review.frames)]
+
+
+def find_reviews(domains: Sequence[Domain], say: Callable[[str], None]) -> dict[str, DomainReview]:
     """The reviews of these real-world domains, by name: for each, the one of the same images with most answers.
 
     A review that cannot be read is said and left out.
@@ -77,6 +87,5 @@ def find_reviews(
         of_it = [r for r in reviews if r.answers and {(f.image, f.path) for f in r.frames} == pairs]
         if of_it:
             review = max(of_it, key=lambda review: len(review.answers))
-            answers = as_answers(review.answers, domain.classes, judged=review.detector == detector)
-            found[domain.name] = DomainReview(answers, sizes_of(review, domain))
+            found[domain.name] = domain_review(review, domain)
     return found

@@ -19,7 +19,7 @@ from reports.pipeline.checkpoints import Checkpoints, compare_checkpoints, kept_
 from reports.pipeline.earlier_run import EarlierRun, RunComparison, compare_runs
 from reports.pipeline.experiments import run_experiments
 from reports.pipeline.inference import PredictedDomains, predict_domains, resolve_prediction_folders
-from reports.pipeline.reviews import detector_key, find_reviews
+from reports.pipeline.reviews import find_reviews
 from reports.pipeline.runs import load_detector, load_run, open_earlier_run
 from reports.pipeline.sources import Opened, all_rows, full_ledger
 from reports.progress import Reporter
@@ -113,9 +113,7 @@ def _find_reviews(
     """What people said in `shiftscope review` about the real-world domains; nothing with --no-corrections."""
     if not options.corrections:
         return {}
-    run = predicted.run
-    key = detector_key(run.sha256 if run is not None else None, predicted.settings.imgsz)
-    return find_reviews(predicted.real_world, key, reporter.say)
+    return find_reviews(predicted.real_world, reporter.say)
 
 
 def _compare_checkpoints(

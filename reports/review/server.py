@@ -32,7 +32,9 @@ def create_server(session: Session, port: int) -> ThreadingHTTPServer:
 
         def do_POST(self) -> None:
             # A form of another site can send text, but neither this type nor from this origin.
-            if self._is_ours() and self.headers.get("Content-Type") == "application/json":
+            if not self._is_ours():
+                return
+            if self.headers.get("Content-Type") == "application/json":
                 self._answer(self._post)
             else:
                 self.send_error(HTTPStatus.FORBIDDEN)
@@ -52,19 +54,28 @@ def create_server(session: Session, port: int) -> ThreadingHTTPServer:
         def _answer(self, respond: Any) -> None:
             try:
                 kind, content = respond()
-            except (ValueError, KeyError, TypeError, IndexError, InputError) as error:
-                self.send_error(
-                    HTTPStatus.BAD_REQUEST, str(error).splitlines()[0] if str(error) else "bad request"
-                )
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError, InputError) as error:
+                self._refuse(HTTPStatus.BAD_REQUEST, str(error).partition("\n")[0] or "bad request")
                 return
-            except (UnreadableImage, OSError):
-                self.send_error(HTTPStatus.NOT_FOUND, "the image cannot be read")
+            except (UnreadableImage, OSError) as error:
+                self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"{error}".partition("\n")[0])
                 return
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Cache-Control", "no-store")
-            self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:")
+            self.send_header(
+                "Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"
+            )
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _refuse(self, code: HTTPStatus, why: str) -> None:
+            """An error whose reason is the body: a status line has no room for every alphabet."""
+            content = why.encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
@@ -83,8 +94,8 @@ def create_server(session: Session, port: int) -> ThreadingHTTPServer:
 
         def _post(self) -> tuple[str, bytes]:
             length = int(self.headers.get("Content-Length", "0"))
-            if length > LONGEST:
-                raise ValueError("the answer is too long")
+            if not 0 < length <= LONGEST:
+                raise ValueError("the answer is empty or too long")
             _, what, number = self.path.split("/")
             if what != "answer":
                 raise ValueError("no such page")

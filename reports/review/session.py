@@ -13,8 +13,8 @@ from datasets.errors import InputError
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
-from diagnostics.point_measures import DomainReview, measure_review
-from reports.pipeline.reviews import as_answers, sizes_of
+from diagnostics.point_measures import measure_review
+from reports.pipeline.reviews import domain_review
 from reports.plain import review_record
 
 # Classes that have a key each; more are in a list.
@@ -27,7 +27,6 @@ class Session:
 
     in_domain: the in-domain domain, which the answers are compared with
     domain: the domain that is reviewed
-    detector: key of the detector whose detections the domain has, see `reports.pipeline.reviews`
     confidence: threshold of precision and recall
     budget: frames that are asked for
     path: where the answers are kept
@@ -36,7 +35,6 @@ class Session:
 
     in_domain: Domain
     domain: Domain
-    detector: str
     confidence: float
     budget: int
     path: Path
@@ -61,13 +59,22 @@ class Session:
             raise InputError(
                 f"class {classes[0]!r} is none of the detector's: {', '.join(self.domain.classes[:20])}"
             )
+        sizes = self.domain.images.set_index("image")[["width", "height"]]
         per_image = self.domain.detections["image"].value_counts()
         for image, clicks in answers.items():
-            last = max(clicks.detections, default=-1)
-            if last >= int(per_image.get(image, 0)):
+            width, height = (int(side) for side in sizes.loc[image])
+            outside = [
+                point for point in clicks.points if not (0 <= point[0] <= width and 0 <= point[1] <= height)
+            ]
+            if outside:
                 raise InputError(
-                    f"{image}: there is no detection {last}; it has {int(per_image.get(image, 0))}"
+                    f"{image}: the point ({outside[0][0]:g}, {outside[0][1]:g}) is outside of the image, which has "
+                    f"{width}x{height} pixels"
                 )
+            count = int(per_image.get(image, 0))
+            strange_rows = [row for row in clicks.detections if not 0 <= row < count]
+            if strange_rows:
+                raise InputError(f"{image}: there is no detection {strange_rows[0]}; it has {count}, from 0")
         with self._lock:
             review = self.review
             for image, clicks in answers.items():
@@ -76,12 +83,10 @@ class Session:
             self.review = review
 
     def result(self) -> dict[str, Any]:
-        """What the answers so far say, as in report.json."""
-        answers = as_answers(
-            self.review.answers, self.domain.classes, judged=self.review.detector == self.detector
-        )
-        review = DomainReview(answers, sizes_of(self.review, self.domain))
-        return review_record(measure_review(self.in_domain, self.domain, review, self.confidence))
+        """What the answers so far say, as in report.json; waiting: answers behind a frame without one."""
+        review = domain_review(self.review, self.domain)
+        record = review_record(measure_review(self.in_domain, self.domain, review, self.confidence))
+        return {**record, "waiting": len(self.review.answers) - len(review.answers)}
 
     def state(self) -> dict[str, Any]:
         """What the page needs before it shows a frame."""
