@@ -110,6 +110,22 @@ CASES = (
 TEMPERED = PhotographCase("confidence to the fourth power", "threshold", "", leave)
 
 
+def recipe_key(spec: str, seed: int) -> str:
+    """Eight hex digits over everything that the changed images depend on, but the images themselves."""
+    recipe = (
+        spec,
+        seed,
+        SMALLER,
+        LARGER_BOXES,
+        DROPPED,
+        MOVED,
+        STOPS,
+        FLATTENED,
+        [case.name for case in CASES],
+    )
+    return f"{zlib.crc32(repr(recipe).encode()):08x}"
+
+
 def halves(source: Source, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The labelled images that are not for training, in two halves by recording; with few recordings, or names
     that only look like some, by image: halves would differ in their classes.

@@ -17,7 +17,7 @@ import pandas as pd
 import typer
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.photographs import CASES, POWER, TEMPERED, halves, write_dataset
+from benchmarks.photographs import CASES, POWER, TEMPERED, halves, recipe_key, write_dataset
 from benchmarks.prove_page import rate
 from datasets.source import open_source
 from datasets.tables import CORNERS
@@ -85,7 +85,7 @@ def planted_rows(
     """The cases of `photographs` on one detector's validation images."""
     source = open_source(in_domain, cache=frames_folder())
     known, footage = halves(source, SEED)
-    folder = runs_folder() / "photographs" / detector
+    folder = runs_folder() / "photographs" / f"{detector}-{recipe_key(in_domain, SEED)}"
     base = write_dataset(folder / "in_domain", source, known, CASES[0], SEED)
     real_world, truth = [], {}
     for number, case in enumerate(CASES):
