@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +19,7 @@ from datasets.errors import InputError
 from datasets.pixels import decode, descriptor
 from datasets.source import open_source
 from datasets.world import DASHCAM, Plan, build_world
+from train import environment
 from train.forward import Detector
 from train.passes import available_cores, describe
 from train.predictions import Settings, Store
@@ -56,14 +60,28 @@ def test_boxes_equal_those_of_predict(weights: Path, images: pd.DataFrame, predi
     assert total > 100
 
 
+def test_who_asks_for_no_number_of_threads_has_one_a_core() -> None:
+    """Ultralytics sets OMP_NUM_THREADS=1 while it is imported: that is nobody's wish."""
+    script = "import train.forward, train.passes as p; print(p.network_threads() == p.available_cores())"
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    for stated, expected in (({}, "True"), ({"OMP_NUM_THREADS": "1"}, str(available_cores() == 1))):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=Path(__file__).parents[1],
+            env=clean | stated,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == [expected]
+
+
 @pytest.mark.parametrize(("stated", "threads"), [("1", 1), ("many", None), (None, None)])
 def test_the_network_has_the_threads_that_were_asked_for(
     weights: Path, images: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated, threads
 ) -> None:
     """Ultralytics sets its own number while it loads."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if stated is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    monkeypatch.setattr(environment, "STATED_THREADS", stated)
     before = torch.get_num_threads()
     try:
         Detector(weights).predict(images.head(1), SETTINGS, Store(tmp_path))

@@ -12,6 +12,10 @@ import os
 import sys
 from pathlib import Path
 
+# Threads of a network that the user asked for, read before Ultralytics is imported: it sets 1 for everyone who asked
+# for nothing.
+STATED_THREADS = None if "ultralytics" in sys.modules else os.environ.get("OMP_NUM_THREADS")
+
 
 def runs_folder() -> Path:
     """The absolute folder for everything that is written: SHIFTSCOPE_RUNS, or runs/ in the current folder."""

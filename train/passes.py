@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.pixels import Pixels, UnreadableImage, decode, descriptor, difference_hash, statistics
+from train import environment
 from train.predictions import Floats, ImagePrediction, Predictions, Store
 
 # Result for one image: boxes (N, 6), image embedding (D,), detection embeddings (N, E).
@@ -160,11 +161,10 @@ def available_cores() -> int:
 
 
 def network_threads() -> int:
-    """Threads of a network on a CPU: as many as OMP_NUM_THREADS says, else one a core.
+    """Threads of a network on a CPU: as many as OMP_NUM_THREADS said at the start, else one a core.
 
     Two processes that each start a thread a core take ten times as long as with one thread each: threads that
     wait for the others keep the cores busy.
     """
-    with suppress(KeyError, ValueError):
-        return max(1, int(os.environ["OMP_NUM_THREADS"]))
-    return available_cores()
+    stated = environment.STATED_THREADS
+    return int(stated) if stated is not None and stated.isdigit() and int(stated) > 0 else available_cores()
