@@ -122,7 +122,8 @@ def _rival(verdict: Verdict) -> str:
     if verdict.grade != "likely" or verdict.rival is None:
         return ""
     rival = verdict.named(verdict.rival)
-    decides = f" To decide between the two: {rival.missing}." if rival.missing else ""
+    end = "" if rival.missing.endswith("?") else "."
+    decides = f" To decide between the two: {rival.missing}{end}" if rival.missing else ""
     return f"Not ruled out: {rival.name[0].lower()}{rival.name[1:]}.{decides}"
 
 
