@@ -237,18 +237,16 @@ def _with_rare(
     independent draws (Clopper and Pearson 1934). AP is at most the recall down to the floor, and about recall
     times precision where nearly all is right.
     """
-    told = counted.answered[counted.image]
-    shown = told & (counted.confidence >= confidence)
-    right, right_shown = int(counted.right[told].sum()), int(counted.right[shown].sum())
-    of_shown, of_objects = (
-        _binomial(right_shown, int(shown.sum())),
-        _binomial(min(right, objects), objects),
-    )
+    answered = counted.answered[counted.image]
+    shown = answered & (counted.confidence >= confidence)
+    right, right_shown = int(counted.right[answered].sum()), int(counted.right[shown].sum())
+    of_objects = _binomial(min(right, objects), objects)
+    of_shown = _binomial(right_shown, int(shown.sum()))
+    of_objects_shown = _binomial(min(right_shown, objects), objects)
     if min(right_shown, int(shown.sum()) - right_shown) < RARE:
         precision = (precision[0], min(precision[1], of_shown[0]), max(precision[2], of_shown[1]))
-    found = _binomial(min(right_shown, objects), objects)
     if min(right_shown, objects - right_shown) < RARE:
-        recall = (recall[0], min(recall[1], found[0]), max(recall[2], found[1]))
+        recall = (recall[0], min(recall[1], of_objects_shown[0]), max(recall[2], of_objects_shown[1]))
     if right == 0:
         ap = (0.0, 0.0, of_objects[1])
     elif right < RARE:
@@ -351,16 +349,18 @@ def _expect(counted: _Counted, drawn: Floats) -> tuple[Floats, Floats]:
     probability, objects = np.zeros(len(counted.image)), np.zeros(len(fold))
     weight = 1 / drawn
     for part in (-1, *range(FOLDS)):
-        taught = counted.answered & (fold != part)
-        known = taught[counted.image]
+        in_other_parts = counted.answered & (fold != part)
+        known = in_other_parts[counted.image]
         learn = _fit_right(counted.confidence[known], counted.right[known], weight[counted.image[known]])
         of_all = learn(counted.confidence)
-        here = fold[counted.image] == part
-        probability[here] = of_all[here]
+        in_part = fold[counted.image] == part
+        probability[in_part] = of_all[in_part]
         expected = np.bincount(counted.image, of_all, len(fold))
         shown = np.bincount(counted.image, counted.confidence >= SHOWN, len(fold))
         features = np.column_stack([expected, shown])
-        model = Ridge(1.0).fit(features[taught], counted.objects[taught], weight[taught])
+        model = Ridge(1.0).fit(
+            features[in_other_parts], counted.objects[in_other_parts], weight[in_other_parts]
+        )
         objects[fold == part] = np.maximum(model.predict(features), 0.0)[fold == part]
     return probability, objects
 

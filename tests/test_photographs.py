@@ -118,6 +118,7 @@ def test_the_published_page_is_that_of_the_rows() -> None:
 def test_the_stated_probability_is_fitted_to_the_rows() -> None:
     assert fit(read_rows()) == (probability.INTERCEPT, probability.SLOPE)
     assert int(100 * scored(read_rows())["score"].min()) / 100 == probability.LOWEST
+    assert len(scored(read_rows())) == probability.CASES
     assert probability.right_at(probability.LOWEST - 0.01) is None
     assert 0.4 < probability.right_at(0.6) < probability.right_at(1.0) == probability.HIGHEST
 

@@ -138,7 +138,7 @@ def _without_labels(
     )
     estimate, reviewed = evidence.label_free.get(domain), evidence.reviewed.get(domain)
     if reviewed is not None and reviewed.drop is not None:
-        cost = reviewed_sentence(reviewed)
+        cost = _reviewed_sentence(reviewed)
     elif labelled:
         cost += (
             f"; on its own classes AP50 is {fraction(evidence.ap50[domain])}, in-domain "
@@ -158,7 +158,7 @@ def _without_labels(
     )
 
 
-def reviewed_sentence(reviewed: Reviewed) -> str:
+def _reviewed_sentence(reviewed: Reviewed) -> str:
     """What the clicks of a person show, as the end of a sentence."""
     measures, drop = reviewed.real_world, reviewed.drop
     if measures.ap is None or reviewed.in_domain.ap is None or drop is None:

@@ -10,6 +10,7 @@ from diagnostics.evidence import REJECTED_SHARE, SUPPORTED_SHARE, Evidence, Hypo
 from diagnostics.findings import Findings
 from diagnostics.hypotheses import Verdict
 from diagnostics.hypotheses.leakage import REAL_WORLD, TOLERATED, copies_sentence
+from diagnostics.hypotheses.probability import CASES
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points, points_interval
 from reports.page import slices
@@ -167,7 +168,7 @@ def _how_often_right(verdict: Verdict) -> str:
     """How often such a verdict was right where the cause was known; empty unless it is a likely one."""
     if verdict.grade != "likely" or verdict.probability is None:
         return ""
-    return f"By photographs with a known cause, such a verdict is right in {percent(verdict.probability)} of cases."
+    return f"By {CASES} cases of a known cause in photographs, such a verdict is right {percent(verdict.probability)} of the time."
 
 
 def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str:

@@ -81,11 +81,11 @@ def find_reviews(domains: Sequence[Domain], say: Callable[[str], None]) -> dict[
             reviews.append(read_review(path))
         except InputError as problem:
             say(f"  {problem}")
-    found = {}
+    by_domain = {}
     for domain in domains:
         pairs = set(domain.images[["image", "path"]].astype(str).itertuples(index=False, name=None))
-        of_it = [r for r in reviews if r.answers and {(f.image, f.path) for f in r.frames} == pairs]
-        if of_it:
-            review = max(of_it, key=lambda review: len(review.answers))
-            found[domain.name] = domain_review(review, domain)
-    return found
+        matching = [r for r in reviews if r.answers and {(f.image, f.path) for f in r.frames} == pairs]
+        if matching:
+            review = max(matching, key=lambda review: len(review.answers))
+            by_domain[domain.name] = domain_review(review, domain)
+    return by_domain

@@ -49,10 +49,10 @@ class Session:
     def add(self, answers: Mapping[str, Clicks]) -> None:
         """Keep answers, also on disk. Raises InputError for an image, class or detection that is not there."""
         known = set(self.domain.images["image"].astype(str))
-        strange = next((image for image in answers if image not in known), None)
-        if strange is not None:
+        unknown = next((image for image in answers if image not in known), None)
+        if unknown is not None:
             raise InputError(
-                f"{strange!r} is not an image of {self.domain.name}; --plan prints those asked for"
+                f"{unknown!r} is not an image of {self.domain.name}; --plan prints those asked for"
             )
         classes = unknown_classes(answers, self.domain.classes)
         if classes:
@@ -72,9 +72,9 @@ class Session:
                     f"{width}x{height} pixels"
                 )
             count = int(per_image.get(image, 0))
-            strange_rows = [row for row in clicks.detections if not 0 <= row < count]
-            if strange_rows:
-                raise InputError(f"{image}: there is no detection {strange_rows[0]}; it has {count}, from 0")
+            unknown_rows = [row for row in clicks.detections if not 0 <= row < count]
+            if unknown_rows:
+                raise InputError(f"{image}: there is no detection {unknown_rows[0]}; it has {count}, from 0")
         with self._lock:
             review = self.review
             for image, clicks in answers.items():
