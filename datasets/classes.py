@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from datasets.tables import ROW_COLUMNS, Source, concatenate
 
 # Kinds of source whose classes are matched by name: either the reader numbered the classes itself, or
 # (folders, lists, single images) a classes.txt explains the numbers.
-BY_NAME = frozenset({"coco", "voc", "folder", "image", "list", "several"})
+BY_NAME = frozenset({"coco", "voc", "labels", "folder", "image", "list", "several"})
 LEFT_OUT = -1
 
 
@@ -29,11 +31,34 @@ def check_classes(model: Sequence[str], source: Sequence[str], spec: str) -> Non
         )
 
 
+def same_but_spelling(source: Source, model: Sequence[str]) -> dict[str, str]:
+    """Class names of a source that are a model's but for case, punctuation or a plural: name -> model's name.
+
+    Only where no other name of either would do.
+    """
+    plain_model, plain_source = (_by_plain_name(names) for names in (model, source.classes))
+    return {
+        names[0]: plain_model[plain][0]
+        for plain, names in plain_source.items()
+        if len(names) == 1 and len(plain_model.get(plain, ())) == 1 and names[0] != plain_model[plain][0]
+    }
+
+
+def _by_plain_name(names: Sequence[str]) -> dict[str, list[str]]:
+    """Names by their letters and digits, without a plural's s."""
+    plain: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        letters = re.sub(r"[\W_]+", "", name).lower()
+        plain[letters[:-1] if len(letters) > 3 and letters.endswith("s") else letters].append(name)
+    return plain
+
+
 def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str]) -> Source:
     """Return a source renumbered to the model's classes.
 
     Sources of `BY_NAME` are matched by name even without a mapping, provided the model has every class
-    that is annotated. Annotations left out are counted as rejected label rows.
+    that is annotated. Names that differ only in spelling are the same, see `same_but_spelling`. Annotations left
+    out are counted as rejected label rows.
 
     Parameters
     ----------
@@ -55,9 +80,12 @@ def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str
     InputError
         If the names differ and no mapping is given, or an annotated class has no class in the model.
     """
-    annotated = {
-        source.classes[label] for label in source.annotations["label"].unique() if label < len(source.classes)
-    }
+    spelling = same_but_spelling(source, model)
+    if spelling:
+        source = replace(source, classes=tuple(spelling.get(name, name) for name in source.classes))
+        mapping = {spelling.get(name, name): target for name, target in mapping.items()}
+    counting = source.annotations.loc[~source.annotations["crowd"], "label"].unique()
+    annotated = {source.classes[label] for label in counting if label < len(source.classes)}
     by_name = source.kind in BY_NAME and annotated <= set(model)
     if not (mapping or by_name) or not source.classes or not model:
         check_classes(model, source.classes, source.spec)
@@ -80,7 +108,7 @@ def renumbered(source: Source, names: tuple[str, ...], numbers: Sequence[int]) -
     Annotations left out are counted as rejected label rows.
     """
     labels = source.annotations["label"].map(dict(enumerate(numbers))).astype("int64")
-    dropped = source.annotations[labels == LEFT_OUT]
+    dropped = source.annotations[(labels == LEFT_OUT) & ~source.annotations["crowd"]]
     paths = dict(zip(source.images["image"], source.images["path"], strict=True))
     dropped_names = dropped["label"].map(dict(enumerate(source.classes))).astype("str")
     notes = pd.DataFrame(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from datasets.collector import Collector, Position
 from datasets.containment import Bounds
 from datasets.data_yaml import path_exists
 from datasets.errors import InputError
+from datasets.masks import extent_of
 from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, split_of
-from datasets.results import describe, load_json
+from datasets.plausibility import are_all_crowd, count_from_one, misread
+from datasets.results import Results, describe, images_by_key, load_json
 from datasets.results import read_results as read_columns
 from datasets.tables import CORNERS, Source
+
+ALL_CROWD = "marked iscrowd like every other, as CVAT marks masks: read as an object"
 
 
 def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None) -> Source:
@@ -64,8 +69,10 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     collector.note(path, "used", "annotations")
     folders = _image_folders(path, split)
     rows = _add_images(collector, folders, split, _image_entries(path, content["images"]))
+    _check_units(path, content["annotations"], rows, collector)
+    all_crowd = are_all_crowd(content["annotations"])
     for number, annotation in enumerate(content["annotations"]):
-        _add_annotation(collector, Position(path, number), annotation, rows, index)
+        _add_annotation(collector, Position(path, number), annotation, rows, index, all_crowd=all_crowd)
     for folder in folders:
         if folder.is_dir() and folder != coco_root(path):
             for file in collector.walk(folder):
@@ -74,6 +81,25 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     images = collector.images["image"]
     image_ids = {image_id: str(images[row]) for image_id, row in rows.items()}
     return replace(collector.to_source(spec, "coco"), image_ids=image_ids, category_ids=index)
+
+
+def _check_units(
+    path: Path, annotations: Sequence[Any], rows: Mapping[Any, int], collector: Collector
+) -> None:
+    """Raise InputError where the boxes of a json cannot be left, top, width and height in pixels."""
+    boxes, sizes = [], []
+    for annotation in annotations:
+        try:
+            row, box = rows.get(annotation["image_id"]), annotation["bbox"]
+            if row is not None and len(box) == 4:
+                boxes.append([float(value) for value in box])
+                sizes.append(collector.size(row))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            # The row is rejected with its reason later.
+            continue
+    problem = misread(np.array(boxes, float).reshape(-1, 4), np.array(sizes, float).reshape(-1, 2), "xywh")
+    if problem:
+        raise InputError(f"{path}: its {len(boxes)} boxes look like {problem}; correct the json")
 
 
 def _image_entries(path: Path, entries: list[Any]) -> Iterator[dict[str, Any]]:
@@ -166,31 +192,48 @@ def _size(entry: dict[str, Any]) -> tuple[int, int]:
 
 
 def _add_annotation(
-    collector: Collector, position: Position, annotation: Any, rows: dict[Any, int], index: dict[Any, int]
+    collector: Collector,
+    position: Position,
+    annotation: Any,
+    rows: dict[Any, int],
+    index: dict[Any, int],
+    *,
+    all_crowd: bool,
 ) -> None:
-    """Add one annotation, or record why it is rejected."""
+    """Add one annotation, or record why it is rejected.
+
+    all_crowd: every annotation of the file is marked iscrowd, which therefore says nothing.
+    """
+    row: int | None = None
     try:
+        row = rows.get(annotation["image_id"])
         corners, repair = _corners_of(annotation)
-        row, label = rows.get(annotation["image_id"]), index.get(annotation["category_id"])
+        label = index.get(annotation["category_id"])
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
-        collector.reject(*position, "annotation without a usable bbox, image_id or category_id")
+        collector.reject(*position, "annotation without a usable bbox, image_id or category_id", row)
         return
     if row is None:
         collector.reject(*position, "annotation of an image that is not used")
     elif label is None:
-        collector.reject(*position, f"category {str(annotation['category_id'])[:40]} is not in categories")
+        collector.reject(
+            *position, f"category {str(annotation['category_id'])[:40]} is not in categories", row
+        )
     else:
-        crowd = bool(annotation.get("iscrowd", 0))
+        repair = "; ".join(filter(None, [repair, ALL_CROWD if all_crowd else ""]))
+        crowd = bool(annotation.get("iscrowd", 0)) and not all_crowd
         collector.add_pixel_box(position, row, label, corners, crowd=crowd, repair=repair)
 
 
 def _corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str]:
-    """Corners in pixels of an annotation's bbox, else of its polygons, and the repair; raises without."""
-    box = annotation.get("bbox")
+    """Corners in pixels of an annotation's bbox, else of its mask, and the repair; raises without."""
+    box, mask = annotation.get("bbox"), annotation.get("segmentation")
     if box:
         x, y, width, height = (float(v) for v in box)
-        return (x, y, x + width, y + height), ""
-    points = [float(v) for polygon in annotation["segmentation"] for v in polygon]
+        if (width > 0 and height > 0) or not mask:
+            return (x, y, x + width, y + height), ""
+    if isinstance(mask, dict):
+        return extent_of(mask), "box taken from a mask"
+    points = [float(v) for polygon in mask for v in polygon]
     xs, ys = points[::2], points[1::2]
     return (min(xs), min(ys), max(xs), max(ys)), "box taken from a polygon"
 
@@ -200,7 +243,8 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
 
     Ids are those of the source's own json if it is one. Otherwise, or if an id is not among them, image_id is
     an image's id, file name, stem or the number that its stem spells (if only one image has it), and
-    category_id counts from 0, or from 1 if the number of classes itself occurs as an id.
+    category_id counts from 0, or from 1 if the number of classes itself occurs as an id. Where each detection has
+    a category_name that is one of the classes, the name decides.
 
     Parameters
     ----------
@@ -219,10 +263,37 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     Raises
     ------
     InputError
-        If the file is unusable, or an image or category id is unknown.
+        If the file is unusable, an image or category id is unknown, or boxes cannot be pixels.
     """
     results = read_columns(path)
-    images = _images_by_key(source)
+    images = images_by_key(zip(source.images["image"], source.images["image"], strict=True))
+    images |= dict(source.image_ids)
+    labels = _labels_of(path, results, source, classes)
+    positions, keys = pd.factorize(results.image_id)
+    unknown = np.array([key not in images for key in keys.tolist()], bool)
+    if unknown.any():
+        raise InputError(
+            f"{path}: {unknown[positions].sum()} detections are for images not in this domain, "
+            f"first ids {list(dict.fromkeys(keys[unknown].tolist()))[:5]}; use file names or stems as image_id"
+        )
+    corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
+    image = pd.Series([images[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
+    sizes = source.images.set_index("image")[["width", "height"]].reindex(image).to_numpy(float)
+    problem = misread(results.xywh, sizes, "xywh")
+    if problem:
+        raise InputError(f"{path}: its {len(corners)} boxes look like {problem}; correct the file")
+    detections = pd.DataFrame(corners, columns=CORNERS)
+    detections.insert(0, "image", image)
+    detections.insert(1, "label", labels)
+    detections["confidence"] = results.score
+    return detections
+
+
+def _labels_of(path: Path, results: Results, source: Source, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Class index of each detection, by the names beside it or by its category id. Raises InputError."""
+    named = results.pairs("category_name")
+    if named and all(name in classes for names in named.values() for name in names):
+        return results.numbered("category_name", {name: number for number, name in enumerate(classes)})
     if source.category_ids:
         foreign = sorted(set(results.category_id.tolist()) - set(source.category_ids))
         if foreign:
@@ -230,37 +301,12 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
                 f"{path}: category ids {foreign[:5]} are not among the json's own "
                 f"{sorted(source.category_ids)[:10]}; use the category_id of the ground truth"
             )
-    positions, keys = pd.factorize(results.image_id)
-    unknown = np.array([key not in images for key in keys.tolist()], bool)
-    if unknown.any():
-        raise InputError(
-            f"{path}: {unknown[positions].sum()} detections are for images not in this domain, "
-            f"first ids {keys[unknown].tolist()[:5]}; use file names or stems as image_id"
-        )
-    corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
-    image = pd.Series([images[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
     label = pd.Series(results.category_id).map(lambda c: source.category_ids.get(c, c)).astype("int64")
-    if not source.category_ids and len(label) and label.max() == len(classes) and label.min() >= 1:
+    if not source.category_ids and count_from_one(set(label), len(classes)):
         label -= 1
     if len(label) and not label.between(0, len(classes) - 1).all():
         raise InputError(
             f"{path}: category ids {sorted(set(label))[:5]} do not fit the {len(classes)} classes "
             f"{list(classes)}"
         )
-    detections = pd.DataFrame(corners, columns=CORNERS)
-    detections.insert(0, "image", image)
-    detections.insert(1, "label", label)
-    detections["confidence"] = results.score
-    return detections
-
-
-def _images_by_key(source: Source) -> dict[Any, str]:
-    """Everything that identifies exactly one image (id, file name, stem, number, the json's id) -> image."""
-    images: dict[Any, str] = {}
-    ambiguous: set[Any] = set()
-    for image in source.images["image"]:
-        stem = Path(image).stem
-        for key in {image, Path(image).name, stem, *([int(stem)] if stem.isdigit() else [])}:
-            if images.setdefault(key, image) != image:
-                ambiguous.add(key)
-    return {key: image for key, image in images.items() if key not in ambiguous} | dict(source.image_ids)
+    return label.to_numpy()

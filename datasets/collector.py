@@ -21,6 +21,7 @@ from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS,
 VIDEO = "a video; give it as a source of its own"
 # Folders of segmentation masks, which would otherwise be read as images.
 MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject", "masks", "mask"})
+UNUSABLE = "unlabelled: none of its annotations can be used"
 UNLABELLED = "no label file: kept as unlabelled, not as background"
 
 
@@ -43,6 +44,7 @@ class Collector:
     ledger: path -> bucket and reason.
     reached: real paths of files reached through a link to a folder.
     rows: label rows not taken as written: path, line, action, reason.
+    with_rejected: rows of images of which an annotation was rejected.
     """
 
     def __init__(self, root: Path, classes: Sequence[str], bounds: Bounds, pose: int = 0) -> None:
@@ -59,14 +61,17 @@ class Collector:
         self.ledger: dict[str, tuple[str, str]] = {}
         self.reached: set[str] = set()
         self.rows: list[tuple[str, int, str, str]] = []
+        self.with_rejected: set[int] = set()
 
     def note(self, path: Path, bucket: str, reason: str = "") -> None:
         """Enter a file into the ledger."""
         self.ledger[str(path)] = (bucket, reason)
 
-    def reject(self, path: Path, line: int, reason: str) -> None:
-        """Record a label row that was rejected."""
+    def reject(self, path: Path, line: int, reason: str, image: int | None = None) -> None:
+        """Record a label row that was rejected, and the row of its image where that is known."""
         self.rows.append((str(path), line, "rejected", reason))
+        if image is not None:
+            self.with_rejected.add(image)
 
     def repair(self, path: Path, line: int, reason: str) -> None:
         """Record a label row that was repaired."""
@@ -226,10 +231,10 @@ class Collector:
             for value, edge in zip(corners, (width, height) * 2, strict=True)
         )
         if not np.isfinite(corners).all() or corners[2] <= corners[0] or corners[3] <= corners[1]:
-            self.reject(*position, "width or height is not positive")
+            self.reject(*position, "width or height is not positive", row)
             return
         if x2 <= x1 or y2 <= y1:
-            self.reject(*position, "box lies outside the image")
+            self.reject(*position, "box lies outside the image", row)
             return
         if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 1:
             repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
@@ -269,7 +274,13 @@ class Collector:
         self.rows += [(str(path), note.line, note.action, note.reason) for note in notes]
 
     def to_source(self, spec: str, kind: str) -> Source:
-        """The finished tables."""
+        """The finished tables. An image whose annotations were all rejected is unlabelled, not background."""
+        for row in self.with_rejected - set(self.owners):
+            if self.images["labelled"][row]:
+                self.images["labelled"][row] = False
+                self.mark_unusable(row)
+                path = self.images["path"][row]
+                self.note(Path(path), "used", "; ".join(filter(None, [UNUSABLE, self.ledger[path][1]])))
         count = len(self.images["image"])
         images = pd.DataFrame(self.images).assign(group="", seconds=float("nan"))
         names = images["image"].astype("str")

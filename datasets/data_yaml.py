@@ -123,6 +123,7 @@ def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
                 remarks.append(f"its test split {entry[:80]} does not exist")
                 continue
             splits.setdefault(split, []).append(resolve(path, root, key, entry, bounds))
+    _check_shortened(path, root, content, splits)
     if not splits:
         raise InputError(f"{path}: names no split (train, val or test); add for example 'val: images/val'")
     return DataYaml(path, root, classes, splits, "; ".join(remarks), _keypoints(content))
@@ -153,7 +154,37 @@ def _candidate_paths(root: Path, entry: str) -> list[Path]:
     while rest.startswith("../"):
         rest = rest[3:]
         paths.append(Path(os.path.normpath(root / rest)))
-    return paths
+    return paths if any(map(path_exists, paths)) else [*paths, *_shortened(root, entry)]
+
+
+def _shortened(root: Path, entry: str) -> list[Path]:
+    """An absolute path of another machine without its first folders: /content/road/images/val is images/val."""
+    if not re.match(r"/|[A-Za-z]:[\\/]", entry):
+        return []
+    parts = [
+        part for part in entry.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")
+    ]
+    return [Path(os.path.normpath(root.joinpath(*parts[skip:]))) for skip in range(1, len(parts))]
+
+
+def _check_shortened(path: Path, root: Path, content: dict[str, Any], splits: dict[str, list[Path]]) -> None:
+    """Raise InputError where two entries that were written differently lead to one folder only because their
+    first folders were left out.
+    """
+    written: dict[Path, str] = {}
+    for key in SPLITS:
+        entries = content.get(key)
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if not isinstance(entry, str) or not entry:
+                continue
+            found = next((p for p in _candidate_paths(root, entry) if path_exists(p)), None)
+            if found is None or found not in {p for folders in splits.values() for p in folders}:
+                continue
+            other = written.setdefault(found, entry)
+            if other != entry and found in {*_shortened(root, entry), *_shortened(root, other)}:
+                raise InputError(
+                    f"{path}: '{other}' and '{entry}' do not exist, and {found} could be either; correct the paths"
+                )
 
 
 def path_exists(path: Path) -> bool:

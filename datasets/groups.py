@@ -5,13 +5,16 @@ A group is the unit of every interval and test.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from datasets.errors import InputError
+from datasets.pairing import IMAGE_FOLDERS, split_of
 
 # Exporters append a content hash to each augmented copy; `shiftscope prepare` appends the copy's number to
 # the image's number. Copies of one original form one unit.
@@ -19,6 +22,63 @@ _COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+
 # Where groups come from, in words.
 GUESSED = "read from the file names"
 INDEPENDENT = "each image counts as independent (give --group-by if frames belong together)"
+# Words for weather, light and the like: a folder or a name made of these alone holds many recordings.
+CONDITIONS = frozenset(
+    [
+        "rain",
+        "rainy",
+        "snow",
+        "snowy",
+        "fog",
+        "foggy",
+        "mist",
+        "misty",
+        "haze",
+        "hazy",
+        "sun",
+        "sunny",
+        "clear",
+        "cloud",
+        "cloudy",
+        "overcast",
+        "storm",
+        "stormy",
+        "dust",
+        "night",
+        "nighttime",
+        "day",
+        "daytime",
+        "daylight",
+        "dawn",
+        "dusk",
+        "evening",
+        "morning",
+        "dark",
+        "bright",
+        "low",
+        "light",
+        "wet",
+        "dry",
+        "summer",
+        "winter",
+        "autumn",
+        "fall",
+        "spring",
+        "weather",
+        "normal",
+        "good",
+        "bad",
+        "positive",
+        "negative",
+        "background",
+        "empty",
+        "other",
+        "unknown",
+        "and",
+    ]
+)
+# Folders that hold a recording's frames and say nothing about it (MOT: MOT17-02/img1).
+_FRAMES = re.compile(rf"^({'|'.join(sorted(IMAGE_FOLDERS))}|frames?|data)\d*$", re.IGNORECASE)
 # A trailing counter, and the word that often precedes it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 
@@ -34,11 +94,13 @@ def recording(stem: str) -> str:
     return _COUNTER.sub("", base) or base
 
 
-def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
+def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -> tuple[pd.Series, str]:
     """Assign each image to a group.
 
-    Without a pattern the group is the file name without its frame counter, provided that gives at least
-    two recordings of which one has several images; otherwise each original is a group of its own.
+    Without a pattern the group is the file name without its frame counter; where names are counters only
+    (000001.jpg), or the same in several folders, it is the folder too. That counts provided it gives at least
+    two recordings of which one has several images; otherwise each original is a group of its own. A word for
+    weather, light or a class is no recording.
 
     Parameters
     ----------
@@ -46,6 +108,8 @@ def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
         Path of each image.
     pattern
         A regular expression with a named group "group", searched in each path; None to use file names.
+    classes
+        Class names, which name no recordings.
 
     Returns
     -------
@@ -59,16 +123,67 @@ def assign(paths: pd.Series, pattern: str | None) -> tuple[pd.Series, str]:
     """
     if pattern is not None:
         return _by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
-    recordings = _stems(paths).map(recording)
+    recordings, by_folder = _recordings(paths, classes)
     counts = recordings.value_counts()
     if len(counts) >= 2 and counts.max() >= 2:
-        return recordings, f"{len(counts)} recordings, {GUESSED} (name without its counter)"
+        how = "folder, and name" if by_folder else "name"
+        return recordings, f"{len(counts)} recordings, {GUESSED} ({how} without its counter)"
     return originals(paths), f"no recordings in the file names: {INDEPENDENT}"
 
 
+def _recordings(paths: pd.Series, classes: Sequence[str]) -> tuple[pd.Series, bool]:
+    """The recording that each image seems to belong to, and whether folders say so."""
+    stems, folders = _stems(paths), _folders(paths)
+    bases = stems.map(lambda stem: _COUNTER.sub("", _original(stem)))
+    words = CONDITIONS | {word for name in classes for word in _words(name)}
+    names_one = {name: bool(set(_words(name)) - words) for name in {*bases, *folders}}
+    is_counter = bases == ""
+    # Of names that occur in several folders the folder is a part. Copies of one original are elsewhere: in
+    # folders of splits, which are no part of a name here.
+    places = pd.DataFrame({"stem": stems, "folder": folders}).drop_duplicates()
+    repeated = set(places.loc[places["stem"].duplicated(keep=False), "stem"])
+    repeats = bases.groupby(bases).transform(lambda part: stems[part.index].isin(repeated).any())
+    in_folder = (folders != "") & folders.map(names_one) & (is_counter | repeats)
+    by_name = ~is_counter & bases.map(names_one)
+    base = bases.where(by_name, "")
+    key = (folders + "/" + base).str.rstrip("/").where(in_folder, base)
+    return key.where(key != "", originals(paths)).astype("str"), bool(in_folder.any())
+
+
+def _words(name: str) -> list[str]:
+    """Words of a name in lower case; "" for one without letters and digits."""
+    return re.findall(r"[a-z]+|\d+", name.lower()) or [""]
+
+
+def _folders(paths: pd.Series) -> pd.Series:
+    """What the folders of an image name below the folder that all share; nothing for splits and "images"."""
+    parents = paths.str.replace("\\", "/").map(os.path.dirname)
+    common = _common(parents)
+    named = {
+        parent: "/".join(
+            part
+            for part in os.path.relpath(parent, common).split("/")
+            if part != "." and not split_of((part,)) and not _FRAMES.match(part)
+        )
+        for parent in parents.unique()
+    }
+    return parents.map(named)
+
+
 def originals(paths: pd.Series) -> pd.Series:
-    """Each image as a group of its own, with its copies."""
-    return _stems(paths).map(_original)
+    """Each image as a group of its own, with its copies: images of one name, unless that is a mere number."""
+    stems = _stems(paths).map(_original)
+    is_counter = stems.map(lambda stem: _COUNTER.sub("", stem)) == ""
+    parents = paths.str.replace("\\", "/").map(os.path.dirname)
+    common = _common(parents)
+    inside = parents.map(lambda parent: os.path.relpath(parent, common)) + "/" + stems
+    return stems.where(~is_counter, inside.str.removeprefix("./"))
+
+
+def _common(parents: pd.Series) -> str:
+    """The folder that all these share."""
+    unique = parents.unique().tolist()
+    return os.path.commonpath(unique) if unique else ""
 
 
 def _stems(paths: pd.Series) -> pd.Series:

@@ -138,6 +138,19 @@ def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list
     return rows, notes
 
 
+def plain_numbers(path: Path) -> list[list[float]]:
+    """The four numbers of each row of a box in a label file that was read before, as written."""
+    rows = []
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        fields = line.split()
+        if len(fields) == 5:
+            try:
+                rows.append([float(field) for field in fields[1:]])
+            except ValueError:
+                continue
+    return rows
+
+
 def parse_plain_row(fields: list[str], numbers: dict[str, int]) -> Row | None:
     """The common row, fast: a known class and a box inside the image; None leaves it to `parse_row`."""
     if len(fields) != 5 or fields[0] not in numbers:

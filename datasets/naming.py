@@ -6,12 +6,22 @@ import os
 import re
 from pathlib import Path
 
+from datasets.pairing import IMAGE_FOLDERS, LABEL_FOLDERS, SPLITS
+
+# Names that every dataset has.
+GENERIC = IMAGE_FOLDERS | LABEL_FOLDERS | SPLITS.keys() | {"data", "dataset"}
+
 
 def domain_name(spec: str) -> str:
-    """A domain's name from its source: the folder or file name, or the folder above a generic one."""
+    """A domain's name from its source: the folder or file name, or that of the first folder above that says more
+    than "images", "val" or "annotations".
+    """
     path = Path(os.path.abspath(spec))
     stem = path.stem if path.suffix and not path.is_dir() else path.name
-    return path.parent.name if stem.lower() in {"images", "data", "dataset"} else stem
+    for name in (stem, *(parent.name for parent in path.parents)):
+        if name and name.lower() not in GENERIC:
+            return name
+    return stem
 
 
 def unique_name(name: str, taken: set[str]) -> str:

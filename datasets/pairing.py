@@ -11,7 +11,7 @@ from pathlib import Path
 from datasets.containment import OPTION, Bounds
 
 IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
-LABEL_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "xmls"})
+LABEL_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "xmls", "labeltxt"})
 SPLITS = {
     "train": "train",
     "training": "train",

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,18 @@ BLOCK = 1 << 24
 MAX_BYTES = 8_000_000_000
 
 
+# Ultralytics writes the file's name beside each detection, SAHI the category's.
+TEXTS = ("category_name", "file_name")
+Key = TypeVar("Key", bound=Hashable)
+
+
 @dataclass(frozen=True)
 class Results:
     """Detections as columns of length N.
 
     image_id: integers, or names as objects.
     category_id: integers.
+    texts: columns of text that some programs add, by name (TEXTS), each None where it is missing.
     xywh: left, top, width and height (N, 4) in pixels.
     score: confidence.
     """
@@ -39,6 +46,30 @@ class Results:
     category_id: npt.NDArray[np.int64]
     xywh: npt.NDArray[np.float64]
     score: npt.NDArray[np.float64]
+    texts: Mapping[str, pa.ChunkedArray | pa.Array] = field(default_factory=dict)
+
+    def pairs(self, column: str) -> dict[int, set[str]]:
+        """The names that `texts` gives beside each category id; empty unless every detection has one."""
+        names = self.texts.get(column)
+        if names is None or not len(self.category_id) or names.null_count:
+            return {}
+        encoded = names.dictionary_encode()
+        words = encoded.dictionary.to_pylist()
+        both = np.unique(
+            np.column_stack([self.category_id, encoded.indices.to_numpy(zero_copy_only=False)]), axis=0
+        )
+        found: dict[int, set[str]] = {}
+        for category, word in both.tolist():
+            found.setdefault(category, set()).add(words[word])
+        return found
+
+    def numbered(self, column: str, number_of: Mapping[str, int]) -> npt.NDArray[np.int64]:
+        """The number of each text (N,), -1 for an unknown or missing one."""
+        encoded = self.texts[column].dictionary_encode()
+        numbers = np.array(
+            [number_of.get(word, -1) for word in encoded.dictionary.to_pylist()] + [-1], np.int64
+        )
+        return numbers[encoded.indices.fill_null(len(numbers) - 1).to_numpy(zero_copy_only=False)]
 
 
 def load_json(path: Path) -> Any:
@@ -98,6 +129,7 @@ def _fast(content: bytes) -> Results | None:
                 ("category_id", pa.int64()),
                 ("bbox", pa.list_(pa.float64())),
                 ("score", pa.float64()),
+                *((name, pa.string()) for name in TEXTS),
             ]
         )
         options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
@@ -111,7 +143,10 @@ def _fast(content: bytes) -> Results | None:
             # The objects are separated by something other than commas.
             return None
         box = table["bbox"].chunk(0)
-        if any(column.null_count for column in table.columns) or box.flatten().null_count:
+        if (
+            any(table[name].null_count for name in ("image_id", "category_id", "bbox", "score"))
+            or box.flatten().null_count
+        ):
             return None
         if not (np.diff(_buffer(box.offsets, np.int32)) == 4).all():
             return None
@@ -125,6 +160,7 @@ def _fast(content: bytes) -> Results | None:
             _buffer(table["category_id"].chunk(0), np.int64),
             _buffer(box.flatten(), np.float64).reshape(-1, 4),
             _buffer(table["score"].chunk(0), np.float64),
+            {name: table[name].chunk(0) for name in TEXTS},
         )
     return None
 
@@ -139,6 +175,7 @@ def _slow(path: Path, content: Any) -> Results:
     if not isinstance(content, list):
         raise InputError(f"{path}: a COCO results file is a list of detections; found {describe(content)}")
     images, categories, boxes, scores = [], [], [], []
+    texts: dict[str, list[str | None]] = {name: [] for name in TEXTS}
     for position, entry in enumerate(content):
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
@@ -157,6 +194,8 @@ def _slow(path: Path, content: Any) -> Results:
         categories.append(category)
         boxes.append((x, y, width, height))
         scores.append(score)
+        for name, column in texts.items():
+            column.append(entry[name] if isinstance(entry.get(name), str) else None)
     integers = all(isinstance(image, int) and abs(image) < 2**63 for image in images)
     try:
         return Results(
@@ -164,9 +203,26 @@ def _slow(path: Path, content: Any) -> Results:
             np.array(categories, np.int64),
             np.array(boxes, float).reshape(-1, 4),
             np.array(scores, float),
+            {name: pa.array(column, pa.string()) for name, column in texts.items()},
         )
     except OverflowError as error:
         raise InputError(f"{path}: a category_id is out of range ({error})") from None
+
+
+def images_by_key(names: Iterable[tuple[Key, str]]) -> dict[Any, Key]:
+    """Everything that identifies exactly one image: its path, file name, stem, or the number its stem spells.
+
+    names: (image, path) pairs.
+    """
+    images: dict[Any, Key] = {}
+    ambiguous: set[Any] = set()
+    for image, name in names:
+        path = Path(name.replace("\\", "/"))
+        stem = path.stem
+        for key in {name, path.name, stem, *([int(stem)] if stem.isdecimal() else [])}:
+            if images.setdefault(key, image) != image:
+                ambiguous.add(key)
+    return {key: image for key, image in images.items() if key not in ambiguous}
 
 
 def describe(content: Any) -> str:

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
-from datasets import coco, groups, kaggle, video, voc, yolo
+from datasets import archives, coco, groups, kaggle, video, voc, yolo
 from datasets.classes import BY_NAME, LEFT_OUT, renumbered
 from datasets.collector import VIDEO, Collector
 from datasets.containment import OPTION, Bounds, expanded
 from datasets.data_yaml import NAMES, parse_yaml, path_exists
 from datasets.errors import InputError
+from datasets.formats import registry
+from datasets.formats.described import open_described
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
 from datasets.tables import (
@@ -33,16 +36,19 @@ from datasets.tables import (
 
 KINDS = (
     "a data.yaml, a folder of images or videos, a list of images (.txt), a video, a COCO json, "
-    "a Pascal VOC folder or kaggle:owner/dataset"
+    "a folder with labels of another tool (docs/sources.md), an archive (.zip) or kaggle:owner/dataset"
 )
 # Archives and exports put a data.yaml or COCO file at most DATA_YAML_DEPTH folders down; label files are
 # searched down to DEPTH.
 DATA_YAML_DEPTH, DEPTH = 3, 16
+ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz"})
 # Kinds of source whose images have YOLO label files.
 WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
 # Keys in the first SNIFFED bytes of a COCO file; other tools also write an annotations.json.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
+# Files that mark a folder that a training or a report wrote.
+OUTPUTS = ("args.yaml", "predict.json", "report.json")
 
 
 def _ignore_line(line: str) -> None:
@@ -101,10 +107,11 @@ def open_source(
     bounds = _bounds_of(path, allow)
     if path.suffix.lower() in video.SUFFIXES and not path.is_dir() and not frames:
         return video.without_frames(spec, path)
-    source = replace(_dispatch(spec, path, cache, classes, bounds, say), origin=origin)
+    source = _dispatch(spec, path, cache, classes, bounds, say)
+    source = replace(source, origin=origin or source.origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         source = _with_groups(source, group_by)
-    if source.kind in {"folder", "voc"} and frames:
+    if source.kind in {"folder", "voc", "labels"} and frames:
         source = _with_videos(spec, source, cache, say)
     if source.images.empty and (frames or not (source.ledger["reason"] == VIDEO).any()):
         raise InputError(f"{spec}: no usable image found{_first_unused(source.ledger)}; give {KINDS}")
@@ -113,7 +120,7 @@ def open_source(
 
 def _with_groups(source: Source, pattern: str | None) -> Source:
     """A source whose images are assigned to groups, see `groups.assign`."""
-    assigned, sentence = groups.assign(source.images["path"], pattern)
+    assigned, sentence = groups.assign(source.images["path"], pattern, source.classes)
     return replace(source, images=source.images.assign(group=assigned.astype("str")), grouping=sentence)
 
 
@@ -439,14 +446,16 @@ def _dispatch(
         return yolo.open_yaml(spec, path, bounds, cache)
     if suffix in video.SUFFIXES:
         return video.open_video(spec, path, cache, say)
+    if suffix != ".txt" and (format_ := registry.format_of(path)) is not None:
+        return open_described(spec, path.parent, [(path, format_)], bounds, classes, yolo.account_files)
     if suffix == ".json":
         return coco.open_coco(spec, path, bounds)
     if suffix == ".txt":
         return yolo.open_list(spec, path, classes, bounds)
     if suffix in SUFFIXES:
         return yolo.open_image(spec, path, classes, bounds)
-    if suffix in {".zip", ".tar", ".tgz", ".gz"}:
-        raise InputError(f"{spec}: is an archive; unpack it and give its folder")
+    if suffix in ARCHIVES:
+        return _open_archive(spec, path, cache, classes, say)
     raise InputError(
         f"{spec}: {suffix or 'a file without suffix'} is not a known kind of source; give {KINDS}"
     )
@@ -473,7 +482,14 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
         source = parts[0] if len(parts) == 1 else _merged(spec, parts)
     else:
         images = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
-        suffixes = Counter(file.suffix.lower() for file in files if file.stem in images)
+        described = registry.label_files(files)
+        others = {file for file, _ in described}
+        suffixes = Counter(
+            file.suffix.lower() for file in files if file.stem in images and file not in others
+        )
+        # Labels that were converted to YOLO's or VOC's form may lie beside what they were made from.
+        if described and max(suffixes[".txt"], suffixes[".xml"]) <= len(images) / 2:
+            return open_described(spec, path, described, bounds, classes, yolo.account_files)
         reader = voc.open_voc if suffixes[".xml"] > suffixes[".txt"] else yolo.open_folder
         return reader(spec, path, classes, bounds)
     rest = Collector(path, (), bounds)
@@ -485,6 +501,25 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
     rest.reached = {os.path.realpath(file) for file in rest.ledger if os.path.dirname(file) in linked}
     yolo.account_files(rest, path)
     return replace(source, spec=spec, ledger=rest.to_source(spec, source.kind).ledger)
+
+
+def _open_archive(
+    spec: str, path: Path, cache: Path, classes: Sequence[str], say: Callable[[str], None]
+) -> Source:
+    """Unpack an archive below Shiftscope's own folder, once for each content, and open it as a folder.
+
+    Raises InputError for a broken or hostile archive, see `archives.unpack`.
+    """
+    folder = cache / "archives" / f"{path.stem[:40]}-{video.fingerprint(path)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if not folder.is_dir():
+            say(f"  unpacking {path.name} ({path.stat().st_size / 1e6:.0f} MB)")
+            archives.unpack(path, folder)
+    return replace(
+        _open_folder(spec, folder, cache, classes, Bounds.of([folder])),
+        origin=f"unpacked from {path}",
+    )
 
 
 def _is_result(folder: Path) -> bool:
@@ -539,7 +574,10 @@ def _is_coco(file: Path) -> bool:
             head = handle.read(SNIFFED)
     except OSError:
         return False
-    return head.lstrip()[:1] == b"{" and any(key in head for key in COCO_KEYS)
+    keys = [key in head for key in COCO_KEYS]
+    # A longer file may have the other lists later; "categories" alone names classes for other labels.
+    complete = (keys[0] and (keys[1] or len(head) == SNIFFED)) or (len(head) == SNIFFED and any(keys))
+    return head.lstrip()[:1] == b"{" and complete and registry.format_of(file) is None
 
 
 def _files_below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:

@@ -25,7 +25,11 @@ def folders(source: Source) -> pd.DataFrame:
     # A single folder is named by its last two parts: "images" alone does not identify it.
     common = os.path.dirname(common) if len(image_folders) == 1 else common
     names = parents.map(lambda path: os.path.relpath(path, common) if common else path)
-    boxes = images["image"].map(source.annotations["image"].value_counts()).fillna(0)
+    boxes = (
+        images["image"]
+        .map(source.annotations.loc[~source.annotations["crowd"], "image"].value_counts())
+        .fillna(0)
+    )
     table = pd.DataFrame(
         {
             "folder": names.where(~from_video, images["group"]).astype("str"),

@@ -63,6 +63,9 @@ class Source:
     origin: a sentence that states where a download comes from.
     image_ids: a COCO json's image ids -> image.
     category_ids: a COCO json's category ids -> class index.
+    unnamed: whether its class ids are taken as the model's, because nothing in it names classes.
+    trained_on: whether the source names its training images as its validation images too; they are then of
+        split "train".
     bursts: runs of consecutive frames of videos, which show whether detections persist; not part of images.
     """
 
@@ -77,6 +80,8 @@ class Source:
     origin: str = ""
     image_ids: Mapping[Any, str] = field(default_factory=dict)
     category_ids: Mapping[Any, int] = field(default_factory=dict)
+    unnamed: bool = False
+    trained_on: bool = False
     bursts: pd.DataFrame = field(default_factory=lambda: frame([], BURST_COLUMNS))
 
     def keep(self, mask: pd.Series) -> Source:

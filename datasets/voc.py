@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from datasets.collector import Collector, Position
 from datasets.containment import Bounds
+from datasets.errors import InputError
 from datasets.labels import MAX_BYTES
 from datasets.pairing import Pairing, dataset_root, split_of
+from datasets.plausibility import misread
 from datasets.tables import Source
 from datasets.yolo import leftovers
 
@@ -68,6 +72,11 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
     -------
     Source
         The source.
+
+    Raises
+    ------
+    InputError
+        If the boxes cannot be pixels.
     """
     collector = Collector(folder, classes, bounds)
     pairing = Pairing(dataset_root(folder), ".xml", bounds)
@@ -93,10 +102,27 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
     if not names <= set(classes):
         # `classes.with_classes` decides whether these are the model's classes under other names.
         collector.classes = tuple(sorted(names))
+    _check_units(folder, read, collector)
     for row, label, content in read:
         _add_boxes(collector, row, label, content)
     leftovers(collector, pairing, [folder])
     return collector.to_source(spec, "voc")
+
+
+def _check_units(folder: Path, read: Sequence[tuple[int, Path, VocFile]], collector: Collector) -> None:
+    """Raise InputError where the boxes of all files cannot be corners in pixels."""
+    boxes = [
+        (*box.corners, *collector.size(row))
+        for row, _, content in read
+        for box in content.boxes
+        if not box.reason
+    ]
+    table = np.array(boxes, float).reshape(-1, 6)
+    problem = misread(table[:, :4], table[:, 4:], "xyxy")
+    if problem:
+        raise InputError(
+            f"{folder}: the {len(boxes)} boxes of its XML files look like {problem}; correct them"
+        )
 
 
 def _image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
@@ -186,6 +212,6 @@ def _add_boxes(collector: Collector, row: int, label: Path, content: VocFile) ->
         if not reason and name not in index:
             reason = f"class {name[:40]!r} is not one of the names"
         if reason:
-            collector.reject(label, number, reason)
+            collector.reject(label, number, reason, row)
         else:
             collector.add_pixel_box(Position(label, number), row, index[name], corners, crowd=difficult)

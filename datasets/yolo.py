@@ -5,36 +5,51 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from datasets import video
 from datasets.collector import VIDEO, Collector
 from datasets.containment import Bounds, registered_roots
 from datasets.data_yaml import MANIFEST, DataYaml, path_exists, read_data_yaml
 from datasets.errors import InputError
+from datasets.formats.registry import is_tracker_file
+from datasets.labels import plain_numbers
 from datasets.pairing import Pairing, dataset_root, outside_reason, split_of
 from datasets.pixels import SUFFIXES
+from datasets.plausibility import FEW, OUTSIDE, count_from_one, misread_rows
 from datasets.tables import Source
 
 # Files that libraries load beside images and labels, and that can run code when they are loaded.
 DANGEROUS = frozenset({".cache", ".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle", ".joblib"})
 OTHER = {
-    ".json": "not read; if it is a COCO file, give it as the source",
-    ".xml": "not read; Pascal VOC files are, in a folder without YOLO labels",
+    ".json": "not read: neither COCO nor a known labelling tool's (docs/sources.md)",
+    ".xml": "not read: Pascal VOC and CVAT files are, in a folder without YOLO labels",
     **dict.fromkeys((".heic", ".heif"), "HEIC image: convert it to JPEG"),
     **dict.fromkeys((".gif", ".svg"), "not a photograph"),
+    **dict.fromkeys(
+        (".ndjson", ".jsonl", ".csv"), "not read: not of a known labelling tool (docs/sources.md)"
+    ),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"), "archive: unpack it first"),
     **dict.fromkeys(DANGEROUS, "never read: loading it could run code"),
 }
 # About a million lines of one path each.
 MAX_LIST_BYTES = 256_000_000
-CLASS_FILES = ("classes.txt", "obj.names", "labels.names")
+CLASS_FILES = ("classes.txt", "labels.txt")
+# Reasons of rows that left their image.
+CLIPPED = frozenset(
+    {"clipped at the edge", "coordinate outside the image", "box has no area inside the image"}
+)
+# Label files with such rows that are read again to see what their numbers are.
+MOST_FILES = 200
 
 
 def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
     """Open all splits of a data.yaml; an image in two splits stays in the first of train, val, test.
 
-    Raises InputError if the yaml is unusable, or if every image of val or test is also a training image.
+    Raises InputError if the yaml or its labels are unusable.
     """
     bounds = bounds.wider(*registered_roots(path, cache))
     data_yaml = read_data_yaml(path, bounds)
@@ -43,6 +58,7 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
     pairing = Pairing(path.parent, ".txt", bounds)
     remarks = [data_yaml.remark]
     splits: dict[str, str] = {}
+    trained_on = False
     for split in ("train", "val", "test"):
         files = list(
             dict.fromkeys(
@@ -54,18 +70,17 @@ def open_yaml(spec: str, path: Path, bounds: Bounds, cache: Path) -> Source:
         _add_files(collector, pairing, files, split)
         images = [str(file) for file in files if file.suffix.lower() in SUFFIXES]
         shared = Counter(splits[file] for file in images if file in splits)
-        if images and shared["train"] == len(images):
-            raise InputError(
-                f"{path}: every image of '{split}' is also in 'train'; scores on '{split}' would be "
-                "scores on training data"
-            )
+        trained_on |= bool(images) and split == "val" and shared["train"] == len(images)
         for other, number in shared.items():
             noun = "image" if number == 1 else "images"
             remarks.append(f"{number} {noun} of '{split}' also in '{other}', counted there")
         splits |= {file: split for file in images if file not in splits}
     collector.note(path, "used", "; ".join(filter(None, ["dataset description", *remarks])))
     leftovers(collector, pairing, _scope(data_yaml))
-    return collector.to_source(spec, "yolo")
+    _check_rows(collector)
+    # Where val is train but test is not, test is held out.
+    trained_on = trained_on and "test" not in collector.images["split"]
+    return replace(collector.to_source(spec, "yolo"), trained_on=trained_on)
 
 
 def _entries(data_yaml: DataYaml, entry: Path, collector: Collector) -> Iterator[Path]:
@@ -115,11 +130,13 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
     root = dataset_root(folder)
     collector = Collector(folder, classes, bounds)
     files = list(collector.walk(folder))
-    collector.classes = _class_list(spec, files, collector) or collector.classes
+    named = _class_list(spec, files, collector)
+    collector.classes = named or collector.classes
     pairing = Pairing(root, ".txt", bounds)
     _add_files(collector, pairing, files, None)
     leftovers(collector, pairing, [folder])
-    return collector.to_source(spec, "folder")
+    _check_rows(collector)
+    return replace(collector.to_source(spec, "folder"), unnamed=not named)
 
 
 def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
@@ -127,21 +144,48 @@ def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> 
     collector = Collector(path.parent, classes, bounds)
     pairing = Pairing(path.parent, ".txt", bounds)
     _add_files(collector, pairing, _listed(path, path.parent, collector), None)
-    return collector.to_source(spec, "list")
+    _check_rows(collector)
+    return replace(collector.to_source(spec, "list"), unnamed=True)
 
 
 def open_image(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
     """Open one image, with its label file if it has one."""
     collector = Collector(path.parent, classes, bounds)
     _add_files(collector, Pairing(dataset_root(path.parent), ".txt", bounds), [path], None)
-    return collector.to_source(spec, "image")
+    return replace(collector.to_source(spec, "image"), unnamed=True)
+
+
+def _check_rows(collector: Collector) -> None:
+    """Raise InputError where the label rows of a source cannot be YOLO's: other coordinates, ids from 1.
+
+    Only rows that left the image, or had an unknown class, give a reason to look.
+    """
+    total = len(collector.owners)
+    rejected = [(Path(path), reason) for path, _, action, reason in collector.rows if action == "rejected"]
+    count = len(collector.classes)
+    beyond = [path for path, reason in rejected if reason.startswith(f"class {count} is not in ")]
+    if beyond and total + len(beyond) >= FEW and count_from_one([*collector.labels, count], count):
+        raise InputError(
+            f"{beyond[0]}: class ids seem to count from 1: class {count} occurs and 0 never does, with "
+            f"{count} names; YOLO's ids count from 0"
+        )
+    clipped = [Path(path) for path, _, _, reason in collector.rows if reason in CLIPPED]
+    if len(clipped) < OUTSIDE * total:
+        return
+    files = list(dict.fromkeys(clipped))[:MOST_FILES]
+    rows = np.array([numbers for file in files for numbers in plain_numbers(file)], float).reshape(-1, 4)
+    problem = misread_rows(rows)
+    if problem:
+        raise InputError(f"{files[0]}: label rows look like {problem}; correct the label files")
 
 
 def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple[str, ...]:
     """Class names from a classes.txt among the files; empty if there is none, InputError if two differ."""
     lists: dict[tuple[str, ...], Path] = {}
     for file in files:
-        if file.name.lower() in CLASS_FILES and file.stat().st_size < 1_000_000:
+        if (
+            file.name.lower() in CLASS_FILES or file.suffix.lower() == ".names"
+        ) and file.stat().st_size < 1_000_000:
             try:
                 names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
             except (OSError, UnicodeDecodeError):
@@ -239,6 +283,8 @@ def _skip_reason(file: Path) -> str:
         return "image in none of the splits"
     if suffix in video.SUFFIXES:
         return VIDEO
-    if file.name.lower() in CLASS_FILES:
+    if file.name.lower() in CLASS_FILES or suffix == ".names":
         return "class names, which the data.yaml already gives"
+    if is_tracker_file(file):
+        return "rows of a tracker, by frame number (MOT): give labels by image, such as a COCO json"
     return OTHER.get(suffix, "not an image or label file")

@@ -252,6 +252,8 @@ def score(options: ScoreOptions) -> None:
             f"shiftscope: {options.predictions}: {result['ignored_detections']} detections of categories "
             "that the ground truth does not list were ignored\n"
         )
+    for note in result["notes"]:
+        sys.stderr.write(f"shiftscope: {note}\n")
     if options.out is None:
         _emit(result)
     else:

@@ -924,13 +924,16 @@ def test_poses_give_their_box(tmp_path: Path) -> None:
     assert source.rows["reason"].tolist() == ["box taken from a pose"]
 
 
-def test_test_may_be_val_but_val_may_not_be_train(tmp_path: Path) -> None:
+def test_splits_that_name_one_folder(tmp_path: Path) -> None:
     text = "train: images/train\nval: images/val\ntest: images/val\nnames: [pothole, crack]\n"
     source = opened(dataset(tmp_path / "d", text))
     assert source.images.groupby("split").size().to_dict() == {"train": 3, "val": 2}
     assert "2 images of 'test' also in 'val'" in source.ledger["reason"].str.cat(sep=" ")
-    with pytest.raises(InputError, match="every image of 'val' is also in 'train'"):
-        opened(dataset(tmp_path / "e", "train: images\nval: images/val\nnames: [pothole, crack]\n"))
+    assert not source.trained_on
+    same = opened(dataset(tmp_path / "e", "train: images\nval: images/val\nnames: [pothole, crack]\n"))
+    assert same.trained_on
+    assert set(same.images["split"]) == {"train"}
+    assert "2 images of 'val' also in 'train'" in same.ledger["reason"].str.cat(sep=" ")
     repeated = opened(
         dataset(tmp_path / "f", "train: [images/train, images/train]\nnames: [pothole, crack]\n")
     )
@@ -1021,7 +1024,7 @@ def test_coco_as_other_tools_write_it(tmp_path: Path, json_at: str, images_at: s
     image(tmp_path / "e" / "a.jpg")
     other = opened(tmp_path / "e", classes=CLASSES)
     assert other.kind == "folder"
-    assert "if it is a COCO file, give it as the source" in other.ledger["reason"].str.cat(sep=" ")
+    assert "neither COCO nor a known labelling tool's" in other.ledger["reason"].str.cat(sep=" ")
 
 
 def test_categories_with_a_supercategory_of_the_same_name(tmp_path: Path) -> None:

@@ -8,16 +8,18 @@ import pandas as pd
 
 from datasets.errors import InputError
 
-# Column names in Ultralytics' results.csv and in published results; upper and lower case are equal.
+# Column names in the results.csv of Ultralytics (YOLO and RT-DETR) and of YOLOv5, and in published results; upper
+# and lower case are equal.
 ALIASES = {
     "epoch": ("epoch",),
-    "ap50": ("metrics/mAP50(B)", "mAP50", "map50", "ap50"),
-    "ap": ("metrics/mAP50-95(B)", "mAP50-95", "map50-95", "ap"),
-    "precision": ("metrics/precision(B)", "precision", "P"),
-    "recall": ("metrics/recall(B)", "recall", "R"),
-    "train_box_loss": ("train/box_loss", "box_loss"),
+    "ap50": ("metrics/mAP50(B)", "metrics/mAP_0.5", "mAP50", "mAP_0.5", "ap50"),
+    "ap": ("metrics/mAP50-95(B)", "metrics/mAP_0.5:0.95", "mAP50-95", "mAP_0.5:0.95", "ap"),
+    "precision": ("metrics/precision(B)", "metrics/precision", "precision", "P"),
+    "recall": ("metrics/recall(B)", "metrics/recall", "recall", "R"),
+    # RT-DETR has a GIoU loss in place of YOLO's box loss.
+    "train_box_loss": ("train/box_loss", "train/giou_loss", "box_loss"),
     "train_cls_loss": ("train/cls_loss", "cls_loss"),
-    "val_box_loss": ("val/box_loss",),
+    "val_box_loss": ("val/box_loss", "val/giou_loss"),
     "val_cls_loss": ("val/cls_loss",),
 }
 
@@ -28,7 +30,7 @@ def read_history(path: Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        A results.csv of Ultralytics, or a CSV with other ALIASES of its columns.
+        A results.csv of Ultralytics or YOLOv5, or a CSV with other ALIASES of its columns.
 
     Returns
     -------

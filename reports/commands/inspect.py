@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.source import open_source
 from datasets.structure import MAX_FOLDERS, changed_rows, folders, unused_files
-from datasets.tables import Source
+from datasets.tables import CORNERS, Source
 from diagnostics.wording import count
 from reports.options import InspectOptions
 from reports.progress import Reporter
@@ -50,10 +50,14 @@ def inspection(source: Source) -> dict[str, Any]:
         "images": len(images),
         "labelled_images": int(labelled.sum()),
         "background_images": int(background.sum()),
-        "boxes": len(annotations),
+        "boxes": int((~annotations["crowd"]).sum()),
+        "ignored_regions": len(annotations[annotations["crowd"]].drop_duplicates(["image", *CORNERS])),
         "boxes_by_class": {
             classes[label] if label < len(classes) else str(label): int(number)
-            for label, number in annotations["label"].value_counts().sort_index().items()
+            for label, number in annotations.loc[~annotations["crowd"], "label"]
+            .value_counts()
+            .sort_index()
+            .items()
         },
         "groups": int(images["group"].nunique()),
         "grouping": source.grouping,
@@ -91,7 +95,8 @@ def _content_lines(result: dict[str, Any]) -> list[str]:
         f"  classes: {', '.join(result['classes']) or 'not named; the model decides'}",
         f"  {count(result['images'], 'image')}: {result['labelled_images']:,} labelled "
         f"({result['background_images']:,} of them background), {unlabelled:,} unlabelled; "
-        f"{count(result['boxes'], 'annotation')}",
+        f"{count(result['boxes'], 'annotation')}"
+        + (f", {count(result['ignored_regions'], 'region')} to ignore" if result["ignored_regions"] else ""),
         f"  {count(result['groups'], 'clip')}: {result['grouping']}",
     ]
 

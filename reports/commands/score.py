@@ -7,14 +7,15 @@ import csv
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datasets.errors import InputError
-from datasets.results import load_json, read_results
+from datasets.plausibility import are_all_crowd, misread
+from datasets.results import Results, images_by_key, load_json, read_results
 from diagnostics import sweep as sweeping
 from diagnostics.comparison import compare
 from diagnostics.intervals import Interval, ap_and_ap50_intervals
@@ -24,6 +25,9 @@ from reports.options import ScoreOptions
 
 # With fewer replicates the 2.5 % tails consist of one or two values.
 FEWEST_REPLICATES = 100
+# Below this AP50 regardless of classes a detector finds nothing anyway, and with fewer annotations than this
+# confusing every one can be chance.
+FEWEST_AP50, FEWEST_BOXES = 0.1, 5
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,19 @@ class Truth:
     annotations: its annotations, by image and category number
     images: image id -> number, in rising order of the ids as in pycocotools
     categories: category id -> number, in the same order
+    names: category name -> number; empty unless all names differ
+    files: file name -> image number
+    sizes: (images, 2), width and height of each image in pixels, 0 where unknown
+    note: how it was read where that is not as written; empty where it is
     """
 
     annotations: Annotations
     images: dict[Any, int]
     categories: dict[Any, int]
+    names: dict[str, int]
+    files: dict[str, int]
+    sizes: Floats
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class Inputs:
     truth: the ground truth
     detections: the predictions to score
     ignored: number of detections in categories that the ground truth does not list
+    notes: what was not read as written, in words
     baseline: predictions to compare with, None without a comparison
     slice_names: one name per slice, in the order of the file
     slice_masks: (slices, images), whether an image is in a slice
@@ -56,6 +69,7 @@ class Inputs:
     truth: Truth
     detections: Detections
     ignored: int
+    notes: list[str]
     baseline: Detections | None
     slice_names: list[str]
     slice_masks: Bools
@@ -85,12 +99,14 @@ def _read_truth(path: Path) -> Truth:
             f"({type(error).__name__}: {error})"
         ) from None
     rows = []
+    # Exports of masks mark every annotation; pycocotools would ignore them all.
+    all_crowd = are_all_crowd(content["annotations"])
     for position, entry in enumerate(content["annotations"]):
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
             area = float(entry.get("area", width * height))
             row = (images[entry["image_id"]], categories[entry["category_id"]], x, y, width, height, area)
-            crowd = bool(entry.get("iscrowd", 0))
+            crowd = bool(entry.get("iscrowd", 0)) and not all_crowd
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path}: annotation {position} lacks a usable image_id, category_id or bbox "
@@ -107,28 +123,84 @@ def _read_truth(path: Path) -> Truth:
         table[:, 6],
         table[:, 7] > 0,
     )
-    return Truth(annotations, images, categories)
+    names = {str(c["name"]): categories[c["id"]] for c in content["categories"] if c.get("name")}
+    sizes = np.zeros((len(images), 2))
+    for entry in content["images"]:
+        size = entry.get("width"), entry.get("height")
+        if all(isinstance(side, int) for side in size):
+            sizes[images[entry["id"]]] = size
+    files = {str(e["file_name"]): images[e["id"]] for e in content["images"] if e.get("file_name")}
+    problem = misread(annotations.xywh, sizes[annotations.image], "xywh")
+    if problem:
+        raise InputError(f"{path}: its {len(rows)} boxes look like {problem}; correct the file")
+    names = names if len(names) == len(categories) else {}
+    note = (
+        f"{path}: every annotation is marked iscrowd, as CVAT marks masks: read as objects"
+        if all_crowd
+        else ""
+    )
+    return Truth(annotations, images, categories, names, files, sizes, note)
 
 
-def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int]:
-    """Read COCO results; returns the detections and the number of those in unlisted categories.
+def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
+    """Read COCO results; returns the detections, the number of those in unlisted categories, and a note.
 
-    Detections in categories that the ground truth does not list are left out, as in pycocotools.
-    Raises InputError that names the first images that the ground truth does not list.
+    Detections in categories that the ground truth does not list are left out, as in pycocotools. Images may also be
+    named by their file name or its stem, and categories by a category_name beside the id.
+
+    Raises InputError for images that the ground truth does not list, for boxes that cannot be pixels, and for
+    category ids that count from another number.
     """
     results = read_results(path)
     image = _numbers(results.image_id, truth.images)
+    if len(image) and (image < 0).all():
+        image = _numbers(
+            results.image_id, images_by_key((number, name) for name, number in truth.files.items())
+        )
     if (image < 0).any():
+        first = list(dict.fromkeys(results.image_id[image < 0].tolist()))[:5]
         raise InputError(
             f"{path}: {(image < 0).sum()} detections are for images that the ground truth does not list, "
-            f"first ids {results.image_id[image < 0][:5].tolist()}"
+            f"first ids {first}; use its ids, its file names or their stems as image_id"
         )
-    label = _numbers(results.category_id, truth.categories)
+    problem = misread(results.xywh, truth.sizes[image], "xywh")
+    if problem:
+        raise InputError(f"{path}: its {len(image)} boxes look like {problem}; correct the file")
+    label, note = _categories(path, results, truth)
     is_listed = label >= 0
     if is_listed.all():
-        return Detections(image, label, results.xywh, results.score), 0
+        return Detections(image, label, results.xywh, results.score), 0, note
     listed = Detections(image[is_listed], label[is_listed], results.xywh[is_listed], results.score[is_listed])
-    return listed, int((~is_listed).sum())
+    return listed, int((~is_listed).sum()), note
+
+
+def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:
+    """The category number of each detection, -1 for one that the ground truth does not list, and a note.
+
+    A name beside the id decides where it is one of the ground truth's and the id means another category. Raises
+    InputError where ids count from 0 and the ground truth's from 1, or the reverse.
+    """
+    label = _numbers(results.category_id, truth.categories)
+    named = results.pairs("category_name")
+    contradicted = any(
+        truth.names[name] != truth.categories.get(key, -1)
+        for key, names in named.items()
+        for name in names
+        if name in truth.names
+    )
+    if contradicted:
+        note = f"{path}: category_id and category_name disagree about the ground truth's categories; the names are used"
+        return results.numbered("category_name", truth.names), note
+    found, listed = set(results.category_id.tolist()), set(truth.categories)
+    count = len(listed)
+    for there, here in ((0, 1), (1, 0)):
+        numbers = set(range(there, there + count))
+        if listed == numbers and found <= set(range(here, here + count)) and not found <= listed:
+            raise InputError(
+                f"{path}: category ids count from {here}, those of the ground truth from {there}; write its ids, or "
+                "each category's category_name beside the id"
+            )
+    return label, ""
 
 
 def _numbers(ids: np.ndarray[Any, Any], number_of: Mapping[Any, int]) -> Ints:
@@ -232,6 +304,7 @@ def score(options: ScoreOptions) -> dict[str, Any]:
         table = inputs.match()
     with _timed(timings, "score"):
         result = _score_table(table, inputs)
+        _check_classes(table, inputs, result["overall"]["ap50"] or 0.0)
     with _timed(timings, "bootstrap"):
         if bootstrap:
             ap, ap50 = ap_and_ap50_intervals(table, inputs.group, seed=options.seed, replicates=bootstrap)
@@ -253,11 +326,14 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
 def _read_inputs(options: ScoreOptions) -> Inputs:
     """Read all files. Raises InputError."""
     truth = _read_truth(options.ground_truth)
-    detections, ignored = _read_detections(options.predictions, truth)
-    baseline_detections = _read_detections(options.baseline, truth)[0] if options.baseline else None
+    detections, ignored, note = _read_detections(options.predictions, truth)
+    baseline, _, baseline_note = (
+        _read_detections(options.baseline, truth) if options.baseline else (None, 0, "")
+    )
+    notes = [line for line in (truth.note, note, baseline_note) if line]
     names, masks = _read_slices(options.slices, truth.images)
     group = _read_groups(options.groups, truth.images)
-    return Inputs(truth, detections, ignored, baseline_detections, names, masks, group)
+    return Inputs(truth, detections, ignored, notes, baseline, names, masks, group)
 
 
 def _score_table(table: MatchTable, inputs: Inputs) -> dict[str, Any]:
@@ -271,7 +347,32 @@ def _score_table(table: MatchTable, inputs: Inputs) -> dict[str, Any]:
         "sweep": _sweep_record(table, inputs.truth),
         # pycocotools ignores them without a message.
         "ignored_detections": inputs.ignored,
+        "notes": inputs.notes,
     }
+
+
+def _check_classes(table: MatchTable, inputs: Inputs, ap50: float) -> None:
+    """Raise InputError where detections lie on annotations, but never on one of their own class.
+
+    No detector confuses every class of every object; category ids that mean other classes do.
+    """
+    annotations, detections = inputs.truth.annotations, inputs.detections
+    if ap50 > 0 or table.n_classes < 2 or len(annotations.image) < FEWEST_BOXES:
+        return
+    blind = match(
+        replace(annotations, label=np.zeros_like(annotations.label)),
+        replace(detections, label=np.zeros_like(detections.label)),
+        n_images=table.n_images,
+        n_classes=1,
+    )
+    everything = np.ones((1, table.n_images), bool)
+    without_classes = float(weighted_coco_metrics(blind, everything)["ap50"][0])
+    if without_classes >= FEWEST_AP50:
+        raise InputError(
+            f"no detection has the category of the annotation it lies on, although AP50 is {without_classes:.2f} "
+            "regardless of category: the category ids of the two files mean different classes; give each detection "
+            "the ground truth's category_id, or its category_name beside the id"
+        )
 
 
 def _json_number(value: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from datasets.attributes import join, read_attributes
-from datasets.classes import with_classes
+from datasets.classes import same_but_spelling, with_classes
 from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
 from datasets.naming import domain_name, unique_name
@@ -90,6 +90,7 @@ def open_domains(
     class_map = dict(options.class_map)
     source_classes = set(source.classes)
     _say_unusable(source, name or "in-domain", say)
+    _say_classes(source, name or "in-domain", classes, say)
     source = with_classes(source, classes, class_map)
     classes = classes or source.classes
     names = {"training"}
@@ -98,6 +99,7 @@ def open_domains(
         source = open_source(spec, classes=classes, **arguments)
         source_classes |= set(source.classes)
         _say_unusable(source, name or domain_name(spec), say)
+        _say_classes(source, name or domain_name(spec), classes, say)
         source = with_classes(source, classes, class_map)
         opened.append(Opened(unique_name(name or domain_name(spec), names), "real_world", source))
     unknown = sorted(set(class_map) - source_classes)
@@ -116,6 +118,10 @@ def _split_training(source: Source, spec: str, name: str) -> list[Opened]:
     training = source.images["split"] == "train"
     held_out = source.images["split"].isin(["val", "test"])
     if not held_out.any():
+        if training.any() and source.trained_on:
+            # The report says what such scores are: every in-domain image is a copy of a training image.
+            parts = [Opened("training", "training", source.keep(training))]
+            return [*parts, Opened(name, "in_domain", source.keep(training))]
         if training.any():
             raise InputError(
                 f"{spec}: holds training images only; in-domain scores need held-out ones: "
@@ -176,6 +182,19 @@ def unusable_labels(source: Source) -> str:
     return (
         f"no label row of {count(images, 'image')} can be used{why}; they count as unlabelled, not as empty"
     )
+
+
+def _say_classes(source: Source, name: str, classes: Sequence[str], say: Callable[[str], None]) -> None:
+    """Say what was assumed about the classes of a source."""
+    spelling = same_but_spelling(source, classes)
+    if spelling:
+        pairs = ", ".join(f"{theirs} is {ours}" for theirs, ours in spelling.items())
+        say(f"  {name}: class names differ in spelling only: {pairs}")
+    numbers = sorted(source.annotations["label"].unique().tolist())
+    # A folder that names no classes takes the model's.
+    if source.unnamed and numbers and len(classes) > 1:
+        named = ", ".join(f"{number} is {classes[number]}" for number in numbers[:MOST_REASONS])
+        say(f"  {name}: names no classes; its ids are taken as the model's: {named}")
 
 
 def _say_unusable(source: Source, name: str, say: Callable[[str], None]) -> None:

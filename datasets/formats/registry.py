@@ -1,0 +1,108 @@
+"""Which format a label file has, judged by its suffix and its first bytes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from datasets.formats import (
+    bdd,
+    createml,
+    cvat,
+    dota,
+    fiftyone,
+    label_studio,
+    labelme,
+    ndjson,
+    tables,
+    via,
+    visdrone,
+)
+from datasets.formats.described import Format
+
+JSON, TXT = frozenset({".json"}), frozenset({".txt"})
+# The order matters only where one file could be two of them: VIA's shapes before LabelMe's.
+FORMATS: tuple[Format, ...] = (
+    Format("Ultralytics NDJSON", frozenset({".ndjson", ".jsonl"}), ndjson.recognises, ndjson.read),
+    Format(
+        "Hugging Face imagefolder", frozenset({".jsonl"}), tables.recognises_metadata, tables.read_metadata
+    ),
+    Format("CVAT XML", frozenset({".xml"}), cvat.recognises, cvat.read),
+    Format("VIA", frozenset({".json", ".csv"}), via.recognises, via.read),
+    Format("Label Studio", JSON, label_studio.recognises, label_studio.read),
+    Format("LabelMe", JSON, labelme.recognises, labelme.read),
+    Format("FiftyOne", JSON, fiftyone.recognises, fiftyone.read),
+    Format("CreateML", JSON, createml.recognises, createml.read),
+    Format("BDD100K", JSON, bdd.recognises, bdd.read),
+    Format("TensorFlow CSV", frozenset({".csv"}), tables.recognises_csv, tables.read_csv),
+    Format("VisDrone", TXT, visdrone.recognises, visdrone.read),
+    Format("DOTA", TXT, dota.recognises, dota.read),
+)
+SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
+# Bytes that decide what a file is.
+SNIFFED = 1 << 16
+DECIDING = 5
+# Text files beside images that are no labels, whatever they contain.
+NO_LABELS = re.compile(
+    r"^(readme.*|classes|notes|license.*|train|val|valid|test|obj)\.(txt|json|csv)$", re.IGNORECASE
+)
+# Rows of trackers: frame, identity, left, top, width, height, confidence, then two to four numbers. MOT's ground
+# truth has nine, detections seven or ten; a row of eight integers is VisDrone's.
+TRACKER_ROW = re.compile(rb"^\s*\d+\s*,\s*-?\d+\s*(,\s*-?[\d.]+\s*){5,8}$")
+TRACKER_FILES = frozenset({"gt.txt", "det.txt"})
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of a label file; None for YOLO, COCO and Pascal VOC files, and for all others."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES or NO_LABELS.match(path.name):
+        return None
+    head = head_of(path)
+    return next((f for f in FORMATS if suffix in f.suffixes and head and f.recognises(path, head)), None)
+
+
+def label_files(files: Sequence[Path]) -> list[tuple[Path, Format]]:
+    """The files among these that are of one of the `FORMATS`, each with its format.
+
+    Of files with one suffix in one folder, the first DECIDING that are not empty decide whether the rest is
+    opened, so that ten thousand YOLO files are not opened twice.
+    """
+    by_folder: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in files:
+        if path.suffix.lower() in SUFFIXES and not NO_LABELS.match(path.name):
+            by_folder[path.parent, path.suffix.lower()].append(path)
+    found: list[tuple[Path, Format]] = []
+    for (_, suffix), paths in by_folder.items():
+        filled = (path for path in paths if head_of(path).strip())
+        formats = [format_of(path) for path in islice(filled, DECIDING)]
+        known = next((format_ for format_ in formats if format_ is not None), None)
+        if known is None:
+            continue
+        for path in paths:
+            # An empty text file among label files marks an image without objects.
+            format_ = known if suffix in TXT else format_of(path)
+            if format_ is not None:
+                found.append((path, format_))
+    return found
+
+
+def is_tracker_file(path: Path) -> bool:
+    """Whether a text file has rows of a tracker: boxes by frame number and identity, not by image."""
+    if path.suffix.lower() != ".txt":
+        return False
+    first = head_of(path, 400).lstrip().splitlines()[:1]
+    if not first or not TRACKER_ROW.match(first[0]):
+        return False
+    return path.name.lower() in TRACKER_FILES or first[0].count(b",") + 1 not in (8,)
+
+
+def head_of(path: Path, size: int = SNIFFED) -> bytes:
+    """The first bytes of a file without a byte order mark; empty if it cannot be read."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(size).removeprefix(b"\xef\xbb\xbf")
+    except OSError:
+        return b""

@@ -1,0 +1,121 @@
+"""Whether numbers can mean what their format says: pixels or fractions, sizes or corners, the first class id.
+
+A file in the wrong unit is read without an error and scores an AP of 0. Each check here asks whether boxes as
+they are written could lie on their images, and whether all of them would under another reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Layout = Literal["xywh", "xyxy", "centre"]
+Floats = npt.NDArray[np.floating[Any]]
+
+NAMES: dict[Layout, str] = {
+    "xywh": "left, top, width, height",
+    "xyxy": "left, top, right, bottom",
+    "centre": "centre x, centre y, width, height",
+}
+# Corners read as sizes leave the image wherever the box's centre is in its right or lower half, three boxes in
+# four. In an honest file hardly any does: detectors and tools clip. A fifth lies between, far from both.
+OUTSIDE = 0.2
+# With fewer boxes a fifth is one or two, which careless clipping explains.
+FEW = 5
+# Boxes that would all have to lie within the first 100 pixels for percent to be pixels: 20 boxes spread at
+# random over an image twice as wide and high do so once in 4**20 files.
+PERCENT, PERCENT_BOXES = 100.0, 20
+# Detectors place boxes a little beyond the edge; within so many pixels of the first one there is no object.
+SLACK = 0.5
+# Images below this side are refused, so that a box within the first pixel is never a whole object.
+SMALLEST_SIDE = 10
+
+
+def corners_of(boxes: Floats, layout: Layout) -> Floats:
+    """Corners (N, 4) of boxes that are written in a layout."""
+    first, second = boxes[:, :2], boxes[:, 2:]
+    if layout == "xyxy":
+        return boxes
+    if layout == "xywh":
+        return np.column_stack([first, first + second])
+    return np.column_stack([first - second / 2, first + second / 2])
+
+
+def _impossible(corners: Floats, sizes: Floats, tolerance: float) -> npt.NDArray[np.bool_]:
+    """Whether each box ends outside its image or has no area."""
+    outside = (corners[:, :2] < -tolerance) | (corners[:, 2:] > sizes + tolerance)
+    return np.asarray((outside | (corners[:, 2:] <= corners[:, :2])).any(1))
+
+
+def misread(boxes: Floats, sizes: Floats, layout: Layout) -> str:
+    """What boxes seem to be, where they cannot be pixels in the layout that their format asks for.
+
+    Parameters
+    ----------
+    boxes
+        Four numbers a box (N, 4), as written.
+    sizes
+        Width and height of each box's image (N, 2) in pixels; boxes on images of unknown size (0) are not
+        judged.
+    layout
+        How the format writes a box.
+
+    Returns
+    -------
+    str
+        In words, "" where the boxes are plausible.
+    """
+    known = np.isfinite(boxes).all(1) & (sizes >= SMALLEST_SIDE).all(1)
+    boxes, sizes = boxes[known], sizes[known]
+    if not len(boxes):
+        return ""
+    belongs = f"pixels ({NAMES[layout]}) belong"
+    if boxes.min() >= -SLACK and boxes.max() <= 1 + SLACK:
+        return f"fractions of the image, where {belongs}"
+    corners = corners_of(boxes, layout)
+    if (
+        len(boxes) >= PERCENT_BOXES
+        and (sizes >= 2 * PERCENT).all()
+        and boxes.min() >= 0
+        and (corners[:, 2:] <= PERCENT).all()
+        # They fill the range that percent have.
+        and (corners[:, :2].min(0) < 0.2 * PERCENT).all()
+        and (corners[:, 2:].max(0) > 0.8 * PERCENT).all()
+    ):
+        return f"percent of the image, where {belongs}"
+    return _other_layout(boxes, sizes, layout, 1.0)
+
+
+def misread_rows(rows: Floats) -> str:
+    """What YOLO rows seem to be, where they cannot be centre and size as fractions; "" if plausible.
+
+    Parameters
+    ----------
+    rows
+        The four numbers of each row (N, 4).
+    """
+    rows = rows[np.isfinite(rows).all(1)]
+    return _other_layout(rows, np.ones((len(rows), 2)), "centre", 1e-3)
+
+
+def _other_layout(boxes: Floats, sizes: Floats, layout: Layout, tolerance: float) -> str:
+    """The other layout that fits nearly every box, where the one that belongs there does not fit a fifth."""
+    if len(boxes) < FEW or _impossible(corners_of(boxes, layout), sizes, tolerance).mean() < OUTSIDE:
+        return ""
+    for other, words in NAMES.items():
+        if other != layout and _impossible(corners_of(boxes, other), sizes, tolerance).mean() < OUTSIDE / 2:
+            return f"{words}, where {NAMES[layout]} belong"
+    return ""
+
+
+def count_from_one(ids: Collection[int], classes: int) -> bool:
+    """Whether class ids that should count from 0 count from 1: the count itself occurs, and 0 never."""
+    return classes > 0 and len(ids) > 0 and max(ids) == classes and min(ids) >= 1
+
+
+def are_all_crowd(annotations: Sequence[Any]) -> bool:
+    """Whether every COCO annotation is marked iscrowd: an export of masks, where the mark says nothing."""
+    return bool(annotations) and all(isinstance(a, dict) and a.get("iscrowd") for a in annotations)

@@ -1,0 +1,301 @@
+"""One dataset written as each tool writes it, independently of the readers, for tests of the readers.
+
+Writers were made after the formats' own descriptions and exports seen in public; each gets the folder with
+images/NAME.jpg and writes labels beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# Name, corners in whole pixels.
+Object = tuple[str, tuple[int, int, int, int]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and its objects."""
+
+    name: str
+    size: tuple[int, int]
+    objects: list[Object]
+
+
+def dump(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def text(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+def classes_of(pictures: list[Picture]) -> list[str]:
+    return sorted({name for picture in pictures for name, _ in picture.objects})
+
+
+def xywh(box: tuple[int, int, int, int]) -> list[int]:
+    x1, y1, x2, y2 = box
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def centred(box: tuple[int, int, int, int], size: tuple[int, int]) -> list[float]:
+    x, y, w, h = xywh(box)
+    return [(x + w / 2) / size[0], (y + h / 2) / size[1], w / size[0], h / size[1]]
+
+
+def yolo(root: Path, pictures: list[Picture]) -> None:
+    names = classes_of(pictures)
+    text(root / "classes.txt", "\n".join(names))
+    for picture in pictures:
+        rows = [
+            f"{names.index(n)} " + " ".join(f"{v:.9f}" for v in centred(b, picture.size))
+            for n, b in picture.objects
+        ]
+        text(root / "labels" / f"{Path(picture.name).stem}.txt", "\n".join(rows))
+
+
+def coco(root: Path, pictures: list[Picture]) -> None:
+    names = classes_of(pictures)
+    images = [
+        {"id": i, "file_name": p.name, "width": p.size[0], "height": p.size[1]}
+        for i, p in enumerate(pictures)
+    ]
+    annotations = [
+        {"id": 0, "image_id": i, "category_id": names.index(n) + 1, "bbox": xywh(b), "iscrowd": 0}
+        for i, p in enumerate(pictures)
+        for n, b in p.objects
+    ]
+    categories = [{"id": i + 1, "name": n} for i, n in enumerate(names)]
+    dump(root / "annotations.json", {"images": images, "annotations": annotations, "categories": categories})
+
+
+def runs_down_columns(box: tuple[int, int, int, int], size: tuple[int, int]) -> list[int]:
+    """Run lengths of a filled box, pixel by pixel."""
+    width, height = size
+    x1, y1, x2, y2 = box
+    pixels = [int(x1 <= i // height < x2 and y1 <= i % height < y2) for i in range(width * height)]
+    runs, value = [0], 0
+    for pixel in pixels:
+        if pixel != value:
+            runs.append(0)
+            value = pixel
+        runs[-1] += 1
+    return runs
+
+
+def coco_masks(root: Path, pictures: list[Picture]) -> None:
+    """COCO with run-length masks in place of boxes, all marked iscrowd, as CVAT exports masks."""
+    coco(root, pictures)
+    content = json.loads((root / "annotations.json").read_text())
+    for annotation in content["annotations"]:
+        picture = pictures[annotation["image_id"]]
+        x, y, w, h = annotation.pop("bbox")
+        counts = runs_down_columns((x, y, x + w, y + h), picture.size)
+        annotation |= {"segmentation": {"counts": counts, "size": list(picture.size[::-1])}, "iscrowd": 1}
+    dump(root / "annotations.json", content)
+
+
+def voc(root: Path, pictures: list[Picture]) -> None:
+    for picture in pictures:
+        tree = ET.Element("annotation")
+        size = ET.SubElement(tree, "size")
+        ET.SubElement(size, "width").text, ET.SubElement(size, "height").text = map(str, picture.size)
+        for name, box in picture.objects:
+            node = ET.SubElement(tree, "object")
+            ET.SubElement(node, "name").text = name
+            corners = ET.SubElement(node, "bndbox")
+            for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+                ET.SubElement(corners, key).text = str(value)
+        text(root / "Annotations" / f"{Path(picture.name).stem}.xml", ET.tostring(tree, "unicode"))
+
+
+def labelme(root: Path, pictures: list[Picture]) -> None:
+    for number, picture in enumerate(pictures):
+        shapes = []
+        for name, (x1, y1, x2, y2) in picture.objects:
+            # People drag rectangles from any corner.
+            points = [[x1, y1], [x2, y2]] if number % 2 else [[x2, y1], [x1, y2]]
+            shapes.append({"label": name, "points": points, "shape_type": "rectangle", "flags": {}})
+        record = {
+            "version": "5.4.1",
+            "shapes": shapes,
+            "imagePath": f"..\\images\\{picture.name}",
+            "imageData": None,
+        }
+        record |= {"imageWidth": picture.size[0], "imageHeight": picture.size[1]}
+        dump(root / "images" / f"{Path(picture.name).stem}.json", record)
+
+
+def cvat(root: Path, pictures: list[Picture]) -> None:
+    tree = ET.Element("annotations")
+    ET.SubElement(tree, "version").text = "1.1"
+    for number, picture in enumerate(pictures):
+        width, height = map(str, picture.size)
+        node = ET.SubElement(tree, "image", id=str(number), name=picture.name, width=width, height=height)
+        for name, box in picture.objects:
+            keys = dict(zip(("xtl", "ytl", "xbr", "ybr"), (f"{v:.2f}" for v in box), strict=True))
+            ET.SubElement(node, "box", label=name, occluded="0", **keys)
+    text(root / "annotations.xml", ET.tostring(tree, "unicode"))
+
+
+def dota(root: Path, pictures: list[Picture]) -> None:
+    for picture in pictures:
+        rows = ["imagesource:GoogleEarth", "gsd:0.15"]
+        for name, (x1, y1, x2, y2) in picture.objects:
+            rows.append(f"{x1}.0 {y1}.0 {x2}.0 {y1}.0 {x2}.0 {y2}.0 {x1}.0 {y2}.0 {name} 0")
+        text(root / "labelTxt" / f"{Path(picture.name).stem}.txt", "\n".join(rows) + "\n")
+
+
+def bdd(root: Path, pictures: list[Picture]) -> None:
+    frames = [
+        {
+            "name": p.name,
+            "attributes": {"weather": "rainy"},
+            "timestamp": 10000,
+            "labels": [
+                {"category": n, "box2d": dict(zip(("x1", "y1", "x2", "y2"), b, strict=True)), "id": 1}
+                for n, b in p.objects
+            ],
+        }
+        for p in pictures
+    ]
+    dump(root / "labels" / "bdd100k_labels_images_val.json", frames)
+
+
+def ndjson(root: Path, pictures: list[Picture]) -> None:
+    names = classes_of(pictures)
+    lines: list[dict] = [{"type": "dataset", "task": "detect", "class_names": dict(enumerate(names))}]
+    for p in pictures:
+        boxes = [[names.index(n), *centred(b, p.size)] for n, b in p.objects]
+        lines.append({"type": "image", "file": f"images/{p.name}", "annotations": {"boxes": boxes}})
+    text(root / "road.ndjson", "\n".join(map(json.dumps, lines)))
+
+
+def via_regions(picture: Picture) -> list[dict]:
+    return [
+        {
+            "shape_attributes": {
+                "name": "rect",
+                **dict(zip(("x", "y", "width", "height"), xywh(b), strict=True)),
+            },
+            "region_attributes": {"class": n},
+        }
+        for n, b in picture.objects
+    ]
+
+
+def via_json(root: Path, pictures: list[Picture]) -> None:
+    entries = {f"{p.name}123": {"filename": p.name, "size": 123, "regions": via_regions(p)} for p in pictures}
+    dump(root / "via_project.json", {"_via_settings": {}, "_via_img_metadata": entries})
+
+
+def via_csv(root: Path, pictures: list[Picture]) -> None:
+    with (root / "via_export.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(
+            ["filename", "file_size", "region_count", "region_shape_attributes", "region_attributes"]
+        )
+        for p in pictures:
+            for region in via_regions(p) or [{"shape_attributes": {}, "region_attributes": {}}]:
+                writer.writerow(
+                    [
+                        p.name,
+                        1,
+                        len(p.objects),
+                        *(json.dumps(region[k]) for k in ("shape_attributes", "region_attributes")),
+                    ]
+                )
+
+
+def createml(root: Path, pictures: list[Picture]) -> None:
+    entries = []
+    for p in pictures:
+        rows = []
+        for name, box in p.objects:
+            x, y, w, h = xywh(box)
+            rows.append(
+                {"label": name, "coordinates": {"x": x + w / 2, "y": y + h / 2, "width": w, "height": h}}
+            )
+        entries.append({"image": p.name, "annotations": rows})
+    dump(root / "_annotations.createml.json", entries)
+
+
+def fiftyone(root: Path, pictures: list[Picture]) -> None:
+    names = classes_of(pictures)
+    labels = {}
+    for p in pictures:
+        rows = []
+        for name, box in p.objects:
+            x, y, w, h = xywh(box)
+            box_ = [x / p.size[0], y / p.size[1], w / p.size[0], h / p.size[1]]
+            rows.append({"label": names.index(name), "bounding_box": box_})
+        labels[Path(p.name).stem] = rows
+    dump(root / "labels.json", {"classes": names, "labels": labels})
+
+
+def label_studio(root: Path, pictures: list[Picture]) -> None:
+    tasks = []
+    for number, p in enumerate(pictures):
+        results = []
+        for name, box in p.objects:
+            x, y, w, h = xywh(box)
+            value = {"x": 100 * x / p.size[0], "y": 100 * y / p.size[1]}
+            value |= {"width": 100 * w / p.size[0], "height": 100 * h / p.size[1], "rotation": 0}
+            value |= {"rectanglelabels": [name]}
+            result = {"type": "rectanglelabels", "original_width": p.size[0], "original_height": p.size[1]}
+            results.append({**result, "value": value})
+        annotation = {"id": number, "was_cancelled": False, "result": results}
+        tasks.append(
+            {"id": number, "data": {"image": f"/data/upload/1/{p.name}"}, "annotations": [annotation]}
+        )
+    dump(root / "project-1-at-2026.json", tasks)
+
+
+def huggingface(root: Path, pictures: list[Picture]) -> None:
+    rows = [
+        {
+            "file_name": p.name,
+            "objects": {"bbox": [xywh(b) for _, b in p.objects], "categories": [n for n, _ in p.objects]},
+        }
+        for p in pictures
+    ]
+    text(root / "images" / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+
+
+def tensorflow_csv(root: Path, pictures: list[Picture]) -> None:
+    with (root / "_annotations.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"])
+        writer.writerows([p.name, *p.size, n, *b] for p in pictures for n, b in p.objects)
+
+
+WRITERS: dict[str, Callable[[Path, list[Picture]], None]] = {
+    writer.__name__: writer
+    for writer in (
+        yolo,
+        coco,
+        coco_masks,
+        voc,
+        labelme,
+        cvat,
+        dota,
+        bdd,
+        ndjson,
+        via_json,
+        via_csv,
+        createml,
+        fiftyone,
+        label_studio,
+        huggingface,
+        tensorflow_csv,
+    )
+}
+# A table of boxes has no row for an image without any.
+WITHOUT_BACKGROUND = frozenset({"tensorflow_csv"})

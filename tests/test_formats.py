@@ -1,0 +1,255 @@
+"""Labels of other tools: the same tables from every format, and a reason for every row that is not used."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.errors import InputError
+from datasets.formats.registry import FORMATS, format_of
+from datasets.masks import extent_of
+from datasets.source import open_source
+from datasets.tables import CORNERS, Source
+from tests.label_writers import WITHOUT_BACKGROUND, WRITERS, Picture, dump, text
+
+SIZE = (64, 48)
+
+
+def images(root: Path, names: list[str], size: tuple[int, int] = SIZE) -> None:
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(names):
+        noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "images" / name), cv2.GaussianBlur(noise, (0, 0), 4))
+
+
+def opened(root: Path, **options) -> Source:
+    return open_source(str(root), cache=root.parent / "cache", **options)
+
+
+def objects_of(source: Source) -> dict[str, list[tuple[str, tuple[float, ...]]]]:
+    """Image name -> its objects, from the tables."""
+    found: dict[str, list] = {
+        Path(image).name: [] for image in source.images.loc[source.images["labelled"], "image"]
+    }
+    for row in source.annotations.to_dict("records"):
+        corners = tuple(round(row[column], 3) for column in CORNERS)
+        found[Path(row["image"]).name].append((source.classes[row["label"]], corners))
+    return {name: sorted(rows) for name, rows in found.items()}
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> list[Picture]:
+    drawn = []
+    for number in range(draw(st.integers(2, 4))):
+        objects = []
+        for _ in range(draw(st.integers(0, 3))):
+            x1, y1 = draw(st.integers(0, 50)), draw(st.integers(0, 36))
+            x2, y2 = draw(st.integers(x1 + 2, SIZE[0])), draw(st.integers(y1 + 2, SIZE[1]))
+            name = draw(st.sampled_from(["pothole", "crack", "traffic cone"]))
+            if (name, (x1, y1, x2, y2)) not in objects:
+                objects.append((name, (x1, y1, x2, y2)))
+        drawn.append(Picture(f"clip{number % 2}_{number:04d}.jpg", SIZE, objects))
+    # Something to tell a format by, and away from the first pixel.
+    drawn[0].objects.append(("crack", (5, 6, 33, 41)))
+    drawn[1].objects.append(("pothole", (7, 9, 60, 47)))
+    return drawn
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@settings(max_examples=12, deadline=None)
+@given(drawn=pictures())
+def test_every_format_gives_the_same_tables(name: str, drawn: list[Picture]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "road"
+        images(root, [picture.name for picture in drawn])
+        if name == "dota":
+            # DOTA's names have no spaces.
+            drawn = [Picture(p.name, p.size, [(n.replace(" ", "-"), b) for n, b in p.objects]) for p in drawn]
+        WRITERS[name](root, drawn)
+        source = opened(root)
+        expected = {
+            p.name: sorted((n, tuple(map(float, b))) for n, b in p.objects)
+            for p in drawn
+            if p.objects or name not in WITHOUT_BACKGROUND
+        }
+        found = objects_of(source)
+        assert found.keys() == expected.keys()
+        for image, rows in expected.items():
+            assert [n for n, _ in found[image]] == [n for n, _ in rows]
+            np.testing.assert_allclose(
+                [corners for _, corners in found[image]], [corners for _, corners in rows], atol=2e-3
+            )
+        assert not source.ledger["path"].duplicated().any()
+        assert (source.ledger["bucket"] == "used").all()
+        assert not source.annotations["crowd"].any()
+
+
+def test_every_registered_format_is_written_by_a_test_and_told_apart(tmp_path: Path) -> None:
+    drawn = [
+        Picture("a_1.jpg", SIZE, [("car", (5, 6, 33, 41))]),
+        Picture("b_1.jpg", SIZE, [("bus", (1, 2, 30, 40))]),
+    ]
+    told = set()
+    for name, writer in WRITERS.items():
+        root = tmp_path / name
+        images(root, [p.name for p in drawn])
+        writer(root, drawn)
+        formats = {f.name for path in root.rglob("*") if path.is_file() and (f := format_of(path))}
+        assert len(formats) <= 1, (name, formats)
+        told |= formats
+    assert told == {format_.name for format_ in FORMATS} - {"VisDrone"}
+
+
+def test_visdrone_leaves_ignored_regions_out_of_every_class(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["0000001_01.jpg", "0000002_01.jpg", "0000003_01.jpg"])
+    text(
+        tmp_path / "d" / "annotations" / "0000001_01.txt",
+        "4,5,20,30,1,4,0,1\n1,1,10,10,0,0,0,0\n2,2,12,12,0,11,0,0,\n",
+    )
+    text(tmp_path / "d" / "annotations" / "0000002_01.txt", "4,5,20,30,1,1,0,1\nbroken\n1,2,3,4,1,99,0,0\n")
+    text(tmp_path / "d" / "annotations" / "0000003_01.txt", "")
+    source = opened(tmp_path / "d")
+    assert len(source.classes) == 10
+    counted = source.annotations[~source.annotations["crowd"]]
+    assert [source.classes[label] for label in counted["label"]] == ["car", "pedestrian"]
+    assert counted[CORNERS].to_numpy().tolist()[0] == [4, 5, 24, 35]
+    # Two regions, each ignored for ten classes.
+    assert source.annotations["crowd"].sum() == 20
+    assert sorted(source.rows["reason"]) == [
+        "category 99 is not one of VisDrone's",
+        "expected eight integers separated by commas",
+    ]
+    assert source.images["labelled"].all()
+
+
+def test_yolo_files_are_no_visdrone_and_tracker_rows_are_named(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["000001.jpg", "000002.jpg"])
+    text(tmp_path / "d" / "gt" / "gt.txt", "1,1,10,10,20,20,1,1,1\n2,1,11,10,20,20,1,1,1\n")
+    source = opened(tmp_path / "d")
+    assert not source.images["labelled"].any()
+    reason = source.ledger.loc[source.ledger["path"].str.endswith("gt.txt"), "reason"].item()
+    assert "tracker" in reason
+    assert "COCO" in reason
+
+
+@pytest.mark.parametrize("name", ["labelme", "cvat", "bdd", "createml", "via_json", "coco", "voc"])
+def test_an_image_whose_objects_are_all_rejected_is_unlabelled(tmp_path: Path, name: str) -> None:
+    drawn = [
+        Picture("a_1.jpg", SIZE, [("car", (5, 6, 33, 41))]),
+        # Beyond the edge of the image.
+        Picture("b_1.jpg", SIZE, [("car", (100, 100, 130, 140))]),
+        Picture("c_1.jpg", SIZE, []),
+    ]
+    images(tmp_path / "d", [p.name for p in drawn])
+    WRITERS[name](tmp_path / "d", drawn)
+    source = opened(tmp_path / "d")
+    by_name = source.images.assign(name=source.images["path"].map(lambda path: Path(path).name)).set_index(
+        "name"
+    )
+    assert by_name["labelled"].to_dict() == {"a_1.jpg": True, "b_1.jpg": False, "c_1.jpg": True}
+    assert by_name["unusable"].to_dict() == {"a_1.jpg": False, "b_1.jpg": True, "c_1.jpg": False}
+
+
+@pytest.mark.parametrize(
+    "name", ["labelme", "cvat", "bdd", "createml", "via_json", "tensorflow_csv", "voc", "coco"]
+)
+def test_fractions_where_pixels_belong_are_refused(tmp_path: Path, name: str) -> None:
+    boxes = [(0.1, 0.2, 0.4, 0.6), (0.3, 0.3, 0.9, 0.8)]
+    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", box) for box in boxes]) for n in "ab"]  # type: ignore[list-item]
+    images(tmp_path / "d", [p.name for p in drawn])
+    WRITERS[name](tmp_path / "d", drawn)
+    with pytest.raises(InputError, match="look like fractions of the image"):
+        opened(tmp_path / "d")
+
+
+def test_images_in_folders_of_one_name_belong_to_their_labels(tmp_path: Path) -> None:
+    for folder in ("day", "night"):
+        images(tmp_path / "d" / folder, ["1.jpg"])
+        text(tmp_path / "d" / folder / "labelTxt" / "1.txt", f"1 1 9 1 9 9 1 9 {folder}-car 0\n")
+    found = opened(tmp_path / "d")
+    named = {row["image"]: found.classes[row["label"]] for row in found.annotations.to_dict("records")}
+    assert named == {"day/images/1.jpg": "day-car", "night/images/1.jpg": "night-car"}
+
+
+def test_tasks_that_nobody_has_annotated_are_unlabelled(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["a.jpg", "b.jpg", "c.jpg"])
+    turned = {"x": 50, "y": 25, "width": 25, "height": 25, "rotation": 90, "rectanglelabels": ["car"]}
+    result = {"type": "rectanglelabels", "original_width": 64, "original_height": 48, "value": turned}
+    dump(
+        tmp_path / "d" / "tasks.json",
+        [
+            {"data": {"image": "/data/upload/1/a.jpg"}, "annotations": [{"result": [result]}]},
+            {"data": {"image": "s3://bucket/b.jpg"}, "annotations": []},
+            {
+                "data": {"image": "/data/local-files/?d=x/c.jpg"},
+                "annotations": [{"was_cancelled": True, "result": []}],
+            },
+        ],
+    )
+    source = opened(tmp_path / "d")
+    assert source.images.set_index("image")["labelled"].to_dict() == {
+        "images/a.jpg": True,
+        "images/b.jpg": False,
+        "images/c.jpg": False,
+    }
+    # A quarter turn clockwise about the upper left corner (32, 12): 16 wide, 12 high.
+    np.testing.assert_allclose(source.annotations[CORNERS].to_numpy(), [[20, 12, 32, 28]], atol=1e-6)
+
+
+@given(
+    st.integers(1, 30).flatmap(
+        lambda height: st.integers(1, 30).flatmap(
+            lambda width: st.lists(st.booleans(), min_size=height * width, max_size=height * width).map(
+                lambda bits: np.array(bits, np.uint8).reshape(height, width)
+            )
+        )
+    )
+)
+def test_extents_of_masks_equal_pycocotools(mask: np.ndarray) -> None:
+    from pycocotools import mask as oracle
+
+    compressed = oracle.encode(np.asfortranarray(mask))
+    encoded = {"size": compressed["size"], "counts": compressed["counts"].decode()}
+    if not mask.any():
+        with pytest.raises(ValueError, match="empty"):
+            extent_of(encoded)
+        return
+    x, y, w, h = oracle.toBbox(compressed)
+    assert extent_of(encoded) == (x, y, x + w, y + h)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": [4, 4], "counts": [0, 99]},
+        {"size": [4, 4], "counts": [1, -1]},
+        {"size": [0, 4], "counts": [0, 1]},
+        {"size": [4, 4], "counts": "~~~"},
+        {"size": [4, 4], "counts": "k" * 40},
+    ],
+)
+def test_broken_masks_are_refused(mask: dict) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        extent_of(mask)
+
+
+def test_an_unreadable_label_file_costs_its_image_only(tmp_path: Path) -> None:
+    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in "ab"]
+    images(tmp_path / "d", [p.name for p in drawn])
+    WRITERS["labelme"](tmp_path / "d", drawn)
+    content = json.loads((tmp_path / "d" / "images" / "b_1.json").read_text())
+    (tmp_path / "d" / "images" / "b_1.json").write_text(json.dumps({**content, "shapes": {}}))
+    source = opened(tmp_path / "d")
+    assert source.images.set_index("image")["labelled"].to_dict() == {
+        "images/a_1.jpg": True,
+        "images/b_1.jpg": False,
+    }
+    failed = source.ledger[source.ledger["bucket"] == "failed"]
+    assert failed["reason"].tolist() == ["LabelMe: has no list of shapes"]
