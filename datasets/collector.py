@@ -21,6 +21,9 @@ from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS,
 VIDEO = "a video; give it as a source of its own"
 # Folders of segmentation masks, which would otherwise be read as images.
 MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject", "masks", "mask"})
+# Files that mark a folder of a training, a prediction or a report, and folders within runs/.
+OUTPUTS = ("args.yaml", "predict.json", "report.json")
+RUNS = ("detect", "frames", "predictions", "predict", "report", "review")
 UNUSABLE = "unlabelled: none of its annotations can be used"
 UNLABELLED = "no label file: kept as unlabelled, not as background"
 
@@ -327,6 +330,8 @@ class Collector:
                 reason = self._refused(path, visited) if entry.is_symlink() else ""
                 if reason:
                     self.note(path, "skipped", reason)
+                elif entry.is_dir() and is_output(path):
+                    self.note(path, "skipped", "written by a training or a report: not data")
                 elif entry.is_dir():
                     link = entry.is_symlink()
                     real = os.path.realpath(path) if link else os.path.join(real_current, entry.name)
@@ -350,6 +355,13 @@ class Collector:
         if not self.bounds.contain(link):
             return outside_reason(link)
         return "link to a folder that was already read" if os.path.realpath(link) in visited else ""
+
+
+def is_output(folder: Path) -> bool:
+    """Whether a folder below a source was written by a training, a prediction or a report."""
+    if folder.name == "runs":
+        return any((folder / name).is_dir() for name in RUNS)
+    return any((folder / name).is_file() for name in OUTPUTS)
 
 
 def _printable(path: Path) -> str:

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from datasets import archives, coco, groups, kaggle, video, voc, yolo
 from datasets.classes import BY_NAME, LEFT_OUT, renumbered
-from datasets.collector import VIDEO, Collector
+from datasets.collector import VIDEO, Collector, is_output
 from datasets.containment import OPTION, Bounds, expanded
 from datasets.data_yaml import NAMES, parse_yaml, path_exists
 from datasets.errors import InputError
@@ -47,8 +47,6 @@ WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
 # Keys in the first SNIFFED bytes of a COCO file; other tools also write an annotations.json.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
-# Files that mark a folder that a training or a report wrote.
-OUTPUTS = ("args.yaml", "predict.json", "report.json")
 
 
 def _ignore_line(line: str) -> None:
@@ -593,5 +591,5 @@ def _files_below(folder: Path, depth: int, bounds: Bounds) -> Iterator[Path]:
         if entry.is_file():
             if not entry.is_symlink() or bounds.contain(path):
                 yield path
-        elif depth and entry.is_dir(follow_symlinks=False):
+        elif depth and entry.is_dir(follow_symlinks=False) and not is_output(path):
             yield from _files_below(path, depth - 1, bounds)

@@ -29,7 +29,41 @@ from datasets.tables import (
     frame,
 )
 
-SUFFIXES = frozenset({".mp4", ".webm", ".avi", ".mov", ".mkv", ".flv", ".m4v", ".mpg", ".mpeg"})
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in [
+        "mp4",
+        "m4v",
+        "mov",
+        "qt",
+        "3gp",
+        "3g2",
+        "mj2",
+        "webm",
+        "mkv",
+        "avi",
+        "divx",
+        "flv",
+        "f4v",
+        "mpg",
+        "mpeg",
+        "mpe",
+        "m2v",
+        "vob",
+        "ts",
+        "mts",
+        "m2ts",
+        "m2t",
+        "wmv",
+        "asf",
+        "ogv",
+        "ogg",
+        "mxf",
+        "dv",
+        "mjpeg",
+        "mjpg",
+    ]
+)
 # Two frames per second: at walking to driving speed consecutive samples overlap, so no object is passed over.
 STEP_SECONDS = 0.5
 # At most this many frames per video, spread evenly: they form one group, so that more add little.
@@ -48,7 +82,7 @@ SAME_BITS, MAX_THINNED = 4, 19
 SEEK_AHEAD = 5.0
 # Containers, by FFmpeg's names, that hold their video themselves; playlists and lists name other files.
 CONTAINERS = {
-    "format_whitelist": "mov,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,m4v",
+    "format_whitelist": "mov,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,m4v,asf,ogg,mxf,dv,mjpeg",
     "protocol_whitelist": "file",
 }
 # Characters of a video's name used in the name of its folder, which file systems limit to 255 bytes.

@@ -32,6 +32,9 @@ OTHER = {
     **dict.fromkeys(
         (".ndjson", ".jsonl", ".csv"), "not read: not of a known labelling tool (docs/sources.md)"
     ),
+    **dict.fromkeys(
+        (".h264", ".264", ".h265", ".265", ".hevc"), "a video stream without times: put it into an .mp4 first"
+    ),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"), "archive: unpack it first"),
     **dict.fromkeys(DANGEROUS, "never read: loading it could run code"),
 }

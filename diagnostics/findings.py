@@ -21,6 +21,8 @@ from diagnostics import (
     timeline,
 )
 from diagnostics.advice import Advice, next_images
+from diagnostics.class_ids import ap50_of_other_classes
+from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.embedding_shift import embedding_map, novelties, shift_scores
 from diagnostics.error_types import decompose_errors
@@ -62,6 +64,8 @@ class Findings:
     cards: the failure gallery, one row a card
     next: images to label next, ranked
     reserved: clips set aside for testing
+    ap50_of_other_classes: AP50 regardless of class of domains where no detection has the class of the annotation it
+        lies on, see `diagnostics.class_ids`
     """
 
     in_domain: Domain
@@ -88,6 +92,7 @@ class Findings:
     cards: pd.DataFrame
     next: pd.DataFrame
     reserved: tuple[str, ...]
+    ap50_of_other_classes: dict[str, float]
 
     @property
     def evidence(self) -> Evidence:
@@ -161,6 +166,20 @@ def find(inputs: Inputs) -> Findings:
         cards=_cards(inputs),
         next=advice.picks,
         reserved=advice.clips,
+        ap50_of_other_classes={
+            domain.name: found
+            for domain in inputs.labelled
+            if (
+                found := ap50_of_other_classes(
+                    domain.annotation_arrays,
+                    domain.detection_arrays,
+                    n_images=domain.table.n_images,
+                    n_classes=domain.table.n_classes,
+                    ap50=ap50(domain),
+                )
+            )
+            is not None
+        },
     )
 
 

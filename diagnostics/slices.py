@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,6 @@ THIRDS = {
     "saturation": ("low saturation", "medium saturation", "high saturation"),
     "sharpness": ("blurred", "medium sharpness", "sharp"),
 }
-OWN_THIRDS = ("low", "middle", "high")
 # A column of numbers with more values than this is cut into thirds; otherwise each value is a slice.
 MAX_VALUES = 8
 DENSITIES = (
@@ -87,13 +87,27 @@ def edges(domains: Sequence[Domain]) -> dict[str, Floats]:
     return cuts
 
 
+def _words_of(name: str, limits: Floats) -> tuple[str, ...]:
+    """Names of the thirds of a number: words for the image statistics, the numbers themselves for others."""
+    low, high = (f"{limit:.3g}" for limit in limits)
+    return THIRDS.get(name, (f"up to {low}", f"{low} to {high}", f"above {high}"))
+
+
+def _as_number(value: str) -> tuple[float, str]:
+    """Order of values: numbers by size, then words."""
+    try:
+        return float(value), value
+    except ValueError:
+        return math.inf, value
+
+
 def attributes(domain: Domain, cuts: dict[str, Floats]) -> pd.DataFrame:
     """One row per labelled image, one column per attribute: the name of the slice, empty where unknown."""
     images = domain.labelled_images
     table = pd.DataFrame({"image": images["image"]})
     for name, limits in cuts.items():
         values = images[name].to_numpy(float) if name in images else np.full(len(images), np.nan)
-        words = np.array(THIRDS.get(name, OWN_THIRDS))[np.searchsorted(limits, values)]
+        words = np.array(_words_of(name, limits))[np.searchsorted(limits, values)]
         table[name] = np.where(np.isfinite(values), words, "")
     for name in images:
         if name.startswith(OWN) and name not in cuts:
@@ -120,7 +134,8 @@ def masks(domain: Domain, cuts: dict[str, Floats]) -> list[tuple[str, str, Bools
     order = {**THIRDS, "density": tuple(words for _, _, words in DENSITIES)}
     for attribute in table.columns.drop(["image", "clip"]):
         common = table[attribute].value_counts().drop("", errors="ignore").index[:MAX_CLIPS]
-        names = order.get(attribute, OWN_THIRDS if attribute in cuts else sorted(common))
+        by_value = sorted(common, key=_as_number)
+        names = order.get(attribute, _words_of(attribute, cuts[attribute]) if attribute in cuts else by_value)
         image_slices += [(attribute, name, (table[attribute] == name).to_numpy()) for name in names]
     boxes = domain.labelled_images["image"].map(domain.annotations["image"].value_counts()).fillna(0)
     weight = boxes.groupby(table["clip"].to_numpy()).sum().sort_values(ascending=False)

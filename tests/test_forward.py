@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -305,3 +307,40 @@ def test_detection_embeddings_can_be_left_unread(
     pd.testing.assert_frame_equal(result.detections, predicted.detections)
     np.testing.assert_array_equal(result.image_embeddings, predicted.image_embeddings)
     assert result.detection_embeddings.shape == (len(predicted.detections), 0)
+
+
+def test_detections_of_other_classes_are_left_out(weights: Path) -> None:
+    detector = Detector(weights)
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    settings = replace(SETTINGS, imgsz=64, conf=0.0001)
+    ((boxes, *_),) = detector.predict_pixels([pixels], settings)
+    assert len(boxes)
+    kept = int(boxes[0, 5])
+    ((some, *_),) = detector.predict_pixels([pixels], replace(settings, classes=(kept,)))
+    assert set(some[:, 5].astype(int)) == {kept}
+    ((none, *_),) = detector.predict_pixels([pixels], replace(settings, classes=(99,)))
+    assert len(none) == 0
+    # The setting of one call does not stay for the next.
+    ((again, *_),) = detector.predict_pixels([pixels], settings)
+    np.testing.assert_allclose(again, boxes)
+
+
+@pytest.mark.parametrize("name", ["yolov5s.pt", "yolov3-tiny.pt", "it's mine.pt"])
+def test_a_local_file_is_loaded_whatever_its_name(weights: Path, tmp_path: Path, name: str) -> None:
+    # Ultralytics would download yolov5su.pt in place of yolov5s.pt, and look for "its mine.pt".
+    (tmp_path / name).write_bytes(weights.read_bytes())
+    assert Detector(tmp_path / name).classes == Detector(weights).classes
+
+
+def test_a_checkpoint_of_the_yolov5_repository_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, module = types.ModuleType("models"), types.ModuleType("models.yolo")
+    monkeypatch.setitem(sys.modules, "models", package)
+    monkeypatch.setitem(sys.modules, "models.yolo", module)
+    kind = type("DetectionModel", (torch.nn.Module,), {"__module__": "models.yolo"})
+    module.DetectionModel = kind  # type: ignore[attr-defined]
+    torch.save({"epoch": -1, "model": kind(), "ema": None}, tmp_path / "best.pt")
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"YOLOv5 or YOLOv7 repository.*--predictions"):
+        Detector(tmp_path / "best.pt")

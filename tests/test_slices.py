@@ -87,7 +87,7 @@ def test_an_attribute_of_the_real_world_alone_is_cut_into_thirds() -> None:
     real_world = replace(real_world, images=real_world.images.assign(**{OWN + "altitude": heights}))
     cuts = slices.edges([in_domain, real_world])
     names = [name for attribute, name, _ in slices.masks(real_world, cuts) if attribute == OWN + "altitude"]
-    assert names == ["low", "middle", "high"]
+    assert names == ["up to 33.3", "33.3 to 61.7", "above 61.7"]
     lanes = np.where(np.arange(len(in_domain.images)) % 5 == 0, np.nan, 2.0)
     partly = replace(in_domain, images=in_domain.images.assign(**{OWN + "lane": lanes}))
     assert {n for a, n, _ in slices.masks(partly, slices.edges([partly])) if a == OWN + "lane"} == {"2"}

@@ -414,6 +414,36 @@ def video(path: Path, frames: int = 31, *, step: int = 8) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("suffix", "container", "codec", "pixel_format"),
+    [
+        ("ts", "mpegts", "mpeg2video", "yuv420p"),
+        ("MTS", "mpegts", "libx264", "yuv420p"),
+        ("3gp", "3gp", "mpeg4", "yuv420p"),
+        ("wmv", "asf", "wmv2", "yuv420p"),
+        ("flv", "flv", "flv1", "yuv420p"),
+        ("mxf", "mxf", "mpeg2video", "yuv420p"),
+        ("vob", "dvd", "mpeg2video", "yuv420p"),
+        ("mjpeg", "mjpeg", "mjpeg", "yuvj420p"),
+        ("mp4", "mp4", "libx265", "yuv420p10le"),
+    ],
+)
+def test_every_container_gives_the_same_times(
+    tmp_path: Path, suffix: str, container: str, codec: str, pixel_format: str
+) -> None:
+    path = tmp_path / f"flight.{suffix}"
+    with av.open(str(path), "w", format=container) as written:
+        stream = written.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 352, 288, pixel_format
+        for number in range(52):
+            pixels = np.random.default_rng(number // 10).integers(0, 255, (18, 22, 3), dtype=np.uint8)
+            picture = pixels.repeat(16, 0).repeat(16, 1)
+            written.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        written.mux(stream.encode())
+    seconds = opened(path).images["seconds"]
+    np.testing.assert_allclose(seconds, [0, 0.52, 1.0, 1.52, 2.0], atol=0.05)
+
+
 def test_bursts_are_neighbouring_frames_spread_over_the_video(tmp_path: Path) -> None:
     source = opened(video(tmp_path / "v.mp4", 120, step=2))
     bursts = source.bursts

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +21,7 @@ import torch
 from ultralytics import YOLO  # type: ignore[attr-defined]
 from ultralytics.data.augment import LetterBox
 from ultralytics.utils import SAFE_LOAD, nms
+from ultralytics.utils.checks import check_yolov5u_filename
 
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import Pixels, UnreadableImage, decode
@@ -31,6 +35,8 @@ GPU_BATCH = 8
 CPU_BATCH = 4
 # The sides of a network's input are multiples of this many pixels.
 STRIDE = 32
+# Bytes of a checkpoint's pickle that name its model's class: it comes first.
+PICKLE_HEAD = 1 << 16
 # Messages of the restricted loader about a checkpoint that holds more than known layers and weights.
 _REFUSED = ("outside the supported", "weights_only", "Unsupported", "not an allowed")
 
@@ -67,8 +73,14 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
         )
     if weights.suffix not in {".yaml", ".yml"} and not weights.is_file():
         raise InputError(f"{weights}: no such checkpoint, and none is downloaded; {instead}")
+    if _is_of_yolov5(weights):
+        raise InputError(
+            f"{weights}: is a checkpoint of the YOLOv5 or YOLOv7 repository, which Ultralytics' package cannot load: "
+            "let its val.py write --save-json and give that with --predictions NAME=FILE, or train a model of "
+            "Ultralytics' package"
+        )
     try:
-        model = YOLO(str(weights))
+        model = _load(weights)
         _ = model.names
     except Exception as error:  # ultralytics raises whatever its many loaders raise
         reason = first_line(error)
@@ -79,6 +91,33 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
             ) from None
         raise InputError(f"{weights}: not a usable checkpoint ({reason}); {instead}") from None
     return model
+
+
+def _load(weights: Path) -> Any:
+    """Load with Ultralytics, which takes yolov5s.pt for its own yolov5su.pt, and strips quotes from paths: such a
+    file is loaded under another name.
+    """
+    if weights.suffix != ".pt" or check_yolov5u_filename(str(weights), verbose=False).replace("'", "") == str(
+        weights
+    ):
+        return YOLO(str(weights))
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "checkpoint.pt"
+        link.symlink_to(weights.resolve())
+        model = YOLO(str(link))
+    model.overrides["model"] = str(weights)
+    return model
+
+
+def _is_of_yolov5(weights: Path) -> bool:
+    """Whether a checkpoint refers to the modules of the YOLOv5 repository, which YOLOv7 shares."""
+    try:
+        with zipfile.ZipFile(weights) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            return any(b"models.yolo" in archive.open(name).read(PICKLE_HEAD) for name in pickles)
+    # Not a zip, or a broken one: the loader says what is wrong with it.
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error):
+        return False
 
 
 def _holds_pickle(weights: Path) -> bool:
@@ -177,6 +216,8 @@ class Detector:
             conf=settings.conf,
             iou=settings.iou,
             max_det=settings.max_det,
+            classes=list(settings.classes) or None,
+            agnostic_nms=settings.agnostic_nms,
             device=self.device,
             batch=len(images),
             verbose=False,

@@ -38,6 +38,8 @@ class Settings:
     iou: threshold of the non-maximum suppression
     max_det: most detections per image
     transform: name of the change applied to the pixels first, "none" for none
+    classes: class numbers that are detected, () for all
+    agnostic_nms: whether boxes of different classes suppress each other
     """
 
     imgsz: int
@@ -45,10 +47,16 @@ class Settings:
     iou: float = 0.7
     max_det: int = 300
     transform: str = "none"
+    classes: tuple[int, ...] = ()
+    agnostic_nms: bool = False
 
     def key(self, weights_sha256: str) -> str:
         """Name of the folder for everything predicted with these weights and settings."""
-        text = json.dumps([weights_sha256, FORMAT, asdict(self)], sort_keys=True)
+        settings = asdict(self)
+        # Left out where they change nothing, so that what is stored stays valid.
+        for name in ("classes", "agnostic_nms"):
+            settings = settings if settings[name] else {k: v for k, v in settings.items() if k != name}
+        text = json.dumps([weights_sha256, FORMAT, settings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ from datasets.data_yaml import parse_yaml, path_exists
 from datasets.errors import InputError
 from datasets.source import split_spec
 from train.history import read_history
+from train.predictions import Settings
 
 # Written by `train.training` when a run is finished: its data, model and versions.
 LINEAGE = "shiftscope.json"
@@ -77,6 +78,53 @@ class Run:
         boxes = self.lineage.get("boxes")
         count = boxes.get("train") if isinstance(boxes, dict) else None
         return count if isinstance(count, int) else None
+
+    def settings(self, imgsz: int) -> Settings:
+        """Inference settings as the run validated with, at a network input size in pixels."""
+        iou, max_det = self.arguments.get("iou"), self.arguments.get("max_det")
+        return Settings(
+            imgsz,
+            iou=float(iou) if isinstance(iou, (int, float)) and 0 < iou <= 1 else Settings.iou,
+            max_det=max_det if isinstance(max_det, int) and max_det > 0 else Settings.max_det,
+            classes=self.class_numbers,
+            agnostic_nms=self.arguments.get("agnostic_nms") is True,
+        )
+
+    @property
+    def class_numbers(self) -> tuple[int, ...]:
+        """Numbers of the classes that the run was trained and validated on; () for all."""
+        classes = self.arguments.get("classes")
+        numbers = classes if isinstance(classes, list) else [classes]
+        return tuple(number for number in numbers if isinstance(number, int) and not isinstance(number, bool))
+
+    @property
+    def is_single_class(self) -> bool:
+        """Whether the run took all classes for one."""
+        return self.arguments.get("single_cls") is True
+
+    @property
+    def fraction(self) -> float:
+        """The share of the training images that the run was trained on, in the order of their paths."""
+        fraction = self.arguments.get("fraction")
+        return float(fraction) if isinstance(fraction, (int, float)) and 0 < fraction <= 1 else 1.0
+
+    @property
+    def remarks(self) -> list[str]:
+        """What args.yaml says that makes this report differ from the run's own figures, one line each."""
+        remarks = []
+        conf, split = self.arguments.get("conf"), self.arguments.get("split")
+        if isinstance(conf, (int, float)) and conf > Settings.conf:
+            remarks.append(
+                f"args.yaml has conf: {conf}; the run's own validation left weaker detections out, so its AP is "
+                "lower than here"
+            )
+        if isinstance(split, str) and split not in ("val", ""):
+            remarks.append(f"args.yaml has split: {split}; here in-domain scores come from val and test")
+        if self.settings(0).max_det != Settings.max_det or self.settings(0).iou != Settings.iou:
+            remarks.append(
+                f"args.yaml has iou: {self.settings(0).iou:g} and max_det: {self.settings(0).max_det}; both are used here"
+            )
+        return remarks
 
     def data_source(self) -> str:
         """The data that the run was trained on, as `datasets.source.open_training` takes it.

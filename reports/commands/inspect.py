@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
+from datasets.capture import NAMES, with_capture
 from datasets.source import open_source
 from datasets.structure import MAX_FOLDERS, changed_rows, folders, unused_files
-from datasets.tables import CORNERS, Source
+from datasets.tables import CORNERS, OWN, Source
 from diagnostics.wording import count
 from reports.options import InspectOptions
 from reports.progress import Reporter
@@ -39,6 +42,7 @@ def inspection(source: Source) -> dict[str, Any]:
     dict
         Counts of images and annotations, folders, unused files and label rows, as JSON values.
     """
+    source = with_capture(source)
     images, annotations, classes = source.images, source.annotations, source.classes
     labelled = images["labelled"]
     background = labelled & ~images["image"].isin(annotations["image"])
@@ -61,6 +65,7 @@ def inspection(source: Source) -> dict[str, Any]:
         },
         "groups": int(images["group"].nunique()),
         "grouping": source.grouping,
+        "capture": _capture_record(images),
         "folders": folders(source).to_dict("records"),
         "files": {
             bucket: int((source.ledger["bucket"] == bucket).sum()) for bucket in ("used", "skipped", "failed")
@@ -73,6 +78,19 @@ def inspection(source: Source) -> dict[str, Any]:
             if row["bucket"] == "used" and row["reason"]
         ],
     }
+
+
+def _capture_record(images: pd.DataFrame) -> dict[str, Any]:
+    """What image files say about how they were taken: name -> images that have it, lowest, highest or values."""
+    record: dict[str, Any] = {}
+    for name in images.columns.intersection(list(NAMES)):
+        values = images[name].dropna()
+        if pd.api.types.is_numeric_dtype(values):
+            content: dict[str, Any] = {"low": float(values.min()), "high": float(values.max())}
+        else:
+            content = {"values": sorted(values.unique())[:MAX_FOLDERS]}
+        record[name.removeprefix(OWN)] = {"images": len(values), **content}
+    return record
 
 
 def lines(result: dict[str, Any]) -> list[str]:
@@ -98,7 +116,17 @@ def _content_lines(result: dict[str, Any]) -> list[str]:
         f"{count(result['boxes'], 'annotation')}"
         + (f", {count(result['ignored_regions'], 'region')} to ignore" if result["ignored_regions"] else ""),
         f"  {count(result['groups'], 'clip')}: {result['grouping']}",
+        *(
+            f"  {name}: {', '.join(entry['values']) if 'values' in entry else _range(entry)} "
+            f"({count(entry['images'], 'image')})"
+            for name, entry in result["capture"].items()
+        ),
     ]
+
+
+def _range(entry: dict[str, Any]) -> str:
+    """The range of a number."""
+    return f"{entry['low']:g} to {entry['high']:g}" if entry["low"] != entry["high"] else f"{entry['low']:g}"
 
 
 def _folder_lines(folders: list[dict[str, Any]]) -> list[str]:

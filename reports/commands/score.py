@@ -7,7 +7,7 @@ import csv
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from datasets.errors import InputError
 from datasets.plausibility import are_all_crowd, misread
 from datasets.results import Results, images_by_key, load_json, read_results
 from diagnostics import sweep as sweeping
+from diagnostics.class_ids import ap50_of_other_classes
 from diagnostics.comparison import compare
 from diagnostics.intervals import Interval, ap_and_ap50_intervals
 from diagnostics.matching import Annotations, Bools, Detections, Floats, Ints, MatchTable, match
@@ -25,9 +26,6 @@ from reports.options import ScoreOptions
 
 # With fewer replicates the 2.5 % tails consist of one or two values.
 FEWEST_REPLICATES = 100
-# Below this AP50 regardless of classes a detector finds nothing anyway, and with fewer annotations than this
-# confusing every one can be chance.
-FEWEST_AP50, FEWEST_BOXES = 0.1, 5
 
 
 @dataclass(frozen=True)
@@ -356,18 +354,14 @@ def _check_classes(table: MatchTable, inputs: Inputs, ap50: float) -> None:
 
     No detector confuses every class of every object; category ids that mean other classes do.
     """
-    annotations, detections = inputs.truth.annotations, inputs.detections
-    if ap50 > 0 or table.n_classes < 2 or len(annotations.image) < FEWEST_BOXES:
-        return
-    blind = match(
-        replace(annotations, label=np.zeros_like(annotations.label)),
-        replace(detections, label=np.zeros_like(detections.label)),
+    without_classes = ap50_of_other_classes(
+        inputs.truth.annotations,
+        inputs.detections,
         n_images=table.n_images,
-        n_classes=1,
+        n_classes=table.n_classes,
+        ap50=ap50,
     )
-    everything = np.ones((1, table.n_images), bool)
-    without_classes = float(weighted_coco_metrics(blind, everything)["ap50"][0])
-    if without_classes >= FEWEST_AP50:
+    if without_classes is not None:
         raise InputError(
             f"no detection has the category of the annotation it lies on, although AP50 is {without_classes:.2f} "
             "regardless of category: the category ids of the two files mean different classes; give each detection "

@@ -99,8 +99,14 @@ def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
 
 
 def _warnings(findings: Findings) -> list[str]:
-    """What a reader must know before any number: real-world images that training shows."""
-    return [
+    """What a reader must know before any number: class ids that do not agree, images that training shows."""
+    numbering = [
+        f"On {name}, no detection has the class of the annotation it lies on, although AP50 is {fraction(found)} "
+        "regardless of class: its labels and the detections number their classes differently. Correct the class ids "
+        "before reading on."
+        for name, found in findings.ap50_of_other_classes.items()
+    ]
+    return numbering + [
         copies_sentence(name, copies)
         for name, copies in findings.evidence.copies.items()
         if copies.share > TOLERATED

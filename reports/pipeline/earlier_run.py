@@ -41,7 +41,7 @@ class EarlierRun:
     @property
     def settings(self) -> Settings:
         """Of its inference."""
-        return Settings(imgsz=self.imgsz or self.run.imgsz or self.detector.imgsz)
+        return self.run.settings(self.imgsz or self.run.imgsz or self.detector.imgsz)
 
 
 @dataclass(frozen=True)

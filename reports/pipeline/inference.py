@@ -127,7 +127,7 @@ def predict_domains(
     for domain in opened:
         reporter.say(f"  {domain.name}: {summary(domain)}")
     imgsz = options.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
-    settings = Settings(imgsz=imgsz)
+    settings = run.settings(imgsz) if run else Settings(imgsz)
     # One store for all domains: opening it lists every shard there is.
     store = Store(
         predict_folder(settings, run.sha256)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from datasets import capture
 from datasets.attributes import join, read_attributes
-from datasets.classes import same_but_spelling, with_classes
+from datasets.classes import renumbered, same_but_spelling, with_classes
 from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
 from datasets.naming import domain_name, unique_name
 from datasets.source import open_source, open_training
-from datasets.tables import LEDGER_COLUMNS, ROW_COLUMNS, Source, concatenate
+from datasets.tables import LEDGER_COLUMNS, OWN, ROW_COLUMNS, Source, concatenate
 from diagnostics.wording import count
 from reports.options import NamedSource, ReportOptions
 from reports.progress import Reporter
@@ -86,12 +87,14 @@ def open_domains(
     name, spec = in_domain_source(options, run)
     # A run's own data.yaml is opened as it was for training.
     open_it = open_training if options.in_domain is None else open_source
+    for remark in run.remarks if run is not None else ():
+        say(f"  {remark}")
     source = open_it(spec, classes=classes, **arguments)
     class_map = dict(options.class_map)
     source_classes = set(source.classes)
     _say_unusable(source, name or "in-domain", say)
     _say_classes(source, name or "in-domain", classes, say)
-    source = with_classes(source, classes, class_map)
+    source = _as_trained(with_classes(_as_one_class(source, classes, run, say), classes, class_map), run, say)
     classes = classes or source.classes
     names = {"training"}
     opened = _split_training(source, spec, unique_name(name or "in-domain", names))
@@ -100,7 +103,8 @@ def open_domains(
         source_classes |= set(source.classes)
         _say_unusable(source, name or domain_name(spec), say)
         _say_classes(source, name or domain_name(spec), classes, say)
-        source = with_classes(source, classes, class_map)
+        source = with_classes(_as_one_class(source, classes, run, say), classes, class_map)
+        source = _of_classes(source, run, say)
         opened.append(Opened(unique_name(name or domain_name(spec), names), "real_world", source))
     unknown = sorted(set(class_map) - source_classes)
     if unknown:
@@ -109,6 +113,48 @@ def open_domains(
             f"{', '.join(sorted(source_classes)) or 'none'}"
         )
     return opened
+
+
+def _as_one_class(
+    source: Source, classes: Sequence[str], run: Run | None, say: Callable[[str], None]
+) -> Source:
+    """A source whose classes are all the model's only one, where the run was trained with single_cls."""
+    if run is None or not run.is_single_class or len(classes) != 1 or source.classes in ((), tuple(classes)):
+        return source
+    say(
+        f"  {domain_name(source.spec)}: args.yaml has single_cls; its {count(len(source.classes), 'class', 'classes')} are {classes[0]}"
+    )
+    return renumbered(source, tuple(classes), [0] * len(source.classes))
+
+
+def _of_classes(source: Source, run: Run | None, say: Callable[[str], None]) -> Source:
+    """A source without annotations of classes that the run was not trained on (args.yaml, classes)."""
+    if run is None or not run.class_numbers or not source.classes:
+        return source
+    kept = source.annotations["label"].isin(run.class_numbers)
+    left_out = sorted({source.classes[label] for label in source.annotations.loc[~kept, "label"]})
+    if left_out:
+        say(
+            f"  {domain_name(source.spec)}: args.yaml has classes: {list(run.class_numbers)}; "
+            f"{count(int((~kept).sum()), 'annotation')} of {', '.join(left_out)} left out"
+        )
+    return replace(source, annotations=source.annotations[kept].reset_index(drop=True))
+
+
+def _as_trained(source: Source, run: Run | None, say: Callable[[str], None]) -> Source:
+    """The in-domain source with the classes and the training images that the run was trained on."""
+    source = _of_classes(source, run, say)
+    if run is None or run.fraction == 1.0:
+        return source
+    # Ultralytics takes the first images by path.
+    training = source.images.loc[source.images["split"] == "train", "path"].sort_values()
+    used = training.iloc[: round(len(training) * run.fraction)]
+    say(
+        f"  {domain_name(source.spec)}: args.yaml has fraction: {run.fraction:g}; {len(used):,} of "
+        f"{count(len(training), 'training image')} were trained on"
+    )
+    unused = (source.images["split"] == "train") & ~source.images["path"].isin(used)
+    return source.keep(~unused)
 
 
 def _split_training(source: Source, spec: str, name: str) -> list[Opened]:
@@ -205,7 +251,10 @@ def _say_unusable(source: Source, name: str, say: Callable[[str], None]) -> None
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
-    """Join user attributes of images. Raises InputError when a file names no image of any domain."""
+    """Add what image files say about how they were taken, then join user attributes. Raises InputError when a file
+    names no image of any domain.
+    """
+    opened = _with_capture(opened, reporter)
     for spec in specs:
         kind, _, dataset = spec.partition(":")
         if kind == "fiftyone":
@@ -227,6 +276,24 @@ def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Report
         reporter.say(f"  {spec}: attributes of {total} images")
         opened = joined
     return opened
+
+
+def _with_capture(opened: list[Opened], reporter: Reporter) -> list[Opened]:
+    """The domains with what image files say about how they were taken, where images differ in it."""
+    found = [replace(domain, source=capture.with_capture(domain.source)) for domain in opened]
+    columns: dict[str, set[Any]] = {}
+    for domain in found:
+        for name in domain.source.images.columns.intersection(list(capture.NAMES)):
+            columns.setdefault(name, set()).update(domain.source.images[name].dropna().unique())
+    telling = [name for name, values in columns.items() if len(values) > 1]
+    if telling:
+        names = ", ".join(name.removeprefix(OWN) for name in telling)
+        reporter.say(f"  read from the files, to slice by: {names}")
+    same = [name for name in columns if name not in telling]
+    return [
+        replace(d, source=replace(d.source, images=d.source.images.drop(columns=same, errors="ignore")))
+        for d in found
+    ]
 
 
 def summary(opened: Opened) -> str:
