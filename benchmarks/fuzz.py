@@ -16,16 +16,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import atheris  # type: ignore[import-not-found]
 
 with atheris.instrument_imports(include=["datasets", "train.history", "yaml"], enable_loader_override=False):
-    from datasets import archives, coco, labels, pixels, results, voc, yolo
+    from datasets import archives, capture, coco, labels, pixels, results, voc, yolo
     from datasets import data_yaml as card
     from datasets.containment import Bounds
     from datasets.errors import EnvironmentProblem, InputError
+    from datasets.formats.described import open_described
+    from datasets.formats.registry import FORMATS
     from train import history
+
+if TYPE_CHECKING:
+    from datasets.formats.described import Format
 
 Check = Callable[[bytes], None]
 CLASSES = ("pothole", "crack")
@@ -60,6 +67,49 @@ SEEDS = {
     "history": [b"epoch, metrics/mAP50(B), train/box_loss\n1, 0.1, 2\n2, nan, 1\n3,"],
     "archive": [],
     "image": [],
+    "capture": [
+        b"1\n00:00:01,000 --> 00:00:01,033\n2023-05-12 14:11:12\n[rel_alt: 1.3 abs_alt: 45.8] [gb_pitch: -89.9]\n",
+        b"2\n00:00:02,5 --> x\nH 50.10m, H.S 3.70m/s\nBAROMETER:80.9\n",
+        b'\xff\xd8\xff\xe1Exif x:xmpmeta drone-dji:RelativeAltitude="+12.5" drone-dji:FlightXSpeed="1"',
+    ],
+    "Ultralytics NDJSON": [
+        b'{"type":"dataset","task":"detect","class_names":{"0":"a","1":"b"}}\n'
+        b'{"type":"image","file":"a.png","split":"val","annotations":{"boxes":[[0,0.5,0.5,0.2,0.3]]}}\n'
+        b'{"type":"image","file":"a.png","annotations":{"segments":[[1,0.1,0.1,0.3,0.1,0.3,0.4]]}}'
+    ],
+    "Hugging Face imagefolder": [b'{"file_name":"a.png","objects":{"bbox":[[1,2,3,4]],"categories":["a"]}}'],
+    "CVAT XML": [
+        b'<annotations><version>1.1</version><image name="a.png" width="20" height="20">'
+        b'<box label="a" xtl="1" ytl="2" xbr="9" ybr="9"/><polygon label="a" points="1,2;3,4;5,6"/>'
+        b'<mask label="a" left="1" top="2" width="3" height="4"/><ellipse label="a" cx="5" cy="5" rx="2" ry="2"/>'
+        b'<cuboid label="a" xtl1="1" ytl1="2" xbr1="3" ybr1="4"/></image></annotations>'
+    ],
+    "VIA": [
+        b'{"a.png1":{"filename":"a.png","regions":[{"shape_attributes":{"name":"rect","x":1,"y":2,"width":3,'
+        b'"height":4},"region_attributes":{"class":"a"}},{"shape_attributes":{"name":"polygon",'
+        b'"all_points_x":[1,2,5],"all_points_y":[1,4,2]},"region_attributes":{"type":{"b":true}}}]}}'
+    ],
+    "Label Studio": [
+        b'[{"data":{"image":"/d/a.png"},"annotations":[{"result":[{"type":"rectanglelabels","original_width":20,'
+        b'"original_height":20,"value":{"x":5,"y":5,"width":30,"height":20,"rotation":30,'
+        b'"rectanglelabels":["a"]}},{"type":"polygonlabels","value":{"points":[[1,2],[9,9]],"polygonlabels":["b"]}}]}]}]'
+    ],
+    "LabelMe": [
+        b'{"shapes":[{"label":"a","points":[[9,9],[1,2]],"shape_type":"rectangle"},{"label":"b",'
+        b'"points":[[9,9],[12,9]],"shape_type":"circle"}],"imagePath":"a.png","imageWidth":20,"imageHeight":20}'
+    ],
+    "FiftyOne": [b'{"classes":["a"],"labels":{"a":[{"label":0,"bounding_box":[0.1,0.1,0.3,0.2]}],"b":null}}'],
+    "CreateML": [
+        b'[{"image":"a.png","annotations":[{"label":"a","coordinates":{"x":5,"y":6,"width":4,"height":5}}]}]'
+    ],
+    "BDD100K": [
+        b'[{"name":"a.png","timestamp":1,"labels":[{"category":"a","box2d":{"x1":1,"y1":2,"x2":9,"y2":9}},'
+        b'{"category":"b","poly2d":[{"vertices":[[1,2],[5,9]]}]}]}]',
+        b'{"name":"a","frames":[{"objects":[{"category":"a","box2d":{"x1":1,"y1":2,"x2":9,"y2":9}}]}]}',
+    ],
+    "TensorFlow CSV": [b"filename,width,height,class,xmin,ymin,xmax,ymax\na.png,20,20,a,1,2,9,9\n"],
+    "VisDrone": [b"1,2,9,9,1,4,0,1\n3,3,5,5,0,0,0,0\n2,2,4,4,1,11,0,0,\n"],
+    "DOTA": [b"imagesource:x\ngsd:0.1\n1 2 9 2 9 9 1 9 a 0\n2.5 2 9 2 9 9 1 9 b 1\n"],
 }
 
 
@@ -85,6 +135,8 @@ class Readers:
             "history": self.check_history,
             "archive": self.check_archive,
             "image": self.check_image,
+            "capture": self.check_capture,
+            **{format_.name: partial(self.check_format, format_) for format_ in FORMATS},
         }
 
     def stored(self, content: bytes, name: str = "input") -> Path:
@@ -123,6 +175,32 @@ class Readers:
         assert (corners >= 0).all()
         assert (corners <= 20).all()
         assert not source.ledger["path"].duplicated().any()
+
+    def check_format(self, format_: Format, content: bytes) -> None:
+        """Boxes of another tool's labels are positive and within the image; each file is in the ledger once."""
+        path = self.stored(content, f"a{min(format_.suffixes)}")
+        format_.recognises(path, content[:1000])
+        try:
+            source = open_described(
+                "x", self.folder, [(path, format_)], self.bounds, CLASSES, yolo.account_files
+            )
+        except InputError:
+            return
+        finally:
+            path.unlink()
+        corners = source.annotations[["x1", "y1", "x2", "y2"]].to_numpy()
+        assert (corners[:, 2:] > corners[:, :2]).all()
+        assert (corners >= 0).all()
+        assert (corners <= 20).all()
+        assert source.annotations["label"].between(0, len(source.classes) - 1).all()
+        assert not source.ledger["path"].duplicated().any()
+
+    def check_capture(self, content: bytes) -> None:
+        """Metadata are read or ignored."""
+        times, records = capture.read_subtitles(self.stored(content, "a.srt"))
+        assert times == sorted(times)
+        assert len(times) == len(records)
+        capture.of_image(self.stored(content, "b.jpg"))
 
     def check_results(self, content: bytes) -> None:
         """COCO results are read or refused."""

@@ -107,6 +107,48 @@ def with_yaml(text: str) -> Callable[[Path], None]:
     return build
 
 
+def fractions(root: Path) -> None:
+    """A COCO file whose boxes are fractions."""
+    write(root / "good.jpg", encoded())
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0.2, 0.3, 0.4, 0.5]}
+    listed = [{"id": 1, "file_name": "good.jpg", "width": 64, "height": 48}]
+    content = {"images": listed, "annotations": [annotation], "categories": [{"id": 1, "name": "pothole"}]}
+    write(root / "gt.json", json.dumps(content))
+
+
+def masks(root: Path) -> None:
+    """A COCO file of masks marked iscrowd: one readable, one not."""
+    listed = [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48} for n in (1, 2)]
+    for n in (1, 2):
+        write(root / f"{n}.jpg", encoded(seed=n))
+    # Column 10, rows 4 to 13.
+    runs = {"size": [48, 64], "counts": [10 * 48 + 4, 10, 48 * 53 + 34]}
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": runs, "iscrowd": 1},
+        {"id": 2, "image_id": 2, "category_id": 1, "segmentation": {"size": [48, 64]}, "iscrowd": 1},
+    ]
+    content = {"images": listed, "annotations": annotations, "categories": [{"id": 1, "name": "pothole"}]}
+    write(root / "gt.json", json.dumps(content))
+
+
+def ids_from_one(root: Path) -> None:
+    """A YOLO dataset whose ids count from 1."""
+    yolo(root, "".join(f"{1 + n % 2} 0.{n + 2} 0.5 0.1 0.2\n" for n in range(6)))
+
+
+def sequences(root: Path) -> None:
+    """Frames by number in a folder a flight."""
+    for flight in ("M0101", "M0202"):
+        for n in range(3):
+            write(root / "images" / flight / f"img{n:06d}.jpg", encoded(seed=n))
+
+
+def foreign_paths(root: Path) -> None:
+    """A data.yaml from another machine, with what a training left beside it."""
+    yolo(root, yaml="path: /content/road\nval: /content/road/images/val\nnames: [pothole, crack]\n")
+    write(root / "runs" / "detect" / "train" / "train_batch0.jpg", encoded(seed=9))
+
+
 def odd_modes(root: Path) -> None:
     yolo(root)
     base = Image.new("RGB", (30, 20), (200, 100, 50))
@@ -957,6 +999,105 @@ FAULTS: tuple[Fault, ...] = (
         "two runs write to one folder",
         "the second is refused; a dead run's lock is free",
         tests=("test_command_line.py::test_two_runs_do_not_write_one_report",),
+    ),
+    Fault(
+        "F71",
+        "boxes as fractions, percent or corners where pixels or sizes belong",
+        "refused; the message says what they look like",
+        fractions,
+        code=2,
+        message=("gt.json", "look like fractions of the image"),
+        tests=(
+            "test_plausibility.py::test_every_other_reading_is_recognised",
+            "test_formats.py::test_fractions_where_pixels_belong_are_refused",
+            "test_plausibility.py::test_score_refuses_what_would_give_nought",
+        ),
+    ),
+    Fault(
+        "F72",
+        "class ids that count from 1, or mean other classes",
+        "refused, or said on the first screen",
+        ids_from_one,
+        code=2,
+        message=("good.txt", "count from 1"),
+        tests=(
+            "test_plausibility.py::test_label_ids_from_one_are_refused_and_a_stray_id_costs_its_row",
+            "test_plausibility.py::test_a_report_says_that_classes_are_numbered_differently",
+        ),
+    ),
+    Fault(
+        "F73",
+        "masks without boxes; every annotation marked iscrowd; none that can be used",
+        "read by their extent, as objects; the image is unlabelled",
+        masks,
+        rows=(("repaired", "box taken from a mask"), ("rejected", "without a usable bbox")),
+        counts=(("boxes", 1), ("labelled_images", 1), ("background_images", 0)),
+        tests=(
+            "test_formats.py::test_every_format_gives_the_same_tables",
+            "test_formats.py::test_extents_of_masks_equal_pycocotools",
+            "test_formats.py::test_an_image_whose_objects_are_all_rejected_is_unlabelled",
+        ),
+    ),
+    Fault(
+        "F74",
+        "classes, single_cls, fraction, iou or max_det in args.yaml",
+        "honoured; conf and split are named",
+        tests=(
+            "test_everyday_sources.py::test_classes_and_fraction_of_a_run_are_honoured",
+            "test_everyday_sources.py::test_single_class_runs_take_every_class_for_theirs",
+            "test_everyday_sources.py::test_a_run_is_measured_as_it_says_it_validated",
+        ),
+    ),
+    Fault(
+        "F75",
+        "predictions.json of Ultralytics and SAHI: stems as ids, ids from 0, names beside them",
+        "scored as from the images, or refused",
+        tests=(
+            "test_plausibility.py::test_score_reads_ids_as_other_programs_write_them",
+            "test_plausibility.py::test_predictions_of_a_report_are_checked_as_those_of_score",
+        ),
+    ),
+    Fault(
+        "F76",
+        "frames 000001.jpg in one folder a sequence; folders of one weather or class",
+        "a recording each; no recording",
+        sequences,
+        counts=(("groups", 2),),
+        tests=(
+            "test_everyday_sources.py::test_a_folder_of_numbered_frames_is_a_recording",
+            "test_everyday_sources.py::test_splits_weather_and_classes_are_no_recordings",
+        ),
+    ),
+    Fault(
+        "F77",
+        "paths of another machine in a data.yaml; an archive as it was downloaded; runs/ below the images",
+        "found beside the yaml; unpacked once; left out",
+        foreign_paths,
+        counts=(("images", 1), ("labelled_images", 1)),
+        tests=(
+            "test_everyday_sources.py::test_paths_of_another_machine_are_found_beside_the_yaml",
+            "test_everyday_sources.py::test_an_archive_as_it_was_downloaded_is_a_source",
+            "test_everyday_sources.py::test_what_trainings_and_reports_wrote_below_a_source_is_no_data",
+        ),
+    ),
+    Fault(
+        "F78",
+        "labels of CVAT, LabelMe, Label Studio, VIA, BDD100K, VisDrone, DOTA and others; rows of trackers",
+        "the same tables as from YOLO; trackers are named",
+        tests=(
+            "test_formats.py::test_every_format_gives_the_same_tables",
+            "test_formats.py::test_visdrone_leaves_ignored_regions_out_of_every_class",
+            "test_formats.py::test_yolo_files_are_no_visdrone_and_tracker_rows_are_named",
+        ),
+    ),
+    Fault(
+        "F79",
+        "checkpoints of YOLOv5's repository, and local files with the name of a published one",
+        "named for what they are; loaded, not exchanged",
+        tests=(
+            "test_forward.py::test_a_checkpoint_of_the_yolov5_repository_is_named",
+            "test_forward.py::test_a_local_file_is_loaded_whatever_its_name",
+        ),
     ),
 )
 
