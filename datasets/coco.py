@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,15 @@ from datasets.data_yaml import path_exists
 from datasets.errors import InputError
 from datasets.masks import extent_of
 from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, split_of
-from datasets.plausibility import are_all_crowd, count_from_one, misread
-from datasets.results import Results, describe, images_by_key, load_json
+from datasets.plausibility import are_all_crowd, count_from_one, is_crowd, misread
+from datasets.results import Results, describe, images_by_key, load_json, plain_id
 from datasets.results import read_results as read_columns
 from datasets.tables import CORNERS, Source
+
+
+class NoGroundTruth(InputError):
+    """A json without COCO's three lists, such as the captions and image infos of COCO's own downloads."""
+
 
 ALL_CROWD = "marked iscrowd like every other, as CVAT marks masks: read as an object"
 
@@ -58,7 +64,7 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
-        raise InputError(
+        raise NoGroundTruth(
             f"{path}: a COCO ground truth has the lists images, annotations and categories; "
             f"found {describe(content)}"
         )
@@ -71,8 +77,12 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     rows = _add_images(collector, folders, split, _image_entries(path, content["images"]))
     _check_units(path, content["annotations"], rows, collector)
     all_crowd = are_all_crowd(content["annotations"])
+    _check_image_ids(path, content)
+    seen: set[tuple[float, ...]] = set()
     for number, annotation in enumerate(content["annotations"]):
-        _add_annotation(collector, Position(path, number), annotation, rows, index, all_crowd=all_crowd)
+        _add_annotation(
+            collector, Position(path, number), annotation, rows, index, all_crowd=all_crowd, seen=seen
+        )
     for folder in folders:
         if folder.is_dir() and folder != coco_root(path):
             for file in collector.walk(folder):
@@ -83,6 +93,17 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     return replace(collector.to_source(spec, "coco"), image_ids=image_ids, category_ids=index)
 
 
+def _check_image_ids(path: Path, content: dict[str, Any]) -> None:
+    """Raise InputError where no annotation belongs to any of the listed images."""
+    listed = {plain_id(entry["id"]) for entry in content["images"]}
+    named = [a.get("image_id") for a in content["annotations"] if isinstance(a, dict)]
+    if named and not any(isinstance(key, (int, float, str)) and plain_id(key) in listed for key in named):
+        raise InputError(
+            f"{path}: no annotation has the image_id of one of its images: annotations name {str(named[0])[:40]!r}, "
+            f"images {str(next(iter(listed), 'nothing'))[:40]!r}; repair the json"
+        )
+
+
 def _check_units(
     path: Path, annotations: Sequence[Any], rows: Mapping[Any, int], collector: Collector
 ) -> None:
@@ -90,7 +111,7 @@ def _check_units(
     boxes, sizes = [], []
     for annotation in annotations:
         try:
-            row, box = rows.get(annotation["image_id"]), annotation["bbox"]
+            row, box = rows.get(plain_id(annotation["image_id"])), annotation["bbox"]
             if row is not None and len(box) == 4:
                 boxes.append([float(value) for value in box])
                 sizes.append(collector.size(row))
@@ -108,12 +129,13 @@ def _image_entries(path: Path, entries: list[Any]) -> Iterator[dict[str, Any]]:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not {"id", "file_name"} <= set(entry) or not _is_id(entry["id"]):
             raise InputError(f"{path}: image {number} lacks an id or a file_name; repair the json")
-        if entry["id"] in listed:
+        key = plain_id(entry["id"])
+        if key in listed:
             raise InputError(
                 f"{path}: image {number} repeats the id {str(entry['id'])[:40]}; repair the json"
             )
-        listed.add(entry["id"])
-        yield entry
+        listed.add(key)
+        yield {**entry, "id": key}
 
 
 def _add_images(
@@ -122,17 +144,27 @@ def _add_images(
     """Add the listed images that exist within the bounds; returns image id -> row of labelled images."""
     rows: dict[Any, int] = {}
     by_file: dict[str, int] = {}
+    # The name under which each file was first listed, and the files that are listed under different ones.
+    names: dict[str, str] = {}
+    shared: set[str] = set()
+    listings = Listings()
     for entry in entries:
         name = str(entry["file_name"]).replace("\\", "/").replace("\0", "")
         candidates = [
-            Path(os.path.normpath(folder / part)) for part in (name, Path(name).name) for folder in folders
+            Path(os.path.normpath(folder / part)) for part in _spellings(name) for folder in folders
         ]
         existing = [candidate for candidate in candidates if path_exists(candidate)]
+        if not existing:
+            existing = [found for candidate in candidates if (found := listings.find(candidate)) is not None]
         file = next((candidate for candidate in existing if collector.bounds.contain(candidate)), None)
         if file is None:
             reason = outside_reason(existing[0]) if existing else "listed in the json but not on disk"
             collector.note((existing or candidates)[0], "skipped" if existing else "failed", reason)
             continue
+        if names.setdefault(str(file), name) != name:
+            shared.add(str(file))
+        elif str(file) in by_file:
+            collector.note(file, "used", "listed more than once; the annotations of all entries count")
         row = collector.add_image(file, split)
         if row is not None:
             mismatch = collector.size_mismatch(row, _size(entry))
@@ -145,7 +177,38 @@ def _add_images(
         # An image listed twice keeps the annotations of both entries.
         if str(file) in by_file:
             rows[entry["id"]] = by_file[str(file)]
+    for path in shared & by_file.keys():
+        # camA/1.jpg and camB/1.jpg, of which only one 1.jpg is there: nobody knows whose it is.
+        collector.note(Path(path), "used", "unlabelled: the json lists it under several names")
+        collector.unlabel(by_file[path])
     return rows
+
+
+def _spellings(name: str) -> list[str]:
+    """What a file name may be on disk: as written, without folders, and both as an address is decoded."""
+    decoded = unquote(name.partition("?")[0])
+    return list(dict.fromkeys([name, Path(name).name, decoded, Path(decoded).name]))
+
+
+class Listings:
+    """Files by their names in lower case, for names that differ in case only.
+
+    folders: folder -> name in lower case -> path.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[Path, dict[str, Path]] = {}
+
+    def find(self, path: Path) -> Path | None:
+        """The file in a path's folder whose name is the path's but for case."""
+        names = self.folders.get(path.parent)
+        if names is None:
+            try:
+                names = {name.lower(): path.parent / name for name in sorted(os.listdir(path.parent))}
+            except (OSError, ValueError):
+                names = {}
+            self.folders[path.parent] = names
+        return names.get(path.name.lower())
 
 
 def _categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int, int]]:
@@ -156,11 +219,12 @@ def _categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int,
     """
     categories: dict[int, str] = {}
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or not entry.get("name"):
+        key = plain_id(entry.get("id")) if isinstance(entry, dict) else None
+        if not isinstance(key, int) or isinstance(key, bool) or not entry.get("name"):
             raise InputError(f"{path}: category {number} lacks an integer id or a name; repair the json")
-        if entry["id"] in categories:
+        if key in categories:
             raise InputError(f"{path}: category {number} repeats the id of another; repair the json")
-        categories[entry["id"]] = str(entry["name"])
+        categories[key] = str(entry["name"])
     names = list(dict.fromkeys(name for _, name in sorted(categories.items())))
     return names, {category_id: names.index(name) for category_id, name in categories.items()}
 
@@ -199,28 +263,37 @@ def _add_annotation(
     index: dict[Any, int],
     *,
     all_crowd: bool,
+    seen: set[tuple[float, ...]],
 ) -> None:
     """Add one annotation, or record why it is rejected.
 
-    all_crowd: every annotation of the file is marked iscrowd, which therefore says nothing.
+    all_crowd: every annotation of the file is marked iscrowd, which therefore says nothing. seen: image, class and
+    corners of the annotations before it.
     """
     row: int | None = None
     try:
-        row = rows.get(annotation["image_id"])
+        row = rows.get(plain_id(annotation["image_id"]))
+        label = index.get(plain_id(annotation["category_id"]))
+    except (AttributeError, KeyError, TypeError):
+        collector.reject(*position, "annotation without a usable image_id or category_id", row)
+        return
+    try:
         corners, repair = _corners_of(annotation)
-        label = index.get(annotation["category_id"])
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
-        collector.reject(*position, "annotation without a usable bbox, image_id or category_id", row)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError, SyntaxError):
+        collector.reject(*position, "annotation without a usable bbox or segmentation", row)
         return
     if row is None:
         collector.reject(*position, "annotation of an image that is not used")
+    elif (row, label, *corners) in seen:
+        collector.repair(*position, "duplicate annotation dropped")
     elif label is None:
         collector.reject(
             *position, f"category {str(annotation['category_id'])[:40]} is not in categories", row
         )
     else:
+        seen.add((row, label, *corners))
         repair = "; ".join(filter(None, [repair, ALL_CROWD if all_crowd else ""]))
-        crowd = bool(annotation.get("iscrowd", 0)) and not all_crowd
+        crowd = is_crowd(annotation) and not all_crowd
         collector.add_pixel_box(position, row, label, corners, crowd=crowd, repair=repair)
 
 
@@ -269,7 +342,12 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     images = images_by_key(zip(source.images["image"], source.images["image"], strict=True))
     images |= dict(source.image_ids)
     labels = _labels_of(path, results, source, classes)
-    positions, keys = pd.factorize(results.image_id)
+    images = {plain_id(key): image for key, image in images.items()} | images
+    positions, keys = pd.factorize(
+        np.array([*map(plain_id, results.image_id.tolist()), None], object)[:-1]
+        if results.image_id.dtype == object
+        else results.image_id
+    )
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
         raise InputError(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from datasets.containment import Bounds
 from datasets.labels import read_labels
-from datasets.pairing import Pairing, outside_reason
+from datasets.pairing import LABEL_FOLDERS, Pairing, outside_reason
 from datasets.pixels import SUFFIXES, UnreadableImage, probe
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
 
@@ -22,8 +22,9 @@ VIDEO = "a video; give it as a source of its own"
 # Folders of segmentation masks, which would otherwise be read as images.
 MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject", "masks", "mask"})
 # Files that mark a folder of a training, a prediction or a report, and folders within runs/.
-OUTPUTS = ("args.yaml", "predict.json", "report.json")
-RUNS = ("detect", "frames", "predictions", "predict", "report", "review")
+OUTPUTS = ("args.yaml", "opt.yaml", "predict.json", "report.json")
+RUNS = ("detect", "train", "val", "exp", "frames", "predictions", "predict", "report", "review")
+MASK_ENDS = ("_mask", "-mask", ".mask", "_seg")
 UNUSABLE = "unlabelled: none of its annotations can be used"
 UNLABELLED = "no label file: kept as unlabelled, not as background"
 
@@ -48,6 +49,7 @@ class Collector:
     reached: real paths of files reached through a link to a folder.
     rows: label rows not taken as written: path, line, action, reason.
     with_rejected: rows of images of which an annotation was rejected.
+    withdrawn: rows of images whose annotations do not count.
     """
 
     def __init__(self, root: Path, classes: Sequence[str], bounds: Bounds, pose: int = 0) -> None:
@@ -65,6 +67,7 @@ class Collector:
         self.reached: set[str] = set()
         self.rows: list[tuple[str, int, str, str]] = []
         self.with_rejected: set[int] = set()
+        self.withdrawn: set[int] = set()
 
     def note(self, path: Path, bucket: str, reason: str = "") -> None:
         """Enter a file into the ledger."""
@@ -125,6 +128,12 @@ class Collector:
         """Mark an image as one whose labels cannot be used; it stays unlabelled."""
         self.images["unusable"][row] = True
 
+    def unlabel(self, row: int) -> None:
+        """Take an image's label back: its annotations cannot be told apart from those of another image."""
+        self.images["labelled"][row] = False
+        self.withdrawn.add(row)
+        self.mark_unusable(row)
+
     def add_box(self, row: int, label: int, corners: Sequence[float], *, crowd: bool = False) -> None:
         """Add an annotation to an image; corners (x1, y1, x2, y2) in pixels."""
         self.owners.append(row)
@@ -159,11 +168,11 @@ class Collector:
             Row of the image and its label file.
         """
         unlabelled: list[Path] = []
-        for file in files:
-            if file.suffix.lower() not in SUFFIXES:
-                continue
-            if file.parent.name.lower() in MASK_FOLDERS and file.parent != self.root:
-                self.note(file, "skipped", "a mask, going by its folder")
+        pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+        masked = _masks_of(pictures, self.root)
+        for file in pictures:
+            if file in masked:
+                self.note(file, "skipped", masked[file])
                 continue
             row = self.add_image(file, split(file))
             if row is None:
@@ -296,12 +305,15 @@ class Collector:
             }
         )
         ledger = [(_escaped(path), *outcome) for path, outcome in self.ledger.items()]
+        annotations = (
+            annotations[~np.isin(self.owners, list(self.withdrawn))] if self.withdrawn else annotations
+        )
         return Source(
             spec=spec,
             kind=kind,
             classes=self.classes,
             images=images[list(IMAGE_COLUMNS)].astype(IMAGE_COLUMNS),
-            annotations=annotations.astype(BOX_COLUMNS),
+            annotations=annotations.astype(BOX_COLUMNS).reset_index(drop=True),
             ledger=pd.DataFrame(ledger, columns=list(LEDGER_COLUMNS)).astype(LEDGER_COLUMNS),
             rows=pd.DataFrame(self.rows, columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS),
         )
@@ -355,6 +367,30 @@ class Collector:
         if not self.bounds.contain(link):
             return outside_reason(link)
         return "link to a folder that was already read" if os.path.realpath(link) in visited else ""
+
+
+def _masks_of(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
+    """Images that are masks of others, going by their folder or name, each with the reason."""
+    outside = {p.stem.lower() for p in pictures if not _is_in(p, root, LABEL_FOLDERS)}
+    places = {(p.parent, p.stem.lower()) for p in pictures}
+    masks = {}
+    for picture in pictures:
+        stem = picture.stem.lower()
+        if picture.parent.name.lower() in MASK_FOLDERS and picture.parent != root:
+            masks[picture] = "a mask, going by its folder"
+        elif picture.suffix.lower() == ".png" and _is_in(picture, root, LABEL_FOLDERS) and stem in outside:
+            masks[picture] = "a mask, going by its folder of labels"
+        elif any(
+            stem.endswith(end) and (picture.parent, stem.removesuffix(end)) in places for end in MASK_ENDS
+        ):
+            masks[picture] = "a mask, going by its name"
+    return masks
+
+
+def _is_in(path: Path, root: Path, names: frozenset[str]) -> bool:
+    """Whether a folder between root and a file has one of these names."""
+    inside = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
+    return any(part.lower() in names for part in inside)
 
 
 def is_output(folder: Path) -> bool:

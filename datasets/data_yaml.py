@@ -259,6 +259,6 @@ def _class_names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
     if len(set(map(str, names))) != len(names):
         raise InputError(f"{path}: class names repeat: {names[:20]}")
     count = content.get("nc")
-    if count is not None and count != len(names):
+    if count is not None and str(count).strip() != str(len(names)):
         raise InputError(f"{path}: nc is {str(count)[:20]} but {len(names)} names are given; make them agree")
     return tuple(map(str, names))

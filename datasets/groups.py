@@ -19,6 +19,9 @@ from datasets.pairing import IMAGE_FOLDERS, split_of
 # Exporters append a content hash to each augmented copy; `shiftscope prepare` appends the copy's number to
 # the image's number. Copies of one original form one unit.
 _COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+$")
+# Tiles of one image overlap: SAHI appends left, top, right and bottom; DOTA's tools scale, left and top.
+_TILE = re.compile(r"^(.+)_(\d{1,6})_(\d{1,6})_(\d{1,6})_(\d{1,6})$")
+_DOTA_TILE = re.compile(r"__\d+(\.\d+)?__-?\d+___-?\d+$")
 # Where groups come from, in words.
 GUESSED = "read from the file names"
 INDEPENDENT = "each image counts as independent (give --group-by if frames belong together)"
@@ -84,8 +87,12 @@ _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORE
 
 
 def _original(stem: str) -> str:
-    """File stem without an exporter's copy suffix."""
-    return _COPY.sub("", stem)
+    """File stem without an exporter's copy suffix, and of a tile that of the image it was cut from."""
+    stem = _COPY.sub("", stem)
+    tile = _TILE.match(stem)
+    if tile and int(tile[4] or 1) > int(tile[2] or 0) and int(tile[5] or 1) > int(tile[3] or 0):
+        return tile[1]
+    return _DOTA_TILE.sub("", stem)
 
 
 def recording(stem: str) -> str:

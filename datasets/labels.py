@@ -14,12 +14,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from datasets.plausibility import FEW
+
 # A label file is a few kilobytes; one over 16 MB is not a label file.
 MAX_BYTES = 16_000_000
 # The largest public detection vocabularies have about 20,000 names.
 MAX_CLASSES = 100_000
 # Exporters round: a coordinate up to this far beyond the edge is clipped.
 EDGE = 1.01
+POLYGON = "box taken from a polygon"
 
 
 def label_text(
@@ -138,17 +141,44 @@ def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list
     return rows, notes
 
 
-def plain_numbers(path: Path) -> list[list[float]]:
-    """The four numbers of each row of a box in a label file that was read before, as written."""
+def has_label_row(path: Path) -> bool:
+    """Whether the first row of a file is a box of a YOLO label file."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as handle:
+            fields = handle.readline(500).split()
+        return (
+            len(fields) == 5 and fields[0].isdecimal() and all(0 <= float(field) <= 1 for field in fields[1:])
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def row_numbers(path: Path) -> list[list[float]]:
+    """The numbers behind the class in each row of a label file that was read before, as written."""
     rows = []
     for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        fields = line.split()
-        if len(fields) == 5:
-            try:
-                rows.append([float(field) for field in fields[1:]])
-            except ValueError:
-                continue
-    return rows
+        try:
+            rows.append([float(field) for field in line.split()[1:]])
+        except ValueError:
+            continue
+    return [row for row in rows if row]
+
+
+def are_poses(rows: Sequence[Sequence[float]]) -> int:
+    """The number of columns of rows that are boxes with key points (x, y); 0 where they may be polygons.
+
+    Polygons differ in their number of points, and the rest of one seldom lies in the box that its first two points
+    would be.
+    """
+    lengths = {len(row) for row in rows}
+    if len(rows) < FEW or len(lengths) != 1 or min(lengths) < 8:
+        return 0
+    for row in rows:
+        cx, cy, width, height = row[:4]
+        points = zip(row[4::2], row[5::2], strict=False)
+        if not all(abs(x - cx) <= 0.6 * width and abs(y - cy) <= 0.6 * height for x, y in points if x or y):
+            return 0
+    return lengths.pop() + 1
 
 
 def parse_plain_row(fields: list[str], numbers: dict[str, int]) -> Row | None:
@@ -184,10 +214,15 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     if not all(map(math.isfinite, numbers)):
         raise ValueError("coordinate is not finite")
     repair = ""
-    if pose and len(numbers) == 4 + pose:
+    if (pose and len(numbers) == 4 + pose) or (not pose and _is_pose(numbers)):
         numbers, repair = numbers[:4], "box taken from a pose"
+    elif pose and len(numbers) > 5:
+        raise ValueError(f"{len(fields)} columns; kpt_shape in the data.yaml asks for {5 + pose}")
     if len(numbers) == 5:
-        raise ValueError("six columns: this is a prediction with confidence, not a label")
+        what = "confidence" if 0 <= numbers[4] <= 1 else "a track id"
+        raise ValueError(f"six columns: this is a prediction with {what}, not a label")
+    if len(numbers) == 6 and _is_track(fields):
+        raise ValueError("seven columns: this is a prediction with confidence and a track id, not a label")
     if len(numbers) == 4:
         cx, cy, width, height = numbers
         corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
@@ -196,7 +231,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     elif len(numbers) >= 6 and len(numbers) % 2 == 0:
         xs, ys = numbers[::2], numbers[1::2]
         corners = (min(xs), min(ys), max(xs), max(ys))
-        repair = "box taken from a polygon"
+        repair = POLYGON
     else:
         raise ValueError(f"{len(fields)} columns; expected 5 (box) or 1 + 2n (polygon)")
     if max(numbers) > 2:
@@ -210,6 +245,26 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 2e-6:
         repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
     return Row(label, x1, y1, x2, y2), repair
+
+
+def _is_track(fields: Sequence[str]) -> bool:
+    """Whether the last of seven columns is a track id: a whole number behind numbers that are not."""
+    return fields[6].isdecimal() and "." in fields[5] and not all(field.isdecimal() for field in fields[1:6])
+
+
+def _is_pose(numbers: Sequence[float]) -> bool:
+    """Whether numbers are a box and points x, y, visibility, as in a pose dataset: the points that are visible lie
+    in the box.
+    """
+    points = numbers[4:]
+    if len(points) < 6 or len(points) % 3 or not all(value in (0, 1, 2) for value in points[2::3]):
+        return False
+    cx, cy, width, height = numbers[:4]
+    visible = [(x, y) for x, y, v in zip(points[::3], points[1::3], points[2::3], strict=True) if v]
+    # Annotators draw boxes and points by themselves: a point may lie a little outside.
+    return bool(visible) and all(
+        abs(x - cx) <= 0.6 * width and abs(y - cy) <= 0.6 * height for x, y in visible
+    )
 
 
 def _class_of(field: str, classes: Sequence[str]) -> int:

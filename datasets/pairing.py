@@ -10,8 +10,8 @@ from pathlib import Path
 
 from datasets.containment import OPTION, Bounds
 
-IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
-LABEL_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "xmls", "labeltxt"})
+IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages", "image_2"})
+LABEL_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "xmls", "labeltxt", "label_2"})
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -136,6 +136,9 @@ class Pairing:
             if parts[depth - 1].lower() in IMAGE_FOLDERS:
                 for labels in label_folders(root.joinpath(*parts[: depth - 1])):
                     yield labels.joinpath(*parts[depth:])
+                    if depth < len(parts):
+                        # images/train and labels/train_labels.
+                        yield labels.joinpath(*parts[depth:-1], f"{parts[-1]}_labels")
                 break
             if _IMAGES.search(parts[depth - 1]):
                 # train_images and train_labels.

@@ -15,7 +15,9 @@ Pixels = npt.NDArray[np.uint8]
 
 # Suffix -> Pillow's name of the format.
 _KINDS = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG"),
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".jpe"), "JPEG"),
+    ".mpo": "MPO",
+    ".jp2": "JPEG2000",
     ".png": "PNG",
     ".bmp": "BMP",
     ".webp": "WEBP",
@@ -24,7 +26,8 @@ _KINDS = {
 }
 SUFFIXES = frozenset(_KINDS)
 # No other format is tried, whatever the content: Pillow would pass PostScript to an interpreter.
-FORMATS = tuple(sorted(set(_KINDS.values())))
+# Pillow opens MPO, several JPEGs in one file, as JPEG.
+FORMATS = tuple(sorted(set(_KINDS.values()) - {"MPO"}))
 # First bytes of files that are not images, and what they are.
 _HEADS = (
     (b"<!doctype", "it is a web page"),

@@ -23,7 +23,7 @@ NAMES: dict[Layout, str] = {
 # Corners read as sizes leave the image wherever the box's centre is in its right or lower half, three boxes in
 # four. In an honest file hardly any does: detectors and tools clip. A fifth lies between, far from both.
 OUTSIDE = 0.2
-# With fewer boxes a fifth is one or two, which careless clipping explains.
+# Fewer boxes that cannot be are careless clipping, or corners exchanged by whoever drew from the other end.
 FEW = 5
 # Boxes that would all have to lie within the first 100 pixels for percent to be pixels: 20 boxes spread at
 # random over an image twice as wide and high do so once in 4**20 files.
@@ -103,7 +103,8 @@ def misread_rows(rows: Floats) -> str:
 
 def _other_layout(boxes: Floats, sizes: Floats, layout: Layout, tolerance: float) -> str:
     """The other layout that fits nearly every box, where the one that belongs there does not fit a fifth."""
-    if len(boxes) < FEW or _impossible(corners_of(boxes, layout), sizes, tolerance).mean() < OUTSIDE:
+    impossible = _impossible(corners_of(boxes, layout), sizes, tolerance)
+    if impossible.sum() < FEW or impossible.mean() < OUTSIDE:
         return ""
     for other, words in NAMES.items():
         if other != layout and _impossible(corners_of(boxes, other), sizes, tolerance).mean() < OUTSIDE / 2:
@@ -116,6 +117,12 @@ def count_from_one(ids: Collection[int], classes: int) -> bool:
     return classes > 0 and len(ids) > 0 and max(ids) == classes and min(ids) >= 1
 
 
+def is_crowd(annotation: Any) -> bool:
+    """Whether a COCO annotation is marked iscrowd; some programs write the mark as text."""
+    mark = annotation.get("iscrowd", 0)
+    return mark.strip().lower() in ("1", "true") if isinstance(mark, str) else bool(mark)
+
+
 def are_all_crowd(annotations: Sequence[Any]) -> bool:
     """Whether every COCO annotation is marked iscrowd: an export of masks, where the mark says nothing."""
-    return bool(annotations) and all(isinstance(a, dict) and a.get("iscrowd") for a in annotations)
+    return bool(annotations) and all(isinstance(a, dict) and is_crowd(a) for a in annotations)

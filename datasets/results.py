@@ -107,6 +107,12 @@ def _parse(path: Path, content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
+        if content[:2] == b"\x1f\x8b":
+            raise InputError(f"{path}: is compressed (gzip); unpack it first") from None
+        if content.lstrip()[:1] == b"{" and "Extra data" in str(error):
+            raise InputError(
+                f"{path}: has one JSON object a line; put all into one list: [{{...}}, {{...}}]"
+            ) from None
         where = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"{path}{where}: not valid JSON ({error})") from None
 
@@ -207,6 +213,17 @@ def _slow(path: Path, content: Any) -> Results:
         )
     except OverflowError as error:
         raise InputError(f"{path}: a category_id is out of range ({error})") from None
+
+
+def plain_id(value: Any) -> Any:
+    """An id as it compares across files: 1, 1.0 and "1" are one id, while "001" is a name."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return value
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) and value == int(value) else value
+    if isinstance(value, str) and value.isdecimal() and value.isascii() and str(int(value[:19])) == value:
+        return int(value)
+    return value
 
 
 def images_by_key(names: Iterable[tuple[Key, str]]) -> dict[Any, Key]:

@@ -47,6 +47,7 @@ WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
 # Keys in the first SNIFFED bytes of a COCO file; other tools also write an annotations.json.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
+NO_BOXES = "a COCO file without the lists of boxes (captions, image infos)"
 
 
 def _ignore_line(line: str) -> None:
@@ -476,8 +477,7 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
     if data_yaml:
         source = yolo.open_yaml(spec, data_yaml, bounds, cache)
     elif jsons:
-        parts = [coco.open_coco(str(file), file, bounds, root=path) for file in jsons]
-        source = parts[0] if len(parts) == 1 else _merged(spec, parts)
+        source = _open_jsons(spec, path, jsons, bounds)
     else:
         images = {file.stem for file in files if file.suffix.lower() in SUFFIXES}
         described = registry.label_files(files)
@@ -499,6 +499,24 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
     rest.reached = {os.path.realpath(file) for file in rest.ledger if os.path.dirname(file) in linked}
     yolo.account_files(rest, path)
     return replace(source, spec=spec, ledger=rest.to_source(spec, source.kind).ledger)
+
+
+def _open_jsons(spec: str, path: Path, jsons: Sequence[Path], bounds: Bounds) -> Source:
+    """The COCO files of a folder as one source, without captions and other jsons that list no categories.
+
+    Raises InputError as `coco.open_coco` does.
+    """
+    parts, others = [], []
+    for file in jsons:
+        try:
+            parts.append(coco.open_coco(str(file), file, bounds, root=path))
+        except coco.NoGroundTruth:
+            others.append(file)
+    if not parts:
+        coco.open_coco(str(jsons[0]), jsons[0], bounds, root=path)
+    source = parts[0] if len(parts) == 1 else _merged(spec, parts)
+    notes = [{"path": str(file), "bucket": "skipped", "reason": NO_BOXES} for file in others]
+    return replace(source, ledger=concatenate([source.ledger, frame(notes, LEDGER_COLUMNS)], LEDGER_COLUMNS))
 
 
 def _open_archive(

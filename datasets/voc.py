@@ -214,4 +214,9 @@ def _add_boxes(collector: Collector, row: int, label: Path, content: VocFile) ->
         if reason:
             collector.reject(label, number, reason, row)
         else:
-            collector.add_pixel_box(Position(label, number), row, index[name], corners, crowd=difficult)
+            x1, y1, x2, y2 = corners
+            ordered = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+            repair = "" if ordered == corners else "corners exchanged: put in order"
+            collector.add_pixel_box(
+                Position(label, number), row, index[name], ordered, crowd=difficult, repair=repair
+            )

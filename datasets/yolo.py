@@ -16,7 +16,7 @@ from datasets.containment import Bounds, registered_roots
 from datasets.data_yaml import MANIFEST, DataYaml, path_exists, read_data_yaml
 from datasets.errors import InputError
 from datasets.formats.registry import is_tracker_file
-from datasets.labels import plain_numbers
+from datasets.labels import POLYGON, are_poses, has_label_row, row_numbers
 from datasets.pairing import Pairing, dataset_root, outside_reason, split_of
 from datasets.pixels import SUFFIXES
 from datasets.plausibility import FEW, OUTSIDE, count_from_one, misread_rows
@@ -25,6 +25,7 @@ from datasets.tables import Source
 # Files that libraries load beside images and labels, and that can run code when they are loaded.
 DANGEROUS = frozenset({".cache", ".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle", ".joblib"})
 OTHER = {
+    ".odgt": "CrowdHuman's labels: not read; convert them to COCO",
     ".json": "not read: neither COCO nor a known labelling tool's (docs/sources.md)",
     ".xml": "not read: Pascal VOC and CVAT files are, in a folder without YOLO labels",
     **dict.fromkeys((".heic", ".heif"), "HEIC image: convert it to JPEG"),
@@ -40,7 +41,14 @@ OTHER = {
 }
 # About a million lines of one path each.
 MAX_LIST_BYTES = 256_000_000
-CLASS_FILES = ("classes.txt", "labels.txt")
+CLASS_FILES = ("classes.txt", "labels.txt", "_darknet.labels")
+# Files of other tools that hold the labels of all images and are not read.
+LISTS = {
+    "_annotations.txt": "YOLOv4's list of boxes: not read; export YOLO or COCO labels",
+    "_classes.txt": "class names of YOLOv4's list of boxes: not read",
+    "wider_face_train_bbx_gt.txt": "WIDER FACE's list of boxes: not read; convert it to COCO",
+    "wider_face_val_bbx_gt.txt": "WIDER FACE's list of boxes: not read; convert it to COCO",
+}
 # Reasons of rows that left their image.
 CLIPPED = frozenset(
     {"clipped at the edge", "coordinate outside the image", "box has no area inside the image"}
@@ -172,11 +180,22 @@ def _check_rows(collector: Collector) -> None:
             f"{beyond[0]}: class ids seem to count from 1: class {count} occurs and 0 never does, with "
             f"{count} names; YOLO's ids count from 0"
         )
+    polygons = [Path(path) for path, _, _, reason in collector.rows if reason == POLYGON]
+    if polygons and len(polygons) == total:
+        files = list(dict.fromkeys(polygons))[:MOST_FILES]
+        poses = are_poses([numbers for file in files for numbers in row_numbers(file)])
+        if poses:
+            raise InputError(
+                f"{files[0]}: each row has {poses} columns and looks like a box and its key points, not like a "
+                "polygon; give 'kpt_shape' in a data.yaml"
+            )
     clipped = [Path(path) for path, _, _, reason in collector.rows if reason in CLIPPED]
     if len(clipped) < OUTSIDE * total:
         return
     files = list(dict.fromkeys(clipped))[:MOST_FILES]
-    rows = np.array([numbers for file in files for numbers in plain_numbers(file)], float).reshape(-1, 4)
+    rows = np.array(
+        [numbers for file in files for numbers in row_numbers(file) if len(numbers) == 4], float
+    ).reshape(-1, 4)
     problem = misread_rows(rows)
     if problem:
         raise InputError(f"{files[0]}: label rows look like {problem}; correct the label files")
@@ -186,23 +205,40 @@ def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple
     """Class names from a classes.txt among the files; empty if there is none, InputError if two differ."""
     lists: dict[tuple[str, ...], Path] = {}
     for file in files:
-        if (
-            file.name.lower() in CLASS_FILES or file.suffix.lower() == ".names"
-        ) and file.stat().st_size < 1_000_000:
+        if is_class_file(file) and file.stat().st_size < 1_000_000:
             try:
-                names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+                text, encoding = _decoded(file.read_bytes())
             except (OSError, UnicodeDecodeError):
+                collector.note(file, "failed", "class names are not text (UTF-8)")
                 continue
-            names = [name for name in names if name]
+            lines = [line.strip() for line in text.rstrip().splitlines()]
+            # A blank line is a class without a name: leaving it out would move the ids of all that follow.
+            names = [line or f"class {number} (blank line)" for number, line in enumerate(lines)]
             if names and len(set(names)) == len(names):
-                collector.note(file, "used", "class names")
+                collector.note(file, "used", "class names" + (f", read as {encoding}" if encoding else ""))
                 lists.setdefault(tuple(names), file)
+            elif names:
+                repeated = next(name for name in names if names.count(name) > 1)
+                collector.note(file, "failed", f"class names repeat: {repeated[:40]}")
     if len(lists) > 1:
         raise InputError(
             f"{spec}: {' and '.join(map(str, list(lists.values())[:2]))} name the classes differently; "
             "give one folder at a time"
         )
     return next(iter(lists), ())
+
+
+def is_class_file(file: Path) -> bool:
+    """Whether a file lists class names, one a line, going by its name."""
+    return file.name.lower() in CLASS_FILES or file.suffix.lower() == ".names"
+
+
+def _decoded(content: bytes) -> tuple[str, str]:
+    """Text, and its encoding where that is not UTF-8. Raises UnicodeDecodeError for neither of the two in use."""
+    try:
+        return content.decode("utf-8-sig"), ""
+    except UnicodeDecodeError:
+        return content.decode("cp1252"), "Windows-1252"
 
 
 def _add_files(collector: Collector, pairing: Pairing, files: Iterable[Path], split: str | None) -> None:
@@ -235,7 +271,8 @@ def _listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     for number, line in enumerate(lines, start=1):
-        name = line.strip().replace("\\", "/").replace("\0", "")
+        # Windows' "copy as path" puts quotes around a path.
+        name = line.strip().strip("\"'").replace("\\", "/").replace("\0", "")
         if not name:
             continue
         candidates = [
@@ -263,8 +300,8 @@ def _shortened(name: str) -> list[str]:
 def leftovers(collector: Collector, pairing: Pairing, folders: Iterable[Path]) -> None:
     """Enter every other file of these folders, and unused label files, into the ledger."""
     for file in pairing.label_files():
-        if not collector.is_accounted(file) and file.name.lower() not in CLASS_FILES:
-            collector.note(file, "skipped", "label without an image")
+        if not collector.is_accounted(file) and not is_class_file(file):
+            collector.note(file, "skipped", LISTS.get(file.name.lower(), "label without an image"))
     for folder in folders:
         account_files(collector, folder)
 
@@ -286,8 +323,12 @@ def _skip_reason(file: Path) -> str:
         return "image in none of the splits"
     if suffix in video.SUFFIXES:
         return VIDEO
-    if file.name.lower() in CLASS_FILES or suffix == ".names":
-        return "class names, which the data.yaml already gives"
+    if is_class_file(file):
+        return "class names, which are not needed here"
     if is_tracker_file(file):
         return "rows of a tracker, by frame number (MOT): give labels by image, such as a COCO json"
+    if file.name.lower() in LISTS:
+        return LISTS[file.name.lower()]
+    if suffix == ".txt" and has_label_row(file):
+        return "YOLO labels of no image: their folder and name are those of none"
     return OTHER.get(suffix, "not an image or label file")

@@ -1030,7 +1030,7 @@ FAULTS: tuple[Fault, ...] = (
         "masks without boxes; every annotation marked iscrowd; none that can be used",
         "read by their extent, as objects; the image is unlabelled",
         masks,
-        rows=(("repaired", "box taken from a mask"), ("rejected", "without a usable bbox")),
+        rows=(("repaired", "box taken from a mask"), ("rejected", "without a usable bbox or segmentation")),
         counts=(("boxes", 1), ("labelled_images", 1), ("background_images", 0)),
         tests=(
             "test_formats.py::test_every_format_gives_the_same_tables",

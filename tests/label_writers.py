@@ -276,6 +276,21 @@ def tensorflow_csv(root: Path, pictures: list[Picture]) -> None:
         writer.writerows([p.name, *p.size, n, *b] for p in pictures for n, b in p.objects)
 
 
+def kitti(root: Path, pictures: list[Picture]) -> None:
+    for p in pictures:
+        rows = [
+            f"{n} 0.00 0 -1.57 {x1}.00 {y1}.00 {x2}.00 {y2}.00 1.5 1.6 3.7 -2.0 1.7 20.0 -1.6"
+            for n, (x1, y1, x2, y2) in p.objects
+        ]
+        text(root / "label_2" / f"{Path(p.name).stem}.txt", "\n".join(rows))
+
+
+def oidv4(root: Path, pictures: list[Picture]) -> None:
+    for p in pictures:
+        rows = [f"{n} {x1}.0 {y1}.5 {x2}.0 {y2}.0".replace(".5", ".0") for n, (x1, y1, x2, y2) in p.objects]
+        text(root / "Label" / f"{Path(p.name).stem}.txt", "\n".join(rows))
+
+
 WRITERS: dict[str, Callable[[Path, list[Picture]], None]] = {
     writer.__name__: writer
     for writer in (
@@ -295,6 +310,8 @@ WRITERS: dict[str, Callable[[Path, list[Picture]], None]] = {
         label_studio,
         huggingface,
         tensorflow_csv,
+        kitti,
+        oidv4,
     )
 }
 # A table of boxes has no row for an image without any.

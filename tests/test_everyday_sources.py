@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datasets.classes import same_but_spelling, with_classes
 from datasets.errors import InputError
 from datasets.groups import assign
+from datasets.labels import Row, are_poses, parse_row
 from datasets.naming import domain_name
+from datasets.results import load_json
 from datasets.source import open_source
 from reports.options import ReportOptions
 from reports.pipeline.sources import open_domains
@@ -290,3 +296,91 @@ def test_single_class_runs_take_every_class_for_theirs(tmp_path: Path) -> None:
     assert any("single_cls; its 2 classes are item" in line for line in said)
     with pytest.raises(InputError, match="class names do not match"):
         open_domains(options, run(), ["item"], said.append)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("0 0.5 0.5 0.2 0.2 0.87 1", "seven columns: this is a prediction with confidence and a track id"),
+        ("0 0.5 0.5 0.2 0.2 17", "six columns: this is a prediction with a track id"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "six columns: this is a prediction with confidence"),
+    ],
+)
+def test_rows_of_trackers_and_predictions_are_named(row: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_row(row, CLASSES)
+
+
+def test_poses_are_told_from_polygons(tmp_path: Path) -> None:
+    pose = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.55 1"
+    assert parse_row(pose, CLASSES) == (Row(0, 0.4, 0.4, 0.6, 0.6), "box taken from a pose")
+    triangle = "0 0.2 0.2 0.4 0.2 0.3 0.4"
+    assert parse_row(triangle, CLASSES)[1] == "box taken from a polygon"
+    with pytest.raises(ValueError, match=r"11 columns; kpt_shape in the data\.yaml asks for 9"):
+        parse_row(pose, CLASSES, 4)
+    # Points without visibility look like polygons row by row, and not together.
+    for number in range(6):
+        image(tmp_path / "d" / "images" / f"{number}.jpg", seed=number)
+        at = 0.3 + number / 20
+        label(
+            tmp_path / "d" / "labels" / f"{number}.txt",
+            f"0 {at} {at} 0.1 0.2 {at} {at} {at + 0.02} {at - 0.02}\n",
+        )
+    with pytest.raises(InputError, match="box and its key points"):
+        opened(tmp_path / "d")
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.floats(0, 1), min_size=8, max_size=8), min_size=5, max_size=8))
+def test_quadrangles_are_seldom_poses(rows: list[list[float]]) -> None:
+    # Corners of rotated boxes: each row's points around their own middle.
+    rng = np.random.default_rng(len(rows))
+    quads = []
+    for _ in rows:
+        middle, angle, half = rng.uniform(0.2, 0.8, 2), rng.uniform(0, np.pi), rng.uniform(0.02, 0.2, 2)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+        quads.append((corners @ turn.T + middle).ravel().tolist())
+    assert are_poses(quads) == 0
+
+
+def test_class_files_keep_their_ids(tmp_path: Path) -> None:
+    for number in range(2):
+        image(tmp_path / "d" / f"{number}.jpg", seed=number)
+        label(tmp_path / "d" / f"{number}.txt", "2 0.5 0.5 0.2 0.2\n")
+    label(tmp_path / "d" / "classes.txt", "car\n\nbus\n\n")
+    assert opened(tmp_path / "d").classes == ("car", "class 1 (blank line)", "bus")
+    (tmp_path / "d" / "classes.txt").write_bytes("vélo\ncar\nbus".encode("cp1252"))
+    assert opened(tmp_path / "d").classes == ("vélo", "car", "bus")
+    label(tmp_path / "d" / "classes.txt", "car\ncar\nbus")
+    repeated = (
+        opened(tmp_path / "d").ledger.set_index("path").loc[str(tmp_path / "d" / "classes.txt"), "reason"]
+    )
+    assert repeated == "class names repeat: car"
+
+
+def test_tiles_of_one_image_are_one_group() -> None:
+    tiles = [f"/d/Pa_{x}_{y}_{x + 320}_{y + 240}.png" for x in (0, 256) for y in (0, 192)]
+    assert groups(*tiles, "/d/other_1.png") == [tiles, ["/d/other_1.png"]]
+    dota = [f"/d/P0001__1__{x}___{y}.png" for x in (0, 824) for y in (0, 824)]
+    assert groups(*dota, "/d/P0002__1__0___0.png") == [dota, ["/d/P0002__1__0___0.png"]]
+    # Four counters that are no rectangle.
+    dates = [f"/d/run_2024_05_12_{n:02d}.png" for n in (3, 4)]
+    assert len(groups(*dates, "/d/x.png")) == 2
+
+
+def test_labels_in_a_folder_named_for_split_and_labels(tmp_path: Path) -> None:
+    image(tmp_path / "d" / "images" / "train" / "a.jpg")
+    label(tmp_path / "d" / "labels" / "train_labels" / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+    assert len(opened(tmp_path / "d").annotations) == 1
+
+
+def test_a_spreadsheets_history_and_other_files_in_place_of_a_json(tmp_path: Path) -> None:
+    label(tmp_path / "results.csv", "epoch;metrics/mAP50(B)\n1;0,25\n2;0,5\n")
+    assert read_history(tmp_path / "results.csv")["ap50"].tolist() == [0.25, 0.5]
+    (tmp_path / "a.json").write_bytes(gzip.compress(b"[]"))
+    with pytest.raises(InputError, match="compressed"):
+        load_json(tmp_path / "a.json")
+    label(tmp_path / "b.json", '{"image_id": 1}\n{"image_id": 2}\n')
+    with pytest.raises(InputError, match="one JSON object a line"):
+        load_json(tmp_path / "b.json")

@@ -69,9 +69,9 @@ def test_every_format_gives_the_same_tables(name: str, drawn: list[Picture]) -> 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "road"
         images(root, [picture.name for picture in drawn])
-        if name == "dota":
-            # DOTA's names have no spaces.
-            drawn = [Picture(p.name, p.size, [(n.replace(" ", "-"), b) for n, b in p.objects]) for p in drawn]
+        if name in ("dota", "kitti"):
+            # Names there have no spaces.
+            drawn = [Picture(p.name, p.size, [(n.replace(" ", ""), b) for n, b in p.objects]) for p in drawn]
         WRITERS[name](root, drawn)
         source = opened(root)
         expected = {
@@ -253,3 +253,91 @@ def test_an_unreadable_label_file_costs_its_image_only(tmp_path: Path) -> None:
     }
     failed = source.ledger[source.ledger["bucket"] == "failed"]
     assert failed["reason"].tolist() == ["LabelMe: has no list of shapes"]
+
+
+def test_regions_that_kitti_does_not_care_about_count_for_no_class(tmp_path: Path) -> None:
+    images(tmp_path / "d" / "training", ["000000.png"])
+    (tmp_path / "d" / "training" / "images").rename(tmp_path / "d" / "training" / "image_2")
+    rows = "Car 0 0 1 4 5 20 30 1 1 1 1 1 1 1\nDontCare -1 -1 -10 1 1 9 9 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    text(tmp_path / "d" / "training" / "label_2" / "000000.txt", rows)
+    source = opened(tmp_path / "d")
+    assert source.classes == ("Car",)
+    assert source.annotations["crowd"].tolist() == [False, True]
+
+
+def test_masks_beside_images_are_no_images(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["a.jpg", "b.jpg", "a_mask.png", "seg_b.png"])
+    (tmp_path / "d" / "labels").mkdir()
+    (tmp_path / "d" / "images" / "seg_b.png").rename(tmp_path / "d" / "labels" / "b.png")
+    source = opened(tmp_path / "d")
+    assert [Path(path).name for path in source.images["path"]] == ["a.jpg", "b.jpg"]
+    assert (source.ledger["bucket"] == "skipped").sum() == 2
+
+
+def coco(root: Path, names: list[str], **changes: object) -> Source:
+    """A COCO file with one box an image, some of it changed, opened."""
+    content: dict = {
+        "images": [{"id": n, "file_name": name, "width": 64, "height": 48} for n, name in enumerate(names)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 3, "bbox": [5, 6, 20, 30], "iscrowd": 0}
+            for n in range(len(names))
+        ],
+        "categories": [{"id": 3, "name": "car"}],
+    }
+    dump(root / "annotations.json", {**content, **{k: f(content[k]) for k, f in changes.items()}})  # type: ignore[operator]
+    return opened(root)
+
+
+def test_coco_ids_as_text_and_numbers_are_the_same(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["a.jpg", "b.jpg"])
+    source = coco(
+        tmp_path / "d",
+        ["a.jpg", "b.jpg"],
+        annotations=lambda rows: [{**r, "image_id": str(r["image_id"]), "category_id": 3.0} for r in rows],
+        categories=lambda rows: [{**r, "id": "3"} for r in rows],
+    )
+    assert source.annotations.groupby("image").size().tolist() == [1, 1]
+    with pytest.raises(InputError, match=r"no annotation has the image_id of one of its images.*'x0'"):
+        coco(
+            tmp_path / "d",
+            ["a.jpg", "b.jpg"],
+            annotations=lambda rows: [{**r, "image_id": f"x{r['image_id']}"} for r in rows],
+        )
+
+
+def test_coco_annotations_given_twice_count_once_and_marks_may_be_text(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["a.jpg", "b.jpg"])
+    source = coco(
+        tmp_path / "d",
+        ["a.jpg", "b.jpg"],
+        annotations=lambda rows: [{**r, "iscrowd": str(r["image_id"])} for r in rows * 2],
+    )
+    assert source.annotations["crowd"].tolist() == [False, True]
+    assert source.rows["reason"].tolist() == ["duplicate annotation dropped"] * 2
+
+
+def test_coco_names_as_addresses_in_another_case_and_shared(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["a b.jpg", "c.JPG", "0001.jpg"])
+    names = ["https://x.invalid/a%20b.jpg?sig=1", "c.jpg", "camA/0001.jpg", "camB/0001.jpg"]
+    source = coco(tmp_path / "d", names)
+    labelled = source.images.set_index("image")["labelled"].to_dict()
+    assert labelled == {"images/a b.jpg": True, "images/c.JPG": True, "images/0001.jpg": False}
+    assert len(source.annotations) == 2
+    assert "under several names" in source.ledger["reason"].str.cat(sep=" ")
+
+
+def test_captions_beside_instances_are_skipped(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["a.jpg"])
+    dump(tmp_path / "d" / "captions.json", {"images": [], "annotations": [{"caption": "a road"}], "info": {}})
+    source = coco(tmp_path / "d", ["a.jpg"])
+    assert len(source.annotations) == 1
+    assert "captions" in source.ledger.set_index("path").loc[str(tmp_path / "d" / "captions.json"), "reason"]
+
+
+def test_voc_corners_drawn_from_the_other_end_are_put_in_order(tmp_path: Path) -> None:
+    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", (33, 6, 5, 41)), ("car", (5, 6, 33, 41))]) for n in "ab"]
+    images(tmp_path / "d", [p.name for p in drawn])
+    WRITERS["voc"](tmp_path / "d", drawn)
+    source = opened(tmp_path / "d")
+    assert source.annotations[CORNERS].to_numpy().tolist() == [[5, 6, 33, 41]] * 4
+    assert source.rows["reason"].tolist() == ["corners exchanged: put in order"] * 2

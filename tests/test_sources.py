@@ -902,16 +902,18 @@ def test_coco_annotations_are_checked_one_by_one(tmp_path: Path) -> None:
     ]
     label(tmp_path / "gt.json", json.dumps(content))
     source = opened(tmp_path / "gt.json")
-    # The image is listed twice; the boxes of both entries count.
-    assert len(source.annotations) == 4
+    # The image is listed twice: the boxes of both entries count, and one that both have counts once.
+    assert len(source.annotations) == 3
+    assert "listed more than once" in source.ledger["reason"].str.cat(sep=" ")
     assert source.rows[["line", "action", "reason"]].to_numpy().tolist() == [
+        [1, "repaired", "duplicate annotation dropped"],
         [2, "repaired", "box taken from a polygon"],
         [3, "repaired", "clipped at the edge"],
         [4, "rejected", "box lies outside the image"],
-        [5, "rejected", "annotation without a usable bbox, image_id or category_id"],
+        [5, "rejected", "annotation without a usable bbox or segmentation"],
         [6, "rejected", "category 4 is not in categories"],
-        [7, "rejected", "annotation without a usable bbox, image_id or category_id"],
-        [8, "rejected", "annotation without a usable bbox, image_id or category_id"],
+        [7, "rejected", "annotation without a usable bbox or segmentation"],
+        [8, "rejected", "annotation without a usable image_id or category_id"],
     ]
 
 

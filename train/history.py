@@ -47,6 +47,9 @@ def read_history(path: Path) -> pd.DataFrame:
         raw = pd.read_csv(path, skipinitialspace=True, on_bad_lines="skip")
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable results.csv ({error})") from None
+    if len(raw.columns) == 1 and ";" in str(raw.columns[0]):
+        # A spreadsheet of a country with decimal commas wrote it.
+        raw = pd.read_csv(path, sep=";", decimal=",", skipinitialspace=True, on_bad_lines="skip")
     raw.columns = [str(column).strip() for column in raw.columns]
     by_lower_case = {column.lower(): column for column in raw.columns}
     columns = {

@@ -14,9 +14,11 @@ from datasets.formats import (
     cvat,
     dota,
     fiftyone,
+    kitti,
     label_studio,
     labelme,
     ndjson,
+    oidv4,
     tables,
     via,
     visdrone,
@@ -40,6 +42,8 @@ FORMATS: tuple[Format, ...] = (
     Format("TensorFlow CSV", frozenset({".csv"}), tables.recognises_csv, tables.read_csv),
     Format("VisDrone", TXT, visdrone.recognises, visdrone.read),
     Format("DOTA", TXT, dota.recognises, dota.read),
+    Format("KITTI", TXT, kitti.recognises, kitti.read),
+    Format("OIDv4", TXT, oidv4.recognises, oidv4.read),
 )
 SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
 # Bytes that decide what a file is.

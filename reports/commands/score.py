@@ -6,7 +6,7 @@ import contextlib
 import csv
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import InputError
-from datasets.plausibility import are_all_crowd, misread
-from datasets.results import Results, images_by_key, load_json, read_results
+from datasets.plausibility import are_all_crowd, is_crowd, misread
+from datasets.results import Results, images_by_key, load_json, plain_id, read_results
 from diagnostics import sweep as sweeping
 from diagnostics.class_ids import ap50_of_other_classes
 from diagnostics.comparison import compare
@@ -26,6 +26,8 @@ from reports.options import ScoreOptions
 
 # With fewer replicates the 2.5 % tails consist of one or two values.
 FEWEST_REPLICATES = 100
+# Of an image and a category, as in pycocotools.
+MAX_DETECTIONS = 100
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,8 @@ def _read_truth(path: Path) -> Truth:
     ):
         raise InputError(f"{path}: a COCO ground truth has the lists images, annotations and categories")
     try:
-        images = {key: i for i, key in enumerate(sorted({entry["id"] for entry in content["images"]}))}
-        categories = {
-            key: i for i, key in enumerate(sorted({entry["id"] for entry in content["categories"]}))
-        }
+        images = _numbers_of(content["images"])
+        categories = _numbers_of(content["categories"])
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{path}: every image and category needs an id, and all ids must be of one type "
@@ -103,8 +103,9 @@ def _read_truth(path: Path) -> Truth:
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
             area = float(entry.get("area", width * height))
-            row = (images[entry["image_id"]], categories[entry["category_id"]], x, y, width, height, area)
-            crowd = bool(entry.get("iscrowd", 0)) and not all_crowd
+            image, category = plain_id(entry["image_id"]), plain_id(entry["category_id"])
+            row = (images[image], categories[category], x, y, width, height, area)
+            crowd = is_crowd(entry) and not all_crowd
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path}: annotation {position} lacks a usable image_id, category_id or bbox "
@@ -121,13 +122,13 @@ def _read_truth(path: Path) -> Truth:
         table[:, 6],
         table[:, 7] > 0,
     )
-    names = {str(c["name"]): categories[c["id"]] for c in content["categories"] if c.get("name")}
+    names = {str(c["name"]): categories[plain_id(c["id"])] for c in content["categories"] if c.get("name")}
     sizes = np.zeros((len(images), 2))
     for entry in content["images"]:
         size = entry.get("width"), entry.get("height")
         if all(isinstance(side, int) for side in size):
-            sizes[images[entry["id"]]] = size
-    files = {str(e["file_name"]): images[e["id"]] for e in content["images"] if e.get("file_name")}
+            sizes[images[plain_id(entry["id"])]] = size
+    files = {str(e["file_name"]): images[plain_id(e["id"])] for e in content["images"] if e.get("file_name")}
     problem = misread(annotations.xywh, sizes[annotations.image], "xywh")
     if problem:
         raise InputError(f"{path}: its {len(rows)} boxes look like {problem}; correct the file")
@@ -137,7 +138,16 @@ def _read_truth(path: Path) -> Truth:
         if all_crowd
         else ""
     )
+    copies = len(table) - len(np.unique(table, axis=0))
+    if copies:
+        words = f"{path}: {copies} annotations are exact copies of others; as in COCO, each counts"
+        note = f"{note}; {words}" if note else words
     return Truth(annotations, images, categories, names, files, sizes, note)
+
+
+def _numbers_of(entries: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
+    """The number of each id, in rising order as in pycocotools."""
+    return {key: number for number, key in enumerate(sorted({plain_id(entry["id"]) for entry in entries}))}
 
 
 def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
@@ -204,7 +214,9 @@ def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:
 def _numbers(ids: np.ndarray[Any, Any], number_of: Mapping[Any, int]) -> Ints:
     """The number of each id, -1 for an unlisted one."""
     if ids.dtype == object:
-        return np.array([number_of.get(key, -1) for key in ids.tolist()], np.int64).reshape(-1)
+        # A file that is named 0001 is found under its name, an id "1" under 1.
+        found = (number_of.get(key, number_of.get(plain_id(key), -1)) for key in ids.tolist())
+        return np.array(list(found), np.int64).reshape(-1)
     keys, index = np.unique(ids, return_inverse=True)
     return np.array([number_of.get(key, -1) for key in keys.tolist()], np.int64).reshape(-1)[index]
 
@@ -328,10 +340,25 @@ def _read_inputs(options: ScoreOptions) -> Inputs:
     baseline, _, baseline_note = (
         _read_detections(options.baseline, truth) if options.baseline else (None, 0, "")
     )
-    notes = [line for line in (truth.note, note, baseline_note) if line]
+    dense = _dense_note(options.predictions, detections)
+    notes = [line for line in (truth.note, note, baseline_note, dense) if line]
     names, masks = _read_slices(options.slices, truth.images)
     group = _read_groups(options.groups, truth.images)
     return Inputs(truth, detections, ignored, notes, baseline, names, masks, group)
+
+
+def _dense_note(path: Path, detections: Detections) -> str:
+    """How many images have more detections of a category than COCO's AP counts; empty for none."""
+    pairs, counts = np.unique(
+        np.column_stack([detections.image, detections.label]), axis=0, return_counts=True
+    )
+    dense = len(np.unique(pairs[counts > MAX_DETECTIONS, 0]))
+    if not dense:
+        return ""
+    return (
+        f"{path}: {dense} images have more than {MAX_DETECTIONS} detections of one category; COCO's AP counts the "
+        f"{MAX_DETECTIONS} most confident"
+    )
 
 
 def _score_table(table: MatchTable, inputs: Inputs) -> dict[str, Any]:
