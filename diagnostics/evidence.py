@@ -12,6 +12,7 @@ import pandas as pd
 from diagnostics.contributions import DropDecomposition
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.intervals import Interval
+from diagnostics.label_audit import LabelAudit
 from diagnostics.label_free import LabelFreeEstimate
 from diagnostics.leakage import Copies, Leak
 from diagnostics.learning import Learning
@@ -85,6 +86,7 @@ class Evidence:
     carried: share of an in-domain gain during training that carried over; None without kept checkpoints
     copies: real-world images that training shows, by domain
     reviewed: precision, recall and AP by points, from the answers of a person, by domain
+    audits: the share of wrong labels, from the answers of a person, by domain
     classes: names of the compared classes; () where both sets have the same ones
     is_one_recording: whether all images of the real-world domain are of one clip
     """
@@ -113,6 +115,7 @@ class Evidence:
     carried: CarriedOver | None = None
     copies: dict[str, Copies] = field(default_factory=dict)
     reviewed: dict[str, Reviewed] = field(default_factory=dict)
+    audits: dict[str, LabelAudit] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     is_one_recording: bool = False
 

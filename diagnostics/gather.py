@@ -15,6 +15,7 @@ from diagnostics.embedding_shift import descriptor_shift, detection_shift, image
 from diagnostics.evidence import Evidence, Threshold
 from diagnostics.inputs import Inputs, Interventions, error_table
 from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval, difference_interval
+from diagnostics.label_audit import measure_audit
 from diagnostics.leakage import find_leaks
 from diagnostics.learning import summarise_history
 from diagnostics.pairs import Pair
@@ -83,6 +84,7 @@ def _alone(inputs: Inputs) -> Evidence:
             for domain in inputs.real_world
             if domain.name in inputs.reviews
         },
+        audits={name: measure_audit(name, audit) for name, audit in inputs.audits.items()},
     )
 
 

@@ -12,6 +12,7 @@ from diagnostics import label_free, sweep
 from diagnostics.counterfactuals import Recovery, ap50
 from diagnostics.domain import Domain
 from diagnostics.error_types import decompose_errors
+from diagnostics.label_audit import DomainAudit
 from diagnostics.pairs import Pair, make_pairs
 from diagnostics.point_measures import DomainReview
 from diagnostics.training_curve import CheckpointResult
@@ -64,6 +65,7 @@ class Inputs:
     training_total: number of training images, where training is a sample
     known_pairs: each real-world domain beside the in-domain set, where they were made before; else None
     reviews: what a person said about images of real-world domains, by domain
+    audits: what a person said about labels of real-world domains, by domain
     seed: of everything random
     """
 
@@ -77,6 +79,7 @@ class Inputs:
     training_total: int | None = None
     known_pairs: dict[str, Pair] | None = None
     reviews: Mapping[str, DomainReview] = field(default_factory=dict)
+    audits: Mapping[str, DomainAudit] = field(default_factory=dict)
     seed: int = 0
 
     @property

@@ -300,8 +300,8 @@ def app_(options: AppOptions) -> None:
 
 @command(ReviewOptions)
 def review(options: ReviewOptions) -> None:
-    """Measure footage without labelling it: click each object in some dozen frames, on a page at 127.0.0.1. The
-    answers are kept, and the next report uses them.
+    """Measure footage without labelling it: click each object in some dozen frames, on a page at 127.0.0.1; or, with
+    --labels, judge the labels it has. The answers are kept, and the next report uses them.
     """
     reporter = Reporter()
     with data_on_stdout_only():
@@ -311,7 +311,7 @@ def review(options: ReviewOptions) -> None:
         if not options.plan and options.answers is None:
             serve(session, options.port, reporter)
     if options.plan:
-        _emit({"frames": session.frames})
+        _emit(session.plan())
         return
     result = session.result()
     if options.json:

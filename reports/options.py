@@ -639,17 +639,23 @@ class ReviewOptions(Options):
     ] = None
     domain: Annotated[
         str | None,
-        typer.Option(help="Real-world domain; default: the first without labels, else that of the verdict."),
+        typer.Option(
+            help="Real-world domain; default: the first without labels (with --labels: with labels), else that of the verdict."
+        ),
     ] = None
-    budget: Annotated[int, typer.Option(min=1, help="Frames to ask for.")] = 60
+    labels: Annotated[
+        bool,
+        typer.Option("--labels", help="Judge the domain's labels one by one, the most suspicious sooner."),
+    ] = False
+    budget: Annotated[int, typer.Option(min=1, help="Frames, or labels, to ask for.")] = 60
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only print the frames that would be asked for, in order, as JSON.")
+        bool, typer.Option("--plan", help="Only print what would be asked for, in order, as JSON.")
     ] = False
     answers: Annotated[
         Path | None, typer.Option(help="JSON with answers made elsewhere, in place of the page.")
     ] = None
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5152
-    seed: Annotated[int, typer.Option(help="Of the order in which frames are asked for.")] = 0
+    seed: Annotated[int, typer.Option(help="Of the order in which frames or labels are asked for.")] = 0
     json: Json = False
 
 

@@ -15,14 +15,13 @@ from diagnostics.evidence import (
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.domain_shift import ALPHA, explained_elsewhere
 from diagnostics.intervals import ENOUGH_GROUPS
+from diagnostics.label_audit import LabelAudit
+from diagnostics.point_measures import Share
 from diagnostics.shift import Shift
 from diagnostics.wording import count, fraction, percent, points
 
 CODE, NAME = "label_error", "Wrong labels"
-AUDIT = (
-    "review 50 confident false positives and 50 missed objects in the App (about 5 minutes); "
-    "10 or more wrong labels would change this result"
-)
+AUDIT = "run shiftscope review --labels: 60 labels, the most suspicious sooner (about 5 minutes)"
 
 
 def _alike(shift: Shift | None) -> bool:
@@ -56,6 +55,25 @@ def _same_images(evidence: Evidence) -> bool:
     return bool((independent["effect"] < NOTABLE_EFFECT).all())
 
 
+def _assess_audit(audit: LabelAudit, share: Share, gap: float, observations: list[Observation]) -> Assessment:
+    """By the answers of a person: a wrong label costs AP50 about what one object is worth, so that their share is
+    about the most that they can explain.
+    """
+    value, low, high = share
+    text = (
+        f"{audit.answers} labels of {audit.domain} were judged, {audit.wrong} of them wrong or left out: "
+        f"{percent(value)} of all, 95 % interval {percent(low)} to {percent(high)}."
+    )
+    explained = [clip(part / gap) for part in (value, low, high)]
+    status = status_from_share(*explained)
+    observations = [*observations, Observation(status == "supported", text)]
+    statement = (
+        f"{percent(value)} of the labels of {audit.domain} are wrong or left out, by {audit.answers} judged "
+        f"ones; that explains at most {percent(explained[0])} of the drop of {points(gap)}."
+    )
+    return Assessment(status, explained[0], statement, observations)
+
+
 def assess(evidence: Evidence) -> Assessment:
     """Supported by elimination: where the same images of the same objects score lower, the labels differ.
 
@@ -78,6 +96,9 @@ def assess(evidence: Evidence) -> Assessment:
         f"detections on no annotation and {missed:,} are missed objects."
     )
     observations = [Observation(None, text)]
+    audit = evidence.audits.get(evidence.real_world)
+    if audit is not None and audit.share is not None:
+        return _assess_audit(audit, audit.share, evidence.gap, observations)
     if not _same_images(evidence):
         raise NotTestable("Label quality was not tested.", missing=AUDIT, observations=observations)
     image = evidence.shift_image[evidence.real_world]

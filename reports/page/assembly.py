@@ -67,6 +67,7 @@ def build_context(
         "domains": [domains.domain_row(findings, domain, palette) for domain in findings.domains],
         "earlier_run": earlier_run.rows(result.run_comparisons),
         "reviewed": label_free.reviewed(findings),
+        "audited": label_free.audited(findings),
         "label_free": label_free.label_free(findings),
         "few_labels": label_free.few_labels(findings),
         "slices": slices.slice_rows(findings),

@@ -1,4 +1,4 @@
-"""Section "Performance": what clicks say, AP50 estimated without labels, and what a few labels say about all
+"""Section "Performance": what clicks and judged labels say, AP50 estimated without labels, and what a few labels say about all
 images.
 """
 
@@ -38,6 +38,22 @@ def reviewed(findings: Findings) -> list[dict[str, str]]:
                 }
             )
     return rows
+
+
+def audited(findings: Findings) -> list[str]:
+    """What the answers given in `shiftscope review --labels` say, one sentence a domain."""
+    sentences = []
+    for audit in findings.evidence.audits.values():
+        judged = f"{audit.domain}: {count(audit.answers, 'label')} judged, {audit.wrong} wrong or left out"
+        if audit.share is None:
+            sentences.append(f"{judged}; no share yet ({audit.note}).")
+            continue
+        value, low, high = audit.share
+        sentences.append(
+            f"{judged}. Of {count(audit.annotations, 'annotation')}, {percent(value)} are wrong or left out "
+            f"(95 % interval {percent(low)} to {percent(high)}); {percent(audit.missing or 0.0)} were left out."
+        )
+    return sentences
 
 
 def label_free(findings: Findings) -> dict[str, Any] | None:

@@ -83,6 +83,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         else plain(findings.estimator.errors.drop(columns="row")),
         "few_labels": plain(findings.few_labels),
         "review": [review_record(reviewed) for reviewed in findings.evidence.reviewed.values()],
+        "label_audits": [plain(audit) for audit in findings.evidence.audits.values()],
         "contributions": [
             {**plain(decomposition), "left": plain(decomposition.left)}
             for decomposition in findings.evidence.decompositions

@@ -77,6 +77,8 @@ def find_reviews(domains: Sequence[Domain], say: Callable[[str], None]) -> dict[
     """
     reviews = []
     for path in sorted(reviews_folder().glob("*/*.json")):
+        if path.name.endswith("-labels.json"):
+            continue
         try:
             reviews.append(read_review(path))
         except InputError as problem:

@@ -13,12 +13,12 @@ from datasets.errors import InputError
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings, find
 from diagnostics.inputs import Inputs
-from diagnostics.point_measures import DomainReview
 from reports.options import ReportOptions
 from reports.pipeline.checkpoints import Checkpoints, compare_checkpoints, kept_checkpoints
 from reports.pipeline.earlier_run import EarlierRun, RunComparison, compare_runs
 from reports.pipeline.experiments import run_experiments
 from reports.pipeline.inference import PredictedDomains, predict_domains, resolve_prediction_folders
+from reports.pipeline.label_reviews import find_label_reviews
 from reports.pipeline.reviews import find_reviews
 from reports.pipeline.runs import load_detector, load_run, open_earlier_run
 from reports.pipeline.sources import Opened, all_rows, full_ledger
@@ -89,7 +89,8 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
                 checkpoint_results=checkpoints.checkpoint_results,
                 training_total=predicted.training_total,
                 known_pairs=predicted.pairs,
-                reviews=_find_reviews(options, predicted, reporter),
+                reviews=find_reviews(predicted.real_world, reporter.say) if options.corrections else {},
+                audits=find_label_reviews(predicted.real_world, reporter.say) if options.corrections else {},
                 seed=options.seed,
             )
         )
@@ -105,15 +106,6 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
         _compare_with_earlier_run(options, predicted, own, reporter),
         checkpoints,
     )
-
-
-def _find_reviews(
-    options: ReportOptions, predicted: PredictedDomains, reporter: Reporter
-) -> dict[str, DomainReview]:
-    """What people said in `shiftscope review` about the real-world domains; nothing with --no-corrections."""
-    if not options.corrections:
-        return {}
-    return find_reviews(predicted.real_world, reporter.say)
 
 
 def _compare_checkpoints(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 
-from datasets.answers import parse_clicks
 from datasets.errors import InputError
 from datasets.pixels import UnreadableImage, decode
-from reports.review.session import Session
 
 ADDRESS = "127.0.0.1"
 # Longer sides are reduced: no screen shows more, and a drone's image has 40 megapixels.
@@ -22,7 +22,30 @@ MAX_SIDE = 2560
 LONGEST = 1_000_000
 
 
-def create_server(session: Session, port: int) -> ThreadingHTTPServer:
+class Reviewed(Protocol):
+    """A review that the page shows: frames with clicks, or labels one by one."""
+
+    @property
+    def count(self) -> int:
+        """Number of frames or labels that are asked about."""
+
+    def state(self) -> dict[str, Any]:
+        """What the page needs before it shows anything."""
+
+    def frame(self, number: int) -> dict[str, Any]:
+        """What the page shows of one of them."""
+
+    def path_of(self, number: int) -> Path:
+        """Where its pixels lie."""
+
+    def answer(self, number: int, entry: Mapping[str, Any]) -> None:
+        """Keep an answer."""
+
+    def result(self) -> dict[str, Any]:
+        """What the answers so far say."""
+
+
+def create_server(session: Reviewed, port: int) -> ThreadingHTTPServer:
     """A server of a review; port 0 for any free one. Raises OSError where the port is taken."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,8 +122,7 @@ def create_server(session: Session, port: int) -> ThreadingHTTPServer:
             _, what, number = self.path.split("/")
             if what != "answer":
                 raise ValueError("no such page")
-            entry = json.loads(self.rfile.read(length))
-            session.add({session.frames[_place(number, session)]: parse_clicks(entry)})
+            session.answer(_place(number, session), json.loads(self.rfile.read(length)))
             return _json(session.result())
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -111,10 +133,10 @@ def create_server(session: Session, port: int) -> ThreadingHTTPServer:
     return server
 
 
-def _place(number: str, session: Session) -> int:
+def _place(number: str, session: Reviewed) -> int:
     """The place of a frame from an address. Raises IndexError."""
     place = int(number)
-    if not 0 <= place < len(session.frames):
+    if not 0 <= place < session.count:
         raise IndexError(f"there is no frame {place}")
     return place
 
@@ -123,7 +145,7 @@ def _json(content: object) -> tuple[str, bytes]:
     return "application/json", json.dumps(content, allow_nan=False).encode()
 
 
-def _jpeg(session: Session, place: int) -> bytes:
+def _jpeg(session: Reviewed, place: int) -> bytes:
     """The upright pixels of a frame, without metadata."""
     pixels = decode(session.path_of(place))
     scale = min(1.0, MAX_SIDE / max(pixels.shape[:2]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.answers import Clicks, Review, unknown_classes, write_review
+from datasets.answers import Clicks, Review, parse_clicks, unknown_classes, write_review
 from datasets.errors import InputError
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
@@ -45,6 +45,24 @@ class Session:
     def frames(self) -> list[str]:
         """Names of the images that are asked for, in order."""
         return [frame.image for frame in self.review.frames[: self.budget]]
+
+    @property
+    def count(self) -> int:
+        """Number of images that are asked for."""
+        return len(self.frames)
+
+    @property
+    def answered(self) -> int:
+        """Number of answers."""
+        return len(self.review.answers)
+
+    def plan(self) -> dict[str, Any]:
+        """The images that are asked for, in order."""
+        return {"frames": self.frames}
+
+    def answer(self, number: int, entry: Mapping[str, Any]) -> None:
+        """Keep one answer as the page sends it. Raises InputError, ValueError, KeyError or TypeError where it is none."""
+        self.add({self.frames[number]: parse_clicks(entry)})
 
     def add(self, answers: Mapping[str, Clicks]) -> None:
         """Keep answers, also on disk. Raises InputError for an image, class or detection that is not there."""
@@ -95,6 +113,7 @@ class Session:
         frequent = [int(label) for label in shown.value_counts().index]
         frequent += [label for label in range(len(names)) if label not in set(frequent)]
         return {
+            "mode": "frames",
             "domain": self.domain.name,
             "in_domain": self.in_domain.name,
             "classes": [names[label] for label in frequent],
