@@ -97,7 +97,7 @@ def find_candidates(domain: Domain, *, seed: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The most suspicious first: image, kind ("annotation", or "missing" for a detection), row (of the domain's
+        Every annotation, and as many detections that lie on none; the most suspicious first: image, kind ("annotation", or "missing" for a detection), row (of the domain's
         annotations or detections), label, corners, suspicion (0 to 1).
     """
     images = domain.labelled_images[["image", "width", "height"]].reset_index(drop=True)
@@ -116,13 +116,10 @@ def find_candidates(domain: Domain, *, seed: int) -> pd.DataFrame:
         learnt[MISSING].append((detection_features, _lie_on(detections.iloc[rows], left_out), fold[places]))
     suspicion = _judge(learnt[ANNOTATION], annotation_features, fold[labels["place"].to_numpy()])
     of_missing = _judge(learnt[MISSING], missing_features, fold[detections["place"].to_numpy()[missing]])
-    found = pd.concat(
-        [
-            labels.assign(kind=ANNOTATION, suspicion=suspicion),
-            detections.iloc[missing].assign(kind=MISSING, suspicion=of_missing),
-        ],
-        ignore_index=True,
-    )
+    left_out = detections.iloc[missing].assign(kind=MISSING, suspicion=of_missing)
+    # A weak detector has thousands that are nothing: as many as there are labels, the most suspicious.
+    left_out = left_out.sort_values("suspicion", ascending=False, kind="stable").head(len(labels))
+    found = pd.concat([labels.assign(kind=ANNOTATION, suspicion=suspicion), left_out], ignore_index=True)
     return found.sort_values("suspicion", ascending=False, kind="stable")[COLUMNS].reset_index(drop=True)
 
 
