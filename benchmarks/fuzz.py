@@ -215,7 +215,7 @@ class Readers:
     def check_list(self, content: bytes) -> None:
         """A list of images leads nowhere outside the folder."""
         try:
-            source = yolo.open_list("x", self.stored(content, "input.txt"), CLASSES, self.bounds)
+            source = yolo.open_list("x", self.stored(content, "input.txt"), CLASSES, self.bounds, self.folder)
         except InputError:
             return
         assert all(self.bounds.contain(Path(path)) for path in source.images["path"])

@@ -122,7 +122,10 @@ def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
                 # Exporters name a test split even if there is none, and no diagnostic needs one.
                 remarks.append(f"its test split {entry[:80]} does not exist")
                 continue
-            splits.setdefault(split, []).append(resolve(path, root, key, entry, bounds))
+            found = resolve(path, root, key, entry, bounds)
+            splits.setdefault(split, []).append(found)
+            if isinstance(entry, str) and found in _shortened(root, entry):
+                remarks.append(f"its {key} {entry[:80]} does not exist; read from {found.relative_to(root)}")
     _check_shortened(path, root, content, splits)
     if not splits:
         raise InputError(f"{path}: names no split (train, val or test); add for example 'val: images/val'")

@@ -82,6 +82,9 @@ CONDITIONS = frozenset(
 )
 # Folders that hold a recording's frames and say nothing about it (MOT: MOT17-02/img1).
 _FRAMES = re.compile(rf"^({'|'.join(sorted(IMAGE_FOLDERS))}|frames?|data)\d*$", re.IGNORECASE)
+# Share of the gaps between numbers that must be the same: frames are now and then dropped, and images of which
+# three in four are here have a gap of one as often as three times in four.
+EVEN_GAPS = 0.9
 # A trailing counter, and the word that often precedes it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 
@@ -104,8 +107,8 @@ def recording(stem: str) -> str:
 def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -> tuple[pd.Series, str]:
     """Assign each image to a group.
 
-    Without a pattern the group is the file name without its frame counter; where names are counters only
-    (000001.jpg), or the same in several folders, it is the folder too. That counts provided it gives at least
+    Without a pattern the group is the file name without its frame counter; where names are the same in several
+    folders, or mere counters without gaps (000001.jpg), it is the folder too. That counts provided it gives at least
     two recordings of which one has several images; otherwise each original is a group of its own. A word for
     weather, light or a class is no recording.
 
@@ -150,11 +153,25 @@ def _recordings(paths: pd.Series, classes: Sequence[str]) -> tuple[pd.Series, bo
     places = pd.DataFrame({"stem": stems, "folder": folders}).drop_duplicates()
     repeated = set(places.loc[places["stem"].duplicated(keep=False), "stem"])
     repeats = bases.groupby(bases).transform(lambda part: stems[part.index].isin(repeated).any())
-    in_folder = (folders != "") & folders.map(names_one) & (is_counter | repeats)
+    in_sequence = is_counter & folders.map(_in_sequence(stems[is_counter], folders[is_counter])).eq(True)
+    in_folder = (folders != "") & folders.map(names_one) & (in_sequence | (repeats & ~is_counter))
     by_name = ~is_counter & bases.map(names_one)
     base = bases.where(by_name, "")
     key = (folders + "/" + base).str.rstrip("/").where(in_folder, base)
     return key.where(key != "", originals(paths)).astype("str"), bool(in_folder.any())
+
+
+def _in_sequence(stems: pd.Series, folders: pd.Series) -> dict[str, bool]:
+    """Folder -> whether its images are numbered as frames are: nearly all at one distance from the next.
+
+    A random part of some numbered images, such as a split, has gaps of all lengths.
+    """
+    numbers = stems.map(lambda stem: int((re.findall(r"\d+", _original(stem)) or ["0"])[-1][-18:]))
+    found = {}
+    for folder, values in numbers.groupby(folders):
+        gaps = pd.Series(sorted(set(values))).diff().dropna()
+        found[str(folder)] = bool(len(gaps)) and float((gaps == gaps.mode()[0]).mean()) >= EVEN_GAPS
+    return found
 
 
 def _words(name: str) -> list[str]:

@@ -83,16 +83,18 @@ class Pairing:
     root: the dataset's folder.
     suffix: suffix of label files, ".txt" or ".xml".
     bounds: folders that may be read.
+    extra: a folder of labels that is searched last, for all images.
     refused: folders of labels outside the bounds, reached through a link.
     searched: image folder -> folders that may hold its labels, in order.
     listings: folder -> stem -> name of the label files in it.
     owners: label file -> the image that it belongs to.
     """
 
-    def __init__(self, root: Path, suffix: str, bounds: Bounds) -> None:
+    def __init__(self, root: Path, suffix: str, bounds: Bounds, extra: Path | None = None) -> None:
         self.root = root
         self.suffix = suffix
         self.bounds = bounds
+        self.extra = extra
         self.refused: list[Path] = []
         self.searched: dict[Path, list[Path]] = {}
         self.listings: dict[Path, dict[str, str]] = {}
@@ -151,6 +153,8 @@ class Pairing:
                 yield labels.joinpath(*rest)
                 if len(rest) == 1:
                     yield labels
+        if self.extra is not None:
+            yield self.extra
 
     def _listing(self, folder: Path) -> dict[str, str]:
         """Stem -> name of the label files in a folder."""

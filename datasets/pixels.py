@@ -86,6 +86,8 @@ def probe(path: Path) -> tuple[int, int, str]:
             raise UnreadableImage("empty file")
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
+            if image.mode == "F":
+                raise UnreadableImage("32-bit values, which no training reads; scale them to 8 bit")
             # Pillow turns TIFFs upright itself and reports their upright size.
             turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in _TRANSPOSED
             remark = _remark(image, path)

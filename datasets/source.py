@@ -450,7 +450,7 @@ def _dispatch(
     if suffix == ".json":
         return coco.open_coco(spec, path, bounds)
     if suffix == ".txt":
-        return yolo.open_list(spec, path, classes, bounds)
+        return yolo.open_list(spec, path, classes, bounds, cache)
     if suffix in SUFFIXES:
         return yolo.open_image(spec, path, classes, bounds)
     if suffix in ARCHIVES:

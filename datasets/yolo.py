@@ -15,7 +15,7 @@ from datasets.collector import VIDEO, Collector
 from datasets.containment import Bounds, registered_roots
 from datasets.data_yaml import MANIFEST, DataYaml, path_exists, read_data_yaml
 from datasets.errors import InputError
-from datasets.formats.registry import is_tracker_file
+from datasets.formats.registry import format_of, head_of, is_tracker_file
 from datasets.labels import POLYGON, are_poses, has_label_row, row_numbers
 from datasets.pairing import Pairing, dataset_root, outside_reason, split_of
 from datasets.pixels import SUFFIXES
@@ -141,17 +141,41 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
     root = dataset_root(folder)
     collector = Collector(folder, classes, bounds)
     files = list(collector.walk(folder))
+    extra = _unusual_label_folder(files, Pairing(root, ".txt", bounds))
     named = _class_list(spec, files, collector)
     collector.classes = named or collector.classes
-    pairing = Pairing(root, ".txt", bounds)
+    pairing = Pairing(root, ".txt", bounds, extra)
     _add_files(collector, pairing, files, None)
+    if extra is not None:
+        collector.note(
+            extra, "used", "label files, going by their names: the folder has none of the usual ones"
+        )
     leftovers(collector, pairing, [folder])
     _check_rows(collector)
     return replace(collector.to_source(spec, "folder"), unnamed=not named)
 
 
-def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
-    """Open the images that a text file lists, one per line, as absolute paths or relative to the file."""
+def _unusual_label_folder(files: Sequence[Path], pairing: Pairing) -> Path | None:
+    """The one folder whose label files have the names of the images, where none is found in the usual places."""
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    stems = [image.stem for image in images]
+    if not images or len(set(stems)) < len(stems) or any(pairing.find(image) for image in images):
+        return None
+    named = set(stems)
+    folders = Counter(
+        file.parent
+        for file in files
+        if file.suffix.lower() == ".txt" and file.stem in named and has_label_row(file)
+    )
+    return next(iter(folders)) if len(folders) == 1 else None
+
+
+def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds, cache: Path) -> Source:
+    """Open the images that a text file lists, one per line, as absolute paths or relative to the file.
+
+    A list that Shiftscope wrote may lead to where its images lie, see `containment.register_roots`.
+    """
+    bounds = bounds.wider(*registered_roots(path, cache))
     collector = Collector(path.parent, classes, bounds)
     pairing = Pairing(path.parent, ".txt", bounds)
     _add_files(collector, pairing, _listed(path, path.parent, collector), None)
@@ -329,6 +353,10 @@ def _skip_reason(file: Path) -> str:
         return "rows of a tracker, by frame number (MOT): give labels by image, such as a COCO json"
     if file.name.lower() in LISTS:
         return LISTS[file.name.lower()]
+    described = format_of(file)
+    if described is not None or (suffix == ".json" and b'"annotations"' in head_of(file)):
+        what = described.name if described is not None else "COCO"
+        return f"{what} annotations: not read, since other labels here are"
     if suffix == ".txt" and has_label_row(file):
         return "YOLO labels of no image: their folder and name are those of none"
     return OTHER.get(suffix, "not an image or label file")

@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.classes import same_but_spelling, with_classes
+from datasets.containment import register_roots
 from datasets.errors import InputError
 from datasets.groups import assign
 from datasets.labels import Row, are_poses, parse_row
 from datasets.naming import domain_name
+from datasets.pairing import enclosing_roots
 from datasets.results import load_json
 from datasets.source import open_source
 from reports.options import ReportOptions
@@ -27,7 +29,7 @@ from reports.pipeline.sources import open_domains
 from tests.test_sources import dataset, image, label, tree
 from train.history import read_history
 from train.predictions import Settings
-from train.run import Run
+from train.run import Run, open_run, open_weights
 
 CLASSES = ["pothole", "crack"]
 
@@ -384,3 +386,55 @@ def test_a_spreadsheets_history_and_other_files_in_place_of_a_json(tmp_path: Pat
     label(tmp_path / "b.json", '{"image_id": 1}\n{"image_id": 2}\n')
     with pytest.raises(InputError, match="one JSON object a line"):
         load_json(tmp_path / "b.json")
+
+
+def test_labels_in_a_folder_of_any_name_are_found_where_nothing_else_is(tmp_path: Path) -> None:
+    for number in range(3):
+        image(tmp_path / "d" / "imgs" / f"{number}.jpg", seed=number)
+        label(tmp_path / "d" / "annos" / f"{number}.txt", "0 0.5 0.5 0.2 0.2\n")
+    source = opened(tmp_path / "d")
+    assert source.images["labelled"].all()
+    assert (
+        "going by their names" in source.ledger.set_index("path").loc[str(tmp_path / "d" / "annos"), "reason"]
+    )
+    # With labels in the usual place, or images of one name, nothing is guessed.
+    label(tmp_path / "d" / "labels" / "0.txt", "0 0.5 0.5 0.2 0.2\n")
+    assert opened(tmp_path / "d").images["labelled"].sum() == 1
+    image(tmp_path / "e" / "b" / "0.jpg", seed=5)
+    image(tmp_path / "e" / "c" / "0.jpg", seed=6)
+    label(tmp_path / "e" / "annos" / "0.txt", "0 0.5 0.5 0.2 0.2\n")
+    assert not opened(tmp_path / "e").images["labelled"].any()
+
+
+def test_numbered_images_with_gaps_are_no_recording() -> None:
+    chosen = sorted(np.random.default_rng(0).permutation(600)[:450].tolist())
+    there = [f"/d/site/img-{n}.jpg" for n in chosen]
+    assert len(groups(*there, "/d/other/x_1.jpg")) == 451
+    steady = [f"/d/flight/{n:05d}.jpg" for n in range(0, 500, 10) if n != 200]
+    assert groups(*steady, "/d/other/x_1.jpg") == [steady, ["/d/other/x_1.jpg"]]
+
+
+def test_a_list_that_shiftscope_wrote_leads_to_its_images(tmp_path: Path) -> None:
+    first = image(tmp_path / "footage" / "images" / "a.jpg")
+    label(tmp_path / "footage" / "labels" / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+    out = tmp_path / "out" / "test.txt"
+    label(out, f"{first}\n")
+    with pytest.raises(InputError, match="leads out of the source"):
+        opened(out)
+    register_roots(out, enclosing_roots([first.parent]), out.parent / "cache")
+    source = opened(out)
+    assert source.images["labelled"].tolist() == [True]
+    # Somebody who changes the list has not Shiftscope's word for it.
+    label(out, f"{first}\n{tmp_path}/secret.jpg\n")
+    image(tmp_path / "secret.jpg")
+    with pytest.raises(InputError, match="leads out of the source"):
+        opened(out)
+
+
+def test_folders_and_checkpoints_in_each_others_place_are_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    label(tmp_path / "best.pt", "x")
+    with pytest.raises(InputError, match="is a checkpoint, not a run folder; give it as --weights"):
+        open_run(tmp_path / "best.pt")
+    with pytest.raises(InputError, match="is a folder; give --run"):
+        open_weights(tmp_path / "run", None)

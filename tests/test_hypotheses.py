@@ -15,11 +15,12 @@ from diagnostics.domain import Domain
 from diagnostics.evidence import Assessment, Evidence, Threshold
 from diagnostics.findings import find
 from diagnostics.gather import gather
-from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, scale, threshold
+from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, domain_shift, scale, threshold
 from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
 from diagnostics.matching import Detections
 from diagnostics.point_measures import PointMeasures, Reviewed, drop_by_points
+from diagnostics.shift import Shift
 from diagnostics.training_curve import CheckpointResult
 from reports.page.headline import domain_verdict
 
@@ -763,3 +764,32 @@ def test_clicks_measure_a_drop_without_boxes(ap: float, none_: str, leading: str
     unsure = diagnose(replace(measured, reviewed={"overhead": few}))
     assert unsure.named("none").status == "untested"
     assert "shiftscope review --domain overhead" in unsure.named("domain_shift").missing
+
+
+@pytest.mark.parametrize(
+    ("groups", "outside", "auc", "expected"),
+    [
+        (2, 1.0, 0.64, True),
+        (2, 0.6, 0.64, False),
+        (1, 1.0, 0.64, False),
+        (1, 1.0, 0.95, True),
+        (8, 0.95, 0.6, True),
+    ],
+)
+def test_a_few_clips_that_all_lie_outside_differ(
+    groups: int, outside: float, auc: float, expected: bool
+) -> None:
+    # Two drone videos of 50 frames against 164 photographs from a car: MMD 64 times its reference, p 0.035.
+    shift = Shift(
+        164, 100, 164, groups, mmd=0.5, mmd_null=0.007, mmd_ratio=64.0, p=0.035, auc=auc, outside=outside
+    )
+    assert domain_shift._is_shifted(shift) is expected
+
+
+def test_footage_that_could_not_be_compared_is_not_called_alike() -> None:
+    in_domain = make_domain(clips=10)
+    alone = make_domain("footage", role="real_world", clips=1, frames=6, labelled=False, seed=3)
+    findings = find(Inputs(in_domain, [alone], None, pd.DataFrame()))
+    statement = findings.verdicts["footage"].named("domain_shift").statement
+    assert "no difference" not in statement
+    assert "could not be compared" in statement or "differ" in statement

@@ -207,7 +207,7 @@ def test_answers_that_do_not_fit_are_one_line(place: Path, content: str, words: 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere"], "no report can be read there"),
+        (["nowhere"], "nowhere: no such report; there are: "),
         (["--domain", "seaside"], "the report has no such real-world domain; it has drone"),
         (["--answers", "missing.json"], "there is no such file"),
         (["--budget", "0"], "budget"),

@@ -349,6 +349,22 @@ def test_images_are_turned_upright(tmp_path: Path, orientation: int, suffix: str
     assert difference.mean() < 4 if suffix == ".jpg" else difference.max() == 0
 
 
+def test_orthophotos_are_read_as_trainings_read_them_or_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, pixels in {
+        "rgb16": rng.integers(0, 65535, (48, 64, 3)).astype(np.uint16),
+        "rgbi8": rng.integers(0, 255, (48, 64, 4), dtype=np.uint8),
+        "rgbi16": rng.integers(0, 65535, (48, 64, 4)).astype(np.uint16),
+    }.items():
+        path = tmp_path / f"{name}.tif"
+        cv2.imwrite(str(path), pixels)
+        # Ultralytics reads with OpenCV.
+        np.testing.assert_allclose(decode(path).astype(int), cv2.imread(str(path)).astype(int), atol=1)
+    cv2.imwrite(str(tmp_path / "height.tif"), rng.random((48, 64)).astype(np.float32))
+    with pytest.raises(UnreadableImage, match="32-bit values"):
+        probe(tmp_path / "height.tif")
+
+
 def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
     """Pillow alone turns everything above 255 white."""
     ramp = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)

@@ -71,6 +71,10 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
             "ultralytics was imported before shiftscope, and would load checkpoints unrestricted; "
             "import shiftscope's 'train' first, or set ULTRALYTICS_SAFE_LOAD=1"
         )
+    if weights.is_dir():
+        raise InputError(
+            f"{weights}: is a folder; give its checkpoint, such as {weights / 'weights' / 'best.pt'}"
+        )
     if weights.suffix not in {".yaml", ".yml"} and not weights.is_file():
         raise InputError(f"{weights}: no such checkpoint, and none is downloaded; {instead}")
     if _is_of_yolov5(weights):

@@ -186,6 +186,8 @@ def file_sha256(path: Path) -> str:
 
 def best_checkpoint(folder: Path) -> Path:
     """The checkpoint of a run folder: weights/best.pt, else last.pt. Raises InputError without one."""
+    if folder.is_file() and folder.suffix == ".pt":
+        raise InputError(f"{folder}: is a checkpoint, not a run folder; give it as --weights {folder}")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; give the folder that holds args.yaml and weights/")
     for name in ("best.pt", "last.pt"):
@@ -308,6 +310,10 @@ def open_weights(weights: Path, history: Path | None) -> Run:
     InputError
         The checkpoint does not exist, or the history is unreadable.
     """
+    if weights.is_dir():
+        raise InputError(
+            f"{weights}: is a folder; give --run {weights}, or its checkpoint, such as {weights / 'weights' / 'best.pt'}"
+        )
     if not weights.is_file():
         raise InputError(f"{weights}: no such checkpoint; give a .pt file, or --run with the run folder")
     curve = read_history(history) if history else pd.DataFrame()

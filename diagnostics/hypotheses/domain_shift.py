@@ -34,6 +34,9 @@ ALPHA = 0.05 / 2
 # A classifier that separates images this well, against about 0.5 between in-domain split halves, separates
 # two kinds of images.
 CLEAR_AUC = 0.9
+# One in-domain image in twenty lies outside the in-domain range. Where nine in ten of two clips or more do, each
+# clip does, which two in-domain clips would do once in four hundred times.
+ALL_OUTSIDE, FEWEST_OUTSIDE = 0.9, 2
 MORE_IN_DOMAIN = (
     "add labelled in-domain images with the classes of the real-world set, and run the report again"
 )
@@ -62,7 +65,7 @@ def assess(evidence: Evidence) -> Assessment:
     kind, factors = _kind(evidence, domain)
     observations = _shift_observations(evidence, domain) + factors
     if evidence.gap is None:
-        raise _without_labels(evidence, domain, bool(shifted), kind, observations)
+        raise _without_labels(evidence, domain, shifted, kind, observations)
     if evidence.gap_is_unresolved:
         return without_a_drop(evidence, "a difference between the images", observations, kind=kind)
     if not evidence.gap_is_real:
@@ -116,18 +119,22 @@ def _by_elimination(
     mainly = f", mainly in {kind}" if kind else ""
     statement = (
         f"AP50 drops from {scores} on {domain}, whose images differ from the training images{mainly}; "
-        f"no other tested cause explains more than {percent(1 - clip(left))} of the drop."
+        f"no other tested cause explains more than {percent(1 - clip(left))} of the drop in AP50."
     )
     missing = "" if status == "supported" else "label more clips, or add real-world images and train again"
     return Assessment(status, clip(left), statement, observations, missing, kind)
 
 
 def _without_labels(
-    evidence: Evidence, domain: str, shifted: bool, kind: str, observations: list[Observation]
+    evidence: Evidence, domain: str, shifted: bool | None, kind: str, observations: list[Observation]
 ) -> NotTestable:
-    """The shift is measured, its cost is not: the reason, with the estimated AP50 where there is one."""
+    """The cost of a shift cannot be measured: the reason, with the estimated AP50 where there is one."""
     differs = (
-        "differs from the training images" if shifted else "shows no difference from the training images"
+        "could not be compared with the training images (too few clips, or no weights)"
+        if shifted is None
+        else "differs from the training images"
+        if shifted
+        else "is not shown to differ from the training images"
     )
     mainly = f", mainly in {kind}" if kind and shifted else ""
     labelled = domain in evidence.ap50
@@ -154,7 +161,7 @@ def _without_labels(
         missing=ask_for_labels(evidence),
         observations=observations,
         kind=kind,
-        score=_score_without_labels(evidence, shifted),
+        score=_score_without_labels(evidence, bool(shifted)),
     )
 
 
@@ -186,8 +193,8 @@ def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
 
 
 def _is_shifted(shift: Shift | None) -> bool | None:
-    """Whether a difference is shown; None when it was not measured. With one clip no test can be significant:
-    separability decides.
+    """Whether a difference is shown; None when it was not measured. With one or two clips no test has power:
+    separability decides, or that every clip lies outside the in-domain range.
     """
     if shift is None or shift.mmd is None:
         return None
@@ -196,8 +203,15 @@ def _is_shifted(shift: Shift | None) -> bool | None:
     if shift.p is None and shift.mmd_ratio is None:
         # Too few clips on either side for any comparison with a reference.
         return None
-    beyond_reference = shift.mmd_ratio is not None and shift.mmd_ratio > 1
-    return bool(beyond_reference and shift.auc is not None and shift.auc >= CLEAR_AUC)
+    if shift.mmd_ratio is None or shift.mmd_ratio <= 1:
+        return False
+    if (
+        shift.groups_real_world >= FEWEST_OUTSIDE
+        and shift.outside is not None
+        and shift.outside >= ALL_OUTSIDE
+    ):
+        return True
+    return bool(shift.auc is not None and shift.auc >= CLEAR_AUC)
 
 
 def _describe(what: str, shift: Shift) -> str:

@@ -57,7 +57,7 @@ def assess(evidence: Evidence) -> Assessment:
         f"in-domain and "
         f"{fraction(threshold.real_world_f1)} on {evidence.real_world}; the best threshold there "
         f"({fraction(threshold.best_confidence)}) gives {fraction(threshold.best_f1)} and recovers "
-        f"{percent(clip(share))} of the drop."
+        f"{percent(clip(share))} of the drop in F1; AP50 does not depend on a threshold."
     )
     observations = _observations(evidence, threshold, share)
     # No threshold changes AP50: it explains its share of the loss only as far as the ranking holds.

@@ -11,9 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from datasets.containment import register_roots
 from datasets.errors import InputError
 from datasets.files import write_text
 from datasets.groups import evenly
+from datasets.pairing import enclosing_roots
 from diagnostics.advice import BUDGET, Advice, next_images
 from diagnostics.candidates import Candidate, compare_datasets
 from diagnostics.domain import Domain
@@ -27,7 +29,7 @@ from reports.pipeline.inference import PredictedDomains, predict_domains, resolv
 from reports.pipeline.runs import load_run, report_name
 from reports.plain import plain
 from reports.progress import Reporter
-from train.environment import runs_folder
+from train.environment import frames_folder, runs_folder
 from train.run import new_run_folder
 
 # This many labelled images measure AP50 to about ten points (docs/proof.md, "A few labels").
@@ -101,6 +103,7 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
     result = _record(ranked, advice, compared, options)
     with reporter.stage("write", "Copying the chosen images"):
         result["hand_off"] = str(_hand_off(folder, advice.picks, ranked))
+        result["weights"] = str(ranked.predicted.run.weights) if ranked.predicted.run else "BEST.PT"
         result["goes_on"] = (Path(result["hand_off"]).parent / "val.txt").is_file()
     _write_lists(folder, advice, compared, result)
     return result, folder
@@ -185,9 +188,19 @@ def _record(
         "budget": options.budget or (BUDGET if options.boxes is None else None),
         "boxes": options.boxes,
         "annotations": int(advice.picks["annotations"].sum()),
+        "labelled": _labelled(ranked, advice.picks),
+        "test_labelled": _labelled(ranked, test_images(advice)),
         "pool": sum(len(domain.images) for domain in ranked.pool),
         "candidates": [asdict(c) | {"other_hand": c.other_box_rule} for c in compared],
     }
+
+
+def _labelled(ranked: _RankedDomains, images: pd.DataFrame) -> int:
+    """How many of some images have labels already."""
+    labelled = {
+        (domain.name, image) for domain in ranked.pool for image in domain.labelled_images["image"].tolist()
+    }
+    return sum(pair in labelled for pair in zip(images["domain"], images["image"], strict=True))
 
 
 def test_images(advice: Advice) -> pd.DataFrame:
@@ -202,7 +215,12 @@ def _write_lists(out: Path, advice: Advice, compared: Sequence[Candidate], resul
     """Write the lists as CSV, Parquet and JSON."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "next.csv", advice.picks.map(inert).to_csv(index=False))
-    write_text(out / "test.csv", test_images(advice).map(inert).to_csv(index=False))
+    tests = test_images(advice)
+    write_text(out / "test.csv", tests.map(inert).to_csv(index=False))
+    # The same as a source: a list of images, which may lead to where they lie.
+    write_text(out / "test.txt", "".join(f"{path}\n" for path in tests["path"]))
+    folders = sorted({Path(path).parent for path in tests["path"]})
+    register_roots(out / "test.txt", enclosing_roots(folders), frames_folder())
     (out / "candidates.csv").unlink(missing_ok=True)
     if compared:
         frame = pd.DataFrame([asdict(candidate) for candidate in compared])
@@ -234,11 +252,12 @@ def _hand_off(out: Path, picks: pd.DataFrame, ranked: _RankedDomains) -> Path:
 
 def lines(result: dict[str, Any], out: Path) -> list[str]:
     """The result and the next steps, for the terminal."""
-    boxes = count(result["annotations"], "box", "boxes")
-    text = [
-        f"{len(result['next'])} of {result['pool']} images ranked, with about {boxes} to draw or correct: "
-        f"{out / 'next.csv'}"
-    ]
+    boxes, images = count(result["annotations"], "box", "boxes"), count(len(result["next"]), "image")
+    open_ = len(result["next"]) - result["labelled"]
+    work = f"about {boxes} to draw or correct" if open_ else f"{boxes}, all labelled already"
+    if open_ and result["labelled"]:
+        work += f"; {result['labelled']} of them are labelled already"
+    text = [f"{images} of {result['pool']} ranked, with {work}: {out / 'next.csv'}"]
     text += [f"  {c['rank']}. {c['name']}: {c['reason']}" for c in result["candidates"]]
     if len(result["candidates"]) > 1:
         by_size = [c["name"] for c in sorted(result["candidates"], key=lambda c: int(c["by_size"]))]
@@ -248,15 +267,21 @@ def lines(result: dict[str, Any], out: Path) -> list[str]:
         )
     aside = len(result["reserved_test_clips"])
     if aside:
+        to_label = len(result["test"]) - result["test_labelled"]
+        first = f"First label {to_label} of the" if to_label else "Keep the"
         text.append(
-            f"First label the {len(result['test'])} images in {out / 'test.csv'}. They come from {aside} "
-            "clips set aside at random and measure whether the new labels help. Never train on those clips."
+            f"{first} {len(result['test'])} images in {out / 'test.txt'} for testing: they come from {aside} "
+            "clips set aside at random and measure whether the new labels help. Never train on those clips; "
+            f"afterwards: --real-world test={out / 'test.txt'}"
         )
+    else:
+        text.append("No clip is set aside for testing: there are too few. Test on other footage.")
+    drafts = "Images with the detections as draft labels" if open_ else "Images with their labels"
+    then = "Correct the labels, then" if open_ else "Then"
     text.append(
-        f"Images with the detections as draft labels: {Path(result['hand_off']).parent} "
-        "(YOLO, coco.json, cvat.xml, label-studio.json). Correct the labels, then: "
+        f"{drafts}: {Path(result['hand_off']).parent} (YOLO, coco.json, cvat.xml, label-studio.json). {then}: "
         + (
-            f"shiftscope train {result['hand_off']} --model BEST.PT"
+            f"shiftscope train {result['hand_off']} --model {result['weights']}"
             if result["goes_on"]
             else "add them to your training images "
             "(their folder is not known here, or they are not a YOLO dataset)"

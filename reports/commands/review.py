@@ -151,6 +151,9 @@ def _report_folder(given: Path | None) -> Path:
     """The folder of the given report, or of the one written last. Raises InputError without any."""
     if given is not None:
         folder = given.resolve()
+        if not folder.exists():
+            there = sorted(path.parent.name for path in (runs_folder() / "report").glob("*/report.json"))
+            raise InputError(f"{given}: no such report; there are: {', '.join(there) or 'none yet'}")
         return folder if folder.is_dir() else folder.parent
     written = list((runs_folder() / "report").glob("*/report.json"))
     if not written:
