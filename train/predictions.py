@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +51,17 @@ class Settings:
     classes: tuple[int, ...] = ()
     agnostic_nms: bool = False
 
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON values, without those that change nothing: what was stored before they were
+        settings stays valid.
+        """
+        unset = {name for name in ("classes", "agnostic_nms") if not getattr(self, name)}
+        values = {name: value for name, value in asdict(self).items() if name not in unset}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
     def key(self, weights_sha256: str) -> str:
         """Name of the folder for everything predicted with these weights and settings."""
-        settings = asdict(self)
-        # Left out where they change nothing, so that what is stored stays valid.
-        for name in ("classes", "agnostic_nms"):
-            settings = settings if settings[name] else {k: v for k, v in settings.items() if k != name}
-        text = json.dumps([weights_sha256, FORMAT, settings], sort_keys=True)
+        text = json.dumps([weights_sha256, FORMAT, self.record()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

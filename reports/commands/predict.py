@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -139,7 +138,7 @@ def _request_record(
         "conf": options.conf,
         "stride": options.stride,
         "blur": list(options.blur),
-        "settings": asdict(settings),
+        "settings": settings.record(),
     }
 
 
