@@ -16,9 +16,12 @@ import typer
 
 from benchmarks.rendered import DEVELOPMENT as FIRST
 from benchmarks.rendered import detector
+from diagnostics.label_free import fit_estimator
 from reports.options import ReportOptions
-from reports.pipeline.corruptions import DEVELOPMENT
-from reports.pipeline.run import run_report
+from reports.pipeline.corruptions import DEVELOPMENT, corrupt_in_domain
+from reports.pipeline.inference import predict_domains
+from reports.pipeline.interventions import DomainPredictor
+from reports.pipeline.runs import load_run
 from reports.progress import Reporter
 
 # The seed the rules were written with, and three seeds of tables that are no longer published.
@@ -32,7 +35,12 @@ def corrupted_sets(name: str, seed: int, reporter: Reporter) -> pd.DataFrame | N
     """Detector, family, severity, signals and truth of its corrupted sets; None without an estimator."""
     run, in_domain = detector(name, seed, reporter)
     options = ReportOptions(run=run, in_domain=("in_domain", str(in_domain)), label_free=True, seed=0)
-    estimator = run_report(options, reporter).findings.estimator
+    predicted = predict_domains(options, load_run(options), reporter)
+    assert predicted.detector is not None
+    assert predicted.run is not None
+    predictor = DomainPredictor(predicted.detector, predicted.run, predicted.settings, reporter)
+    corrupted = corrupt_in_domain(predictor, predicted.in_domain, thorough=True)
+    estimator = fit_estimator(predicted.in_domain, corrupted)
     if estimator is None:
         reporter.say(f"detector '{name}' of seed {seed} has no label-free estimator")
         return None

@@ -66,6 +66,7 @@ MIN_CONFIDENCE = 0.1
 MIN_EMBEDDINGS = 20
 # Images that are corrupted, and fewest images to estimate for. The error was measured on sets of the first
 # size; with fewer images it grows as the root of their ratio.
+# With 20, the estimates move with the images that happen to be drawn by up to a quarter.
 CORRUPTION_IMAGES = 40
 MIN_IMAGES = 20
 # With fewer families, the error on one left out says little about an unknown family.

@@ -26,14 +26,16 @@ DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
 REAL_DOMAINS = Path(__file__).with_name("label_free_domains.csv")
 
 
-def corrupt_in_domain(predictor: DomainPredictor, in_domain: Domain) -> list[CorruptedDomain]:
+def corrupt_in_domain(
+    predictor: DomainPredictor, in_domain: Domain, *, thorough: bool = False
+) -> list[CorruptedDomain]:
     """In-domain images under every corruption. They depend on the detector only, so they are made once for
-    each.
+    each. thorough: see `train.transforms.corruptions`.
     """
     labelled = in_domain.labelled_images
     labelled = labelled[labelled[["width", "height"]].max(axis=1) <= MAX_SIDE]
     sample = in_domain.subset(evenly(labelled, CORRUPTION_IMAGES)["image"])
-    transforms, corrupted = corruptions(), []
+    transforms, corrupted = corruptions(thorough=thorough), []
     title = f"Inference on {len(sample.images)} in-domain images under {len(transforms)} corruptions"
     with predictor.reporter.stage("corruptions", title, 2 * len(transforms) * len(sample.images)) as tick:
         for transform in transforms:
