@@ -109,6 +109,11 @@ SEEDS = {
     ],
     "TensorFlow CSV": [b"filename,width,height,class,xmin,ymin,xmax,ymax\na.png,20,20,a,1,2,9,9\n"],
     "VisDrone": [b"1,2,9,9,1,4,0,1\n3,3,5,5,0,0,0,0\n2,2,4,4,1,11,0,0,\n"],
+    "KITTI": [
+        b"Car 0.00 0 -1.57 4.00 5.00 18.00 19.00 1.5 1.6 3.7 -2.0 1.7 20.0 -1.6\n"
+        b"DontCare -1 -1 -10 1 1 9 9 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    ],
+    "OIDv4": [b"Traffic light 1.0 2.5 9.0 9.0\nCar 3 3 8 8\n"],
     "DOTA": [b"imagesource:x\ngsd:0.1\n1 2 9 2 9 9 1 9 a 0\n2.5 2 9 2 9 9 1 9 b 1\n"],
 }
 
