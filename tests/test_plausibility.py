@@ -21,6 +21,7 @@ from diagnostics.findings import find
 from diagnostics.inputs import Inputs
 from diagnostics.precision import weighted_coco_metrics
 from reports.commands.score import score
+from reports.export.coco import coco_results
 from reports.options import ScoreOptions
 from reports.page.headline import _warnings
 from tests.test_formats import images
@@ -155,6 +156,12 @@ def named_from_zero(entry: dict) -> dict:
 def test_score_reads_ids_as_other_programs_write_them(tmp_path: Path) -> None:
     assert ap50(coco_files(tmp_path / "a")) == (1.0, [])
     assert ap50(coco_files(tmp_path / "b", stem)) == (1.0, [])
+    # Ultralytics numbers classes from 0 in some versions.
+    value, notes = ap50(
+        coco_files(tmp_path / "d", lambda e: {**stem(e), "category_id": e["category_id"] - 1})
+    )
+    assert value == 1.0
+    assert "count from 0, those of the ground truth from 1; read so" in notes[0]
     value, notes = ap50(coco_files(tmp_path / "c", named_from_zero))
     assert value == 1.0
     assert "the names are used" in notes[0]
@@ -233,3 +240,33 @@ def test_a_report_says_that_classes_are_numbered_differently() -> None:
         )
         is not None
     )
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_own_predictions_are_scored_whatever_number_the_first_class_has(tmp_path: Path, first: int) -> None:
+    domain = make_domain(clips=4, classes=("car", "bus"))
+    detections = domain.detections.assign(label=np.arange(len(domain.detections)) % 2)
+    (tmp_path / "dt.json").write_text(json.dumps(coco_results(detections, domain.classes)))
+    boxes = detections[["x1", "y1", "x2", "y2"]].to_numpy()
+    truth = {
+        "images": [
+            {"id": n, "file_name": name, "width": 9999, "height": 9999}
+            for n, name in enumerate(domain.images["image"])
+        ],
+        "categories": [{"id": first, "name": "car"}, {"id": first + 1, "name": "bus"}],
+    }
+    numbers = {image["file_name"]: image["id"] for image in truth["images"]}
+    truth["annotations"] = [
+        {
+            "id": n,
+            "image_id": numbers[image],
+            "category_id": int(label) + first,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+        }
+        for n, (image, label, (x1, y1, x2, y2)) in enumerate(
+            zip(detections["image"], detections["label"], boxes.tolist(), strict=True)
+        )
+    ]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    value, _ = ap50({"ground_truth": tmp_path / "gt.json", "predictions": tmp_path / "dt.json"})
+    assert value > 0.99

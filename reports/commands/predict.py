@@ -274,7 +274,7 @@ def _write_tables(
     shown = pq.read_table(merged.boxes, filters=[("confidence", ">=", job.confidence)]).to_pandas()
     write_text(folder / "boxes.csv", shown.to_csv(index=False, float_format="%.6g"))
     write_text(folder / "coco.json", json.dumps(coco_dataset(images, shown, job.detector.classes)))
-    write_text(folder / "predictions.json", json.dumps(coco_results(shown)))
+    write_text(folder / "predictions.json", json.dumps(coco_results(shown, job.detector.classes)))
     write_labels(folder / "labels", images, shown)
     return {
         "images": int(images["seconds"].isna().sum()),

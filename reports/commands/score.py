@@ -204,6 +204,12 @@ def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:
     for there, here in ((0, 1), (1, 0)):
         numbers = set(range(there, there + count))
         if listed == numbers and found <= set(range(here, here + count)) and not found <= listed:
+            if "file_name" in results.texts and not results.texts["file_name"].null_count:
+                # Ultralytics writes it, and numbers all its classes one after the other, from 0 or from 1.
+                note = (
+                    f"{path}: category ids count from {here}, those of the ground truth from {there}; read so"
+                )
+                return _numbers(results.category_id - here + there, truth.categories), note
             raise InputError(
                 f"{path}: category ids count from {here}, those of the ground truth from {there}; write its ids, or "
                 "each category's category_name beside the id"

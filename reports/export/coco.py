@@ -11,24 +11,28 @@ import pandas as pd
 from datasets.tables import CORNERS
 
 
-def coco_results(detections: pd.DataFrame) -> list[dict[str, Any]]:
+def coco_results(detections: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Write detections as COCO results, which `shiftscope score` and `report --predictions` read.
 
     Parameters
     ----------
     detections
         Columns image, label, x1, y1, x2, y2 (pixels) and confidence.
+    classes
+        Class names in the order of the labels.
 
     Returns
     -------
     list of dict
-        One entry per detection: image_id is the image's name, category_id counts from 1.
+        One entry per detection: image_id is the image's name, category_id counts from 1, and category_name names
+        the class whatever numbers a ground truth gives it.
     """
     columns = ["image", "label", *CORNERS, "confidence"]
     return [
         {
             "image_id": image,
             "category_id": int(label) + 1,
+            "category_name": classes[int(label)],
             "bbox": [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
             "score": round(float(confidence), 5),
         }
@@ -54,7 +58,7 @@ def coco_dataset(images: pd.DataFrame, boxes: pd.DataFrame, classes: Sequence[st
     dict
         Lists of images, annotations and categories; ids count from 1, and a detection carries its score.
     """
-    results = coco_results(boxes)
+    results = coco_results(boxes, classes)
     areas = boxes["area"] if "area" in boxes else [r["bbox"][2] * r["bbox"][3] for r in results]
     ids = dict(zip(images["image"], range(1, len(images) + 1), strict=True))
     sizes = images[["image", "width", "height"]].itertuples(index=False, name=None)
