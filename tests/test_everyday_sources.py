@@ -438,3 +438,9 @@ def test_folders_and_checkpoints_in_each_others_place_are_named(tmp_path: Path) 
         open_run(tmp_path / "best.pt")
     with pytest.raises(InputError, match="is a folder; give --run"):
         open_weights(tmp_path / "run", None)
+
+
+def test_a_history_in_percent_is_refused(tmp_path: Path) -> None:
+    label(tmp_path / "results.csv", "epoch,metrics/mAP50(B)\n1,25.0\n2,61.5\n")
+    with pytest.raises(InputError, match=r"metrics/mAP50\(B\) reaches 61\.5; shares are from 0 to 1"):
+        read_history(tmp_path / "results.csv")

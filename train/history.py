@@ -23,6 +23,9 @@ ALIASES = {
     "val_cls_loss": ("val/cls_loss",),
 }
 
+# Columns that are shares.
+SHARES = ("ap50", "ap", "precision", "recall")
+
 
 def read_history(path: Path) -> pd.DataFrame:
     """Read a results.csv.
@@ -41,7 +44,7 @@ def read_history(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is unreadable, or has no epoch column or no complete row.
+        The file is unreadable, has no epoch column or no complete row, or gives percent.
     """
     try:
         raw = pd.read_csv(path, skipinitialspace=True, on_bad_lines="skip")
@@ -76,4 +79,9 @@ def read_history(path: Path) -> pd.DataFrame:
     table = table[table[measured].notna().any(axis=1)].reset_index(drop=True)
     if table.empty:
         raise InputError(f"{path}: has no complete row")
+    for name in SHARES:
+        if name in table and table[name].max() > 1:
+            raise InputError(
+                f"{path}: {columns[name]} reaches {table[name].max():g}; shares are from 0 to 1: divide percent by 100"
+            )
     return table.astype(float)
