@@ -41,8 +41,13 @@ MORE_IN_DOMAIN = (
     "add labelled in-domain images with the classes of the real-world set, and run the report again"
 )
 # The interventions that take one kind of difference away, and the factors that each makes alike.
-INTERVENTION_KINDS = (("colours", "appearance"), ("foreshortening", "viewpoint"))
-EQUALISED = {"appearance": ("brightness", "contrast", "saturation"), "viewpoint": ("aspect",)}
+INTERVENTION_KINDS = (("colours", "appearance"), ("foreshortening", "viewpoint"), ("surroundings", "context"))
+EQUALISED = {
+    "appearance": ("brightness", "contrast", "saturation"),
+    "viewpoint": ("aspect",),
+    # How many objects an image has stays as it is; what else is around them has no factor of its own.
+    "context": (),
+}
 # A drop in recall beyond this, at any confidence, is a loss of detections and not of ranking.
 NOTABLE_RECALL_DROP = 0.15
 
@@ -294,6 +299,7 @@ def _drop_observations(evidence: Evidence, domain: str) -> list[Observation]:
     for name, words in (
         ("colours", "Matching brightness and colours to the in-domain images"),
         ("foreshortening", "Squeezing the images to the in-domain object shapes"),
+        ("surroundings", "Putting the objects into in-domain surroundings"),
     ):
         recovery = evidence.recoveries.get(name)
         if recovery is not None:

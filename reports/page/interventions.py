@@ -92,7 +92,7 @@ def not_run(result: Result) -> list[dict[str, str]]:
     if result.run is None:
         missing += [
             ("shift of the detector's own embeddings", "give the weights"),
-            ("interventions (image size, tiles, colours, foreshortening)", "give the weights"),
+            ("interventions (image size, tiles, colours, foreshortening, surroundings)", "give the weights"),
             (
                 "AP50 on training images, and leakage between training and held-out ones",
                 "give the weights and a data.yaml with training images",
