@@ -7,6 +7,7 @@ Positions are not read: a report is passed on.
 from __future__ import annotations
 
 import math
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ XMP = {
 }
 SPEEDS = ("drone-dji:FlightXSpeed", "drone-dji:FlightYSpeed")
 NAMES = tuple(f"{OWN}{name}" for name in (*XMP, "speed_m_s", "hour", "camera"))
-_NUMBER = r"([-+]?\d+(?:\.\d+)?)"
+_NUMBER = r"([-+]?\d{1,7}(?:\.\d{1,9})?)"
 # Attribute -> patterns of DJI's subtitles, of several generations of drones.
 SUBTITLE = {
     "altitude_m": (
@@ -42,7 +43,7 @@ SUBTITLE = {
     "gimbal_pitch_deg": (rf"gb_pitch\s*:\s*{_NUMBER}", rf"\bgimbal_pitch\s*:\s*{_NUMBER}"),
     "speed_m_s": (rf"\bH\.S\s+{_NUMBER}\s*m/s",),
 }
-_TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})\s*-->")
+_TIME = re.compile(r"(?<!\d)(\d{1,3}):(\d\d):(\d\d)[,.](\d{1,3})\s{0,9}-->")
 _CLOCK = re.compile(r"\b\d{4}[-.:/]\d{2}[-.:/]\d{2}[ T](\d{2}):\d{2}:\d{2}")
 _EXIF_IFD, _MAKE, _MODEL, _TAKEN = 0x8769, 0x010F, 0x0110, 0x9003
 
@@ -54,7 +55,6 @@ def with_capture(source: Source) -> Source:
     (horizontal), `own:hour` (of the local day) and `own:camera`; each only where at least one image has it.
     """
     images = source.images
-    records = pd.DataFrame([{} for _ in range(len(images))], index=images.index)
     still = images["seconds"].isna()
     values: dict[Any, dict[str, Any]] = {
         row: of_image(Path(path)) for row, path in images.loc[still, "path"].items()
@@ -110,13 +110,17 @@ def _of_frames(source: Source) -> Iterator[tuple[Any, dict[str, Any]]]:
         return
     used = source.ledger.loc[source.ledger["bucket"] == "used", "path"]
     videos = [Path(path) for path in used if Path(path).suffix.lower() in SUFFIXES]
+    # Merged sources number their images: 1/flight.mp4#12.
     owners = frames["image"].str.rsplit("#", n=1).str[0]
+    rows_of = frames.groupby(owners.str.rsplit("/", n=1).str[-1]).indices
     for video in videos:
         subtitles = next((p for s in (".srt", ".SRT") if (p := video.with_suffix(s)).is_file()), None)
         if subtitles is None:
             continue
+        own = frames.iloc[rows_of.get(video.name, [])]
         # Videos of one name in several folders are named by their paths.
-        own = frames[owners.map(lambda owner, video=video: video.as_posix().endswith(f"/{owner}"))]
+        if own.empty or len(set(own["path"].map(os.path.dirname))) > 1:
+            own = frames[owners.map(lambda owner, video=video: video.as_posix().endswith(f"/{owner}"))]
         times, records = read_subtitles(subtitles)
         for row, seconds in own["seconds"].items():
             place = bisect_right(times, seconds + 1e-3) - 1

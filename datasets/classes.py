@@ -45,10 +45,12 @@ def same_but_spelling(source: Source, model: Sequence[str]) -> dict[str, str]:
 
 
 def _by_plain_name(names: Sequence[str]) -> dict[str, list[str]]:
-    """Names by their letters and digits, without a plural's s."""
+    """Names in lower case, without spaces, dashes, underscores and a plural's s."""
     plain: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        letters = re.sub(r"[\W_]+", "", name).lower()
+        letters = re.sub(r"[\s_-]+", "", name).lower()
+        # "-10" and "10" are two classes.
+        letters = letters if letters.strip("0123456789") else name
         plain[letters[:-1] if len(letters) > 3 and letters.endswith("s") else letters].append(name)
     return plain
 

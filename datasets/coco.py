@@ -226,7 +226,8 @@ def _categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int,
             raise InputError(f"{path}: category {number} repeats the id of another; repair the json")
         categories[key] = str(entry["name"])
     names = list(dict.fromkeys(name for _, name in sorted(categories.items())))
-    return names, {category_id: names.index(name) for category_id, name in categories.items()}
+    numbers = {name: number for number, name in enumerate(names)}
+    return names, {category_id: numbers[name] for category_id, name in categories.items()}
 
 
 def coco_root(path: Path) -> Path:
@@ -279,7 +280,7 @@ def _add_annotation(
         return
     try:
         corners, repair = _corners_of(annotation)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError, SyntaxError):
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         collector.reject(*position, "annotation without a usable bbox or segmentation", row)
         return
     if row is None:
@@ -348,6 +349,10 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         if results.image_id.dtype == object
         else results.image_id
     )
+    files = results.file_names()
+    if files is not None and all(name in images for name in files[0]):
+        # A name says more than a number, which may be that of the file and not of the image.
+        keys, positions = np.array([*files[0], None], object)[:-1], files[1]
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
@@ -169,7 +170,7 @@ class Collector:
         """
         unlabelled: list[Path] = []
         pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
-        masked = _masks_of(pictures, self.root)
+        masked = masks_of(pictures, self.root)
         for file in pictures:
             if file in masked:
                 self.note(file, "skipped", masked[file])
@@ -369,14 +370,17 @@ class Collector:
         return "link to a folder that was already read" if os.path.realpath(link) in visited else ""
 
 
-def _masks_of(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
+def masks_of(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
     """Images that are masks of others, going by their folder or name, each with the reason."""
     outside = {p.stem.lower() for p in pictures if not _is_in(p, root, LABEL_FOLDERS)}
     places = {(p.parent, p.stem.lower()) for p in pictures}
+    elsewhere = Counter(stem for _, stem in places)
     masks = {}
     for picture in pictures:
         stem = picture.stem.lower()
-        if picture.parent.name.lower() in MASK_FOLDERS and picture.parent != root:
+        in_masks = picture.parent.name.lower() in MASK_FOLDERS and picture.parent != root
+        # Faces with masks may lie in a folder of that name.
+        if in_masks and elsewhere[stem] > 1:
             masks[picture] = "a mask, going by its folder"
         elif picture.suffix.lower() == ".png" and _is_in(picture, root, LABEL_FOLDERS) and stem in outside:
             masks[picture] = "a mask, going by its folder of labels"
@@ -407,4 +411,8 @@ def _printable(path: Path) -> str:
 
 def _escaped(path: str) -> str:
     """A file name with undecodable bytes as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        # A name from a json, which no file can have.
+        return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -90,12 +91,8 @@ _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORE
 
 
 def _original(stem: str) -> str:
-    """File stem without an exporter's copy suffix, and of a tile that of the image it was cut from."""
-    stem = _COPY.sub("", stem)
-    tile = _TILE.match(stem)
-    if tile and int(tile[4] or 1) > int(tile[2] or 0) and int(tile[5] or 1) > int(tile[3] or 0):
-        return tile[1]
-    return _DOTA_TILE.sub("", stem)
+    """File stem without an exporter's copy suffix, and of a tile of DOTA's that of the image it was cut from."""
+    return _DOTA_TILE.sub("", _COPY.sub("", stem))
 
 
 def recording(stem: str) -> str:
@@ -211,8 +208,27 @@ def _common(parents: pd.Series) -> str:
 
 
 def _stems(paths: pd.Series) -> pd.Series:
-    """File names without their extension."""
-    return paths.str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
+    """File names without their extension, and those of tiles without their place in the image."""
+    stems = paths.str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
+    return stems.map(_tiles(stems.unique())).fillna(stems)
+
+
+def _tiles(stems: Iterable[str]) -> dict[str, str]:
+    """Stem -> the image that it is a tile of. Tiles begin in the corner and have one size; times of day that look
+    like four coordinates do not.
+    """
+    places: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for stem in stems:
+        tile = _TILE.match(stem)
+        if tile:
+            places[tile[1]][stem] = tuple(map(int, tile.groups()[1:]))
+    found: dict[str, str] = {}
+    for image, tiles in places.items():
+        sizes = Counter((x2 - x1, y2 - y1) for x1, y1, x2, y2 in tiles.values())
+        whole = all(x2 > x1 and y2 > y1 for x1, y1, x2, y2 in tiles.values())
+        if whole and max(sizes.values()) > 1 and any(place[:2] == (0, 0) for place in tiles.values()):
+            found |= dict.fromkeys(tiles, image)
+    return found
 
 
 def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:

@@ -171,7 +171,8 @@ def are_poses(rows: Sequence[Sequence[float]]) -> int:
     would be.
     """
     lengths = {len(row) for row in rows}
-    if len(rows) < FEW or len(lengths) != 1 or min(lengths) < 8:
+    # Eight numbers are the corners of a rotated box.
+    if len(rows) < FEW or len(lengths) != 1 or min(lengths) <= 8:
         return 0
     for row in rows:
         cx, cy, width, height = row[:4]

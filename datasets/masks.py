@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Any
 
 import numpy as np
@@ -28,18 +27,24 @@ def extent_of(mask: dict[str, Any]) -> tuple[float, float, float, float]:
     Raises
     ------
     ValueError
-        If the mask is empty or inconsistent (also KeyError, TypeError and SyntaxError for missing and odd values).
+        If the mask is empty or inconsistent (also KeyError, TypeError and OverflowError for missing and odd values).
     """
     height, width = (int(value) for value in mask["size"])
     counts = mask["counts"]
     if isinstance(counts, str):
         # Python's own way to print bytes, where a program wrote str(counts).
-        quoted = counts[:2] in ("b'", 'b"') and counts[-1:] == counts[1:2]
-        counts = ast.literal_eval(counts) if quoted else counts.encode("ascii")
+        if counts[:2] in ("b'", 'b"') and counts[-1:] == counts[1:2]:
+            counts = counts[2:-1].replace("\\\\", "\\")
+        counts = counts.encode("ascii")
     if isinstance(counts, bytes):
         counts = _decompressed(counts)
     runs: Ints = np.asarray(counts, np.int64)
-    if runs.ndim != 1 or (runs < 0).any() or height < 1 or runs.sum() > height * width:
+    if (
+        runs.ndim != 1
+        or height < 1
+        or ((runs < 0) | (runs > height * width)).any()
+        or runs.sum() > height * width
+    ):
         raise ValueError("run lengths do not fit the size")
     ends = np.cumsum(runs)
     first, last = (ends - runs)[1::2], ends[1::2] - 1

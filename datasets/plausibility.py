@@ -73,7 +73,8 @@ def misread(boxes: Floats, sizes: Floats, layout: Layout) -> str:
     if not len(boxes):
         return ""
     belongs = f"pixels ({NAMES[layout]}) belong"
-    if boxes.min() >= -SLACK and boxes.max() <= 1 + SLACK:
+    # Whole numbers are a stray click on the first pixel.
+    if boxes.min() >= -SLACK and boxes.max() <= 1 + SLACK and (boxes % 1 != 0).any():
         return f"fractions of the image, where {belongs}"
     corners = corners_of(boxes, layout)
     if (

@@ -26,6 +26,8 @@ BLOCK = 1 << 24
 MAX_BYTES = 8_000_000_000
 
 
+# Digits of the largest id that fits 64 bits.
+LONGEST_NUMBER = 18
 # Ultralytics writes the file's name beside each detection, SAHI the category's.
 TEXTS = ("category_name", "file_name")
 Key = TypeVar("Key", bound=Hashable)
@@ -62,6 +64,16 @@ class Results:
         for category, word in both.tolist():
             found.setdefault(category, set()).add(words[word])
         return found
+
+    def file_names(self) -> tuple[list[str], npt.NDArray[np.int64]] | None:
+        """The distinct file names beside the detections, and the number of each detection's (N,); None unless every
+        detection has one.
+        """
+        names = self.texts.get("file_name")
+        if names is None or not len(self.category_id) or names.null_count:
+            return None
+        encoded = names.dictionary_encode()
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
     def numbered(self, column: str, number_of: Mapping[str, int]) -> npt.NDArray[np.int64]:
         """The number of each text (N,), -1 for an unknown or missing one."""
@@ -221,8 +233,8 @@ def plain_id(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value == int(value) else value
-    if isinstance(value, str) and value.isdecimal() and value.isascii() and str(int(value[:19])) == value:
-        return int(value)
+    if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= LONGEST_NUMBER:
+        return int(value) if str(int(value)) == value else value
     return value
 
 
@@ -236,7 +248,8 @@ def images_by_key(names: Iterable[tuple[Key, str]]) -> dict[Any, Key]:
     for image, name in names:
         path = Path(name.replace("\\", "/"))
         stem = path.stem
-        for key in {name, path.name, stem, *([int(stem)] if stem.isdecimal() else [])}:
+        number = [int(stem)] if stem.isdecimal() and len(stem) <= LONGEST_NUMBER else []
+        for key in {name, path.name, stem, *number}:
             if images.setdefault(key, image) != image:
                 ambiguous.add(key)
     return {key: image for key, image in images.items() if key not in ambiguous}

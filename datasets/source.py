@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections import Counter
@@ -19,6 +21,7 @@ from datasets.collector import VIDEO, Collector, is_output
 from datasets.containment import OPTION, Bounds, expanded
 from datasets.data_yaml import NAMES, parse_yaml, path_exists
 from datasets.errors import InputError
+from datasets.files import write_text
 from datasets.formats import registry
 from datasets.formats.described import open_described
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
@@ -207,7 +210,7 @@ def merge_training_parts(spec: str, parts: Sequence[Source]) -> Source:
 
 def _roots_of(path: Path) -> list[Path]:
     """Folders that a source may read: its own and those of its labels, or for a json the dataset's folder."""
-    if path.suffix.lower() == ".json":
+    if not path.is_dir() and path.suffix.lower() in registry.SUFFIXES - {".txt"}:
         return [coco.coco_root(path)]
     folder = path if path.is_dir() else path.parent
     root = dataset_root(folder)
@@ -446,7 +449,10 @@ def _dispatch(
     if suffix in video.SUFFIXES:
         return video.open_video(spec, path, cache, say)
     if suffix != ".txt" and (format_ := registry.format_of(path)) is not None:
-        return open_described(spec, path.parent, [(path, format_)], bounds, classes, yolo.account_files)
+        # Beside the file, or beside the folder "annotations" that it lies in.
+        return open_described(
+            spec, coco.coco_root(path), [(path, format_)], bounds, classes, yolo.account_files
+        )
     if suffix == ".json":
         return coco.open_coco(spec, path, bounds)
     if suffix == ".txt":
@@ -485,8 +491,12 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
         suffixes = Counter(
             file.suffix.lower() for file in files if file.stem in images and file not in others
         )
-        # Labels that were converted to YOLO's or VOC's form may lie beside what they were made from.
-        if described and max(suffixes[".txt"], suffixes[".xml"]) <= len(images) / 2:
+        # Labels that were converted to YOLO's or VOC's form may lie beside what they were made from: the reader that
+        # has more to read is taken, and the ledger names the other files.
+        single = all(format_.is_per_image for _, format_ in described)
+        if described and (len(described) if single else len(images)) >= max(
+            suffixes[".txt"], suffixes[".xml"]
+        ):
             return open_described(spec, path, described, bounds, classes, yolo.account_files)
         reader = voc.open_voc if suffixes[".xml"] > suffixes[".txt"] else yolo.open_folder
         return reader(spec, path, classes, bounds)
@@ -526,16 +536,23 @@ def _open_archive(
 
     Raises InputError for a broken or hostile archive, see `archives.unpack`.
     """
-    folder = cache / "archives" / f"{path.stem[:40]}-{video.fingerprint(path)}"
+    with path.open("rb") as handle:
+        content = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    folder = cache / "archives" / f"{path.stem[:40]}-{content}"
+    record = folder.with_name(f"{folder.name}.json")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
-        if not folder.is_dir():
+        if not (folder.is_dir() and record.is_file()):
             say(f"  unpacking {path.name} ({path.stat().st_size / 1e6:.0f} MB)")
-            archives.unpack(path, folder)
-    return replace(
-        _open_folder(spec, folder, cache, classes, Bounds.of([folder])),
-        origin=f"unpacked from {path}",
-    )
+            write_text(record, json.dumps(archives.unpack(path, folder)))
+        skipped = json.loads(record.read_text(encoding="utf-8"))
+    source = _open_folder(spec, folder, cache, classes, Bounds.of([folder]))
+    notes = [
+        {"path": f"{path}/{name}", "bucket": "skipped", "reason": reason}
+        for name, _, reason in (entry.rpartition(": ") for entry in skipped)
+    ]
+    ledger = concatenate([source.ledger, frame(notes, LEDGER_COLUMNS)], LEDGER_COLUMNS)
+    return replace(source, ledger=ledger.drop_duplicates("path"), origin=f"unpacked from {path}")
 
 
 def _is_result(folder: Path) -> bool:

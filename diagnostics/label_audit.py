@@ -14,7 +14,7 @@ draws frames the same way), so that the estimated share is unbiased however wron
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -57,6 +57,7 @@ class LabelAudit:
     wrong: of these, labels that are wrong and objects that were left out
     share: wrong labels and left out objects for each annotation: value, low, high (95 %); None with too few answers
     missing: the part of the share that was left out
+    classes: number of classes that are labelled
     note: why there is no share, else ""
     """
 
@@ -67,6 +68,7 @@ class LabelAudit:
     wrong: int
     share: tuple[float, float, float] | None = None
     missing: float | None = None
+    classes: int = 1
     note: str = ""
 
 
@@ -299,7 +301,7 @@ def _judge(learnt: list[tuple[Floats, Bools, Ints]], features: Floats, fold: Int
         mine, others = fold == part, folds != part
         if not mine.any():
             continue
-        if wrong[others].sum() < FEWEST_PLANTED:
+        if min(wrong[others].sum(), (~wrong[others]).sum()) < FEWEST_PLANTED:
             suspicion[mine] = wrong.mean() if len(wrong) else 0.0
             continue
         forest = RandomForestClassifier(TREES, min_samples_leaf=LEAF, max_features=3, random_state=0)
@@ -323,21 +325,28 @@ def measure_audit(domain: str, audit: DomainAudit) -> LabelAudit:
 
     The difference estimator: what the suspicion lets expect for all, scaled to the answers, plus the weighted
     surprises. Its interval is that of a binomial share with as many answers as the variance is worth (Korn and
-    Graubard 1998), which holds also where hardly any or nearly all are wrong.
+    Graubard 1998), which holds also where hardly any are wrong. What the detector did not find, or found only after
+    as many detections as there are annotations, is no candidate: of objects left out, the share is the least.
     """
     candidates, count = audit.candidates, len(audit.wrong)
     annotations = int((candidates["kind"] == ANNOTATION).sum())
     wrong = int(audit.wrong.sum())
-    nothing = LabelAudit(domain, annotations, len(candidates), count, wrong)
+    names = (
+        candidates.loc[candidates["kind"] == ANNOTATION, "label"].nunique() if "label" in candidates else 1
+    )
+    nothing = LabelAudit(domain, annotations, len(candidates), count, wrong, classes=names)
     if not annotations:
-        return _without(nothing, "there are no annotations")
+        return replace(nothing, note="there are no annotations")
     if count < min(MIN_ANSWERS, len(candidates)):
-        return _without(nothing, f"{count} answers; at least {MIN_ANSWERS} are needed")
+        return replace(nothing, note=f"{count} answers; at least {MIN_ANSWERS} are needed")
     weight = 1 / inclusion(audit.sizes, count)[:count]
     suspicion = candidates["suspicion"].to_numpy(float)
     # The suspicion is that of the planted rate; the answers say how many there are.
     scale = (weight * audit.wrong).sum() / max((weight * suspicion[:count]).sum(), 1e-9)
     expected = np.clip(scale * suspicion, 0.0, 1.0)
+    if (weight * (audit.wrong - audit.wrong.mean()) * suspicion[:count]).sum() <= 0:
+        # The suspicion says nothing, as of a detector that learnt the same mistakes: the answers alone do.
+        expected = np.full(len(suspicion), float((weight * audit.wrong).sum() / weight.sum()))
     surprise = audit.wrong - expected[:count]
     total = float(expected.sum() + (weight * surprise).sum())
     # Candidates that are sure to be asked about add no error of sampling.
@@ -348,22 +357,7 @@ def measure_audit(domain: str, audit: DomainAudit) -> LabelAudit:
     is_missing = (candidates["kind"] == MISSING).to_numpy()
     missing = expected[is_missing].sum() + (weight * surprise)[is_missing[:count]].sum()
     ends = (min(low * factor, share), max(high * factor, share))
-    return LabelAudit(
-        domain,
-        annotations,
-        len(candidates),
-        count,
-        wrong,
-        (share, *ends),
-        float(np.clip(missing / annotations, 0.0, share)),
-    )
-
-
-def _without(audit: LabelAudit, note: str) -> LabelAudit:
-    """An audit without a share, and why."""
-    return LabelAudit(
-        audit.domain, audit.annotations, audit.candidates, audit.answers, audit.wrong, note=note
-    )
+    return replace(nothing, share=(share, *ends), missing=float(np.clip(missing / annotations, 0.0, share)))
 
 
 def _interval(share: float, error: float, count: int, census: bool) -> tuple[float, float]:

@@ -285,6 +285,9 @@ def test_classes_and_fraction_of_a_run_are_honoured(tmp_path: Path) -> None:
     assert set(in_domain.source.annotations["label"]) == set(real_world.source.annotations["label"]) == {0}
     assert any("classes: [0]; 1 annotation of crack left out" in line for line in said)
     assert any("fraction: 0.34; 1 of 3 training images" in line for line in said)
+    for fraction, kept in ((2, 2), ([0.67, 1.0], 2), (1, 3), (1.0, 3), (99, 3)):
+        domains = open_domains(options, run(fraction=fraction), CLASSES, said.append)
+        assert len(domains[0].source.images) == kept, fraction
 
 
 def test_single_class_runs_take_every_class_for_theirs(tmp_path: Path) -> None:
@@ -326,7 +329,7 @@ def test_poses_are_told_from_polygons(tmp_path: Path) -> None:
         at = 0.3 + number / 20
         label(
             tmp_path / "d" / "labels" / f"{number}.txt",
-            f"0 {at} {at} 0.1 0.2 {at} {at} {at + 0.02} {at - 0.02}\n",
+            f"0 {at} {at} 0.1 0.2 {at} {at} {at + 0.02} {at - 0.02} {at} {at + 0.05}\n",
         )
     with pytest.raises(InputError, match="box and its key points"):
         opened(tmp_path / "d")
@@ -366,9 +369,10 @@ def test_tiles_of_one_image_are_one_group() -> None:
     assert groups(*tiles, "/d/other_1.png") == [tiles, ["/d/other_1.png"]]
     dota = [f"/d/P0001__1__{x}___{y}.png" for x in (0, 824) for y in (0, 824)]
     assert groups(*dota, "/d/P0002__1__0___0.png") == [dota, ["/d/P0002__1__0___0.png"]]
-    # Four counters that are no rectangle.
-    dates = [f"/d/run_2024_05_12_{n:02d}.png" for n in (3, 4)]
-    assert len(groups(*dates, "/d/x.png")) == 2
+    # Times of day look like coordinates, and begin in no corner.
+    times = [f"/d/cam_2021_05_0{day}_08_15_{n:02d}.jpg" for day in (3, 4) for n in range(20, 40)]
+    assert len(groups(*times)) > 1
+    assert not any(len({p[12:22] for p in group}) > 1 for group in groups(*times))
 
 
 def test_labels_in_a_folder_named_for_split_and_labels(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.errors import InputError
+from datasets.formats.described import ImageIndex
 from datasets.formats.registry import FORMATS, format_of
 from datasets.masks import extent_of
 from datasets.source import open_source
@@ -233,6 +236,8 @@ def test_extents_of_masks_equal_pycocotools(mask: np.ndarray) -> None:
         {"size": [0, 4], "counts": [0, 1]},
         {"size": [4, 4], "counts": "~~~"},
         {"size": [4, 4], "counts": "k" * 40},
+        {"size": [4, 4], "counts": [2**62] * 4},
+        {"size": [4, 4], "counts": "b''," + "-" * 1000 + "1,''"},
     ],
 )
 def test_broken_masks_are_refused(mask: dict) -> None:
@@ -341,3 +346,147 @@ def test_voc_corners_drawn_from_the_other_end_are_put_in_order(tmp_path: Path) -
     source = opened(tmp_path / "d")
     assert source.annotations[CORNERS].to_numpy().tolist() == [[5, 6, 33, 41]] * 4
     assert source.rows["reason"].tolist() == ["corners exchanged: put in order"] * 2
+
+
+def test_an_image_that_two_names_lead_to_is_not_labelled(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["1.jpg", "2.jpg"])
+    node = (
+        '<image name="{}" width="64" height="48"><box label="car" xtl="5" ytl="6" xbr="33" ybr="41"/></image>'
+    )
+    names = ["camA/1.jpg", "camB/1.jpg", "2.jpg"]
+    xml = "".join(node.format(name) for name in names)
+    text(tmp_path / "d" / "annotations.xml", f"<annotations><version>1.1</version>{xml}</annotations>")
+    source = opened(tmp_path / "d")
+    assert source.images.set_index("image")["labelled"].to_dict() == {
+        "images/1.jpg": False,
+        "images/2.jpg": True,
+    }
+    # The same of files with one image each: only the training image of KITTI is there.
+    images(tmp_path / "k" / "training", ["000001.png"])
+    row = "Car 0 0 1 4 5 20 30 1 1 1 1 1 1 1\n"
+    for part in ("training", "testing"):
+        text(tmp_path / "k" / part / "label_2" / "000001.txt", row)
+    assert not opened(tmp_path / "k").images["labelled"].any()
+
+
+def test_one_annotation_in_two_files_counts_once(tmp_path: Path) -> None:
+    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in "ab"]
+    images(tmp_path / "d", [p.name for p in drawn])
+    WRITERS["via_json"](tmp_path / "d", drawn)
+    shutil.copy(tmp_path / "d" / "via_project.json", tmp_path / "d" / "backup.json")
+    source = opened(tmp_path / "d")
+    assert len(source.annotations) == 2
+    assert source.rows["reason"].tolist() == ["duplicate annotation dropped"] * 2
+
+
+def test_one_stray_file_does_not_hide_the_labels(tmp_path: Path) -> None:
+    images(tmp_path / "d", [f"{n}.jpg" for n in range(8)])
+    for n in range(3):
+        text(tmp_path / "d" / "labels" / f"{n}.txt", "0 0.5 0.5 0.2 0.2\n")
+    one = [Picture("7.jpg", SIZE, [("car", (5, 6, 33, 41))])]
+    WRITERS["labelme"](tmp_path / "d", one)
+    source = opened(tmp_path / "d")
+    assert source.images["labelled"].sum() == 3
+    reason = source.ledger.set_index("path").loc[str(tmp_path / "d" / "images" / "7.json"), "reason"]
+    assert reason == "LabelMe annotations: not read, since other labels here are"
+    # Other jsons that come first by name hide none either.
+    for n in range(6):
+        dump(tmp_path / "e" / "images" / f"a{n}.json", {"camera": n})
+    images(tmp_path / "e", ["x.jpg"])
+    WRITERS["labelme"](tmp_path / "e", [Picture("x.jpg", SIZE, [("car", (5, 6, 33, 41))])])
+    assert opened(tmp_path / "e").images["labelled"].all()
+
+
+def test_a_renamed_labelme_file_belongs_to_the_image_beside_it(tmp_path: Path) -> None:
+    drawn = [Picture(f"{n}.jpg", SIZE, [(f"class{n}", (5, 6, 33, 41))]) for n in (1, 2)]
+    images(tmp_path / "d", [p.name for p in drawn])
+    WRITERS["labelme"](tmp_path / "d", drawn)
+    first, second = (tmp_path / "d" / "images" / f"{n}.json" for n in (1, 2))
+    content = json.loads(first.read_text()), json.loads(second.read_text())
+    first.write_text(json.dumps({**content[0], "imagePath": "2.jpg"}))
+    second.write_text(json.dumps({**content[1], "imagePath": "1.jpg"}))
+    source = opened(tmp_path / "d")
+    named = {row["image"]: source.classes[row["label"]] for row in source.annotations.to_dict("records")}
+    assert named == {"images/1.jpg": "class1", "images/2.jpg": "class2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "a.csv",
+            "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,,1,2,9,9\na.jpg,64,48,car,1,2,30,40\n",
+        ),
+        (
+            "a.json",
+            '[{"image":"a.jpg","annotations":[{"label":"car","coordinates":{"x":1'
+            + "0" * 400
+            + ',"y":6,"width":4,"height":5}},{"label":"car","coordinates":{"x":9,"y":9,"width":9,"height":9}}]}]',
+        ),
+        (
+            "a.json",
+            '[{"image":"\\ud800.jpg","annotations":[]},{"image":"a.jpg","annotations":[{"label":"*","coordinates":{"x":9,"y":9,"width":9,"height":9}}]}]',
+        ),
+    ],
+)
+def test_odd_content_costs_its_row_or_its_file_only(tmp_path: Path, name: str, content: str) -> None:
+    images(tmp_path / "d", ["a.jpg", "b.jpg"])
+    text(tmp_path / "d" / name, content)
+    text(
+        tmp_path / "d" / "b.json",
+        json.dumps(
+            {
+                "shapes": [{"label": "car", "points": [[1, 2], [30, 40]], "shape_type": "rectangle"}],
+                "imagePath": "b.jpg",
+            }
+        ),
+    )
+    source = opened(tmp_path / "d")
+    assert source.images.set_index("image")["labelled"]["images/b.jpg"]
+    assert not source.annotations["crowd"].any()
+
+
+def test_a_stray_click_is_no_file_in_fractions(tmp_path: Path) -> None:
+    drawn = [Picture(f"{n}.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in range(3)]
+    drawn[1].objects[0] = ("car", (0, 0, 1, 1))
+    images(tmp_path / "d", [p.name for p in drawn])
+    WRITERS["labelme"](tmp_path / "d", drawn)
+    assert opened(tmp_path / "d").images["labelled"].all()
+
+
+def test_turned_boxes_and_ellipses_of_cvat_are_read_by_their_extent(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["a.jpg"])
+    shapes = (
+        '<box label="car" xtl="20" ytl="20" xbr="40" ybr="24" rotation="90"/>'
+        '<ellipse label="car" cx="30" cy="22" rx="12" ry="2" rotation="90"/>'
+    )
+    xml = f'<annotations><version>1.1</version><image name="a.jpg" width="64" height="48">{shapes}</image></annotations>'
+    text(tmp_path / "d" / "annotations" / "val.xml", xml)
+    # Given alone, its images are searched beside its folder, as those of a COCO json.
+    for spec in (tmp_path / "d", tmp_path / "d" / "annotations" / "val.xml"):
+        source = open_source(str(spec), cache=tmp_path / "cache")
+        expected = [[28, 12, 32, 32], [28, 10, 32, 34]]
+        np.testing.assert_allclose(source.annotations[CORNERS], expected, atol=1e-6)
+    assert source.rows["reason"].tolist() == ["box taken from a rotated box", "box taken from a ellipse"]
+
+
+def test_many_recordings_with_images_of_one_name_are_found_quickly(tmp_path: Path) -> None:
+    paths = [tmp_path / f"clip{n}" / "images" / f"{k:06d}.jpg" for n in range(3000) for k in (1, 2)]
+    index = ImageIndex(paths)
+    begin = time.perf_counter()
+    for n in range(3000):
+        assert index.find(f"clip{n}/images/000001.jpg", tmp_path / "labels.json") == paths[2 * n]
+    assert time.perf_counter() - begin < 20
+
+
+def test_masks_in_a_folder_of_their_own_are_no_images_and_masked_faces_are(tmp_path: Path) -> None:
+    drawn = [Picture("0.jpg", SIZE, [("car", (5, 6, 33, 41))])]
+    images(tmp_path / "d", ["0.jpg"])
+    WRITERS["labelme"](tmp_path / "d", drawn)
+    cv2.imwrite(str(tmp_path / "d" / "m.png"), np.zeros((48, 64), np.uint8))
+    (tmp_path / "d" / "masks").mkdir()
+    (tmp_path / "d" / "m.png").rename(tmp_path / "d" / "masks" / "0.png")
+    assert opened(tmp_path / "d").images["image"].tolist() == ["images/0.jpg"]
+    images(tmp_path / "faces", ["a.jpg"])
+    (tmp_path / "faces" / "images").rename(tmp_path / "faces" / "mask")
+    assert len(opened(tmp_path / "faces").images) == 1

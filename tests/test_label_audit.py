@@ -139,8 +139,9 @@ def test_judging_everything_leaves_nothing_to_chance() -> None:
 def test_no_labels_and_few_labels_are_no_error() -> None:
     empty = make_domain("road", role="real_world", clips=3, labelled=False)
     assert find_candidates(empty, seed=0).empty
-    few = make_domain("road", role="real_world", clips=1, frames=2)
-    assert len(find_candidates(few, seed=0)) >= len(few.annotations)
+    for frames in (1, 2, 3):
+        few = make_domain("road", role="real_world", clips=1, frames=frames)
+        assert len(find_candidates(few, seed=0)) >= len(few.annotations)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,9 @@ def test_the_share_decides_the_hypothesis(share: tuple[float, float, float], sta
     audit = LabelAudit("road", 400, 500, 60, 9, share, 0.0)
     assessment = label_error._assess_audit(audit, share, 0.5, [])
     assert assessment.status == status
+    # Of several classes, all labels of a rare one may be wrong: nothing is ruled out.
+    several = label_error._assess_audit(replace(audit, classes=3), share, 0.5, [])
+    assert several.status == ("inconclusive" if status == "rejected" else status)
     assert "of the labels of road are wrong or left out" in assessment.statement
 
 
@@ -165,6 +169,12 @@ def place(small_job: MainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(small_job.folder, tmp_path / "runs" / "report" / small_job.folder.name)
     monkeypatch.setenv("SHIFTSCOPE_RUNS", str(tmp_path / "runs"))
     return tmp_path
+
+
+def replace_folder_name(place: Path) -> Path:
+    """The report under another name, as a second report of the same footage."""
+    first = next((place / "runs" / "report").glob("*/report.json")).parent
+    return Path(shutil.copytree(first, first.with_name("second")))
 
 
 def ask(place: Path, *arguments: str) -> dict:
@@ -187,6 +197,10 @@ def test_plan_then_answers_then_share(place: Path) -> None:
     report = read_report(next((place / "runs" / "report").glob("*/report.json")).parent)
     drone = next(domain for domain in report.domains if domain.name == "drone")
     assert list(find_label_reviews([drone], lambda line: None)) == ["drone"]
+    # The review goes on, whatever report is read.
+    other = replace_folder_name(place)
+    again = ask(place, str(other), "--json", "--answers", str(answers))
+    assert again["answers"] == 25
     moved = replace(drone, annotations=drone.annotations.assign(x1=drone.annotations["x1"] - 1))
     assert labels_key(moved) != labels_key(drone)
     assert find_label_reviews([moved], lambda line: None) == {}

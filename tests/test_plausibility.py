@@ -167,6 +167,19 @@ def test_score_reads_ids_as_other_programs_write_them(tmp_path: Path) -> None:
     assert "the names are used" in notes[0]
 
 
+def test_a_file_name_outweighs_a_number(tmp_path: Path) -> None:
+    # Ultralytics writes the number that a stem spells: of 0002.jpg, 2, which is the id of another image.
+    files = coco_files(
+        tmp_path, lambda e: {**e, "image_id": e["image_id"] - 10 + 11, "file_name": stem(e)["file_name"]}
+    )
+    truth = json.loads(files["ground_truth"].read_text())
+    truth["images"].append(
+        {"id": 10 + 12, "file_name": "road/one_more.jpg", "width": SIZE[0], "height": SIZE[1]}
+    )
+    files["ground_truth"].write_text(json.dumps(truth))
+    assert ap50(files)[0] == 1.0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -102,11 +102,15 @@ class Run:
         """Whether the run took all classes for one."""
         return self.arguments.get("single_cls") is True
 
-    @property
-    def fraction(self) -> float:
-        """The share of the training images that the run was trained on, in the order of their paths."""
-        fraction = self.arguments.get("fraction")
-        return float(fraction) if isinstance(fraction, (int, float)) and 0 < fraction <= 1 else 1.0
+    def trained_images(self, count: int) -> int:
+        """How many of some training images the run was trained on: the first ones, see `fraction_limit`."""
+        fraction = self.arguments.get("fraction", 1.0)
+        share = fraction[0] if isinstance(fraction, list) and fraction else fraction
+        return (
+            min(count, fraction_limit(count, share))
+            if isinstance(share, (int, float)) and share > 0
+            else count
+        )
 
     @property
     def remarks(self) -> list[str]:
@@ -153,6 +157,13 @@ class Run:
             f"{self.folder}: its data {self.data} is not found; "
             f"tried {', '.join(map(str, candidates))}; give --in-domain SOURCE"
         )
+
+
+def fraction_limit(count: int, share: float) -> int:
+    """How many of some images Ultralytics uses with `fraction`: a whole number other than 1 counts images, anything
+    else is a share of them.
+    """
+    return share if isinstance(share, int) and share > 1 else max(1, round(count * share))
 
 
 def new_run_folder(parent: Path, name: str) -> Path:

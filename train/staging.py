@@ -17,6 +17,7 @@ from datasets.files import draft_folder
 from datasets.labels import label_text
 from datasets.pairing import enclosing_roots
 from datasets.tables import CORNERS, Source
+from train.run import fraction_limit
 
 SPLITS = ("train", "val", "test")
 
@@ -61,10 +62,9 @@ def count_boxes_by_split(source: Source, arguments: Mapping[str, Any]) -> dict[s
     for index, split in enumerate(SPLITS):
         share = shares[index] if index < len(shares) else 1.0
         images = labelled.loc[labelled["split"] == split, "image"]
-        # Ultralytics: a whole number other than 1 counts images, anything else is a share of them.
-        limit = share if isinstance(share, int) and share > 1 else max(1, round(len(images) * share))
         if len(images):
-            counts[split] = int(boxes["image"].isin(images.iloc[:limit]).sum())
+            used = images.iloc[: fraction_limit(len(images), share)]
+            counts[split] = int(boxes["image"].isin(used).sum())
     return counts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -61,7 +62,8 @@ def _boxes(image: ET.Element) -> Iterator[Box]:
         except ValueError as reason:
             yield unusable(number, str(reason))
             continue
-        yield Box(name, corners, number, repair="" if node.tag == "box" else f"box taken from a {node.tag}")
+        kind = "rotated box" if node.tag == "box" and number_or(node, "rotation") else node.tag
+        yield Box(name, corners, number, repair="" if kind == "box" else f"box taken from a {kind}")
 
 
 def _corners(node: ET.Element) -> tuple[float, float, float, float]:
@@ -73,16 +75,27 @@ def _corners(node: ET.Element) -> tuple[float, float, float, float]:
         except ValueError:
             raise ValueError(f"{node.tag} without a usable {key}") from None
 
+    angle = math.radians(number_or(node, "rotation"))
     if node.tag == "box":
-        if number_or(node, "rotation"):
-            raise ValueError("a rotated box; export polygons instead")
-        return number("xtl"), number("ytl"), number("xbr"), number("ybr")
+        x1, y1, x2, y2 = number("xtl"), number("ytl"), number("xbr"), number("ybr")
+        if not angle:
+            return x1, y1, x2, y2
+        # CVAT turns a box about its middle.
+        half_w, half_h = (x2 - x1) / 2, (y2 - y1) / 2
+        wide = abs(half_w * math.cos(angle)) + abs(half_h * math.sin(angle))
+        high = abs(half_w * math.sin(angle)) + abs(half_h * math.cos(angle))
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        return x - wide, y - high, x + wide, y + high
     if node.tag == "mask":
         left, top = number("left"), number("top")
         return left, top, left + number("width"), top + number("height")
     if node.tag == "ellipse":
         x, y, rx, ry = number("cx"), number("cy"), number("rx"), number("ry")
-        return x - rx, y - ry, x + rx, y + ry
+        wide, high = (
+            math.hypot(rx * math.cos(angle), ry * math.sin(angle)),
+            math.hypot(rx * math.sin(angle), ry * math.cos(angle)),
+        )
+        return x - wide, y - high, x + wide, y + high
     if node.tag == "cuboid":
         keys = [key for key in node.attrib if CUBOID.match(key)]
         xs, ys = ([number(key) for key in keys if key[0] == axis] for axis in "xy")

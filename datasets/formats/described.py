@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
-from datasets.collector import Collector, Position
+from datasets.collector import Collector, Position, masks_of
 from datasets.containment import Bounds
 from datasets.errors import InputError
-from datasets.pairing import LABEL_FOLDERS, SPLITS, split_of
+from datasets.pairing import IMAGE_FOLDERS, LABEL_FOLDERS, SPLITS, split_of
 from datasets.pixels import SUFFIXES
 from datasets.plausibility import misread
 from datasets.tables import Source
 
-# Class name of a region in which detections of no class count.
-EVERY_CLASS = "*"
+# Label Studio puts a hash before the name of an uploaded file.
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 MANY_FILES = 8
+# More images of one name are narrowed down by their folder's name first.
+MANY_CANDIDATES, DEPTH = 16, 3
 
 
 class Box(NamedTuple):
     """One object of an image.
 
-    name: class name, or EVERY_CLASS.
+    name: class name; of no meaning for a region of every class.
     corners: x1, y1, x2, y2 in pixels, or as fractions where `ImageLabels.fractions` says so.
     line: its line in the file, or its number in the image.
     crowd: whether detections of it count neither for nor against a detector.
     repair: how the box was derived, in words; empty for a box.
     reason: why it is unusable; empty if it is usable.
+    every_class: whether it is a region in which detections of no class count.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Box(NamedTuple):
     crowd: bool = False
     repair: str = ""
     reason: str = ""
+    every_class: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,14 @@ class Format(NamedTuple):
     suffixes: of its files.
     recognises: whether a file is of this kind, from its path and its first bytes.
     read: its content; raises ValueError with the reason where the file cannot be used.
+    is_per_image: whether each file is about one image.
     """
 
     name: str
     suffixes: frozenset[str]
     recognises: Callable[[Path, bytes], bool]
     read: Callable[[Path], Content]
+    is_per_image: bool = False
 
 
 def extent(points: Iterable[Any]) -> tuple[float, float, float, float]:
@@ -103,33 +111,60 @@ def unusable(line: int, reason: str) -> Box:
 class ImageIndex:
     """Finds the image that a label file names, among the images below a folder.
 
-    images: every image below the folder.
+    by_name, by_stem: images by file name and by stem, in lower case.
+    by_tail: images by the last folders that say something and their own name, in lower case.
     """
 
     def __init__(self, images: Sequence[Path]) -> None:
-        self.images = images
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         self.by_stem: dict[str, list[Path]] = defaultdict(list)
+        self.by_tail: dict[tuple[str, ...], list[Path]] = defaultdict(list)
         for image in images:
             self.by_name[image.name.lower()].append(image)
             self.by_stem[image.stem.lower()].append(image)
+            folders = _telling(image.parent.parts)
+            for key in (image.name.lower(), image.stem.lower()):
+                for depth in range(1, min(DEPTH, len(folders)) + 1):
+                    self.by_tail[*folders[-depth:], key].append(image)
 
     def find(self, name: str, label_file: Path) -> Path | None:
         """The image of a name as written; None if there is none, or several that fit equally well."""
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         if not parts:
             return None
-        candidates = self.by_name.get(parts[-1].lower()) or self.by_stem.get(
-            parts[-1].lower()
-            if Path(parts[-1]).suffix.lower() not in SUFFIXES
-            else Path(parts[-1]).stem.lower(),
-            [],
-        )
-        if len(candidates) < 2:
-            return candidates[0] if candidates else None
+        for last in dict.fromkeys((parts[-1], unquote(parts[-1]), UPLOADED.sub("", parts[-1]))):
+            key = last.lower()
+            candidates = self.by_name.get(key)
+            if not candidates:
+                suffix = Path(key).suffix
+                key = key.removesuffix(suffix) if suffix in SUFFIXES else key
+                candidates = self.by_stem.get(key)
+            if candidates:
+                return self._best(candidates, key, parts, label_file)
+        return None
+
+    def _best(self, candidates: list[Path], key: str, parts: Sequence[str], label_file: Path) -> Path | None:
+        """The one of several images of a name that fits the folders best; None where two fit alike."""
+        if len(candidates) == 1:
+            return candidates[0]
+        # A thousand recordings have a 000001.jpg each: the folders leave few.
+        for folders in (_telling(parts[:-1]), _telling(label_file.parent.parts)):
+            for depth in range(min(DEPTH, len(folders)), 0, -1):
+                near = self.by_tail.get((*folders[-depth:], key))
+                if near and len(near) < len(candidates):
+                    candidates = near
+                    break
+            if len(candidates) < MANY_CANDIDATES:
+                break
         fits = [_fit(candidate, parts, label_file) for candidate in candidates]
         best = max(fits)
         return candidates[fits.index(best)] if fits.count(best) == 1 else None
+
+
+def _telling(folders: Sequence[str]) -> tuple[str, ...]:
+    """Folders in lower case, without those that every dataset has."""
+    lower = (folder.lower() for folder in folders)
+    return tuple(folder for folder in lower if folder not in IMAGE_FOLDERS and folder not in LABEL_FOLDERS)
 
 
 def _fit(image: Path, parts: Sequence[str], label_file: Path) -> tuple[int, int]:
@@ -191,6 +226,10 @@ def open_described(
     """
     collector = Collector(folder, (), bounds)
     images = [path for path in collector.walk(folder) if path.suffix.lower() in SUFFIXES]
+    masked = masks_of(images, folder)
+    for mask, reason in masked.items():
+        collector.note(mask, "skipped", reason)
+    images = [image for image in images if image not in masked]
     read = list(_read_all(files, collector))
     if not read:
         reasons = [f"{path}: {reason}" for path, (_, reason) in list(collector.ledger.items())[:1]]
@@ -198,11 +237,16 @@ def open_described(
     collector.classes = _classes_of([content for _, _, content in read], classes)
     index = ImageIndex(images)
     rows: dict[Path, int] = {}
-    for path, format_, content in read:
-        placed = list(_place(collector, index, rows, path, content))
-        _check_units(path, format_, placed, collector)
-        for entry, row in placed:
-            _add_boxes(collector, path, entry, row)
+    names: dict[int, str] = {}
+    placed = [
+        (path, format_, entry, row)
+        for path, format_, content in read
+        for entry, row in _place(collector, index, rows, names, path, content)
+    ]
+    _check_units(spec, placed, collector)
+    seen: set[tuple[float, ...]] = set()
+    for path, _, entry, row in placed:
+        _add_boxes(collector, path, entry, row, seen)
     for image in images:
         if collector.add_image(image, _split(image, folder, "")) is not None:
             collector.note(image, "used", "no label file mentions it: kept as unlabelled, not as background")
@@ -217,7 +261,7 @@ def _read_all(
     for path, format_ in files:
         try:
             content = format_.read(path)
-        except (OSError, ValueError, RecursionError) as reason:
+        except (OSError, ValueError, ArithmeticError, RecursionError) as reason:
             collector.note(path, "failed", f"{format_.name}: {str(reason)[:200]}")
             continue
         collector.note(path, "used", f"{format_.name} annotations" if len(files) <= MANY_FILES else "")
@@ -231,7 +275,7 @@ def _classes_of(contents: Sequence[Content], model: Sequence[str]) -> tuple[str,
         for content in contents
         for entry in content.images
         for box in entry.boxes
-        if box.name and box.name != EVERY_CLASS
+        if box.name and not box.every_class
     }
     listed = tuple(dict.fromkeys(name for content in contents for name in content.classes))
     if named <= set(model) and set(listed) <= set(model):
@@ -240,22 +284,22 @@ def _classes_of(contents: Sequence[Content], model: Sequence[str]) -> tuple[str,
 
 
 def _check_units(
-    path: Path, format_: Format, placed: Sequence[tuple[ImageLabels, int]], collector: Collector
+    spec: str, placed: Sequence[tuple[Path, Format, ImageLabels, int]], collector: Collector
 ) -> None:
-    """Raise InputError where the boxes of a file cannot be pixels on its images."""
-    boxes = [
-        (*box.corners, *collector.size(row))
-        for entry, row in placed
-        if not entry.fractions
-        for box in entry.boxes
-        if not box.reason
-    ]
-    table = np.array(boxes, float).reshape(-1, 6)
-    problem = misread(table[:, :4], table[:, 4:], "xyxy")
-    if problem:
-        raise InputError(
-            f"{path}: its {len(boxes)} boxes look like {problem} in {format_.name}; correct the file"
-        )
+    """Raise InputError where the boxes of all files of a format cannot be pixels on their images."""
+    by_format: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    first: dict[str, Path] = {}
+    for path, format_, entry, row in placed:
+        usable = [box for box in entry.boxes if not (box.reason or entry.fractions)]
+        by_format[format_.name] += [(*box.corners, *collector.size(row)) for box in usable]
+        first.setdefault(format_.name, path)
+    for name, boxes in by_format.items():
+        table = np.array(boxes, float).reshape(-1, 6)
+        problem = misread(table[:, :4], table[:, 4:], "xyxy")
+        if problem:
+            raise InputError(
+                f"{spec}: its {len(boxes)} boxes of {name} ({first[name].name}) look like {problem}; correct them"
+            )
 
 
 def _split(image: Path, folder: Path, written: str) -> str:
@@ -265,13 +309,24 @@ def _split(image: Path, folder: Path, written: str) -> str:
     return split_of(image.parent.relative_to(folder).parts) if image.is_relative_to(folder) else ""
 
 
+# Six parameters: what is read, and the tables that grow.
 def _place(
-    collector: Collector, index: ImageIndex, rows: dict[Path, int], path: Path, content: Content
+    collector: Collector,
+    index: ImageIndex,
+    rows: dict[Path, int],
+    names: dict[int, str],
+    path: Path,
+    content: Content,
 ) -> Iterator[tuple[ImageLabels, int]]:
-    """What a file says about images that can be used, each with the image's row; the ledger names the others."""
+    """What a file says about images that can be used, each with the image's row; the ledger names the others.
+
+    names: under which name each image was found. One that two names lead to is not labelled: nobody knows which of
+    the two it is.
+    """
+    single = len(content.images) == 1
     for entry in content.images:
         image = index.find(entry.image, path)
-        if image is None and len(content.images) == 1:
+        if image is None and single:
             # A tool that renames its images keeps the name of the label file.
             image = index.find(path.stem, path)
         if image is None:
@@ -285,8 +340,12 @@ def _place(
             if row is None:
                 continue
             rows[image] = row
+        name = str(path.with_suffix("")) if single else entry.image.replace("\\", "/").lower()
         mismatch = "" if entry.fractions else collector.size_mismatch(row, entry.size)
-        if mismatch:
+        if names.setdefault(row, name) != name:
+            collector.note(image, "used", "unlabelled: label files name it in more than one way")
+            collector.unlabel(row)
+        elif mismatch:
             collector.note(image, "used", f"unlabelled: its boxes were {mismatch}")
             collector.mark_unusable(row)
         elif entry.labelled:
@@ -294,18 +353,29 @@ def _place(
             yield entry, row
 
 
-def _add_boxes(collector: Collector, path: Path, entry: ImageLabels, row: int) -> None:
-    """Add the objects of one image, or record why they are rejected."""
+def _add_boxes(
+    collector: Collector, path: Path, entry: ImageLabels, row: int, seen: set[tuple[float, ...]]
+) -> None:
+    """Add the objects of one image, or record why they are rejected; one that was seen before counts once."""
     numbers = {name: number for number, name in enumerate(collector.classes)}
     for box in entry.boxes:
         corners = box.corners
         if entry.fractions:
             width, height = collector.size(row)
             corners = (corners[0] * width, corners[1] * height, corners[2] * width, corners[3] * height)
-        if box.reason or not all(map(math.isfinite, corners)):
-            collector.reject(path, box.line, box.reason or "coordinate is not finite", row)
+        reason = box.reason or ("" if all(map(math.isfinite, corners)) else "coordinate is not finite")
+        if not reason and not box.every_class and box.name not in numbers:
+            reason = "object without a class"
+        if reason:
+            collector.reject(path, box.line, reason, row)
             continue
-        for label in numbers.values() if box.name == EVERY_CLASS else [numbers[box.name]]:
+        labels = list(numbers.values()) if box.every_class else [numbers[box.name]]
+        key = (row, -1 if box.every_class else labels[0], *(round(value, 3) for value in corners))
+        if key in seen:
+            collector.repair(path, box.line, "duplicate annotation dropped")
+            continue
+        seen.add(key)
+        for label in labels:
             collector.add_pixel_box(
                 Position(path, box.line), row, label, corners, crowd=box.crowd, repair=box.repair
             )

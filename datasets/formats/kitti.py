@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.formats.described import EVERY_CLASS, Box, Content, ImageLabels, unusable
+from datasets.formats.described import Box, Content, ImageLabels, unusable
 from datasets.formats.text import text_of
 
 COLUMNS = (15, 16)
@@ -15,7 +15,11 @@ def recognises(path: Path, head: bytes) -> bool:
     """Whether the first row is a word and fourteen numbers, or fifteen with a score."""
     fields = head.lstrip().splitlines()[0].split() if head.strip() else []
     try:
-        return len(fields) in COLUMNS and fields[0].isalpha() and [float(f) for f in fields[1:]] != []
+        return (
+            len(fields) in COLUMNS
+            and fields[0].replace(b"_", b"").isalpha()
+            and [float(f) for f in fields[1:]] != []
+        )
     except ValueError:
         return False
 
@@ -33,5 +37,5 @@ def read(path: Path) -> Content:
             boxes.append(unusable(number, "expected a type and fourteen numbers"))
             continue
         is_ignored = fields[0] == IGNORED
-        boxes.append(Box(EVERY_CLASS if is_ignored else fields[0], (x1, y1, x2, y2), number, is_ignored))
+        boxes.append(Box(fields[0], (x1, y1, x2, y2), number, is_ignored, every_class=is_ignored))
     return Content([ImageLabels(path.stem, boxes)])

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 from datasets.formats.described import Box, Content, ImageLabels, extent, unusable
 from datasets.formats.text import json_of, listed, mapping
-
-# Label Studio puts a hash before the name of an uploaded file.
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -63,7 +59,7 @@ def _boxes(number: int, row: dict[str, Any]) -> list[Box]:
             x, y, rx, ry = (float(value[key]) / 100 for key in ("x", "y", "radiusX", "radiusY"))
             return [Box(name, (x - rx, y - ry, x + rx, y + ry), number, repair="box taken from an ellipse")]
         return [_rectangle(number, name, row, value)]
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError):
         return [unusable(number, f"{kind} without a label and usable coordinates")]
 
 

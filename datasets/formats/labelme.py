@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets.formats.described import Box, Content, ImageLabels, extent, unusable
 from datasets.formats.text import json_of, listed, mapping, whole
+from datasets.pixels import SUFFIXES
 
 # Shapes without an extent.
 FLAT = frozenset({"point", "points", "line", "linestrip"})
@@ -24,8 +25,9 @@ def read(path: Path) -> Content:
     if not isinstance(content.get("shapes"), list):
         raise ValueError("has no list of shapes")
     size = (whole(content.get("imageWidth")), whole(content.get("imageHeight")))
-    # The image lies beside its JSON; imagePath may name a folder of another machine.
-    name = str(content.get("imagePath") or path.name).replace("\\", "/").rsplit("/", 1)[-1]
+    # An image beside its JSON is renamed with it, and imagePath is not; it may name a folder of another machine.
+    beside = next((path.stem + s for s in SUFFIXES if path.with_suffix(s).is_file()), "")
+    name = beside or str(content.get("imagePath") or path.name).replace("\\", "/").rsplit("/", 1)[-1]
     boxes = [_box(number, shape) for number, shape in enumerate(content["shapes"], start=1)]
     return Content([ImageLabels(name, boxes, size)])
 

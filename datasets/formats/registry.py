@@ -35,15 +35,15 @@ FORMATS: tuple[Format, ...] = (
     Format("CVAT XML", frozenset({".xml"}), cvat.recognises, cvat.read),
     Format("VIA", frozenset({".json", ".csv"}), via.recognises, via.read),
     Format("Label Studio", JSON, label_studio.recognises, label_studio.read),
-    Format("LabelMe", JSON, labelme.recognises, labelme.read),
+    Format("LabelMe", JSON, labelme.recognises, labelme.read, is_per_image=True),
     Format("FiftyOne", JSON, fiftyone.recognises, fiftyone.read),
     Format("CreateML", JSON, createml.recognises, createml.read),
     Format("BDD100K", JSON, bdd.recognises, bdd.read),
     Format("TensorFlow CSV", frozenset({".csv"}), tables.recognises_csv, tables.read_csv),
-    Format("VisDrone", TXT, visdrone.recognises, visdrone.read),
-    Format("DOTA", TXT, dota.recognises, dota.read),
-    Format("KITTI", TXT, kitti.recognises, kitti.read),
-    Format("OIDv4", TXT, oidv4.recognises, oidv4.read),
+    Format("VisDrone", TXT, visdrone.recognises, visdrone.read, is_per_image=True),
+    Format("DOTA", TXT, dota.recognises, dota.read, is_per_image=True),
+    Format("KITTI", TXT, kitti.recognises, kitti.read, is_per_image=True),
+    Format("OIDv4", TXT, oidv4.recognises, oidv4.read, is_per_image=True),
 )
 SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
 # Bytes that decide what a file is.
@@ -65,14 +65,18 @@ def format_of(path: Path) -> Format | None:
     if suffix not in SUFFIXES or NO_LABELS.match(path.name):
         return None
     head = head_of(path)
-    return next((f for f in FORMATS if suffix in f.suffixes and head and f.recognises(path, head)), None)
+    try:
+        return next((f for f in FORMATS if suffix in f.suffixes and head and f.recognises(path, head)), None)
+    except (ValueError, ArithmeticError):
+        # Numbers of thousands of digits.
+        return None
 
 
 def label_files(files: Sequence[Path]) -> list[tuple[Path, Format]]:
     """The files among these that are of one of the `FORMATS`, each with its format.
 
-    Of files with one suffix in one folder, the first DECIDING that are not empty decide whether the rest is
-    opened, so that ten thousand YOLO files are not opened twice.
+    Of the text files in one folder, the first DECIDING that are not empty decide for the rest, so that ten thousand
+    YOLO files are not opened twice.
     """
     by_folder: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in files:
@@ -80,16 +84,16 @@ def label_files(files: Sequence[Path]) -> list[tuple[Path, Format]]:
             by_folder[path.parent, path.suffix.lower()].append(path)
     found: list[tuple[Path, Format]] = []
     for (_, suffix), paths in by_folder.items():
+        if suffix not in TXT:
+            found += [(path, format_) for path in paths if (format_ := format_of(path)) is not None]
+            continue
         filled = (path for path in paths if head_of(path).strip())
         formats = [format_of(path) for path in islice(filled, DECIDING)]
         known = next((format_ for format_ in formats if format_ is not None), None)
         if known is None:
             continue
-        for path in paths:
-            # An empty text file among label files marks an image without objects.
-            format_ = known if suffix in TXT else format_of(path)
-            if format_ is not None:
-                found.append((path, format_))
+        # An empty text file among label files marks an image without objects.
+        found += [(path, known) for path in paths]
     return found
 
 

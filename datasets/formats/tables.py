@@ -43,7 +43,7 @@ def _metadata_box(line: int, box: Any, name: Any) -> Box:
         x, y, width, height = (float(value) for value in box)
     except (TypeError, ValueError):
         return unusable(line, "bbox is not four numbers")
-    return Box(str(name), (x, y, x + width, y + height), line)
+    return Box("" if name is None else str(name), (x, y, x + width, y + height), line)
 
 
 def recognises_csv(path: Path, head: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from datasets.formats.described import EVERY_CLASS, Box, Content, ImageLabels, unusable
+from datasets.formats.described import Box, Content, ImageLabels, unusable
 from datasets.formats.text import text_of
 
 CLASSES = (
@@ -21,7 +21,7 @@ CLASSES = (
     "motor",
 )
 # Eight integers, some files with a comma at the end.
-ROW = re.compile(rb"^\s*-?\d+(,\s*-?\d+){7},?\s*$")
+ROW = re.compile(rb"^\s*-?\d{1,9}(,\s*-?\d{1,9}){7},?\s*$")
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -45,14 +45,14 @@ def read(path: Path) -> Content:
             continue
         try:
             x, y, width, height, score, category = (int(field) for field in fields[:6])
-        except ValueError:
+            corners = (float(x), float(y), float(x + width), float(y + height))
+        except (ValueError, OverflowError):
             boxes.append(unusable(number, "expected eight integers separated by commas"))
             continue
-        corners = (float(x), float(y), float(x + width), float(y + height))
         if not 0 <= category <= len(CLASSES) + 1:
             boxes.append(unusable(number, f"category {category} is not one of VisDrone's"))
         elif score == 0 or category in (0, len(CLASSES) + 1):
-            boxes.append(Box(EVERY_CLASS, corners, number, crowd=True))
+            boxes.append(Box("", corners, number, crowd=True, every_class=True))
         else:
             boxes.append(Box(CLASSES[category - 1], corners, number))
     return Content([ImageLabels(path.stem, boxes)], CLASSES)

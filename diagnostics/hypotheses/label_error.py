@@ -56,22 +56,25 @@ def _same_images(evidence: Evidence) -> bool:
 
 
 def _assess_audit(audit: LabelAudit, share: Share, gap: float, observations: list[Observation]) -> Assessment:
-    """By the answers of a person: a wrong label costs AP50 about what one object is worth, so that their share is
-    about the most that they can explain.
+    """By the answers of a person. A wrong label costs AP50 what one object is worth: as one that is missed, and once
+    more as a false positive where a detection is right and its label is not. Shares of all classes together do not
+    bound a mean over classes, in which all labels of a rare one may be wrong: there nothing is ruled out.
     """
     value, low, high = share
     text = (
         f"{audit.answers} labels of {audit.domain} were judged, {audit.wrong} of them wrong or left out: "
         f"{percent(value)} of all, 95 % interval {percent(low)} to {percent(high)}."
     )
-    explained = [clip(part / gap) for part in (value, low, high)]
-    status = status_from_share(*explained)
+    explained, least, most = clip(value / gap), clip(low / gap), clip(2 * high / gap)
+    status = status_from_share(explained, least, most)
+    if status == "rejected" and audit.classes > 1:
+        status = "inconclusive"
     observations = [*observations, Observation(status == "supported", text)]
     statement = (
         f"{percent(value)} of the labels of {audit.domain} are wrong or left out, by {audit.answers} judged "
-        f"ones; that explains at most {percent(explained[0])} of the drop of {points(gap)}."
+        f"ones; that explains about {percent(explained)} of the drop of {points(gap)}, and at most {percent(most)}."
     )
-    return Assessment(status, explained[0], statement, observations)
+    return Assessment(status, explained, statement, observations)
 
 
 def assess(evidence: Evidence) -> Assessment:

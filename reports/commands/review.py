@@ -63,7 +63,7 @@ def _open_labels(options: ReviewOptions, report: WrittenReport) -> LabelSession:
     domain = _choose_domain(report, options.domain, labelled=True)
     if not domain.labelled.any():
         raise InputError(f"{domain.name} has no labels to review; without --labels its frames are reviewed")
-    path = label_review_path(report.folder.name, domain)
+    path = label_review_path(domain)
     review = (
         read_label_review(path)
         if path.exists()

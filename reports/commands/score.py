@@ -106,7 +106,7 @@ def _read_truth(path: Path) -> Truth:
             image, category = plain_id(entry["image_id"]), plain_id(entry["category_id"])
             row = (images[image], categories[category], x, y, width, height, area)
             crowd = is_crowd(entry) and not all_crowd
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"{path}: annotation {position} lacks a usable image_id, category_id or bbox "
                 f"({type(error).__name__}: {error})"
@@ -126,7 +126,7 @@ def _read_truth(path: Path) -> Truth:
     sizes = np.zeros((len(images), 2))
     for entry in content["images"]:
         size = entry.get("width"), entry.get("height")
-        if all(isinstance(side, int) for side in size):
+        if all(isinstance(side, int) and 0 <= side < 1_000_000 for side in size):
             sizes[images[plain_id(entry["id"])]] = size
     files = {str(e["file_name"]): images[plain_id(e["id"])] for e in content["images"] if e.get("file_name")}
     problem = misread(annotations.xywh, sizes[annotations.image], "xywh")
@@ -160,11 +160,14 @@ def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
     category ids that count from another number.
     """
     results = read_results(path)
+    by_file = images_by_key((number, name) for name, number in truth.files.items())
+    files = results.file_names()
     image = _numbers(results.image_id, truth.images)
-    if len(image) and (image < 0).all():
-        image = _numbers(
-            results.image_id, images_by_key((number, name) for name, number in truth.files.items())
-        )
+    if files is not None and all(name in by_file for name in files[0]):
+        # A name says more than a number, which may be that of the file and not of the image.
+        image = np.array([by_file[name] for name in files[0]], np.int64)[files[1]]
+    elif len(image) and (image < 0).all():
+        image = _numbers(results.image_id, by_file)
     if (image < 0).any():
         first = list(dict.fromkeys(results.image_id[image < 0].tolist()))[:5]
         raise InputError(

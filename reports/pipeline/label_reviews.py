@@ -15,10 +15,11 @@ from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.label_audit import DomainAudit, find_candidates, judged_rows, sampling_sizes
 from diagnostics.point_measures import draw_order
-from reports.pipeline.reviews import review_path
+from reports.pipeline.reviews import domain_slug
 from train.environment import reviews_folder
 
 SUFFIX = "-labels.json"
+FOLDER = "labels"
 
 
 def labels_key(domain: Domain) -> str:
@@ -31,10 +32,9 @@ def labels_key(domain: Domain) -> str:
     return hashlib.sha256(rows.tobytes() + images.encode()).hexdigest()[:16]
 
 
-def label_review_path(report: str, domain: Domain) -> Path:
-    """The file of the review of a domain's labels; changed labels have another."""
-    beside = review_path(report, domain)
-    return beside.with_name(f"{beside.stem}-{labels_key(domain)[:8]}{SUFFIX}")
+def label_review_path(domain: Domain) -> Path:
+    """The file of the review of a domain's labels, whatever report it began with; changed labels have another."""
+    return reviews_folder() / FOLDER / f"{domain_slug(domain)}-{labels_key(domain)[:8]}{SUFFIX}"
 
 
 def new_label_review(report: str, domain: Domain, *, seed: int) -> LabelReview:
@@ -65,6 +65,7 @@ def domain_audit(review: LabelReview) -> DomainAudit:
     candidates = pd.DataFrame(
         {
             "kind": [item.kind for item in review.items],
+            "label": [item.name for item in review.items],
             "suspicion": [item.suspicion for item in review.items],
         }
     )
@@ -88,5 +89,6 @@ def find_label_reviews(domains: Sequence[Domain], say: Callable[[str], None]) ->
         key = labels_key(domain) if reviews and domain.labelled.any() else ""
         matching = [review for review in reviews if review.answers and review.labels == key]
         if matching:
-            found[domain.name] = domain_audit(max(matching, key=lambda review: len(review.answers)))
+            audits = [domain_audit(review) for review in matching]
+            found[domain.name] = max(audits, key=lambda audit: len(audit.wrong))
     return found

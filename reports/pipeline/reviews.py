@@ -28,11 +28,19 @@ def detections_key(domain: Domain) -> str:
     return hashlib.sha256(rows.tobytes()).hexdigest()[:16]
 
 
+def domain_slug(domain: Domain) -> str:
+    """A domain's name as a part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in domain.name)[:60]
+
+
 def review_path(report: str, domain: Domain) -> Path:
     """The file of the review of a report's domain; other images, or another domain, have another."""
-    slug = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in domain.name)[:60]
     images = "\n".join([domain.name, *sorted(domain.images["path"].astype(str))])
-    return reviews_folder() / report / f"{slug}-{hashlib.sha256(images.encode()).hexdigest()[:8]}.json"
+    return (
+        reviews_folder()
+        / report
+        / f"{domain_slug(domain)}-{hashlib.sha256(images.encode()).hexdigest()[:8]}.json"
+    )
 
 
 def new_review(report: str, domain: Domain, *, seed: int) -> Review:

@@ -144,16 +144,20 @@ def _of_classes(source: Source, run: Run | None, say: Callable[[str], None]) -> 
 def _as_trained(source: Source, run: Run | None, say: Callable[[str], None]) -> Source:
     """The in-domain source with the classes and the training images that the run was trained on."""
     source = _of_classes(source, run, say)
-    if run is None or run.fraction == 1.0:
+    if run is None:
         return source
-    # Ultralytics takes the first images by path.
-    training = source.images.loc[source.images["split"] == "train", "path"].sort_values()
-    used = training.iloc[: round(len(training) * run.fraction)]
+    training = source.images[source.images["split"] == "train"]
+    # Ultralytics takes the first by path; Shiftscope's own trainings number the labelled images as they come.
+    own = bool(run.lineage.get("source"))
+    training = training[training["labelled"]] if own else training.sort_values("path")
+    used = training.iloc[: run.trained_images(len(training))]
+    if len(used) == len(training):
+        return source
     say(
-        f"  {domain_name(source.spec)}: args.yaml has fraction: {run.fraction:g}; {len(used):,} of "
+        f"  {domain_name(source.spec)}: args.yaml has fraction: {run.arguments['fraction']}; {len(used):,} of "
         f"{count(len(training), 'training image')} were trained on"
     )
-    unused = (source.images["split"] == "train") & ~source.images["path"].isin(used)
+    unused = (source.images["split"] == "train") & ~source.images["image"].isin(used["image"])
     return source.keep(~unused)
 
 
