@@ -127,6 +127,9 @@ def _image_entries(path: Path, entries: list[Any]) -> Iterator[dict[str, Any]]:
     """Entries of the list of images; raises InputError without id or file_name, or for a repeated id."""
     listed: set[Any] = set()
     for number, entry in enumerate(entries):
+        if isinstance(entry, dict) and "file_name" not in entry and isinstance(entry.get("coco_url"), str):
+            # LVIS names COCO's images by their addresses.
+            entry = {**entry, "file_name": entry["coco_url"].rsplit("/", 1)[-1]}
         if not isinstance(entry, dict) or not {"id", "file_name"} <= set(entry) or not _is_id(entry["id"]):
             raise InputError(f"{path}: image {number} lacks an id or a file_name; repair the json")
         key = plain_id(entry["id"])

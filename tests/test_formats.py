@@ -490,3 +490,14 @@ def test_masks_in_a_folder_of_their_own_are_no_images_and_masked_faces_are(tmp_p
     images(tmp_path / "faces", ["a.jpg"])
     (tmp_path / "faces" / "images").rename(tmp_path / "faces" / "mask")
     assert len(opened(tmp_path / "faces").images) == 1
+
+
+def test_lvis_names_images_by_their_addresses(tmp_path: Path) -> None:
+    images(tmp_path / "d", ["000000000139.jpg"])
+    address = "https://x.invalid/val2017/000000000139.jpg"
+    source = coco(
+        tmp_path / "d",
+        ["000000000139.jpg"],
+        images=lambda rows: [{"id": r["id"], "coco_url": address, "width": 64, "height": 48} for r in rows],
+    )
+    assert len(source.annotations) == 1
