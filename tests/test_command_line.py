@@ -255,7 +255,11 @@ def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     for table, count in (("next.csv", 5), ("candidates.csv", 2)):
         with (place / "picks" / table).open() as handle:
             assert len(list(csv.DictReader(handle))) == count
-    assert "Correct the labels, then: shiftscope train" in outcome.stderr
+    # The footage has labels: nothing is left to draw.
+    assert "all labelled already" in outcome.stderr
+    assert "Then: shiftscope train" in outcome.stderr
+    assert "run/weights/best.pt" in outcome.stderr
+    assert (place / "picks" / "test.txt").exists()
     # The old training images and the chosen ones; what validates stays what it was.
     from datasets.source import open_source
 
