@@ -231,7 +231,8 @@ def _shift_remedy(findings: Findings, evidence: Evidence, primary: Hypothesis) -
     labels = f"{to_label} of them still to be labelled" if to_label else "all of them labelled already"
     return (
         f"Add {images} to the training set, beginning with the {count(len(picks), 'image')} from "
-        f"{count(clips, 'clip')} under \u201cWhat to add next\u201d ({labels})."
+        f"{count(clips, 'clip')} under \u201cWhat to add next\u201d ({labels}). shiftscope next, with the same options, "
+        "copies them and sets other clips aside for testing."
     )
 
 
