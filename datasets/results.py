@@ -57,12 +57,11 @@ class Results:
             return {}
         encoded = names.dictionary_encode()
         words = encoded.dictionary.to_pylist()
-        both = np.unique(
-            np.column_stack([self.category_id, encoded.indices.to_numpy(zero_copy_only=False)]), axis=0
-        )
+        ids, places = np.unique(self.category_id, return_inverse=True)
+        numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         found: dict[int, set[str]] = {}
-        for category, word in both.tolist():
-            found.setdefault(category, set()).add(words[word])
+        for pair in np.unique(places * len(words) + numbers).tolist():
+            found.setdefault(int(ids[pair // len(words)]), set()).add(words[pair % len(words)])
         return found
 
     def file_names(self) -> tuple[list[str], npt.NDArray[np.int64]] | None:

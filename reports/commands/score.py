@@ -358,10 +358,9 @@ def _read_inputs(options: ScoreOptions) -> Inputs:
 
 def _dense_note(path: Path, detections: Detections) -> str:
     """How many images have more detections of a category than COCO's AP counts; empty for none."""
-    pairs, counts = np.unique(
-        np.column_stack([detections.image, detections.label]), axis=0, return_counts=True
-    )
-    dense = len(np.unique(pairs[counts > MAX_DETECTIONS, 0]))
+    classes = int(detections.label.max(initial=0)) + 1
+    pairs, counts = np.unique(detections.image * classes + detections.label, return_counts=True)
+    dense = len(np.unique(pairs[counts > MAX_DETECTIONS] // classes))
     if not dense:
         return ""
     return (
