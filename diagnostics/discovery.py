@@ -35,6 +35,8 @@ COLUMNS = (
     "q",
     "confirmed",
 )
+# Attribute of single boxes: the annotated class of a missed object, the predicted one of a false positive.
+CLASS = "class"
 # SliceLine's smallest slice.
 MIN_SIZE = 32
 MIN_SHARE = 0.01
@@ -125,7 +127,7 @@ def _missed(domain: Domain, confidence: float) -> _Boxes:
     rows = np.flatnonzero(~table.annotation_ignored[:, 0])
     attributes = {
         name: domain.attribute_ranges(name, domain.annotation_arrays)[rows] for name in BOX_ATTRIBUTES
-    }
+    } | _classes(domain, domain.annotation_arrays.label[rows])
     return _Boxes(attributes, table.annotation_image[rows], missed[rows])
 
 
@@ -137,8 +139,13 @@ def _false_positives(domain: Domain, confidence: float) -> _Boxes:
     rows = table.row[lines]
     attributes = {
         name: domain.attribute_ranges(name, domain.detection_arrays)[rows] for name in BOX_ATTRIBUTES
-    }
+    } | _classes(domain, domain.detection_arrays.label[rows])
     return _Boxes(attributes, table.image[lines], ~true_positive[lines])
+
+
+def _classes(domain: Domain, labels: Ints) -> dict[str, np.ndarray]:
+    """The class of each box, where there are several."""
+    return {CLASS: np.array(domain.classes)[labels]} if len(domain.classes) > 1 else {}
 
 
 def _search(kind: str, images: pd.DataFrame, boxes: _Boxes, group: Ints, searched: Bools) -> pd.DataFrame:

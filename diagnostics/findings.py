@@ -12,6 +12,7 @@ import pandas as pd
 from diagnostics import (
     acquisition,
     calibration,
+    classes,
     discovery,
     gallery,
     label_free,
@@ -44,12 +45,14 @@ class Findings:
     training: training images, or a sample of them; None where they are not available
     focus: name of the real-world domain with the largest drop, which the first screen is about; without one,
         the in-domain set's
+    shown_from: the confidence threshold in use, see `Inputs.shown_from`
     evidences: what the hypotheses were assessed on, by real-world domain
     verdicts: the hypotheses, assessed, by real-world domain
     slices: AP and thresholds of every slice of every domain
     discovered: weak slices, found by search and confirmed on other clips
     sweeps: the confidence sweep of each labelled domain
     class_sweeps: what each class's sweep gives, by domain and class
+    classes: each class by itself, see `diagnostics.classes`
     risk: thresholds with a recall guarantee, by domain
     errors: error types of the labelled domains
     slice_errors: error types of every slice of whole images
@@ -72,12 +75,14 @@ class Findings:
     real_world: tuple[Domain, ...]
     training: Domain | None
     focus: str
+    shown_from: float
     evidences: dict[str, Evidence]
     verdicts: dict[str, Verdict]
     slices: pd.DataFrame
     discovered: pd.DataFrame
     sweeps: dict[str, pd.DataFrame]
     class_sweeps: dict[str, dict[str, dict[str, Any]]]
+    classes: classes.ClassFindings
     risk: dict[str, list[risk.RiskControl]]
     errors: pd.DataFrame
     slice_errors: pd.DataFrame
@@ -134,6 +139,7 @@ def find(inputs: Inputs) -> Findings:
         real_world=tuple(inputs.real_world),
         training=inputs.training,
         focus=focus,
+        shown_from=inputs.shown_from,
         evidences=evidences,
         verdicts={name: diagnose(evidence) for name, evidence in evidences.items()},
         slices=pd.concat(
@@ -142,6 +148,9 @@ def find(inputs: Inputs) -> Findings:
         discovered=_discovered(inputs, cuts),
         sweeps=inputs.sweeps,
         class_sweeps={domain.name: _class_sweeps(domain) for domain in inputs.labelled},
+        classes=classes.find_classes(
+            inputs.labelled, inputs.in_domain, inputs.pairs, inputs.shown_from, seed=inputs.seed
+        ),
         risk={domain.name: risk.control(domain.table, domain.group_numbers) for domain in inputs.labelled},
         errors=inputs.errors,
         slice_errors=_slice_errors(inputs.labelled, cuts, inputs.shown_from),

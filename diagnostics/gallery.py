@@ -17,7 +17,7 @@ from diagnostics.matching import Floats, Ints
 PER_KIND = 24
 # Clusters of similar cards.
 CLUSTERS = 4
-KINDS = ("false_positive", "missed", "near_miss", "true_positive", "detection")
+KINDS = ("false_positive", "wrong_class", "missed", "near_miss", "true_positive", "detection")
 COLUMNS = (
     "kind",
     "domain",
@@ -29,6 +29,8 @@ COLUMNS = (
     "x2",
     "y2",
     "confidence",
+    "actual",
+    "predicted",
     "cluster",
     "detection",
     "nearest",
@@ -53,23 +55,48 @@ def _cluster_by_appearance(vectors: Floats, seed: int) -> Ints:
 def _detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float) -> pd.DataFrame:
     """Detections of some outcomes at or above a confidence, most confident first.
 
-    The column `detection` is their row in domain.detections.
+    The column `detection` is their row in domain.detections; actual is the class of the annotation they lie on, ""
+    for none.
     """
-    outcomes_above = domain.outcomes[
+    chosen = domain.outcomes[
         domain.outcomes["outcome"].isin(outcomes) & (domain.outcomes["confidence"] >= lowest)
     ]
-    chosen = domain.scored_detections.iloc[outcomes_above["row"].to_numpy()]
-    return chosen.assign(detection=chosen.index).sort_values("confidence", ascending=False, kind="stable")
+    detections = domain.scored_detections.iloc[chosen["row"].to_numpy()]
+    names = np.array([*domain.classes, ""], object)
+    labels = np.append(domain.annotation_arrays.label, -1)
+    return detections.assign(
+        detection=detections.index,
+        actual=names[labels[chosen["partner"].to_numpy()]],
+        predicted=names[detections["label"].to_numpy(np.int64)],
+    ).sort_values("confidence", ascending=False, kind="stable")
 
 
 def _missed_rows(domain: Domain) -> pd.DataFrame:
-    """Annotations missed at the confidence SHOWN, largest first."""
+    """Annotations missed at the confidence SHOWN, largest first; predicted: the class of the most confident detection
+    on each, "" for none.
+    """
     rows = missed_annotations(domain.table, domain.outcomes, confidence=SHOWN)
     missed = domain.annotations.iloc[rows]
     area = (missed["x2"] - missed["x1"]) * (missed["y2"] - missed["y1"])
-    return missed.assign(confidence=float("nan"), detection=-1, area=area).sort_values(
-        "area", ascending=False, kind="stable"
-    )
+    wrong = domain.outcomes[
+        (domain.outcomes["outcome"] == "class") & (domain.outcomes["confidence"] >= SHOWN)
+    ]
+    on = wrong.drop_duplicates("partner").set_index("partner")["label"]
+    names = np.array([*domain.classes, ""], object)
+    return missed.assign(
+        confidence=float("nan"),
+        detection=-1,
+        area=area,
+        actual=names[missed["label"].to_numpy(np.int64)],
+        predicted=names[on.reindex(rows).fillna(-1).to_numpy(np.int64)],
+    ).sort_values("area", ascending=False, kind="stable")
+
+
+def _pair_numbers(cards: pd.DataFrame) -> Ints:
+    """Number of each card's pair of classes, the most frequent pair first, (n,)."""
+    pairs = cards["actual"] + "\0" + cards["predicted"]
+    order = {pair: number for number, pair in enumerate(pairs.value_counts().index)}
+    return np.array([order[pair] for pair in pairs], np.int64)
 
 
 class Nearest:
@@ -127,7 +154,7 @@ def choose_cards(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame
     -------
     pandas.DataFrame
         COLUMNS, one row per card. `detection` is the row in domain.detections, -1 for a missed object;
-        `nearest` is a list of {image, box} in training.
+        `nearest` is a list of {image, box} in training; `actual` and `predicted` are class names, "" for none.
     """
     group_of = domain.images.set_index("image")["group"]
     candidates = _candidates(domain)
@@ -144,6 +171,8 @@ def choose_cards(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame
         part["cluster"] = (
             _cluster_by_appearance(domain.detection_embeddings[part["detection"].to_numpy()], seed)
             if kind in ("false_positive", "detection")
+            else _pair_numbers(part)
+            if kind == "wrong_class"
             else 0
         )
         part["nearest"] = _nearest_of(part, domain, nearest)
@@ -155,14 +184,14 @@ def _candidates(domain: Domain) -> dict[str, pd.DataFrame]:
     """Possible cards of each kind, in the order in which they are shown."""
     if not domain.labelled.any():
         shown = domain.detections[domain.detections["confidence"] >= SHOWN / 5]
-        by_confidence = shown.assign(detection=shown.index).sort_values(
+        names = np.array(domain.classes, object)[shown["label"].to_numpy(np.int64)]
+        by_confidence = shown.assign(detection=shown.index, actual="", predicted=names).sort_values(
             "confidence", ascending=False, kind="stable"
         )
         return {"detection": by_confidence}
     return {
-        "false_positive": _detections_of_outcome(
-            domain, ["background", "duplicate", "class", "both"], SHOWN / 5
-        ),
+        "false_positive": _detections_of_outcome(domain, ["background", "duplicate", "both"], SHOWN / 5),
+        "wrong_class": _detections_of_outcome(domain, ["class"], SHOWN / 5),
         "near_miss": _detections_of_outcome(domain, ["location"], SHOWN / 5),
         "true_positive": _detections_of_outcome(domain, ["true_positive"], SHOWN),
         "missed": _missed_rows(domain),

@@ -75,6 +75,21 @@ class Report:
         return pd.DataFrame(self.record["slices"])
 
     @cached_property
+    def classes(self) -> pd.DataFrame:
+        """One row a class of a labelled domain: AP, AP50 with its interval, precision, recall, F1, thresholds."""
+        return pd.DataFrame(self.record.get("classes", []))
+
+    @cached_property
+    def class_drops(self) -> pd.DataFrame:
+        """One row a class and real-world domain: AP50 in-domain and there, and how much more it loses than others."""
+        return pd.DataFrame(self.record.get("class_drops", []))
+
+    @cached_property
+    def confusion(self) -> pd.DataFrame:
+        """One row a domain, actual and predicted class that occur together: count; "background" for none."""
+        return pd.DataFrame(self.record.get("confusion", []))
+
+    @cached_property
     def sweep(self) -> pd.DataFrame:
         """One row a domain and confidence threshold: precision, recall, f1, false_positives_per_image."""
         parts = [

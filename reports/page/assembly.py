@@ -8,12 +8,13 @@ from typing import Any
 
 from reports.page import domains, earlier_run, errors, figures, interventions, label_free, slices
 from reports.page.calibration import calibration_section
+from reports.page.classes import classes_section
 from reports.page.gallery import gallery_section
 from reports.page.glossary import GLOSSARY, LIMITS
 from reports.page.headline import headline
 from reports.page.hypotheses import hypothesis_row
 from reports.page.methods import ledger_section, protocol_rows
-from reports.page.next import next_rows
+from reports.page.next import next_rows, reserved_words
 from reports.page.shift import shift_section
 from reports.page.threshold import threshold_section
 from reports.page.training import training_section
@@ -70,6 +71,7 @@ def build_context(
         "audited": label_free.audited(findings),
         "label_free": label_free.label_free(findings),
         "few_labels": label_free.few_labels(findings),
+        "classes": classes_section(findings),
         "slices": slices.slice_rows(findings),
         "slice_figure": slices.slice_figure(findings, palette),
         "worst": slices.worst(findings),
@@ -83,7 +85,7 @@ def build_context(
         "videos": videos(findings),
         "gallery": gallery_section(findings, app_urls),
         "next": next_rows(findings),
-        "reserved": list(findings.reserved),
+        "reserved": reserved_words(findings.reserved),
         "ledger": ledger_section(result),
         "protocol": protocol_rows(result),
         "timings": [(stage, f"{seconds:.1f} s") for stage, seconds in timings.items()],

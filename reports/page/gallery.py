@@ -19,6 +19,10 @@ KIND_WORDS = {
         "Detections on no annotation, or on one that is detected already; most confident first, grouped "
         "by appearance.",
     ),
+    "wrong_class": (
+        "Wrong classes",
+        "Detections on an annotation of another class (IoU 0.5 or above), grouped by the pair of classes.",
+    ),
     "missed": (
         "Missed objects",
         "Annotations without a matching detection at confidence 0.25 or above, largest first.",
@@ -88,6 +92,9 @@ def _card(findings: Findings, card: pd.Series, app_url: str, paths: dict[str, st
     return {
         "src": card_image(findings, card),
         "image": short_path(card["image"]),
+        "classes": _class_words(card["kind"], card["actual"], card["predicted"])
+        if len(domain.classes) > 1
+        else "",
         "group": f"{card['group']}{seconds}",
         "confidence": "" if confidence != confidence else fraction(confidence),
         "raw_confidence": "" if confidence != confidence else f"{confidence:.4f}",
@@ -103,3 +110,12 @@ def _card(findings: Findings, card: pd.Series, app_url: str, paths: dict[str, st
             if entry["image"] in paths
         ],
     }
+
+
+def _class_words(kind: str, actual: str, predicted: str) -> str:
+    """What a card says about classes."""
+    if kind == "missed":
+        return f"{actual}, predicted as {predicted}" if predicted else actual
+    if not actual:
+        return predicted if kind == "detection" else f"{predicted}, nothing labelled"
+    return actual if actual == predicted else f"{actual}, predicted as {predicted}"

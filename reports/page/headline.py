@@ -14,6 +14,7 @@ from diagnostics.hypotheses.probability import CASES
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.wording import count, fraction, interval, percent, points, points_interval
 from reports.page import slices
+from reports.page.classes import hit_sentence
 from reports.page.domains import ROLE_WORDS
 from reports.page.gallery import card_image
 from reports.page.next import label_state
@@ -88,6 +89,7 @@ def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
                 None,
                 (
                     _compared_classes(evidence),
+                    hit_sentence(findings, name),
                     _how_sure(evidence) if leading is not None else "",
                     _how_often_right(verdict),
                 ),
@@ -278,12 +280,13 @@ def _image_pair(findings: Findings) -> list[dict[str, str | None]]:
         "true_positive": "true positive",
         "missed": "missed object",
         "false_positive": "false positive",
+        "wrong_class": "wrong class",
         "detection": "detection",
     }
     domains = _shown_domains(findings)
     choices = [(domains[0].name, ["true_positive"])]
     if len(domains) > 1:
-        choices.append((domains[1].name, ["missed", "false_positive", "detection"]))
+        choices.append((domains[1].name, ["missed", "wrong_class", "false_positive", "detection"]))
     pair = []
     for domain, kinds in choices:
         cards = findings.cards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diagnostics.findings import Findings
@@ -9,6 +10,9 @@ from diagnostics.wording import count, percent
 from reports.page import thumbnails
 from reports.page.gallery import domain_of
 from reports.page.methods import short_path
+
+# Clips set aside that the page names.
+MAX_RESERVED = 8
 
 
 def next_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -43,4 +47,12 @@ def label_state(findings: Findings, domain_name: str, image: str) -> str:
         f"labelled already, {count(annotations, 'annotation')}"
         if annotations
         else "labelled already, background"
+    )
+
+
+def reserved_words(clips: Sequence[str]) -> str:
+    """The clips set aside for testing, the first few by name; "" without any."""
+    more = len(clips) - MAX_RESERVED
+    return ", ".join(clips[:MAX_RESERVED]) + (
+        f" and {more} more (report.json names them)" if more > 0 else ""
     )

@@ -31,6 +31,7 @@ def label(attribute: str, name: str, noun: str = "annotations") -> str:
         return attribute.removeprefix(OWN) if name == "yes" else f"{attribute.removeprefix(OWN)}: {name}"
     return {
         "all": "all images",
+        "class": name,
         "size": f"{noun} {name}",
         "shape": f"{name} {noun}",
         "place": f"{noun} in the {name}",

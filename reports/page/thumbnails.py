@@ -23,6 +23,7 @@ MIN_SHARE = 0.22
 # BGR; kind -> outline.
 OUTLINE = {
     "false_positive": (40, 40, 230),
+    "wrong_class": (0, 110, 230),
     "missed": (0, 190, 255),
     "near_miss": (200, 80, 220),
     "true_positive": (80, 180, 60),

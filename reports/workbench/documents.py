@@ -305,14 +305,20 @@ def _matches(
     detections: dict[str, list[Document]],
     outcomes: dict[int, Outcome],
 ) -> list[tuple[Any, ...]]:
-    """FiftyOne's pairs: true positives, false positives, and annotations without a shown true positive."""
+    """FiftyOne's pairs: true positives, detections on annotations of another class, false positives, and annotations
+    without any of these.
+    """
     labels = [domain.classes[label] for label in domain.annotations["label"].tolist()]
     matches: list[tuple[Any, ...]] = []
     matched: set[int] = set()
-    for box in (box for boxes in detections.values() for box in boxes):
-        outcome, iou, partner = outcomes.get(box["row"], NOT_MATCHED)
+    # True positives first: a detection of another class takes an annotation only where no true positive does.
+    boxes = sorted(
+        ((outcomes.get(box["row"], NOT_MATCHED), box) for boxes in detections.values() for box in boxes),
+        key=lambda pair: (pair[0][0] != "true_positive", -pair[1]["confidence"]),
+    )
+    for (outcome, iou, partner), box in boxes:
         detection_id = str(box["_id"])
-        if outcome == "true_positive":
+        if outcome == "true_positive" or (outcome == "class" and partner not in matched):
             matched.add(partner)
             annotation_id = str(annotation_ids[partner])
             matches.append(

@@ -230,7 +230,7 @@ def store_evaluation(
         Field of its detections.
     """
     config = foec.COCOEvaluationConfig(
-        field, "ground_truth", iou=0.5, classwise=True, compute_mAP=True, iou_threshs=list(COCO_IOUS)
+        field, "ground_truth", iou=0.5, classwise=False, compute_mAP=True, iou_threshs=list(COCO_IOUS)
     )
     method = config.build()
     method.register_run(view, key)
