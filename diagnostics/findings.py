@@ -13,6 +13,7 @@ from diagnostics import (
     acquisition,
     calibration,
     classes,
+    deployment,
     discovery,
     gallery,
     label_free,
@@ -31,7 +32,7 @@ from diagnostics.evidence import Evidence
 from diagnostics.few_labels import FewLabels, estimate_from_few_labels
 from diagnostics.gather import gather
 from diagnostics.hypotheses import Verdict, diagnose
-from diagnostics.inputs import Inputs
+from diagnostics.inputs import Inputs, Interventions
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.matching import Floats
 
@@ -53,6 +54,7 @@ class Findings:
     sweeps: the confidence sweep of each labelled domain
     class_sweeps: what each class's sweep gives, by domain and class
     classes: each class by itself, see `diagnostics.classes`
+    deployments: how to predict each real-world domain, by its name
     risk: thresholds with a recall guarantee, by domain
     errors: error types of the labelled domains
     slice_errors: error types of every slice of whole images
@@ -83,6 +85,7 @@ class Findings:
     sweeps: dict[str, pd.DataFrame]
     class_sweeps: dict[str, dict[str, dict[str, Any]]]
     classes: classes.ClassFindings
+    deployments: dict[str, deployment.Deployment]
     risk: dict[str, list[risk.RiskControl]]
     errors: pd.DataFrame
     slice_errors: pd.DataFrame
@@ -151,6 +154,7 @@ def find(inputs: Inputs) -> Findings:
         classes=classes.find_classes(
             inputs.labelled, inputs.in_domain, inputs.pairs, inputs.shown_from, seed=inputs.seed
         ),
+        deployments={name: _deployment(inputs, name) for name in inputs.pairs},
         risk={domain.name: risk.control(domain.table, domain.group_numbers) for domain in inputs.labelled},
         errors=inputs.errors,
         slice_errors=_slice_errors(inputs.labelled, cuts, inputs.shown_from),
@@ -199,6 +203,21 @@ def _advice(inputs: Inputs, novelty: dict[str, Floats]) -> Advice:
         return next_images(inputs.real_world, training, inputs.in_domain, novelty, seed=inputs.seed)
     return Advice(
         pd.DataFrame(columns=[*acquisition.COLUMNS, "nearest"]), pd.DataFrame(columns=["domain", "group"])
+    )
+
+
+def _deployment(inputs: Inputs, name: str) -> deployment.Deployment:
+    """How to predict one real-world domain."""
+    pair = inputs.pairs[name]
+    tried = inputs.experiments.interventions.get(name, Interventions())
+    return deployment.choose_deployment(
+        pair.real_world,
+        inputs.in_domain,
+        tried.plain,
+        tried.changes,
+        tried.recoveries,
+        inputs.shown_from,
+        seed=inputs.seed,
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from diagnostics import label_free, sweep
 from diagnostics.counterfactuals import Recovery, ap50
+from diagnostics.deployment import Changed
 from diagnostics.domain import Domain
 from diagnostics.error_types import decompose_errors
 from diagnostics.label_audit import DomainAudit
@@ -25,11 +26,15 @@ class Interventions:
     recoveries: what each intervention recovers of its AP50 alone, by its name
     corrected_domains: the same images under every set of corrections, see `diagnostics.contributions`
     corrections: names of the corrections in these sets
+    plain: the images they were tried on, with the detections in them as they are; None without any
+    changes: what each single intervention that a user can apply gave
     """
 
     recoveries: dict[str, Recovery] = field(default_factory=dict)
     corrected_domains: dict[frozenset[str], Domain] = field(default_factory=dict)
     corrections: tuple[str, ...] = ()
+    plain: Domain | None = None
+    changes: tuple[Changed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,13 @@ Run = Annotated[
     typer.Option("--run", help="Run folder of a finished training (args.yaml, results.csv, weights/)."),
 ]
 Weights = Annotated[Path | None, typer.Option(help="A checkpoint, instead of --run.")]
+Function = Annotated[
+    str | None,
+    typer.Option(
+        "--detector",
+        help="package.module:function of your own that gives boxes, instead of --run; its code is run.",
+    ),
+]
 InDomain = Annotated[
     NamedSource | None,
     typer.Option("--in-domain", help="SOURCE or NAME=SOURCE; default: the run's own data.yaml."),
@@ -287,6 +294,7 @@ class ReportOptions(Options):
 
     run: Run = None
     weights: Weights = None
+    detector: Function = None
     in_domain: InDomain = None
     real_world: RealWorld = ()
     predictions: Annotated[
@@ -350,7 +358,9 @@ class ReportOptions(Options):
     @property
     def is_demo(self) -> bool:
         """Whether nothing to diagnose is named: then the demo is."""
-        return not any((self.run, self.weights, self.in_domain, self.real_world, self.predictions))
+        return not any(
+            (self.run, self.weights, self.detector, self.in_domain, self.real_world, self.predictions)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,6 +369,7 @@ class NextOptions(Options):
 
     run: Run = None
     weights: Weights = None
+    detector: Function = None
     in_domain: InDomain = None
     real_world: RealWorld = ()
     pool: Annotated[
@@ -408,7 +419,17 @@ class NextOptions(Options):
     @property
     def is_demo(self) -> bool:
         """Whether nothing to rank is named: then the demo is."""
-        return not any((self.run, self.weights, self.in_domain, self.real_world, self.pool, self.candidate))
+        return not any(
+            (
+                self.run,
+                self.weights,
+                self.detector,
+                self.in_domain,
+                self.real_world,
+                self.pool,
+                self.candidate,
+            )
+        )
 
     def as_report(self) -> ReportOptions:
         """The options of a report on the same detector and domains."""
@@ -472,8 +493,28 @@ class PredictOptions(Options):
     """`shiftscope predict`."""
 
     source: Annotated[str, typer.Argument(help="SOURCE: images, folders, videos; or webcam, webcam:1 ...")]
-    weights: Annotated[Path, typer.Option(help="A detection checkpoint.")]
-    conf: Conf = 0.25
+    weights: Annotated[
+        Path | None, typer.Option(help="A detection checkpoint; default: that of --from-report.")
+    ] = None
+    detector: Function = None
+    from_report: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-report",
+            help="A report's folder: takes image size, tiles, colours and a threshold a class from it.",
+        ),
+    ] = None
+    domain: Annotated[
+        str | None, typer.Option(help="Whose settings of --from-report; needed where it has several domains.")
+    ] = None
+    conf: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Confidence from which detections are drawn; default: 0.25, or those of --from-report.",
+        ),
+    ] = None
     iou: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Overlap from which two boxes of a class count as one.")
     ] = 0.7

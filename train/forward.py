@@ -33,6 +33,16 @@ from train.transforms import Transform
 # by a quarter with four, measured on two cores with the small images of short trainings.
 GPU_BATCH = 8
 CPU_BATCH = 4
+# Tasks whose models give upright boxes.
+BOX_TASKS = ("detect", "segment", "pose")
+# Why models of other tasks cannot be diagnosed.
+NO_BOXES = {
+    "classify": (
+        "is a 'classify' model, which names what a whole image shows; there are no boxes to compare: train a "
+        "detection model"
+    ),
+    "": "is a model of a task without boxes; train a detection model",
+}
 # The sides of a network's input are multiples of this many pixels.
 STRIDE = 32
 # Bytes of a checkpoint's pickle that name its model's class: it comes first.
@@ -113,6 +123,11 @@ def _load(weights: Path) -> Any:
     return model
 
 
+def load_export(weights: Path, task: str) -> Any:
+    """A detector in the format of other software, as `shiftscope export` writes it; an `ultralytics.YOLO`."""
+    return YOLO(str(weights), task=task)
+
+
 def _is_of_yolov5(weights: Path) -> bool:
     """Whether a checkpoint refers to the modules of the YOLOv5 repository, which YOLOv7 shares."""
     try:
@@ -172,10 +187,8 @@ class Detector:
         self.weights = weights
         self.model: Any = load_checkpoint(weights, "give the best.pt of a training run")
         names = self.model.names
-        if self.model.task != "detect":
-            raise InputError(
-                f"{weights}: is a '{self.model.task}' model; only detection models can be diagnosed"
-            )
+        if self.model.task not in BOX_TASKS:
+            raise InputError(f"{weights}: {NO_BOXES.get(self.model.task, NO_BOXES[''])}")
         self.classes = tuple(names[i] for i in sorted(names))
         arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
         self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
@@ -183,7 +196,7 @@ class Detector:
         self.batch = batch or (1 if self.device == "cpu" else GPU_BATCH)
         self._maps: list[torch.Tensor] = []
         self._embedding: Floats | None = None
-        self._hooked = False
+        self._hooked = self._stretches = False
 
     def predict_pixels(self, images: Sequence[Pixels], settings: Settings) -> list[ImageOutput]:
         """Predict images of one shape in one forward call.
@@ -305,6 +318,7 @@ class Detector:
         layers = self.model.predictor.model.model.model
         layers[-1].register_forward_pre_hook(self._keep_maps)
         layers[-2].register_forward_hook(self._keep_embedding)
+        self._stretches = type(self.model.predictor).__name__ == "RTDETRPredictor"
         self._hooked = True
 
     def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -320,10 +334,12 @@ class Detector:
         finest = self._maps[0]
         stride = float(self.model.predictor.model.model.stride[0])
         rows, columns = finest.shape[2] * stride, finest.shape[3] * stride
-        gain = min(rows / shape[0], columns / shape[1])
-        # Letterboxing centres the image; scale and shift are those of ultralytics' LetterBox.
-        shift = np.array([(columns - shape[1] * gain) / 2, (rows - shape[0] * gain) / 2], np.float32)
-        corners = torch.from_numpy(boxes[:, :4] * np.float32(gain) + np.tile(shift, 2)).to(finest)
+        gains = np.array([columns / shape[1], rows / shape[0]], np.float32)
+        # Letterboxing keeps the proportions and centres the image, as ultralytics' LetterBox; RT-DETR's predictor
+        # stretches the image to the whole input.
+        gain = gains if self._stretches else np.full(2, gains.min())
+        shift = (np.array([columns, rows], np.float32) - gain * np.array(shape[1::-1], np.float32)) / 2
+        corners = torch.from_numpy(boxes[:, :4] * np.tile(gain, 2) + np.tile(shift, 2)).to(finest)
         # Four samples a box, at a quarter and three quarters of each side: RoIAlign with one bin and sampling
         # ratio 2. It is written out because importing torchvision takes as long as a hundred images.
         sides = corners[:, 2:] - corners[:, :2]

@@ -55,6 +55,7 @@ class Run:
     arguments: content of args.yaml
     lineage: what `train.training` recorded; empty for runs of other programs
     watched: real-world results by epoch, see `reports.watch.COLUMNS`; empty if none were recorded
+    function: "package.module:function" where a function of the user's own is the detector; None otherwise
     """
 
     folder: Path | None
@@ -66,6 +67,7 @@ class Run:
     arguments: dict[str, Any]
     lineage: dict[str, Any] = field(default_factory=dict)
     watched: pd.DataFrame = field(default_factory=pd.DataFrame)
+    function: str | None = None
 
     @property
     def epochs(self) -> int:

@@ -111,7 +111,7 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
 
 def _check_options(options: NextOptions) -> None:
     """Raise InputError where something that a ranking needs is missing."""
-    if options.run is None and options.weights is None:
+    if options.run is None and options.weights is None and options.detector is None:
         raise InputError("ranking needs the detector's embeddings: give --run DIR or --weights FILE")
     if not options.pool and not options.real_world:
         raise InputError("nothing to rank: give --pool SOURCE or --real-world SOURCE")

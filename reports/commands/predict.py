@@ -13,8 +13,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -24,12 +26,15 @@ from datasets.errors import InputError
 from datasets.files import write_text
 from datasets.naming import domain_name
 from datasets.source import open_source
-from datasets.tables import LEDGER_COLUMNS, Source, frame
+from datasets.tables import CORNERS, LEDGER_COLUMNS, Source, frame
+from diagnostics.deployment import Change
 from diagnostics.wording import count
 from reports.export.coco import coco_dataset, coco_results
+from reports.export.inference import InferenceSettings, read_inference
 from reports.export.yolo import write_labels
 from reports.files import one_writer
 from reports.options import PredictOptions, absolute
+from reports.pipeline.runs import load_detector
 from reports.prediction.camera import is_camera, predict_camera
 from reports.prediction.images import predict_images
 from reports.prediction.job import PARTS, PredictionJob
@@ -38,13 +43,15 @@ from reports.prediction.tables import PredictionTables, merge_parts
 from reports.prediction.video import Video, VideoError
 from reports.prediction.window import Window
 from reports.progress import Reporter
-from train.environment import frames_folder, runs_folder, trust_checkpoints
+from train.environment import frames_folder, runs_folder
+from train.other_detectors import open_function
 from train.prediction_folder import INFO, read_prediction_info
 from train.predictions import Settings
-from train.run import file_sha256
+from train.run import Run, open_weights
+from train.transforms import Photometric
 
-if TYPE_CHECKING:
-    from train.forward import Detector
+# Confidence from which detections are drawn, Ultralytics' default.
+CONF = 0.25
 
 
 def predict(options: PredictOptions, reporter: Reporter) -> dict[str, Any]:
@@ -71,15 +78,22 @@ def predict(options: PredictOptions, reporter: Reporter) -> dict[str, Any]:
     EnvironmentProblem
         The camera gives no image.
     """
-    if options.trust_checkpoint:
-        trust_checkpoints()
-    from train.forward import Detector
-
-    detector = Detector(options.weights, device=options.device)
+    advised = read_inference(options.from_report, options.domain) if options.from_report is not None else None
+    run = _open_run(options, advised)
+    detector = load_detector(
+        run.weights, function=run.function, device=options.device, trust=options.trust_checkpoint
+    )
     _check_blurred(options.blur, detector.classes)
-    settings = Settings(imgsz=options.imgsz or detector.imgsz, iou=options.iou)
+    change = advised.change if advised is not None else None
+    settings = Settings(
+        imgsz=options.imgsz or (change.imgsz if change is not None else detector.imgsz), iou=options.iou
+    )
+    thresholds = _thresholds(options, advised, detector.classes)
+    if advised is not None:
+        reporter.say(_advised_words(options, advised))
     source = None if is_camera(options.source) else _open_source(options, detector.classes, reporter)
-    request = _request_record(options, detector, settings, source)
+    request = _request_record(options, run, detector.classes, settings, source)
+    request |= _advised_record(change, thresholds, detector.classes, plain=advised is None)
     folder = _reserve_folder(options, request, camera=source is None)
     info = read_prediction_info(folder)
     if info is not None and info.get("finished"):
@@ -92,12 +106,14 @@ def predict(options: PredictOptions, reporter: Reporter) -> dict[str, Any]:
                 detector=detector,
                 sha256=request["sha256"],
                 settings=settings,
-                confidence=options.conf,
+                thresholds=thresholds,
                 stride=options.stride,
                 blurred=frozenset(detector.classes.index(name) for name in options.blur),
                 folder=folder,
                 reporter=reporter,
                 window=window,
+                transform=Photometric(*change.colours) if change is not None and change.colours else None,
+                tiles=change is not None and change.tiles,
             )
             if source is None:
                 ledger, tables = frame([], LEDGER_COLUMNS), [predict_camera(job, options.source)]
@@ -125,17 +141,89 @@ def _open_source(options: PredictOptions, classes: Sequence[str], reporter: Repo
     )
 
 
+def _open_run(options: PredictOptions, advised: InferenceSettings | None) -> Run:
+    """The detector that is asked for, else that of the report. Raises InputError without one."""
+    named = [name for name in ("weights", "detector") if getattr(options, name) is not None]
+    if len(named) > 1:
+        raise InputError("--detector stands in the place of --weights; give one of them")
+    function = options.detector or (advised.function if advised is not None and not named else None)
+    if function is not None:
+        return open_function(function)
+    weights = options.weights or (advised.weights if advised is not None else None)
+    if weights is None:
+        raise InputError(
+            "no detector: give --weights FILE, --detector MODULE:FUNCTION, or --from-report FOLDER"
+        )
+    return open_weights(weights, None)
+
+
+def _thresholds(
+    options: PredictOptions, advised: InferenceSettings | None, classes: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """The threshold of each class, (K,): --conf, else the report's, else CONF."""
+    if options.conf is not None or advised is None:
+        return np.full(len(classes), CONF if options.conf is None else options.conf)
+    unknown = [name for name in advised.thresholds if name not in classes]
+    if unknown:
+        raise InputError(
+            f"{options.from_report}: has a threshold for {unknown[0]}, which the model has not; "
+            f"it has {', '.join(classes)}"
+        )
+    # A class that was neither annotated nor predicted has none of its own.
+    common = float(np.median(list(advised.thresholds.values()))) if advised.thresholds else CONF
+    return np.array([advised.thresholds.get(name, common) for name in classes])
+
+
+def _advised_words(options: PredictOptions, advised: InferenceSettings) -> str:
+    """What is taken from the report, and what is expected from it."""
+    change = advised.change
+    parts = [f"image size {options.imgsz or change.imgsz}"]
+    parts += ["tiles"] * change.tiles + ["colours matched to the in-domain images"] * (
+        change.colours is not None
+    )
+    if options.conf is None:
+        values = sorted(advised.thresholds.values())
+        parts.append(
+            f"thresholds from {values[0]:g} to {values[-1]:g} by class"
+            if len(set(values)) > 1
+            else f"threshold {values[0]:g}"
+            if values
+            else f"threshold {CONF:g}"
+        )
+    expected = ""
+    if advised.expected_f1 is not None and advised.f1_before is not None:
+        expected = (
+            f"; F1 {advised.expected_f1:.2f} expected on such footage, {advised.f1_before:.2f} with images and "
+            "threshold as they were"
+        )
+    return f"  from the report, for {advised.domain}: {', '.join(parts)}{expected}"
+
+
+def _advised_record(
+    change: Change | None, thresholds: npt.NDArray[np.float64], classes: Sequence[str], *, plain: bool
+) -> dict[str, Any]:
+    """What of the request comes from a report, as JSON values; nothing without one."""
+    if plain or change is None:
+        return {}
+    return {
+        "thresholds": dict(zip(classes, map(float, thresholds), strict=True)),
+        "tiles": change.tiles,
+        "match_colours": None if change.colours is None else [list(part) for part in change.colours],
+    }
+
+
+# Five parameters: what is asked for, and what it was made into.
 def _request_record(
-    options: PredictOptions, detector: Detector, settings: Settings, source: Source | None
+    options: PredictOptions, run: Run, classes: Sequence[str], settings: Settings, source: Source | None
 ) -> dict[str, Any]:
     """Everything that the result depends on, as JSON values; source is None for a camera."""
     return {
         "source": options.source if source is None else absolute(options.source),
         "content": None if source is None else _content_digest(source),
-        "weights": str(options.weights.absolute()),
-        "sha256": file_sha256(options.weights),
-        "classes": list(detector.classes),
-        "conf": options.conf,
+        "weights": str(run.weights.absolute()),
+        "sha256": run.sha256,
+        "classes": list(classes),
+        "conf": CONF if options.conf is None else options.conf,
         "stride": options.stride,
         "blur": list(options.blur),
         "settings": settings.record(),
@@ -271,7 +359,9 @@ def _write_tables(
     merged = merge_parts(tables, PredictionTables(folder / "images.parquet", folder / "boxes.parquet"))
     ledger.to_csv(folder / "ledger.csv", index=False)
     images = pq.read_table(merged.images).to_pandas()
-    shown = pq.read_table(merged.boxes, filters=[("confidence", ">=", job.confidence)]).to_pandas()
+    lowest = float(job.thresholds.min(initial=1.0))
+    shown = pq.read_table(merged.boxes, filters=[("confidence", ">=", lowest)]).to_pandas()
+    shown = shown[job.is_shown(shown[[*CORNERS, "confidence", "label"]].to_numpy(float))]
     write_text(folder / "boxes.csv", shown.to_csv(index=False, float_format="%.6g"))
     write_text(folder / "coco.json", json.dumps(coco_dataset(images, shown, job.detector.classes)))
     write_text(folder / "predictions.json", json.dumps(coco_results(shown, job.detector.classes)))
@@ -298,7 +388,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     drawn = ["in images/"] * (result["images"] > 0) + ["as .mp4"] * (result["frames"] > 0)
     unused = result["files"]["skipped"] + result["files"]["failed"]
     return [
-        f"{count(result['boxes'], 'detection')} at confidence {result['conf']:g} or above "
+        f"{count(result['boxes'], 'detection')} at {_threshold_words(result)} or above "
         f"in {result['images_with_boxes']:,} of {inputs}"
         + (f": {by_class}" if len(result["boxes_by_class"]) > 1 else ""),
         *([f"{count(unused, 'file')} not used; see {folder}/ledger.csv"] if unused else []),
@@ -306,3 +396,11 @@ def lines(result: dict[str, Any]) -> list[str]:
         "hold the drawn detections, boxes.parquet all from confidence 0.001",
         f"As a domain of a report: shiftscope report ... --real-world {folder}",
     ]
+
+
+def _threshold_words(result: dict[str, Any]) -> str:
+    """The threshold, or where there are several, that each class has its own."""
+    values = set(result.get("thresholds", {}).values())
+    if len(values) > 1:
+        return "the threshold of its class"
+    return f"confidence {next(iter(values), result['conf']):g}"

@@ -39,6 +39,7 @@ from train.run import open_weights
 if TYPE_CHECKING:
     from train.augmentation import Recipe
     from train.forward import Detector
+    from train.other_detectors import BoxDetector
 
 # Reasons for leaving files out that are listed; the rest is counted.
 MAX_REASONS = 5
@@ -153,14 +154,15 @@ def _correct(source: Source, spec: str, reporter: Reporter) -> tuple[Source, fro
 
 
 def _predict_drafts(
-    detector: Detector, source: Source, options: PrepareOptions, reporter: Reporter
+    detector: Detector | BoxDetector, source: Source, options: PrepareOptions, reporter: Reporter
 ) -> pd.DataFrame:
     """Detections in the unlabelled training images, from the requested confidence up."""
+    assert options.weights is not None
     images = draftable(source)
     settings = Settings(imgsz=options.imgsz or detector.imgsz)
     title = f"Predicting {count(len(images), 'unlabelled image')}"
     with reporter.stage("predict", title, len(images)) as tick:
-        store = Store(predict_folder(settings, open_weights(detector.weights, None).sha256))
+        store = Store(predict_folder(settings, open_weights(options.weights, None).sha256))
         detections = detector.predict(images, settings, store, tick=tick, embed_detections=False).detections
     return detections[detections["confidence"] >= options.conf].reset_index(drop=True)
 

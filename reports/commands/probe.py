@@ -194,7 +194,10 @@ def probe(
         The footage has fewer than MIN_BOXES annotations.
     """
     assert predicted.run is not None
-    assert predicted.detector is not None
+    if not isinstance(predicted.detector, Detector):
+        raise InputError(
+            "--probe trains from the detector's checkpoint: give --run, or --weights with a .pt file"
+        )
     sources = {o.name: o.source for o in predicted.opened}
     test = _labelled_footage([sources[domain.name] for domain in footage])
     annotations = int((~test.annotations["crowd"].astype(bool)).sum())

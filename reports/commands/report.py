@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets.errors import EnvironmentProblem, InputError
 from diagnostics.domain import Domain
+from reports.export.inference import FILE, inference_text
 from reports.files import one_writer
 from reports.options import AppOptions, ReportOptions
 from reports.page.assembly import build_context
@@ -89,9 +90,21 @@ def _make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> di
             context = build_context(
                 result, folder.name, published.app_urls, published.dataset, reporter.timings, created
             )
-            page = write_report(folder, result.findings, result.ledger, record, context)
+            page = write_report(
+                folder, result.findings, result.ledger, record, context, _inference(result, folder, record)
+            )
     _say_result(record, context, page, reporter)
     return record
+
+
+def _inference(result: Result, folder: Path, record: dict[str, Any]) -> dict[str, str]:
+    """inference.yaml, where there is a real-world domain and a detector."""
+    deployments = result.findings.deployments
+    run = record["run"]
+    if result.run is None or not deployments:
+        return {}
+    weights = None if run["detector"] else run["weights"]
+    return {FILE: inference_text(folder, weights, run["detector"], deployments.values())}
 
 
 def choose_dataset(options: AppOptions, reporter: Reporter) -> str:

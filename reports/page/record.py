@@ -66,6 +66,7 @@ def build_record(result: Result, timings: dict[str, float], app_urls: dict[int, 
         "classes": plain(findings.classes.table),
         "class_drops": plain(findings.classes.drops),
         "confusion": plain(findings.classes.confusion),
+        "deployment": plain(list(findings.deployments.values())),
         "sweep": _sweep_record(findings),
         "risk_control": [
             {"domain": name, **plain(control)}
@@ -190,6 +191,7 @@ def _run_record(result: Result) -> dict[str, Any]:
     if run is None:
         return {
             "weights": None,
+            "detector": None,
             "sha256": None,
             "classes": list(result.classes),
             "imgsz": result.settings.imgsz,
@@ -202,6 +204,7 @@ def _run_record(result: Result) -> dict[str, Any]:
         }
     return {
         "weights": str(run.weights.absolute()),
+        "detector": run.function,
         "sha256": run.sha256,
         "classes": list(result.classes),
         "imgsz": result.settings.imgsz,

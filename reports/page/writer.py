@@ -89,8 +89,14 @@ def _detections_with_outcome(findings: Findings, name: str) -> pd.DataFrame:
     return table.astype({"outcome": "str"}).assign(outcome=lambda t: t["outcome"].where(t["outcome"].notna()))
 
 
+# Six parameters: the folder, and what each kind of file in it holds.
 def write_report(
-    folder: Path, findings: Findings, ledger: pd.DataFrame, record: dict[str, Any], context: dict[str, Any]
+    folder: Path,
+    findings: Findings,
+    ledger: pd.DataFrame,
+    record: dict[str, Any],
+    context: dict[str, Any],
+    texts: Mapping[str, str],
 ) -> Path:
     """Write the report folder.
 
@@ -104,6 +110,8 @@ def write_report(
         The report's folder.
     findings, ledger, record, context
         What the tables, ledger.csv, report.json and the two templates hold.
+    texts : mapping
+        Other files of the folder: name to content.
 
     Returns
     -------
@@ -126,6 +134,8 @@ def write_report(
             draft / "report.md", environment(escape=False).get_template("report.md.j2").render(context)
         )
         write_text(draft / PAGE, environment(escape=True).get_template("report.html.j2").render(context))
+        for name, text in texts.items():
+            write_text(draft / name, text)
         (folder / "tables").mkdir(parents=True, exist_ok=True)
         written = [path for path in draft.rglob("*") if path.is_file()]
         for path in sorted(written, key=lambda path: path.name == PAGE):

@@ -25,6 +25,7 @@ from train.run import Run, file_sha256
 
 if TYPE_CHECKING:
     from train.forward import Detector
+    from train.other_detectors import BoxDetector
 
 # Images of each domain that checkpoints are compared on.
 IMAGES = 60
@@ -83,7 +84,7 @@ def compare_checkpoints(
     files: dict[int, Path],
     domains: Sequence[Domain],
     settings: Settings,
-    load: Callable[[Path], Detector],
+    load: Callable[[Path], Detector | BoxDetector],
     reporter: Reporter,
     *,
     most: int,

@@ -18,6 +18,7 @@ from train.run import Run
 
 if TYPE_CHECKING:
     from train.forward import Detector
+    from train.other_detectors import BoxDetector
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class EarlierRun:
     """
 
     run: Run
-    detector: Detector
+    detector: Detector | BoxDetector
     imgsz: int | None = None
 
     @property

@@ -37,6 +37,7 @@ from train.run import Run
 
 if TYPE_CHECKING:
     from train.forward import Detector
+    from train.other_detectors import BoxDetector
 
 # Training images used: enough for their AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
@@ -58,7 +59,7 @@ class PredictedDomains:
     """
 
     run: Run | None
-    detector: Detector | None
+    detector: Detector | BoxDetector | None
     classes: tuple[str, ...]
     settings: Settings
     opened: tuple[Opened, ...]
@@ -115,7 +116,8 @@ def predict_domains(
     supplied = dict(options.predictions)
     if run is None and not supplied:
         raise InputError(
-            "nothing to diagnose: give --run DIR, --weights FILE, or --predictions NAME=FILE for every domain"
+            "nothing to diagnose: give --run DIR, --weights FILE, --detector MODULE:FUNCTION, or --predictions NAME=FILE for "
+            "every domain"
         )
     # What costs nothing to check comes first.
     for _, spec in (in_domain_source(options, run), *options.real_world):
@@ -193,13 +195,17 @@ def _with_checked_groups(
 
 def _open(
     options: ReportOptions, run: Run | None, reporter: Reporter
-) -> tuple[Detector | None, tuple[str, ...], list[Opened]]:
+) -> tuple[Detector | BoxDetector | None, tuple[str, ...], list[Opened]]:
     """The detector, the classes, and the domains with corrections and attributes. Raises InputError."""
     with reporter.stage("open", "Opening weights and sources"):
         detector = None
         if run is not None:
             detector = load_detector(
-                run.weights, device=options.device, batch=options.batch, trust=options.trust_checkpoint
+                run.weights,
+                function=run.function,
+                device=options.device,
+                batch=options.batch,
+                trust=options.trust_checkpoint,
             )
         opened = open_domains(options, run, detector.classes if detector else (), reporter.say)
     # Without a detector, the first source that names any classes decides.

@@ -10,38 +10,30 @@ from itertools import combinations
 from math import log2
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import pandas as pd
 
 from datasets.groups import evenly
-from datasets.tables import CORNERS
 from diagnostics import factors
 from diagnostics.counterfactuals import SAME_SIZE, Recovery, ap50, recovery, size_factors
+from diagnostics.deployment import Change, Changed
 from diagnostics.domain import Domain
 from diagnostics.inputs import Interventions
-from diagnostics.matching import Bools, Floats
 from diagnostics.pairs import Pair
 from reports.pipeline.surroundings import in_other_surroundings
 from reports.progress import Reporter
 from train.predictions import Settings, Store, predict_folder
 from train.run import Run
-from train.transforms import MAX_SIDE, Corruption, Photometric, Sequential, Tile, Transform, about_centre
+from train.tiling import TILES, predict_tiled
+from train.transforms import MAX_SIDE, Corruption, Photometric, Sequential, Transform, about_centre
 
 if TYPE_CHECKING:
     from train.forward import Detector
+    from train.other_detectors import BoxDetector
 
 # Images each intervention is tried on.
 MAX_INTERVENTION_IMAGES = 100
 MIN_INTERVENTION_IMAGES = 60
 STRIDE = 32
-# Two by two tiles that overlap by a third of their side: an object smaller than that lies whole in one of
-# them.
-TILES = tuple(Tile(x, y) for y in (0, 1) for x in (0, 1))
-# Boxes of two tiles that overlap as much show one object.
-SAME_BOX_IOU = 0.5
-# A box within this many pixels of a tile's inner edge is cut off there.
-EDGE = 2
 SIZE, COLOURS, SHAPE, SURROUNDINGS = "image size", "colours", "foreshortening", "surroundings"
 # A flat ground squeezed further than this shows nothing that a detector could use.
 MIN_SQUEEZE = 0.35
@@ -57,7 +49,7 @@ class DomainPredictor:
     reporter: shows progress
     """
 
-    detector: Detector
+    detector: Detector | BoxDetector
     run: Run
     settings: Settings
     reporter: Reporter
@@ -127,6 +119,13 @@ class Plan:
             return tone
         return Sequential(tone, self.shape) if tone is not None else self.shape
 
+    def change(self, corrections: tuple[str, ...]) -> Change | None:
+        """What predicting so takes; None for what would move the boxes."""
+        if SHAPE in corrections:
+            return None
+        tone = (self.tone.mean, self.tone.spread) if COLOURS in corrections else None
+        return Change(self.imgsz(corrections), colours=tone)
+
     def imgsz(self, corrections: tuple[str, ...]) -> int:
         """The network input size under a set of corrections."""
         return self.size if SIZE in corrections and self.size is not None else self.base
@@ -158,6 +157,7 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, combine: bool, 
         return Interventions()
     in_domain_ap50 = ap50(in_domain)
     recoveries: dict[str, Recovery] = {}
+    changes: list[Changed] = []
     corrected: dict[frozenset[str], Domain] = {frozenset(): plan.images}
 
     def predict(name: str, transform: Transform | None, imgsz: int) -> Domain:
@@ -165,8 +165,10 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, combine: bool, 
         with predictor.reporter.stage("interventions", title, len(plan.images.images)) as tick:
             return predictor.predict(plan.images, transform, tick, imgsz=imgsz)
 
-    def record(name: str, after: Domain, factor: float = 1.0) -> None:
+    def record(name: str, after: Domain, factor: float = 1.0, change: Change | None = None) -> None:
         recoveries[name] = recovery(name, plan.images, after, in_domain_ap50, size_factor=factor, seed=seed)
+        if change is not None:
+            changes.append(Changed(name, change, after))
 
     for count in range(1, (len(plan.corrections) if combine else 1) + 1):
         for chosen in combinations(plan.corrections, count):
@@ -177,14 +179,18 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, combine: bool, 
                 after = replace(after, annotations=plan.shape.boxes(after.annotations, after.images))
             corrected[frozenset(chosen)] = after
             if count == 1:
-                record(name, after, imgsz / plan.base)
+                record(name, after, imgsz / plan.base, plan.change(chosen))
     for imgsz in (plan.larger, plan.smaller):
         if imgsz != plan.size:
-            record(f"imgsz {imgsz}", predict(f"imgsz {imgsz}", None, imgsz), imgsz / plan.base)
+            after = predict(f"imgsz {imgsz}", None, imgsz)
+            record(f"imgsz {imgsz}", after, imgsz / plan.base, Change(imgsz))
     _record_surroundings(predictor, plan.images, in_domain, recoveries, in_domain_ap50, seed)
     if plan.size == plan.larger:
-        record("tiles", _predict_tiles(predictor, plan.images), 1 / TILES[0].side)
-    return Interventions(recoveries, corrected, plan.corrections) if combine else Interventions(recoveries)
+        after = _predict_tiles(predictor, plan.images)
+        record("tiles", after, 1 / TILES[0].side, Change(plan.base, tiles=True))
+    if not combine:
+        return Interventions(recoveries, plain=plan.images, changes=tuple(changes))
+    return Interventions(recoveries, corrected, plan.corrections, plan.images, tuple(changes))
 
 
 # Six parameters: what is predicted, with what, and where the result goes.
@@ -260,45 +266,13 @@ def _squeeze(in_domain: Domain, real_world: Domain) -> Corruption | None:
 
 
 def _predict_tiles(predictor: DomainPredictor, domain: Domain) -> Domain:
-    """The domain with the detections of overlapping tiles beside those of whole images: small objects appear
-    larger at the same input size.
-    """
-    parts = [domain.detections]
-    sizes = domain.images.set_index("image")[["width", "height"]]
+    """The domain with the detections of overlapping tiles beside those of whole images."""
     title = f"Intervention on {domain.name}: tiles"
     with predictor.reporter.stage("interventions", title, len(TILES) * len(domain.images)) as tick:
-        for tile in TILES:
-            detections = predictor.predict(domain, tile, tick).detections
-            widths, heights = sizes.loc[detections["image"]].to_numpy().T
-            bounds = np.array([tile.bounds(int(w), int(h)) for w, h in zip(widths, heights, strict=True)])
-            bounds = bounds.reshape(-1, 4)
-            boxes = detections[CORNERS].to_numpy(float)
-            placed = (boxes + np.tile(bounds[:, :2], 2)).T
-            in_image = detections.assign(**dict(zip(CORNERS, placed, strict=True)))
-            parts.append(in_image[~_cut_off(boxes, bounds, widths, heights)])
-    merged = _merge_overlapping(pd.concat(parts, ignore_index=True), predictor.settings.max_det)
-    return replace(domain, detections=merged, detection_embeddings=np.zeros((len(merged), 0), np.float32))
-
-
-def _cut_off(boxes: Floats, bounds: Floats, widths: Floats, heights: Floats) -> Bools:
-    """Which boxes touch an inner edge of their tile, (n,). boxes: (n, 4) in the tile; bounds: (n, 4) of the
-    tile in the image.
-    """
-    inner = np.stack([bounds[:, 0] > 0, bounds[:, 1] > 0, bounds[:, 2] < widths, bounds[:, 3] < heights], 1)
-    sides = bounds[:, 2:] - bounds[:, :2]
-    touches = np.concatenate([boxes[:, :2] < EDGE, boxes[:, 2:] > sides - EDGE], 1)
-    return np.asarray((inner & touches).any(1))
-
-
-def _merge_overlapping(detections: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """Non-maximum suppression by image and class; at most limit detections per image."""
-    rows_to_keep: list[int] = []
-    for rows in detections.groupby("image", sort=False).indices.values():
-        part = detections.iloc[rows]
-        boxes = part[CORNERS].to_numpy(float)
-        boxes[:, 2:] -= boxes[:, :2]
-        chosen = cv2.dnn.NMSBoxesBatched(
-            boxes.tolist(), part["confidence"].tolist(), part["label"].tolist(), 0.0, SAME_BOX_IOU
+        merged = predict_tiled(
+            domain.detections,
+            domain.images,
+            lambda tile: predictor.predict(domain, tile, tick).detections,
+            limit=predictor.settings.max_det,
         )
-        rows_to_keep += rows[np.asarray(chosen, int)[:limit]].tolist()
-    return detections.iloc[sorted(rows_to_keep)].reset_index(drop=True)
+    return replace(domain, detections=merged, detection_embeddings=np.zeros((len(merged), 0), np.float32))

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datasets.errors import InputError
 from datasets.naming import domain_name
 from reports.options import NextOptions, ReportOptions
 from train.environment import trust_checkpoints
 from train.history import read_history
+from train.other_detectors import BoxDetector, FunctionDetector, OnnxDetector, open_function
 from train.run import Run, open_run, open_weights
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ def load_run(options: ReportOptions) -> Run | None:
     """The run or the bare weights that the options name; None where only predictions are given. Raises
     InputError.
     """
+    if options.detector is not None:
+        if options.run is not None or options.weights is not None:
+            raise InputError("--detector stands in the place of --run and --weights; give one of them")
+        return open_function(options.detector)
     if options.run is not None:
         run = open_run(options.run)
         return replace(run, history=read_history(options.history)) if options.history is not None else run
@@ -31,13 +37,24 @@ def open_earlier_run(place: Path) -> Run:
     return open_weights(place, None) if place.is_file() else open_run(place)
 
 
+# Five parameters: what to load, and how; all but the first have a default.
 def load_detector(
-    weights: Path, *, device: str | None = None, batch: int | None = None, trust: bool = False
-) -> Detector:
-    """A checkpoint, ready for inference. Its libraries take seconds to import, so they are imported here.
+    weights: Path,
+    *,
+    function: str | None = None,
+    device: str | None = None,
+    batch: int | None = None,
+    trust: bool = False,
+) -> Detector | BoxDetector:
+    """A detector, ready for inference. Its libraries take seconds to import, so they are imported here.
 
-    device, batch: see `train.forward.Detector`. trust: load a checkpoint that the restricted loader refuses.
+    function: "package.module:function" instead of weights. device, batch: see `train.forward.Detector`. trust: load a
+    checkpoint that the restricted loader refuses.
     """
+    if function is not None:
+        return FunctionDetector(function, batch=batch)
+    if weights.suffix == ".onnx":
+        return OnnxDetector(weights)
     if trust:
         trust_checkpoints()
     from train.forward import Detector
@@ -50,6 +67,7 @@ MAX_NAME = 120
 
 def report_name(options: ReportOptions | NextOptions) -> str:
     """Name of a report's folder: the run and the real-world domains."""
-    subject = options.run.name if options.run else options.weights.stem if options.weights else "predictions"
+    named = options.run.name if options.run else options.weights.stem if options.weights else ""
+    subject = named or (options.detector.replace(":", ".") if options.detector else "predictions")
     domains = [name or domain_name(source) for name, source in options.real_world]
     return "-".join([subject, *(["vs", *domains] if domains else [])])[:MAX_NAME]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from datasets.files import write_bytes
 from datasets.pixels import Pixels, decode
@@ -14,7 +17,9 @@ from diagnostics.wording import count
 from reports.export.yolo import unique_path
 from reports.prediction.job import PARTS, PredictionJob
 from reports.prediction.tables import PredictionTables, write_part
-from train.predictions import Store, predict_folder
+from train.predictions import Predictions, Store, predict_folder
+from train.tiling import TILES, predict_tiled
+from train.transforms import Sequential, Tile, Transform
 
 
 def predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables, dict[str, str]]:
@@ -36,13 +41,20 @@ def predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables
     failures
         Path -> reason for each image that could not be decoded.
     """
-    store = Store(predict_folder(job.settings, job.sha256))
-    total = len(source.images)
-    with job.reporter.stage("predict", f"Predicting {count(total, 'image')}", total) as tick:
-        result = job.detector.predict(source.images, job.settings, store, tick=tick, embed_detections=False)
+    total = len(source.images) * (1 + len(TILES) if job.tiles else 1)
+    with job.reporter.stage("predict", f"Predicting {count(len(source.images), 'image')}", total) as tick:
+        result = _predict(job, source.images, None, tick)
+        detections = result.detections
+        if job.tiles:
+            detections = predict_tiled(
+                detections,
+                source.images,
+                lambda tile: _predict(job, source.images, tile, tick).detections,
+                limit=job.settings.max_det,
+            )
     images = source.images[source.images["image"].isin(result.images["image"])]
-    rows_of = result.detections.groupby("image").indices
-    numbers = result.detections[[*CORNERS, "confidence", "label"]].to_numpy(np.float32)
+    rows_of = detections.groupby("image").indices
+    numbers = detections[[*CORNERS, "confidence", "label"]].to_numpy(np.float32)
     taken: set[str] = set()
     rows, boxes = [], []
     with job.reporter.stage("draw", "Drawing", len(images)) as tick:
@@ -65,3 +77,17 @@ def _write_image(path: Path, pixels: Pixels) -> None:
     if not encoded_ok:
         raise OSError(f"{path}: cannot be encoded")
     write_bytes(path, encoded.tobytes())
+
+
+def _predict(
+    job: PredictionJob, images: pd.DataFrame, tile: Tile | None, tick: Callable[[], None]
+) -> Predictions:
+    """Predict whole images, or one tile of each, through the store."""
+    transform: Transform | None = job.transform
+    if tile is not None:
+        transform = tile if transform is None else Sequential(transform, tile)
+    settings = replace(job.settings, transform=transform.name if transform is not None else "none")
+    store = Store(predict_folder(settings, job.sha256))
+    return job.detector.predict(
+        images, settings, store, transform=transform, tick=tick, embed_detections=False
+    )

@@ -123,8 +123,7 @@ def _detect_frames(job: PredictionJob, frames: Iterator[VideoFrame]) -> Iterator
 
 def _detect_batch(job: PredictionJob, batch: Sequence[VideoFrame]) -> Iterator[FrameBoxes]:
     """Frames with their boxes from one forward call."""
-    outputs = job.detector.predict_pixels([frame.pixels for frame in batch], job.settings)
-    return zip(batch, [boxes for boxes, _, _ in outputs], strict=True)
+    return zip(batch, job.detect([frame.pixels for frame in batch]), strict=True)
 
 
 def _split_lazily(pairs: Iterator[FrameBoxes], size: int) -> Iterator[Iterator[FrameBoxes]]:

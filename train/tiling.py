@@ -1,0 +1,120 @@
+"""Prediction in overlapping tiles beside the whole image: small objects appear larger at the same input size.
+
+As SAHI does (Akyon et al., ICIP 2022), with tiles that are a share of the image and therefore few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from datasets.pixels import Pixels
+from datasets.tables import CORNERS
+from train.passes import ImageOutput
+from train.predictions import Floats, Settings
+from train.transforms import Tile
+
+if TYPE_CHECKING:
+    from train.forward import Detector
+    from train.other_detectors import BoxDetector
+
+# Two by two tiles that overlap by a third of their side: an object smaller than that lies whole in one of
+# them.
+TILES = tuple(Tile(x, y) for y in (0, 1) for x in (0, 1))
+# Boxes of two tiles that overlap as much show one object.
+SAME_BOX_IOU = 0.5
+# A box within this many pixels of a tile's inner edge is cut off there.
+EDGE = 2
+ROW = [*CORNERS, "confidence", "label"]
+
+
+def predict_tiled(
+    whole: pd.DataFrame,
+    images: pd.DataFrame,
+    predict: Callable[[Tile], pd.DataFrame],
+    *,
+    limit: int,
+) -> pd.DataFrame:
+    """Detections of the tiles beside those of whole images.
+
+    Parameters
+    ----------
+    whole
+        Detections of the whole images: image, label, x1, y1, x2, y2, confidence.
+    images
+        Columns image, width and height.
+    predict
+        The detections in one tile of every image, in pixels of the tile.
+    limit
+        Most detections of an image.
+
+    Returns
+    -------
+    DataFrame
+        The columns of whole, in pixels of the images.
+    """
+    sizes = images.set_index("image")[["width", "height"]]
+    parts = [whole]
+    for tile in TILES:
+        found = predict(tile)
+        parts += [
+            pd.DataFrame(placed, columns=ROW).assign(image=image)
+            for image, rows in found.groupby("image", sort=False).indices.items()
+            if len(
+                placed := place_boxes(
+                    found.iloc[rows][ROW].to_numpy(float), tile, *map(int, sizes.loc[image])
+                )
+            )
+        ]
+    together = pd.concat([part[["image", *ROW]] for part in parts], ignore_index=True)
+    boxes = together[ROW].to_numpy(float)
+    kept = [
+        rows[merge_boxes(boxes[rows], limit)]
+        for rows in together.groupby("image", sort=False).indices.values()
+    ]
+    chosen = np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)
+    return together.iloc[chosen].astype({"label": "int64"})[list(whole.columns)].reset_index(drop=True)
+
+
+def place_boxes(boxes: Floats, tile: Tile, width: int, height: int) -> Floats:
+    """Boxes (n, 6) of a tile in pixels of the image, without those that its inner edges cut off, (k, 6)."""
+    left, top, right, bottom = tile.bounds(width, height)
+    cut = (
+        ((boxes[:, 0] < EDGE) & (left > 0))
+        | ((boxes[:, 1] < EDGE) & (top > 0))
+        | ((boxes[:, 2] > right - left - EDGE) & (right < width))
+        | ((boxes[:, 3] > bottom - top - EDGE) & (bottom < height))
+    )
+    placed = boxes[~cut].copy()
+    placed[:, :4] += (left, top, left, top)
+    return placed
+
+
+def merge_boxes(boxes: Floats, limit: int) -> np.ndarray:
+    """Rows that non-maximum suppression by class keeps of boxes (n, 6) of one image, the most confident first."""
+    if not len(boxes):
+        return np.zeros(0, np.int64)
+    sides = boxes[:, :4].copy()
+    sides[:, 2:] -= sides[:, :2]
+    chosen = cv2.dnn.NMSBoxesBatched(
+        sides.tolist(), boxes[:, 4].tolist(), boxes[:, 5].astype(int).tolist(), 0.0, SAME_BOX_IOU
+    )
+    return np.asarray(chosen, np.int64).reshape(-1)[:limit]
+
+
+def predict_pixels_tiled(
+    detector: Detector | BoxDetector, images: Sequence[Pixels], settings: Settings
+) -> list[Floats]:
+    """Boxes (N, 6) of images of one shape: of the whole images and of their tiles."""
+    height, width = images[0].shape[:2]
+    parts: list[list[Floats]] = [[boxes] for boxes, _, _ in detector.predict_pixels(images, settings)]
+    for tile in TILES:
+        outputs: list[ImageOutput] = detector.predict_pixels([tile(pixels) for pixels in images], settings)
+        for part, (boxes, _, _) in zip(parts, outputs, strict=True):
+            part.append(place_boxes(boxes, tile, width, height))
+    merged = [np.concatenate(part) for part in parts]
+    return [boxes[merge_boxes(boxes, settings.max_det)].astype(np.float32) for boxes in merged]
