@@ -208,6 +208,25 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return untrained(tmp_path_factory.mktemp("weights") / "best.pt", 4.0)
 
 
+@pytest.fixture(scope="session")
+def varied_weights(weights: Path) -> Path:
+    """An untrained checkpoint whose cells are not all equally sure, so that suppression has an order."""
+    import torch
+    from ultralytics import YOLO
+
+    model = YOLO(str(weights))
+    torch.manual_seed(1)
+    for branch in model.model.model[-1].cv3:
+        branch[-1].weight.data.normal_(0, 0.2)
+    model.model.train()
+    with torch.no_grad():
+        for _ in range(60):
+            model.model(torch.rand(2, 3, 64, 64))
+    path = weights.with_name("varied.pt")
+    model.save(str(path))
+    return path
+
+
 def complaint(outcome: Outcome) -> str:
     """The one line that a refused command leaves behind."""
     assert "Traceback" not in outcome.stderr

@@ -191,7 +191,7 @@ def open_function(name: str) -> Run:
 
     Raises InputError.
     """
-    function = _named(name)
+    function = FunctionDetector(name).function
     file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
     digest = hashlib.sha256(name.encode())
     digest.update(str(getattr(function, "version", "")).encode())
