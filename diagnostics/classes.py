@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from diagnostics.class_causes import ClassCause, explain_class
 from diagnostics.confusion import COLUMNS as CONFUSION_COLUMNS
 from diagnostics.confusion import confusion
 from diagnostics.domain import Domain
@@ -398,16 +399,23 @@ class ClassFindings:
     confusion: `confusion` of every labelled domain
     missing: classes that only one of the in-domain set and a real-world domain annotates, by domain, see
         `missing_classes`
+    causes: why classes lose, by domain, the costliest first: those whose drop is beyond chance
     """
 
     table: pd.DataFrame
     drops: pd.DataFrame
     confusion: pd.DataFrame
     missing: dict[str, tuple[list[str], list[str]]]
+    causes: dict[str, tuple[ClassCause, ...]] = field(default_factory=dict)
 
     def hit(self, domain: str) -> list[str]:
         """See `classes_hit`."""
         return classes_hit(self.drops[self.drops["domain"] == domain])
+
+    def causes_of_hit(self, domain: str) -> tuple[ClassCause, ...]:
+        """Why the classes lose that a drop hits more than the others; () where it is common to them."""
+        hit = self.hit(domain)
+        return tuple(cause for cause in self.causes.get(domain, ()) if cause.name in hit)
 
 
 def find_classes(
@@ -430,7 +438,7 @@ def find_classes(
     """
     aps = {domain.name: bootstrap_classes(domain, seed=seed) for domain in labelled}
     tables = [class_table(domain, aps[domain.name], confidence) for domain in labelled]
-    drops = []
+    drops, causes = [], {}
     for name, pair in pairs.items():
         if not pair.usable or in_domain.name not in aps or len(in_domain.classes) < 2:
             continue
@@ -446,13 +454,28 @@ def find_classes(
         )
         named = [in_domain.classes[int(label)] for label in compared.index]
         drops.append(compared.assign(domain=name, **{"class": named})[list(DROP_COLUMNS)])
+        causes[name] = _causes(in_domain, pair.real_world, compared, confidence)
     confused = [confusion(domain, confidence) for domain in labelled]
     return ClassFindings(
         _together(tables, COLUMNS),
         _together(drops, DROP_COLUMNS),
         _together(confused, CONFUSION_COLUMNS),
         missing_classes({domain.name: domain for domain in labelled}, in_domain.name),
+        causes,
     )
+
+
+def _causes(
+    in_domain: Domain, real_world: Domain, compared: pd.DataFrame, confidence: float
+) -> tuple[ClassCause, ...]:
+    """Why each class loses whose drop is beyond chance. compared: see `compare_classes`."""
+    lost = compared["drop"].clip(lower=0)
+    causes = []
+    for label in compared.index[(compared["hit"] | (compared["low"] > 0)).to_numpy(bool)]:
+        cause = explain_class(in_domain, real_world, int(label), confidence)
+        if cause is not None:
+            causes.append(replace(cause, drop_share=float(lost[label] / lost.sum())))
+    return tuple(causes)
 
 
 def _together(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
+from diagnostics.class_causes import ClassCause
 from diagnostics.contributions import DropDecomposition
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
 from diagnostics.intervals import Interval
@@ -88,6 +89,7 @@ class Evidence:
     reviewed: precision, recall and AP by points, from the answers of a person, by domain
     audits: the share of wrong labels, from the answers of a person, by domain
     classes: names of the compared classes; () where both sets have the same ones
+    class_causes: why the classes lose that the drop hits more than the others; () where it is common to them
     is_one_recording: whether all images of the real-world domain are of one clip
     """
 
@@ -117,6 +119,7 @@ class Evidence:
     reviewed: dict[str, Reviewed] = field(default_factory=dict)
     audits: dict[str, LabelAudit] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    class_causes: tuple[ClassCause, ...] = ()
     is_one_recording: bool = False
 
     @property

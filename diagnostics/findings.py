@@ -131,7 +131,10 @@ def find(inputs: Inputs) -> Findings:
     Findings
         Frames and the verdict; what could not be measured is empty or None.
     """
-    evidences = gather(inputs)
+    by_class = classes.find_classes(
+        inputs.labelled, inputs.in_domain, inputs.pairs, inputs.shown_from, seed=inputs.seed
+    )
+    evidences = gather(inputs, {name: by_class.causes_of_hit(name) for name in inputs.pairs})
     focus = inputs.focus or inputs.in_domain.name
     cuts = slices.edges(inputs.domains)
     novelty = novelties(inputs.in_domain, inputs.real_world) if inputs.embedded else {}
@@ -151,9 +154,7 @@ def find(inputs: Inputs) -> Findings:
         discovered=_discovered(inputs, cuts),
         sweeps=inputs.sweeps,
         class_sweeps={domain.name: _class_sweeps(domain) for domain in inputs.labelled},
-        classes=classes.find_classes(
-            inputs.labelled, inputs.in_domain, inputs.pairs, inputs.shown_from, seed=inputs.seed
-        ),
+        classes=by_class,
         deployments={name: _deployment(inputs, name) for name in inputs.pairs},
         risk={domain.name: risk.control(domain.table, domain.group_numbers) for domain in inputs.labelled},
         errors=inputs.errors,

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from diagnostics import factors, label_free, sweep
+from diagnostics.class_causes import ClassCause
 from diagnostics.contributions import DropDecomposition, decompose_drop
 from diagnostics.counterfactuals import loose_ap, redraw, size_match
 from diagnostics.domain import Domain
@@ -27,8 +28,17 @@ from diagnostics.training_curve import measure_carry_over
 LOOSE_IOU = 0.1
 
 
-def gather(inputs: Inputs) -> dict[str, Evidence]:
+def gather(
+    inputs: Inputs, class_causes: Mapping[str, tuple[ClassCause, ...]] | None = None
+) -> dict[str, Evidence]:
     """Measure everything that the hypotheses are assessed on.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Domains, training history, and what the experiments gave.
+    class_causes : mapping, optional
+        Why the classes lose that a drop hits more than the others, by domain.
 
     Returns
     -------
@@ -39,7 +49,11 @@ def gather(inputs: Inputs) -> dict[str, Evidence]:
     alone = _alone(inputs)
     if not inputs.pairs:
         return {inputs.in_domain.name: alone}
-    return {name: _compared(inputs, pair, alone) for name, pair in inputs.pairs.items()}
+    causes = class_causes or {}
+    return {
+        name: replace(_compared(inputs, pair, alone), class_causes=causes.get(name, ()))
+        for name, pair in inputs.pairs.items()
+    }
 
 
 def _alone(inputs: Inputs) -> Evidence:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -291,7 +291,7 @@ def test_a_changed_recipe_or_watch_trains_the_demo_anew(monkeypatch: pytest.Monk
             others.append(demo._run_key(plans, recipe))
     assert len({key, *others}) == 1 + len(others)
     # The rendered data depends on its plan only, so that it is not rendered again.
-    assert demo._key_of(asdict(plan)) == demo._key_of(asdict(demo._demo_plans(0)["dashcam"]))
+    assert demo._key_of(plan.record()) == demo._key_of(demo._demo_plans(0)["dashcam"].record())
 
 
 def test_a_changed_architecture_trains_the_demo_anew(tmp_path: Path) -> None:

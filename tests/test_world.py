@@ -21,13 +21,13 @@ NAMES = [field.name for field in fields(Dials)]
 
 
 def boxes_of(clip: Clip) -> np.ndarray:
-    return np.concatenate([boxes for _, boxes in clip.images()])
+    return np.concatenate([boxes for _, boxes, _ in clip.images()])
 
 
 def mean_of(dials: Dials, quantity: str, seeds: range = range(3)) -> float:
     values = []
     for seed in seeds:
-        for view, boxes in Clip((seed,), dials, 4).images():
+        for view, boxes, _ in Clip((seed,), dials, 4).images():
             grey = cv2.cvtColor(view.pixels, cv2.COLOR_BGR2GRAY).astype(float)
             sides = boxes[:, 2:] - boxes[:, :2]
             values.append(
@@ -195,7 +195,9 @@ def test_label_noise_changes_labels_and_not_pixels() -> None:
             Clip((seed,), DRONE, 3),
             Clip((seed,), Dials(pitch=5, height=4, label_noise=5), 3),
         )
-        for (clean, exact), (noisy, careless) in zip(clean_clip.images(), noisy_clip.images(), strict=True):
+        for (clean, exact, _), (noisy, careless, _) in zip(
+            clean_clip.images(), noisy_clip.images(), strict=True
+        ):
             np.testing.assert_array_equal(clean.pixels, noisy.pixels)
             np.testing.assert_array_equal(exact, clean.boxes)
             changed += len(careless) != len(exact) or not np.allclose(careless, exact)
@@ -204,8 +206,8 @@ def test_label_noise_changes_labels_and_not_pixels() -> None:
 
 @pytest.mark.parametrize("dial", ["light", "blur", "label_noise", "label_convention"])
 def test_other_dials_do_not_change_the_holes(dial: str) -> None:
-    plain = [view.boxes for view, _ in Clip((3,), DRONE, 3).images()]
-    changed = [view.boxes for view, _ in Clip((3,), Dials(pitch=5, height=4, **{dial: 2}), 3).images()]
+    plain = [view.boxes for view, _, _ in Clip((3,), DRONE, 3).images()]
+    changed = [view.boxes for view, _, _ in Clip((3,), Dials(pitch=5, height=4, **{dial: 2}), 3).images()]
     if dial == "label_convention":
         assert sum(map(len, changed)) > 0
         assert sum((b[:, 2] - b[:, 0]).sum() for b in changed) > sum((b[:, 2] - b[:, 0]).sum() for b in plain)

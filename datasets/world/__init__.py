@@ -3,15 +3,16 @@
 Each cause of failure has a dial of its own.
 """
 
-from datasets.world.build import CLASSES, Clip, Plan, build_world, preview, write_flight
+from datasets.world.build import Clip, Plan, build_world, preview, write_flight
 from datasets.world.camera import Camera
-from datasets.world.dials import DASHCAM, DRONE, Dials
+from datasets.world.dials import CLASSES, DASHCAM, DRONE, ClassFault, Dials
 
 __all__ = [
     "CLASSES",
     "DASHCAM",
     "DRONE",
     "Camera",
+    "ClassFault",
     "Clip",
     "Dials",
     "Plan",

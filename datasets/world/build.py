@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -30,13 +31,16 @@ from datasets.world.dials import (
     LABEL_NOISE_SHARE,
     OCCLUDED_SHARE,
     PITCH_DEGREES,
+    POTHOLES,
     PUDDLES_ARE_POTHOLES_FROM,
+    ClassFault,
     Dials,
 )
 from datasets.world.ground import LENGTH, Strip, build_strip
 from datasets.world.view import Appearance, Boxes, Ground, Scene, View, render_view
 
-CLASSES = ("pothole",)
+Labels = npt.NDArray[np.int64]
+
 JPEG_QUALITY = 90
 # Least distance of vehicles in a lane, centre to centre.
 GAP_METRES = 5.5
@@ -58,6 +62,8 @@ class Clip:
     width, height: image size in pixels.
     metres_between_frames: distance that the camera moves per frame.
     seconds_between_frames: time that other vehicles move per frame.
+    classes: what is annotated, see `CLASSES`
+    fault: what is wrong with one class; None for nothing
     """
 
     seed: tuple[int, ...]
@@ -67,14 +73,16 @@ class Clip:
     height: int = 288
     metres_between_frames: float = 2.6
     seconds_between_frames: float = 0.4
+    classes: tuple[str, ...] = POTHOLES
+    fault: ClassFault | None = None
 
-    def images(self) -> Iterator[tuple[View, Boxes]]:
-        """Yield each frame's view and the boxes that its annotator drew, (N, 4) xyxy pixels."""
+    def images(self) -> Iterator[tuple[View, Boxes, Labels]]:
+        """Yield each frame's view, the boxes that its annotator drew, (N, 4) xyxy pixels, and their classes, (N,)."""
         # Each part has its own random stream, so that changing one dial changes nothing else.
         road, appearances, traffic, plants, mounting, sways, sensor, annotator = (
             np.random.default_rng([*self.seed, stream]) for stream in range(8)
         )
-        strip = build_strip(road, self.dials)
+        strip = build_strip(road, self.dials, self.fault)
         scene = Scene(
             Ground(strip),
             _draw_appearance(appearances, self.dials),
@@ -96,7 +104,11 @@ class Clip:
                 height_px=self.height,
             )
             view = render_view(scene, camera, seconds=index * self.seconds_between_frames, rng=sensor)
-            yield view, annotate(annotator, view, self.dials, (self.width, self.height))
+            if self.classes == POTHOLES:
+                boxes = annotate(annotator, view, self.dials, (self.width, self.height))
+                yield view, boxes, np.zeros(len(boxes), np.int64)
+            else:
+                yield view, *annotate_classes(annotator, view, self.classes, self.fault)
 
 
 def _draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
@@ -182,19 +194,35 @@ def annotate(rng: np.random.Generator, view: View, dials: Dials, size: tuple[int
     return drawn[(drawn[:, 2:] - drawn[:, :2]).min(1) > 1] if len(drawn) else drawn
 
 
-def _yolo_rows(boxes: Boxes, width: int, height: int) -> str:
+def annotate_classes(
+    rng: np.random.Generator, view: View, classes: tuple[str, ...], fault: ClassFault | None
+) -> tuple[Boxes, Labels]:
+    """The boxes (N, 4) and classes (N,) of an annotator who makes the mistakes of a fault."""
+    parts = [view.boxes_of(name) for name in classes]
+    boxes = np.concatenate(parts)
+    labels = np.repeat(np.arange(len(classes)), [len(part) for part in parts])
+    if fault is None or fault.kind not in ("left_out", "renamed"):
+        return boxes, labels
+    wrong = (labels == classes.index(fault.name)) & (rng.random(len(boxes)) < fault.share)
+    if fault.kind == "left_out":
+        return boxes[~wrong], labels[~wrong]
+    return boxes, np.where(wrong, classes.index(fault.other), labels)
+
+
+def _yolo_rows(boxes: Boxes, labels: Labels, width: int, height: int) -> str:
     """YOLO label rows "class cx cy w h" of boxes (N, 4) in xyxy pixels."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / [width, height]
     side = (boxes[:, 2:] - boxes[:, :2]) / [width, height]
     return "".join(
-        f"0 {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n" for (cx, cy), (w, h) in zip(centre, side, strict=True)
+        f"{label} {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n"
+        for label, (cx, cy), (w, h) in zip(labels, centre, side, strict=True)
     )
 
 
 def _write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
     """Write a clip's images and labels below folder; returns the count of images."""
     cv2.setNumThreads(1)
-    for index, (view, boxes) in enumerate(clip.images()):
+    for index, (view, boxes, labels) in enumerate(clip.images()):
         stem = f"{name}_{index:04d}"
         cv2.imwrite(
             str(folder / "images" / split / f"{stem}.jpg"),
@@ -202,7 +230,7 @@ def _write_clip(folder: Path, split: str, name: str, clip: Clip) -> int:
             [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
         )
         (folder / "labels" / split / f"{stem}.txt").write_text(
-            _yolo_rows(boxes, clip.width, clip.height), encoding="utf-8"
+            _yolo_rows(boxes, labels, clip.width, clip.height), encoding="utf-8"
         )
     return clip.frames
 
@@ -214,7 +242,7 @@ def write_flight(path: Path, clip: Clip, *, fps: int = 10) -> None:
         stream = container.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
         stream.bit_rate = 3_000_000
-        for view, _ in clip.images():
+        for view, _, _ in clip.images():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(view.pixels, format="bgr24")))
         container.mux(stream.encode())
 
@@ -228,6 +256,8 @@ class Plan:
     seed: fixes every random draw.
     width, height: image size in pixels.
     prefix: first part of the names of clips.
+    classes: what is annotated, see `CLASSES`
+    fault: what is wrong with one class; None for nothing
     """
 
     dials: Dials
@@ -236,6 +266,15 @@ class Plan:
     width: int = 384
     height: int = 288
     prefix: str = "clip"
+    classes: tuple[str, ...] = POTHOLES
+    fault: ClassFault | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Everything that decides the bytes. Potholes without a fault are not written, so that datasets of before
+        are found again.
+        """
+        usual = {"classes": POTHOLES, "fault": None}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in usual.items()}
 
     def clips(self) -> list[tuple[str, str, Clip]]:
         """(split, name, clip) in order; each clip has its own seed, so that none depends on the others."""
@@ -243,7 +282,15 @@ class Plan:
         for split, (count, frames) in self.splits.items():
             for _ in range(count):
                 number = len(listed)
-                clip = Clip((self.seed, number), self.dials, frames, self.width, self.height)
+                clip = Clip(
+                    (self.seed, number),
+                    self.dials,
+                    frames,
+                    self.width,
+                    self.height,
+                    classes=self.classes,
+                    fault=self.fault,
+                )
                 listed.append((split, f"{self.prefix}{number:03d}", clip))
         return listed
 
@@ -281,16 +328,16 @@ def build_world(folder: Path, plan: Plan, *, workers: int | None = None) -> Iter
                 yield job.result()
         data = {
             **{split: f"images/{split}" for split in plan.splits},
-            "names": dict(enumerate(CLASSES)),
+            "names": dict(enumerate(plan.classes)),
         }
         (draft / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-        (draft / MANIFEST).write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
+        (draft / MANIFEST).write_text(json.dumps(plan.record(), indent=2), encoding="utf-8")
 
 
 def preview(clip: Clip, count: int) -> npt.NDArray[np.uint8]:
     """The first count images of a clip side by side with their boxes, (H, W * count, 3) BGR."""
     tiles = []
-    for _, (view, boxes) in zip(range(count), clip.images(), strict=False):
+    for _, (view, boxes, _) in zip(range(count), clip.images(), strict=False):
         tile = view.pixels.copy()
         for x1, y1, x2, y2 in np.round(boxes).astype(int):
             cv2.rectangle(tile, (x1, y1), (x2, y2), (0, 220, 255), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 SEVERITIES = range(6)
 
@@ -59,6 +60,38 @@ class Dials:
             value = getattr(self, field.name)
             if value not in SEVERITIES:
                 raise ValueError(f"dial {field.name} is {value!r}; a severity is an integer from 0 to 5")
+
+
+# What is flat on the road or sunk into it, in the order of class ids.
+CLASSES = ("pothole", "patch", "manhole", "puddle")
+# Only potholes: the demo's classes.
+POTHOLES = CLASSES[:1]
+
+
+@dataclass(frozen=True)
+class ClassFault:
+    """What is wrong with one class, and with nothing else.
+
+    kind: "left_out" and "renamed" change labels, "altered" draws the class in another look, "frequent" draws it more
+        often
+    name: the class
+    other: the name that "renamed" gives it
+    share: of its labels that change; for "frequent", the factor on its number
+
+    Raises ValueError for an unknown class, and for "altered" of another class than manhole.
+    """
+
+    kind: Literal["left_out", "renamed", "altered", "frequent"]
+    name: str
+    other: str = ""
+    share: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in (self.name, self.other or self.name):
+            if name not in CLASSES:
+                raise ValueError(f"{name!r} is no class of the road world; classes: {', '.join(CLASSES)}")
+        if self.kind == "altered" and self.name != "manhole":
+            raise ValueError(f"only a manhole has another look, not a {self.name}")
 
 
 DASHCAM = Dials()

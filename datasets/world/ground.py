@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.world.dials import DISTRACTOR_FACTOR, HOLES_PER_100_SQUARE_METRES, SOIL_SHARE, Dials
+from datasets.world.dials import DISTRACTOR_FACTOR, HOLES_PER_100_SQUARE_METRES, SOIL_SHARE, ClassFault, Dials
 
 Image = npt.NDArray[np.floating[Any]]
 Polygon = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ class Strip:
     depth: (ROWS, COLUMNS) metres below the surface.
     water: (ROWS, COLUMNS) share of standing water.
     holes: the potholes, which are annotated.
-    puddles: outlines (N, 2) in metres.
+    puddles, patches, manholes: outlines (N, 2) in metres.
     half_road: half the width of the carriageway, in metres.
     sun: unit vector (2,) on the ground towards the sun.
     """
@@ -57,6 +57,8 @@ class Strip:
     water: Image
     holes: tuple[Hole, ...]
     puddles: tuple[Polygon, ...]
+    patches: tuple[Polygon, ...]
+    manholes: tuple[Polygon, ...]
     half_road: float
     sun: npt.NDArray[np.float64]
 
@@ -195,8 +197,8 @@ class Painter:
         ]
         self.water[rows, columns] = np.maximum(self.water[rows, columns], soft)
 
-    def patch(self, centre: Polygon, size: tuple[float, float], tone: float) -> None:
-        """Draw a rectangular repair with a tar seam."""
+    def patch(self, centre: Polygon, size: tuple[float, float], tone: float) -> Polygon:
+        """Draw a rectangular repair with a tar seam; returns its outline."""
         half = np.array(size) / 2
         corners = (
             centre + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half + self.rng.normal(0, 0.04, (4, 2))
@@ -207,9 +209,10 @@ class Painter:
         level = patch.mean((0, 1)) * tone * (0.93 + 0.14 * self.grain(mask.shape, 2)[..., None])
         mixed = patch * (1 - 0.85 * mask[..., None]) + level * 0.85 * mask[..., None]
         self.colour[rows, columns] = mixed * (1 - 0.45 * np.asarray(seam, np.float32)[..., None])
+        return corners
 
-    def manhole(self, centre: Polygon, radius: float) -> None:
-        """Draw an iron cover: a sharp circle with a ring and a chequered plate."""
+    def manhole(self, centre: Polygon, radius: float) -> Polygon:
+        """Draw an iron cover: a sharp circle with a ring and a chequered plate; returns its outline."""
         angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         circle = centre + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
         rows, columns, mask = self.window(circle, 0.12)
@@ -225,6 +228,20 @@ class Painter:
         self.colour[rows, columns] = self.colour[rows, columns] * (1 - mask[..., None]) + (plate * mask)[
             ..., None
         ].astype(np.float32)
+        return circle
+
+    def square_manhole(self, centre: Polygon, radius: float) -> Polygon:
+        """Draw a cover as another country has it: a square, its concrete as light as the road, in an iron frame;
+        returns its outline.
+        """
+        square = centre + 0.9 * radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        rows, columns, mask = self.window(square, 0.12)
+        frame = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        patch = self.colour[rows, columns]
+        concrete = patch.mean((0, 1)) * (0.95 + 0.15 * self.grain(mask.shape, 2)[..., None])
+        laid = patch * (1 - mask[..., None]) + concrete * mask[..., None]
+        self.colour[rows, columns] = laid * (1 - 0.6 * np.asarray(frame, np.float32)[..., None])
+        return square
 
     def crack(self, start: Polygon, steps: int) -> None:
         """Draw a crack: a wandering dark line of one or two texels."""
@@ -361,8 +378,8 @@ class Spots:
         return None
 
 
-def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
-    """Draw one road; the same generator state and dials give identical arrays."""
+def build_strip(rng: np.random.Generator, dials: Dials, fault: ClassFault | None = None) -> Strip:
+    """Draw one road; the same generator state, dials and fault give identical arrays."""
     half_road = float(rng.uniform(3.2, 3.8))
     azimuth = rng.uniform(0, 2 * np.pi)
     sun = np.array([np.cos(azimuth), np.sin(azimuth)])
@@ -370,6 +387,8 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
     spots = Spots(rng, half_road)
     area = 2 * half_road * LENGTH
     factor = DISTRACTOR_FACTOR[dials.distractors]
+    frequent = fault.name if fault is not None and fault.kind == "frequent" else ""
+    often = {frequent: fault.share} if fault is not None else {}
 
     def centres(count: float, low: float, high: float) -> list[tuple[Polygon, float]]:
         radii = rng.uniform(low, high, rng.poisson(count))
@@ -377,18 +396,24 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
         return [(centre, r) for centre, r in placed if centre is not None]
 
     # Holes are placed first, so that more distractors do not mean fewer holes.
-    sites = centres(HOLES_PER_100_SQUARE_METRES[dials.density] * area / 100, 0.20, 0.62)
+    holes_wanted = HOLES_PER_100_SQUARE_METRES[dials.density] * area / 100
+    sites = centres(holes_wanted * often.get("pothole", 1), 0.20, 0.62)
     for _ in range(int(rng.poisson(34))):
         painter.crack(
             np.array([rng.uniform(-half_road, half_road), rng.uniform(0, LENGTH)]), int(rng.integers(6, 30))
         )
-    for centre, radius in centres(4 * factor, 0.5, 1.1):
+    patches = [
         painter.patch(centre, (radius * 1.3, radius * rng.uniform(1.0, 2.2)), rng.choice([0.62, 0.75, 1.22]))
-    puddles = [centre + _blob(rng, radius, ragged=0.28) for centre, radius in centres(3 * factor, 0.25, 0.7)]
+        for centre, radius in centres(4 * factor * often.get("patch", 1), 0.5, 1.1)
+    ]
+    puddles = [
+        centre + _blob(rng, radius, ragged=0.28)
+        for centre, radius in centres(3 * factor * often.get("puddle", 1), 0.25, 0.7)
+    ]
     for outline in puddles:
         painter.puddle(outline)
-    for centre, _ in centres(2 * factor, 0.3, 0.35):
-        painter.manhole(centre, 0.31)
+    cover = painter.square_manhole if fault is not None and fault.kind == "altered" else painter.manhole
+    manholes = [cover(centre, 0.31) for centre, _ in centres(2 * factor * often.get("manhole", 1), 0.3, 0.35)]
     holes = []
     for centre, radius in sites:
         hole = Hole(
@@ -404,6 +429,8 @@ def build_strip(rng: np.random.Generator, dials: Dials) -> Strip:
         painter.water,
         tuple(holes),
         tuple(puddles),
+        tuple(patches),
+        tuple(manholes),
         half_road,
         sun,
     )

@@ -57,12 +57,23 @@ class View:
 
     pixels: (H, W, 3) uint8 BGR.
     boxes: boxes of the potholes, (N, 4) xyxy pixels.
-    puddle_boxes: boxes of the puddles, (N, 4) xyxy pixels.
+    puddle_boxes, patch_boxes, manhole_boxes: boxes of what else is on the road, (N, 4) xyxy pixels.
     """
 
     pixels: npt.NDArray[np.uint8]
     boxes: Boxes
     puddle_boxes: Boxes
+    patch_boxes: Boxes
+    manhole_boxes: Boxes
+
+    def boxes_of(self, name: str) -> Boxes:
+        """Boxes of one of `CLASSES`, (N, 4) xyxy pixels."""
+        return {
+            "pothole": self.boxes,
+            "patch": self.patch_boxes,
+            "manhole": self.manhole_boxes,
+            "puddle": self.puddle_boxes,
+        }[name]
 
 
 def sample(texture: npt.NDArray[np.float32], column: Maps, row: Maps) -> npt.NDArray[np.float32]:
@@ -356,8 +367,11 @@ def render_view(scene: Scene, camera: Camera, *, seconds: float, rng: np.random.
         else:
             draw_tree(image, hidden, camera, body, shift)
     boxes = _boxes_of([_grow(hole, scene.label_margin) for hole in strip.holes], camera, hidden)
-    puddle_boxes = _boxes_of(list(strip.puddles), camera, hidden)
-    return View(_expose(image, appearance, rng), boxes, puddle_boxes)
+    others = [
+        _boxes_of(list(outlines), camera, hidden)
+        for outlines in (strip.puddles, strip.patches, strip.manholes)
+    ]
+    return View(_expose(image, appearance, rng), boxes, *others)
 
 
 def _cast_shadows(

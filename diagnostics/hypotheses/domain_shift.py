@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diagnostics.class_causes import ClassCause
 from diagnostics.evidence import (
     HARMLESS_GAP,
     REJECTED_SHARE,
@@ -308,6 +309,9 @@ def _drop_observations(evidence: Evidence, domain: str) -> list[Observation]:
                 f"{fraction(recovery.after)}."
             )
             observations.append(Observation(recovery.share >= SUPPORTED_SHARE, text))
+    observations += [
+        Observation(True, cause.statement) for cause in evidence.class_causes if cause.code == "domain_shift"
+    ]
     recall = evidence.max_recall.get(domain, float("nan"))
     in_domain_recall = evidence.max_recall.get(evidence.in_domain, float("nan"))
     if recall == recall and in_domain_recall == in_domain_recall:
@@ -340,4 +344,11 @@ def explained_elsewhere(evidence: Evidence) -> float:
     shares = [explained_by_size(evidence), explained_by_labels(evidence)]
     if evidence.leak is not None and evidence.leak.clean_ap50 is not None:
         shares.append((evidence.in_domain_ap50 - evidence.leak.clean_ap50) / gap)
+    shares.append(mislabelled_classes(evidence)[0])
     return clip(max(shares))
+
+
+def mislabelled_classes(evidence: Evidence) -> tuple[float, tuple[ClassCause, ...]]:
+    """Share of the drop in the classes that it hits whose labels are to blame, and why these lose."""
+    causes = tuple(cause for cause in evidence.class_causes if cause.code == "label_error")
+    return clip(sum(cause.drop_share for cause in causes)), causes

@@ -13,7 +13,7 @@ from diagnostics.evidence import (
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
-from diagnostics.hypotheses.domain_shift import ALPHA, explained_elsewhere
+from diagnostics.hypotheses.domain_shift import ALPHA, explained_elsewhere, mislabelled_classes
 from diagnostics.intervals import ENOUGH_GROUPS
 from diagnostics.label_audit import LabelAudit
 from diagnostics.point_measures import Share
@@ -102,6 +102,16 @@ def assess(evidence: Evidence) -> Assessment:
     audit = evidence.audits.get(evidence.real_world)
     if audit is not None and audit.share is not None:
         return _assess_audit(audit, audit.share, evidence.gap, observations)
+    share, causes = mislabelled_classes(evidence)
+    observations += [Observation(True, cause.statement) for cause in causes]
+    if causes and not _same_images(evidence):
+        # What the detector sees alike may still be another thing: only a person decides, so never supported.
+        names = " and ".join(cause.name for cause in causes)
+        statement = (
+            f"Labels of {names} are probably wrong, and these classes make up {percent(share)} of the drop of "
+            f"{points(evidence.gap)}. Only a look at the labels decides."
+        )
+        return Assessment("inconclusive", share, statement, observations, missing=AUDIT)
     if not _same_images(evidence):
         raise NotTestable("Label quality was not tested.", missing=AUDIT, observations=observations)
     image = evidence.shift_image[evidence.real_world]

@@ -48,7 +48,7 @@ def _run_key(plans: Mapping[str, Plan], recipe: Recipe) -> str:
     """The key of everything that the demo's run depends on: data, training recipe and watched footage."""
     training = {**asdict(recipe), "model": file_sha256(recipe.model)}
     watch = {"every": WATCH_EVERY, "images": WATCHED_IMAGES, "flight": FLIGHT_FRAMES}
-    return _key_of({name: asdict(plan) for name, plan in plans.items()}, training, watch)
+    return _key_of({name: plan.record() for name, plan in plans.items()}, training, watch)
 
 
 def render(name: str, plan: Plan, reporter: Reporter) -> Path:
@@ -68,7 +68,7 @@ def render(name: str, plan: Plan, reporter: Reporter) -> Path:
     Path
         The folder of the dataset.
     """
-    folder = runs_folder() / "demo" / f"{name}-{_key_of(asdict(plan))}"
+    folder = runs_folder() / "demo" / f"{name}-{_key_of(plan.record())}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with reporter.stage("render", f"Rendering {name} images", len(plan.clips())) as tick:
@@ -79,7 +79,7 @@ def render(name: str, plan: Plan, reporter: Reporter) -> Path:
 
 def _render_flight(plan: Plan, reporter: Reporter) -> Path:
     """An unlabelled overhead video of another road."""
-    path = runs_folder() / "demo" / f"overhead-flight-{FLIGHT_FRAMES}-{_key_of(asdict(plan))}.mp4"
+    path = runs_folder() / "demo" / f"overhead-flight-{FLIGHT_FRAMES}-{_key_of(plan.record())}.mp4"
     if not path.exists():
         clip = Clip(
             (plan.seed, 10_000), DRONE, FLIGHT_FRAMES, metres_between_frames=0.5, seconds_between_frames=0.1

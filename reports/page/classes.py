@@ -75,6 +75,7 @@ def _block(findings: Findings, name: str) -> dict[str, Any]:
         "domain": name,
         "focus": name == findings.focus,
         "hit": hit_sentence(findings, name) or _no_hit(drops),
+        "causes": [cause.statement for cause in findings.classes.causes.get(name, ())[:MAX_SENTENCES]],
         "missing": _missing(findings, name),
         "rows": _rows(findings, name, drops),
         "confusions": _confusions(findings, name),

@@ -122,6 +122,10 @@ def _verdict_of_domain(findings: Findings, name: str) -> dict[str, Any]:
         "deciding_test": next(iter(undecided), None),
         "classes": list(evidence.classes) or None,
         "classes_hit": findings.classes.hit(name),
+        "class_causes": [
+            {**plain(cause), "code": cause.code, "statement": cause.statement}
+            for cause in findings.classes.causes.get(name, ())
+        ],
         "ap50": plain({"in_domain": evidence.in_domain_ap50, "real_world": evidence.real_world_ap50}),
         "gap": plain(evidence.gap),
         "gap_interval": plain(evidence.gap_interval),
