@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from ultralytics.utils.metrics import ConfusionMatrix
 
+from benchmarks.planted import converged_history
 from benchmarks.simulated import make_domain
+from diagnostics.class_causes import ClassCause
 from diagnostics.classes import (
     ClassAp,
     bootstrap_classes,
@@ -21,7 +25,9 @@ from diagnostics.classes import (
 )
 from diagnostics.confusion import BACKGROUND, confusion, confusion_differences
 from diagnostics.domain import Domain
+from diagnostics.findings import find
 from diagnostics.gallery import Nearest, choose_cards
+from diagnostics.inputs import Experiments, Inputs
 from diagnostics.pairs import make_pairs
 from diagnostics.sweep import best_f_beta, sweep
 from tests.oracles import Problem, pycocotools_metrics, random_problem
@@ -219,6 +225,88 @@ def test_a_drop_of_one_class_is_found_in_whole_domains() -> None:
     alike = several_classes("real", 3)
     found = find_classes([in_domain, alike], in_domain, make_pairs(in_domain, [alike], None), 0.3, seed=0)
     assert found.hit("real") == []
+
+
+def spoiled(domain: Domain, label: int, rename_to: int | None, share: float = 0.6) -> Domain:
+    """Labels of one class left out, or given another class's name."""
+    annotations = domain.annotations
+    rng = np.random.default_rng(0)
+    wrong = (annotations["label"] == label).to_numpy() & (rng.random(len(annotations)) < share)
+    if rename_to is None:
+        return replace(domain, annotations=annotations[~wrong].reset_index(drop=True))
+    return replace(
+        domain, annotations=annotations.assign(label=annotations["label"].where(~wrong, rename_to))
+    )
+
+
+def moved(domain: Domain, rows: np.ndarray, distance: float) -> Domain:
+    """Detections that look otherwise to the detector."""
+    embeddings = domain.detection_embeddings.copy()
+    embeddings[rows, 0] += distance
+    return replace(domain, detection_embeddings=embeddings)
+
+
+def first_cause(in_domain: Domain, real: Domain) -> ClassCause:
+    found = find_classes([in_domain, real], in_domain, make_pairs(in_domain, [real], None), 0.3, seed=0)
+    return found.causes["real"][0]
+
+
+def test_labels_left_out_of_one_class_are_told_from_background() -> None:
+    in_domain, real = several_classes("in_domain", 1), several_classes("real", 2)
+    left_out = spoiled(real, 1, None)
+    cause = first_cause(in_domain, left_out)
+    assert (cause.name, cause.cause, cause.code) == ("b", "left_out", "label_error")
+    assert cause.alike is not None
+    assert cause.alike < 0.65
+    assert cause.share > 0.3 > cause.in_domain_share
+    # The same detections, where they look otherwise than those on labels.
+    outcomes = left_out.outcomes
+    nothing = outcomes[(outcomes["outcome"] == "background") & (outcomes["label"] == 1)]["row"].to_numpy(int)
+    rows = left_out.scored_detections.index.to_numpy()[nothing]
+    cause = first_cause(in_domain, moved(left_out, rows, 4.0))
+    assert (cause.name, cause.cause, cause.code) == ("b", "background", "domain_shift")
+    assert cause.alike is not None
+    assert cause.alike > 0.9
+
+
+def test_labels_under_another_name_are_told_from_a_confusion() -> None:
+    in_domain, real = several_classes("in_domain", 1), several_classes("real", 2)
+    renamed = spoiled(real, 1, 2)
+    cause = first_cause(in_domain, renamed)
+    assert {cause.name, cause.other} == {"b", "c"}
+    assert (cause.cause, cause.code) == ("other_name", "label_error")
+    outcomes = renamed.outcomes
+    confused = outcomes[(outcomes["outcome"] == "class") & (outcomes["label"] == 1)]["row"].to_numpy(int)
+    rows = renamed.scored_detections.index.to_numpy()[confused]
+    cause = first_cause(in_domain, moved(renamed, rows, 4.0))
+    assert {cause.name, cause.other} == {"b", "c"}
+    assert (cause.cause, cause.code) == ("confusion", "domain_shift")
+
+
+def test_a_class_that_is_not_detected_is_called_missed() -> None:
+    in_domain, real = several_classes("in_domain", 1), several_classes("real", 2, {1: {"recall": 0.25}})
+    cause = first_cause(in_domain, real)
+    assert (cause.name, cause.cause, cause.other) == ("b", "missed", "")
+    assert cause.share > 0.6
+    assert "b is not found" in cause.statement
+
+
+def test_labels_of_one_class_left_out_lead_to_a_look_at_the_labels() -> None:
+    in_domain, real = several_classes("in_domain", 1), spoiled(several_classes("real", 2), 1, None)
+    inputs = Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0)
+    findings = find(inputs)
+    assert findings.evidences["real"].class_causes[0].name == "b"
+    labels = findings.verdicts["real"].named("label_error")
+    assert labels.status in ("supported", "inconclusive")
+    assert (labels.score or 0) > 0.5
+    assert any("labels of b are probably left out" in o.text for o in labels.observations)
+    # A class that the detector does not find says nothing about labels.
+    missed = several_classes("real", 2, {1: {"recall": 0.25}})
+    findings = find(replace(inputs, real_world=[missed]))
+    labels = findings.verdicts["real"].named("label_error")
+    assert not any("left out" in o.text for o in labels.observations)
+    shift = findings.verdicts["real"].named("domain_shift")
+    assert any("b is not found" in o.text for o in shift.observations)
 
 
 def test_a_rare_class_takes_the_common_threshold_and_a_frequent_one_its_own() -> None:

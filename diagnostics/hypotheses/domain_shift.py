@@ -123,6 +123,19 @@ def _by_elimination(
         )
     scores = f"{fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)}"
     mainly = f", mainly in {kind}" if kind else ""
+    # Labels that are only probably wrong rule nothing out, and keep a shift from being the larger part for sure.
+    doubt, causes = mislabelled_classes(evidence)
+    if doubt > 1 - left:
+        names = " and ".join(cause.name for cause in causes)
+        return Assessment(
+            "inconclusive" if 1 - doubt < SUPPORTED_SHARE else status,
+            clip(1 - doubt),
+            f"AP50 drops from {scores} on {domain}, whose images differ from the training images{mainly}; "
+            f"{percent(doubt)} of the drop is in {names}, whose labels are probably wrong.",
+            observations,
+            "run shiftscope review --labels",
+            kind,
+        )
     statement = (
         f"AP50 drops from {scores} on {domain}, whose images differ from the training images{mainly}; "
         f"no other tested cause explains more than {percent(1 - clip(left))} of the drop in AP50."
@@ -344,7 +357,6 @@ def explained_elsewhere(evidence: Evidence) -> float:
     shares = [explained_by_size(evidence), explained_by_labels(evidence)]
     if evidence.leak is not None and evidence.leak.clean_ap50 is not None:
         shares.append((evidence.in_domain_ap50 - evidence.leak.clean_ap50) / gap)
-    shares.append(mislabelled_classes(evidence)[0])
     return clip(max(shares))
 
 
