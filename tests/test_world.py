@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import av
@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 
 from datasets.source import open_source
-from datasets.world import DASHCAM, DRONE, Camera, Clip, Dials, Plan, build_world, write_flight
+from datasets.world import (
+    CLASSES,
+    DASHCAM,
+    DRONE,
+    Camera,
+    ClassFault,
+    Clip,
+    Dials,
+    Plan,
+    build_world,
+    write_flight,
+)
 from datasets.world.dials import HEIGHT_METRES
 from datasets.world.ground import LENGTH, build_strip
 from datasets.world.view import Ground
@@ -238,3 +249,66 @@ def test_a_flight_is_a_video_without_labels(tmp_path: Path) -> None:
     assert len(source.images) == 3
     assert source.images["group"].unique().tolist() == ["f"]
     assert not source.images["labelled"].any()
+
+
+def classes_of(clip: Clip) -> np.ndarray:
+    return np.bincount(np.concatenate([labels for _, _, labels in clip.images()]), minlength=len(CLASSES))
+
+
+def several(fault: ClassFault | None = None) -> Clip:
+    return Clip((4,), Dials(pitch=5, height=5, distractors=3), 6, classes=CLASSES, fault=fault)
+
+
+def test_classes_leave_images_and_potholes_as_they_are() -> None:
+    one = Clip((4,), Dials(pitch=5, height=5, distractors=3), 2)
+    more = replace(one, classes=CLASSES)
+    for (view, boxes, _), (same, all_boxes, labels) in zip(one.images(), more.images(), strict=True):
+        np.testing.assert_array_equal(view.pixels, same.pixels)
+        np.testing.assert_array_equal(boxes, all_boxes[labels == 0])
+    assert (classes_of(several()) > 0).all()
+
+
+def test_boxes_of_each_class_lie_on_what_they_name() -> None:
+    # From straight above, an iron cover is darker than the road around it, and a square of its height and width.
+    for view, boxes, labels in several().images():
+        for x1, y1, x2, y2 in boxes[labels == CLASSES.index("manhole")]:
+            inside = min(x1, y1) > 6 and x2 < view.pixels.shape[1] - 6 and y2 < view.pixels.shape[0] - 6
+            if inside:
+                assert (x2 - x1) / (y2 - y1) == pytest.approx(1, abs=0.12)
+
+
+def test_faults_of_one_class_leave_the_others_alone() -> None:
+    plain = classes_of(several())
+    left_out = classes_of(several(ClassFault("left_out", "patch")))
+    renamed = classes_of(several(ClassFault("renamed", "patch", "puddle")))
+    patch, puddle = CLASSES.index("patch"), CLASSES.index("puddle")
+    others = [i for i in range(len(CLASSES)) if i != patch]
+    np.testing.assert_array_equal(left_out[others], plain[others])
+    assert 0.2 * plain[patch] < left_out[patch] < 0.6 * plain[patch]
+    assert renamed[puddle] - plain[puddle] == plain[patch] - renamed[patch] > 0
+    assert renamed.sum() == plain.sum()
+    frequent = classes_of(several(ClassFault("frequent", "manhole", share=3.0)))
+    manhole = CLASSES.index("manhole")
+    assert frequent[manhole] > 1.5 * plain[manhole]
+
+
+def test_another_look_of_manholes_changes_nothing_but_them() -> None:
+    clips = several(), several(ClassFault("altered", "manhole"))
+    for (plain, boxes, labels), (altered, _, _) in zip(*(clip.images() for clip in clips), strict=True):
+        changed = np.abs(plain.pixels.astype(int) - altered.pixels).max(2) > 40
+        for x1, y1, x2, y2 in boxes[labels == CLASSES.index("manhole")].round().astype(int):
+            changed[max(y1 - 6, 0) : y2 + 6, max(x1 - 6, 0) : x2 + 6] = False
+        assert changed.mean() < 1e-4
+
+
+def test_a_fault_of_an_unknown_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="'cone' is no class of the road world"):
+        ClassFault("left_out", "cone")
+    with pytest.raises(ValueError, match="only a manhole has another look"):
+        ClassFault("altered", "patch")
+
+
+def test_what_is_written_of_potholes_alone_is_as_before() -> None:
+    plan = Plan(DASHCAM, {"val": (1, 2)})
+    assert set(plan.record()) == {"dials", "splits", "seed", "width", "height", "prefix"}
+    assert replace(plan, classes=CLASSES).record()["classes"] == CLASSES

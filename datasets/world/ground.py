@@ -234,11 +234,15 @@ class Painter:
         """Draw a cover as another country has it: a square, its concrete as light as the road, in an iron frame;
         returns its outline.
         """
-        square = centre + 0.9 * radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        # It lies over an iron cover, so that as much is drawn from the strip's stream as for one.
+        self.manhole(centre, radius)
+        square = centre + 1.05 * radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
         rows, columns, mask = self.window(square, 0.12)
         frame = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         patch = self.colour[rows, columns]
-        concrete = patch.mean((0, 1)) * (0.95 + 0.15 * self.grain(mask.shape, 2)[..., None])
+        road = np.median(patch[mask < 0.5], axis=0)
+        speckle = np.random.default_rng(int(1000 * np.abs(centre).sum())).random(mask.shape, dtype=np.float32)
+        concrete = road * (0.98 + 0.12 * speckle[..., None])
         laid = patch * (1 - mask[..., None]) + concrete * mask[..., None]
         self.colour[rows, columns] = laid * (1 - 0.6 * np.asarray(frame, np.float32)[..., None])
         return square
