@@ -104,6 +104,17 @@ def clip_weights(groups: Strings) -> Floats:
     return np.asarray(1.0 / (len(size) * size[number]))
 
 
+def weigh_failing(weights: Floats, shows: Bools, share: float) -> Floats:
+    """Weights, (n,), of which images that show a failing class hold at least its share of the drop.
+
+    weights: (n,), summing to 1. shows: whether an image shows the class, (n,).
+    """
+    held = float(weights[shows].sum())
+    if not 0 < held < share:
+        return weights
+    return np.where(shows, weights * share / held, weights * (1 - share) / (1 - held))
+
+
 class Coverage:
     """How well training and the images picked so far cover the target.
 
@@ -205,6 +216,7 @@ def rank_images(
     training: Floats,
     *,
     target: tuple[Floats, Strings] | None = None,
+    failing: Sequence[tuple[Bools, float]] = (),
     budget: int,
     boxes: int | None = None,
     seed: int,
@@ -219,6 +231,9 @@ def rank_images(
         Embeddings of the training images, (m, D).
     target
         Embeddings (t, D) and clips (t,) of the footage that the detector is for; the pool itself by default.
+    failing
+        For each class that a drop hits: the target's images that show it, (t,), and its share of the drop. They
+        weigh at least that much.
     budget
         Number of images to pick, at most.
     boxes
@@ -241,13 +256,16 @@ def rank_images(
     others, points = pooled_components(
         np.concatenate([training, sampled]) if len(training) else sampled, pool.embeddings
     )
+    weights = clip_weights(target_groups[sample])
+    for shows, share in failing:
+        weights = weigh_failing(weights, shows[sample], share)
     candidates = np.flatnonzero(pool.allowed)
     is_same_view = None
     if "fingerprint" in images:
         is_same_view = same_view(images["fingerprint"].iloc[candidates].tolist(), groups[candidates])
     annotations = images["annotations" if "annotations" in images else "shown"].to_numpy(float)
     picks = select_by_coverage(
-        Coverage(others[len(training) :], clip_weights(target_groups[sample]), others[: len(training)]),
+        Coverage(others[len(training) :], weights, others[: len(training)]),
         points[candidates],
         budget,
         is_same_view=is_same_view,

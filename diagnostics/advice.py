@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from diagnostics import acquisition, gallery, label_free
 from diagnostics.domain import Domain
 from diagnostics.leakage import near_duplicates
-from diagnostics.matching import Floats, Ints
+from diagnostics.matching import Bools, Floats, Ints
 
 BUDGET = 50
 
@@ -35,7 +35,7 @@ class Advice:
         return tuple(sorted(f"{pair.domain}: {pair.group}" if several else str(pair.group) for pair in pairs))
 
 
-# Eight parameters: three sets of images, what is known of them, and how much to pick.
+# Nine parameters: three sets of images, what is known of them, and how much to pick.
 def next_images(
     pool: Sequence[Domain],
     training: Domain,
@@ -43,6 +43,7 @@ def next_images(
     novelty: dict[str, Floats],
     *,
     target: Sequence[Domain] = (),
+    failing: Mapping[str, Mapping[str, float]] | None = None,
     seed: int,
     budget: int = BUDGET,
     boxes: int | None = None,
@@ -64,6 +65,8 @@ def next_images(
         Distance of each pool image from the in-domain images, by domain, see `embedding_shift.novelties`.
     target : sequence of Domain
         The footage to cover; the pool itself where there is none.
+    failing : mapping, optional
+        Classes that a drop hits and their share of it, by domain of the footage, see `ClassFindings.failing`.
     seed : int
         Of the clips set aside.
     budget, boxes : int
@@ -84,12 +87,55 @@ def next_images(
         acquisition.Pool(images, embeddings, ~np.isin(clips, clips[copies]) & ~known),
         training.image_embeddings,
         target=footage if target else None,
+        failing=_failing(target or pool, failing or {}),
         budget=budget,
         boxes=boxes,
         seed=seed,
     )
+    picks["reason"] += _shown_classes(picks, pool, failing or {})
     picks["nearest"] = _nearest_training_images(picks, pool, training)
     return Advice(picks, aside)
+
+
+def _failing(
+    footage: Sequence[Domain], failing: Mapping[str, Mapping[str, float]]
+) -> list[tuple[Bools, float]]:
+    """For each failing class of a domain: the images of the footage that show it, (t,), and its share of the drop."""
+    found = []
+    for number, domain in enumerate(footage):
+        for name, share in failing.get(domain.name, {}).items():
+            parts = [
+                _shows(other, name) if number == i else np.zeros(len(other.images), bool)
+                for i, other in enumerate(footage)
+            ]
+            # Each domain counts with the weight that it has among all.
+            found.append((np.concatenate(parts), share / len(footage)))
+    return found
+
+
+def _shows(domain: Domain, name: str) -> Bools:
+    """Images on which a class is annotated, or without labels detected at or above SHOWN, (n,)."""
+    label = domain.classes.index(name)
+    annotated = domain.annotations[domain.annotations["label"] == label]["image"]
+    shown = domain.detections[
+        (domain.detections["label"] == label) & (domain.detections["confidence"] >= label_free.SHOWN)
+    ]["image"]
+    images = domain.images["image"]
+    return np.where(domain.labelled, images.isin(annotated), images.isin(shown))
+
+
+def _shown_classes(
+    picks: pd.DataFrame, pool: Sequence[Domain], failing: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """For each pick, the failing classes that it shows, as the end of its reason."""
+    names = sorted({name for shares in failing.values() for name in shares})
+    showing: dict[tuple[str, str], list[str]] = {}
+    for domain in pool:
+        for name in names:
+            for image in domain.images["image"][_shows(domain, name)]:
+                showing.setdefault((domain.name, image), []).append(name)
+    ends = {key: f"; shows {' and '.join(shown)}, where the drop is" for key, shown in showing.items()}
+    return [ends.get((row.domain, row.image), "") for row in picks.itertuples()]
 
 
 def _images(domains: Sequence[Domain]) -> pd.DataFrame:

@@ -412,6 +412,11 @@ class ClassFindings:
         """See `classes_hit`."""
         return classes_hit(self.drops[self.drops["domain"] == domain])
 
+    def failing(self, domain: str) -> dict[str, float]:
+        """Share of the drop in each class that it hits more than the others, by name."""
+        drops = self.drops[self.drops["domain"] == domain].set_index("class")["drop"].clip(lower=0)
+        return {name: float(drops[name] / drops.sum()) for name in self.hit(domain)}
+
     def causes_of_hit(self, domain: str) -> tuple[ClassCause, ...]:
         """Why the classes lose that a drop hits more than the others; () where it is common to them."""
         hit = self.hit(domain)

@@ -138,7 +138,7 @@ def find(inputs: Inputs) -> Findings:
     focus = inputs.focus or inputs.in_domain.name
     cuts = slices.edges(inputs.domains)
     novelty = novelties(inputs.in_domain, inputs.real_world) if inputs.embedded else {}
-    advice = _advice(inputs, novelty)
+    advice = _advice(inputs, novelty, by_class)
     everything = (inputs.training, *inputs.domains)
     return Findings(
         in_domain=inputs.in_domain,
@@ -197,11 +197,14 @@ def find(inputs: Inputs) -> Findings:
     )
 
 
-def _advice(inputs: Inputs, novelty: dict[str, Floats]) -> Advice:
+def _advice(inputs: Inputs, novelty: dict[str, Floats], by_class: classes.ClassFindings) -> Advice:
     """Images to label next; none without embeddings or real-world images."""
     if inputs.embedded and inputs.real_world:
         training = inputs.training or inputs.in_domain
-        return next_images(inputs.real_world, training, inputs.in_domain, novelty, seed=inputs.seed)
+        failing = {domain.name: by_class.failing(domain.name) for domain in inputs.real_world}
+        return next_images(
+            inputs.real_world, training, inputs.in_domain, novelty, failing=failing, seed=inputs.seed
+        )
     return Advice(
         pd.DataFrame(columns=[*acquisition.COLUMNS, "nearest"]), pd.DataFrame(columns=["domain", "group"])
     )

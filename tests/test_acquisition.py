@@ -128,6 +128,51 @@ def test_picks_from_a_pool_resemble_the_footage() -> None:
     assert {int(name[1:]) for name in table["image"]} <= set(range(90, 100))
 
 
+def test_images_of_a_failing_class_weigh_at_least_its_share_of_the_drop() -> None:
+    weights, shows = np.full(10, 0.1), np.arange(10) < 2
+    weighed = acquisition.weigh_failing(weights, shows, 0.6)
+    assert weighed.sum() == pytest.approx(1)
+    np.testing.assert_allclose(weighed[shows], 0.3)
+    np.testing.assert_array_equal(acquisition.weigh_failing(weights, shows, 0.1), weights)
+    np.testing.assert_array_equal(acquisition.weigh_failing(weights, np.zeros(10, bool), 0.6), weights)
+
+
+def test_picks_go_to_what_shows_the_failing_class() -> None:
+    pool = make_domain("pool", role="real_world", clips=12, frames=5, seed=1, classes=("car", "truck"))
+    rare = np.arange(60) % 12 == 0
+    rng = np.random.default_rng(0)
+    # Cars everywhere alike; each image with a truck is another place.
+    embeddings = rng.normal(0, 1, (60, 24)) + 6 * rng.normal(0, 1, (1, 24))
+    embeddings[rare] = rng.normal(0, 6, (int(rare.sum()), 24))
+    trucks = pool.annotations["image"].isin(pool.images["image"][rare])
+    pool = replace(
+        pool,
+        image_embeddings=embeddings,
+        annotations=pool.annotations.assign(label=trucks.astype(int)),
+    )
+    # Labelled images without an annotation show none.
+    rare &= pool.images["image"].isin(pool.annotations["image"]).to_numpy()
+
+    def picked(failing: dict[str, dict[str, float]]) -> pd.DataFrame:
+        training = make_domain("t", role="training", seed=6)
+        return next_images(
+            [pool],
+            replace(training, image_embeddings=rng.normal(0, 1, (len(training.images), 24)) + 40),
+            make_domain("h", seed=7, clip_names="h"),
+            {"pool": np.full(60, np.nan)},
+            failing=failing,
+            seed=0,
+            budget=4,
+        ).picks
+
+    trucks_of = set(pool.images["image"][rare])
+    plain, weighed = picked({}), picked({"pool": {"truck": 0.9}})
+    assert len(trucks_of & set(weighed["image"])) > len(trucks_of & set(plain["image"]))
+    assert weighed["image"].iloc[0] in trucks_of
+    assert "shows truck, where the drop is" in weighed["reason"].iloc[0]
+    assert not plain["reason"].str.contains("truck").any()
+
+
 def test_footage_set_aside_is_not_picked_from_a_pool_that_contains_it() -> None:
     footage = make_domain("footage", role="real_world", clips=12, frames=5, seed=1, clip_names="f")
     pool = replace(footage, name="pool")

@@ -18,9 +18,11 @@ from datasets.groups import evenly
 from datasets.pairing import enclosing_roots
 from diagnostics.advice import BUDGET, Advice, next_images
 from diagnostics.candidates import Candidate, compare_datasets
+from diagnostics.classes import find_classes
 from diagnostics.domain import Domain
 from diagnostics.embedding_shift import novelties
 from diagnostics.label_free import SHOWN
+from diagnostics.pairs import make_pairs
 from diagnostics.wording import count
 from reports.export.handoff import write_handoff
 from reports.options import NextOptions
@@ -157,10 +159,21 @@ def _advise(ranked: _RankedDomains, options: NextOptions) -> Advice:
         ranked.in_domain,
         novelties(ranked.in_domain, ranked.pool),
         target=() if ranked.footage is ranked.pool else ranked.footage,
+        failing=_failing(ranked, options.seed),
         seed=options.seed,
         budget=options.budget or (BUDGET if options.boxes is None else sys.maxsize),
         boxes=options.boxes,
     )
+
+
+def _failing(ranked: _RankedDomains, seed: int) -> dict[str, dict[str, float]]:
+    """The classes that a drop hits in each labelled domain of the footage."""
+    labelled = [domain for domain in (ranked.in_domain, *ranked.footage) if domain.labelled.any()]
+    if len(labelled) < 2 or labelled[0] is not ranked.in_domain:
+        return {}
+    pairs = make_pairs(ranked.in_domain, labelled[1:], None)
+    found = find_classes(labelled, ranked.in_domain, pairs, SHOWN, seed=seed)
+    return {domain.name: found.failing(domain.name) for domain in labelled[1:]}
 
 
 def _compare_candidates(ranked: _RankedDomains, advice: Advice, seed: int) -> list[Candidate]:
