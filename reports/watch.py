@@ -38,7 +38,7 @@ from diagnostics.precision import accumulate, mean
 from diagnostics.shift import Strings, novelty
 from diagnostics.wording import fraction, percent
 from train.environment import frames_folder
-from train.forward import EpochPredictor
+from train.forward import EpochPredictor, is_transformer
 from train.predictions import Settings
 from train.run import IN_DOMAIN, WATCHED, WATCHED_NUMBERS, is_last_check, read_watched
 
@@ -253,7 +253,9 @@ class Watch:
                 self.say(f"  {name} is watched without its labels: {problem}")
                 mapped = _without_labels(source)
             images = evenly(mapped.images, self.images)
-            predictor = EpochPredictor(images["path"].tolist(), int(trainer.args.imgsz))
+            predictor = EpochPredictor(
+                images["path"].tolist(), int(trainer.args.imgsz), stretched=is_transformer(trainer.ema.ema)
+            )
             if not predictor.decoded:
                 raise InputError(f"{mapped.spec}: none of its images can be decoded")
             images = images.iloc[predictor.decoded].reset_index(drop=True)

@@ -318,7 +318,7 @@ class Detector:
         layers = self.model.predictor.model.model.model
         layers[-1].register_forward_pre_hook(self._keep_maps)
         layers[-2].register_forward_hook(self._keep_embedding)
-        self._stretches = type(self.model.predictor).__name__ == "RTDETRPredictor"
+        self._stretches = is_transformer(self.model.predictor.model.model)
         self._hooked = True
 
     def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -363,13 +363,14 @@ class _Placement(NamedTuple):
     """Where an image lies in the network's input.
 
     left, top: border in input pixels
-    scale: pixels of the image per input pixel
+    across, down: pixels of the image per input pixel
     width, height: of the image, in its own pixels
     """
 
     left: float
     top: float
-    scale: float
+    across: float
+    down: float
     width: int
     height: int
 
@@ -386,9 +387,11 @@ class EpochPredictor:
         Images; those that cannot be decoded are left out, see the attribute decoded (indices into paths).
     imgsz
         Network input size in pixels.
+    stretched
+        Images are stretched to a square, as RT-DETR's are.
     """
 
-    def __init__(self, paths: Sequence[str], imgsz: int) -> None:
+    def __init__(self, paths: Sequence[str], imgsz: int, *, stretched: bool = False) -> None:
         self.decoded: list[int] = []
         self._placements: list[_Placement] = []
         # By the shape of the input: index into decoded, and input (3, H, W).
@@ -398,7 +401,10 @@ class EpochPredictor:
                 pixels = decode(Path(path))
             except (UnreadableImage, OSError):
                 continue
-            self._add(pixels, imgsz)
+            if stretched:
+                self._stretch(pixels, imgsz)
+            else:
+                self._add(pixels, imgsz)
             self.decoded.append(index)
 
     def _add(self, pixels: Pixels, imgsz: int) -> None:
@@ -415,7 +421,16 @@ class EpochPredictor:
         )
         # LetterBox rounds half the border this way.
         left, top = round((columns - width) / 2 - 0.1), round((rows - height) / 2 - 0.1)
-        self._placements.append(_Placement(left, top, 1 / gain, *size))
+        self._placements.append(_Placement(left, top, 1 / gain, 1 / gain, *size))
+
+    def _stretch(self, pixels: Pixels, imgsz: int) -> None:
+        """Prepare one image without keeping its proportions."""
+        height, width = pixels.shape[:2]
+        square = cv2.resize(pixels, (imgsz, imgsz))
+        self._inputs.setdefault((imgsz, imgsz), []).append(
+            (len(self.decoded), np.ascontiguousarray(square[..., ::-1].transpose(2, 0, 1)))
+        )
+        self._placements.append(_Placement(0, 0, width / imgsz, height / imgsz, width, height))
 
     def predict(
         self, network: Any, settings: Settings, *, half: bool = False, agnostic: bool = False
@@ -450,15 +465,7 @@ class EpochPredictor:
             with torch.inference_mode(), torch.autocast(device.type, enabled=half and device.type == "cuda"):
                 for part in self._batches(CPU_BATCH if device.type == "cpu" else GPU_BATCH):
                     tensor = torch.from_numpy(np.stack([pixels for _, pixels in part])).to(device)
-                    detections = nms.non_max_suppression(
-                        network(tensor.float() / 255),
-                        settings.conf,
-                        settings.iou,
-                        agnostic=agnostic,
-                        multi_label=True,
-                        max_det=settings.max_det,
-                        end2end=getattr(network, "end2end", False),
-                    )
+                    detections = _suppressed(network, network(tensor.float() / 255), settings, agnostic)
                     for (index, _), rows, embedding in zip(part, detections, pooled.pop(), strict=True):
                         boxes[index], embeddings[index] = self._in_pixels(rows, index), embedding
         finally:
@@ -474,11 +481,35 @@ class EpochPredictor:
 
     def _in_pixels(self, rows: torch.Tensor, index: int) -> Floats:
         """Rows of non-maximum suppression as boxes (N, 6) in the pixels of an image."""
-        left, top, scale, width, height = self._placements[index]
+        left, top, across, down, width, height = self._placements[index]
         boxes: Floats = rows[:, :6].float().cpu().numpy()
-        corners = (boxes[:, :4] - (left, top, left, top)) * scale
+        corners = (boxes[:, :4] - (left, top, left, top)) * (across, down, across, down)
         boxes[:, :4] = np.clip(corners, 0, (width, height, width, height))
         return boxes
+
+
+def is_transformer(network: Any) -> bool:
+    """Whether a network is an RT-DETR, which takes images stretched to a square and gives boxes in fractions of it."""
+    return type(network.model[-1]).__name__ == "RTDETRDecoder"
+
+
+def _suppressed(network: Any, output: Any, settings: Settings, agnostic: bool) -> list[torch.Tensor]:
+    """Rows (N, 6) of each image, xyxy in input pixels, confidence, class, of a network's output, as validation does."""
+    if not is_transformer(network):
+        kept: list[torch.Tensor] = nms.non_max_suppression(
+            output,
+            settings.conf,
+            settings.iou,
+            agnostic=agnostic,
+            multi_label=True,
+            max_det=settings.max_det,
+            end2end=getattr(network, "end2end", False),
+        )
+        return kept
+    rows = (output[0] if isinstance(output, list | tuple) else output).clone()
+    centre, half = rows[..., :2].clone(), rows[..., 2:4] / 2
+    rows[..., :4] = torch.cat([centre - half, centre + half], -1) * settings.imgsz
+    return [image[image[:, 4] > settings.conf][: settings.max_det] for image in rows]
 
 
 def first_line(error: BaseException) -> str:
