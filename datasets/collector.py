@@ -17,6 +17,7 @@ from datasets.containment import Bounds
 from datasets.labels import read_labels
 from datasets.pairing import LABEL_FOLDERS, Pairing, outside_reason
 from datasets.pixels import SUFFIXES, UnreadableImage, probe
+from datasets.rotated import ROTATED, rotated_of
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
 
 VIDEO = "a video; give it as a source of its own"
@@ -64,6 +65,7 @@ class Collector:
         self.owners, self.labels = array("q"), array("q")
         self.corners = array("d")
         self.crowds = bytearray()
+        self.outlines: dict[int, Sequence[float]] = {}
         self.ledger: dict[str, tuple[str, str]] = {}
         self.reached: set[str] = set()
         self.rows: list[tuple[str, int, str, str]] = []
@@ -135,8 +137,18 @@ class Collector:
         self.withdrawn.add(row)
         self.mark_unusable(row)
 
-    def add_box(self, row: int, label: int, corners: Sequence[float], *, crowd: bool = False) -> None:
-        """Add an annotation to an image; corners (x1, y1, x2, y2) in pixels."""
+    def add_box(
+        self,
+        row: int,
+        label: int,
+        corners: Sequence[float],
+        *,
+        crowd: bool = False,
+        outline: Sequence[float] = (),
+    ) -> None:
+        """Add an annotation to an image; corners (x1, y1, x2, y2), and those of a rotated box (8), in pixels."""
+        if outline:
+            self.outlines[len(self.labels)] = outline
         self.owners.append(row)
         self.labels.append(label)
         self.corners.extend(corners)
@@ -217,6 +229,7 @@ class Collector:
         *,
         crowd: bool = False,
         repair: str = "",
+        outline: Sequence[float] = (),
     ) -> None:
         """Add an annotation whose corners are written in pixels, clipped to its image.
 
@@ -237,6 +250,8 @@ class Collector:
             Whether detections of it count neither for nor against a detector.
         repair
             A repair made before, in words.
+        outline
+            The four corners of a rotated box, (8,) pixels.
         """
         width, height = self.size(row)
         x1, y1, x2, y2 = (
@@ -253,7 +268,7 @@ class Collector:
             repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
         if repair:
             self.repair(*position, repair)
-        self.add_box(row, label, (x1, y1, x2, y2), crowd=crowd)
+        self.add_box(row, label, (x1, y1, x2, y2), crowd=crowd, outline=outline)
 
     def size_mismatch(self, row: int, written: tuple[int, int]) -> str:
         """Why boxes drawn on an image of the written size do not fit; empty if they do, or without a size."""
@@ -282,8 +297,9 @@ class Collector:
             self.note(path, "used")
             self.mark_labelled(row)
         width, height = self.size(row)
-        for label, x1, y1, x2, y2 in rows:
-            self.add_box(row, label, (x1 * width, y1 * height, x2 * width, y2 * height))
+        for label, x1, y1, x2, y2, outline in rows:
+            points = [value * side for value, side in zip(outline, (width, height) * 4, strict=False)]
+            self.add_box(row, label, (x1 * width, y1 * height, x2 * width, y2 * height), outline=points)
         self.rows += [(str(path), note.line, note.action, note.reason) for note in notes]
 
     def to_source(self, spec: str, kind: str) -> Source:
@@ -305,6 +321,11 @@ class Collector:
                 "crowd": np.frombuffer(self.crowds, bool),
             }
         )
+        if self.outlines:
+            turned = np.full((len(annotations), len(ROTATED)), np.nan)
+            corners = np.array(list(self.outlines.values()), float).reshape(-1, 4, 2)
+            turned[list(self.outlines)] = rotated_of(corners)
+            annotations[ROTATED] = turned
         ledger = [(_escaped(path), *outcome) for path, outcome in self.ledger.items()]
         annotations = (
             annotations[~np.isin(self.owners, list(self.withdrawn))] if self.withdrawn else annotations

@@ -60,13 +60,17 @@ def label_text(
 
 
 class Row(NamedTuple):
-    """One accepted box: class index and corners as fractions of the image, in [0, 1]."""
+    """One accepted box: class index and corners as fractions of the image, in [0, 1].
+
+    outline: the four corners of a rotated box, as fractions; () for others
+    """
 
     label: int
     x1: float
     y1: float
     x2: float
     y2: float
+    outline: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     # Six decimals round by half a millionth, which does not count as clipping.
     if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 2e-6:
         repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
-    return Row(label, x1, y1, x2, y2), repair
+    return Row(label, x1, y1, x2, y2, tuple(numbers) if len(numbers) == 8 else ()), repair
 
 
 def _is_track(fields: Sequence[str]) -> bool:

@@ -135,12 +135,16 @@ def _paired_ap(
         np.tile(annotations.xywh, (2, 1)),
         np.tile(annotations.area, 2),
         np.tile(annotations.crowd, 2),
+        None if annotations.rotated is None else np.tile(annotations.rotated, (2, 1)),
     )
     both = Detections(
         np.concatenate([first.image, second.image + n_images]),
         np.concatenate([first.label, second.label]),
         np.concatenate([first.xywh, second.xywh]),
         np.concatenate([first.confidence, second.confidence]),
+        None
+        if first.rotated is None or second.rotated is None
+        else np.concatenate([first.rotated, second.rotated]),
     )
     table = match(doubled, both, n_images=2 * n_images, n_classes=n_classes)
     averager = Averager(table, ious=(0.5,), unit=np.concatenate([group, group + count]))

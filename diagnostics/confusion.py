@@ -41,12 +41,7 @@ def confusion(domain: Domain, confidence: float) -> pd.DataFrame:
     shown = np.flatnonzero(detections.confidence >= confidence)
     actual, predicted = _match_across_classes(
         annotations,
-        Detections(
-            detections.image[shown],
-            detections.label[shown],
-            detections.xywh[shown],
-            detections.confidence[shown],
-        ),
+        detections.take(shown),
         len(domain.labelled_images),
     )
     names = np.array([*domain.classes, BACKGROUND], object)

@@ -228,7 +228,8 @@ def redraw(real_world: Domain, *, seed: int) -> Redrawn | None:
     ]
     # One detection for each annotation, the most confident.
     pairs = pairs.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("partner")
-    if len(pairs) < MIN_PAIRS:
+    # A rule for the sides of upright boxes says nothing about rotated ones.
+    if len(pairs) < MIN_PAIRS or real_world.detection_arrays.rotated is not None:
         return None
     arrays = real_world.detection_arrays
     annotated = real_world.annotation_arrays.xywh[pairs["partner"].to_numpy()]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from datasets.rotated import ROTATED, rotated_boxes
 from datasets.tables import CORNERS
 from diagnostics.error_types import classify_outcomes
 from diagnostics.matching import (
@@ -45,6 +46,7 @@ LOOSE_IOUS = (0.1, 0.3, 0.5)
 # Blocks that a single recording is cut into, enough for an interval that is not called too narrow, and the
 # images that each needs: neighbouring images of one block are alike, those of two blocks less so.
 BLOCKS, MIN_BLOCK = 10, 2
+_UPRIGHT = dict.fromkeys(ROTATED, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class Domain:
     @cached_property
     def annotation_arrays(self) -> Annotations:
         """Annotations as arrays, images numbered as in labelled_images."""
-        return _annotations_of(self.annotations, self.labelled_images["image"])
+        return _annotations_of(
+            self.annotations, self.labelled_images["image"], rotated="angle" in self.detections
+        )
 
     @cached_property
     def detection_arrays(self) -> Detections:
@@ -174,8 +178,7 @@ class Domain:
         """
         _, y, width, height = boxes.xywh.T
         if attribute == "size":
-            area = boxes.area if isinstance(boxes, Annotations) else width * height
-            return np.asarray(np.sqrt(np.maximum(area, 0)) * self.network_scale[boxes.image])
+            return np.asarray(np.sqrt(np.maximum(boxes.area, 0)) * self.network_scale[boxes.image])
         if attribute == "shape":
             return np.asarray(width / np.maximum(height, 1e-9))
         return np.asarray((y + height / 2) / self.labelled_images["height"].to_numpy(float)[boxes.image])
@@ -191,13 +194,7 @@ class Domain:
         if attribute not in self._attribute_tables:
             edges, names = BOX_ATTRIBUTES[attribute]
             annotations, detections = self.annotation_arrays, self.detection_arrays
-            measured = Annotations(
-                annotations.image,
-                annotations.label,
-                annotations.xywh,
-                self.measure_attribute(attribute, annotations),
-                annotations.crowd,
-            )
+            measured = replace(annotations, area=self.measure_attribute(attribute, annotations))
             self._attribute_tables[attribute] = match(
                 measured,
                 detections,
@@ -260,16 +257,20 @@ def time_order(images: pd.DataFrame) -> Ints:
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
-def _annotations_of(annotations: pd.DataFrame, images: pd.Series) -> Annotations:
-    """A table of annotations as arrays; images are numbered as in images."""
+def _annotations_of(annotations: pd.DataFrame, images: pd.Series, *, rotated: bool) -> Annotations:
+    """A table of annotations as arrays; images are numbered as in images. rotated: for a detector of rotated boxes."""
     corners = annotations[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+    turned = None
+    if rotated:
+        turned = rotated_boxes(annotations if "angle" in annotations else annotations.assign(**_UPRIGHT))
     return Annotations(
         _numbers(annotations["image"], images),
         annotations["label"].to_numpy(np.int64),
         xywh,
-        xywh[:, 2] * xywh[:, 3],
+        xywh[:, 2] * xywh[:, 3] if turned is None else turned[:, 2] * turned[:, 3],
         annotations["crowd"].to_numpy(bool),
+        turned,
     )
 
 
@@ -282,6 +283,7 @@ def detections_of(detections: pd.DataFrame, images: pd.Series) -> Detections:
         detections["label"].to_numpy(np.int64),
         xywh,
         detections["confidence"].to_numpy(float),
+        rotated_boxes(detections),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from diagnostics.matching import Annotations, Bools, Detections, Floats, Ints, MatchTable, box_iou, pair_up
+from diagnostics.matching import Annotations, Bools, Detections, Floats, Ints, MatchTable, overlap_of, pair_up
 from diagnostics.precision import interpolated
 
 # TIDE's limits: at least this IoU is a match, at most this is background.
@@ -72,7 +72,7 @@ def _nearest(
     order = order[~annotations.crowd[order]]
     left, right = pair_up(detections.image[rows], annotations.image[order])
     right = order[right]
-    overlap = box_iou(detections.xywh[rows][left], annotations.xywh[right], annotations.crowd[right])
+    overlap = overlap_of(detections, rows[left], annotations, right)
     same_class = detections.label[rows][left] == annotations.label[right]
     overlaps: list[Floats] = []
     nearest_rows: list[Ints] = []

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasets.rotated import probiou
+
 Ints = npt.NDArray[np.integer[Any]]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating[Any]]
@@ -35,6 +37,7 @@ class Annotations:
     xywh: box in pixels, (n, 4)
     area: square pixels, COCO's own field where the source has one, (n,)
     crowd: whether the box is a crowd, (n,)
+    rotated: rotated boxes, (n, 5), see `datasets.rotated`; None where boxes are upright
     """
 
     image: Ints
@@ -42,6 +45,7 @@ class Annotations:
     xywh: Floats
     area: Floats
     crowd: Bools
+    rotated: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,30 @@ class Detections:
     label: number of the class, (n,)
     xywh: box in pixels, (n, 4)
     confidence: in [0, 1], (n,)
+    rotated: as of `Annotations`
     """
 
     image: Ints
     label: Ints
     xywh: Floats
     confidence: Floats
+    rotated: Floats | None = None
+
+    @property
+    def area(self) -> Floats:
+        """Square pixels, (n,)."""
+        sides = self.xywh[:, 2:] if self.rotated is None else self.rotated[:, 2:4]
+        return np.asarray(sides[:, 0] * sides[:, 1])
+
+    def take(self, rows: Ints) -> Detections:
+        """Some of them."""
+        return Detections(
+            self.image[rows],
+            self.label[rows],
+            self.xywh[rows],
+            self.confidence[rows],
+            None if self.rotated is None else self.rotated[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -180,6 +202,18 @@ def box_iou(a: Floats, b: Floats, crowd: Bools) -> Floats:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
+def overlap_of(detections: Detections, rows: Ints, annotations: Annotations, others: Ints) -> Floats:
+    """Overlap of detections and annotations, pair by pair, (n,): IoU, or `probiou` where both are rotated."""
+    if detections.rotated is None or annotations.rotated is None:
+        return box_iou(detections.xywh[rows], annotations.xywh[others], annotations.crowd[others])
+    overlap = probiou(detections.rotated[rows], annotations.rotated[others])
+    crowd = annotations.crowd[others]
+    if crowd.any():
+        within = rows[crowd], others[crowd]
+        overlap[crowd] = box_iou(detections.xywh[within[0]], annotations.xywh[within[1]], crowd[crowd])
+    return overlap
+
+
 def pair_up(left: Ints, right: Ints) -> tuple[Ints, Ints]:
     """All pairs with equal keys of two arrays, right sorted: indices into left (grouped) and into right."""
     first, last = np.searchsorted(right, left, "left"), np.searchsorted(right, left, "right")
@@ -227,7 +261,7 @@ def match(
         _candidates(annotations, detections, row, n_images, ious[0]), annotations, ious, areas
     )
     if detection_area is None:
-        detection_area = detections.xywh[:, 2] * detections.xywh[:, 3]
+        detection_area = detections.area
     return MatchTable(
         ious=tuple(ious),
         areas=tuple(areas),
@@ -307,7 +341,7 @@ def _overlapping(
     parts = []
     for begin in range(0, len(left), PAIRS_AT_ONCE):
         a, b = left[begin : begin + PAIRS_AT_ONCE], right[begin : begin + PAIRS_AT_ONCE]
-        overlap = box_iou(detections.xywh[row[a]], annotations.xywh[b], annotations.crowd[b])
+        overlap = overlap_of(detections, row[a], annotations, b)
         enough = overlap >= min(iou, 1 - 1e-10)
         parts.append((a[enough], b[enough], overlap[enough]))
     if not parts:

@@ -25,6 +25,7 @@ from ultralytics.utils.checks import check_yolov5u_filename
 
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import Pixels, UnreadableImage, decode
+from datasets.rotated import extents_of
 from train.passes import ImageOutput, collect, network_threads
 from train.predictions import Floats, Predictions, Settings, Store
 from train.transforms import Transform
@@ -33,8 +34,8 @@ from train.transforms import Transform
 # by a quarter with four, measured on two cores with the small images of short trainings.
 GPU_BATCH = 8
 CPU_BATCH = 4
-# Tasks whose models give upright boxes.
-BOX_TASKS = ("detect", "segment", "pose")
+# Tasks whose models give boxes; those of obb are rotated.
+BOX_TASKS = ("detect", "segment", "pose", "obb")
 # Why models of other tasks cannot be diagnosed.
 NO_BOXES = {
     "classify": (
@@ -212,7 +213,7 @@ class Detector:
         -------
         list of tuple
             Per image: boxes (N, 6) as xyxy in pixels, confidence, class, as `ultralytics.YOLO.predict` gives
-            them; the image embedding (D,) of `ultralytics.YOLO.embed`, the globally averaged output of the
+            them, (N, 11) with `datasets.rotated.ROTATED` behind them where they are rotated; the image embedding (D,) of `ultralytics.YOLO.embed`, the globally averaged output of the
             layer before the head; and detection embeddings (N, E), each the mean over the box (four samples)
             of every map that enters the head, concatenated.
 
@@ -253,7 +254,7 @@ class Detector:
             )
         outputs = []
         for index, result in enumerate(results):
-            boxes = result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6)
+            boxes = _boxes_of(result)
             boxes = boxes[np.isfinite(boxes).all(1)].astype(np.float32)
             outputs.append(
                 (boxes, self._embedding[index], self._detection_embeddings(boxes, index, images[0].shape[:2]))
@@ -486,6 +487,16 @@ class EpochPredictor:
         corners = (boxes[:, :4] - (left, top, left, top)) * (across, down, across, down)
         boxes[:, :4] = np.clip(corners, 0, (width, height, width, height))
         return boxes
+
+
+def _boxes_of(result: Any) -> Floats:
+    """Boxes of one image's result: (N, 6) xyxy, confidence, class; (N, 11) with the rotated boxes behind them."""
+    if result.obb is None:
+        return np.asarray(result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6), np.float32)
+    # xywh and angle, confidence, class.
+    rows = result.obb.data.detach().double().cpu().numpy().reshape(-1, 7)
+    turned = rows[:, :5]
+    return np.column_stack([extents_of(turned), rows[:, 5:], turned]).astype(np.float32)
 
 
 def is_transformer(network: Any) -> bool:

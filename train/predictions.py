@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.files import SUFFIX
+from datasets.rotated import ROTATED
 from datasets.tables import CORNERS
 from train.environment import runs_folder
 
@@ -77,7 +78,7 @@ class ImagePrediction:
     statistics, descriptor: see `datasets.pixels`
     fingerprint: difference hash of the image
     embedding: of the image, (D,)
-    boxes: (N, 6) xyxy in pixels, confidence, class
+    boxes: (N, 6) xyxy in pixels, confidence, class; (N, 11) with ROTATED behind them where they are rotated
     detection_embeddings: (N, E), one row per box
     """
 
@@ -96,7 +97,7 @@ class Predictions:
 
     images: one row per image (image, statistics, descriptor as an array, fingerprint)
     image_embeddings: (n, D) float32, aligned with images
-    detections: image, label, x1, y1, x2, y2, confidence
+    detections: image, label, x1, y1, x2, y2, confidence; ROTATED where they are rotated
     detection_embeddings: (m, E) float32, aligned with detections
     failures: path and reason of images that could not be decoded; they are in no other table
     """
@@ -192,7 +193,11 @@ class Store:
         table.insert(0, "image", names)
         positions, rows = _rows_of(requested, np.concatenate(box_numbers))
         columns = {"image": names.take(positions).array}
-        columns |= {name: boxes[name].to_numpy()[rows] for name in ("label", *CORNERS, "confidence")}
+        columns |= {
+            name: boxes[name].to_numpy()[rows]
+            for name in ("label", *CORNERS, "confidence", *ROTATED)
+            if name in boxes.column_names
+        }
         return Predictions(
             images=table,
             image_embeddings=_as_matrix(images["embedding"]),
@@ -257,6 +262,9 @@ def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     }
     columns["label"] = boxes[:, 5].astype(np.int64)
     columns.update({name: boxes[:, i].astype(np.float64) for i, name in enumerate([*CORNERS, "confidence"])})
+    columns.update(
+        {name: boxes[:, 6 + i].astype(np.float64) for i, name in enumerate(ROTATED[: boxes.shape[1] - 6])}
+    )
     columns["embedding"] = _vectors([p.detection_embeddings for p in predictions], width, pa.float16())
     return pa.table(columns)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.pixels import Pixels
+from datasets.rotated import ROTATED, probiou
 from datasets.tables import CORNERS
 from train.passes import ImageOutput
 from train.predictions import Floats, Settings
@@ -58,20 +59,21 @@ def predict_tiled(
         The columns of whole, in pixels of the images.
     """
     sizes = images.set_index("image")[["width", "height"]]
+    columns = [*ROW, *(name for name in ROTATED if name in whole)]
     parts = [whole]
     for tile in TILES:
         found = predict(tile)
         parts += [
-            pd.DataFrame(placed, columns=ROW).assign(image=image)
+            pd.DataFrame(placed, columns=columns).assign(image=image)
             for image, rows in found.groupby("image", sort=False).indices.items()
             if len(
                 placed := place_boxes(
-                    found.iloc[rows][ROW].to_numpy(float), tile, *map(int, sizes.loc[image])
+                    found.iloc[rows][columns].to_numpy(float), tile, *map(int, sizes.loc[image])
                 )
             )
         ]
-    together = pd.concat([part[["image", *ROW]] for part in parts], ignore_index=True)
-    boxes = together[ROW].to_numpy(float)
+    together = pd.concat([part[["image", *columns]] for part in parts], ignore_index=True)
+    boxes = together[columns].to_numpy(float)
     kept = [
         rows[merge_boxes(boxes[rows], limit)]
         for rows in together.groupby("image", sort=False).indices.values()
@@ -81,7 +83,10 @@ def predict_tiled(
 
 
 def place_boxes(boxes: Floats, tile: Tile, width: int, height: int) -> Floats:
-    """Boxes (n, 6) of a tile in pixels of the image, without those that its inner edges cut off, (k, 6)."""
+    """Boxes (n, 6) of a tile in pixels of the image, without those that its inner edges cut off, (k, 6).
+
+    With rotated boxes behind them, (n, 11), as `train.forward.Detector` gives them, these are moved too.
+    """
     left, top, right, bottom = tile.bounds(width, height)
     cut = (
         ((boxes[:, 0] < EDGE) & (left > 0))
@@ -91,19 +96,37 @@ def place_boxes(boxes: Floats, tile: Tile, width: int, height: int) -> Floats:
     )
     placed = boxes[~cut].copy()
     placed[:, :4] += (left, top, left, top)
+    placed[:, 6:8] += (left, top)[: placed.shape[1] - 6]
     return placed
 
 
 def merge_boxes(boxes: Floats, limit: int) -> np.ndarray:
-    """Rows that non-maximum suppression by class keeps of boxes (n, 6) of one image, the most confident first."""
+    """Rows that non-maximum suppression by class keeps of boxes (n, 6) of one image, the most confident first.
+
+    Rotated ones (n, 11) by their overlap as rotated boxes.
+    """
     if not len(boxes):
         return np.zeros(0, np.int64)
+    if boxes.shape[1] > 6:
+        return _merge_rotated(boxes, limit)
     sides = boxes[:, :4].copy()
     sides[:, 2:] -= sides[:, :2]
     chosen = cv2.dnn.NMSBoxesBatched(
         sides.tolist(), boxes[:, 4].tolist(), boxes[:, 5].astype(int).tolist(), 0.0, SAME_BOX_IOU
     )
     return np.asarray(chosen, np.int64).reshape(-1)[:limit]
+
+
+def _merge_rotated(boxes: Floats, limit: int) -> np.ndarray:
+    """See `merge_boxes`."""
+    left, kept = np.argsort(-boxes[:, 4], kind="stable"), list[int]()
+    turned = boxes[:, 6:].astype(float)
+    while len(left) and len(kept) < limit:
+        first, left = left[0], left[1:]
+        kept.append(int(first))
+        overlap = probiou(np.repeat(turned[[first]], len(left), 0), turned[left])
+        left = left[(overlap <= SAME_BOX_IOU) | (boxes[left, 5] != boxes[first, 5])]
+    return np.array(kept, np.int64)
 
 
 def predict_pixels_tiled(

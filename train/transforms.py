@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from datasets.pixels import Pixels
+from datasets.rotated import ROTATED, corners_of, rotated_boxes, rotated_of
 from datasets.tables import CORNERS
 
 Matrix = npt.NDArray[np.float64]
@@ -188,6 +189,8 @@ class Corruption:
         visible = np.prod(inside[:, 2:] - inside[:, :2], 1) / np.maximum(area, 1e-9)
         result = boxes.copy()
         result[CORNERS] = inside
+        if (turned := rotated_boxes(boxes)) is not None:
+            result[ROTATED] = rotated_of(_moved(np.asarray(corners_of(turned), float), sizes, self.matrix))
         result["crowd"] = result["crowd"].to_numpy(bool) | (visible < VISIBLE)
         return result[visible > 0].reset_index(drop=True)
 
@@ -198,22 +201,32 @@ class Corruption:
             return boxes
         sizes = images.set_index("image").loc[boxes["image"], ["width", "height"]].to_numpy()
         corners = boxes[CORNERS].to_numpy(float).reshape(-1, 2, 2)
-        original = _bounding_boxes(
-            corners, sizes, lambda width, height: np.asarray(np.linalg.inv(matrix(width, height)), float)
-        )
-        return boxes.assign(**dict(zip(CORNERS, original.T, strict=True)))
+
+        def inverse(width: int, height: int) -> Matrix:
+            return np.asarray(np.linalg.inv(matrix(width, height)), float)
+
+        result = boxes.copy()
+        result[CORNERS] = _bounding_boxes(corners, sizes, inverse)
+        if (turned := rotated_boxes(boxes)) is not None:
+            result[ROTATED] = rotated_of(_moved(np.asarray(corners_of(turned), float), sizes, inverse))
+        return result
 
 
 def _bounding_boxes(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
     """Bounding boxes (n, 4) of points (n, k, 2) moved by the homographies of images of these sizes (n, 2)."""
-    boxes = np.empty((len(points), 4))
+    moved = _moved(points, sizes, matrix)
+    return np.concatenate([moved.min(1), moved.max(1)], 1)
+
+
+def _moved(points: Matrix, sizes: Matrix, matrix: Callable[[int, int], Matrix]) -> Matrix:
+    """Points (n, k, 2) moved by the homographies of images of these sizes (n, 2)."""
+    moved = np.empty(points.shape)
     for width, height in np.unique(sizes, axis=0):
         rows = (sizes == (width, height)).all(1)
-        moved = np.concatenate([points[rows], np.ones((*points[rows].shape[:2], 1))], 2)
-        moved = moved @ matrix(int(width), int(height)).T
-        moved = moved[..., :2] / moved[..., 2:]
-        boxes[rows] = np.concatenate([moved.min(1), moved.max(1)], 1)
-    return boxes
+        place = np.concatenate([points[rows], np.ones((*points[rows].shape[:2], 1))], 2)
+        place = place @ matrix(int(width), int(height)).T
+        moved[rows] = place[..., :2] / place[..., 2:]
+    return moved
 
 
 def _warp(pixels: Pixels, matrix: Matrix) -> Pixels:

@@ -39,6 +39,7 @@ class Box(NamedTuple):
     repair: how the box was derived, in words; empty for a box.
     reason: why it is unusable; empty if it is usable.
     every_class: whether it is a region in which detections of no class count.
+    outline: the four corners of a rotated box, in the unit of corners; () for others.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Box(NamedTuple):
     repair: str = ""
     reason: str = ""
     every_class: bool = False
+    outline: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -377,5 +379,12 @@ def _add_boxes(
         seen.add(key)
         for label in labels:
             collector.add_pixel_box(
-                Position(path, box.line), row, label, corners, crowd=box.crowd, repair=box.repair
+                Position(path, box.line),
+                row,
+                label,
+                corners,
+                crowd=box.crowd,
+                repair=box.repair,
+                # Only DOTA's are read, which are pixels.
+                outline=() if entry.fractions else box.outline,
             )

@@ -41,5 +41,7 @@ def read(path: Path) -> Content:
             boxes.append(unusable(number, "expected eight coordinates, a class and whether it is difficult"))
             continue
         corners = extent(zip(fields[:8:2], fields[1:8:2], strict=True))
-        boxes.append(Box(fields[8], corners, number, fields[9:] == ["1"], "box taken from a rotated box"))
+        outline = tuple(map(float, fields[:8]))
+        repair = "box taken from a rotated box"
+        boxes.append(Box(fields[8], corners, number, fields[9:] == ["1"], repair, outline=outline))
     return Content([ImageLabels(path.stem, boxes)])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.pixels import Pixels, UnreadableImage, decode
+from datasets.rotated import ROTATED
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.matching import Floats
@@ -118,4 +119,6 @@ def _crowds(annotations: pd.DataFrame, corners: Floats, image: str, shape: tuple
     limit = (shape[1], shape[0], shape[1], shape[0])
     corners = np.clip(corners, 0, limit)
     moved = annotations.assign(image=image, crowd=True, **dict(zip(CORNERS, corners.T, strict=True)))
+    # A region that does not count is upright, whatever lies in it.
+    moved = moved.assign(**{name: np.nan for name in ROTATED if name in moved})
     return moved[((corners[:, 2:] - corners[:, :2]) > 1).all(1)]
