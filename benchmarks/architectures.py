@@ -67,7 +67,7 @@ ARCHITECTURES = (
     Architecture("yolo11n"),
     Architecture("yolo12n"),
     Architecture("yolo26n", remark="no suppression"),
-    Architecture("rtdetr-l", remark="no suppression, stretched input"),
+    Architecture("yolov8n-rtdetr", remark="RT-DETR's head and training; no suppression, stretched input"),
     Architecture("yolov8s-worldv2", remark="names as text; drawn at random here"),
     Architecture("yoloe-11s", remark="names as text; drawn at random here"),
     Architecture("yolo11n-seg", "segment"),
@@ -164,9 +164,10 @@ def trained(architecture: Architecture, data: Path) -> Path:
     folder = runs_folder() / "architectures" / architecture.name
     if (folder / "weights" / "best.pt").exists() and (folder / "done").exists():
         return folder
-    from ultralytics import YOLO
+    from ultralytics import RTDETR, YOLO
 
-    YOLO(f"{architecture.name}.yaml").train(
+    kind = RTDETR if architecture.name.endswith("rtdetr") else YOLO
+    kind(f"{architecture.name}.yaml").train(
         data=str(data), epochs=EPOCHS, imgsz=SIDE, batch=BATCH, nbs=BATCH, device="cpu", seed=SEED, workers=0,
         project=str(folder.parent), name=folder.name, exist_ok=True, optimizer="AdamW", lr0=0.002, lrf=0.05,
         warmup_epochs=0.5, mosaic=0.0, erasing=0.0, auto_augment=None, cache="ram", pretrained=False, plots=False,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from datasets.rotated import rotated_boxes
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings
+from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 from reports.page import thumbnails
 from reports.page.methods import short_path
@@ -48,10 +51,25 @@ def card_image(findings: Findings, card: pd.Series, *, side: int = thumbnails.SI
     """The crop of a card with the annotations in it."""
     domain = domain_of(findings, card["domain"])
     path = domain.images.loc[domain.images["image"] == card["image"], "path"].iloc[0]
-    annotations = domain.annotations.loc[domain.annotations["image"] == card["image"], CORNERS]
     box = [float(card[corner]) for corner in CORNERS]
-    truth = annotations.to_numpy(float).tolist()
-    return thumbnails.crop(path, box, card["kind"], truth=truth, side=side)
+    annotations = domain.annotations[domain.annotations["image"] == card["image"]]
+    drawn = annotations[CORNERS].to_numpy(float)
+    if "angle" in domain.detections:
+        turned = rotated_boxes(annotations)
+        drawn = drawn if turned is None else np.column_stack([drawn, turned])
+        box = _rotated(domain, int(card["detection"]), box, drawn)
+    return thumbnails.crop(path, box, card["kind"], truth=drawn.tolist(), side=side)
+
+
+def _rotated(domain: Domain, row: int, box: list[float], annotations: Floats) -> list[float]:
+    """The box of a card with its rotated box behind it: of the detection in a row, or of the annotation with the same
+    extent where the row is -1. annotations: (n, 9), or (n, 4) where none is rotated.
+    """
+    if row >= 0:
+        turned = rotated_boxes(domain.detections.loc[[row]])
+        return box if turned is None else [*box, *turned[0].tolist()]
+    same = np.isclose(annotations[:, :4], box).all(1)
+    return annotations[same][0].tolist() if same.any() else box
 
 
 def gallery_section(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:

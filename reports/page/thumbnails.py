@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from datasets.pixels import Pixels, UnreadableImage, decode
+from datasets.rotated import corners_of
 
 SIDE = 208
 SMALL_SIDE = 104
@@ -113,7 +114,12 @@ def _as_uri(tile: Pixels) -> str:
 def _outline(
     tile: Pixels, box: Box, left: int, top: int, scale: float, colour: tuple[int, int, int], thickness: int
 ) -> None:
-    """Draw a box given in image pixels into a crop, in place."""
+    """Draw a box given in image pixels into a crop, in place: upright (4 numbers), or rotated (5 more behind them)."""
+    if len(box) > 4:
+        corners = corners_of(np.array([box[4:]], float))[0]
+        points = np.round((corners - (left, top)) * scale).astype(np.int32)
+        cv2.polylines(tile, [points], isClosed=True, color=colour, thickness=thickness, lineType=cv2.LINE_AA)
+        return
     x1, y1, x2, y2 = (
         round((v - origin) * scale) for v, origin in zip(box, (left, top, left, top), strict=True)
     )

@@ -12,6 +12,7 @@ import pandas as pd
 
 from datasets.files import write_bytes
 from datasets.pixels import Pixels, decode
+from datasets.rotated import ROTATED
 from datasets.tables import CORNERS, Source
 from diagnostics.wording import count
 from reports.export.yolo import unique_path
@@ -54,7 +55,8 @@ def predict_images(job: PredictionJob, source: Source) -> tuple[PredictionTables
             )
     images = source.images[source.images["image"].isin(result.images["image"])]
     rows_of = detections.groupby("image").indices
-    numbers = detections[[*CORNERS, "confidence", "label"]].to_numpy(np.float32)
+    rotated = [name for name in ROTATED if name in detections]
+    numbers = detections[[*CORNERS, "confidence", "label", *rotated]].to_numpy(np.float32)
     taken: set[str] = set()
     rows, boxes = [], []
     with job.reporter.stage("draw", "Drawing", len(images)) as tick:

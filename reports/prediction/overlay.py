@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datasets.pixels import Pixels
+from datasets.rotated import corners_of
 from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 
@@ -40,7 +41,7 @@ def draw(
     pixels
         The image (H, W, 3) BGR.
     boxes
-        (N, 6): x1, y1, x2, y2 in pixels, confidence, label.
+        (N, 6): x1, y1, x2, y2 in pixels, confidence, label; (N, 11) with rotated boxes behind them.
     classes
         Class names in the order of the labels.
     blurred
@@ -65,7 +66,13 @@ def draw(
             _blur(canvas[y1:y2, x1:x2])
             continue
         colour = COLOURS[label % len(COLOURS)]
-        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, line, cv2.LINE_AA)
+        if len(box) > 6:
+            corners = np.round(corners_of(box[None, 6:].astype(float))[0]).astype(np.int32)
+            cv2.polylines(
+                canvas, [corners], isClosed=True, color=colour, thickness=line, lineType=cv2.LINE_AA
+            )
+        else:
+            cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour, line, cv2.LINE_AA)
         name = classes[label] if label < len(classes) else str(label)
         text = f"{name} {fraction(round(float(box[4]), 2))}"
         _paste_tag(canvas, _render_tag(text, letter, colour), x1, y1)
