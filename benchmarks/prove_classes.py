@@ -229,7 +229,7 @@ def _planted(
 
 def page(rows: pd.DataFrame) -> str:
     """docs/classes.md."""
-    rows = rows.fillna("")
+    rows = rows.astype(object).where(rows.notna(), "")
     right, fault = rows["right"].astype(bool), rows["fault"].isin(list(RIGHT))
     rendered, fresh = rows["detector"] == "road world", ~rows["set"].isin(LOOKED_AT)
     parts = (

@@ -65,14 +65,21 @@ class ClassCause:
 
     @property
     def code(self) -> str:
-        """The hypothesis that it speaks for."""
-        return CODES[self.cause]
+        """The hypothesis that it speaks for; "" where labels and detector cannot be told apart."""
+        return "" if self.alike is None and self.cause in ("confusion", "background") else CODES[self.cause]
 
     @property
     def statement(self) -> str:
         """One sentence."""
         shares = f"{percent(self.share)} of {self.of} (in-domain {percent(self.in_domain_share)})"
         told = f" (told apart with AUC {fraction(self.alike)})" if self.alike is not None else ""
+        if not self.code:
+            what = (
+                f"{self.name} is taken for {self.other} or the reverse"
+                if self.cause == "confusion"
+                else f"{self.name} is predicted where nothing is labelled"
+            )
+            return f"{what}, {shares}: too few to tell whether labels or detector are wrong."
         return {
             "left_out": (
                 f"{self.name} is predicted where nothing is labelled, {shares}, and these look to the detector as "
