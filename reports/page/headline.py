@@ -185,6 +185,9 @@ def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str
     if leading is not None and leading.status == "supported":
         if leading.code == "leakage" and leading.kind == REAL_WORLD:
             return f"Take the training images out of {name}, or give other images, then run the report again."
+        mislabelled = [cause.name for cause in evidence.class_causes if cause.code == "label_error"]
+        if leading.code == "label_error" and mislabelled:
+            return f"Correct the labels of {joined(mislabelled, 'and')} in the App and run the report again."
         return REMEDY.get(leading.code) or _shift_remedy(findings, evidence, leading)
     decides = leading.missing if leading is not None else ""
     missing = decides or next((h.missing for h in verdict.hypotheses if _is_undecided(h) and h.missing), None)
