@@ -226,7 +226,7 @@ def _cause(
     measured = [auc for auc in aucs if auc is not None]
     told = min(measured) if measured else None
     cause = "other_name" if told is not None and told < ALIKE else "confusion"
-    of = f"its {errors.annotations} objects and {errors.detections} detections"
+    of = f"the {errors.annotations} objects and {errors.detections} detections of {name}"
     return ClassCause(domain.name, name, cause, other_name, *shares, of, told)
 
 

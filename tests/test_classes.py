@@ -30,6 +30,7 @@ from diagnostics.gallery import Nearest, choose_cards
 from diagnostics.inputs import Experiments, Inputs
 from diagnostics.pairs import make_pairs
 from diagnostics.sweep import best_f_beta, sweep
+from reports.page.classes import classes_section
 from tests.oracles import Problem, pycocotools_metrics, random_problem
 
 NAMES = tuple("abcdefgh")
@@ -307,6 +308,16 @@ def test_labels_of_one_class_left_out_lead_to_a_look_at_the_labels() -> None:
     assert not any("left out" in o.text for o in labels.observations)
     shift = findings.verdicts["real"].named("domain_shift")
     assert any("b is not found" in o.text for o in shift.observations)
+
+
+def test_two_classes_taken_for_each_other_are_told_once() -> None:
+    in_domain, real = several_classes("in_domain", 1), spoiled(several_classes("real", 2), 1, 2)
+    findings = find(Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0))
+    assert {cause.name for cause in findings.classes.causes["real"]} == {"b", "c"}
+    section = classes_section(findings)
+    assert section is not None
+    (told,) = section["domains"][0]["causes"]
+    assert "taken for each other" in told
 
 
 def test_a_rare_class_takes_the_common_threshold_and_a_frequent_one_its_own() -> None:

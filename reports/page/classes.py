@@ -75,7 +75,7 @@ def _block(findings: Findings, name: str) -> dict[str, Any]:
         "domain": name,
         "focus": name == findings.focus,
         "hit": hit_sentence(findings, name) or _no_hit(drops),
-        "causes": [cause.statement for cause in findings.classes.causes.get(name, ())[:MAX_SENTENCES]],
+        "causes": _causes(findings, name),
         "missing": _missing(findings, name),
         "rows": _rows(findings, name, drops),
         "confusions": _confusions(findings, name),
@@ -83,6 +83,14 @@ def _block(findings: Findings, name: str) -> dict[str, Any]:
         "reference": _matrix(findings, findings.in_domain.name, chosen),
         "difference": _difference(findings, name, chosen),
     }
+
+
+def _causes(findings: Findings, name: str) -> list[str]:
+    """Why classes lose, as sentences; two classes that are taken for each other are one matter."""
+    told: dict[frozenset[str], str] = {}
+    for cause in findings.classes.causes.get(name, ()):
+        told.setdefault(frozenset((cause.name, cause.other or cause.name)), cause.statement)
+    return list(told.values())[:MAX_SENTENCES]
 
 
 def _no_hit(drops: pd.DataFrame) -> str:
