@@ -64,7 +64,7 @@ limits: $(READY) ## Time what must stay fast; exits with 1 when a limit is excee
 	@$(PYTHON) -m benchmarks.limits $(ARGS)
 
 .PHONY: prove
-prove: $(READY) ## Measure how often the diagnosis is right; writes docs/proof.md
+prove: $(READY) ## Measure how often the diagnosis is right; writes docs/proof.md and docs/classes.md
 	@$(PYTHON) -m benchmarks.prove $(ARGS)
 
 .PHONY: prove-next

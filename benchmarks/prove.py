@@ -1,4 +1,4 @@
-"""`make prove`: how often the diagnosis is right on worlds with a known cause; writes docs/proof.md.
+"""`make prove`: how often the diagnosis is right on worlds with a known cause; writes docs/proof.md and docs/classes.md.
 
 Simulated detectors with planted causes (see `planted`): planted against named cause, mixed causes, withheld
 signals, false alarms and power of the shift test, coverage of intervals from a few labels. The rules and
@@ -18,10 +18,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from benchmarks import rendered
+from benchmarks import prove_classes, rendered
 from benchmarks.planted import MIXED, PLANTS, SEVERITIES
 from benchmarks.prove_cases import WITHHELD, diagnose_withheld, diagnose_world, few_labels_of, shift_of
 from benchmarks.prove_page import Simulated, real_detectors_section, simulated_sections
+from reports.progress import Reporter
 
 # First seeds of the two sets of worlds.
 DEVELOPMENT, REPORTED = 0, 1_000_000
@@ -39,7 +40,10 @@ def main(
     *,
     development: Annotated[bool, typer.Option(help="Use the seeds the rules were written with.")] = False,
     real: Annotated[
-        bool, typer.Option(help="Also train real detectors on rendered worlds (ten minutes).")
+        bool,
+        typer.Option(
+            help="Also train real detectors on rendered worlds (half an hour); writes docs/classes.md too."
+        ),
     ] = True,
     own: Annotated[
         Path | None, typer.Option("--run", help="A run of your own, for label-free estimates on real images.")
@@ -51,6 +55,7 @@ def main(
     if real:
         seed = rendered.DEVELOPMENT if development else rendered.REPORTED
         text += real_detectors_section(rendered.measure(seed, own), seed)
+        prove_classes.write(prove_classes.rendered_rows(seed, Reporter()))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     sys.stdout.write(text)

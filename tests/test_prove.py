@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from benchmarks.planted import CODE, PLANTS
 from benchmarks.prove_cases import WITHHELD, Case, diagnose_withheld, diagnose_world
+from benchmarks.prove_classes import COLUMNS, PlantedFault, page, row
 from benchmarks.prove_page import confusion_table, summarise
+from diagnostics.class_causes import Cause, ClassCause
+from diagnostics.classes import DROP_COLUMNS, ClassFindings
 
 # Worlds used neither to write the rules nor for the published tables.
 SEED = 5_000_000
@@ -37,3 +41,40 @@ def test_the_summary_counts_cases() -> None:
     assert figures["healthy"].startswith("1.00")
     assert figures["both"].startswith("1.00")
     assert "| underfit |  | **2** |" in confusion_table(cases)
+
+
+def class_findings(name: str, cause: Cause, other: str = "", drop: float = 0.3) -> ClassFindings:
+    """One class loses, for a cause."""
+    drops = pd.DataFrame(
+        [{"domain": "w", "class": name, "drop": drop, "hit": True}], columns=list(DROP_COLUMNS)
+    )
+    found = ClassCause("w", name, cause, other, 0.5, 0.1, "its 40 objects", 0.6)
+    return ClassFindings(pd.DataFrame(), drops, pd.DataFrame(), {}, {"w": (found,)})
+
+
+@pytest.mark.parametrize(
+    ("fault", "found", "right"),
+    [
+        (PlantedFault("left_out", "patch"), class_findings("patch", "left_out"), True),
+        (PlantedFault("left_out", "patch"), class_findings("patch", "background"), False),
+        (PlantedFault("left_out", "patch"), class_findings("puddle", "left_out"), True),
+        (PlantedFault("renamed", "patch", "puddle"), class_findings("puddle", "other_name", "patch"), True),
+        (PlantedFault("renamed", "patch", "puddle"), class_findings("patch", "other_name", "manhole"), False),
+        (PlantedFault("altered", "manhole"), class_findings("manhole", "confusion", "patch"), True),
+        (PlantedFault("altered", "manhole"), class_findings("manhole", "left_out"), False),
+    ],
+)
+def test_a_class_fault_counts_as_named_by_class_and_cause(
+    fault: PlantedFault, found: ClassFindings, right: bool
+) -> None:
+    # The class that was not touched loses nothing: there, no fault shows, and naming one is wrong.
+    touched = set(found.drops["class"]) <= {fault.name, fault.other}
+    assert row(found, "w", fault, "")["right"] == (right and touched)
+
+
+def test_the_page_of_classes_counts_only_sets_that_nobody_looked_at() -> None:
+    base = {**dict.fromkeys(COLUMNS, ""), "fault": "left_out", "detector": "net", "right": True}
+    rows = pd.DataFrame([base | {"set": "new"}, base | {"set": "dawn_fog", "right": False}])
+    text = page(rows)
+    assert "| photographs, planted faults | 0.50 " in text
+    assert "| photographs not looked at, planted faults | 1.00 " in text
