@@ -45,7 +45,7 @@ def test_the_summary_counts_cases() -> None:
 
 def class_findings(name: str, cause: Cause, other: str = "", drop: float = 0.3) -> ClassFindings:
     """One class loses, for a cause."""
-    rows = [{"domain": "w", "class": name, "drop": drop, "hit": True}]
+    rows = [{"domain": "w", "class": name, "in_domain_ap50": 0.8, "drop": drop, "hit": True}]
     rows += [{"domain": "w", "class": unhit, "drop": 0.0, "hit": False} for unhit in ("car", "sign")]
     drops = pd.DataFrame(rows, columns=list(DROP_COLUMNS))
     found = ClassCause("w", name, cause, other, 0.5, 0.1, "its 40 objects", 0.6)
