@@ -43,7 +43,7 @@ def rotated_boxes(table: pd.DataFrame) -> Matrix | None:
     """The rotated boxes (n, 5) of a table; upright ones at angle 0, None where the table has no such columns."""
     if "angle" not in table:
         return None
-    boxes = table[ROTATED].to_numpy(float)
+    boxes = table[ROTATED].to_numpy(float, copy=True)
     corners = table[["x1", "y1", "x2", "y2"]].to_numpy(float)
     upright = np.isnan(boxes).any(1)
     low, high = corners[upright, :2], corners[upright, 2:]

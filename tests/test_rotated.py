@@ -182,3 +182,15 @@ def test_tiles_place_and_merge_rotated_boxes() -> None:
     placed = place_boxes(rows[:1], Tile(1, 1), 300, 300)
     left, top, _, _ = Tile(1, 1).bounds(300, 300)
     np.testing.assert_allclose(placed[0, 6:8], [60 + left, 60 + top])
+
+
+def test_tables_of_upright_and_rotated_boxes_mix() -> None:
+    """Pandas hands out views that cannot be written to, of columns of one type that were read from a file."""
+    table = pd.DataFrame(
+        {"x1": [0.0, 10], "y1": [0.0, 20], "x2": [4.0, 30], "y2": [8.0, 40]}
+        | {name: [np.nan, value] for name, value in zip(ROTATED, (20.0, 30, 25, 10, 0.3), strict=True)}
+    )
+    boxes = rotated_boxes(table[["x1", "y1", "x2", "y2", *ROTATED]])
+    assert boxes is not None
+    np.testing.assert_allclose(boxes, [[2, 4, 4, 8, 0], [20, 30, 25, 10, 0.3]])
+    assert rotated_boxes(table.drop(columns=ROTATED)) is None
