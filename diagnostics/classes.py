@@ -67,6 +67,7 @@ DROP_COLUMNS = (
     "excess_high",
     "p",
     "hit",
+    "sure",
 )
 
 
@@ -271,7 +272,7 @@ def compare_classes(
         mean drop as far as it is uncertain (random effects, DerSimonian and Laird 1986). cost: what the
         class takes from the mean AP50, by the shrunk drop. excess: the drop less the mean drop of the other
         classes, with its 95 % interval. p: one-sided, of no excess, adjusted for all classes (Holm). hit: p is at
-        most FALSE_ALARM and the excess over HARMLESS_GAP.
+        most FALSE_ALARM and the excess over HARMLESS_GAP. sure: the same of the drop itself.
     """
     measured = np.isfinite(in_domain.point) & np.isfinite(real_world.point)
     if compared is not None:
@@ -294,6 +295,7 @@ def compare_classes(
             "excess_high": np.nan,
             "p": np.nan,
             "hit": False,
+            "sure": False,
         },
         index=labels,
     )
@@ -312,6 +314,8 @@ def compare_classes(
                 frame.loc[label, ["low", "high"]] = bca(
                     drawn[row], float(drop[row]), drop[row] + effects[row], groups
                 )
+        p = _p_of(drop, np.sqrt(np.maximum(variance, _nan_variance(drawn))), groups)
+        frame["sure"] = (holm(p) <= FALSE_ALARM) & (drop > HARMLESS_GAP)
         if len(labels) > 1:
             _measure_excess(frame, labels, drawn, variance, groups)
     return frame.sort_values("cost", ascending=False, kind="stable")
@@ -331,10 +335,16 @@ def _measure_excess(frame: pd.DataFrame, labels: Ints, drawn: Floats, variance: 
     spread = np.sqrt(_nan_variance(replicates) + added + (added.sum() - added) / (count - 1) ** 2)
     freedom = groups - 1
     reach = float(stdtrit(freedom, 0.975)) * spread
-    p = np.where(spread > 0, stdtr(freedom, -excess / np.maximum(spread, 1e-12)), (excess <= 0).astype(float))
+    p = _p_of(excess, spread, groups)
     frame["excess"], frame["excess_low"], frame["excess_high"] = excess, excess - reach, excess + reach
     frame["p"] = holm(p)
     frame["hit"] = (frame["p"] <= FALSE_ALARM) & (frame["excess"] > HARMLESS_GAP)
+
+
+def _p_of(values: Floats, spread: Floats, groups: int) -> Floats:
+    """One-sided p-values, (k,), of values with a standard error, by Student's t with as many clips."""
+    t = -values / np.maximum(spread, 1e-12)
+    return np.asarray(np.where(spread > 0, stdtr(groups - 1, t), (values <= 0).astype(float)))
 
 
 def shrink(values: Floats, variance: Floats) -> Floats:
@@ -476,7 +486,7 @@ def _causes(
     """Why each class loses whose drop is beyond chance. compared: see `compare_classes`."""
     lost = compared["drop"].clip(lower=0)
     causes = []
-    for label in compared.index[(compared["hit"] | (compared["low"] > 0)).to_numpy(bool)]:
+    for label in compared.index[(compared["hit"] | compared["sure"]).to_numpy(bool)]:
         cause = explain_class(in_domain, real_world, int(label), confidence)
         if cause is not None:
             causes.append(replace(cause, drop_share=float(lost[label] / lost.sum())))
