@@ -427,10 +427,10 @@ class ClassFindings:
         drops = self.drops[self.drops["domain"] == domain].set_index("class")["drop"].clip(lower=0)
         return {name: float(drops[name] / drops.sum()) for name in self.hit(domain)}
 
-    def causes_of_hit(self, domain: str) -> tuple[ClassCause, ...]:
-        """Why the classes lose that a drop hits more than the others; () where it is common to them."""
-        hit = self.hit(domain)
-        return tuple(cause for cause in self.causes.get(domain, ()) if cause.name in hit)
+    def causes_of_drop(self, domain: str) -> tuple[ClassCause, ...]:
+        """Why the classes lose that a drop hits more than the others; where it is common to them, why each loses."""
+        hit, causes = self.hit(domain), self.causes.get(domain, ())
+        return tuple(cause for cause in causes if cause.name in hit) or causes
 
 
 def find_classes(

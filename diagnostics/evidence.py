@@ -89,7 +89,7 @@ class Evidence:
     reviewed: precision, recall and AP by points, from the answers of a person, by domain
     audits: the share of wrong labels, from the answers of a person, by domain
     classes: names of the compared classes; () where both sets have the same ones
-    class_causes: why the classes lose that the drop hits more than the others; () where it is common to them
+    class_causes: why classes lose, see `classes.ClassFindings.causes_of_drop`; () where no drop of a class is sure
     is_one_recording: whether all images of the real-world domain are of one clip
     """
 

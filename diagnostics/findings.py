@@ -134,7 +134,7 @@ def find(inputs: Inputs) -> Findings:
     by_class = classes.find_classes(
         inputs.labelled, inputs.in_domain, inputs.pairs, inputs.shown_from, seed=inputs.seed
     )
-    evidences = gather(inputs, {name: by_class.causes_of_hit(name) for name in inputs.pairs})
+    evidences = gather(inputs, {name: by_class.causes_of_drop(name) for name in inputs.pairs})
     focus = inputs.focus or inputs.in_domain.name
     cuts = slices.edges(inputs.domains)
     novelty = novelties(inputs.in_domain, inputs.real_world) if inputs.embedded else {}

@@ -38,7 +38,7 @@ def gather(
     inputs : Inputs
         Domains, training history, and what the experiments gave.
     class_causes : mapping, optional
-        Why the classes lose that a drop hits more than the others, by domain.
+        Why classes lose, by domain, see `ClassFindings.causes_of_drop`.
 
     Returns
     -------

@@ -301,6 +301,11 @@ def test_labels_of_one_class_left_out_lead_to_a_look_at_the_labels() -> None:
     assert labels.status in ("supported", "inconclusive")
     assert (labels.score or 0) > 0.5
     assert any("labels of b are probably left out" in o.text for o in labels.observations)
+    # Also where every class is touched, so that none is hit more than the others.
+    everywhere = spoiled(spoiled(real, 0, None), 2, None)
+    findings = find(replace(inputs, real_world=[everywhere]))
+    assert findings.classes.hit("real") == []
+    assert (findings.verdicts["real"].named("label_error").score or 0) > 0.5
     # A class that the detector does not find says nothing about labels.
     missed = several_classes("real", 2, {1: {"recall": 0.25}})
     findings = find(replace(inputs, real_world=[missed]))

@@ -307,6 +307,10 @@ def _kinds_tried(evidence: Evidence) -> dict[str, Status]:
     }
 
 
+# Classes whose loss is told among the evidence; the section on classes has all.
+MOST_CLASSES = 3
+
+
 def _drop_observations(evidence: Evidence, domain: str) -> list[Observation]:
     """What interventions recover, what recall loses at any confidence, and that the detector works in-domain."""
     observations = []
@@ -324,7 +328,7 @@ def _drop_observations(evidence: Evidence, domain: str) -> list[Observation]:
             observations.append(Observation(recovery.share >= SUPPORTED_SHARE, text))
     observations += [
         Observation(True, cause.statement) for cause in evidence.class_causes if cause.code == "domain_shift"
-    ]
+    ][:MOST_CLASSES]
     recall = evidence.max_recall.get(domain, float("nan"))
     in_domain_recall = evidence.max_recall.get(evidence.in_domain, float("nan"))
     if recall == recall and in_domain_recall == in_domain_recall:
@@ -361,6 +365,6 @@ def explained_elsewhere(evidence: Evidence) -> float:
 
 
 def mislabelled_classes(evidence: Evidence) -> tuple[float, tuple[ClassCause, ...]]:
-    """Share of the drop in the classes that it hits whose labels are to blame, and why these lose."""
+    """Share of the classes' losses for which labels are to blame, and why these classes lose."""
     causes = tuple(cause for cause in evidence.class_causes if cause.code == "label_error")
     return clip(sum(cause.drop_share for cause in causes)), causes
