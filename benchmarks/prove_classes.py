@@ -64,7 +64,20 @@ RIGHT = {
     "altered": ("missed", "confusion", "background"),
 }
 # Sets whose rows were looked at while rules were written.
-LOOKED_AT = (f"road world {DEVELOPMENT}", "dawn_fog", "indonesia_vehicles", "fruit_table")
+LOOKED_AT = (
+    f"road world {DEVELOPMENT}",
+    "animals_web",
+    "carla_sim",
+    "coco_val2017_a",
+    "dawn_fog",
+    "dawn_snow",
+    "football_pitch",
+    "fruit_table",
+    "hituav_thermal",
+    "indonesia_vehicles",
+    "montreal_cctv",
+    "vietnam_street",
+)
 # As many annotations as a class needs for a fault in a share of them to show, in each half.
 MIN_ANNOTATIONS = 20
 SHARE = 0.6

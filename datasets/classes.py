@@ -44,6 +44,13 @@ def same_but_spelling(source: Source, model: Sequence[str]) -> dict[str, str]:
     }
 
 
+def lists_some_of(source: Source, model: Sequence[str]) -> bool:
+    """Whether a data.yaml names some of the model's classes, and no other: a set of its own, whose numbers are its own,
+    as of three classes of COCO's eighty. One that names them all in another order stays a contradiction.
+    """
+    return source.kind == "yolo" and set(source.classes) < set(model)
+
+
 def _by_plain_name(names: Sequence[str]) -> dict[str, list[str]]:
     """Names in lower case, without spaces, dashes, underscores and a plural's s."""
     plain: dict[str, list[str]] = defaultdict(list)
@@ -59,8 +66,8 @@ def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str
     """Return a source renumbered to the model's classes.
 
     Sources of `BY_NAME` are matched by name even without a mapping, provided the model has every class
-    that is annotated. Names that differ only in spelling are the same, see `same_but_spelling`. Annotations left
-    out are counted as rejected label rows.
+    that is annotated; so are those that `lists_some_of` the model's. Names that differ only in spelling are the
+    same, see `same_but_spelling`. Annotations left out are counted as rejected label rows.
 
     Parameters
     ----------
@@ -88,7 +95,7 @@ def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str
         mapping = {spelling.get(name, name): target for name, target in mapping.items()}
     counting = source.annotations.loc[~source.annotations["crowd"], "label"].unique()
     annotated = {source.classes[label] for label in counting if label < len(source.classes)}
-    by_name = source.kind in BY_NAME and annotated <= set(model)
+    by_name = (source.kind in BY_NAME and annotated <= set(model)) or lists_some_of(source, model)
     if not (mapping or by_name) or not source.classes or not model:
         check_classes(model, source.classes, source.spec)
         return source

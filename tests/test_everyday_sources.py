@@ -290,6 +290,25 @@ def test_classes_and_fraction_of_a_run_are_honoured(tmp_path: Path) -> None:
         assert len(domains[0].source.images) == kept, fraction
 
 
+def test_some_of_a_models_classes_are_matched_by_name(tmp_path: Path) -> None:
+    """A detector of eighty classes on a set of two, numbered by itself."""
+    root = dataset(tmp_path / "d")
+    names = open_source(str(root), cache=tmp_path / "c").classes
+    model = ["person", *reversed(names), "kite"]
+    said: list[str] = []
+    source = open_source(str(root), cache=tmp_path / "c")
+    domains = open_domains(ReportOptions(in_domain=(None, str(root))), run(), model, said.append)
+    mapped = domains[-1].source
+    before = source.annotations[source.annotations["image"].isin(mapped.images["image"])]
+    assert [source.classes[label] for label in before["label"]] == [
+        model[label] for label in mapped.annotations["label"]
+    ]
+    assert len(mapped.annotations)
+    assert any(f"names {len(names)} of the model's {len(model)} classes" in line for line in said)
+    with pytest.raises(InputError, match="class names do not match"):
+        with_classes(source, list(reversed(names)), {})
+
+
 def test_single_class_runs_take_every_class_for_theirs(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d")
     label(root / "labels" / "val" / "c_001.txt", "0 0.5 0.5 0.2 0.2\n1 0.3 0.3 0.1 0.1\n")

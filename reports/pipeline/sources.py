@@ -11,7 +11,7 @@ import pandas as pd
 
 from datasets import capture
 from datasets.attributes import join, read_attributes
-from datasets.classes import renumbered, same_but_spelling, with_classes
+from datasets.classes import lists_some_of, renumbered, same_but_spelling, with_classes
 from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
 from datasets.naming import domain_name, unique_name
@@ -240,6 +240,12 @@ def _say_classes(source: Source, name: str, classes: Sequence[str], say: Callabl
     if spelling:
         pairs = ", ".join(f"{theirs} is {ours}" for theirs, ours in spelling.items())
         say(f"  {name}: class names differ in spelling only: {pairs}")
+    if lists_some_of(source, classes):
+        names = ", ".join(source.classes[:MOST_REASONS])
+        more = f" and {len(source.classes) - MOST_REASONS} more" if len(source.classes) > MOST_REASONS else ""
+        say(
+            f"  {name}: names {len(source.classes)} of the model's {len(classes)} classes, matched by name: {names}{more}"
+        )
     numbers = sorted(source.annotations["label"].unique().tolist())
     # A folder that names no classes takes the model's.
     if source.unnamed and numbers and len(classes) > 1:
