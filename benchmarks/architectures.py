@@ -2,7 +2,7 @@
 
 No checkpoint is downloaded: each network is trained from its yaml on drawn shapes, for a minute or so. Then its AP is
 measured by Ultralytics' own validation and by a whole report on the same images, forward calls are counted, and the
-report is read. Writes docs/architectures.md. Trained networks are kept below runs/, so a second call is quick.
+report is read. Each adds its row to benchmarks/architectures.csv, of which docs/architectures.md is made. Trained networks are kept below runs/, so a second call is quick.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from train.environment import runs_folder
 from train.forward import Detector
 from train.predictions import Settings, Store
 
+ROWS = Path(__file__).with_name("architectures.csv")
 PAGE = Path(__file__).parents[1] / "docs" / "architectures.md"
 SIDE = 160
 CLASSES = ("square", "disc", "bar")
@@ -200,7 +201,9 @@ def measure(architecture: Architecture, reporter: Reporter) -> dict[str, Any]:
     ours = table[table["domain"] == "in-domain"]
     forwarded, images = forward_passes(weights, findings.in_domain)
     return {
-        "architecture": architecture,
+        "network": architecture.name,
+        "task": architecture.task,
+        "remark": architecture.remark,
         "map50": float(theirs.box.map50),
         "map": float(theirs.box.map),
         "ap50": float(ours["ap50"].mean()),
@@ -259,14 +262,17 @@ def main(
     sys.modules.setdefault("clip", ModuleType("clip"))
     text_model: Any = import_module("ultralytics.nn.text_model")
     text_model.build_text_model = lambda *_, **__: RandomText()
-    reporter, rows = Reporter(), []
+    reporter = Reporter()
+    earlier = pd.read_csv(ROWS).to_dict("records") if ROWS.exists() else []
+    rows = {str(row["network"]): row for row in earlier}
     for architecture in ARCHITECTURES:
         if only and architecture.name not in only:
             continue
-        rows.append(measure(architecture, reporter))
-        reporter.say(str(rows[-1]))
-    if not only:
-        PAGE.write_text(page(rows), encoding="utf-8")
+        rows[architecture.name] = measure(architecture, reporter)
+        reporter.say(str(rows[architecture.name]))
+        known = [rows[a.name] for a in ARCHITECTURES if a.name in rows]
+        pd.DataFrame(known).round(4).to_csv(ROWS, index=False)
+        PAGE.write_text(page(known), encoding="utf-8")
 
 
 def page(rows: Sequence[dict[str, Any]]) -> str:
@@ -283,11 +289,9 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        a = row["architecture"]
+        words = [str(row[key]) if row[key] == row[key] else "" for key in ("network", "task", "remark")]
         values = [f"{row[key]:.3f}" for key in ("map50", "ap50", "map", "ap")]
-        lines.append(
-            f"| {a.name} | {a.task} | {a.remark} | {' | '.join(values)} | {row['forwarded']} | {row['images']} |"
-        )
+        lines.append(f"| {' | '.join([*words, *values])} | {row['forwarded']} | {row['images']} |")
     lines += [
         "",
         "## AP50 without labels",
@@ -300,9 +304,9 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        a = row["architecture"]
+        words = [str(row[key]) if row[key] == row[key] else "" for key in ("network", "remark")]
         values = [f"{row[key]:.3f}" for key in ("error", "naive", "contested", "expected")]
-        lines.append(f"| {a.name} | {a.remark} | {' | '.join(values)} |")
+        lines.append(f"| {' | '.join([*words, *values])} |")
     return "\n".join(lines) + "\n"
 
 
