@@ -193,11 +193,12 @@ def explain_class(in_domain: Domain, real_world: Domain, label: int, confidence:
     kind = max(grown, key=lambda name: grown[name][0])
     if grown[kind][0] <= 0:
         return None
-    return _cause(real_world, label, other, kind, grown[kind][1:], here, confidence)
+    return _cause(in_domain, real_world, label, other, kind, grown[kind][1:], here, confidence)
 
 
-# Seven parameters: the class and its errors, and which of them grew.
+# Eight parameters: two sets, the class and its errors, and which of them grew.
 def _cause(
+    in_domain: Domain,
     domain: Domain,
     label: int,
     other: int,
@@ -212,13 +213,13 @@ def _cause(
         return ClassCause(domain.name, name, "missed", "", *shares, f"its {errors.annotations} objects", None)
     taken, given, nothing = errors.rows
     if kind == "nothing":
-        told = told_apart(domain, nothing, _right(domain, label, confidence))
+        told = _alike(in_domain, domain, nothing, label, confidence)
         cause: Cause = "left_out" if told is not None and told < ALIKE else "background"
         return ClassCause(domain.name, name, cause, "", *shares, f"its {errors.detections} detections", told)
     # Objects of the class seen as the other, and the reverse: each beside what is rightly seen so.
     labels = domain.detections["label"].to_numpy(np.int64)
     aucs = [
-        told_apart(domain, rows, _right(domain, predicted, confidence))
+        _alike(in_domain, domain, rows, predicted, confidence)
         for rows, predicted in (
             (taken[labels[taken] == other], other),
             (_on(domain, given, other), label),
@@ -250,26 +251,40 @@ def _right(domain: Domain, label: int, confidence: float) -> Ints:
     return domain.scored_detections.index.to_numpy()[chosen["row"].to_numpy(np.int64)]
 
 
-def told_apart(domain: Domain, first: Ints, second: Ints) -> float | None:
+def _alike(in_domain: Domain, domain: Domain, rows: Ints, predicted: int, confidence: float) -> float | None:
+    """AUC with which detections are told from true positives of the predicted class, see `told_apart`.
+
+    Where the domain has too few of these, in-domain ones stand in. Then a difference may be that of the two sets and
+    says nothing: None.
+    """
+    right = _right(domain, predicted, confidence)
+    if len(right) >= MIN_DETECTIONS:
+        return told_apart((domain, rows), (domain, right))
+    told = told_apart((domain, rows), (in_domain, _right(in_domain, predicted, confidence)))
+    return told if told is not None and told < ALIKE else None
+
+
+def told_apart(first: tuple[Domain, Ints], second: tuple[Domain, Ints]) -> float | None:
     """AUC with which a linear classifier tells two groups of detections apart by their embeddings and confidence.
 
     It is measured on detections of other images than it was fitted on. None where a group has fewer than MIN_DETECTIONS,
-    or embeddings are missing.
+    or embeddings are missing. first, second: a domain, and rows of its detections.
     """
-    embeddings = domain.detection_embeddings
-    if min(len(first), len(second)) < MIN_DETECTIONS or not embeddings.shape[1]:
+    groups = (first, second)
+    sizes = [len(rows) for _, rows in groups]
+    widths = {domain.detection_embeddings.shape[1] for domain, _ in groups}
+    if min(sizes) < MIN_DETECTIONS or len(widths) > 1 or not min(widths):
         return None
-    rows = np.concatenate([first, second])
-    truth = np.repeat([1, 0], [len(first), len(second)])
-    points = embeddings[rows].astype(float)
+    truth = np.repeat([1, 0], sizes)
+    points = np.concatenate([domain.detection_embeddings[rows] for domain, rows in groups]).astype(float)
     points = (points - points.mean(0)) / np.maximum(points.std(0), 1e-6)
-    count = min(COMPONENTS, len(rows) // 4, points.shape[1])
+    count = min(COMPONENTS, len(points) // 4, points.shape[1])
     reduced = PCA(count, random_state=0).fit_transform(points)
-    confidence = domain.detections["confidence"].to_numpy(float)[rows]
+    confidence = np.concatenate([d.detections["confidence"].to_numpy(float)[rows] for d, rows in groups])
     logit = np.log(np.clip(confidence, 1e-4, 1 - 1e-4) / (1 - np.clip(confidence, 1e-4, 1 - 1e-4)))
     features = np.column_stack([reduced, logit])
-    images = domain.detections["image"].to_numpy(str)[rows]
-    return _crossvalidated_auc(features, truth, images)
+    images = np.concatenate([d.name + "/" + d.detections["image"].to_numpy(str)[rows] for d, rows in groups])
+    return _crossvalidated_auc(features, truth, images.tolist())
 
 
 def _crossvalidated_auc(features: Floats, truth: Ints, images: Sequence[str]) -> float | None:

@@ -270,6 +270,17 @@ def test_labels_left_out_of_one_class_are_told_from_background() -> None:
     assert cause.alike > 0.9
 
 
+def test_in_domain_detections_stand_in_where_hardly_any_label_is_left() -> None:
+    in_domain, real = several_classes("in_domain", 1), several_classes("real", 2)
+    cause = first_cause(in_domain, spoiled(real, 1, None, share=0.975))
+    assert (cause.name, cause.cause) == ("b", "left_out")
+    # Sets whose detections all look otherwise show nothing about labels.
+    apart = moved(spoiled(real, 1, None, share=0.975), np.arange(len(real.detections)), 6.0)
+    cause = first_cause(in_domain, apart)
+    assert (cause.name, cause.cause, cause.alike, cause.code) == ("b", "background", None, "")
+    assert "too few to tell" in cause.statement
+
+
 def test_labels_under_another_name_are_told_from_a_confusion() -> None:
     in_domain, real = several_classes("in_domain", 1), several_classes("real", 2)
     renamed = spoiled(real, 1, 2)
