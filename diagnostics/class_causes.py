@@ -50,6 +50,7 @@ class ClassCause:
     share, in_domain_share: how often it happens in the two domains
     of: what they are shares of
     drop_share: its drop as a share of the drops of all classes that lose
+    hit: whether it loses more than the others, beyond chance
     alike: AUC with which these detections are told from true ones of the predicted class; None where they are too few,
         or nothing was predicted
     """
@@ -63,6 +64,7 @@ class ClassCause:
     of: str
     alike: float | None
     drop_share: float = 0.0
+    hit: bool = False
 
     @property
     def code(self) -> str:

@@ -492,7 +492,8 @@ def _causes(
     for label in compared.index[(compared["hit"] | compared["sure"]).to_numpy(bool)]:
         cause = explain_class(in_domain, real_world, int(label), confidence)
         if cause is not None:
-            causes.append(replace(cause, drop_share=float(lost[label] / lost.sum())))
+            share = float(lost[label] / lost.sum())
+            causes.append(replace(cause, drop_share=share, hit=bool(compared.loc[label, "hit"])))
     return tuple(causes)
 
 

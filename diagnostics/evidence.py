@@ -248,6 +248,24 @@ def ruled_out(
     return Assessment("rejected", score, statement, observations, missing, kind)
 
 
+def hidden_in_the_mean(evidence: Evidence, code: str, missing: str) -> Assessment | None:
+    """A hypothesis about a class that loses where AP50 over all classes holds; None where none does for that cause.
+
+    It is never supported: how much it costs was not tested, only that the class loses, and how.
+    """
+    causes = [cause for cause in evidence.class_causes if cause.hit and cause.code == code]
+    if evidence.gap_is_real or not causes:
+        return None
+    names = " and ".join(cause.name for cause in causes)
+    return Assessment(
+        "inconclusive",
+        clip(sum(cause.drop_share for cause in causes)),
+        f"AP50 over all classes holds, and {names} alone fails. {causes[0].statement}",
+        [Observation(True, cause.statement) for cause in causes],
+        missing,
+    )
+
+
 def without_a_drop(
     evidence: Evidence, what: str, observations: Sequence[Observation] = (), *, kind: str = ""
 ) -> Assessment:

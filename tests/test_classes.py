@@ -326,6 +326,25 @@ def test_labels_of_one_class_left_out_lead_to_a_look_at_the_labels() -> None:
     assert any("b is not found" in o.text for o in shift.observations)
 
 
+@pytest.mark.parametrize("left_out", [True, False])
+def test_a_class_that_fails_alone_is_no_all_clear(left_out: bool) -> None:
+    """Over all classes AP50 holds, since others gain."""
+    in_domain = several_classes("in_domain", 1, {0: {"recall": 0.45}, 2: {"recall": 0.45}})
+    real = several_classes("real", 2, {} if left_out else {1: {"recall": 0.3}})
+    real = spoiled(real, 1, None) if left_out else real
+    findings = find(Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0))
+    evidence, verdict = findings.evidences["real"], findings.verdicts["real"]
+    assert not evidence.gap_is_real
+    assert findings.classes.hit("real") == ["b"]
+    assert verdict.named("none").status == "rejected"
+    cause = verdict.named("label_error" if left_out else "domain_shift")
+    assert cause.status == "inconclusive"
+    assert "b alone fails" in cause.statement
+    assert verdict.leading == cause.code
+    other = verdict.named("domain_shift" if left_out else "label_error")
+    assert other.status == "rejected"
+
+
 def test_two_classes_taken_for_each_other_are_told_once() -> None:
     in_domain, real = several_classes("in_domain", 1), spoiled(several_classes("real", 2), 1, 2)
     findings = find(Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0))

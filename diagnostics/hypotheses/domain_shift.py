@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from diagnostics.class_causes import ClassCause
 from diagnostics.evidence import (
     HARMLESS_GAP,
@@ -15,6 +17,7 @@ from diagnostics.evidence import (
     ask_for_labels,
     clip,
     estimated_drop,
+    hidden_in_the_mean,
     inconclusive,
     ruled_out,
     status_from_share,
@@ -72,6 +75,9 @@ def assess(evidence: Evidence) -> Assessment:
     observations = _shift_observations(evidence, domain) + factors
     if evidence.gap is None:
         raise _without_labels(evidence, domain, shifted, kind, observations)
+    hidden = hidden_in_the_mean(evidence, CODE, "add images that show it, and run the report again")
+    if hidden is not None:
+        return replace(hidden, observations=[*observations, *hidden.observations], kind=kind)
     if evidence.gap_is_unresolved:
         return without_a_drop(evidence, "a difference between the images", observations, kind=kind)
     if not evidence.gap_is_real:

@@ -9,6 +9,7 @@ from diagnostics.evidence import (
     Observation,
     ask_for_labels,
     clip,
+    hidden_in_the_mean,
     status_from_share,
     without_a_drop,
 )
@@ -88,6 +89,9 @@ def assess(evidence: Evidence) -> Assessment:
         raise NotTestable(
             "Judging labels takes labels of the same classes on both sides.", missing=ask_for_labels(evidence)
         )
+    hidden = hidden_in_the_mean(evidence, CODE, AUDIT)
+    if hidden is not None:
+        return hidden
     if not evidence.gap_is_real or evidence.gap is None:
         return without_a_drop(evidence, "wrong labels")
     errors = evidence.errors[evidence.errors["domain"] == evidence.real_world].set_index("type")["count"]

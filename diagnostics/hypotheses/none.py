@@ -45,6 +45,11 @@ def assess(evidence: Evidence) -> Assessment:
     observations = [Observation(None, f"Drop: {points(gap)}{width}.")]
     if evidence.gap_is_real:
         return ruled_out(f"The drop is real: {scores}.", observations)
+    hit = [cause for cause in evidence.class_causes if cause.hit]
+    if hit:
+        observations += [Observation(False, cause.statement) for cause in hit]
+        names = " and ".join(cause.name for cause in hit)
+        return ruled_out(f"{scores} over all classes, but {names} alone fails.", observations)
     threshold = evidence.threshold
     if (
         threshold is not None
