@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,6 +17,9 @@ Matrix = npt.NDArray[np.floating[Any]]
 
 def rotated_of(corners: Matrix) -> Matrix:
     """The smallest rotated box around each quadrilateral (n, 4, 2), (n, 5); as Ultralytics reads its labels."""
+    # Diagnostics import this module, and measure tables without OpenCV.
+    import cv2
+
     boxes = np.full((len(corners), 5), np.nan)
     for row, points in enumerate(corners):
         (cx, cy), (along, across), angle = cv2.minAreaRect(points.astype(np.float32))

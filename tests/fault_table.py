@@ -625,14 +625,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F26",
         "polygons, rotated boxes, poses",
-        "polygons become boxes and are counted; poses are rejected; models of other tasks are refused",
+        "polygons become boxes and are counted; poses are rejected; models without boxes are refused",
         with_labels(
             "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n0 0.1 0.2 0.3 0.2 0.2 0.4\n"
             "0 0.5 0.5 0.1 0.1 0.2 0.2 2 0.3 0.3 2 0.4 0.4 1\n"
         ),
         rows=(("repaired", "box taken from a polygon"), ("rejected", "columns")),
         counts=(("boxes", 2),),
-        tests=("test_faults.py::test_a_model_of_another_task_is_refused",),
+        tests=("test_faults.py::test_a_model_without_boxes_is_refused",),
     ),
     Fault(
         "F27",
@@ -730,7 +730,7 @@ FAULTS: tuple[Fault, ...] = (
         message=("best.pt", "not a usable checkpoint"),
         tests=(
             "test_forward.py::test_a_file_that_is_no_checkpoint_is_refused",
-            "test_faults.py::test_a_model_of_another_task_is_refused",
+            "test_faults.py::test_a_model_without_boxes_is_refused",
         ),
     ),
     Fault(
