@@ -254,13 +254,15 @@ def page(rows: pd.DataFrame) -> str:
     rows = rows.astype(object).where(rows.notna(), "")
     right, fault = rows["right"].astype(bool), rows["fault"].isin(list(RIGHT))
     unlearned = rows["fault"].str.endswith("(class not learned)")
-    unhurt = ~fault & ~unlearned
+    unhurt, named = ~fault & ~unlearned, rows["named"] != ""
     rendered, fresh = rows["detector"] == "road world", ~rows["set"].isin(LOOKED_AT)
     parts = (
         ("road world, planted faults", rendered & fresh & fault),
         ("road world, no class fails more than another", rendered & fresh & unhurt),
         ("photographs, planted faults", ~rendered & fault),
+        ("... where a class is named at all", ~rendered & fault & named),
         ("photographs not looked at, planted faults", ~rendered & fresh & fault),
+        ("... where a class is named at all", ~rendered & fresh & fault & named),
         *((f"... {kind}", ~rendered & fresh & (rows["fault"] == kind)) for kind in RIGHT),
         ("photographs not looked at, no class fails more than another", ~rendered & fresh & unhurt),
         (
