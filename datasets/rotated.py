@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Columns of a table of boxes whose detector or labels are rotated: centre and sides in pixels, and the angle of the
 # first side in radians. NaN where a box is upright.
