@@ -248,19 +248,24 @@ def ruled_out(
     return Assessment("rejected", score, statement, observations, missing, kind)
 
 
-def hidden_in_the_mean(evidence: Evidence, code: str, missing: str) -> Assessment | None:
-    """A hypothesis about a class that loses where AP50 over all classes holds; None where none does for that cause.
+# How the sentence about a class that fails alone begins, where the mean hides it.
+HOLDS = "AP50 over all classes holds, and"
 
-    It is never supported: how much it costs was not tested, only that the class loses, and how.
+
+def class_alone(evidence: Evidence, code: str, lead: str, missing: str) -> Assessment | None:
+    """A hypothesis about a class that loses more than the others; None where none does for that cause.
+
+    It is never supported: how much it costs was not tested, only that the class loses, and how. lead: what else holds,
+    the start of its sentence.
     """
     causes = [cause for cause in evidence.class_causes if cause.hit and cause.code == code]
-    if evidence.gap_is_real or not causes:
+    if not causes:
         return None
     names = " and ".join(cause.name for cause in causes)
     return Assessment(
         "inconclusive",
         clip(sum(cause.drop_share for cause in causes)),
-        f"AP50 over all classes holds, and {names} alone fails. {causes[0].statement}",
+        f"{lead} {names} alone fails. {causes[0].statement}",
         [Observation(True, cause.statement) for cause in causes],
         missing,
     )

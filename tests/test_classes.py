@@ -345,6 +345,16 @@ def test_a_class_that_fails_alone_is_no_all_clear(left_out: bool) -> None:
     assert other.status == "rejected"
 
 
+def test_a_class_that_looks_otherwise_alone_is_a_shift_though_images_are_alike() -> None:
+    in_domain, real = several_classes("in_domain", 1), several_classes("real", 2, {1: {"recall": 0.1}})
+    findings = find(Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0))
+    assert findings.evidences["real"].gap_is_real
+    shift = findings.verdicts["real"].named("domain_shift")
+    assert shift.status == "inconclusive"
+    assert "as a whole differ no more" in shift.statement
+    assert (shift.score or 0) > 0.8
+
+
 def test_two_classes_taken_for_each_other_are_told_once() -> None:
     in_domain, real = several_classes("in_domain", 1), spoiled(several_classes("real", 2), 1, 2)
     findings = find(Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from diagnostics.class_causes import ClassCause
 from diagnostics.evidence import (
     HARMLESS_GAP,
+    HOLDS,
     REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
@@ -15,9 +16,9 @@ from diagnostics.evidence import (
     Observation,
     Status,
     ask_for_labels,
+    class_alone,
     clip,
     estimated_drop,
-    hidden_in_the_mean,
     inconclusive,
     ruled_out,
     status_from_share,
@@ -75,9 +76,15 @@ def assess(evidence: Evidence) -> Assessment:
     observations = _shift_observations(evidence, domain) + factors
     if evidence.gap is None:
         raise _without_labels(evidence, domain, shifted, kind, observations)
-    hidden = hidden_in_the_mean(evidence, CODE, "add images that show it, and run the report again")
-    if hidden is not None:
-        return replace(hidden, observations=[*observations, *hidden.observations], kind=kind)
+    lead = (
+        f"Images of {domain} as a whole differ no more than in-domain split halves do, but"
+        if shifted is False
+        else HOLDS
+    )
+    alone = class_alone(evidence, CODE, lead, "add images that show it, and run the report again")
+    # A class that looks otherwise, among others that do not, hardly changes an image.
+    if alone is not None and (not evidence.gap_is_real or shifted is False):
+        return replace(alone, observations=[*observations, *alone.observations], kind=kind)
     if evidence.gap_is_unresolved:
         return without_a_drop(evidence, "a difference between the images", observations, kind=kind)
     if not evidence.gap_is_real:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from diagnostics.evidence import (
+    HOLDS,
     Assessment,
     Evidence,
     NotTestable,
     Observation,
     ask_for_labels,
+    class_alone,
     clip,
-    hidden_in_the_mean,
     status_from_share,
     without_a_drop,
 )
@@ -89,10 +90,10 @@ def assess(evidence: Evidence) -> Assessment:
         raise NotTestable(
             "Judging labels takes labels of the same classes on both sides.", missing=ask_for_labels(evidence)
         )
-    hidden = hidden_in_the_mean(evidence, CODE, AUDIT)
-    if hidden is not None:
-        return hidden
     if not evidence.gap_is_real or evidence.gap is None:
+        alone = class_alone(evidence, CODE, HOLDS, AUDIT)
+        if alone is not None:
+            return alone
         return without_a_drop(evidence, "wrong labels")
     errors = evidence.errors[evidence.errors["domain"] == evidence.real_world].set_index("type")["count"]
     background, missed = int(errors.get("background", 0)), int(errors.get("missed", 0))
