@@ -256,7 +256,7 @@ def class_alone(evidence: Evidence, code: str, lead: str, missing: str) -> Asses
     """A hypothesis about a class that loses more than the others; None where none does for that cause.
 
     It is never supported: how much it costs was not tested, only that the class loses, and how. lead: what else holds,
-    the start of its sentence.
+    the start of its sentence. missing: what would decide; {names} are those of the classes.
     """
     causes = [cause for cause in evidence.class_causes if cause.hit and cause.code == code]
     if not causes:
@@ -267,7 +267,7 @@ def class_alone(evidence: Evidence, code: str, lead: str, missing: str) -> Asses
         clip(sum(cause.drop_share for cause in causes)),
         f"{lead} {names} alone fails. {causes[0].statement}",
         [Observation(True, cause.statement) for cause in causes],
-        missing,
+        missing.format(names=names),
     )
 
 

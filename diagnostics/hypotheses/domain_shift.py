@@ -81,7 +81,12 @@ def assess(evidence: Evidence) -> Assessment:
         if shifted is False
         else HOLDS
     )
-    alone = class_alone(evidence, CODE, lead, "add images that show it, and run the report again")
+    alone = class_alone(
+        evidence,
+        CODE,
+        lead,
+        "add images that show {names} as it looks here, train again, and run the report again",
+    )
     # A class that looks otherwise, among others that do not, hardly changes an image.
     if alone is not None and (not evidence.gap_is_real or shifted is False):
         return replace(alone, observations=[*observations, *alone.observations], kind=kind)
