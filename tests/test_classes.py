@@ -10,7 +10,7 @@ import pytest
 import torch
 from ultralytics.utils.metrics import ConfusionMatrix
 
-from benchmarks.planted import converged_history
+from benchmarks.planted import converged_history, rising_history
 from benchmarks.simulated import make_domain
 from diagnostics.class_causes import ClassCause
 from diagnostics.classes import (
@@ -353,6 +353,21 @@ def test_a_class_that_looks_otherwise_alone_is_a_shift_though_images_are_alike()
     assert shift.status == "inconclusive"
     assert "as a whole differ no more" in shift.statement
     assert (shift.score or 0) > 0.8
+
+
+def test_a_training_cut_short_is_not_blamed_for_one_class() -> None:
+    in_domain, real = several_classes("in_domain", 1), spoiled(several_classes("real", 2), 1, None)
+    history = rising_history(0.8)
+    findings = find(Inputs(in_domain, [real], None, history, Experiments(), conf=None, seed=0))
+    verdict = findings.verdicts["real"]
+    assert verdict.named("underfit").status == "inconclusive"
+    assert any("more than in the other classes" in o.text for o in verdict.named("underfit").observations)
+    assert verdict.leading == "label_error"
+    # All classes lose alike: there it may be.
+    everywhere = several_classes("real", 2, {label: {"recall": 0.3} for label in range(3)})
+    findings = find(Inputs(in_domain, [everywhere], None, history, Experiments(), conf=None, seed=0))
+    told = findings.verdicts["real"].named("underfit").observations
+    assert not any("more than in the other classes" in o.text for o in told)
 
 
 def test_two_classes_taken_for_each_other_are_told_once() -> None:

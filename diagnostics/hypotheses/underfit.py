@@ -129,5 +129,11 @@ def _still_rising(
             f"(at most {percent(max(0.0, carried.high))})."
         )
     status = status_from_share(share, high=high)
+    alone = [cause.name for cause in evidence.class_causes if cause.hit]
+    if alone:
+        # What rises is the mean over classes: it cannot account for a drop that the others do not share.
+        text = f"The drop is in {' and '.join(alone)}, more than in the other classes."
+        observations = [*observations, Observation(False, text)]
+        status = "inconclusive" if status == "supported" else status
     missing = "train longer and measure again" if status == "inconclusive" else ""
     return Assessment(status, clip(share), statement, observations, missing)
