@@ -14,16 +14,25 @@ if TYPE_CHECKING:
 # first side in radians. NaN where a box is upright.
 ROTATED = ["cx", "cy", "along", "across", "angle"]
 
+# Pixels that single precision, which OpenCV computes in, still tells apart.
+FARTHEST = 2.0**24
+
 Matrix = npt.NDArray[np.floating[Any]]
 
 
 def rotated_of(corners: Matrix) -> Matrix:
-    """The smallest rotated box around each quadrilateral (n, 4, 2), (n, 5); as Ultralytics reads its labels."""
+    """The smallest rotated box around each quadrilateral (n, 4, 2), (n, 5); as Ultralytics reads its labels.
+
+    NaN, as of an upright box, where a corner is no number, or farther away than pixels are.
+    """
     # Diagnostics import this module, and measure tables without OpenCV.
     import cv2
 
     boxes = np.full((len(corners), 5), np.nan)
     for row, points in enumerate(corners):
+        # Comparisons with NaN are false.
+        if not (np.abs(points) < FARTHEST).all():
+            continue
         (cx, cy), (along, across), angle = cv2.minAreaRect(points.astype(np.float32))
         boxes[row] = cx, cy, along, across, np.radians(angle)
     return boxes

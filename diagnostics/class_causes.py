@@ -68,7 +68,7 @@ class ClassCause:
 
     @property
     def code(self) -> str:
-        """The hypothesis that it speaks for; "" where labels and detector cannot be told apart."""
+        """The hypothesis that it is evidence for; "" where labels and detector cannot be told apart."""
         return "" if self.alike is None and self.cause in ("confusion", "background") else CODES[self.cause]
 
     @property
@@ -267,7 +267,8 @@ def _alike(in_domain: Domain, domain: Domain, rows: Ints, predicted: int, confid
 
 
 def told_apart(first: tuple[Domain, Ints], second: tuple[Domain, Ints]) -> float | None:
-    """AUC with which a linear classifier tells two groups of detections apart by their embeddings and confidence.
+    """AUC with which a linear classifier tells two groups of detections apart by their embeddings and confidence, as a
+    two-sample test (Lopez-Paz and Oquab 2017).
 
     It is measured on detections of other images than it was fitted on. None where a group has fewer than MIN_DETECTIONS,
     or embeddings are missing. first, second: a domain, and rows of its detections.

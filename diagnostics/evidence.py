@@ -182,6 +182,7 @@ class Hypothesis:
     observations: the evidence, sentence by sentence
     missing: the test that would decide it; "" if none is needed
     kind: a finer name, such as the kind of a domain shift
+    by_class: whether the score comes from why classes lose, on which the probability of a verdict was not calibrated
     """
 
     code: str
@@ -192,6 +193,7 @@ class Hypothesis:
     observations: tuple[Observation, ...] = ()
     missing: str = ""
     kind: str = ""
+    by_class: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ class Assessment:
     observations: Sequence[Observation] = ()
     missing: str = ""
     kind: str = ""
+    by_class: bool = False
 
 
 class NotTestable(Exception):
@@ -262,12 +265,14 @@ def class_alone(evidence: Evidence, code: str, lead: str, missing: str) -> Asses
     if not causes:
         return None
     names = " and ".join(cause.name for cause in causes)
+    verb = "fails" if len(causes) == 1 else "fail"
     return Assessment(
         "inconclusive",
         clip(sum(cause.drop_share for cause in causes)),
-        f"{lead} {names} alone fails. {causes[0].statement}",
+        f"{lead} {names} alone {verb}. {causes[0].statement}",
         [Observation(True, cause.statement) for cause in causes],
         missing.format(names=names),
+        by_class=True,
     )
 
 

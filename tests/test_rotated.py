@@ -20,6 +20,8 @@ from datasets.source import open_source
 from diagnostics.confusion import confusion
 from diagnostics.counterfactuals import ap50, redraw
 from diagnostics.domain import Domain
+from reports.pipeline.inference import _say_upright
+from reports.progress import Reporter
 from tests.test_architectures import lively
 from train.forward import Detector
 from train.predictions import Settings, Store
@@ -194,3 +196,32 @@ def test_tables_of_upright_and_rotated_boxes_mix() -> None:
     assert boxes is not None
     np.testing.assert_allclose(boxes, [[2, 4, 4, 8, 0], [20, 30, 25, 10, 0.3]])
     assert rotated_boxes(table.drop(columns=ROTATED)) is None
+
+
+def test_corners_that_are_no_numbers_make_an_upright_box() -> None:
+    corners = np.array(
+        [
+            [[0, 0], [4, 0], [4, 2], [0, 2]],
+            [[0, 0], [np.nan, 0], [4, 2], [0, 2]],
+            [[0, 0], [1e300, 0], [4, 2], [0, 2]],
+        ]
+    )
+    found = rotated_of(corners)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1:]).all()
+
+
+def test_upright_labels_under_rotated_boxes_are_said() -> None:
+    bar = np.array([[100.0, 100, 120, 10, np.pi / 4]])
+    domain = rotated_domain(bar, bar)
+    said: list[str] = []
+
+    class Listener(Reporter):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    _say_upright(domain, Listener())
+    assert not said
+    _say_upright(replace(domain, annotations=domain.annotations.drop(columns=ROTATED)), Listener())
+    assert len(said) == 1
+    assert "in_domain: the detector gives rotated boxes and the labels are upright" in said[0]

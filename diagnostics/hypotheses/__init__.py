@@ -59,10 +59,10 @@ class Verdict:
     @property
     def probability(self) -> float | None:
         """Probability that the leading hypothesis is the cause, see `probability.right_at`; None where undecided,
-        and where it was not tested: scores without labels were not calibrated.
+        and where its score was not calibrated: without labels, and from why classes lose.
         """
         leading = self.named(self.leading) if self.leading is not None else None
-        if leading is None or leading.score is None or leading.status == "untested":
+        if leading is None or leading.score is None or leading.status == "untested" or leading.by_class:
             return None
         return right_at(leading.score)
 
@@ -91,6 +91,7 @@ def assess(module: ModuleType, evidence: Evidence) -> Hypothesis:
         tuple(result.observations),
         result.missing,
         result.kind,
+        result.by_class,
     )
 
 
@@ -165,5 +166,11 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
     if best is None or (best.score or 0.0) < REJECTED_SHARE:
         return None
-    sure = evidence.gap_is_real or best.status == "untested" or (right_at(best.score or 0.0) or 0.0) >= EVEN
+    # A class that fails alone is a drop that is shown, though the mean hides it.
+    sure = (
+        evidence.gap_is_real
+        or best.by_class
+        or best.status == "untested"
+        or (right_at(best.score or 0.0) or 0.0) >= EVEN
+    )
     return best.code if sure else None

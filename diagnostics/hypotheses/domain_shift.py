@@ -153,6 +153,7 @@ def _by_elimination(
             observations,
             "run shiftscope review --labels",
             kind,
+            by_class=True,
         )
     statement = (
         f"AP50 drops from {scores} on {domain}, whose images differ from the training images{mainly}; "

@@ -116,7 +116,7 @@ def assess(evidence: Evidence) -> Assessment:
             f"Labels of {names} are probably wrong, and these classes make up {percent(share)} of the drop of "
             f"{points(evidence.gap)}. Only a look at the labels decides."
         )
-        return Assessment("inconclusive", share, statement, observations, missing=AUDIT)
+        return Assessment("inconclusive", share, statement, observations, missing=AUDIT, by_class=True)
     if not _same_images(evidence):
         raise NotTestable("Label quality was not tested.", missing=AUDIT, observations=observations)
     image = evidence.shift_image[evidence.real_world]

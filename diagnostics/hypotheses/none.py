@@ -48,8 +48,8 @@ def assess(evidence: Evidence) -> Assessment:
     hit = [cause for cause in evidence.class_causes if cause.hit]
     if hit:
         observations += [Observation(False, cause.statement) for cause in hit]
-        names = " and ".join(cause.name for cause in hit)
-        return ruled_out(f"{scores} over all classes, but {names} alone fails.", observations)
+        names, verb = " and ".join(cause.name for cause in hit), "fails" if len(hit) == 1 else "fail"
+        return ruled_out(f"{scores} over all classes, but {names} alone {verb}.", observations)
     threshold = evidence.threshold
     if (
         threshold is not None

@@ -158,8 +158,18 @@ def predict_domains(
             predictions = _with_external_detections(domain, supplied[domain.name], predictions, classes)
         failures.append(predictions.failures.assign(domain=domain.name))
         domains[domain.name] = build_domain(domain, images, predictions, imgsz, classes)
+        _say_upright(domains[domain.name], reporter)
     opened, domains = _with_checked_groups(opened, domains, options.seed, reporter)
     return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures))
+
+
+def _say_upright(domain: Domain, reporter: Reporter) -> None:
+    """Say where rotated detections meet upright labels, on which they hardly match."""
+    if "angle" in domain.detections and len(domain.annotations) and "angle" not in domain.annotations:
+        reporter.say(
+            f"  {domain.name}: the detector gives rotated boxes and the labels are upright, so AP is low by that alone: "
+            "give labels of four corners (YOLO OBB or DOTA)"
+        )
 
 
 def _with_checked_groups(
