@@ -115,6 +115,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         read_inference(folder, "night")
     with pytest.raises(InputError, match=r"has no inference\.yaml"):
         read_inference(tmp_path, None)
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        read_inference(tmp_path / "nowhere", None)
     (folder / FILE).write_text("domains: {drone: {imgsz: 3}}")
     with pytest.raises(InputError, match="make the report again"):
         read_inference(folder, None)

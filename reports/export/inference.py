@@ -90,8 +90,12 @@ def read_inference(folder: Path, domain: str | None) -> InferenceSettings:
         The report has no such file or domain, or several domains and none is named.
     """
     path = folder / FILE
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give that of a report, with report.html and {FILE}")
     if not path.is_file():
-        raise InputError(f"{folder}: has no {FILE}; make the report again with this version")
+        raise InputError(
+            f"{folder}: has no {FILE}; give the folder of a report with a real-world domain, or make the report again"
+        )
     content = parse_yaml(path)
     domains = content.get("domains")
     if not isinstance(domains, dict) or not domains:
