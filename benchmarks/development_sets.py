@@ -17,8 +17,9 @@ import typer
 from benchmarks.rendered import DEVELOPMENT as FIRST
 from benchmarks.rendered import detector
 from diagnostics.label_free import fit_estimator
-from reports.options import ReportOptions
+from reports.options import Effort, ReportOptions
 from reports.pipeline.corruptions import DEVELOPMENT, corrupt_in_domain
+from reports.pipeline.effort import Budget
 from reports.pipeline.inference import predict_domains
 from reports.pipeline.interventions import DomainPredictor
 from reports.pipeline.runs import load_run
@@ -39,7 +40,8 @@ def corrupted_sets(name: str, seed: int, reporter: Reporter) -> pd.DataFrame | N
     assert predicted.detector is not None
     assert predicted.run is not None
     predictor = DomainPredictor(predicted.detector, predicted.run, predicted.settings, reporter)
-    corrupted = corrupt_in_domain(predictor, predicted.in_domain, thorough=True)
+    budget = Budget(Effort.THOROUGH, 0, predicted.settings.imgsz)
+    corrupted = corrupt_in_domain(predictor, predicted.in_domain, budget, mixed=True)
     estimator = fit_estimator(predicted.in_domain, corrupted)
     if estimator is None:
         reporter.say(f"detector '{name}' of seed {seed} has no label-free estimator")

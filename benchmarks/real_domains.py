@@ -25,6 +25,7 @@ from reports.pipeline.corruptions import (
     development_sets,
     predict_squeezed_domains,
 )
+from reports.pipeline.effort import Budget
 from reports.pipeline.inference import predict_domains
 from reports.pipeline.interventions import DomainPredictor
 from reports.pipeline.runs import load_run
@@ -53,8 +54,9 @@ def measure(options: ReportOptions, detector: str, reporter: Reporter) -> pd.Dat
     assert predicted.run is not None
     predictor = DomainPredictor(predicted.detector, predicted.run, predicted.settings, reporter)
     in_domain = predicted.in_domain
-    squeezed = predict_squeezed_domains(predictor, predicted.real_world)
-    estimator = fit_estimator(in_domain, corrupt_in_domain(predictor, in_domain), development_sets())
+    budget = Budget(options.effort, 0, predicted.settings.imgsz)
+    squeezed = predict_squeezed_domains(predictor, predicted.real_world, budget)
+    estimator = fit_estimator(in_domain, corrupt_in_domain(predictor, in_domain, budget), development_sets())
     rows: list[dict[str, Any]] = []
     for domain in predicted.real_world:
         estimate = estimate_ap50(in_domain, domain, estimator, squeezed[domain.name])

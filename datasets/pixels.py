@@ -221,7 +221,10 @@ def statistics(pixels: Pixels) -> dict[str, float]:
     edges = cv2.Laplacian(grey, cv2.CV_32F)
     energy = np.square(edges)
     half, quarter = grey.shape[0] // 2, grey.shape[0] // 4
-    high, low = small.max(2).astype(np.float32), small.min(2).astype(np.float32)
+    # NumPy reduces an axis of three values twenty times as slowly.
+    blue, green, red = cv2.split(small)
+    high = np.maximum(np.maximum(blue, green), red).astype(np.float32)
+    low = np.minimum(np.minimum(blue, green), red).astype(np.float32)
     mean, spread = cv2.meanStdDev(small)
     channels = {
         f"{statistic}_{name}": float(values[i, 0])

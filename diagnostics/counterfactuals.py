@@ -90,8 +90,16 @@ def ap50(domain: Domain) -> float:
     return mean(accumulate(domain.table)[0][:, domain.table.bit(0.5)])
 
 
+# Six parameters: two states of the images, what they are compared with, and how the interval is drawn.
 def recovery(
-    name: str, before: Domain, after: Domain, in_domain_ap50: float, *, size_factor: float = 1.0, seed: int
+    name: str,
+    before: Domain,
+    after: Domain,
+    in_domain_ap50: float,
+    *,
+    size_factor: float = 1.0,
+    seed: int,
+    level: float = 0.95,
 ) -> Recovery:
     """Measure the share of the gap to in-domain AP50 that a change of the same images recovers.
 
@@ -107,6 +115,8 @@ def recovery(
         How much larger the objects are in the network input.
     seed
         Seed of the bootstrap.
+    level
+        Of the interval.
 
     Returns
     -------
@@ -120,8 +130,10 @@ def recovery(
     gap = max(in_domain_ap50 - start, SMALLEST_GAP)
     low = high = None
     if count >= MIN_GROUPS:
-        weights = bootstrap_weights(np.random.default_rng(seed), count)
-        low, high = (float(q) / gap for q in np.nanquantile(second(weights) - first(weights), [0.025, 0.975]))
+        weights, tail = bootstrap_weights(np.random.default_rng(seed), count), (1 - level) / 2
+        low, high = (
+            float(q) / gap for q in np.nanquantile(second(weights) - first(weights), [tail, 1 - tail])
+        )
     return Recovery(
         name, start, end, (end - start) / gap, low, high, len(before.labelled_images), size_factor
     )

@@ -116,7 +116,8 @@ def choose_deployment(
         if (found := recoveries.get(changed.name)) is not None and found.low is not None and found.low > 0
     ]
     best = max(helpful, key=lambda changed: recoveries[changed.name].after, default=None)
-    before = plain if best is not None and plain is not None else domain
+    # A change that was left early was tried on some of the images.
+    before = plain.subset(best.domain.images["image"]) if best is not None and plain is not None else domain
     after = domain if best is None else _scored(best.domain, before)
     return Deployment(
         domain.name,

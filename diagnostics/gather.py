@@ -14,7 +14,7 @@ from diagnostics.counterfactuals import loose_ap, redraw, size_match
 from diagnostics.domain import Domain
 from diagnostics.embedding_shift import descriptor_shift, detection_shift, image_shift
 from diagnostics.evidence import Evidence, Threshold
-from diagnostics.inputs import Inputs, Interventions, error_table
+from diagnostics.inputs import LABEL_FREE, Inputs, Interventions, error_table
 from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval, difference_interval
 from diagnostics.label_audit import measure_audit
 from diagnostics.leakage import find_leaks
@@ -254,6 +254,9 @@ def _label_free(inputs: Inputs) -> dict[str, label_free.LabelFreeEstimate]:
     }
     if experiments.declined:
         reason = "turned off; run again with --label-free"
+        return {name: replace(estimate, reason=reason) for name, estimate in estimates.items()}
+    if LABEL_FREE in experiments.left_out:
+        reason = "left out at this effort; run again with --effort standard"
         return {name: replace(estimate, reason=reason) for name, estimate in estimates.items()}
     return estimates
 

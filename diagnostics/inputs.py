@@ -37,6 +37,10 @@ class Interventions:
     changes: tuple[Changed, ...] = ()
 
 
+# What is said to be left out where the estimate without labels is.
+LABEL_FREE = "AP50 without labels"
+
+
 @dataclass(frozen=True)
 class Experiments:
     """What further inference gave; empty without weights.
@@ -47,6 +51,8 @@ class Experiments:
     squeezed: some images of each real-world domain with the detections in the squeezed images, by domain
     bursts: consecutive video frames and the detections in them, by domain, see `diagnostics.timeline`
     declined: the user turned the label-free estimate off
+    left_out: experiments that the effort had no forward passes left for, in words
+    passes: forward passes that they took beyond the first over the images, in passes at its input size
     """
 
     interventions: dict[str, Interventions] = field(default_factory=dict)
@@ -54,6 +60,8 @@ class Experiments:
     squeezed: dict[str, Domain] = field(default_factory=dict)
     bursts: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     declined: bool = False
+    left_out: tuple[str, ...] = ()
+    passes: int = 0
 
 
 @dataclass(frozen=True)

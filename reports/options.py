@@ -7,12 +7,22 @@ of the Python package
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import typer
 
 from datasets.errors import InputError
+
+
+class Effort(StrEnum):
+    """What a report may cost beyond one forward pass over the images, see `reports.pipeline.effort`."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
 
 # A domain as it is asked for: its name, None for one made from the source, and its source.
 NamedSource = tuple[str | None, str]
@@ -255,6 +265,10 @@ def _read(name: str, hint: Any, value: Any) -> Any:
     if get_origin(base) is tuple:
         kind = get_args(base)[0]
         return tuple(kind(item) for item in _listed(value))
+    if isinstance(base, type) and issubclass(base, StrEnum):
+        if value not in list(base):
+            raise InputError(f"{name}={value}: expected {', '.join(base)}")
+        return base(value)
     if isinstance(value, str) and Path in (base, *get_args(base)):
         return Path(value)
     if isinstance(value, (int, float)):
@@ -273,6 +287,8 @@ def _as_json(hint: Any, value: Any) -> Any:
         return parsed.record(value) if value is not None else None
     if isinstance(value, tuple):
         return [absolute(item) if isinstance(item, Path) else item for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
     return absolute(value) if isinstance(value, Path) else value
 
 
@@ -329,6 +345,13 @@ class ReportOptions(Options):
             "default: where real-world images have no labels.",
         ),
     ] = None
+    effort: Annotated[
+        Effort,
+        typer.Option(
+            help="Forward passes beyond the first over the images: standard at most as many again, quick half as many "
+            "and no estimate without labels, thorough as many as all experiments take."
+        ),
+    ] = Effort.STANDARD
     before: Annotated[
         Path | None,
         typer.Option(

@@ -21,7 +21,14 @@ MAY_IMPORT = {
 DOORS = {
     # Prediction and loading, its own arguments, its pretrained checkpoints, and export; training goes through
     # what forward.py loads.
-    "ultralytics": {"train/forward.py", "train/arguments.py", "train/pretrained.py", "train/export.py"},
+    "ultralytics": {
+        "train/forward.py",
+        "train/quick.py",
+        "train/arguments.py",
+        "train/pretrained.py",
+        "train/export.py",
+    },
+    "openvino": {"train/quick.py"},
     # A room of its own: the dataset, the panels and operators that run in the App, and the way back.
     "fiftyone": {"reports/workbench/"},
     "kagglehub": {"datasets/kaggle.py"},
@@ -29,7 +36,7 @@ DOORS = {
     "torchvision": {"train/augmentation.py"},
     "jinja2": {"reports/page/writer.py"},
     "matplotlib": {"reports/page/figures.py"},
-    "torch": {"train/forward.py", "train/training.py", "reports/commands/doctor.py"},
+    "torch": {"train/forward.py", "train/quick.py", "train/training.py", "reports/commands/doctor.py"},
 }
 # What a room of reports/ may import of the others; a loose module of reports/ serves several rooms.
 ROOMS = {

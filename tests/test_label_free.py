@@ -392,7 +392,9 @@ def test_a_family_left_out_is_left_out_of_other_detectors(
 def test_the_development_sets_have_todays_corruptions_and_signals() -> None:
     table = development_sets()
     assert table["detector"].nunique() == 16
-    assert set(table["family"]) == {transform.family for transform in transforms.corruptions(thorough=True)}
+    assert set(table["family"]) == {
+        transform.family for transform in transforms.corruptions(transforms.SEVERITIES, mixed=True)
+    }
     assert list(table.columns) == ["detector", "family", "severity", *label_free.SIGNAL_SETS[-1], "truth"]
     assert table["truth"].between(0, 1).all()
     assert np.isfinite(table.drop(columns=["detector", "family"]).to_numpy(float)).all()

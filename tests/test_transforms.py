@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from datasets.groups import evenly
-from train.transforms import GREY, SQUEEZES, Corruption, Tile, about_centre, corruptions
+from train.transforms import GREY, SEVERITIES, SQUEEZES, Corruption, Tile, about_centre, corruptions
 
 WIDTH, HEIGHT = 320, 240
 IMAGES = pd.DataFrame({"image": ["a"], "width": [WIDTH], "height": [HEIGHT]})
 MOVES = [
     transform
-    for transform in corruptions(thorough=True)
+    for transform in corruptions(SEVERITIES, mixed=True)
     if transform.matrix is not None and transform.tone is None
 ]
 
@@ -40,12 +40,12 @@ def test_a_moved_box_encloses_its_moved_ellipse(transform) -> None:
 
 def test_every_corruption_keeps_the_shape_and_has_its_own_name() -> None:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    transforms = corruptions(thorough=True)
+    transforms = corruptions(SEVERITIES, mixed=True)
     assert len({transform.name for transform in transforms}) == len(transforms)
-    # What a report makes is a part of that: every family by itself, at its two higher severities.
-    few = {(t.family, t.severity) for t in corruptions()}
+    # What a report makes is a part of that: every family by itself, at its highest severity.
+    few = {(t.family, t.severity) for t in corruptions(SEVERITIES[-1:])}
     alone = {t.family for t in transforms if " and " not in t.family} - {"as it is"}
-    assert few == {("as it is", 0)} | {(family, severity) for family in alone for severity in (2, 3)}
+    assert few == {("as it is", 0)} | {(family, severity) for family in alone for severity in (3,)}
     for transform in transforms:
         changed = transform(image)
         assert changed.shape == image.shape
@@ -54,7 +54,7 @@ def test_every_corruption_keeps_the_shape_and_has_its_own_name() -> None:
 
 
 def test_half_visible_boxes_are_ignored_and_lost_boxes_dropped() -> None:
-    twice = next(t for t in corruptions(thorough=True) if t.name == "larger at 2.2")
+    twice = next(t for t in corruptions(SEVERITIES, mixed=True) if t.name == "larger at 2.2")
     # Enlarged about the middle (160, 120): one box stays inside, one is cut by the border, one leaves.
     moved = twice.boxes(table((150, 110, 170, 130), (78, 110, 92, 130), (0, 0, 20, 20)), IMAGES)
     assert moved["crowd"].tolist() == [False, True]
@@ -62,20 +62,20 @@ def test_half_visible_boxes_are_ignored_and_lost_boxes_dropped() -> None:
 
 def test_colour_changes_keep_boxes() -> None:
     boxes = table((10, 10, 20, 20))
-    for transform in corruptions(thorough=True):
+    for transform in corruptions(SEVERITIES, mixed=True):
         if transform.matrix is None:
             assert transform.boxes(boxes, IMAGES).equals(boxes)
 
 
 def test_the_area_beyond_the_border_is_letterbox_grey() -> None:
-    smaller = next(t for t in corruptions(thorough=True) if t.name == "smaller at 0.25")
+    smaller = next(t for t in corruptions(SEVERITIES, mixed=True) if t.name == "smaller at 0.25")
     changed = smaller(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     assert (changed[:20] == GREY).all()
 
 
 @pytest.mark.parametrize("name", ["smaller at 0.25", "flatter at 0.35", "narrower at 0.35"])
 def test_shrinking_averages_pixels(name: str) -> None:
-    transform = next(t for t in corruptions(thorough=True) if t.name == name)
+    transform = next(t for t in corruptions(SEVERITIES, mixed=True) if t.name == name)
     # A checkerboard of single pixels: interpolation gives black and white, averaging gives grey.
     yy, xx = np.mgrid[:HEIGHT, :WIDTH]
     image = (255 * ((yy + xx) % 2)).astype(np.uint8)[..., None] * np.ones(3, np.uint8)

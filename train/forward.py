@@ -28,6 +28,7 @@ from datasets.pixels import Pixels, UnreadableImage, decode
 from datasets.rotated import extents_of
 from train.passes import ImageOutput, collect, network_threads
 from train.predictions import Floats, Predictions, Settings, Store
+from train.quick import PATIENCE, QuickNetwork, quicken
 from train.transforms import Transform
 
 # A GPU idles on single images. On a CPU, `Detector` predicts one image at a time; `EpochPredictor` is faster
@@ -198,6 +199,16 @@ class Detector:
         self._maps: list[torch.Tensor] = []
         self._embedding: Floats | None = None
         self._hooked = self._stretches = False
+        self._passes, self._threads = 0, network_threads()
+        self._quick: QuickNetwork | None = None
+        self._lanes: list[Detector] = []
+
+    @property
+    def backend(self) -> str:
+        """What computes the forward passes: "OpenVINO" or "PyTorch", with the reason where OpenVINO was tried."""
+        if self._quick is None or self._passes < PATIENCE:
+            return "PyTorch"
+        return f"PyTorch ({self._quick.problem})" if self._quick.problem else "OpenVINO"
 
     def predict_pixels(self, images: Sequence[Pixels], settings: Settings) -> list[ImageOutput]:
         """Predict images of one shape in one forward call.
@@ -228,6 +239,9 @@ class Detector:
             raise ValueError("expected images of one shape")
         if not self._hooked:
             self._prepare(settings)
+        if self._quick is not None and self._passes < PATIENCE <= self._passes + len(images):
+            self._quick.start()
+        self._passes += len(images)
         results = self.model.predict(
             list(images),
             imgsz=settings.imgsz,
@@ -299,7 +313,43 @@ class Detector:
                 [transform(pixels) for pixels in images] if transform else images, settings
             )
 
-        return collect(images, store, forward, tick, batch=self.batch, embed_detections=embed_detections)
+        def lanes() -> list[Callable[[Sequence[Pixels]], list[ImageOutput]]]:
+            return [
+                lambda images, lane=lane: lane.predict_pixels(  # type: ignore[misc]  # a default argument has no type
+                    [transform(pixels) for pixels in images] if transform else images, settings
+                )
+                for lane in self._open_lanes()
+            ]
+
+        try:
+            return collect(
+                images, store, forward, tick, batch=self.batch, embed_detections=embed_detections, lanes=lanes
+            )
+        finally:
+            if self._lanes:
+                torch.set_num_threads(self._threads)
+
+    def _open_lanes(self) -> list[Detector]:
+        """Copies of this detector that predict at the same time, one a core; none where a pass takes all cores.
+
+        On two cores, two passes of OpenVINO with a thread each and all that is done around them take 18 ms an image at
+        320 pixels, where one pass with two threads takes 28. PyTorch has one setting of threads for all, and passes
+        beside each other keep each other waiting.
+        """
+        quick = self._quick is not None and not self._quick.problem and self._passes >= PATIENCE
+        if not quick or self.batch > 1 or self._threads < 2 or any(lane._failed for lane in self._lanes):
+            return []
+        if not self._lanes:
+            self._lanes = [Detector(self.weights, device=self.device, batch=1) for _ in range(self._threads)]
+            for lane in self._lanes:
+                lane._threads, lane._passes = 1, PATIENCE - 1
+        torch.set_num_threads(1)
+        return self._lanes
+
+    @property
+    def _failed(self) -> bool:
+        """Whether OpenVINO was tried and does not do."""
+        return self._quick is not None and bool(self._quick.problem)
 
     def _prepare(self, settings: Settings) -> None:
         """Set up the predictor without running it; hook the head's input and the layer before the head."""
@@ -315,11 +365,15 @@ class Detector:
             }
         )
         self.model.predictor.setup_model(model=self.model.model, verbose=False)
-        torch.set_num_threads(network_threads())
+        torch.set_num_threads(self._threads)
         layers = self.model.predictor.model.model.model
         layers[-1].register_forward_pre_hook(self._keep_maps)
         layers[-2].register_forward_hook(self._keep_embedding)
-        self._stretches = is_transformer(self.model.predictor.model.model)
+        network = self.model.predictor.model.model
+        self._stretches = is_transformer(network)
+        # An RT-DETR goes on from its best queries, which of two that are nearly equal differs with the last digit.
+        if self.device == "cpu" and not self._stretches:
+            self._quick = quicken(network, self._set_embedding, self._threads)
         self._hooked = True
 
     def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -328,7 +382,11 @@ class Detector:
 
     def _keep_embedding(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         """Forward hook: keep the image embeddings."""
-        self._embedding = output.detach().float().mean((2, 3)).cpu().numpy()
+        self._set_embedding(output.detach().float().mean((2, 3)))
+
+    def _set_embedding(self, embedding: torch.Tensor) -> None:
+        """Keep the image embeddings (N, D)."""
+        self._embedding = embedding.cpu().numpy()
 
     def _detection_embeddings(self, boxes: Floats, index: int, shape: tuple[int, ...]) -> Floats:
         """RoI means of every head input, (N, sum of channels)."""

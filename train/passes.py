@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import Queue
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +27,65 @@ Predict = Callable[[Sequence[Pixels]], list[ImageOutput]]
 
 # Images per shard: few enough that a killed run loses seconds, enough that reading many shards is fast.
 SHARD = 64
+# Images a lane that may be predicted before they are asked for.
+AHEAD = 2
+# Of decoded images that are kept for the next experiment: forty of six megapixels, or all of the usual small ones.
+MOST_BYTES = 2**29
+
+
+@dataclass(frozen=True)
+class Described:
+    """An image in memory, and what is measured of it without a network.
+
+    content: digest of the file
+    pixels: (H, W, 3) uint8 BGR
+    statistics, descriptor: see `datasets.pixels`
+    fingerprint: its difference hash
+    """
+
+    content: str
+    pixels: Pixels
+    statistics: dict[str, float]
+    descriptor: Floats
+    fingerprint: bytes
+
+
+class _Recent:
+    """The images that were decoded last, as many as MOST_BYTES hold: experiments predict the same ones in turn."""
+
+    def __init__(self) -> None:
+        self._images: OrderedDict[tuple[str, int, int], Described] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def open(self, path: Path, is_known: Callable[[str], bool]) -> tuple[str, Described | None]:
+        """The digest of a file, and the image unless its digest is known. Raises UnreadableImage, OSError."""
+        status = path.stat()
+        key = (str(path), status.st_mtime_ns, status.st_size)
+        with self._lock:
+            found = self._images.get(key)
+            if found is not None:
+                self._images.move_to_end(key)
+        if found is not None:
+            return found.content, None if is_known(found.content) else found
+        content = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        if is_known(content):
+            return content, None
+        pixels = decode(path)
+        described = Described(
+            content, pixels, statistics(pixels), descriptor(pixels), difference_hash(pixels)
+        )
+        with self._lock:
+            if key not in self._images:
+                self._images[key] = described
+                self._bytes += pixels.nbytes
+            while self._bytes > MOST_BYTES:
+                _, oldest = self._images.popitem(last=False)
+                self._bytes -= oldest.pixels.nbytes
+        return content, described
+
+
+_RECENT = _Recent()
 
 
 class Batch:
@@ -34,38 +98,35 @@ class Batch:
 
     def __init__(self, store: Store, predict: Predict, size: int) -> None:
         self.store, self.predict, self.size = store, predict, size
-        self.waiting: dict[str, Pixels] = {}
+        self.waiting: dict[str, Described] = {}
         self.done: dict[str, ImagePrediction] = {}
 
     def __contains__(self, content: str) -> bool:
         return content in self.store or content in self.waiting or content in self.done
 
-    def add(self, content: str, pixels: Pixels) -> None:
-        """Add an image; predict when the batch is full or the shape changes, store when a shard is full."""
-        if self.waiting and next(iter(self.waiting.values())).shape != pixels.shape:
+    def add(self, image: Described) -> None:
+        """Add an image; predict when the batch is full or the shape changes."""
+        if self.waiting and next(iter(self.waiting.values())).pixels.shape != image.pixels.shape:
             self.flush()
-        self.waiting[content] = pixels
+        self.waiting[image.content] = image
         if len(self.waiting) == self.size:
             self.flush()
-        if len(self.done) >= SHARD:
-            self.close()
 
     def flush(self) -> None:
-        """Predict the waiting images. Statistics and fingerprint are those of the image as it is on disk."""
+        """Predict the waiting images."""
         if self.waiting:
-            for (content, pixels), (boxes, embedding, detection_embeddings) in zip(
-                self.waiting.items(), self.predict(list(self.waiting.values())), strict=True
-            ):
-                self.done[content] = ImagePrediction(
-                    content,
-                    statistics(pixels),
-                    descriptor(pixels),
-                    difference_hash(pixels),
-                    embedding,
-                    boxes,
-                    detection_embeddings,
-                )
+            outputs = self.predict([image.pixels for image in self.waiting.values()])
+            for image, output in zip(self.waiting.values(), outputs, strict=True):
+                self.keep(_prediction(image, output))
             self.waiting.clear()
+
+    def keep(self, prediction: ImagePrediction) -> None:
+        """Keep a prediction once; store when a shard is full."""
+        if prediction.content not in self.store:
+            self.done[prediction.content] = prediction
+        if len(self.done) >= SHARD:
+            self.store.add(list(self.done.values()))
+            self.done.clear()
 
     def close(self) -> None:
         """Predict and store the rest."""
@@ -83,6 +144,7 @@ def collect(
     *,
     batch: int,
     embed_detections: bool = True,
+    lanes: Callable[[], Sequence[Predict]] = tuple,
 ) -> Predictions:
     """Predict the images whose content the store does not hold yet, and read the results of all.
 
@@ -100,6 +162,9 @@ def collect(
         Images in one forward call.
     embed_detections
         See `Store.read`.
+    lanes
+        Asked before every image for forward calls that can run at the same time, each in a thread of its own. As soon
+        as there are any, they take the place of predict.
 
     Returns
     -------
@@ -109,20 +174,92 @@ def collect(
     contents: dict[str, str] = {}
     failures: list[dict[str, str]] = []
     pending = Batch(store, predict, batch)
-    for image, path in zip(images["image"], images["path"], strict=True):
+    names, paths = list(images["image"]), [Path(path) for path in images["path"]]
+    for at, (image, path) in enumerate(zip(names, paths, strict=True)):
+        if parallel := lanes():
+            pending.flush()
+            opened = _predict_in_lanes(paths[at:], pending, parallel)
+            for image, path, result in zip(names[at:], paths[at:], opened, strict=True):
+                tick()
+                if isinstance(result, str):
+                    contents[image] = result
+                else:
+                    failures.append({"path": str(path), "reason": str(result)})
+            break
         tick()
         try:
-            content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]
-            if content not in pending:
-                pending.add(content, decode(Path(path)))
+            contents[image], described = _RECENT.open(path, pending.__contains__)
         except (UnreadableImage, OSError) as reason:
             failures.append({"path": str(path), "reason": str(reason)})
             continue
-        contents[image] = content
+        if described is not None:
+            pending.add(described)
     pending.close()
     return replace(
         store.read(contents, embed_detections=embed_detections),
         failures=pd.DataFrame(failures, columns=["path", "reason"]),
+    )
+
+
+def _predict_in_lanes(
+    paths: Sequence[Path], pending: Batch, lanes: Sequence[Predict]
+) -> Iterator[str | UnreadableImage | OSError]:
+    """The digest of each file, or why it cannot be read, in order; its prediction is stored, or waits in pending.
+
+    Every image is read and predicted by the same thread, one image at a time.
+    """
+    free: Queue[Predict] = Queue()
+    for lane in lanes:
+        free.put(lane)
+
+    def predict(path: Path) -> tuple[str, ImagePrediction | None] | UnreadableImage | OSError:
+        lane = free.get()
+        try:
+            content, image = _RECENT.open(path, pending.__contains__)
+            return content, None if image is None else _prediction(image, lane([image.pixels])[0])
+        except (UnreadableImage, OSError) as reason:
+            return reason
+        finally:
+            free.put(lane)
+
+    with ThreadPoolExecutor(len(lanes), thread_name_prefix="lane") as threads:
+        ahead: deque[Future[Any]] = deque()
+        try:
+            for path in paths:
+                ahead.append(threads.submit(predict, path))
+                if len(ahead) > AHEAD * len(lanes):
+                    yield _stored(ahead.popleft().result(), pending)
+            while ahead:
+                yield _stored(ahead.popleft().result(), pending)
+        finally:
+            # Left early, by Ctrl+C or an error: nothing more is read.
+            for waiting in ahead:
+                waiting.cancel()
+
+
+def _stored(
+    result: tuple[str, ImagePrediction | None] | UnreadableImage | OSError, pending: Batch
+) -> str | UnreadableImage | OSError:
+    """Keep what a lane gives; the digest of its file, or why there is none."""
+    if not isinstance(result, tuple):
+        return result
+    content, prediction = result
+    if prediction is not None:
+        pending.keep(prediction)
+    return content
+
+
+def _prediction(image: Described, output: ImageOutput) -> ImagePrediction:
+    """The result for one image. Statistics and fingerprint are those of the image as it is on disk."""
+    boxes, embedding, detection_embeddings = output
+    return ImagePrediction(
+        image.content,
+        image.statistics,
+        image.descriptor,
+        image.fingerprint,
+        embedding,
+        boxes,
+        detection_embeddings,
     )
 
 

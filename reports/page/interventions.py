@@ -116,4 +116,5 @@ def not_run(result: Result) -> list[dict[str, str]]:
     abstained = [estimate.domain for estimate in evidence.label_free.values() if estimate.abstained]
     if abstained:
         missing.append((f"AP50 without labels on {', '.join(abstained)}", "the reason is given there"))
+    missing += [(left_out, "--effort thorough") for left_out in result.left_out]
     return [{"test": test, "missing": needed} for test, needed in missing]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
-from diagnostics.inputs import Experiments, focus_of
+from diagnostics.inputs import LABEL_FREE, Experiments, focus_of
 from diagnostics.intervals import MIN_BOXES
 from diagnostics.label_free import LEAST_AP50, fit_estimator
 from reports.options import ReportOptions
@@ -19,6 +20,7 @@ from reports.pipeline.corruptions import (
     predict_squeezed_domains,
     real_domains,
 )
+from reports.pipeline.effort import Budget
 from reports.pipeline.inference import PredictedDomains
 from reports.pipeline.interventions import DomainPredictor, run_interventions
 from reports.pipeline.sources import Opened
@@ -47,30 +49,64 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
         return Experiments()
     predictor = DomainPredictor(predicted.detector, predicted.run, predicted.settings, reporter)
     in_domain, supplied = predicted.in_domain, dict(options.predictions)
+    passes = sum(len(domain.images) for domain in predicted.domains.values() if domain.name not in supplied)
+    budget = Budget(options.effort, passes, predicted.settings.imgsz)
+    _say_cost(budget, passes, reporter)
     scored = in_domain.labelled.any() and len(in_domain.annotations) > 0 and in_domain.name not in supplied
     experiments = Experiments(
         bursts=_predict_bursts(predictor, [o for o in predicted.opened if o.name not in supplied]),
         declined=options.label_free is False,
     )
-    if scored:
-        focus = focus_of(predicted.pairs)
-        # Combinations cost several times as much, and are for the domain that the first screen is about.
-        interventions = {
-            name: run_interventions(predictor, pair, combine=name == focus, seed=options.seed)
-            for name, pair in predicted.pairs.items()
-            if pair.usable and name not in supplied
-        }
-        experiments = replace(experiments, interventions=interventions)
     if scored and _estimate_wanted(options, predicted.real_world) and _can_be_fitted(in_domain):
         own = [domain for domain in predicted.real_world if domain.name not in supplied]
-        experiments = replace(
-            experiments,
-            estimator=fit_estimator(
-                in_domain, corrupt_in_domain(predictor, in_domain), development_sets(), real_domains()
-            ),
-            squeezed=predict_squeezed_domains(predictor, own),
+        experiments = replace(experiments, **_label_free(predictor, in_domain, own, budget))
+    if scored:
+        focus = focus_of(predicted.pairs)
+        # The domain that the first screen is about comes first: combinations cost several times as much as one
+        # intervention, and are for that one.
+        usable = sorted(
+            (name for name, pair in predicted.pairs.items() if pair.usable and name not in supplied),
+            key=lambda name: name != focus,
         )
-    return experiments
+        interventions = {
+            name: run_interventions(
+                predictor, predicted.pairs[name], budget, combine=name == focus, seed=options.seed
+            )
+            for name in usable
+        }
+        experiments = replace(experiments, interventions=interventions)
+    if budget.left_out:
+        reporter.say(
+            f"  left out, because --effort {options.effort} allows {budget.limit:.0f} forward passes beyond the "
+            f"first {passes}: {'; '.join(budget.left_out)}"
+        )
+    return replace(experiments, left_out=tuple(budget.left_out), passes=round(budget.spent))
+
+
+def _say_cost(budget: Budget, passes: int, reporter: Reporter) -> None:
+    """Say beforehand what the experiments may cost, by the time that the first passes took."""
+    if budget.limit == float("inf"):
+        reporter.say(f"Experiments: all of them, several times the {passes} forward passes so far")
+        return
+    seconds = budget.limit * reporter.timings.get("predict", 0.0) / max(passes, 1)
+    reporter.say(
+        f"Experiments: at most {budget.limit:.0f} forward passes beyond the {passes} so far, about {seconds:.0f} s where "
+        f"none is stored (--effort {budget.effort})"
+    )
+
+
+def _label_free(
+    predictor: DomainPredictor, in_domain: Domain, real_world: Sequence[Domain], budget: Budget
+) -> dict[str, Any]:
+    """What the label-free estimate needs, as fields of `Experiments`; nothing where the effort has no room for it."""
+    if not budget.plan.label_free:
+        budget.left_out.append(LABEL_FREE)
+        return {}
+    corrupted = corrupt_in_domain(predictor, in_domain, budget)
+    return {
+        "estimator": fit_estimator(in_domain, corrupted, development_sets(), real_domains()),
+        "squeezed": predict_squeezed_domains(predictor, real_world, budget),
+    }
 
 
 def _estimate_wanted(options: ReportOptions, real_world: Sequence[Domain]) -> bool:

@@ -5,6 +5,7 @@ recovers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import log2
@@ -17,8 +18,11 @@ from diagnostics import factors
 from diagnostics.counterfactuals import SAME_SIZE, Recovery, ap50, recovery, size_factors
 from diagnostics.deployment import Change, Changed
 from diagnostics.domain import Domain
+from diagnostics.evidence import REJECTED_SHARE
 from diagnostics.inputs import Interventions
+from diagnostics.intervals import MIN_BOXES
 from diagnostics.pairs import Pair
+from reports.pipeline.effort import Budget
 from reports.pipeline.surroundings import in_other_surroundings
 from reports.progress import Reporter
 from train.predictions import Settings, Store, predict_folder
@@ -30,11 +34,12 @@ if TYPE_CHECKING:
     from train.forward import Detector
     from train.other_detectors import BoxDetector
 
-# Images each intervention is tried on.
-MAX_INTERVENTION_IMAGES = 100
+# Images that an intervention is tried on at least, where the effort allows as many.
 MIN_INTERVENTION_IMAGES = 60
 STRIDE = 32
 SIZE, COLOURS, SHAPE, SURROUNDINGS = "image size", "colours", "foreshortening", "surroundings"
+# Gives the detections in the images of a domain under an intervention.
+Predict = Callable[[Domain], Domain]
 # A flat ground squeezed further than this shows nothing that a detector could use.
 MIN_SQUEEZE = 0.35
 
@@ -131,8 +136,13 @@ class Plan:
         return self.size if SIZE in corrections and self.size is not None else self.base
 
 
-def run_interventions(predictor: DomainPredictor, pair: Pair, *, combine: bool, seed: int) -> Interventions:
-    """Try other image sizes, tiles, the in-domain colours and object shapes, alone and in every combination.
+def run_interventions(
+    predictor: DomainPredictor, pair: Pair, budget: Budget, *, combine: bool, seed: int
+) -> Interventions:
+    """Try other image sizes, tiles, the in-domain colours and object shapes, alone and combined.
+
+    Unless the effort is thorough, each is tried on a part of the images first and left where that shows that it recovers
+    next to nothing; such a correction is not combined with others.
 
     Parameters
     ----------
@@ -140,6 +150,8 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, combine: bool, 
         The detector.
     pair : Pair
         The validation domain, and the labelled real-world domain that interventions are tried on.
+    budget : Budget
+        The forward passes that are left.
     combine : bool
         Also try every combination, which divides the drop among the interventions.
     seed : int
@@ -151,85 +163,240 @@ def run_interventions(predictor: DomainPredictor, pair: Pair, *, combine: bool, 
         Empty where the images that can be processed hold too few annotations.
     """
     in_domain, focus = pair.in_domain, pair.real_world
-    plan = _plan(predictor.settings.imgsz, in_domain, focus)
+    plan = _plan(predictor.settings.imgsz, in_domain, focus, budget.plan.images)
     if len(plan.images.annotations) < factors.MIN_ANNOTATIONS:
         # Hardly an annotation among these images: no recovery could be measured.
         return Interventions()
-    in_domain_ap50 = ap50(in_domain)
-    recoveries: dict[str, Recovery] = {}
-    changes: list[Changed] = []
+    trials = _Trials(predictor, focus.name, plan, budget, ap50(in_domain), seed)
     corrected: dict[frozenset[str], Domain] = {frozenset(): plan.images}
-
-    def predict(name: str, transform: Transform | None, imgsz: int) -> Domain:
-        title = f"Intervention on {focus.name}: {name}"
-        with predictor.reporter.stage("interventions", title, len(plan.images.images)) as tick:
-            return predictor.predict(plan.images, transform, tick, imgsz=imgsz)
-
-    def record(name: str, after: Domain, factor: float = 1.0, change: Change | None = None) -> None:
-        recoveries[name] = recovery(name, plan.images, after, in_domain_ap50, size_factor=factor, seed=seed)
-        if change is not None:
-            changes.append(Changed(name, change, after))
-
-    for count in range(1, (len(plan.corrections) if combine else 1) + 1):
-        for chosen in combinations(plan.corrections, count):
-            imgsz = plan.imgsz(chosen)
-            name = f"imgsz {imgsz}" if chosen == (SIZE,) else " and ".join(chosen)
-            after = predict(name, plan.transform(chosen), imgsz)
-            if SHAPE in chosen and plan.shape is not None:
-                after = replace(after, annotations=plan.shape.boxes(after.annotations, after.images))
-            corrected[frozenset(chosen)] = after
-            if count == 1:
-                record(name, after, imgsz / plan.base, plan.change(chosen))
+    for correction in plan.corrections:
+        imgsz = plan.imgsz((correction,))
+        name = f"imgsz {imgsz}" if correction == SIZE else correction
+        after = trials.try_alone(
+            name,
+            trials.of((correction,)),
+            imgsz,
+            factor=imgsz / plan.base,
+            change=plan.change((correction,)),
+        )
+        if after is not None:
+            corrected[frozenset({correction})] = after
     for imgsz in (plan.larger, plan.smaller):
         if imgsz != plan.size:
-            after = predict(f"imgsz {imgsz}", None, imgsz)
-            record(f"imgsz {imgsz}", after, imgsz / plan.base, Change(imgsz))
-    _record_surroundings(predictor, plan.images, in_domain, recoveries, in_domain_ap50, seed)
-    if plan.size == plan.larger:
-        after = _predict_tiles(predictor, plan.images)
-        record("tiles", after, 1 / TILES[0].side, Change(plan.base, tiles=True))
+            name = f"imgsz {imgsz}"
+            trials.try_alone(
+                name, trials.at(name, imgsz), imgsz, factor=imgsz / plan.base, change=Change(imgsz)
+            )
+    _try_surroundings(trials, in_domain)
+    # Where objects drawn larger recover nothing, tiles, which draw them larger, are not tried.
+    if plan.size == plan.larger and (frozenset({SIZE}) in corrected or budget.plan.first is None):
+        trials.try_alone(
+            "tiles",
+            trials.tiles,
+            plan.base,
+            passes=len(TILES),
+            factor=1 / TILES[0].side,
+            change=Change(plan.base, tiles=True),
+        )
+    changes = tuple(trials.changes)
     if not combine:
-        return Interventions(recoveries, plain=plan.images, changes=tuple(changes))
-    return Interventions(recoveries, corrected, plan.corrections, plan.images, tuple(changes))
+        return Interventions(trials.recoveries, plain=plan.images, changes=changes)
+    kept = tuple(name for name in plan.corrections if frozenset({name}) in corrected)
+    sets = [chosen for count in range(2, len(kept) + 1) for chosen in combinations(kept, count)]
+    affordable = not sets or budget.take(
+        f"combinations of corrections on {focus.name}",
+        round(sum(budget.cost(len(plan.images.images), plan.imgsz(chosen)) for chosen in sets)),
+    )
+    if not affordable:
+        # Which of several corrections to credit takes all their combinations.
+        return Interventions(trials.recoveries, plain=plan.images, changes=changes)
+    for chosen in sets:
+        corrected[frozenset(chosen)] = trials.of(chosen)(plan.images)
+    return Interventions(trials.recoveries, corrected, kept, plan.images, changes)
 
 
-# Six parameters: what is predicted, with what, and where the result goes.
-def _record_surroundings(
-    predictor: DomainPredictor,
-    focus: Domain,
-    in_domain: Domain,
-    recoveries: dict[str, Recovery],
-    in_domain_ap50: float,
-    seed: int,
-) -> None:
+class _Trials:
+    """Interventions on one domain, and what they recover.
+
+    Parameters
+    ----------
+    predictor
+        The detector.
+    name
+        Of the domain.
+    plan
+        What is tried.
+    budget
+        The forward passes that are left.
+    in_domain_ap50
+        AP50 that recoveries are measured against.
+    seed
+        Of the intervals.
+
+    Attributes
+    ----------
+    recoveries : dict of str to Recovery
+        By intervention.
+    changes : list of Changed
+        Those that a user can apply.
+    """
+
+    # Six parameters: what is predicted, with what and how often, and what it is compared with.
+    def __init__(
+        self,
+        predictor: DomainPredictor,
+        name: str,
+        plan: Plan,
+        budget: Budget,
+        in_domain_ap50: float,
+        seed: int,
+    ) -> None:
+        self.predictor, self.name, self.plan, self.budget = predictor, name, plan, budget
+        self.in_domain_ap50, self.seed = in_domain_ap50, seed
+        self.recoveries: dict[str, Recovery] = {}
+        self.changes: list[Changed] = []
+
+    def stage(self, name: str, images: int) -> AbstractContextManager[Callable[[], None]]:
+        """Progress of an intervention."""
+        return self.predictor.reporter.stage("interventions", f"Intervention on {self.name}: {name}", images)
+
+    def of(self, corrections: tuple[str, ...]) -> Predict:
+        """Prediction under a set of corrections."""
+        imgsz = self.plan.imgsz(corrections)
+        name = f"imgsz {imgsz}" if corrections == (SIZE,) else " and ".join(corrections)
+        transform, shape = self.plan.transform(corrections), self.plan.shape
+
+        def predict(images: Domain) -> Domain:
+            with self.stage(name, len(images.images)) as tick:
+                after = self.predictor.predict(images, transform, tick, imgsz=imgsz)
+            if SHAPE in corrections and shape is not None:
+                return replace(after, annotations=shape.boxes(after.annotations, after.images))
+            return after
+
+        return predict
+
+    def at(self, name: str, imgsz: int) -> Predict:
+        """Prediction at another network input size."""
+
+        def predict(images: Domain) -> Domain:
+            with self.stage(name, len(images.images)) as tick:
+                return self.predictor.predict(images, None, tick, imgsz=imgsz)
+
+        return predict
+
+    def tiles(self, images: Domain) -> Domain:
+        """The detections of overlapping tiles beside those of whole images."""
+        with self.stage("tiles", len(TILES) * len(images.images)) as tick:
+            merged = predict_tiled(
+                images.detections,
+                images.images,
+                lambda tile: self.predictor.predict(images, tile, tick).detections,
+                limit=self.predictor.settings.max_det,
+            )
+        no_embeddings = np.zeros((len(merged), 0), np.float32)
+        return replace(images, detections=merged, detection_embeddings=no_embeddings)
+
+    # Six parameters: what is tried, what it costs, and what it means.
+    def try_alone(
+        self,
+        name: str,
+        predict: Predict,
+        imgsz: int,
+        *,
+        passes: int = 1,
+        factor: float = 1.0,
+        change: Change | None = None,
+    ) -> Domain | None:
+        """Try one intervention, on a part of the images first.
+
+        Parameters
+        ----------
+        name
+            Of the intervention.
+        predict
+            Gives the detections of images under it.
+        imgsz
+            Network input size.
+        passes
+            Forward passes an image.
+        factor
+            How much larger objects are in the network input.
+        change
+            What a user would do; None for what none can.
+
+        Returns
+        -------
+        Domain or None
+            The detections in all images; None where a part of them showed that it recovers next to nothing, or where
+            the budget does not allow more.
+        """
+        images, first = self.plan.images, self.budget.plan.first
+        part = images if first is None else images.subset(evenly(images.images, first)["image"])
+        for tried in (part, images) if len(part.images) < len(images.images) else (images,):
+            already = 0 if tried is part else len(part.images)
+            what = f"{name} on {self.name}" + (f" beyond {already} images" if already else "")
+            if not self.budget.take(what, passes * (len(tried.images) - already), imgsz):
+                return None
+            after = predict(tried)
+            # Images that cannot be decoded any more are left out on both sides.
+            before = tried.subset(after.images["image"])
+            found = recovery(name, before, after, self.in_domain_ap50, size_factor=factor, seed=self.seed)
+            self.recoveries[name] = found
+            self.changes = [changed for changed in self.changes if changed.name != name]
+            if change is not None:
+                self.changes.append(Changed(name, change, after))
+            if tried is not images and self._is_futile(before, after):
+                return None
+        return after
+
+    def _is_futile(self, before: Domain, after: Domain) -> bool:
+        """Whether a part of the images shows that an intervention recovers next to nothing.
+
+        Leaving early can miss an effect and cannot make one up: of interventions that recover a quarter of the drop, the
+        interval of 99 % lies below that for one in two hundred.
+        """
+        if len(before.annotations) < MIN_BOXES:
+            return False
+        found = recovery("", before, after, self.in_domain_ap50, seed=self.seed, level=0.99)
+        return (
+            found.low is not None
+            and found.high is not None
+            and found.low <= 0
+            and found.high < REJECTED_SHARE
+        )
+
+
+def _try_surroundings(trials: _Trials, in_domain: Domain) -> None:
     """Measure what in-domain surroundings recover. Pasting costs AP in any domain, so that the share is the least."""
+    focus = trials.plan.images
     near = in_domain.labelled_images
     near = near[near[["width", "height"]].max(axis=1) <= MAX_SIDE]
-    chosen = focus.subset(evenly(focus.labelled_images, MIN_INTERVENTION_IMAGES)["image"])
+    chosen = focus.subset(evenly(focus.images, MIN_INTERVENTION_IMAGES)["image"])
     if near.empty or len(chosen.annotations) < factors.MIN_ANNOTATIONS:
         return
-    title = f"Intervention on {focus.name}: surroundings"
-    with predictor.reporter.stage("interventions", title, len(chosen.images)) as tick:
+    if not trials.budget.take(f"{SURROUNDINGS} on {trials.name}", len(chosen.images)):
+        return
+    with trials.stage(SURROUNDINGS, len(chosen.images)) as tick:
         after = in_other_surroundings(
             chosen,
             in_domain.subset(near["image"]),
-            lambda composed: predictor.predict(composed, None, tick),
-            seed=seed,
+            lambda composed: trials.predictor.predict(composed, None, tick),
+            seed=trials.seed,
         )
     before = chosen.subset(after.images["image"])
-    recoveries[SURROUNDINGS] = recovery(SURROUNDINGS, before, after, in_domain_ap50, seed=seed)
+    trials.recoveries[SURROUNDINGS] = recovery(
+        SURROUNDINGS, before, after, trials.in_domain_ap50, seed=trials.seed
+    )
 
 
-def _plan(base: int, in_domain: Domain, focus: Domain) -> Plan:
-    """Choose images and strengths."""
+def _plan(base: int, in_domain: Domain, focus: Domain, most: int) -> Plan:
+    """Choose images, at most so many, and strengths."""
     larger, smaller = (
         max(STRIDE, round(base * factor / STRIDE) * STRIDE) for factor in size_factors(in_domain, focus)
     )
     # Four times the size costs sixteen times the time: fewer images, so that none costs more than twice the
     # side does.
-    affordable = max(
-        MIN_INTERVENTION_IMAGES, int(MAX_INTERVENTION_IMAGES * min(1.0, (2 * base / larger) ** 2))
-    )
+    affordable = max(min(most, MIN_INTERVENTION_IMAGES), int(most * min(1.0, (2 * base / larger) ** 2)))
     labelled = focus.labelled_images
     labelled = labelled[labelled[["width", "height"]].max(axis=1) <= MAX_SIDE]
     images = focus.subset(evenly(labelled, affordable)["image"])
@@ -263,16 +430,3 @@ def _squeeze(in_domain: Domain, real_world: Domain) -> Corruption | None:
     share = round(max(MIN_SQUEEZE, 2 ** -abs(wider)), 2)
     family = f"squeezed in {'height' if wider > 0 else 'width'} to {share}"
     return Corruption(family, 1, matrix=about_centre(1, share) if wider > 0 else about_centre(share, 1))
-
-
-def _predict_tiles(predictor: DomainPredictor, domain: Domain) -> Domain:
-    """The domain with the detections of overlapping tiles beside those of whole images."""
-    title = f"Intervention on {domain.name}: tiles"
-    with predictor.reporter.stage("interventions", title, len(TILES) * len(domain.images)) as tick:
-        merged = predict_tiled(
-            domain.detections,
-            domain.images,
-            lambda tile: predictor.predict(domain, tile, tick).detections,
-            limit=predictor.settings.max_det,
-        )
-    return replace(domain, detections=merged, detection_embeddings=np.zeros((len(merged), 0), np.float32))

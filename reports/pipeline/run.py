@@ -41,6 +41,8 @@ class Result:
     rows: label rows that were repaired or rejected
     run_comparisons: the comparison with an earlier run, by domain
     checkpoints: the kept checkpoints, compared
+    left_out: experiments that the effort had no forward passes left for
+    passes: forward passes of the experiments, in passes at the plain input size
     """
 
     options: ReportOptions
@@ -53,6 +55,8 @@ class Result:
     rows: pd.DataFrame
     run_comparisons: tuple[RunComparison, ...] = ()
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    left_out: tuple[str, ...] = ()
+    passes: int = 0
 
 
 def run_report(options: ReportOptions, reporter: Reporter) -> Result:
@@ -105,6 +109,8 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
         all_rows(predicted.opened),
         _compare_with_earlier_run(options, predicted, own, reporter),
         checkpoints,
+        experiments.left_out,
+        experiments.passes,
     )
 
 
