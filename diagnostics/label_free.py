@@ -482,18 +482,34 @@ class Estimator:
         families: those whose sets, and the mixtures of which, count.
         """
         if (names, families) not in self._prior_weights:
-            counts = self.others["family"].map(lambda family: families.issuperset(_families_in(family)))
             signals, targets = [np.zeros((0, len(names)))], [np.zeros(0)]
-            for _, sets in self.others[counts.to_numpy(bool)].groupby("detector"):
-                signals.append(StandardScaler().fit_transform(sets[list(names)].to_numpy(float)))
-                target = angle(sets["truth"].to_numpy(float))
-                targets.append(target - target.mean())
+            columns = [SIGNAL_SETS[-1].index(name) for name in names]
+            for of_families, values, truth in self._others:
+                counts = np.array([families.issuperset(parts) for parts in of_families])
+                if counts.any():
+                    chosen = values[counts][:, columns]
+                    spread = chosen.std(0)
+                    signals.append((chosen - chosen.mean(0)) / np.where(spread > 0, spread, 1.0))
+                    target = angle(truth[counts])
+                    targets.append(target - target.mean())
             x = np.concatenate(signals)
             # The normal equations: without rows the weights are 0.
             self._prior_weights[names, families] = np.linalg.solve(
                 x.T @ x + PENALTY * np.eye(len(names)), x.T @ np.concatenate(targets)
             )
         return self._prior_weights[names, families]
+
+    @cached_property
+    def _others(self) -> list[tuple[list[list[str]], Floats, Floats]]:
+        """For each other detector: the families of its sets, their signals as in the last of SIGNAL_SETS, and AP50."""
+        return [
+            (
+                [_families_in(family) for family in sets["family"]],
+                sets[list(SIGNAL_SETS[-1])].to_numpy(float),
+                sets["truth"].to_numpy(float),
+            )
+            for _, sets in self.others.groupby("detector")
+        ]
 
     def without(self, name: str) -> Bools:
         """Sets that do not involve a family."""

@@ -35,6 +35,10 @@ from train.transforms import Transform
 # by a quarter with four, measured on two cores with the small images of short trainings.
 GPU_BATCH = 8
 CPU_BATCH = 4
+# Passes beside each other at most, and up to which network input size: each keeps its own activations, 0.3 GB at 640
+# pixels and 1 GB at 2,144, where one pass keeps all cores busy by itself.
+LANES = 4
+LANE_IMGSZ = 1280
 # Tasks whose models give boxes; those of obb are rotated.
 BOX_TASKS = ("detect", "segment", "pose", "obb")
 # Why models of other tasks cannot be diagnosed.
@@ -318,7 +322,7 @@ class Detector:
                 lambda images, lane=lane: lane.predict_pixels(  # type: ignore[misc]  # a default argument has no type
                     [transform(pixels) for pixels in images] if transform else images, settings
                 )
-                for lane in self._open_lanes()
+                for lane in self._open_lanes(settings.imgsz)
             ]
 
         try:
@@ -329,20 +333,23 @@ class Detector:
             if self._lanes:
                 torch.set_num_threads(self._threads)
 
-    def _open_lanes(self) -> list[Detector]:
-        """Copies of this detector that predict at the same time, one a core; none where a pass takes all cores.
+    def _open_lanes(self, imgsz: int) -> list[Detector]:
+        """Copies of this detector that predict at the same time; none where a pass takes all cores.
 
         On two cores, two passes of OpenVINO with a thread each and all that is done around them take 18 ms an image at
         320 pixels, where one pass with two threads takes 28. PyTorch has one setting of threads for all, and passes
         beside each other keep each other waiting.
         """
         quick = self._quick is not None and not self._quick.problem and self._passes >= PATIENCE
-        if not quick or self.batch > 1 or self._threads < 2 or any(lane._failed for lane in self._lanes):
+        if not quick or self.batch > 1 or self._threads < 2 or imgsz > LANE_IMGSZ:
+            return []
+        if any(lane._failed for lane in self._lanes):
             return []
         if not self._lanes:
-            self._lanes = [Detector(self.weights, device=self.device, batch=1) for _ in range(self._threads)]
+            count = min(self._threads, LANES)
+            self._lanes = [Detector(self.weights, device=self.device, batch=1) for _ in range(count)]
             for lane in self._lanes:
-                lane._threads, lane._passes = 1, PATIENCE - 1
+                lane._threads, lane._passes = self._threads // count, PATIENCE - 1
         torch.set_num_threads(1)
         return self._lanes
 

@@ -40,12 +40,14 @@ class BoxDetector(ABC):
     classes: class names by index
     imgsz: network input size in pixels, where none is asked for
     batch: images in one call
+    backend: what computes the forward passes
     """
 
     name: str
     classes: tuple[str, ...]
     imgsz: int = IMGSZ
     batch: int = 1
+    backend: str = "your own function"
 
     @abstractmethod
     def detect(self, images: Sequence[Pixels], settings: Settings) -> list[tuple[Floats, Floats | None]]:
@@ -226,6 +228,8 @@ class OnnxDetector(BoxDetector):
     InputError
         It does not name its task and classes, as exports of Ultralytics do, or is no detector.
     """
+
+    backend = "ONNX Runtime"
 
     def __init__(self, weights: Path) -> None:
         from train.forward import load_export

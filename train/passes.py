@@ -29,8 +29,8 @@ Predict = Callable[[Sequence[Pixels]], list[ImageOutput]]
 SHARD = 64
 # Images a lane that may be predicted before they are asked for.
 AHEAD = 2
-# Of decoded images that are kept for the next experiment: forty of six megapixels, or all of the usual small ones.
-MOST_BYTES = 2**29
+# Of decoded images that are kept for the next experiment: forty of two megapixels.
+MOST_BYTES = 2**28
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,10 @@ def protocol_rows(result: Result) -> list[tuple[str, str]]:
         ("Intervals", "95 %, cluster bootstrap over clips, 1,000 replicates, BCa"),
         ("Seed", str(result.options.seed)),
     ]
+    if result.backend:
+        rows.append(
+            ("Forward passes", f"{result.backend}; experiments took {result.passes:,} beyond the first")
+        )
     if run is not None:
         rows.insert(0, ("Weights", f"{short_path(str(run.weights))}, sha256 {run.sha256[:12]}"))
     return rows

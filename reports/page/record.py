@@ -149,6 +149,9 @@ def _protocol_record(result: Result) -> dict[str, Any]:
         "confidence_floor": result.settings.conf,
         "nms_iou": result.settings.iou,
         "imgsz": result.settings.imgsz,
+        "backend": result.backend,
+        "experiment_passes": result.passes,
+        "left_out": list(result.left_out),
         "intervals": "95 %, cluster bootstrap over groups, 1000 replicates, BCa",
         "grouping": {opened.name: opened.source.grouping for opened in result.opened},
     }

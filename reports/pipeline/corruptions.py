@@ -52,7 +52,7 @@ def corrupt_in_domain(
     title = f"Inference on {len(sample.images)} in-domain images under {len(transforms)} corruptions"
     with predictor.reporter.stage("corruptions", title, passes) as tick:
         for transform in transforms:
-            domain = predictor.predict(sample, transform, tick, conf=FLOOR)
+            domain = predictor.predict(sample, transform, tick, conf=FLOOR, embed_detections=True)
             domain = replace(domain, annotations=transform.boxes(domain.annotations, domain.images))
             squeezed = _predict_squeezed(predictor, few, transform, tick)
             domain = _without_emptied(sample, domain)

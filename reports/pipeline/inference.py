@@ -159,6 +159,8 @@ def predict_domains(
         failures.append(predictions.failures.assign(domain=domain.name))
         domains[domain.name] = build_domain(domain, images, predictions, imgsz, classes)
         _say_upright(domains[domain.name], reporter)
+    if detector is not None and detector.backend.startswith("PyTorch ("):
+        reporter.say(f"  forward passes are PyTorch's: {detector.backend.removeprefix('PyTorch (')[:-1]}")
     opened, domains = _with_checked_groups(opened, domains, options.seed, reporter)
     return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures))
 

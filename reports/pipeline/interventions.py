@@ -67,8 +67,10 @@ class DomainPredictor:
         *,
         imgsz: int | None = None,
         conf: float | None = None,
+        embed_detections: bool = False,
     ) -> Domain:
-        """The domain with the detections on its transformed images, stored like all predictions.
+        """The domain with the detections on its transformed images, stored like all predictions; their embeddings,
+        which are most of what is stored, where they are asked for.
 
         Images that cannot be decoded any more are left out.
         """
@@ -79,7 +81,14 @@ class DomainPredictor:
             transform=transform.name if transform else "none",
         )
         store = Store(predict_folder(settings, self.run.sha256))
-        predictions = self.detector.predict(domain.images, settings, store, transform=transform, tick=tick)
+        predictions = self.detector.predict(
+            domain.images,
+            settings,
+            store,
+            transform=transform,
+            tick=tick,
+            embed_detections=embed_detections,
+        )
         return replace(
             domain.subset(predictions.images["image"]),
             detections=predictions.detections,

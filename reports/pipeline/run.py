@@ -43,6 +43,7 @@ class Result:
     checkpoints: the kept checkpoints, compared
     left_out: experiments that the effort had no forward passes left for
     passes: forward passes of the experiments, in passes at the plain input size
+    backend: what computed the forward passes; "" where only predictions were given
     """
 
     options: ReportOptions
@@ -57,6 +58,7 @@ class Result:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     left_out: tuple[str, ...] = ()
     passes: int = 0
+    backend: str = ""
 
 
 def run_report(options: ReportOptions, reporter: Reporter) -> Result:
@@ -111,6 +113,7 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
         checkpoints,
         experiments.left_out,
         experiments.passes,
+        predicted.detector.backend if predicted.detector is not None else "",
     )
 
 

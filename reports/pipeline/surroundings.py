@@ -60,7 +60,7 @@ def in_other_surroundings(
                 continue
             back, scale, offset = cover(back, front.shape[1], front.shape[0])
             path = Path(folder) / f"{number:05d}.png"
-            cv2.imwrite(str(path), compose(front, back, mine))
+            cv2.imwrite(str(path), compose(front, back, mine), [cv2.IMWRITE_PNG_COMPRESSION, 1])
             kept.append({"image": row.image, "path": str(path)})
             theirs = by_image.get(str(behind["image"]))
             if theirs is not None:
