@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -43,6 +44,7 @@ VARIABLES = {
     "FIFTYONE_DATABASE_URI": "a MongoDB server of your own for the FiftyOne datasets, "
     "instead of the one that FiftyOne starts",
     "FIFTYONE_DATABASE_DIR": "folder of the database that FiftyOne starts",
+    "SHIFTSCOPE_BACKEND": "`torch` leaves forward passes on a CPU to PyTorch where OpenVINO is installed",
     "OMP_WAIT_POLICY": "`passive` where other work shares the CPU: "
     "measured three times as fast then, half as fast alone",
     "YOLO_CONFIG_DIR, YOLO_OFFLINE, YOLO_AUTOINSTALL": "Ultralytics' own; unless you set them, "
@@ -88,6 +90,9 @@ def _names(name: str, base: Any, declaration: ArgumentInfo | OptionInfo) -> str:
         written = next((text for text in names if isinstance(text, str)), default)
         return ", ".join(f"`{part}`" for part in written.split("/") if part.strip())
     written = next((text for text in names if isinstance(text, str)), plain)
+    if isinstance(base, type) and issubclass(base, StrEnum):
+        words = "\\|".join(base)
+        return f"`{written} {words}`"
     kinds = {str: "TEXT", Path: "PATH", int: "N", float: "X"}
     kind = next(word for kind, word in kinds.items() if kind in (base, *get_args(base)))
     return f"`{written} {kind}`"
