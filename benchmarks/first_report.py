@@ -100,7 +100,7 @@ def page(rows: pd.DataFrame) -> str:
         "| `--effort` | forward passes of experiments | what is left out |",
         "|---|---|---|",
         "| `quick` | at most half as many as there are images (or 750) | the estimate without labels; interventions use 30 images |",
-        "| `standard` | at most as many again (or 1,500) | what recovers next to nothing on 20 images is not tried on 60, nor combined |",
+        "| `standard` | at most as many again (or 1,500) | what recovers next to nothing on 20 images is not tried on 100, nor combined |",
         "| `thorough` | all, several times as many | nothing: 100 images an intervention, every combination, two severities |",
         "",
         "The report says beforehand what the experiments may cost, and names on the page and in `report.json`",

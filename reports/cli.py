@@ -25,6 +25,8 @@ import typer
 from datasets.errors import EnvironmentProblem, InputError
 from reports.options import (
     AppOptions,
+    CheckOptions,
+    CompareOptions,
     ExportOptions,
     ForecastOptions,
     InspectOptions,
@@ -258,6 +260,37 @@ def score(options: ScoreOptions) -> None:
         _emit(result)
     else:
         write_text(options.out, json.dumps(result, indent=1, allow_nan=False))
+
+
+@command(CompareOptions)
+def compare(options: CompareOptions) -> None:
+    """Compare reports on the images that they share: what got better, what got worse, and whether it is chance."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.commands.compare import lines, run_compare
+
+        record, page = run_compare(options, reporter)
+    if options.json:
+        _emit(record)
+    else:
+        _emit_lines(lines(record))
+    reporter.say(f"Comparison: {page}")
+
+
+@command(CheckOptions)
+def check(options: CheckOptions) -> None:
+    """Check a report against rules, for pull requests and pipelines: exit code 1 where one is broken."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.commands.check import as_record, lines, run_check
+
+        checks = run_check(options, reporter)
+    if options.json:
+        _emit(as_record(checks))
+    else:
+        _emit_lines(lines(checks))
+    if any(found.state == "failed" for found in checks):
+        raise typer.Exit(GATE_FAILED)
 
 
 @command(TriageOptions)

@@ -655,6 +655,47 @@ class ScoreOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareOptions(Options):
+    """`shiftscope compare`."""
+
+    reports: Annotated[
+        tuple[Path, ...], typer.Argument(help="Folders of two reports or more; the first is the one before.")
+    ]
+    out: Out = None
+    seed: Seed = 0
+    json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Options):
+    """`shiftscope check`."""
+
+    report: Annotated[Path, typer.Argument(help="A report's folder.")]
+    baseline: Annotated[
+        Path | None, typer.Option(help="The folder of an earlier report, for --no-regression.")
+    ] = None
+    require: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="A rule such as 'real-world ap50 >= 0.5': a domain's name, real-world or in-domain; ap50, ap, recall, "
+            "precision, f1 or false_positives (an image); >=, >, <= or <; a number. Repeatable."
+        ),
+    ] = ()
+    no_regression: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=100.0,
+            help="Points of AP50 that no domain may lose against --baseline, beyond chance.",
+        ),
+    ] = None
+    junit: Annotated[Path | None, typer.Option(help="Write the rules as JUnit XML.")] = None
+    summary: Annotated[Path | None, typer.Option(help="Append a summary in Markdown to this file.")] = None
+    seed: Seed = 0
+    json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TriageOptions(Options):
     """`shiftscope triage`."""
 
