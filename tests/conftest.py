@@ -33,6 +33,9 @@ os.environ["YOLO_CONFIG_DIR"] = str(_SANDBOX / "ultralytics")
 os.environ["MPLCONFIGDIR"] = str(_SANDBOX / "matplotlib")
 os.environ["FIFTYONE_DATABASE_NAME"] = "shiftscope_tests"
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
+# Compiling takes longer than the few images that most tests predict. The demo's report, test_quick.py and the run that is
+# killed have OpenVINO.
+os.environ["SHIFTSCOPE_BACKEND"] = "torch"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each of several processes has one core: two that each start a thread a core wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -274,7 +277,7 @@ def main_job(database: str, pytestconfig: pytest.Config) -> MainJob:
     for path in (cwd / "runs").glob("*"):
         if path.name not in ("demo", "train"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    outcome = run_script("report", cwd=cwd)
+    outcome = run_script("report", cwd=cwd, SHIFTSCOPE_BACKEND="")
     assert outcome.code == 0, outcome.stderr[-3000:]
     log = cwd / "trained.log"
     if "epoch 1 of" in outcome.stderr:

@@ -381,11 +381,15 @@ def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path:
     ]
     assert (
         run_script(
-            *arguments, str(tmp_path / "clean"), cwd=tmp_path, SHIFTSCOPE_RUNS=str(tmp_path / "r1")
+            *arguments,
+            str(tmp_path / "clean"),
+            cwd=tmp_path,
+            SHIFTSCOPE_RUNS=str(tmp_path / "r1"),
+            SHIFTSCOPE_BACKEND="",
         ).code
         == 0
     )
-    environment = {**os.environ, "SHIFTSCOPE_RUNS": str(tmp_path / "r2")}
+    environment = {**os.environ, "SHIFTSCOPE_RUNS": str(tmp_path / "r2"), "SHIFTSCOPE_BACKEND": ""}
     for stage in STAGES:
         victim = subprocess.Popen(
             [SCRIPT, *arguments, str(tmp_path / "again")], env=environment, stderr=subprocess.PIPE, text=True
@@ -398,7 +402,11 @@ def test_killed_at_every_stage_the_next_run_ends_the_same(place: Path, tmp_path:
         assert not (tmp_path / "again" / "report.html").exists()
     assert (
         run_script(
-            *arguments, str(tmp_path / "again"), cwd=tmp_path, SHIFTSCOPE_RUNS=str(tmp_path / "r2")
+            *arguments,
+            str(tmp_path / "again"),
+            cwd=tmp_path,
+            SHIFTSCOPE_RUNS=str(tmp_path / "r2"),
+            SHIFTSCOPE_BACKEND="",
         ).code
         == 0
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import typer.main
+import yaml
 
 from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Clip, Plan, build_world, write_flight
@@ -53,7 +54,7 @@ class Block:
 
     page: name of the page
     line: number of its first line
-    language: sh or python
+    language: sh, python or yaml
     slow: whether it takes more than a few seconds
     run: whether it is run; otherwise only parsed
     text: its lines
@@ -127,9 +128,24 @@ def parse(arguments: list[str]) -> None:
     command.make_context(name, list(rest))
 
 
+def strings(value: object) -> list[str]:
+    """Every text in what a YAML file holds."""
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in strings(part)]
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
 def test_examples_parse(block: Block) -> None:
-    assert block.language in {"sh", "python"}
+    assert block.language in {"sh", "python", "yaml"}
+    if block.language == "yaml":
+        # A pipeline of a forge: its commands are ours.
+        commands = [text for text in strings(yaml.safe_load(block.text)) if text.startswith("shiftscope ")]
+        assert commands
+        for text in commands:
+            parse(shlex.split(text.replace("$GITHUB_STEP_SUMMARY", "summary.md"))[1:])
+        return
     if block.language == "python":
         compile(block.text, f"{block.page}:{block.line}", "exec")
         return

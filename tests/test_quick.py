@@ -37,14 +37,9 @@ def pictures(folder: Path, count: int) -> pd.DataFrame:
 
 
 @pytest.fixture
-def torch_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(quick.SWITCH, "torch")
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenVINO from the first pass on, in two lanes where there are several images."""
-    monkeypatch.setattr(forward, "PATIENCE", 1)
+def two_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO, two images at a time, whatever this machine has."""
+    monkeypatch.delenv(quick.SWITCH)
     monkeypatch.setattr(forward, "network_threads", lambda: 2)
 
 
@@ -54,7 +49,7 @@ def predicted(detector: Detector, images: pd.DataFrame, folder: Path):
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_each_head_gives_the_same_as_with_pytorch(
-    name: str, tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = lively(name, tmp_path / "net.pt")
     images = pictures(tmp_path, 6)
@@ -81,7 +76,7 @@ def test_each_head_gives_the_same_as_with_pytorch(
 
 
 def test_pytorch_takes_over_where_values_differ(
-    weights: Path, tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
+    weights: Path, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = pictures(tmp_path, 6)
     compiled: list[quick.QuickNetwork] = []
@@ -111,7 +106,7 @@ def test_pytorch_takes_over_where_values_differ(
 
 
 def test_pytorch_takes_over_where_openvino_fails(
-    weights: Path, tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
+    weights: Path, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: quick.QuickNetwork, pixels: object) -> None:
         raise RuntimeError("no such operation\nand a long trace")
@@ -124,6 +119,7 @@ def test_pytorch_takes_over_where_openvino_fails(
 
 
 def test_without_openvino_nothing_is_said(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(quick.SWITCH)
     monkeypatch.setitem(sys.modules, "openvino", None)
     detector = Detector(weights, device="cpu")
     detector.predict_pixels([np.zeros((64, 64, 3), np.uint8)], Settings(SIDE))
@@ -131,8 +127,29 @@ def test_without_openvino_nothing_is_said(weights: Path, monkeypatch: pytest.Mon
     assert detector.backend == "PyTorch"
 
 
+def test_stored_results_open_nothing(weights: Path, tmp_path: Path, two_lanes: None) -> None:
+    images = pictures(tmp_path, 5)
+    first, second = Detector(weights, device="cpu"), Detector(weights, device="cpu")
+    predicted(first, images, tmp_path / "store")
+    again = predicted(second, images, tmp_path / "store")
+    assert len(again.images) == 5
+    assert (second._lanes, second.backend) == ([], "stored")
+
+
+def test_where_a_run_was_interrupted_makes_no_difference(
+    weights: Path, tmp_path: Path, two_lanes: None
+) -> None:
+    images = pictures(tmp_path, 9)
+    whole = predicted(Detector(weights, device="cpu"), images, tmp_path / "whole")
+    predicted(Detector(weights, device="cpu"), images.iloc[:4], tmp_path / "parts")
+    parts = predicted(Detector(weights, device="cpu"), images, tmp_path / "parts")
+    pd.testing.assert_frame_equal(parts.detections, whole.detections, check_exact=True)
+    assert (parts.image_embeddings == whole.image_embeddings).all()
+    assert (parts.detection_embeddings == whole.detection_embeddings).all()
+
+
 def test_an_error_in_a_lane_reaches_the_caller(
-    weights: Path, tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
+    weights: Path, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = Detector(weights, device="cpu")
     calls: list[int] = []

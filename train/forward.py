@@ -28,7 +28,7 @@ from datasets.pixels import Pixels, UnreadableImage, decode
 from datasets.rotated import extents_of
 from train.passes import ImageOutput, collect, network_threads
 from train.predictions import Floats, Predictions, Settings, Store
-from train.quick import PATIENCE, QuickNetwork, quicken
+from train.quick import QuickNetwork, quicken
 from train.transforms import Transform
 
 # A GPU idles on single images. On a CPU, `Detector` predicts one image at a time; `EpochPredictor` is faster
@@ -206,13 +206,20 @@ class Detector:
         self._passes, self._threads = 0, network_threads()
         self._quick: QuickNetwork | None = None
         self._lanes: list[Detector] = []
+        self._alone = False
 
     @property
     def backend(self) -> str:
-        """What computes the forward passes: "OpenVINO" or "PyTorch", with the reason where OpenVINO was tried."""
-        if self._quick is None or self._passes < PATIENCE:
-            return "PyTorch"
-        return f"PyTorch ({self._quick.problem})" if self._quick.problem else "OpenVINO"
+        """What computed the forward passes: "OpenVINO" or "PyTorch", with the reason where OpenVINO was tried; "stored"
+        where none was needed.
+        """
+        used = [lane for lane in (*self._lanes, self) if lane._passes]
+        if not used:
+            return "stored"
+        problem = next((lane._quick.problem for lane in used if lane._quick and lane._quick.problem), "")
+        if problem:
+            return f"PyTorch ({problem})"
+        return "OpenVINO" if all(lane._quick for lane in used) else "PyTorch"
 
     def predict_pixels(self, images: Sequence[Pixels], settings: Settings) -> list[ImageOutput]:
         """Predict images of one shape in one forward call.
@@ -243,8 +250,6 @@ class Detector:
             raise ValueError("expected images of one shape")
         if not self._hooked:
             self._prepare(settings)
-        if self._quick is not None and self._passes < PATIENCE <= self._passes + len(images):
-            self._quick.start()
         self._passes += len(images)
         results = self.model.predict(
             list(images),
@@ -322,7 +327,7 @@ class Detector:
                 lambda images, lane=lane: lane.predict_pixels(  # type: ignore[misc]  # a default argument has no type
                     [transform(pixels) for pixels in images] if transform else images, settings
                 )
-                for lane in self._open_lanes(settings.imgsz)
+                for lane in self._open_lanes(settings)
             ]
 
         try:
@@ -333,25 +338,33 @@ class Detector:
             if self._lanes:
                 torch.set_num_threads(self._threads)
 
-    def _open_lanes(self, imgsz: int) -> list[Detector]:
+    def _open_lanes(self, settings: Settings) -> list[Detector]:
         """Copies of this detector that predict at the same time; none where a pass takes all cores.
 
         On two cores, two passes of OpenVINO with a thread each and all that is done around them take 18 ms an image at
         320 pixels, where one pass with two threads takes 28. PyTorch has one setting of threads for all, and passes
         beside each other keep each other waiting.
         """
-        quick = self._quick is not None and not self._quick.problem and self._passes >= PATIENCE
-        if not quick or self.batch > 1 or self._threads < 2 or imgsz > LANE_IMGSZ:
-            return []
-        if any(lane._failed for lane in self._lanes):
+        together = self.device == "cpu" and self.batch == 1 and self._threads > 1
+        if self._alone or not together or settings.imgsz > LANE_IMGSZ:
             return []
         if not self._lanes:
-            count = min(self._threads, LANES)
-            self._lanes = [Detector(self.weights, device=self.device, batch=1) for _ in range(count)]
-            for lane in self._lanes:
-                lane._threads, lane._passes = self._threads // count, PATIENCE - 1
+            lanes = [self._lane(settings)]
+            if lanes[0]._quick is None:
+                self._alone = True
+                return []
+            self._lanes = lanes + [self._lane(settings) for _ in range(min(self._threads, LANES) - 1)]
+        if any(lane._failed for lane in self._lanes):
+            return []
         torch.set_num_threads(1)
         return self._lanes
+
+    def _lane(self, settings: Settings) -> Detector:
+        """A copy with its share of the threads, ready to predict."""
+        lane = Detector(self.weights, device=self.device, batch=1)
+        lane._threads = self._threads // min(self._threads, LANES)
+        lane._prepare(settings)
+        return lane
 
     @property
     def _failed(self) -> bool:
@@ -381,6 +394,8 @@ class Detector:
         # An RT-DETR goes on from its best queries, which of two that are nearly equal differs with the last digit.
         if self.device == "cpu" and not self._stretches:
             self._quick = quicken(network, self._set_embedding, self._threads)
+            if self._quick is not None:
+                self._quick.start()
         self._hooked = True
 
     def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:

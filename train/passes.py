@@ -163,8 +163,8 @@ def collect(
     embed_detections
         See `Store.read`.
     lanes
-        Asked before every image for forward calls that can run at the same time, each in a thread of its own. As soon
-        as there are any, they take the place of predict.
+        Asked where an image has to be predicted, for forward calls that can run at the same time, each in a thread of
+        its own. Where there are any, they take the place of predict.
 
     Returns
     -------
@@ -176,24 +176,27 @@ def collect(
     pending = Batch(store, predict, batch)
     names, paths = list(images["image"]), [Path(path) for path in images["path"]]
     for at, (image, path) in enumerate(zip(names, paths, strict=True)):
-        if parallel := lanes():
-            pending.flush()
-            opened = _predict_in_lanes(paths[at:], pending, parallel)
-            for image, path, result in zip(names[at:], paths[at:], opened, strict=True):
-                tick()
-                if isinstance(result, str):
-                    contents[image] = result
-                else:
-                    failures.append({"path": str(path), "reason": str(result)})
-            break
         tick()
         try:
             contents[image], described = _RECENT.open(path, pending.__contains__)
         except (UnreadableImage, OSError) as reason:
             failures.append({"path": str(path), "reason": str(reason)})
             continue
-        if described is not None:
+        if described is None:
+            continue
+        parallel = lanes()
+        if not parallel:
             pending.add(described)
+            continue
+        results = _predict_in_lanes(paths[at:], pending, parallel)
+        for place, (image, path, result) in enumerate(zip(names[at:], paths[at:], results, strict=True)):
+            if place:
+                tick()
+            if isinstance(result, str):
+                contents[image] = result
+            else:
+                failures.append({"path": str(path), "reason": str(result)})
+        break
     pending.close()
     return replace(
         store.read(contents, embed_detections=embed_detections),

@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from ultralytics.nn.tasks import BaseModel
 
-# Forward passes before anything is compiled: loading OpenVINO, tracing and compiling take as long as some fifty.
-PATIENCE = 32
 # Largest difference to PyTorch's value, in units of an output's standard deviation, but at least of 1. Sums in another
 # order differ by about 1e-5; half precision, which OpenVINO takes by itself on some CPUs, by more than 1e-2.
 TOLERANCE = 1e-3
