@@ -128,11 +128,11 @@ def test_the_video_has_no_ap_but_an_estimate_without_labels(main_job: MainJob) -
     in_domain = slice_of(main_job, "dashcam")["ap50"]
     assert abs(drone["ap50"] - drone["truth"]) < 0.5 * (in_domain - drone["truth"])
     # Seventeen families in two severities.
-    assert len(main_job.record["label_free_check"]) == 34
+    assert len(main_job.record["label_free_check"]) == 17
 
 
 @pytest.mark.slow
-def test_corrections_are_tried_in_every_combination(main_job: MainJob) -> None:
+def test_corrections_that_recover_something_are_tried_in_every_combination(main_job: MainJob) -> None:
     record = main_job.record
     by_measure = {decomposition["measure"]: decomposition for decomposition in record["contributions"]}
     assert set(by_measure) == {"AP50", "F1"}
@@ -145,9 +145,13 @@ def test_corrections_are_tried_in_every_combination(main_job: MainJob) -> None:
         contribution["name"]: contribution["alone"] for contribution in by_measure["AP50"]["contributions"]
     }
     recoveries = record["evidence"]["interventions"]
-    assert single["colours"] == pytest.approx(
-        recoveries["colours"]["after"] - recoveries["colours"]["before"]
-    )
+    assert set(single) & set(recoveries)
+    for name in set(single) & set(recoveries):
+        assert single[name] == pytest.approx(recoveries[name]["after"] - recoveries[name]["before"])
+    most = max(recovery["images"] for recovery in recoveries.values())
+    # What was left early is in none of them.
+    left = {name for name, recovery in recoveries.items() if recovery["images"] < most}
+    assert not left & set(single)
     assert "confidence threshold" in {
         contribution["name"] for contribution in by_measure["F1"]["contributions"]
     }

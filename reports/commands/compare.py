@@ -141,8 +141,8 @@ def _verdict(domain: dict[str, Any]) -> dict[str, Any]:
     verdict = domain.get("verdict")
     if not verdict:
         return {"cause": None, "grade": None}
-    leading = next((h["name"] for h in verdict["hypotheses"] if h["code"] == verdict["leading"]), None)
-    return {"cause": leading, "grade": verdict["grade"]}
+    leading = next((h["name"] for h in verdict["hypotheses"] if h["code"] == verdict.get("leading")), None)
+    return {"cause": leading, "grade": verdict.get("grade")}
 
 
 def _pair_record(pair: ReportPair) -> dict[str, Any]:

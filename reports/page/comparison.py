@@ -17,7 +17,7 @@ from reports.page.reader import WrittenReport
 from reports.page.writer import environment
 
 # Images shown of those that got better and of those that got worse, each under both detectors.
-SHOWN = 4
+SHOWN = 3
 SIDE = 300
 # Of the rows that are not grey, about one in ten is there by chance.
 NOTABLE_Q = 0.1

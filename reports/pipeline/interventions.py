@@ -190,12 +190,6 @@ def run_interventions(
         )
         if after is not None:
             corrected[frozenset({correction})] = after
-    for imgsz in (plan.larger, plan.smaller):
-        if imgsz != plan.size:
-            name = f"imgsz {imgsz}"
-            trials.try_alone(
-                name, trials.at(name, imgsz), imgsz, factor=imgsz / plan.base, change=Change(imgsz)
-            )
     _try_surroundings(trials, in_domain)
     # Where objects drawn larger recover nothing, tiles, which draw them larger, are not tried.
     if plan.size == plan.larger and (frozenset({SIZE}) in corrected or budget.plan.first is None):
@@ -207,6 +201,13 @@ def run_interventions(
             factor=1 / TILES[0].side,
             change=Change(plan.base, tiles=True),
         )
+    # What only controls for the above comes last.
+    for imgsz in (plan.larger, plan.smaller):
+        if imgsz != plan.size:
+            name = f"imgsz {imgsz}"
+            trials.try_alone(
+                name, trials.at(name, imgsz), imgsz, factor=imgsz / plan.base, change=Change(imgsz)
+            )
     changes = tuple(trials.changes)
     if not combine:
         return Interventions(trials.recoveries, plain=plan.images, changes=changes)
