@@ -98,7 +98,9 @@ def pair_domains(now: Domain, before: Domain, confidence: tuple[float, float], *
 
 
 def _common_images(now: Domain, before: Domain) -> pd.DataFrame:
-    """Labelled images with the same content: image, and what it is called before. Of several copies, one."""
+    """Labelled images of one size and difference hash: image, and what it is called before. By their names first; of those
+    that have another name, only images without copies.
+    """
     content = [
         domain.labelled_images.assign(
             content=domain.labelled_images["fingerprint"].map(bytes)
@@ -213,7 +215,6 @@ def regressions(pairs: list[PairedDomain], tolerance: float) -> Bools:
     one in twenty is said to have lost anywhere. Domains without a test are never said to have lost.
     """
     p = holm(np.array([np.nan if pair.comparison.p is None else pair.comparison.p for pair in pairs]))
-    lost = np.array([pair.comparison.difference for pair in pairs]) <= -max(tolerance, 0.0)
-    return np.asarray(
-        lost & (np.nan_to_num(p, nan=1.0) < 0.05) & (np.array([x.comparison.difference for x in pairs]) < 0)
-    )
+    difference = np.array([pair.comparison.difference for pair in pairs])
+    # A comparison with NaN is false.
+    return np.asarray((difference <= -tolerance) & (difference < 0) & (p < 0.05))

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks.simulated import make_domain
 from datasets.errors import InputError
+from diagnostics.counterfactuals import Recovery
 from diagnostics.domain import Domain
 from diagnostics.pairs import make_pairs
 from reports.options import Effort, ReportOptions
+from reports.page.interventions import left_early
 from reports.pipeline import interventions
 from reports.pipeline.effort import LEAST_PASSES, Budget
 from reports.pipeline.interventions import COLOURS, SIZE, DomainPredictor, run_interventions
@@ -93,12 +96,12 @@ def test_a_pass_at_twice_the_side_counts_as_four() -> None:
 
 def test_what_recovers_nothing_is_left_after_some_images(tried: list[tuple[str, int, int]]) -> None:
     budget, result = experiment(Effort.STANDARD)
-    assert result.recoveries[COLOURS].images == budget.plan.first
+    assert result.recoveries[COLOURS].images == budget.allowance.first
     assert abs(result.recoveries[COLOURS].share) < 0.1
-    assert max(images for name, _, images in tried if name.startswith("match")) == budget.plan.first
+    assert max(images for name, _, images in tried if name.startswith("match")) == budget.allowance.first
     larger = next(found for found in result.recoveries.values() if found.size_factor > 1)
     assert larger.share > 0.6
-    assert larger.images > budget.plan.first
+    assert larger.images > budget.allowance.first
     # Nothing is combined with what recovers nothing.
     assert result.corrections == (SIZE,)
     assert set(result.corrected_domains) == {frozenset(), frozenset({SIZE})}
@@ -185,3 +188,20 @@ def test_leaving_out_is_rarely_wrong() -> None:
             left[recall] += trials._is_futile(part, replace(same, annotations=part.annotations))
     assert left[0.6] <= 1
     assert left[0.3] >= 10
+
+
+def test_the_page_says_what_was_left_early() -> None:
+    whole = SimpleNamespace(images=100)
+    tried = {
+        "colours": Recovery("colours", 0.47, 0.30, -0.4, -0.6, -0.1, 20),
+        "imgsz 512": Recovery("imgsz 512", 0.42, 0.45, 0.1, 0.0, 0.2, 100, 2.0),
+        # Fewer images by itself, not because it was left.
+        "surroundings": Recovery("surroundings", 0.43, 0.10, -0.9, -1.1, -0.5, 60),
+    }
+
+    def words(recoveries: dict[str, Recovery]) -> str:
+        evidence = SimpleNamespace(decompositions=(whole,), recoveries=recoveries)
+        return left_early(SimpleNamespace(findings=SimpleNamespace(evidence=evidence)))  # type: ignore[arg-type]
+
+    assert words(tried).endswith("and not combined: colours (-17 points on 20 images).")
+    assert words({"imgsz 512": tried["imgsz 512"]}) == "Every combination of interventions was tried."

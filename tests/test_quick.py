@@ -21,7 +21,7 @@ NOT_QUICK = ("yolov8n-rtdetr",)
 COMPARED = [name for name in NETWORKS if name != "yolov3-tiny"]
 
 
-def pictures(folder: Path, count: int) -> pd.DataFrame:
+def written_images(folder: Path, count: int) -> pd.DataFrame:
     """Images of three shapes in turn, and a broken one."""
     rng = np.random.default_rng(0)
     rows = []
@@ -52,7 +52,7 @@ def test_each_head_gives_the_same_as_with_pytorch(
     name: str, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = lively(name, tmp_path / "net.pt")
-    images = pictures(tmp_path, 6)
+    images = written_images(tmp_path, 6)
     detector = Detector(weights, device="cpu")
     ours = predicted(detector, images, tmp_path / "quick")
     assert detector.backend == ("PyTorch" if name in NOT_QUICK else "OpenVINO")
@@ -78,7 +78,7 @@ def test_each_head_gives_the_same_as_with_pytorch(
 def test_pytorch_takes_over_where_values_differ(
     weights: Path, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = pictures(tmp_path, 6)
+    images = written_images(tmp_path, 6)
     compiled: list[quick.QuickNetwork] = []
     compile_it = quick.QuickNetwork._compile
 
@@ -113,7 +113,7 @@ def test_pytorch_takes_over_where_openvino_fails(
 
     monkeypatch.setattr(quick.QuickNetwork, "_compile", refuse)
     detector = Detector(weights, device="cpu")
-    ours = predicted(detector, pictures(tmp_path, 4), tmp_path / "quick")
+    ours = predicted(detector, written_images(tmp_path, 4), tmp_path / "quick")
     assert len(ours.images) == 4
     assert detector.backend == "PyTorch (OpenVINO cannot run this network (no such operation))"
 
@@ -128,7 +128,7 @@ def test_without_openvino_nothing_is_said(weights: Path, monkeypatch: pytest.Mon
 
 
 def test_stored_results_open_nothing(weights: Path, tmp_path: Path, two_lanes: None) -> None:
-    images = pictures(tmp_path, 5)
+    images = written_images(tmp_path, 5)
     first, second = Detector(weights, device="cpu"), Detector(weights, device="cpu")
     predicted(first, images, tmp_path / "store")
     again = predicted(second, images, tmp_path / "store")
@@ -139,7 +139,7 @@ def test_stored_results_open_nothing(weights: Path, tmp_path: Path, two_lanes: N
 def test_where_a_run_was_interrupted_makes_no_difference(
     weights: Path, tmp_path: Path, two_lanes: None
 ) -> None:
-    images = pictures(tmp_path, 9)
+    images = written_images(tmp_path, 9)
     whole = predicted(Detector(weights, device="cpu"), images, tmp_path / "whole")
     predicted(Detector(weights, device="cpu"), images.iloc[:4], tmp_path / "parts")
     parts = predicted(Detector(weights, device="cpu"), images, tmp_path / "parts")
@@ -163,6 +163,6 @@ def test_an_error_in_a_lane_reaches_the_caller(
 
     monkeypatch.setattr(Detector, "predict_pixels", stop)
     with pytest.raises(KeyboardInterrupt):
-        predicted(detector, pictures(tmp_path, 30), tmp_path / "store")
+        predicted(detector, written_images(tmp_path, 30), tmp_path / "store")
     # What was asked for ahead is dropped, and no thread goes on through the other images.
     assert len(calls) < 12

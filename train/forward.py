@@ -28,7 +28,7 @@ from datasets.pixels import Pixels, UnreadableImage, decode
 from datasets.rotated import extents_of
 from train.passes import ImageOutput, collect, network_threads
 from train.predictions import Floats, Predictions, Settings, Store
-from train.quick import QuickNetwork, quicken
+from train.quick import QuickNetwork, can_compile
 from train.transforms import Transform
 
 # A GPU idles on single images. On a CPU, `Detector` predicts one image at a time; `EpochPredictor` is faster
@@ -206,7 +206,6 @@ class Detector:
         self._passes, self._threads = 0, network_threads()
         self._quick: QuickNetwork | None = None
         self._lanes: list[Detector] = []
-        self._alone = False
 
     @property
     def backend(self) -> str:
@@ -345,17 +344,11 @@ class Detector:
         320 pixels, where one pass with two threads takes 28. PyTorch has one setting of threads for all, and passes
         beside each other keep each other waiting.
         """
-        together = self.device == "cpu" and self.batch == 1 and self._threads > 1
-        if self._alone or not together or settings.imgsz > LANE_IMGSZ:
+        together = self._can_be_quick and self.batch == 1 and self._threads > 1
+        if not together or settings.imgsz > LANE_IMGSZ or any(lane._failed for lane in self._lanes):
             return []
         if not self._lanes:
-            lanes = [self._lane(settings)]
-            if lanes[0]._quick is None:
-                self._alone = True
-                return []
-            self._lanes = lanes + [self._lane(settings) for _ in range(min(self._threads, LANES) - 1)]
-        if any(lane._failed for lane in self._lanes):
-            return []
+            self._lanes = [self._lane(settings) for _ in range(min(self._threads, LANES))]
         torch.set_num_threads(1)
         return self._lanes
 
@@ -365,6 +358,14 @@ class Detector:
         lane._threads = self._threads // min(self._threads, LANES)
         lane._prepare(settings)
         return lane
+
+    @property
+    def _can_be_quick(self) -> bool:
+        """Whether OpenVINO may compute the forward passes. An RT-DETR goes on from its best queries, and which of two
+        nearly equal ones is better differs with the last digit.
+        """
+        network = self.model.model
+        return self.device == "cpu" and not is_transformer(network) and can_compile(network)
 
     @property
     def _failed(self) -> bool:
@@ -391,11 +392,8 @@ class Detector:
         layers[-2].register_forward_hook(self._keep_embedding)
         network = self.model.predictor.model.model
         self._stretches = is_transformer(network)
-        # An RT-DETR goes on from its best queries, which of two that are nearly equal differs with the last digit.
-        if self.device == "cpu" and not self._stretches:
-            self._quick = quicken(network, self._set_embedding, self._threads)
-            if self._quick is not None:
-                self._quick.start()
+        if self._can_be_quick:
+            self._quick = QuickNetwork(network, self._set_embedding, self._threads)
         self._hooked = True
 
     def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:

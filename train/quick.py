@@ -81,7 +81,7 @@ class QuickNetwork:
     Parameters
     ----------
     network
-        A fused `ultralytics.nn.tasks.BaseModel` on the CPU; its forward pass is replaced.
+        A fused `ultralytics.nn.tasks.BaseModel` on the CPU that `can_compile` takes; its forward pass is replaced.
     keep_embedding
         Called with the mean of the layer before the head, (N, C), which a hook on that layer would no longer see.
     threads
@@ -99,10 +99,7 @@ class QuickNetwork:
         self._layers: list[_HeadLayer] = []
         self._request: Any = None
         self._agreed: set[tuple[int, ...]] = set()
-
-    def start(self) -> None:
-        """Compile on the next forward pass."""
-        self.network.forward = self._forward
+        network.forward = self._forward
 
     def stop(self, problem: str) -> None:
         """Let PyTorch compute everything again, and say why."""
@@ -203,12 +200,7 @@ class QuickNetwork:
         for name, module in head.named_modules():
             if name:
                 handles.append(module.register_forward_hook(watch(name), with_kwargs=True))
-        try:
-            with torch.no_grad():
-                self._plain(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        self._watch(images, handles)
         layers = []
         for name, (level, module) in found.items():
             inside = any(name.startswith(f"{other}.") for other in found)
@@ -219,9 +211,20 @@ class QuickNetwork:
                 layers.append((layer, level))
         return layers
 
+    def _watch(self, images: torch.Tensor, handles: list[Any]) -> None:
+        """Let PyTorch compute a forward pass under hooks, and take them away."""
+        try:
+            with torch.no_grad():
+                self._plain(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _difference(self, images: torch.Tensor, outputs: list[torch.Tensor]) -> float:
         """Largest difference between OpenVINO's outputs and PyTorch's, see TOLERANCE."""
         plain: list[torch.Tensor] = []
+        results: dict[int, torch.Tensor] = {}
+        embeddings: list[torch.Tensor] = []
         *_, last, head = self.network.model
         handles = [
             head.register_forward_pre_hook(lambda _, inputs: plain.extend(m.clone() for m in inputs[0])),
@@ -233,14 +236,7 @@ class QuickNetwork:
             ),
             last.register_forward_hook(lambda _, __, output: embeddings.append(output.mean((2, 3)))),
         ]
-        results: dict[int, torch.Tensor] = {}
-        embeddings: list[torch.Tensor] = []
-        try:
-            with torch.no_grad():
-                self._plain(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        self._watch(images, handles)
         expected = [*plain, embeddings[-1], *(results[at] for at in range(len(self._layers)))]
         return max(
             float((ours - theirs).abs().max()) / max(1.0, float(theirs.std()))
@@ -248,25 +244,21 @@ class QuickNetwork:
         )
 
 
-def quicken(
-    network: Any, keep_embedding: Callable[[torch.Tensor], None], threads: int
-) -> QuickNetwork | None:
-    """A `QuickNetwork` of a network on a CPU; None where OpenVINO is missing, is not wanted, or cannot take it.
+def can_compile(network: Any) -> bool:
+    """Whether OpenVINO is there, is wanted, and can take a network.
 
     Networks that pass more than feature maps between their layers, such as YOLO-World's text, are left to PyTorch.
     """
     if os.environ.get(SWITCH) == "torch" or not isinstance(network, BaseModel):
-        return None
+        return False
     if (
         type(network).predict is not BaseModel.predict
         or type(network)._predict_once is not BaseModel._predict_once
     ):
-        return None
+        return False
     layers: Any = network.model
-    if not isinstance(layers[-1].f, list):
-        return None
     with suppress(ImportError):
         import openvino  # noqa: F401
 
-        return QuickNetwork(network, keep_embedding, threads)
-    return None
+        return isinstance(layers[-1].f, list)
+    return False

@@ -64,6 +64,7 @@ def build_context(
             if name != findings.focus
         ],
         "contributions": interventions.contribution_sections(result),
+        "left_early": interventions.left_early(result),
         "not_run": interventions.not_run(result),
         "domains": [domains.domain_row(findings, domain, palette) for domain in findings.domains],
         "earlier_run": earlier_run.rows(result.run_comparisons),

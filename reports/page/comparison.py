@@ -152,7 +152,7 @@ def _cards(
     cards = []
     for row in chosen.itertuples():
         now, before = (
-            _picture(domain, domains[0], str(row.image), str(row.path), threshold)
+            _with_boxes(domain, domains[0], str(row.image), str(row.path), threshold)
             for domain, threshold in zip(domains, thresholds, strict=True)
         )
         if now and before:
@@ -167,7 +167,7 @@ def _cards(
     return cards
 
 
-def _picture(domain: Domain, labelled: Domain, image: str, path: str, threshold: float) -> str | None:
+def _with_boxes(domain: Domain, labelled: Domain, image: str, path: str, threshold: float) -> str | None:
     """An image with a detector's boxes at its threshold, and the annotations in white."""
     boxes = domain.detections[
         (domain.detections["image"] == image) & (domain.detections["confidence"] >= threshold)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from diagnostics.contributions import Contribution, DropDecomposition
 from diagnostics.wording import count, fraction, points, signed_points
 from reports.page import figures
+from reports.pipeline.interventions import SURROUNDINGS
 from reports.pipeline.run import Result
 
 # Smaller gains are noise of a hundred images.
@@ -70,6 +71,23 @@ def contribution_sections(result: Result) -> list[dict[str, Any]]:
             }
         )
     return sections
+
+
+def left_early(result: Result) -> str:
+    """What was combined, and what was tried on a part of the images only."""
+    evidence = result.findings.evidence
+    whole = max((d.images for d in evidence.decompositions), default=0)
+    left = [
+        f"{name} ({signed_points(found.after - found.before)} points on {count(found.images, 'image')})"
+        for name, found in evidence.recoveries.items()
+        if name != SURROUNDINGS and found.images < whole
+    ]
+    if not left:
+        return "Every combination of interventions was tried."
+    return (
+        "Every combination of the interventions in these tables was tried. Tried on a part of the images only, and not "
+        f"combined: {', '.join(left)}."
+    )
 
 
 def _contribution_row(contribution: Contribution) -> dict[str, str]:

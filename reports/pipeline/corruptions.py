@@ -44,8 +44,14 @@ def corrupt_in_domain(
     labelled = in_domain.labelled_images
     labelled = labelled[labelled[["width", "height"]].max(axis=1) <= MAX_SIDE]
     sample = in_domain.subset(evenly(labelled, CORRUPTION_IMAGES)["image"])
-    severities = SEVERITIES if mixed else SEVERITIES[1:] if budget.plan.all_corruptions else SEVERITIES[-1:]
-    few = sample if budget.plan.all_corruptions else sample.subset(evenly(sample.images, SQUEEZED)["image"])
+    severities = (
+        SEVERITIES if mixed else SEVERITIES[1:] if budget.allowance.all_corruptions else SEVERITIES[-1:]
+    )
+    few = (
+        sample
+        if budget.allowance.all_corruptions
+        else sample.subset(evenly(sample.images, SQUEEZED)["image"])
+    )
     transforms, corrupted = corruptions(severities, mixed=mixed), []
     passes = len(transforms) * (len(sample.images) + len(few.images))
     budget.take(LABEL_FREE, passes, needed=True)

@@ -12,7 +12,7 @@ LEAST_PASSES = 1500
 
 
 @dataclass(frozen=True)
-class Plan:
+class Allowance:
     """What one effort allows.
 
     images: most images that an intervention is tried on
@@ -31,10 +31,10 @@ class Plan:
 
 # Sixty images an intervention in place of a hundred were tried: for one of fifteen sets of photographs (fog, where the
 # interval was as wide as the drop), that led to another cause.
-PLANS = {
-    Effort.QUICK: Plan(images=30, first=15, share=0.5, label_free=False, all_corruptions=False),
-    Effort.STANDARD: Plan(images=100, first=20, share=1.0, label_free=True, all_corruptions=False),
-    Effort.THOROUGH: Plan(images=100, first=None, share=None, label_free=True, all_corruptions=True),
+ALLOWANCES = {
+    Effort.QUICK: Allowance(images=30, first=15, share=0.5, label_free=False, all_corruptions=False),
+    Effort.STANDARD: Allowance(images=100, first=20, share=1.0, label_free=True, all_corruptions=False),
+    Effort.THOROUGH: Allowance(images=100, first=None, share=None, label_free=True, all_corruptions=True),
 }
 
 
@@ -54,8 +54,8 @@ class Budget:
     """
 
     def __init__(self, effort: Effort, passes: int, imgsz: int) -> None:
-        self.effort, self.plan, self.imgsz = effort, PLANS[effort], imgsz
-        share = self.plan.share
+        self.effort, self.allowance, self.imgsz = effort, ALLOWANCES[effort], imgsz
+        share = self.allowance.share
         self.limit = float("inf") if share is None else max(share * passes, share * LEAST_PASSES)
         self.spent = 0.0
         self.left_out: list[str] = []

@@ -99,7 +99,7 @@ def _label_free(
     predictor: DomainPredictor, in_domain: Domain, real_world: Sequence[Domain], budget: Budget
 ) -> dict[str, Any]:
     """What the label-free estimate needs, as fields of `Experiments`; nothing where the effort has no room for it."""
-    if not budget.plan.label_free:
+    if not budget.allowance.label_free:
         budget.left_out.append(LABEL_FREE)
         return {}
     corrupted = corrupt_in_domain(predictor, in_domain, budget)

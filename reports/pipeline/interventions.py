@@ -172,7 +172,7 @@ def run_interventions(
         Empty where the images that can be processed hold too few annotations.
     """
     in_domain, focus = pair.in_domain, pair.real_world
-    plan = _plan(predictor.settings.imgsz, in_domain, focus, budget.plan.images)
+    plan = _plan(predictor.settings.imgsz, in_domain, focus, budget.allowance.images)
     if len(plan.images.annotations) < factors.MIN_ANNOTATIONS:
         # Hardly an annotation among these images: no recovery could be measured.
         return Interventions()
@@ -183,7 +183,7 @@ def run_interventions(
         name = f"imgsz {imgsz}" if correction == SIZE else correction
         after = trials.try_alone(
             name,
-            trials.of((correction,)),
+            trials.under((correction,)),
             imgsz,
             factor=imgsz / plan.base,
             change=plan.change((correction,)),
@@ -192,10 +192,10 @@ def run_interventions(
             corrected[frozenset({correction})] = after
     _try_surroundings(trials, in_domain)
     # Where objects drawn larger recover nothing, tiles, which draw them larger, are not tried.
-    if plan.size == plan.larger and (frozenset({SIZE}) in corrected or budget.plan.first is None):
+    if plan.size == plan.larger and (frozenset({SIZE}) in corrected or budget.allowance.first is None):
         trials.try_alone(
             "tiles",
-            trials.tiles,
+            trials.in_tiles,
             plan.base,
             passes=len(TILES),
             factor=1 / TILES[0].side,
@@ -206,7 +206,7 @@ def run_interventions(
         if imgsz != plan.size:
             name = f"imgsz {imgsz}"
             trials.try_alone(
-                name, trials.at(name, imgsz), imgsz, factor=imgsz / plan.base, change=Change(imgsz)
+                name, trials.at_size(name, imgsz), imgsz, factor=imgsz / plan.base, change=Change(imgsz)
             )
     changes = tuple(trials.changes)
     if not combine:
@@ -221,7 +221,7 @@ def run_interventions(
         # Which of several corrections to credit takes all their combinations.
         return Interventions(trials.recoveries, plain=plan.images, changes=changes)
     for chosen in sets:
-        corrected[frozenset(chosen)] = trials.of(chosen)(plan.images)
+        corrected[frozenset(chosen)] = trials.under(chosen)(plan.images)
     return Interventions(trials.recoveries, corrected, kept, plan.images, changes)
 
 
@@ -270,7 +270,7 @@ class _Trials:
         """Progress of an intervention."""
         return self.predictor.reporter.stage("interventions", f"Intervention on {self.name}: {name}", images)
 
-    def of(self, corrections: tuple[str, ...]) -> Predict:
+    def under(self, corrections: tuple[str, ...]) -> Predict:
         """Prediction under a set of corrections."""
         imgsz = self.plan.imgsz(corrections)
         name = f"imgsz {imgsz}" if corrections == (SIZE,) else " and ".join(corrections)
@@ -285,7 +285,7 @@ class _Trials:
 
         return predict
 
-    def at(self, name: str, imgsz: int) -> Predict:
+    def at_size(self, name: str, imgsz: int) -> Predict:
         """Prediction at another network input size."""
 
         def predict(images: Domain) -> Domain:
@@ -294,7 +294,7 @@ class _Trials:
 
         return predict
 
-    def tiles(self, images: Domain) -> Domain:
+    def in_tiles(self, images: Domain) -> Domain:
         """The detections of overlapping tiles beside those of whole images."""
         with self.stage("tiles", len(TILES) * len(images.images)) as tick:
             merged = predict_tiled(
@@ -340,7 +340,7 @@ class _Trials:
             The detections in all images; None where a part of them showed that it recovers next to nothing, or where
             the budget does not allow more.
         """
-        images, first = self.plan.images, self.budget.plan.first
+        images, first = self.plan.images, self.budget.allowance.first
         part = images if first is None else images.subset(evenly(images.images, first)["image"])
         for tried in (part, images) if len(part.images) < len(images.images) else (images,):
             already = 0 if tried is part else len(part.images)
