@@ -179,6 +179,41 @@ def decode(path: Path) -> Pixels:
     return np.ascontiguousarray(colour[..., ::-1])
 
 
+def decode_thumbnail(path: Path, side: int) -> Pixels:
+    """Decode an image at a small size; a JPEG takes a fraction of the time of `decode`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    side
+        Longer side of the result in pixels; a smaller image keeps its size.
+
+    Returns
+    -------
+    Pixels
+        BGR pixels (H, W, 3) uint8, upright by the EXIF orientation.
+
+    Raises
+    ------
+    UnreadableImage
+        If the file is cut short or broken.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                image.draft("RGB", (side, side))
+                small = ImageOps.exif_transpose(image).convert("RGB")
+                small.thumbnail((side, side))
+                return np.ascontiguousarray(np.asarray(small)[..., ::-1])
+    except Exception as error:  # as in `probe`
+        raise UnreadableImage(f"broken ({error})") from None
+    pixels = decode(path)
+    scale = min(1.0, side / max(pixels.shape[:2]))
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _lacks_only_end_marker(raw: bytes) -> bool:
     """Whether a JPEG without end marker is otherwise complete.
 

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from diagnostics import shift
 from diagnostics.domain import Domain
+from diagnostics.image_outcomes import image_outcomes
 from diagnostics.matching import Floats
 
 # Detections below this confidence are too unsure for their embeddings to be compared.
@@ -18,6 +19,7 @@ MIN_CONFIDENCE = 0.05
 MIN_DETECTIONS = 30
 # Images of a domain on the map, at most.
 MAX_ON_MAP = 400
+MAP_COLUMNS = ("domain", "role", "image", "path", "group", "outcome", "class", "x", "y")
 
 
 def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
@@ -44,9 +46,22 @@ def detection_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shif
     return shift.measure_shift(first, second, first_groups, second_groups, seed=seed)
 
 
-def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
-    """Two principal components of all image embeddings: domain, image, path, x, y; at most MAX_ON_MAP images
-    per domain.
+def embedding_map(domains: Sequence[Domain], confidence: float, seed: int) -> pd.DataFrame:
+    """Two principal components of all image embeddings, of at most MAX_ON_MAP images a domain.
+
+    Parameters
+    ----------
+    domains
+        The domains, training included.
+    confidence
+        Detections at or above it count for the outcome of an image.
+    seed
+        Of the choice of images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        MAP_COLUMNS, one row an image; outcome and class as in `image_outcomes`.
     """
     rng = np.random.default_rng(seed)
     samples = [
@@ -55,19 +70,24 @@ def embedding_map(domains: Sequence[Domain], seed: int) -> pd.DataFrame:
         if domain.image_embeddings.shape[1]
     ]
     if not samples or sum(len(rows) for _, rows in samples) < 3:
-        return pd.DataFrame(columns=["domain", "role", "image", "path", "x", "y"])
+        return pd.DataFrame(columns=list(MAP_COLUMNS))
     points, _ = shift.pooled_components(
         np.concatenate([domain.image_embeddings[rows] for domain, rows in samples]),
         np.zeros((0, samples[0][0].image_embeddings.shape[1])),
     )
     frame = pd.concat(
         [
-            domain.images.iloc[rows][["image", "path"]].assign(domain=domain.name, role=domain.role)
+            domain.images.iloc[rows][["image", "path", "group"]].assign(
+                domain=domain.name,
+                role=domain.role,
+                **image_outcomes(domain, confidence).iloc[rows][["outcome", "class"]],
+            )
             for domain, rows in samples
         ],
         ignore_index=True,
     )
-    return frame.assign(x=points[:, 0], y=points[:, 1] if points.shape[1] > 1 else 0.0)
+    second = points[:, 1] if points.shape[1] > 1 else 0.0
+    return frame.assign(x=points[:, 0], y=second)[list(MAP_COLUMNS)]
 
 
 def image_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:

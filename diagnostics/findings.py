@@ -53,6 +53,7 @@ class Findings:
     discovered: weak slices, found by search and confirmed on other clips
     sweeps: the confidence sweep of each labelled domain
     class_sweeps: what each class's sweep gives, by domain and class
+    class_curves: the sweep of each class by domain, its columns (C, B) but the thresholds, (B,)
     classes: each class by itself, see `diagnostics.classes`
     deployments: how to predict each real-world domain, by its name
     risk: thresholds with a recall guarantee, by domain
@@ -65,7 +66,7 @@ class Findings:
     steadiness: whether detections last from frame to frame, by video domain
     novelty: distance of each image from the in-domain images, by domain, see `diagnostics.embedding_shift`
     shift_scores: probability of each image to be a real-world one, by domain
-    map: first two principal components of the image embeddings
+    map: first two principal components of the image embeddings, with what the detector made of each image
     cards: the failure gallery, one row a card
     next: images to label next, ranked
     reserved: clips set aside for testing
@@ -84,6 +85,7 @@ class Findings:
     discovered: pd.DataFrame
     sweeps: dict[str, pd.DataFrame]
     class_sweeps: dict[str, dict[str, dict[str, Any]]]
+    class_curves: dict[str, sweep.Curve]
     classes: classes.ClassFindings
     deployments: dict[str, deployment.Deployment]
     risk: dict[str, list[risk.RiskControl]]
@@ -137,6 +139,7 @@ def find(inputs: Inputs) -> Findings:
     evidences = gather(inputs, {name: by_class.causes_of_drop(name) for name in inputs.pairs})
     focus = inputs.focus or inputs.in_domain.name
     cuts = slices.edges(inputs.domains)
+    class_curves = {domain.name: _class_curves(domain) for domain in inputs.labelled}
     novelty = novelties(inputs.in_domain, inputs.real_world) if inputs.embedded else {}
     advice = _advice(inputs, novelty, by_class)
     everything = (inputs.training, *inputs.domains)
@@ -153,7 +156,10 @@ def find(inputs: Inputs) -> Findings:
         ),
         discovered=_discovered(inputs, cuts),
         sweeps=inputs.sweeps,
-        class_sweeps={domain.name: _class_sweeps(domain) for domain in inputs.labelled},
+        class_sweeps={
+            domain.name: _class_sweeps(domain, class_curves[domain.name]) for domain in inputs.labelled
+        },
+        class_curves=class_curves,
         classes=by_class,
         deployments={name: _deployment(inputs, name) for name in inputs.pairs},
         risk={domain.name: risk.control(domain.table, domain.group_numbers) for domain in inputs.labelled},
@@ -176,7 +182,9 @@ def find(inputs: Inputs) -> Findings:
         ),
         novelty=novelty,
         shift_scores=shift_scores(inputs.in_domain, inputs.real_world) if inputs.embedded else {},
-        map=embedding_map([domain for domain in everything if domain is not None], inputs.seed),
+        map=embedding_map(
+            [domain for domain in everything if domain is not None], inputs.shown_from, inputs.seed
+        ),
         cards=_cards(inputs),
         next=advice.picks,
         reserved=advice.clips,
@@ -229,8 +237,10 @@ def _cards(inputs: Inputs) -> pd.DataFrame:
     """The failure gallery, real-world domains first."""
     nearest = gallery.Nearest(inputs.training if inputs.training is not None and inputs.embedded else None)
     domains = (*inputs.real_world, inputs.in_domain)
+    per_kind = gallery.cards_per_kind(len(domains))
     return pd.concat(
-        [gallery.choose_cards(domain, nearest, seed=inputs.seed) for domain in domains], ignore_index=True
+        [gallery.choose_cards(domain, nearest, per_kind=per_kind, seed=inputs.seed) for domain in domains],
+        ignore_index=True,
     )
 
 
@@ -257,10 +267,20 @@ def _discovered(inputs: Inputs, cuts: dict[str, Floats]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(discovery.COLUMNS))
 
 
-def _class_sweeps(domain: Domain) -> dict[str, dict[str, Any]]:
-    """The summary of each class's confidence sweep."""
+def _class_curves(domain: Domain) -> sweep.Curve:
+    """The confidence sweep of each class, (C, B)."""
     curves = sweep.sweeps(domain.table, np.ones((1, domain.table.n_images), bool), by_class=True)
-    return {name: sweep.summary(sweep.select_curve(curves, 0, k)) for k, name in enumerate(domain.classes)}
+    return {name: values if name == "confidence" else values[0] for name, values in curves.items()}
+
+
+def _class_sweeps(domain: Domain, curves: sweep.Curve) -> dict[str, dict[str, Any]]:
+    """The summary of each class's confidence sweep."""
+    return {
+        label: sweep.summary(
+            {name: values if name == "confidence" else values[k] for name, values in curves.items()}
+        )
+        for k, label in enumerate(domain.classes)
+    }
 
 
 def _slice_errors(labelled: Sequence[Domain], cuts: dict[str, Floats], confidence: float) -> pd.DataFrame:

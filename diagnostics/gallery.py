@@ -13,8 +13,10 @@ from diagnostics.error_types import missed_annotations
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats, Ints
 
-# Cards of one kind: enough to show a pattern.
-PER_KIND = 24
+# Cards of one kind: enough to show a pattern. With many domains fewer, so that all of them together stay below
+# MAX_CARDS, which a page opens in a second; three still show whether a kind has one pattern or several.
+PER_KIND, MIN_PER_KIND = 24, 3
+MAX_CARDS = 360
 # Clusters of similar cards.
 CLUSTERS = 4
 KINDS = ("false_positive", "wrong_class", "missed", "near_miss", "true_positive", "detection")
@@ -136,7 +138,12 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
 
 
-def choose_cards(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame:
+def cards_per_kind(domains: int) -> int:
+    """Cards of one kind in each of so many domains; a labelled one has five kinds."""
+    return min(PER_KIND, max(MIN_PER_KIND, MAX_CARDS // (5 * max(domains, 1))))
+
+
+def choose_cards(domain: Domain, nearest: Nearest, *, per_kind: int = PER_KIND, seed: int) -> pd.DataFrame:
     """Cards of one domain.
 
     A labelled domain gives its errors and true positives, an unlabelled one its most confident detections.
@@ -147,6 +154,8 @@ def choose_cards(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame
         The domain to show.
     nearest
         Where to find similar training images.
+    per_kind
+        Cards of one kind, at most.
     seed
         Seed of the clustering.
 
@@ -165,7 +174,7 @@ def choose_cards(domain: Domain, nearest: Nearest, *, seed: int) -> pd.DataFrame
             continue
         # One card per image: neighbouring frames show the same object.
         part = part.drop_duplicates("image")
-        part = _round_robin(part.assign(group=part["image"].map(group_of)), "group", PER_KIND).assign(
+        part = _round_robin(part.assign(group=part["image"].map(group_of)), "group", per_kind).assign(
             kind=kind, domain=domain.name
         )
         part["cluster"] = (

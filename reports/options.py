@@ -6,7 +6,7 @@ of the Python package
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -386,10 +386,23 @@ class ReportOptions(Options):
         )
 
 
+# What names the detector (one replaces the report's, however it is named); what a ranking does not take over from a
+# report.
+DETECTORS = frozenset({"run", "weights", "detector"})
+NOT_TAKEN = frozenset({"out", "json", "seed"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class NextOptions(Options):
     """`shiftscope next`."""
 
+    from_report: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-report",
+            help="A report's folder: takes its run and sources; default: the last report, where nothing else is named.",
+        ),
+    ] = None
     run: Run = None
     weights: Weights = None
     detector: Function = None
@@ -453,6 +466,14 @@ class NextOptions(Options):
                 self.candidate,
             )
         )
+
+    def filled_from(self, report: ReportOptions) -> Self:
+        """These options, with those of a report where nothing else was asked for."""
+        shared = {field.name for field in fields(report)} - NOT_TAKEN
+        if any(getattr(self, name) is not None for name in DETECTORS):
+            shared -= DETECTORS
+        unset = {field.name for field in fields(self) if getattr(self, field.name) == field.default}
+        return replace(self, **{name: getattr(report, name) for name in shared & unset})
 
     def as_report(self) -> ReportOptions:
         """The options of a report on the same detector and domains."""

@@ -25,7 +25,8 @@ from diagnostics.label_free import SHOWN
 from diagnostics.pairs import make_pairs
 from diagnostics.wording import count
 from reports.export.handoff import write_handoff
-from reports.options import NextOptions
+from reports.options import NextOptions, ReportOptions
+from reports.page.reader import read_report, written_reports
 from reports.page.writer import inert, write_parquet
 from reports.pipeline.inference import PredictedDomains, predict_domains, resolve_prediction_folders
 from reports.pipeline.runs import load_run, report_name
@@ -70,7 +71,8 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
     Parameters
     ----------
     options
-        The detector, the sources, and how many images or boxes to pick; by default, those of the demo.
+        The detector, the sources, and how many images or boxes to pick; by default, those of the last report, or of the
+        demo where there is none.
     reporter
         Shows progress.
 
@@ -86,6 +88,14 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
     InputError
         There are no weights, nothing to rank, or candidates without footage to compare them with.
     """
+    written = options.from_report
+    if written is None and options.is_demo:
+        written = next(iter(written_reports()), None)
+        if written is not None:
+            reporter.say(f"Ranking for the last report, {written.name}")
+    if written is not None:
+        record = read_report(written).record.get("options", {})
+        options = options.filled_from(ReportOptions.from_record(record))
     if options.is_demo:
         from reports.commands.demo import prepare_demo
 

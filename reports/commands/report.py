@@ -4,6 +4,7 @@ twins.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,8 +16,8 @@ from diagnostics.domain import Domain
 from reports.export.inference import FILE, inference_text
 from reports.files import one_writer
 from reports.options import AppOptions, ReportOptions
-from reports.page.assembly import build_context
-from reports.page.reader import read_report
+from reports.page.assembly import Place, build_context
+from reports.page.reader import command_path, read_report, written_reports
 from reports.page.record import build_record
 from reports.page.writer import write_report
 from reports.pipeline.run import Result, run_report
@@ -24,6 +25,7 @@ from reports.pipeline.runs import report_name
 from reports.progress import Reporter
 from reports.workbench.dataset import dataset_name, exists, newest_dataset
 from reports.workbench.dataset import publish as publish_dataset
+from reports.workbench.early_start import database_started_early
 from reports.workbench.models import with_detections
 from train.environment import runs_folder
 
@@ -77,7 +79,7 @@ def _make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> di
     EnvironmentProblem.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with one_writer(folder):
+    with one_writer(folder), database_started_early() if options.fiftyone else nullcontext():
         result = run_report(options, reporter)
         published = Published(None, {}, "not asked for")
         if options.fiftyone:
@@ -87,9 +89,8 @@ def _make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> di
             record = build_record(result, reporter.timings, published.app_urls)
             record["fiftyone"] = {"dataset": published.dataset, "note": published.note}
             created = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-            context = build_context(
-                result, folder.name, published.app_urls, published.dataset, reporter.timings, created
-            )
+            place = Place(folder.name, command_path(folder), published.dataset, published.app_urls)
+            context = build_context(result, place, reporter.timings, created)
             page = write_report(
                 folder, result.findings, result.ledger, record, context, _inference(result, folder, record)
             )
@@ -133,7 +134,7 @@ def rebuild(dataset: str | None, reporter: Reporter) -> str:
 
     dataset: its name; None for the report written last. Raises InputError when there is no such report.
     """
-    folders = [path.parent for path in (runs_folder() / "report").glob("*/report.json")]
+    folders = written_reports()
     if dataset is not None:
         folders = [folder for folder in folders if dataset_name(folder) == dataset]
     if not folders:
@@ -141,7 +142,7 @@ def rebuild(dataset: str | None, reporter: Reporter) -> str:
         raise InputError(
             f"no report in {runs_folder() / 'report'}{whose}; write one with 'shiftscope report'"
         )
-    folder = max(folders, key=lambda folder: (folder / "report.json").stat().st_mtime)
+    folder = folders[0]
     options = ReportOptions.from_record(read_report(folder).record.get("options", {}))
     record = _make_report(options, folder, reporter)
     name = record["fiftyone"]["dataset"]
@@ -193,6 +194,8 @@ def _say_result(record: dict[str, Any], context: dict[str, Any], page: Path, rep
         words = (verdict["statement"], verdict["negation"], verdict["sure"], verdict["rival"])
         reporter.say(f"{f'{domain}: ' if domain else ''}{verdict['cause']}. {' '.join(filter(None, words))}")
         reporter.say(f"Next step{f' for {domain}' if domain else ''}. {verdict['step']}")
+        if verdict["command"]:
+            reporter.say(f"  {verdict['command']}")
     reporter.say(f"Report: {page}")
     if record["fiftyone"]["dataset"]:
         reporter.say("Browse the failures: make app")

@@ -16,7 +16,7 @@ from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count, fraction, interval, percent, points, points_interval
 from reports.options import ReviewOptions
-from reports.page.reader import WrittenReport, read_report
+from reports.page.reader import WrittenReport, read_report, written_reports
 from reports.pipeline.label_reviews import label_review_path, new_label_review
 from reports.pipeline.reviews import new_review, review_path
 from reports.progress import Reporter
@@ -152,13 +152,13 @@ def _report_folder(given: Path | None) -> Path:
     if given is not None:
         folder = given.resolve()
         if not folder.exists():
-            there = sorted(path.parent.name for path in (runs_folder() / "report").glob("*/report.json"))
+            there = sorted(folder.name for folder in written_reports())
             raise InputError(f"{given}: no such report; there are: {', '.join(there) or 'none yet'}")
         return folder if folder.is_dir() else folder.parent
-    written = list((runs_folder() / "report").glob("*/report.json"))
+    written = written_reports()
     if not written:
         raise InputError(f"no report in {runs_folder() / 'report'}; write one with 'shiftscope report'")
-    return max(written, key=lambda path: path.stat().st_mtime).parent
+    return written[0]
 
 
 def _choose_domain(report: WrittenReport, name: str | None, *, labelled: bool = False) -> Domain:

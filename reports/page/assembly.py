@@ -4,6 +4,7 @@ in this room only.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from reports.page import domains, earlier_run, errors, figures, interventions, label_free, slices
@@ -22,26 +23,31 @@ from reports.page.videos import videos
 from reports.pipeline.run import Result
 
 
-def build_context(
-    result: Result,
-    name: str,
-    app_urls: dict[int, str],
-    dataset: str | None,
-    timings: dict[str, float],
-    created: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where a report stands, for its links and commands.
+
+    name: its name
+    folder: its folder, as commands name it
+    dataset: its FiftyOne dataset; None without one
+    app_urls: links into the App by card number
+    """
+
+    name: str
+    folder: str
+    dataset: str | None
+    app_urls: dict[int, str]
+
+
+def build_context(result: Result, place: Place, timings: dict[str, float], created: str) -> dict[str, Any]:
     """Everything both templates need.
 
     Parameters
     ----------
     result : Result
         What the pipeline measured.
-    name : str
-        Name of the report.
-    app_urls : dict
-        Links into the FiftyOne App by card number.
-    dataset : str or None
-        The FiftyOne dataset; None without one.
+    place : Place
+        Where the report stands.
     timings : dict
         Seconds by stage.
     created : str
@@ -53,10 +59,10 @@ def build_context(
     palette = figures.colours([*names, *(["training"] if findings.training is not None else [])], roles)
     verdict = findings.verdict
     return {
-        "name": name,
+        "name": place.name,
         "created": created,
-        "dataset": dataset,
-        "headline": headline(findings),
+        "dataset": place.dataset,
+        "headline": headline(findings, place.folder),
         "hypotheses": [hypothesis_row(h, primary=h.code == verdict.leading) for h in verdict.hypotheses],
         "other_hypotheses": [
             (name, [hypothesis_row(h, primary=False) for h in other.hypotheses])
@@ -84,7 +90,7 @@ def build_context(
         "training": training_section(result, palette),
         "shift": shift_section(findings, palette),
         "videos": videos(findings),
-        "gallery": gallery_section(findings, app_urls),
+        "gallery": gallery_section(findings, place.app_urls),
         "next": next_rows(findings),
         "reserved": reserved_words(findings.reserved),
         "ledger": ledger_section(result),

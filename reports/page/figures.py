@@ -103,9 +103,10 @@ def themed(draw: Callable[P, Figure]) -> Callable[Concatenate[str, P], str]:
 
 
 @themed
-def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """F1 (left), precision and recall (right) by confidence; curves has domain, confidence, f1, precision,
-    recall, best.
+def sweep(curves: pd.DataFrame, palette: dict[str, str], start: float) -> Figure:
+    """F1 (left), precision and recall (right) by confidence, with a line at the threshold start.
+
+    curves: domain, confidence, f1, precision, recall
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.1))
     for domain, part in curves.groupby("domain", sort=False):
@@ -129,6 +130,11 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str]) -> Figure:
             linestyle=(0, (4, 2)),
             label=_legend_label(f"{name}: recall"),
         )
+    # The script moves a line through both plots; the two at the ends tell it where they begin and end.
+    for name, axes in (("f1", left), ("shares", right)):
+        for place in (0, 1):
+            axes.axvline(place, alpha=0, gid=f"sweep-{name}-{place}")
+        axes.axvline(start, color=INK, linewidth=1, linestyle=(0, (2, 2)), gid=f"sweep-{name}-at")
     left.set(xlabel="confidence threshold", ylabel="F1", ylim=(0, 1), xlim=(0, 1))
     right.set(xlabel="confidence threshold", ylabel="share", ylim=(0, 1.02), xlim=(0, 1))
     left.legend()
@@ -244,32 +250,6 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     sns.barplot(table, x="type", y="per_image", hue="domain", palette=palette, ax=axes, saturation=1)
     axes.set(xlabel="", ylabel="errors per image")
     axes.grid(axis="x", visible=False)
-    _tidy_legend(axes)
-    return figure
-
-
-@themed
-def embedding(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """First two principal components of the image embeddings.
-
-    table: x, y, domain, and rank where an image is to be added next.
-    """
-    figure, axes = plt.subplots(figsize=(6.0, 3.9))
-    sns.scatterplot(
-        table, x="x", y="y", hue="domain", palette=palette, s=16, alpha=0.65, linewidth=0, ax=axes
-    )
-    picks = table[table["rank"].notna()]
-    axes.scatter(
-        picks["x"],
-        picks["y"],
-        s=42,
-        facecolors="none",
-        edgecolors="#222222",
-        linewidths=0.8,
-        label="add next",
-    )
-    axes.legend()
-    axes.set(xlabel="first component", ylabel="second component", xticks=[], yticks=[])
     _tidy_legend(axes)
     return figure
 

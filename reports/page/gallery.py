@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,15 @@ import pandas as pd
 
 from datasets.rotated import rotated_boxes
 from datasets.tables import CORNERS
-from diagnostics.domain import Domain
+from diagnostics import slices
+from diagnostics.domain import BOX_ATTRIBUTES, Domain
 from diagnostics.findings import Findings
 from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 from reports.page import thumbnails
 from reports.page.methods import short_path
+from reports.page.slices import label as slice_label
+from reports.page.views import domain_of, image_views, with_rotated
 
 KIND_WORDS = {
     "false_positive": (
@@ -42,23 +46,29 @@ KIND_WORDS = {
 }
 
 
-def domain_of(findings: Findings, name: str) -> Domain:
-    """The domain with this name."""
-    return next(domain for domain in findings.domains if domain.name == name)
-
-
 def card_image(findings: Findings, card: pd.Series, *, side: int = thumbnails.SIDE) -> str | None:
-    """The crop of a card with the annotations in it."""
+    """The crop of a card with its box and the annotations drawn into it."""
     domain = domain_of(findings, card["domain"])
-    path = domain.images.loc[domain.images["image"] == card["image"], "path"].iloc[0]
+    box, annotations = _boxes_of_card(domain, card)
+    return thumbnails.crop(_path_of(domain, card["image"]), box, card["kind"], truth=annotations, side=side)
+
+
+def _path_of(domain: Domain, image: str) -> str:
+    """The file of an image."""
+    return str(domain.images.loc[domain.images["image"] == image, "path"].iloc[0])
+
+
+def _boxes_of_card(domain: Domain, card: pd.Series) -> tuple[list[float], list[list[float]]]:
+    """The box of a card and the annotations of its image, each upright (4 numbers) or with its rotated box behind
+    (9).
+    """
     box = [float(card[corner]) for corner in CORNERS]
     annotations = domain.annotations[domain.annotations["image"] == card["image"]]
     drawn = annotations[CORNERS].to_numpy(float)
     if "angle" in domain.detections:
-        turned = rotated_boxes(annotations)
-        drawn = drawn if turned is None else np.column_stack([drawn, turned])
+        drawn = with_rotated(annotations)
         box = _rotated(domain, int(card["detection"]), box, drawn)
-    return thumbnails.crop(path, box, card["kind"], truth=drawn.tolist(), side=side)
+    return box, drawn.tolist()
 
 
 def _rotated(domain: Domain, row: int, box: list[float], annotations: Floats) -> list[float]:
@@ -72,43 +82,153 @@ def _rotated(domain: Domain, row: int, box: list[float], annotations: Floats) ->
     return annotations[same][0].tolist() if same.any() else box
 
 
-def gallery_section(findings: Findings, app_urls: dict[int, str]) -> list[dict[str, Any]]:
-    """Cards by domain and kind, real-world domains first. app_urls: links into the App by card number."""
-    paths: dict[str, str] = {}
-    if findings.training is not None:
-        paths = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
+@dataclass(frozen=True)
+class Gallery:
+    """The section's parts.
+
+    groups: cards by domain and kind
+    filters: what can be chosen, by name: (value, words) each
+    names: recordings, classes and slices, whose numbers the cards have
+    views: whole images of the cards, with every annotation and detection
+    members: number and count of cards of each domain, slice and class, for links from the tables, see `_members`
+    """
+
+    groups: list[dict[str, Any]]
+    filters: dict[str, list[tuple[str, str]]]
+    names: dict[str, list[str]]
+    views: list[dict[str, Any]]
+    members: dict[str, tuple[int, int]]
+
+
+def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
+    """Cards by domain and kind, real-world domains first.
+
+    Parameters
+    ----------
+    findings : Findings
+        The diagnosis; its `cards` are shown.
+    app_urls : dict
+        Links into the App by card number.
+    """
     cards = findings.cards
-    sections = []
+    training: dict[str, str] = {}
+    if findings.training is not None:
+        training = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
+    views = image_views(findings)
+    number_of = {(view["domain"], view["key"]): number for number, view in enumerate(views)}
+    in_slices = slices_of_cards(findings)
+    names: dict[str, list[str]] = {
+        "recordings": sorted(set(cards["group"].astype(str))),
+        "classes": sorted((set(cards["actual"]) | set(cards["predicted"])) - {""}),
+        "slices": list(dict.fromkeys(name for chosen in in_slices.values() for name in chosen)),
+    }
+    index = {what: {name: i for i, name in enumerate(listed)} for what, listed in names.items()}
+    shown: dict[int, dict[str, Any]] = {}
+    # One image after the other, so that each is decoded once.
+    for number, card in cards.sort_values(["domain", "image"], kind="stable").iterrows():
+        key = int(str(number))
+        made = _card(findings, card, app_urls.get(key, ""), training)
+        named = sorted({card["actual"], card["predicted"]} - {""})
+        shown[key] = made | {
+            "recording": index["recordings"][str(card["group"])],
+            "class_numbers": [index["classes"][name] for name in named],
+            "slices": [index["slices"][name] for name in in_slices[key]],
+            "view": number_of.get((card["domain"], card["image"]), -1),
+        }
+    groups = []
     for domain in (*findings.real_world, findings.in_domain):
         for kind, (title, words) in KIND_WORDS.items():
             rows = cards[(cards["domain"] == domain.name) & (cards["kind"] == kind)]
             if rows.empty:
                 continue
-            sections.append(
+            ordered = rows.sort_values("cluster", kind="stable").index
+            groups.append(
                 {
                     "domain": domain.name,
                     "kind": kind,
                     "title": title,
                     "words": words,
-                    "cards": [
-                        _card(findings, card, app_urls.get(int(str(number)), ""), paths)
-                        for number, card in rows.sort_values("cluster", kind="stable").iterrows()
-                    ],
+                    "cards": [shown[int(number)] for number in ordered],
                     "clusters": int(rows["cluster"].nunique()),
                 }
             )
-    return sections
+    for view in views:
+        del view["key"]
+    return Gallery(groups, _filters(groups, names), names, views, _members(groups, names))
 
 
-def _card(findings: Findings, card: pd.Series, app_url: str, paths: dict[str, str]) -> dict[str, Any]:
-    """One card: crop, facts, and the nearest training images. paths: of the training images."""
+def _filters(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
+    """What each filter of the gallery offers; a filter with one choice is left out."""
+    choices = {
+        "domain": [(name, name) for name in dict.fromkeys(group["domain"] for group in groups)],
+        "kind": [
+            (kind, KIND_WORDS[kind][0]) for kind in KIND_WORDS if any(g["kind"] == kind for g in groups)
+        ],
+        "class": [(str(i), name) for i, name in enumerate(names["classes"])],
+        "slice": [(str(i), name) for i, name in enumerate(names["slices"])],
+        "recording": [(str(i), name) for i, name in enumerate(names["recordings"])],
+    }
+    return {what: offered for what, offered in choices.items() if len(offered) > 1}
+
+
+def _members(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[str, tuple[int, int]]:
+    """What links from the tables filter by: number of the slice or class, and how many cards there are, by domain,
+    "slice" or "class", and name, joined by line feeds.
+    """
+    counts: dict[str, tuple[int, int]] = {}
+    for group in groups:
+        for card in group["cards"]:
+            keys = [("slice", i, names["slices"][i]) for i in card["slices"]]
+            keys += [("class", i, names["classes"][i]) for i in card["class_numbers"]]
+            for what, number, name in (*keys, ("domain", -1, "")):
+                key = f"{group['domain']}\n{what}\n{name}"
+                counts[key] = (number, counts.get(key, (0, 0))[1] + 1)
+    return counts
+
+
+def slices_of_cards(findings: Findings) -> dict[int, list[str]]:
+    """The slices that each card is in, as the page names them, by card number: of its image, and of its box by size,
+    shape and place. Single clips are left out.
+    """
+    cuts = slices.edges(findings.domains)
+    result: dict[int, list[str]] = {int(str(number)): [] for number in findings.cards.index}
+    for domain in findings.domains:
+        cards = findings.cards[findings.cards["domain"] == domain.name]
+        if cards.empty or not domain.labelled.any():
+            continue
+        for attribute, name, mask in slices.masks(domain, cuts):
+            if attribute in ("all", "clip"):
+                continue
+            inside = set(domain.labelled_images["image"][mask])
+            for number in cards.index[cards["image"].isin(inside)]:
+                result[int(number)].append(slice_label(attribute, name))
+        size = domain.images.set_index("image").loc[cards["image"], ["width", "height"]].to_numpy(float)
+        width, height = (
+            (cards["x2"] - cards["x1"]).to_numpy(float),
+            (cards["y2"] - cards["y1"]).to_numpy(float),
+        )
+        measured = {
+            "size": np.sqrt(np.maximum(width * height, 0)) * domain.imgsz / size.max(1),
+            "shape": width / np.maximum(height, 1e-9),
+            "place": ((cards["y1"] + cards["y2"]) / 2).to_numpy(float) / size[:, 1],
+        }
+        for attribute, (edges, words) in BOX_ATTRIBUTES.items():
+            ranges = np.searchsorted(edges[1:-1], measured[attribute], "right")
+            for number, of in zip(cards.index, ranges, strict=True):
+                result[int(number)].append(slice_label(attribute, words[int(of)]))
+    return result
+
+
+def _card(findings: Findings, card: pd.Series, app_url: str, training: dict[str, str]) -> dict[str, Any]:
+    """One card: crop, facts, and the nearest training images. training: paths of the training images."""
     domain = domain_of(findings, card["domain"])
     image = domain.images.loc[domain.images["image"] == card["image"]].iloc[0]
     gain = domain.imgsz / max(image["width"], image["height"])
     confidence = float(card["confidence"])
     seconds = f", {image['seconds']:.1f} s" if image["seconds"] == image["seconds"] else ""
+    box, annotations = _boxes_of_card(domain, card)
     return {
-        "src": card_image(findings, card),
+        "shot": thumbnails.shot(str(image["path"]), box, [*annotations, box]),
         "image": short_path(card["image"]),
         "classes": _class_words(card["kind"], card["actual"], card["predicted"])
         if len(domain.classes) > 1
@@ -121,11 +241,13 @@ def _card(findings: Findings, card: pd.Series, app_url: str, paths: dict[str, st
         "app_url": app_url,
         "nearest": [
             {
-                "src": thumbnails.crop(paths[entry["image"]], entry["box"], "", side=thumbnails.SMALL_SIDE),
+                "src": thumbnails.crop(
+                    training[entry["image"]], entry["box"], "", side=thumbnails.SMALL_SIDE
+                ),
                 "image": short_path(entry["image"]),
             }
             for entry in card["nearest"]
-            if entry["image"] in paths
+            if entry["image"] in training
         ],
     }
 

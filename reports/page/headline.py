@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,19 +60,23 @@ UNDECIDED = "Cause undecided"
 MOST_NAMED = 6
 
 
-def headline(findings: Findings) -> dict[str, Any]:
-    """Everything that the first screen shows, and the lines that stay on the terminal."""
+def headline(findings: Findings, folder: str) -> dict[str, Any]:
+    """Everything that the first screen shows, and the lines that stay on the terminal. folder: the report's, as
+    commands name it.
+    """
     return {
-        **domain_verdict(findings, findings.focus),
+        **domain_verdict(findings, findings.focus, folder),
         "numbers": [_ap50_number(findings, domain) for domain in _shown_domains(findings)],
         "pair": _image_pair(findings),
         "warnings": _warnings(findings),
-        "others": [domain_verdict(findings, name) for name in findings.verdicts if name != findings.focus],
+        "others": [
+            domain_verdict(findings, name, folder) for name in findings.verdicts if name != findings.focus
+        ],
     }
 
 
-def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
-    """The verdict about one real-world domain: cause, grade, why, how sure, and the next step."""
+def domain_verdict(findings: Findings, name: str, folder: str = "REPORT") -> dict[str, Any]:
+    """The verdict about one real-world domain: cause, grade, why, how sure, and the next step with its command."""
     verdict, evidence = findings.verdicts[name], findings.evidences[name]
     leading = verdict.named(verdict.leading) if verdict.leading is not None else None
     cause = leading.name if leading is not None else UNDECIDED
@@ -95,7 +100,9 @@ def domain_verdict(findings: Findings, name: str) -> dict[str, Any]:
                 ),
             )
         ),
+        "ap50": slices.number(findings.evidence.ap50.get(name)),
         "step": _next_step(findings, name, leading),
+        "command": _command(findings, name, folder),
         "open": _undecided(verdict, evidence),
     }
 
@@ -194,6 +201,26 @@ def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str
     return (
         f"{missing[0].upper()}{missing[1:]}." if missing else "The evidence available supports no hypothesis."
     )
+
+
+def _command(findings: Findings, name: str, folder: str) -> str:
+    """The command of the next step; "" where a person has to do something else first."""
+    verdict, evidence = findings.verdicts[name], findings.evidences[name]
+    domain = next((domain for domain in findings.real_world if domain.name == name), None)
+    if domain is None:
+        return ""
+    of_domain = f" --domain {shlex.quote(name)}"
+    leading = verdict.leading
+    if not domain.labelled.any():
+        return "" if evidence.reviewed_drop is not None else f"shiftscope review {folder}{of_domain}"
+    rival = verdict.rival if verdict.grade == "likely" else None
+    if "label_error" in (leading, rival) and name not in evidence.audits:
+        return f"shiftscope review {folder}{of_domain} --labels"
+    if leading in ("threshold", "scale") and name in findings.deployments:
+        return f"shiftscope predict SOURCE --from-report {folder}{of_domain}"
+    if leading == "domain_shift" and len(findings.next):
+        return f"shiftscope next --from-report {folder}"
+    return ""
 
 
 def _is_undecided(hypothesis: Hypothesis) -> bool:

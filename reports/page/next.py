@@ -8,8 +8,8 @@ from typing import Any
 from diagnostics.findings import Findings
 from diagnostics.wording import count, percent
 from reports.page import thumbnails
-from reports.page.gallery import domain_of
 from reports.page.methods import short_path
+from reports.page.views import domain_of
 
 # Clips set aside that the page names.
 MAX_RESERVED = 8

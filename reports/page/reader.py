@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from datasets.errors import InputError
 from diagnostics.domain import Domain
 from reports.page.schema import upgrade
+from train.environment import runs_folder
 
 # Names of tables in reports of schema version 1.
 FORMER_TABLES = {"images": "pictures", "annotations": "boxes"}
@@ -77,3 +79,16 @@ def read_report(folder: Path) -> WrittenReport:
             f"{path}: no report can be read there ({error}); write it with 'shiftscope report'"
         ) from None
     return WrittenReport(folder, record)
+
+
+def written_reports() -> list[Path]:
+    """Folders of the reports in the runs folder, the one written last first."""
+    paths = (runs_folder() / "report").glob("*/report.json")
+    return [path.parent for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def command_path(folder: Path) -> str:
+    """A report's folder as commands name it: relative where it lies below the working folder, quoted."""
+    absolute = folder.absolute()
+    inside = absolute.is_relative_to(Path.cwd())
+    return shlex.quote(str(absolute.relative_to(Path.cwd()) if inside else absolute))

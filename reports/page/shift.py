@@ -13,6 +13,7 @@ from diagnostics.gather import statistics_of
 from diagnostics.shift import Shift
 from diagnostics.wording import percent
 from reports.page import figures, slices
+from reports.page.embedding_map import embedding_map
 
 # Histograms are drawn of so many factors, those that differ most.
 MAX_HISTOGRAMS = 6
@@ -27,7 +28,7 @@ def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
         ("light, colours, edges", evidence.shift_descriptors),
     )
     return {
-        "map": _embedding_map(findings, palette),
+        "map": embedding_map(findings, palette),
         "rows": [
             _metric_row(domain, what, shift) for what, shifts in measured for domain, shift in shifts.items()
         ],
@@ -38,19 +39,6 @@ def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
         ],
         "histograms": _histograms(findings, palette),
     }
-
-
-def _embedding_map(findings: Findings, palette: dict[str, str]) -> Markup | None:
-    """The map with a ring around the images to add next."""
-    if not len(findings.map):
-        return None
-    picks = findings.next[["domain", "image", "rank"]]
-    alt = (
-        "Embedding map: first two principal components of all images, coloured by domain; "
-        "rings are the images to add next"
-    )
-    points = findings.map.merge(picks, on=["domain", "image"], how="left")
-    return Markup(figures.embedding(alt, points, palette))
 
 
 def _metric_row(domain: str, what: str, shift: Shift) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from diagnostics.label_free import SHOWN
 from diagnostics.wording import count, fraction
 from reports.page import figures
 
+# Classes that the slider can be set to: those of COCO.
+MAX_CLASSES = 80
 COLUMNS = ["confidence", "precision", "recall", "f1", "false_positives_per_image"]
 
 
@@ -24,9 +26,10 @@ def threshold_section(findings: Findings, palette: dict[str, str]) -> dict[str, 
         [sweep.assign(domain=name) for name, sweep in findings.sweeps.items()], ignore_index=True
     )
     threshold = findings.evidence.threshold
+    start = threshold.confidence if threshold is not None else SHOWN
     alt = "F1, precision and recall against the confidence threshold, by domain"
     return {
-        "figure": Markup(figures.sweep(alt, frame, palette)),
+        "figure": Markup(figures.sweep(alt, frame, palette, start)),
         "data": {
             name: [
                 [round(float(v), 4) if v == v else None for v in row]
@@ -34,11 +37,38 @@ def threshold_section(findings: Findings, palette: dict[str, str]) -> dict[str, 
             ]
             for name, sweep in findings.sweeps.items()
         },
-        "start": threshold.confidence if threshold is not None else SHOWN,
+        "start": start,
+        "classes": _class_curves(findings),
         "sentence": findings.verdict.named("threshold").statement,
         "colours": palette,
         "deployments": [_deployment_words(d) for d in findings.deployments.values()],
         "several": len(findings.deployments) > 1,
+    }
+
+
+def _class_curves(findings: Findings) -> dict[str, Any] | None:
+    """The slider's data by class, for classes that are annotated somewhere: names, thresholds, and by domain the
+    precision, recall and false positives per image of each; None where the model has one class.
+    """
+    names = findings.in_domain.classes
+    if len(names) < 2 or not findings.class_curves:
+        return None
+    table = findings.classes.table
+    annotated = set(table[table["annotations"] > 0]["class"])
+    chosen = [k for k, name in enumerate(names) if name in annotated][:MAX_CLASSES]
+    curves = findings.class_curves
+    grid = next(iter(curves.values()))["confidence"]
+    columns = ("precision", "recall", "false_positives_per_image")
+    return {
+        "names": [names[k] for k in chosen],
+        "at": [round(float(value), 3) for value in grid],
+        "curves": {
+            domain: [
+                [[round(float(v), 3) if v == v else None for v in curve[column][k]] for column in columns]
+                for k in chosen
+            ]
+            for domain, curve in curves.items()
+        },
     }
 
 

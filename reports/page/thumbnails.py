@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from datasets.pixels import Pixels, UnreadableImage, decode
+from datasets.pixels import Pixels, UnreadableImage, decode, decode_thumbnail
 from datasets.rotated import corners_of
 
 SIDE = 208
@@ -32,7 +34,26 @@ OUTLINE = {
     "": (200, 200, 200),
 }
 
+# Thumbnails of a sheet: large enough to tell a scene by, small enough for hundreds.
+TILE = 72
+SHEET_QUALITY = 68
+
 Box = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture without anything drawn into it, and outlines to lay over it.
+
+    src: JPEG data URI
+    width, height: of the picture in its own pixels
+    outlines: corners of boxes in these pixels, as an SVG polygon's points
+    """
+
+    src: str
+    width: int
+    height: int
+    outlines: tuple[str, ...]
 
 
 @lru_cache(maxsize=48)
@@ -54,6 +75,84 @@ def window(box: Box, width: int, height: int) -> tuple[int, int, int]:
     return round(left), round(top), max(1, round(side))
 
 
+def shot(
+    path: str, box: Box | None, boxes: Sequence[Box], *, side: int = SIDE, quality: int = JPEG_QUALITY
+) -> Shot | None:
+    """A square crop around a box, or the whole image without one, and the outlines of boxes in it.
+
+    Parameters
+    ----------
+    path
+        Of the image.
+    box
+        What the crop is around, in pixels of the image: upright (4 numbers), or rotated (5 more behind them).
+    boxes
+        What is outlined, in the same form.
+    side
+        Longer side of the picture in pixels; a whole image is never enlarged.
+    quality
+        Of the JPEG, 0 to 100.
+
+    Returns
+    -------
+    Shot or None
+        None when the image cannot be read.
+    """
+    pixels = load(path)
+    if pixels is None:
+        return None
+    tile, left, top, scale = _cut(pixels, box, side if box is not None else min(side, max(pixels.shape[:2])))
+    outlines = tuple(_polygon(other, left, top, scale) for other in boxes)
+    return Shot(_as_uri(tile, quality), tile.shape[1], tile.shape[0], outlines)
+
+
+def _cut(pixels: Pixels, box: Box | None, side: int) -> tuple[Pixels, int, int, float]:
+    """The part of an image around a box at a size, its left and top in the image, and the scale."""
+    height, width = pixels.shape[:2]
+    left, top, extent = window(box, width, height) if box is not None else (0, 0, max(width, height))
+    part = pixels[top : top + extent, left : left + extent]
+    scale = side / max(part.shape[:2])
+    size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    tile = np.ascontiguousarray(cv2.resize(part, size, interpolation=method), np.uint8)
+    return tile, left, top, scale
+
+
+def _polygon(box: Box, left: int, top: int, scale: float) -> str:
+    """The corners of a box in pixels of a crop, as an SVG polygon's points."""
+    if len(box) > 4:
+        corners = corners_of(np.array([box[4:]], float))[0]
+    else:
+        x1, y1, x2, y2 = box
+        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], float)
+    points = (corners - (left, top)) * scale
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points.tolist())
+
+
+def sheet(paths: Sequence[str], columns: int) -> str | None:
+    """Thumbnails of TILE by TILE pixels side by side in rows of so many columns, as one JPEG data URI; None without
+    any. An image that cannot be read leaves its place empty.
+    """
+    if not paths:
+        return None
+    rows = -(-len(paths) // columns)
+    whole_sheet = np.full((rows * TILE, columns * TILE, 3), 128, np.uint8)
+
+    def place(number: int) -> None:
+        try:
+            tile = decode_thumbnail(Path(paths[number]), TILE)
+        except (UnreadableImage, OSError):
+            return
+        height, width = tile.shape[:2]
+        top, left = (number // columns) * TILE, (number % columns) * TILE
+        top, left = top + (TILE - height) // 2, left + (TILE - width) // 2
+        whole_sheet[top : top + height, left : left + width] = tile
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(place, range(len(paths))))
+    return _as_uri(whole_sheet, SHEET_QUALITY)
+
+
 def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), side: int = SIDE) -> str | None:
     """A square crop around a box as a JPEG data URI; the box in its kind's colour, annotations (truth) in
     thin white.
@@ -63,19 +162,7 @@ def crop(path: str, box: Box | None, kind: str, *, truth: Sequence[Box] = (), si
     pixels = load(path)
     if pixels is None:
         return None
-    height, width = pixels.shape[:2]
-    left, top, extent = window(box, width, height) if box is not None else (0, 0, max(width, height))
-    part = pixels[top : top + extent, left : left + extent]
-    scale = side / max(part.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    tile = np.ascontiguousarray(
-        cv2.resize(
-            part,
-            (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))),
-            interpolation=method,
-        ),
-        np.uint8,
-    )
+    tile, left, top, scale = _cut(pixels, box, side)
     for other in truth:
         _outline(tile, other, left, top, scale, (255, 255, 255), 1)
     if box is not None:
@@ -94,10 +181,7 @@ def whole(
     pixels = load(path)
     if pixels is None:
         return None
-    scale = side / max(pixels.shape[:2])
-    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    tile = np.ascontiguousarray(cv2.resize(pixels, size, interpolation=method), np.uint8)
+    tile, _, _, scale = _cut(pixels, None, side)
     for other in truth:
         _outline(tile, other, 0, 0, scale, (255, 255, 255), 1)
     for box, kind in zip(boxes, kinds, strict=True):
@@ -105,9 +189,9 @@ def whole(
     return _as_uri(tile)
 
 
-def _as_uri(tile: Pixels) -> str:
+def _as_uri(tile: Pixels, quality: int = JPEG_QUALITY) -> str:
     """An image as a JPEG data URI."""
-    encoded = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    encoded = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 

@@ -293,14 +293,23 @@ def _write_samples(fo: Any, dataset: Any, findings: Findings, boxes: dict[str, B
     EnvironmentProblem
         The database lost documents.
     """
+    from fiftyone.core.odm import create_field
+
     types = {"string": fo.StringField, "int": fo.IntField, "float": fo.FloatField, "bool": fo.BooleanField}
-    for name, kind in schema(findings).items():
+    whole: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
+    for path, kind in schema(findings).items():
+        fields, name = (parts if "." in path else whole), path.rsplit(".", 1)[-1]
         if kind == "detections":
-            dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+            fields[path] = create_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
         elif kind == "strings":
-            dataset.add_sample_field(name, fo.ListField, subfield=fo.StringField)
+            fields[path] = create_field(name, fo.ListField, subfield=fo.StringField)
         else:
-            dataset.add_sample_field(name, types[kind])
+            fields[path] = create_field(name, types[kind])
+    # All at once, those of boxes after the fields that hold them: `add_sample_field` reads and writes the whole dataset
+    # document for each.
+    dataset._merge_sample_field_schema(whole)
+    dataset._merge_sample_field_schema(parts)
     dataset.media_type = "image"
     for domain in findings.domains:
         documents = samples_of(domain, boxes[domain.name], findings, dataset._doc.id)

@@ -1,0 +1,132 @@
+"""Whole images behind the cards of the gallery, with every annotation and detection in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.rotated import rotated_boxes
+from datasets.tables import CORNERS
+from diagnostics.domain import Domain
+from diagnostics.findings import Findings
+from diagnostics.matching import Floats
+from diagnostics.wording import fraction
+from reports.page import thumbnails
+from reports.page.methods import short_path
+
+# All views together take at most this many bytes of a page, and each is as large as that allows.
+VIEW_BYTES = 6_000_000
+VIEW_SIDES = (960, 800, 640, 512, 400)
+# Bytes of a data URI that a pixel of a photograph takes at VIEW_QUALITY, about.
+BYTES_A_PIXEL = 0.2
+VIEW_QUALITY = 72
+# Detections below this confidence are left out of a view, as they are of the gallery; of an image full of objects, the
+# most confident are shown.
+MIN_CONFIDENCE = 0.05
+MAX_BOXES = 100
+# Outcome of a detection -> kind of card.
+KIND_OF = {
+    "true_positive": "true_positive",
+    "class": "wrong_class",
+    "location": "near_miss",
+    "background": "false_positive",
+    "duplicate": "false_positive",
+    "both": "false_positive",
+}
+
+
+def domain_of(findings: Findings, name: str) -> Domain:
+    """The domain with this name."""
+    return next(domain for domain in findings.domains if domain.name == name)
+
+
+def with_rotated(boxes: pd.DataFrame) -> Floats:
+    """Corners of boxes, with the rotated boxes behind them where there are some: (n, 4) or (n, 9)."""
+    corners, turned = boxes[CORNERS].to_numpy(float), rotated_boxes(boxes)
+    return corners if turned is None else np.column_stack([corners, turned])
+
+
+def image_views(findings: Findings) -> list[dict[str, Any]]:
+    """The images of the cards, those of the first cards first, until VIEW_BYTES are used up.
+
+    Each has domain, key (the image), name, src, width and height of the picture, and boxes: kind ("annotation", or that
+    of a card), points, words and confidence (null for annotations).
+    """
+    images = findings.cards[["domain", "image"]].drop_duplicates()
+    side = _side(len(images))
+    views: list[dict[str, Any]] = []
+    used = 0
+    for name, part in images.groupby("domain", sort=False):
+        domain = domain_of(findings, str(name))
+        paths = dict(zip(domain.images["image"], domain.images["path"], strict=True))
+        boxes = _boxes_by_image(domain, set(part["image"]))
+        for image in part["image"]:
+            kinds, drawn = boxes[image]
+            shot = thumbnails.shot(
+                str(paths[image]), None, [corners for *_, corners in drawn], side=side, quality=VIEW_QUALITY
+            )
+            if shot is None or used + len(shot.src) > VIEW_BYTES:
+                continue
+            used += len(shot.src)
+            views.append(
+                {
+                    "domain": domain.name,
+                    "key": image,
+                    "name": short_path(image),
+                    "src": shot.src,
+                    "width": shot.width,
+                    "height": shot.height,
+                    "boxes": [
+                        [kind, points, words, confidence]
+                        for kind, points, (words, confidence, _) in zip(
+                            kinds, shot.outlines, drawn, strict=True
+                        )
+                    ],
+                }
+            )
+    return views
+
+
+def _side(images: int) -> int:
+    """The longer side of so many views, in pixels."""
+    fits = [side for side in VIEW_SIDES if images * 0.75 * side**2 * BYTES_A_PIXEL <= VIEW_BYTES]
+    return fits[0] if fits else VIEW_SIDES[-1]
+
+
+_Drawn = tuple[str, float | None, list[float]]
+
+
+def _boxes_by_image(domain: Domain, images: set[str]) -> dict[str, tuple[list[str], list[_Drawn]]]:
+    """Kinds, and words, confidence and corners of the boxes of each image: annotations first, then detections."""
+    names = domain.classes
+    result: dict[str, tuple[list[str], list[_Drawn]]] = {image: ([], []) for image in images}
+    annotations = domain.annotations[domain.annotations["image"].isin(images)]
+    for image, label, corners in zip(
+        annotations["image"], annotations["label"], with_rotated(annotations).tolist(), strict=True
+    ):
+        kinds, drawn = result[image]
+        kinds.append("annotation")
+        drawn.append((names[int(label)], None, corners))
+    chosen = domain.detections["image"].isin(images) & (domain.detections["confidence"] >= MIN_CONFIDENCE)
+    detections = domain.detections[chosen].assign(kind="detection")
+    if domain.labelled.any():
+        row = domain.scored_detections.index.to_numpy()[domain.outcomes["row"].to_numpy()]
+        outcome = pd.Series(domain.outcomes["outcome"].to_numpy(), index=row).reindex(detections.index)
+        detections["kind"] = outcome.map(KIND_OF).fillna("detection")
+    detections = detections.sort_values("confidence", ascending=False, kind="stable")
+    detections = detections[detections.groupby("image").cumcount() < MAX_BOXES]
+    for image, kind, label, confidence, corners in zip(
+        detections["image"],
+        detections["kind"],
+        detections["label"],
+        detections["confidence"],
+        with_rotated(detections).tolist(),
+        strict=True,
+    ):
+        kinds, drawn = result[image]
+        kinds.append(kind)
+        value = float(confidence)
+        drawn.append((f"{names[int(label)]} {fraction(value)}", round(value, 4), corners))
+    return result
