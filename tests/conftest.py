@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 from hypothesis import settings
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 # Before anything imports ultralytics or fiftyone: see train/environment.py.
 _SANDBOX = Path(tempfile.mkdtemp(prefix="shiftscope-tests-"))
@@ -330,3 +330,36 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield launched
         launched.close()
+
+
+def opened(
+    browser: Browser,
+    job: MainJob | Path,
+    *,
+    width: int,
+    height: int = 800,
+    scheme: str = "light",
+    axe: bool = False,
+) -> tuple[Page, list[str]]:
+    """The report from file://, with every request but its own file refused and all complaints collected."""
+    # axe puts its script into the page, which the page's own policy refuses.
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=axe
+    )
+    page = context.new_page()
+    trouble: list[str] = []
+    page.on(
+        "console",
+        lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.route(
+        "**/*",
+        lambda route: (
+            route.continue_()
+            if route.request.url.startswith(("file:", "data:"))
+            else (trouble.append(route.request.url), route.abort())
+        ),
+    )
+    page.goto((job / "report.html" if isinstance(job, Path) else job.folder / "report.html").as_uri())
+    return page, trouble

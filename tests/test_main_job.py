@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 import shiftscope
 from datasets.world import DRONE, Plan, build_world
 from diagnostics.wording import fraction
-from tests.conftest import MainJob, run_script
+from tests.conftest import MainJob, opened, run_script
 from tests.oracles import pycocotools_metrics
 
 KEYS = {
@@ -227,30 +227,6 @@ def test_python_reads_the_verdict_of_each_domain(job: MainJob) -> None:
     assert "verdict" not in report.domains
 
 
-def opened(
-    browser: Browser, job: MainJob, *, width: int, height: int = 800, scheme: str = "light"
-) -> tuple[Page, list[str]]:
-    """The report from file://, with every request but its own file refused and all complaints collected."""
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page = context.new_page()
-    trouble: list[str] = []
-    page.on(
-        "console",
-        lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None,
-    )
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.route(
-        "**/*",
-        lambda route: (
-            route.continue_()
-            if route.request.url.startswith(("file:", "data:"))
-            else (trouble.append(route.request.url), route.abort())
-        ),
-    )
-    page.goto((job.folder / "report.html").as_uri())
-    return page, trouble
-
-
 def test_the_page_opens_offline_and_answers_first(browser: Browser, job: MainJob) -> None:
     page, trouble = opened(browser, job, width=1280)
     assert trouble == []
@@ -269,24 +245,6 @@ def test_the_page_opens_offline_and_answers_first(browser: Browser, job: MainJob
     others = [e.get_attribute("data-domain") for e in page.locator("[data-test=other-verdict]").all()]
     assert others == [name for name in verdicts_of(job) if name != job.record["verdict"]["domain"]]
     assert statuses == {h["code"]: h["status"] for h in job.record["verdict"]["hypotheses"]}
-
-
-def test_the_slider_moves_numbers_and_cards(browser: Browser, job: MainJob) -> None:
-    page, _ = opened(browser, job, width=1280)
-    assert page.locator(".card.below").count() == 0, "nothing starts faded"
-    page.locator("#confidence").fill("0.5")
-    for entry in job.record["sweep"]:
-        point = min(entry["points"], key=lambda p: abs(p["confidence"] - 0.5))
-        cells = page.locator(f"[data-sweep={entry['domain']}] [data-column]").all_inner_texts()
-        expected = [point[k] for k in ("precision", "recall", "f1", "false_positives_per_image")]
-        assert cells == ["–" if v is None else f"{v:.2f}" if v < 10 else f"{v:.1f}" for v in expected]
-    faded = page.locator(".card.below").count()
-    low = sum(
-        1 for card in job.record["gallery"] if card["confidence"] is not None and card["confidence"] < 0.5
-    )
-    assert faded == low
-    page.locator("#confidence").fill("0.01")
-    assert page.locator(".card.below").count() == 0
 
 
 def test_every_card_is_there_and_every_image_loads(browser: Browser, job: MainJob) -> None:

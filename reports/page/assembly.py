@@ -56,7 +56,10 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
     findings = result.findings
     names = [domain.name for domain in findings.domains]
     roles = {domain.name: domain.role for domain in findings.domains} | {"training": "training"}
-    palette = figures.colours([*names, *(["training"] if findings.training is not None else [])], roles)
+    drawn = domains.drawn_domains(findings)
+    shown = [*names, *(["training"] if findings.training is not None else [])]
+    palette = figures.colours(shown, roles, drawn)
+    of_drawn = {name: colour for name, colour in palette.items() if name in drawn}
     verdict = findings.verdict
     return {
         "name": place.name,
@@ -73,6 +76,9 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
         "left_early": interventions.left_early(result),
         "not_run": interventions.not_run(result),
         "domains": [domains.domain_row(findings, domain, palette) for domain in findings.domains],
+        "drawn": f"Figures show {', '.join(drawn[:-1])} and {drawn[-1]}: the domain in focus and those with the lowest AP50."
+        if len(drawn) < len(names)
+        else "",
         "earlier_run": earlier_run.rows(result.run_comparisons),
         "reviewed": label_free.reviewed(findings),
         "audited": label_free.audited(findings),
@@ -80,15 +86,15 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
         "few_labels": label_free.few_labels(findings),
         "classes": classes_section(findings),
         "slices": slices.slice_rows(findings),
-        "slice_figure": slices.slice_figure(findings, palette),
+        "slice_figure": slices.slice_figure(findings, of_drawn),
         "worst": slices.worst(findings),
         "weak_slices": slices.weak_slices(findings),
         "errors": errors.error_rows(findings),
-        "error_figure": errors.error_figure(findings, palette),
-        "sweep": threshold_section(findings, palette),
-        "calibration": calibration_section(findings, palette),
+        "error_figure": errors.error_figure(findings, of_drawn),
+        "sweep": threshold_section(findings, palette, of_drawn),
+        "calibration": calibration_section(findings, of_drawn),
         "training": training_section(result, palette),
-        "shift": shift_section(findings, palette),
+        "shift": shift_section(findings, palette, of_drawn),
         "videos": videos(findings),
         "gallery": gallery_section(findings, place.app_urls),
         "next": next_rows(findings),

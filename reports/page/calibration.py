@@ -19,6 +19,7 @@ def calibration_section(findings: Findings, palette: dict[str, str]) -> dict[str
         return None
     curves = [result.curve.assign(domain=name) for name, result in findings.calibration.items()]
     frame = pd.concat([curve for curve in curves if len(curve)] or curves, ignore_index=True)
+    frame = figures.of_drawn(frame, palette)
     alt = "Precision against confidence, by domain"
     return {
         "rows": [

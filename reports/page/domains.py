@@ -8,8 +8,22 @@ from diagnostics.domain import Domain
 from diagnostics.findings import Findings
 from diagnostics.wording import interval
 from reports.page import slices
+from reports.page.figures import REAL_WORLD
 
 ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real-world", "training": "training"}
+
+
+def drawn_domains(findings: Findings) -> list[str]:
+    """The domains that figures show: the in-domain set, the one in focus, and of the others those with the lowest AP50,
+    as many as there are colours that can be told apart.
+    """
+    ap50 = findings.evidence.ap50
+    others = sorted(
+        (domain.name for domain in findings.real_world),
+        key=lambda name: (name != findings.focus, ap50.get(name) is None, ap50.get(name) or 0.0),
+    )
+    chosen = {findings.in_domain.name, *others[: len(REAL_WORLD)]}
+    return [domain.name for domain in findings.domains if domain.name in chosen]
 
 
 def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def error_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
     """Errors per image by type and domain; None without errors."""
     if findings.errors.empty:
         return None
-    shown = findings.errors[findings.errors.groupby("type")["count"].transform("sum") > 0]
+    table = figures.of_drawn(findings.errors, palette)
+    shown = table[table.groupby("type")["count"].transform("sum") > 0]
     alt = "Errors per image by type and domain"
     return Markup(figures.errors(alt, shown, palette)) if len(shown) else None

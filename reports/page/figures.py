@@ -51,11 +51,18 @@ STYLE: dict[str, Any] = {
 }
 
 
-def colours(names: Sequence[str], roles: dict[str, str]) -> dict[str, str]:
-    """A colour for each domain by its role, the same in every figure."""
-    real_world = iter(REAL_WORLD * (1 + len(names) // len(REAL_WORLD)))
+def colours(names: Sequence[str], roles: dict[str, str], drawn: Sequence[str]) -> dict[str, str]:
+    """A colour for each domain by its role, the same in every figure; grey for those that are not drawn."""
+    real_world = iter(REAL_WORLD)
     fixed = {"in_domain": IN_DOMAIN, "training": TRAINING}
-    return {name: fixed.get(roles[name]) or next(real_world) for name in names}
+    return {
+        name: fixed.get(roles[name]) or (next(real_world) if name in drawn else TRAINING) for name in names
+    }
+
+
+def of_drawn(table: pd.DataFrame, palette: dict[str, str]) -> pd.DataFrame:
+    """The rows of the domains that figures show."""
+    return table[table["domain"].isin(list(palette))]
 
 
 def _legend_label(name: str) -> str:

@@ -19,8 +19,11 @@ from reports.page.embedding_map import embedding_map
 MAX_HISTOGRAMS = 6
 
 
-def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]:
-    """Map, metrics and factors; empty parts where nothing was measured."""
+def shift_section(findings: Findings, palette: dict[str, str], drawn: dict[str, str]) -> dict[str, Any]:
+    """Map, metrics and factors; empty parts where nothing was measured.
+
+    palette: colour of each domain; drawn: of those that the histograms show
+    """
     evidence = findings.evidence
     measured = (
         ("images", evidence.shift_image),
@@ -37,7 +40,7 @@ def shift_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
             for domain, table in evidence.factors.items()
             for row in table.to_dict("records")
         ],
-        "histograms": _histograms(findings, palette),
+        "histograms": _histograms(findings, drawn),
     }
 
 
@@ -85,7 +88,11 @@ def _histograms(findings: Findings, palette: dict[str, str]) -> Markup | None:
     names = sorted(largest, key=lambda name: -largest[name])[:MAX_HISTOGRAMS]
     if not names:
         return None
-    samples = {domain.name: statistics_of(domain, domain.imgsz) for domain in findings.domains}
+    samples = {
+        domain.name: statistics_of(domain, domain.imgsz)
+        for domain in findings.domains
+        if domain.name in palette
+    }
     frames = {
         FACTORS[name][1]: pd.concat(
             [

@@ -84,6 +84,7 @@ def slice_rows(findings: Findings) -> list[dict[str, Any]]:
 def slice_figure(findings: Findings, palette: dict[str, str]) -> Markup | None:
     """AP50 and its interval for the slices of all domains, single clips left out."""
     table = findings.slices[(findings.slices["attribute"] != "clip") & findings.slices["ap50"].notna()].copy()
+    table = figures.of_drawn(table, palette)
     if table.empty:
         return None
     table["label"] = [label(row["attribute"], row["slice"]) for row in table.to_dict("records")]

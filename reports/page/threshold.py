@@ -18,8 +18,13 @@ MAX_CLASSES = 80
 COLUMNS = ["confidence", "precision", "recall", "f1", "false_positives_per_image"]
 
 
-def threshold_section(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
-    """Curves, the slider's data, and what carrying a threshold over costs; None without labels."""
+def threshold_section(
+    findings: Findings, palette: dict[str, str], drawn: dict[str, str]
+) -> dict[str, Any] | None:
+    """Curves, the slider's data, and what carrying a threshold over costs; None without labels.
+
+    palette: colour of each domain; drawn: of those that the figure shows
+    """
     if not findings.sweeps:
         return None
     frame = pd.concat(
@@ -29,7 +34,7 @@ def threshold_section(findings: Findings, palette: dict[str, str]) -> dict[str, 
     start = threshold.confidence if threshold is not None else SHOWN
     alt = "F1, precision and recall against the confidence threshold, by domain"
     return {
-        "figure": Markup(figures.sweep(alt, frame, palette, start)),
+        "figure": Markup(figures.sweep(alt, figures.of_drawn(frame, drawn), drawn, start)),
         "data": {
             name: [
                 [round(float(v), 4) if v == v else None for v in row]

@@ -33,7 +33,11 @@
       card.node.classList.toggle("out", !shown);
       card.node.classList.toggle("later", shown && visible.length > limit);
     });
-    groups.forEach(function (group) { group.classList.toggle("out", !group.querySelector(".card:not(.out):not(.later)")); });
+    groups.forEach(function (group) {
+      var fitting = group.querySelector(".card:not(.out)");
+      group.classList.toggle("out", !fitting);
+      group.classList.toggle("later", fitting !== null && !group.querySelector(".card:not(.out):not(.later)"));
+    });
     var left = visible.length - limit;
     more.hidden = left <= 0;
     more.textContent = "Show " + Math.min(left, PAGE) + " more of " + visible.length;
@@ -70,7 +74,7 @@
 
   // The whole image.
   var dialog = document.getElementById("full-view"), picture = document.getElementById("full-picture");
-  var views = JSON.parse(document.getElementById("views-data").textContent), current = -1, NS = "http://www.w3.org/2000/svg";
+  var views = null, current = -1, NS = "http://www.w3.org/2000/svg";
   var switches = { annotation: document.getElementById("show-annotations"), detection: document.getElementById("show-detections") };
 
   function draw(view) {
@@ -95,6 +99,8 @@
   }
   function open(index) {
     if (!visible.length) { return; }
+    // Megabytes, which nobody waits for who opens no image.
+    views = views || JSON.parse(document.getElementById("views-data").textContent);
     current = (index + visible.length) % visible.length;
     var card = visible[current], crop = card.node.querySelector(".shot img");
     var name = card.node.querySelector("img") ? card.node.querySelector("img").alt : "";

@@ -44,6 +44,16 @@
     code.after(button);
   });
 
+  // On narrow screens figures are wider than the page: what can be pushed can also be reached with the keyboard.
+  function reach() {
+    document.querySelectorAll("figure").forEach(function (figure) {
+      if (figure.scrollWidth > figure.clientWidth) { figure.setAttribute("tabindex", "0"); } else { figure.removeAttribute("tabindex"); }
+    });
+  }
+  window.addEventListener("resize", reach);
+  document.querySelectorAll("details").forEach(function (details) { details.addEventListener("toggle", reach); });
+  reach();
+
   // What was folded before is folded again after printing.
   window.addEventListener("beforeprint", function () {
     document.querySelectorAll("details:not([open])").forEach(function (details) { shown.add(details); details.open = true; });

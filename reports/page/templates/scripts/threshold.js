@@ -29,7 +29,7 @@
     };
   }
   var rows = data ? Array.from(document.querySelectorAll("[data-sweep]")).map(function (row) {
-    return { domain: row.dataset.sweep, cells: Array.from(row.querySelectorAll("[data-column]")) };
+    return { node: row, domain: row.dataset.sweep, cells: Array.from(row.querySelectorAll("[data-column]")) };
   }) : [];
 
   function fill(at) {
@@ -70,7 +70,7 @@
   var wanted = document.getElementById("wanted-recall"), answer = document.getElementById("recall-thresholds");
   function recall() {
     var share = Number(wanted.value) / 100;
-    answer.textContent = rows.map(function (row) {
+    answer.textContent = rows.filter(function (row) { return !row.node.classList.contains("elsewhere"); }).map(function (row) {
       var along = curve(row.domain);
       for (var i = along.at.length - 1; i >= 0; i -= 1) {
         var point = along.point(i);
@@ -80,6 +80,7 @@
     }).join("; ") + ".";
   }
   if (wanted && rows.length) { wanted.addEventListener("input", recall); recall(); }
+  document.addEventListener("shiftscope:domain", function () { if (wanted) { recall(); } });
   if (chosen) { chosen.addEventListener("change", function () { update(Number(main.value)); recall(); }); }
   if (main) { update(Number(main.value)); }
 }());
