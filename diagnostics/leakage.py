@@ -81,7 +81,7 @@ def unpack(fingerprints: Sequence[bytes]) -> npt.NDArray[np.float32]:
     return np.unpackbits(raw, axis=1).astype(np.float32)
 
 
-def _nearest_fingerprint(
+def nearest_fingerprint(
     queries: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each query, the closest reference and the number of differing bits, (n,) each."""
@@ -99,7 +99,7 @@ def near_duplicates(fingerprints: Sequence[bytes], references: Sequence[bytes]) 
     """Which images are near-duplicates of a reference image, (n,)."""
     if not len(fingerprints) or not len(references):
         return np.zeros(len(fingerprints), bool)
-    _, bits = _nearest_fingerprint(unpack(fingerprints), unpack(references))
+    _, bits = nearest_fingerprint(unpack(fingerprints), unpack(references))
     return bits <= NEAR_DUPLICATE_BITS
 
 
@@ -107,7 +107,7 @@ def _near_copies(
     domain: Domain, training: Domain
 ) -> tuple[npt.NDArray[np.bool_], tuple[tuple[str, str], ...]]:
     """Which images are near-duplicates of a training image, (n,), and of which, as (image, training image)."""
-    nearest, bits = _nearest_fingerprint(
+    nearest, bits = nearest_fingerprint(
         unpack(domain.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
     )
     copied = bits <= NEAR_DUPLICATE_BITS

@@ -624,6 +624,12 @@ class InspectOptions(Options):
     """`shiftscope inspect`."""
 
     source: Annotated[str, typer.Argument(help="SOURCE to read; nothing is written.")]
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="SOURCE, an earlier version of the dataset: what was added, removed and changed, by content."
+        ),
+    ] = None
     group_by: GroupBy = None
     names: Names = ()
     allow_root: AllowRoot = ()

@@ -11,22 +11,30 @@ from datasets.source import open_source
 from datasets.structure import MAX_FOLDERS, changed_rows, folders, unused_files
 from datasets.tables import CORNERS, OWN, Source
 from diagnostics.wording import count
+from reports.commands.dataset_difference import difference_lines, difference_record
 from reports.options import InspectOptions
 from reports.progress import Reporter
 from train.environment import frames_folder
 
 
 def inspect_source(options: InspectOptions, reporter: Reporter) -> dict[str, Any]:
-    """Open a source and summarize it, see `inspection`. Raises InputError."""
-    source = open_source(
-        options.source,
-        cache=frames_folder(),
-        classes=options.names,
-        group_by=options.group_by,
-        allow=options.allow_root,
-        say=reporter.say,
+    """Open a source and summarize it, see `inspection`; with `against`, also what changed since. Raises InputError."""
+    source, *before = (
+        open_source(
+            spec,
+            cache=frames_folder(),
+            classes=options.names,
+            group_by=options.group_by,
+            allow=options.allow_root,
+            say=reporter.say,
+        )
+        for spec in (options.source, options.against)
+        if spec is not None
     )
-    return inspection(source)
+    result = inspection(source)
+    if before:
+        result["difference"] = difference_record(source, before[0], reporter)
+    return result
 
 
 def inspection(source: Source) -> dict[str, Any]:
@@ -96,6 +104,7 @@ def _capture_record(images: pd.DataFrame) -> dict[str, Any]:
 def lines(result: dict[str, Any]) -> list[str]:
     """The result of `inspection` as lines of text."""
     return [
+        *(difference_lines(result["difference"]) if "difference" in result else ()),
         *_content_lines(result),
         *_folder_lines(result["folders"]),
         *_unused_lines(result["files"], result["reasons"]),
