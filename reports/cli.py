@@ -29,6 +29,7 @@ from reports.options import (
     CompareOptions,
     ExportOptions,
     ForecastOptions,
+    HistoryOptions,
     InspectOptions,
     NextOptions,
     Options,
@@ -275,6 +276,21 @@ def compare(options: CompareOptions) -> None:
     else:
         _emit_lines(lines(record))
     reporter.say(f"Comparison: {page}")
+
+
+@command(HistoryOptions)
+def history(options: HistoryOptions) -> None:
+    """Show all reports over time, and alarm where new footage leaves the range of what was measured before."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.commands.history import lines, run_history
+
+        record, page = run_history(options, reporter)
+    if options.json:
+        _emit(record)
+    else:
+        _emit_lines(lines(record))
+    reporter.say(f"History: {page}")
 
 
 @command(CheckOptions)

@@ -694,6 +694,17 @@ class CompareOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HistoryOptions(Options):
+    """`shiftscope history`."""
+
+    runs: Annotated[
+        Path | None, typer.Argument(help="A folder that holds reports, at any depth; default: runs.")
+    ] = None
+    out: Out = None
+    json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckOptions(Options):
     """`shiftscope check`."""
 

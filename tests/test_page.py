@@ -297,7 +297,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_many_domains_are_a_table_and_one_at_a_time(browser: Browser, many: Path) -> None:
     assert (many / "report.html").stat().st_size < 15_000_000
-    page, trouble = opened(browser, many, width=1280)
+    page, trouble = opened(browser, many / "report.html", width=1280)
     assert page.evaluate("document.documentElement.scrollHeight") < 20_000
     assert page.locator("header [data-test=other-verdict]").count() == 24
     picker = page.locator("#domain-picker select")
@@ -313,7 +313,7 @@ def test_many_domains_are_a_table_and_one_at_a_time(browser: Browser, many: Path
     # Colours tell six domains apart, and the page says which are drawn.
     assert page.locator("[data-test=drawn]").inner_text().count("site") == 5
     assert trouble == []
-    page, _ = opened(browser, many, width=390, height=844)
+    page, _ = opened(browser, many / "report.html", width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -324,7 +324,7 @@ def column_of_visible(page: Page, name: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_slider_goes_by_class(browser: Browser, many: Path) -> None:
-    page, _ = opened(browser, many, width=1280)
+    page, _ = opened(browser, many / "report.html", width=1280)
     page.locator("#sweep-class").select_option(label="class 2")
     page.locator("#confidence").fill("0.4")
     cells = page.locator("[data-sweep=in_domain] [data-column]").all_inner_texts()

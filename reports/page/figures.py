@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
 P = ParamSpec("P")
@@ -258,6 +259,45 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
     axes.set(xlabel="", ylabel="errors per image")
     axes.grid(axis="x", visible=False)
     _tidy_legend(axes)
+    return figure
+
+
+@themed
+def over_time(rows: pd.DataFrame, palette: dict[str, str]) -> Figure:
+    """AP50 of domains over time, measured (filled) or estimated (open), with intervals and rings around alarms.
+
+    rows: created (ISO 8601), domain, ap50, ap50_low, ap50_high, estimated_ap50, estimated_low, estimated_high, alarm
+    """
+    figure, axes = plt.subplots(figsize=(9.2, 3.4))
+    for name, part in rows.groupby("domain", sort=False):
+        when = pd.to_datetime(part["created"], utc=True).dt.tz_localize(None).to_numpy()
+        measured = part["ap50"].notna().to_numpy()
+        value = part["ap50"].fillna(part["estimated_ap50"]).to_numpy(float)
+        low = part["ap50_low"].where(measured, part["estimated_low"]).to_numpy(float)
+        high = part["ap50_high"].where(measured, part["estimated_high"]).to_numpy(float)
+        colour = palette[str(name)]
+        axes.plot(when, value, color=colour, linewidth=1.2, label=_legend_label(str(name)))
+        axes.vlines(when, low, high, color=colour, alpha=0.45, linewidth=1.2)
+        axes.plot(when[measured], value[measured], "o", color=colour, markersize=4.5)
+        axes.plot(when[~measured], value[~measured], "o", color=colour, markersize=4.5, fillstyle="none")
+        alarm = part["alarm"].to_numpy(bool)
+        axes.plot(when[alarm], value[alarm], "o", color=INK, markersize=11, fillstyle="none")
+    axes.set(ylabel="AP50", ylim=(0, 1))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@themed
+def by_training_size(rows: pd.DataFrame, palette: dict[str, str]) -> Figure:
+    """Measured AP50 of domains by annotations in training; rows: training_boxes, domain, ap50, ap50_low, ap50_high."""
+    figure, axes = plt.subplots(figsize=(6.0, 3.2))
+    for name, part in rows.groupby("domain", sort=False):
+        colour = palette[str(name)]
+        axes.vlines(part["training_boxes"], part["ap50_low"], part["ap50_high"], color=colour, alpha=0.45)
+        axes.plot(part["training_boxes"], part["ap50"], "o", color=colour, label=_legend_label(str(name)))
+    axes.set(xlabel="annotations in training", ylabel="AP50", ylim=(0, 1))
+    axes.legend(fontsize=8)
     return figure
 
 
