@@ -31,6 +31,7 @@ from reports.options import (
     ForecastOptions,
     HistoryOptions,
     InspectOptions,
+    LogOptions,
     NextOptions,
     Options,
     PredictOptions,
@@ -291,6 +292,17 @@ def history(options: HistoryOptions) -> None:
     else:
         _emit_lines(lines(record))
     reporter.say(f"History: {page}")
+
+
+@command(LogOptions)
+def log(options: LogOptions) -> None:
+    """Log a report to experiment trackers: numbers, verdicts, the page and all files."""
+    reporter = Reporter()
+    with data_on_stdout_only():
+        from reports.commands.log import log_report
+
+        lines = log_report(options, reporter)
+    _emit_lines(lines)
 
 
 @command(CheckOptions)

@@ -705,6 +705,24 @@ class HistoryOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogOptions(Options):
+    """`shiftscope log`."""
+
+    report: Annotated[
+        Path | None, typer.Argument(help="A report's folder; default: the one written last.")
+    ] = None
+    to: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="Where the report goes: mlflow, tensorboard, wandb, clearml or comet. Repeatable; nothing is sent anywhere "
+            "else."
+        ),
+    ] = ()
+    project: Annotated[str, typer.Option(help="Project or experiment there.")] = "shiftscope"
+    name: Annotated[str | None, typer.Option(help="Name of the run there; default: the report's.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckOptions(Options):
     """`shiftscope check`."""
 

@@ -4,6 +4,7 @@ twins.
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 from datasets.errors import EnvironmentProblem, InputError
 from diagnostics.domain import Domain
 from reports.export.inference import FILE, inference_text
+from reports.export.metrics import METRICS, SWEEP, metrics_of, sweep_table
 from reports.files import one_writer
 from reports.options import AppOptions, ReportOptions
 from reports.page.assembly import Place, build_context
@@ -91,9 +93,12 @@ def _make_report(options: ReportOptions, folder: Path, reporter: Reporter) -> di
             created = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
             place = Place(folder.name, command_path(folder), published.dataset, published.app_urls)
             context = build_context(result, place, reporter.timings, created)
-            page = write_report(
-                folder, result.findings, result.ledger, record, context, _inference(result, folder, record)
-            )
+            texts = {
+                METRICS: json.dumps(metrics_of(record), indent=1),
+                SWEEP: sweep_table(record),
+                **_inference(result, folder, record),
+            }
+            page = write_report(folder, result.findings, result.ledger, record, context, texts)
     _say_result(record, context, page, reporter)
     return record
 

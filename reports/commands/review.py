@@ -16,14 +16,13 @@ from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
 from diagnostics.wording import count, fraction, interval, percent, points, points_interval
 from reports.options import ReviewOptions
-from reports.page.reader import WrittenReport, read_report, written_reports
+from reports.page.reader import WrittenReport, find_report, read_report
 from reports.pipeline.label_reviews import label_review_path, new_label_review
 from reports.pipeline.reviews import new_review, review_path
 from reports.progress import Reporter
 from reports.review.labels import LabelSession
 from reports.review.server import create_server
 from reports.review.session import Session
-from train.environment import runs_folder
 
 
 def open_session(options: ReviewOptions) -> Session | LabelSession:
@@ -34,7 +33,7 @@ def open_session(options: ReviewOptions) -> Session | LabelSession:
     InputError
         There is no such report or domain, or the answers do not fit it.
     """
-    report = read_report(_report_folder(options.report))
+    report = read_report(find_report(options.report))
     if options.labels:
         return _open_labels(options, report)
     in_domain = next(domain for domain in report.domains if domain.role == "in_domain")
@@ -145,20 +144,6 @@ def _label_lines(result: dict[str, Any]) -> list[str]:
         f"(95 % interval {percent(low)} to {percent(high)})",
         "The next 'shiftscope report' on these labels uses the answers.",
     ]
-
-
-def _report_folder(given: Path | None) -> Path:
-    """The folder of the given report, or of the one written last. Raises InputError without any."""
-    if given is not None:
-        folder = given.resolve()
-        if not folder.exists():
-            there = sorted(folder.name for folder in written_reports())
-            raise InputError(f"{given}: no such report; there are: {', '.join(there) or 'none yet'}")
-        return folder if folder.is_dir() else folder.parent
-    written = written_reports()
-    if not written:
-        raise InputError(f"no report in {runs_folder() / 'report'}; write one with 'shiftscope report'")
-    return written[0]
 
 
 def _choose_domain(report: WrittenReport, name: str | None, *, labelled: bool = False) -> Domain:

@@ -92,3 +92,17 @@ def command_path(folder: Path) -> str:
     absolute = folder.absolute()
     inside = absolute.is_relative_to(Path.cwd())
     return shlex.quote(str(absolute.relative_to(Path.cwd()) if inside else absolute))
+
+
+def find_report(given: Path | None) -> Path:
+    """The folder of the given report, or of the one written last. Raises InputError without any."""
+    if given is not None:
+        folder = given.resolve()
+        if not folder.exists():
+            there = sorted(folder.name for folder in written_reports())
+            raise InputError(f"{given}: no such report; there are: {', '.join(there) or 'none yet'}")
+        return folder if folder.is_dir() else folder.parent
+    written = written_reports()
+    if not written:
+        raise InputError(f"no report in {runs_folder() / 'report'}; write one with 'shiftscope report'")
+    return written[0]
