@@ -361,5 +361,5 @@ def opened(
             else (trouble.append(route.request.url), route.abort())
         ),
     )
-    page.goto((job.folder / "report.html" if isinstance(job, MainJob) else job).as_uri())
+    page.goto((job if isinstance(job, Path) else job.folder / "report.html").as_uri())
     return page, trouble

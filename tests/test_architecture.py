@@ -120,7 +120,8 @@ def test_diagnostics_touches_no_files() -> None:
 
 
 def test_templates_escape_everything() -> None:
-    for path in (ROOT / "reports" / "page" / "templates").iterdir():
+    templates = ROOT / "reports" / "page" / "templates"
+    for path in (p for p in templates.rglob("*") if p.is_file()):
         assert "|safe" not in path.read_text(encoding="utf-8").replace(" ", ""), path
 
 

@@ -21,6 +21,7 @@ import yaml
 from datasets.source import open_source
 from datasets.world import DASHCAM, DRONE, Clip, Plan, build_world, write_flight
 from reports.cli import app
+from reports.export.metrics import METRICS, SWEEP
 from tests.conftest import run_script
 from tools.command_line import PAGE, page
 
@@ -140,8 +141,13 @@ def strings(value: object) -> list[str]:
 def test_examples_parse(block: Block) -> None:
     assert block.language in {"sh", "python", "yaml"}
     if block.language == "yaml":
-        # A pipeline of a forge: its commands are ours.
-        commands = [text for text in strings(yaml.safe_load(block.text)) if text.startswith("shiftscope ")]
+        # A pipeline of a forge, whose commands are ours, or DVC's file, which names ours.
+        content = yaml.safe_load(block.text)
+        if "metrics" in content:
+            named = [*content["metrics"], *(name for plot in content["plots"] for name in plot)]
+            assert {Path(name).name for name in named} == {METRICS, SWEEP}
+            return
+        commands = [text for text in strings(content) if text.startswith("shiftscope ")]
         assert commands
         for text in commands:
             parse(shlex.split(text.replace("$GITHUB_STEP_SUMMARY", "summary.md"))[1:])

@@ -415,7 +415,7 @@ def test_background_only_domain_still_makes_figures() -> None:
     empty = replace(empty, annotations=empty.annotations.head(0))
     findings = find(Inputs(in_domain(), [empty], None, RISEN, Experiments(), conf=None, seed=0))
     curves = pd.concat([t.assign(domain=name) for name, t in findings.sweeps.items()])
-    assert draw("alt", curves, {"in_domain": "#000000", "overhead": "#ff0000"}).startswith("<svg")
+    assert draw("alt", curves, {"in_domain": "#000000", "overhead": "#ff0000"}, 0.5).startswith("<svg")
 
 
 def published(**ap50: float) -> Evidence:

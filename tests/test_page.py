@@ -342,14 +342,18 @@ def test_the_slider_goes_by_class(browser: Browser, many: Path) -> None:
     assert [float(cell) for cell in cells] == pytest.approx(expected, abs=0.0051)
 
 
-def test_long_names_are_cut_in_their_middle() -> None:
-    from reports.page.writer import middle
+def test_long_names_are_cut_in_their_middle(browser: Browser) -> None:
+    from reports.page.writer import environment
 
-    assert middle("short.jpg", 20) == "short.jpg"
-    cut = middle("2026-05-04_<flight>_number_17_frame_000123.jpg", 24)
-    assert cut.startswith('<span title="2026-05-04_&lt;flight&gt;_number_17_frame_000123.jpg">2026-05')
-    assert cut.endswith("_frame_000123.jpg</span>"[-20:])
-    assert len(cut.striptags()) == 24
+    name = "2026-05-04_<flight>_number_17_frame_000123.jpg"
+    template = environment(escape=True).from_string(
+        '{% from "macros.html.j2" import long %}<p>{{ long(name, 24) }}</p><p>{{ long("short.jpg", 24) }}</p>'
+    )
+    page = browser.new_page()
+    page.set_content(template.render(name=name))
+    cut, short = (paragraph.inner_text() for paragraph in page.locator("p").all())
+    assert (len(cut), cut[:7], cut[-16:], short) == (24, "2026-05", "frame_000123.jpg", "short.jpg")
+    assert page.locator("span").get_attribute("title") == name
 
 
 def test_a_page_without_scripts_shows_everything(

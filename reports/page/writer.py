@@ -10,8 +10,6 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from markupsafe import escape as escape_html
 
 from datasets.errors import EnvironmentProblem
 from datasets.files import draft_file, write_text
@@ -38,13 +36,12 @@ def environment(*, escape: bool) -> Environment:
     return made
 
 
-def middle(name: str, length: int) -> Markup:
-    """A long name cut in its middle, whole where the pointer rests on it: its end tells frames apart."""
+def middle(name: str, length: int) -> str:
+    """A long name cut in its middle: its end tells frames apart."""
     if len(name) <= length:
-        return escape_html(name)
+        return name
     end = 2 * length // 3
-    cut = f"{name[: length - end - 1]}\u2026{name[-end:]}"
-    return Markup('<span title="{}">{}</span>').format(name, cut)
+    return f"{name[: length - end - 1]}\u2026{name[-end:]}"
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
