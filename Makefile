@@ -71,6 +71,10 @@ prove: $(READY) ## Measure how often the diagnosis is right; writes docs/proof.m
 prove-next: $(READY) ## Measure by retraining whether the advice on what to add is good; writes docs/next.md
 	@$(PYTHON) -m benchmarks.prove_next $(ARGS)
 
+.PHONY: docs
+docs: $(READY) ## Build the documentation as a site in site/, with the demo's report where there is one
+	@$(PYTHON) -m tools.site $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## Resolve requirements.lock anew
 	@sh tools/lock.sh

@@ -1,14 +1,16 @@
 """Shiftscope in Python: the commands' work with the commands' options, as objects whose tables are pandas
 frames.
 
->>> import shiftscope
->>> report = shiftscope.report(run="runs/detect/train", real_world={"drone": "flight.mp4"})
->>> report.verdict
-
 Every keyword is an option of the command of the same name (`reports.options`), with the same default;
 `--class-map`
 is `class_map`, `--no-fiftyone` is `fiftyone=False`. Errors are `InputError` (something given is wrong) and
 `EnvironmentProblem` (something on this machine is).
+
+Examples
+--------
+>>> import shiftscope
+>>> report = shiftscope.report(run="runs/detect/train", real_world={"drone": "flight.mp4"})
+>>> report.verdict
 """
 
 from __future__ import annotations
