@@ -34,6 +34,7 @@ def history_page(rows: pd.DataFrame, record: dict[str, Any]) -> str:
         "alarms": record["alarms"],
         "false_alarm": percent(record["false_alarm"]),
         "needed": record["reports_needed"],
+        "most": int(rows["earlier"].max()),
         "over_time": Markup(figures.over_time("AP50 of each domain over time", frame, drawn)),
         "by_size": Markup(figures.by_training_size("AP50 by the size of the training set", sizes, drawn))
         if len(set(sizes["training_boxes"])) > 1

@@ -67,7 +67,7 @@
     addFilter(table);
   });
   // Scrollable tables can be reached with the keyboard, and say what they are.
-  document.querySelectorAll(".scroll").forEach(function (box) {
+  document.querySelectorAll(".scroll:not([aria-label])").forEach(function (box) {
     var heading = box.previousElementSibling;
     while (heading && !/^(H2|H3|SUMMARY)$/.test(heading.tagName)) { heading = heading.previousElementSibling; }
     box.setAttribute("role", "region");
