@@ -18,16 +18,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from datasets.errors import EnvironmentProblem, InputError
-from shiftscope.results import Prediction, Ranking, Report, Score
+from shiftscope.results import History, Prediction, Ranking, Report, ReportComparison, Score
 
 __all__ = [
     "EnvironmentProblem",
+    "History",
     "InputError",
     "Prediction",
     "Ranking",
     "Report",
+    "ReportComparison",
     "Score",
+    "check",
+    "compare",
+    "history",
     "open_report",
     "predict",
     "rank",
@@ -143,6 +150,80 @@ def rank(**options: Any) -> Ranking:
 
     record, folder = rank_next(_made(NextOptions, options), Reporter())
     return Ranking(folder, record)
+
+
+def compare(**options: Any) -> ReportComparison:
+    """Compare reports on the images that they share, as `shiftscope compare` does.
+
+    Parameters
+    ----------
+    **options
+        Fields of `reports.options.CompareOptions`: reports=["before", "now"], out ...
+
+    Returns
+    -------
+    ReportComparison
+        Paired differences by domain, class and slice, and the page.
+
+    Raises
+    ------
+    InputError
+    """
+    from reports.commands.compare import run_compare
+    from reports.options import CompareOptions
+    from reports.progress import Reporter
+
+    record, page = run_compare(_made(CompareOptions, options), Reporter())
+    return ReportComparison(page, record)
+
+
+def check(**options: Any) -> pd.DataFrame:
+    """Check a report against rules, as `shiftscope check` does.
+
+    Parameters
+    ----------
+    **options
+        Fields of `reports.options.CheckOptions`: report, require=["real-world ap50 >= 0.5"], baseline, no_regression ...
+
+    Returns
+    -------
+    DataFrame
+        One row a rule and domain; `state` is "passed", "failed" or "not tested".
+
+    Raises
+    ------
+    InputError
+    """
+    from reports.commands.check import as_record, run_check
+    from reports.options import CheckOptions
+    from reports.progress import Reporter
+
+    return pd.DataFrame(as_record(run_check(_made(CheckOptions, options), Reporter()))["checks"])
+
+
+def history(**options: Any) -> History:
+    """Show all reports over time, as `shiftscope history` does.
+
+    Parameters
+    ----------
+    **options
+        Fields of `reports.options.HistoryOptions`: runs, out.
+
+    Returns
+    -------
+    History
+        One row a domain of a report, the alarms, and the page.
+
+    Raises
+    ------
+    InputError
+    """
+    from reports.commands.history import run_history
+    from reports.options import HistoryOptions
+    from reports.progress import Reporter
+
+    record, page = run_history(_made(HistoryOptions, options), Reporter())
+    return History(page, record)
 
 
 def train(**options: Any) -> Path:

@@ -240,3 +240,73 @@ class Ranking:
 
 
 _FRAME = '<iframe srcdoc="{}" width="100%" height="{}" sandbox="allow-scripts" style="border:0"></iframe>'
+
+
+@dataclass(frozen=True)
+class ReportComparison:
+    """Reports beside the first of them.
+
+    page: compare.html
+    record: the content of compare.json
+    """
+
+    page: Path
+    record: dict[str, Any]
+
+    @cached_property
+    def domains(self) -> pd.DataFrame:
+        """One row a report and domain: AP50 before and now, difference with its interval, p, images better and worse."""
+        rows = [
+            {"report": pair["report"], **{k: v for k, v in domain.items() if not isinstance(v, list)}}
+            for pair in self.record["comparisons"]
+            for domain in pair["domains"]
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def parts(self) -> pd.DataFrame:
+        """One row a report, domain, and class or slice: AP50 before and now, difference, interval, q."""
+        rows = [
+            {"report": pair["report"], "domain": domain["domain"], **part}
+            for pair in self.record["comparisons"]
+            for domain in pair["domains"]
+            for part in domain["parts"]
+        ]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        names = ", ".join(report["name"] for report in self.record["reports"][1:])
+        return f"<ReportComparison {names} against {self.record['baseline']}>"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame."""
+        return _FRAME.format(escape(self.page.read_text(encoding="utf-8"), quote=True), FRAME_HEIGHT)
+
+
+@dataclass(frozen=True)
+class History:
+    """Reports over time.
+
+    page: history.html
+    record: the content of history.json
+    """
+
+    page: Path
+    record: dict[str, Any]
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row a domain of a report, in order of time."""
+        return pd.DataFrame(self.record["rows"])
+
+    @property
+    def alarms(self) -> list[str]:
+        """One sentence an alarm."""
+        return list(self.record["alarms"])
+
+    def __repr__(self) -> str:
+        return f"<History of {self.rows['report'].nunique()} reports, {len(self.alarms)} alarms>"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame."""
+        return _FRAME.format(escape(self.page.read_text(encoding="utf-8"), quote=True), FRAME_HEIGHT)

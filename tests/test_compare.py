@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import shiftscope
 from benchmarks.simulated import make_domain
 from datasets.errors import InputError
 from diagnostics import comparison
@@ -275,3 +276,23 @@ def test_each_measure_is_that_of_the_report(tmp_path: Path) -> None:
     assert [check.domain for check in check_rule("real-world recall > 0.1", report)] == ["street 1"]
     record["transfer"] = {"confidence": 0.3}
     assert check_rule("in-domain precision > 0.1", report)[0].state == "not tested"
+
+
+def test_the_package_does_what_the_commands_do(good: Path, worse: Path, tmp_path: Path) -> None:
+    comparison = shiftscope.compare(reports=[str(good), str(worse)], out=str(tmp_path / "compared"))
+    record = json.loads((tmp_path / "compared" / "compare.json").read_text(encoding="utf-8"))
+    (pair,) = record["comparisons"]
+    assert comparison.domains["domain"].tolist() == [domain["domain"] for domain in pair["domains"]]
+    assert comparison.domains["difference"].tolist() == [domain["difference"] for domain in pair["domains"]]
+    assert len(comparison.parts) == sum(len(domain["parts"]) for domain in pair["domains"])
+    assert comparison._repr_html_().startswith("<iframe")
+    rules = shiftscope.check(report=str(worse), baseline=str(good), no_regression=2.0)
+    outcome = run_script(
+        "check", str(worse), "--baseline", str(good), "--no-regression", "2", "--json", cwd=tmp_path
+    )
+    assert rules["state"].tolist() == [check["state"] for check in json.loads(outcome.stdout)["checks"]]
+    history = shiftscope.history(runs=str(good.parent), out=str(tmp_path / "history"))
+    assert set(history.rows["report"]) >= {good.name, worse.name}
+    assert history.alarms == []
+    with pytest.raises(shiftscope.InputError, match="options are"):
+        shiftscope.compare(report=[str(good)])
