@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from datasets.errors import InputError
+
 SUFFIX = ".partial"
 
 
@@ -42,6 +44,15 @@ def draft_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def made_folder(folder: Path) -> Path:
+    """A folder that is there, made where it is not. Raises InputError where a file is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder}: a file is in the place of this folder; give --out another one") from None
+    return folder
 
 
 def write_text(path: Path, text: str) -> None:

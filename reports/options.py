@@ -453,8 +453,8 @@ class NextOptions(Options):
     json: Json = False
 
     @property
-    def is_demo(self) -> bool:
-        """Whether nothing to rank is named: then the demo is."""
+    def is_empty(self) -> bool:
+        """Whether nothing to rank is named: then the last report is taken."""
         return not any(
             (
                 self.run,

@@ -114,8 +114,11 @@ def test_the_threshold_for_a_recall(browser: Browser, job: MainJob) -> None:
     answer = page.locator("#recall-thresholds").inner_text()
     for entry in job.record["sweep"]:
         enough = [p for p in entry["points"] if p["recall"] is not None and p["recall"] >= 0.3]
-        found = f"{max(p['confidence'] for p in enough):.2f} (precision" if enough else "none"
-        assert f"{entry['domain']} {found}" in answer
+        highest = max((p["confidence"] for p in enough), default=0.0)
+        level = f"{highest:.3f}" if highest < 0.1 else f"{highest:.2f}"
+        assert f"{entry['domain']} {f'{level} (precision' if enough else 'none'}" in answer
+    page.locator("#wanted-recall").fill("0")
+    assert "from 1 to 100" in page.locator("#recall-thresholds").inner_text()
 
 
 def test_a_name_in_a_table_opens_its_images(browser: Browser, job: MainJob) -> None:
@@ -143,7 +146,8 @@ def test_a_card_opens_the_whole_image_with_every_box(browser: Browser, job: Main
     shown = min(100, int((detections["confidence"] >= 0.05).sum()))
     drawn = page.locator("#full-picture polygon")
     assert drawn.count() == len(annotations) + shown
-    assert page.locator("#full-picture polygon.annotation").count() == len(annotations)
+    labelled = page.locator("#full-picture polygon.annotation, #full-picture polygon.missed")
+    assert labelled.count() == len(annotations)
     page.keyboard.press("d")
     assert drawn.count() == len(annotations)
     page.keyboard.press("a")
@@ -303,10 +307,17 @@ def test_many_domains_are_a_table_and_one_at_a_time(browser: Browser, many: Path
     picker = page.locator("#domain-picker select")
     focus = picker.input_value()
     assert focus
-    assert set(column_of_visible(page, "domains")) == {"in_domain", focus}
+    assert set(column_of_visible(page, "sweep")) == {"in_domain", focus}
     assert {c.get_attribute("data-of") for c in page.locator(f"{VISIBLE}:visible").all()} == {focus}
     picker.select_option("site 03")
-    assert set(column_of_visible(page, "domains")) == {"in_domain", "site 03"}
+    assert set(column_of_visible(page, "sweep")) == {"in_domain", "site 03"}
+    assert (
+        page.locator("details[data-test=other-hypotheses][data-domain='site 03']").get_attribute("open")
+        is not None
+    )
+    assert page.locator(".of-focus").is_hidden()
+    page.locator("header [data-picks='site 07']").click()
+    assert picker.input_value() == "site 07"
     assert {c.get_attribute("data-of") for c in page.locator(f"{VISIBLE}:visible").all()} == {"site 03"}
     picker.select_option("")
     assert len(column_of_visible(page, "domains")) == 26

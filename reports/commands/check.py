@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from datasets.errors import InputError
-from datasets.files import write_text
+from datasets.files import made_folder, write_text
 from diagnostics.paired import regressions
 from diagnostics.wording import count, fraction, points, points_interval
 from reports.commands.compare import pair_reports, threshold_of
@@ -73,6 +73,7 @@ def run_check(options: CheckOptions, reporter: Reporter) -> list[Check]:
         baseline = read_report(options.baseline)
         checks += check_regression(report, baseline, options.no_regression, reporter, seed=options.seed)
     if options.junit is not None:
+        made_folder(options.junit.absolute().parent)
         write_text(options.junit, junit(checks, report))
     if options.summary is not None:
         earlier = options.summary.read_text(encoding="utf-8") if options.summary.exists() else ""

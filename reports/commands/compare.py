@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import InputError
-from datasets.files import write_text
+from datasets.files import made_folder, write_text
 from diagnostics.paired import NotComparable, pair_domains
 from diagnostics.wording import count, fraction, points_interval, signed_points
 from reports.options import CompareOptions
@@ -105,7 +105,7 @@ def run_compare(options: CompareOptions, reporter: Reporter) -> tuple[dict[str, 
     folder = (
         options.out or runs_folder() / "compare" / "-vs-".join(n.replace("/", "-") for n in names)
     ).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     page = comparison_page(record, reports, pairs)
     write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False))
     write_text(folder / PAGE, page)

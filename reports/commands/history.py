@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from datasets.errors import InputError
-from datasets.files import write_text
+from datasets.files import made_folder, write_text
 from diagnostics.history import FALSE_ALARM, MIN_EARLIER, watch
 from diagnostics.wording import count, fraction, percent
 from reports.options import HistoryOptions
@@ -67,7 +67,8 @@ def run_history(options: HistoryOptions, reporter: Reporter) -> tuple[dict[str, 
     """
     root = (options.runs or runs_folder()).absolute()
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder that holds the reports")
+        what = "is a file" if root.exists() else "no such folder"
+        raise InputError(f"{root}: {what}; give the folder that holds the reports")
     records, unreadable = [], []
     for path in sorted(root.rglob("report.json")):
         try:
@@ -81,7 +82,7 @@ def run_history(options: HistoryOptions, reporter: Reporter) -> tuple[dict[str, 
     rows = rows.sort_values(["created", "report"], kind="stable").reset_index(drop=True)
     rows = rows.join(watch(rows))
     folder = (options.out or runs_folder() / "history").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": str(root),

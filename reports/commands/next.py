@@ -71,8 +71,7 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
     Parameters
     ----------
     options
-        The detector, the sources, and how many images or boxes to pick; by default, those of the last report, or of the
-        demo where there is none.
+        The detector, the sources, and how many images or boxes to pick; by default, those of the last report.
     reporter
         Shows progress.
 
@@ -89,18 +88,18 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
         There are no weights, nothing to rank, or candidates without footage to compare them with.
     """
     written = options.from_report
-    if written is None and options.is_demo:
+    if written is None and options.is_empty:
         written = next(iter(written_reports()), None)
         if written is not None:
             reporter.say(f"Ranking for the last report, {written.name}")
     if written is not None:
         record = read_report(written).record.get("options", {})
         options = options.filled_from(ReportOptions.from_record(record))
-    if options.is_demo:
-        from reports.commands.demo import prepare_demo
-
-        demo = prepare_demo(options.seed, reporter)
-        options = replace(options, run=demo.run, in_domain=demo.in_domain, real_world=demo.real_world)
+    if options.is_empty:
+        raise InputError(
+            f"no report in {runs_folder() / 'report'} to rank for: run 'shiftscope report' first, or give --run DIR and "
+            "--real-world SOURCE"
+        )
     _check_options(options)
     ranked = _predict(options, reporter)
     with reporter.stage("rank", "Ranking what to add next"):

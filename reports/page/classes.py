@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from diagnostics.confusion import BACKGROUND, confusion_differences
@@ -123,7 +124,10 @@ def _rows(findings: Findings, name: str, drops: pd.DataFrame | None) -> list[dic
     reference = table[table["domain"] == findings.in_domain.name].set_index("class")
     compared = {} if drops is None else {str(row["class"]): row for row in drops.to_dict("records")}
     costs = [compared.get(str(label), {}).get("cost", float("-inf")) for label in rows.index]
-    rows = rows.assign(cost=costs).sort_values(["cost", "annotations"], ascending=False, kind="stable")
+    lost = [compared.get(str(label), {}).get("drop", float("-inf")) for label in rows.index]
+    # Classes that cost alike, because chance explains their differences, by what they lose themselves.
+    rows = rows.assign(cost=np.round(costs, 4), lost=lost)
+    rows = rows.sort_values(["cost", "lost", "annotations"], ascending=False, kind="stable")
     result = []
     for label, row in rows.iterrows():
         drop = compared.get(str(label))

@@ -10,6 +10,7 @@ import pandas as pd
 from diagnostics.findings import Findings
 from diagnostics.matching import Floats, Ints
 from reports.page import thumbnails
+from reports.page.figures import TRAINING
 from reports.page.methods import short_path
 
 # Of the drawing, in its own units, with a margin for the dots at the edge.
@@ -54,7 +55,7 @@ def embedding_map(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "domains": [(name, palette[name]) for name in domains],
+        "domains": _legend(domains, palette),
         "colour_by": [(column, words) for column, words in COLOUR_BY.items() if len(values[column]) > 1],
         "dots": [
             {"x": f"{a:.1f}", "y": f"{b:.1f}", "colour": palette[domain], "next": rank == rank}
@@ -71,6 +72,13 @@ def embedding_map(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
             "tile": thumbnails.TILE,
         },
     }
+
+
+def _legend(domains: list[str], palette: dict[str, str]) -> list[tuple[str, str]]:
+    """Domains with a colour of their own, and one entry for the others."""
+    shared = [name for name in domains if palette[name] == TRAINING and name != "training"]
+    entries = [(name, palette[name]) for name in domains if name not in shared]
+    return entries + ([(f"{len(shared)} other domains", TRAINING)] if shared else [])
 
 
 def _scaled(values: Floats, length: float) -> Floats:

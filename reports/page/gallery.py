@@ -13,6 +13,7 @@ from datasets.tables import CORNERS
 from diagnostics import slices
 from diagnostics.domain import BOX_ATTRIBUTES, Domain
 from diagnostics.findings import Findings
+from diagnostics.gallery import cards_per_kind
 from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 from reports.page import thumbnails
@@ -22,8 +23,8 @@ from reports.page.views import domain_of, image_views, with_rotated
 
 KIND_WORDS = {
     "false_positive": (
-        "Confident false positives",
-        "Detections on no annotation, or on one that is detected already; most confident first, grouped "
+        "False positives",
+        "Detections on no annotation, or on one that is detected already; the most confident of each clip, grouped "
         "by appearance.",
     ),
     "wrong_class": (
@@ -89,6 +90,7 @@ class Gallery:
     groups: cards by domain and kind
     filters: what can be chosen, by name: (value, words) each
     names: recordings, classes and slices, whose numbers the cards have
+    per_kind: cards of one kind and domain, at most
     views: whole images of the cards, with every annotation and detection
     members: number and count of cards of each domain, slice and class, for links from the tables, see `_members`
     """
@@ -96,6 +98,7 @@ class Gallery:
     groups: list[dict[str, Any]]
     filters: dict[str, list[tuple[str, str]]]
     names: dict[str, list[str]]
+    per_kind: int
     views: list[dict[str, Any]]
     members: dict[str, tuple[int, int]]
 
@@ -154,7 +157,8 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
             )
     for view in views:
         del view["key"]
-    return Gallery(groups, _filters(groups, names), names, views, _members(groups, names))
+    per_kind = cards_per_kind(len(findings.domains))
+    return Gallery(groups, _filters(groups, names), names, per_kind, views, _members(groups, names))
 
 
 def _filters(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:

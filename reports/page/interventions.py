@@ -38,7 +38,8 @@ def sentence(decomposition: DropDecomposition) -> str:
         return words + "No drop remains for new data to close."
     return (
         words
-        + f"No intervention recovers the other {points(decomposition.left)}: new data or corrected labels are needed."
+        + f"No combination of them recovers the other {points(decomposition.left)}: new data or corrected labels are "
+        "needed."
     )
 
 
@@ -82,12 +83,21 @@ def left_early(result: Result) -> str:
         for name, found in evidence.recoveries.items()
         if name != SURROUNDINGS and found.images < whole
     ]
-    if not left:
-        return "Every combination of interventions was tried."
-    return (
-        "Every combination of the interventions in these tables was tried. Tried on a part of the images only, and not "
-        f"combined: {', '.join(left)}."
-    )
+    combined = {c.name for d in evidence.decompositions for c in d.contributions}
+    controls = [
+        f"{name} ({signed_points(found.after - found.before)} points)"
+        for name, found in evidence.recoveries.items()
+        if name not in combined
+        and name != SURROUNDINGS
+        and found.images >= whole
+        and found.after - found.before >= NOTABLE
+    ]
+    words = "Every combination of the interventions in these tables was tried."
+    if left:
+        words += f" Tried on a part of the images only, and not combined: {', '.join(left)}."
+    if controls:
+        words += f" Helps as well, though it undoes no difference between the domains, and is not combined: {', '.join(controls)}."
+    return words
 
 
 def _contribution_row(contribution: Contribution) -> dict[str, str]:

@@ -74,10 +74,12 @@ def read_report(folder: Path) -> WrittenReport:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["domains"], record["verdict"], record["run"]
         record = upgrade(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
         raise InputError(
-            f"{path}: no report can be read there ({error}); write it with 'shiftscope report'"
+            f"{path}: no report can be read there ({error.strerror}); write it with 'shiftscope report'"
         ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is no report ({error}); write it with 'shiftscope report'") from None
     return WrittenReport(folder, record)
 
 

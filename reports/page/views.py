@@ -10,6 +10,7 @@ import pandas as pd
 from datasets.rotated import rotated_boxes
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
+from diagnostics.error_types import missed_annotations
 from diagnostics.findings import Findings
 from diagnostics.matching import Floats
 from diagnostics.wording import fraction
@@ -51,8 +52,8 @@ def with_rotated(boxes: pd.DataFrame) -> Floats:
 def image_views(findings: Findings) -> list[dict[str, Any]]:
     """The images of the cards, those of the first cards first, until VIEW_BYTES are used up.
 
-    Each has domain, key (the image), name, src, width and height of the picture, and boxes: kind ("annotation", or that
-    of a card), points, words and confidence (null for annotations).
+    Each has domain, key (the image), name, src, width and height of the picture, and boxes: kind ("annotation", "missed",
+    or that of a card), points, words and confidence (null for annotations).
     """
     images = findings.cards[["domain", "image"]].drop_duplicates()
     side = _side(len(images))
@@ -61,7 +62,7 @@ def image_views(findings: Findings) -> list[dict[str, Any]]:
     for name, part in images.groupby("domain", sort=False):
         domain = domain_of(findings, str(name))
         paths = dict(zip(domain.images["image"], domain.images["path"], strict=True))
-        boxes = _boxes_by_image(domain, set(part["image"]))
+        boxes = _boxes_by_image(domain, set(part["image"]), findings.shown_from)
         for image in part["image"]:
             kinds, drawn = boxes[image]
             shot = thumbnails.shot(
@@ -98,16 +99,34 @@ def _side(images: int) -> int:
 _Drawn = tuple[str, float | None, list[float]]
 
 
-def _boxes_by_image(domain: Domain, images: set[str]) -> dict[str, tuple[list[str], list[_Drawn]]]:
-    """Kinds, and words, confidence and corners of the boxes of each image: annotations first, then detections."""
+def _missed(domain: Domain, confidence: float) -> set[int]:
+    """Rows of the annotations that no detection at or above a confidence matches."""
+    if not domain.labelled.any():
+        return set()
+    rows = missed_annotations(domain.table, domain.outcomes, confidence=confidence)
+    return set(domain.annotations.index[rows].tolist())
+
+
+def _boxes_by_image(
+    domain: Domain, images: set[str], confidence: float
+) -> dict[str, tuple[list[str], list[_Drawn]]]:
+    """Kinds, and words, confidence and corners of the boxes of each image: annotations first, then detections.
+
+    confidence: from which on a detection counts as one of the object that it lies on
+    """
     names = domain.classes
     result: dict[str, tuple[list[str], list[_Drawn]]] = {image: ([], []) for image in images}
     annotations = domain.annotations[domain.annotations["image"].isin(images)]
-    for image, label, corners in zip(
-        annotations["image"], annotations["label"], with_rotated(annotations).tolist(), strict=True
+    missed = _missed(domain, confidence)
+    for row, image, label, corners in zip(
+        annotations.index,
+        annotations["image"],
+        annotations["label"],
+        with_rotated(annotations).tolist(),
+        strict=True,
     ):
         kinds, drawn = result[image]
-        kinds.append("annotation")
+        kinds.append("missed" if row in missed else "annotation")
         drawn.append((names[int(label)], None, corners))
     chosen = domain.detections["image"].isin(images) & (domain.detections["confidence"] >= MIN_CONFIDENCE)
     detections = domain.detections[chosen].assign(kind="detection")

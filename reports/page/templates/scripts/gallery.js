@@ -77,7 +77,10 @@
   var views = null, current = -1, NS = "http://www.w3.org/2000/svg";
   var switches = { annotation: document.getElementById("show-annotations"), detection: document.getElementById("show-detections") };
 
-  function draw(view) {
+  // Names are written at detections that somebody would look at; the others have theirs under the pointer.
+  var NAMED = 0.1;
+  function draw(view, card) {
+    var size = view.width / 42;
     picture.textContent = "";
     var image = document.createElement("img"), svg = document.createElementNS(NS, "svg");
     image.src = view.src;
@@ -85,14 +88,25 @@
     svg.setAttribute("viewBox", "0 0 " + view.width + " " + view.height);
     svg.setAttribute("class", "boxes");
     view.boxes.forEach(function (box) {
-      var on = box[0] === "annotation" ? switches.annotation.checked : switches.detection.checked && (least === null || box[3] >= least);
+      var labelled = box[3] === null;
+      var on = labelled ? switches.annotation.checked : switches.detection.checked && (least === null || box[3] >= least);
       if (!on) { return; }
       var polygon = document.createElementNS(NS, "polygon"), title = document.createElementNS(NS, "title");
       polygon.setAttribute("points", box[1]);
       polygon.setAttribute("class", "box " + box[0]);
-      title.textContent = (box[0] === "annotation" ? "annotation: " : "") + box[2];
+      title.textContent = (labelled ? (box[0] === "missed" ? "missed: " : "annotation: ") : "") + box[2];
       polygon.appendChild(title);
       svg.appendChild(polygon);
+      if (card && !labelled && box[0] === card.kind && Math.abs(box[3] - card.confidence) < 1e-4) { polygon.classList.add("own"); }
+      if (!labelled && box[3] >= NAMED) {
+        var text = document.createElementNS(NS, "text"), corner = box[1].split(" ")[0].split(",");
+        text.setAttribute("x", corner[0]);
+        text.setAttribute("y", Math.max(size, Number(corner[1]) - 0.25 * size));
+        text.setAttribute("font-size", size);
+        text.setAttribute("class", "name " + box[0]);
+        text.textContent = box[2];
+        svg.appendChild(text);
+      }
     });
     picture.style.setProperty("--ratio", view.width / view.height);
     picture.append(image, svg);
@@ -105,8 +119,8 @@
     var card = visible[current], crop = card.node.querySelector(".shot img");
     var name = card.node.querySelector("img") ? card.node.querySelector("img").alt : "";
     document.getElementById("full-name").textContent = name;
-    document.getElementById("full-words").textContent = (current + 1) + " of " + visible.length + ". " + card.node.querySelector(".facts").textContent;
-    if (card.view >= 0) { draw(views[card.view]); } else {
+    document.getElementById("full-words").textContent = (current + 1) + " of " + visible.length + ". " + card.node.querySelector(".facts").innerText.replace(/\s*\n\s*/g, " · ");
+    if (card.view >= 0) { draw(views[card.view], card); } else {
       // Its whole image did not fit into the page: the crop, enlarged.
       picture.textContent = "";
       if (crop) { picture.style.setProperty("--ratio", 1); picture.append(crop.cloneNode(), card.node.querySelector(".boxes").cloneNode(true)); }

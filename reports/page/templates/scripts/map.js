@@ -7,6 +7,8 @@
   var card = document.getElementById("map-card"), tile = card.querySelector(".tile"), words = card.querySelector("span");
   var legend = document.getElementById("map-legend"), chooser = document.getElementById("colour-by"), select = chooser.querySelector("select");
   var COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a"], MOST = COLOURS.length;
+  // As in the gallery: green is right, red is a false positive, yellow is missed.
+  var OUTCOMES = { "all right": "#3cb450", "false positives": "#e62828", "missed objects": "#e6a700", "missed objects and false positives": "#dc50c8", "not labelled": "#8a8a8a" };
   var own = dots.map(function (dot) { return dot.getAttribute("fill"); }), ownLegend = legend.innerHTML, current = -1;
 
   function colour() {
@@ -21,7 +23,7 @@
     // The most frequent values have a colour of their own, the rest share grey.
     var order = Object.keys(counts).sort(function (a, b) { return counts[b] - counts[a]; });
     var own_colours = order.length > MOST ? MOST - 1 : MOST, of = {};
-    order.forEach(function (code, i) { of[code] = i < own_colours ? COLOURS[i] : COLOURS[MOST - 1]; });
+    order.forEach(function (code, i) { of[code] = column === "outcome" ? OUTCOMES[data.values[column][code]] : i < own_colours ? COLOURS[i] : COLOURS[MOST - 1]; });
     dots.forEach(function (dot, i) { dot.setAttribute("fill", of[data.codes[column][i]]); });
     legend.textContent = "";
     order.slice(0, own_colours).concat(order.length > own_colours ? ["rest"] : []).forEach(function (code) {

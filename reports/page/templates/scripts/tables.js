@@ -76,16 +76,25 @@
 
   var picker = document.querySelector("#domain-picker select");
   if (!picker) { return; }
-  var about = Array.from(document.querySelectorAll("main [data-domain]"));
+  // The table of all domains stays whole: it is how another one is found.
+  var about = Array.from(document.querySelectorAll("main [data-domain]")).filter(function (part) { return !part.closest("[data-test=domains]"); });
   function pick() {
     about.forEach(function (part) {
       var name = part.dataset.domain;
+      if (part.tagName === "DETAILS" && name === picker.value) { part.open = true; }
       part.classList.toggle("elsewhere", picker.value !== "" && name !== picker.value && name !== picker.dataset.always && name !== "training");
     });
     document.dispatchEvent(new CustomEvent("shiftscope:domain", { detail: picker.value }));
   }
   picker.parentNode.hidden = false;
   picker.addEventListener("change", pick);
+  document.querySelectorAll("[data-picks]").forEach(function (button) {
+    button.addEventListener("click", function () {
+      picker.value = button.dataset.picks;
+      pick();
+      document.getElementById("hypotheses").scrollIntoView();
+    });
+  });
   // Many domains are a table first, and one at a time below.
   document.addEventListener("DOMContentLoaded", function () {
     if (picker.dataset.many && picker.dataset.focus) { picker.value = picker.dataset.focus; pick(); }

@@ -5,6 +5,8 @@
   var main = document.getElementById("confidence"), chosen = document.getElementById("sweep-class");
   var data = source ? JSON.parse(source.textContent) : null, moved = false;
 
+  // Thresholds below 0.1 have a third digit: failing detectors work there.
+  function level(value) { return value.toFixed(value < 0.1 ? 3 : 2); }
   function show(value) { return value === null || value === undefined ? "–" : value.toFixed(value >= 10 ? 1 : 2); }
   function nearest(values, at) {
     var low = 0, high = values.length - 1;
@@ -50,7 +52,7 @@
   }
   function update(at) {
     if (main) {
-      document.getElementById("confidence-value").textContent = show(at);
+      document.getElementById("confidence-value").textContent = level(at);
       fill(at);
       moveLines(at);
     }
@@ -60,7 +62,7 @@
     slider.addEventListener("input", function () {
       moved = true;
       sliders.forEach(function (other) { other.value = slider.value; });
-      document.querySelectorAll(".threshold-value").forEach(function (words) { words.textContent = show(Number(slider.value)); });
+      document.querySelectorAll(".threshold-value").forEach(function (words) { words.textContent = level(Number(slider.value)); });
       update(Number(slider.value));
     });
   });
@@ -70,11 +72,12 @@
   var wanted = document.getElementById("wanted-recall"), answer = document.getElementById("recall-thresholds");
   function recall() {
     var share = Number(wanted.value) / 100;
+    if (!(share > 0 && share <= 1)) { answer.textContent = "a recall from 1 to 100 %."; return; }
     answer.textContent = rows.filter(function (row) { return !row.node.classList.contains("elsewhere"); }).map(function (row) {
       var along = curve(row.domain);
       for (var i = along.at.length - 1; i >= 0; i -= 1) {
         var point = along.point(i);
-        if (point[1] !== null && point[1] >= share) { return row.domain + " " + show(along.at[i]) + " (precision " + show(point[0]) + ")"; }
+        if (point[1] !== null && point[1] >= share) { return row.domain + " " + level(along.at[i]) + " (precision " + show(point[0]) + ")"; }
       }
       return row.domain + " none";
     }).join("; ") + ".";
