@@ -191,7 +191,7 @@ def test_leaving_out_is_rarely_wrong() -> None:
 
 
 def test_the_page_says_what_was_left_early() -> None:
-    whole = SimpleNamespace(images=100)
+    whole = SimpleNamespace(images=100, contributions=(SimpleNamespace(name="imgsz 512"),))
     tried = {
         "colours": Recovery("colours", 0.47, 0.30, -0.4, -0.6, -0.1, 20),
         "imgsz 512": Recovery("imgsz 512", 0.42, 0.45, 0.1, 0.0, 0.2, 100, 2.0),
@@ -204,4 +204,8 @@ def test_the_page_says_what_was_left_early() -> None:
         return left_early(SimpleNamespace(findings=SimpleNamespace(evidence=evidence)))  # type: ignore[arg-type]
 
     assert words(tried).endswith("and not combined: colours (-17 points on 20 images).")
-    assert words({"imgsz 512": tried["imgsz 512"]}) == "Every combination of interventions was tried."
+    everything = "Every combination of the interventions in these tables was tried."
+    assert words({"imgsz 512": tried["imgsz 512"]}) == everything
+    # A larger input that recovers much where objects are not small is no cause, and is not kept quiet.
+    larger = Recovery("imgsz 1024", 0.37, 0.56, 0.45, 0.3, 0.6, 100, 4.0)
+    assert words({"imgsz 1024": larger}).endswith("is not combined: imgsz 1024 (+19 points).")
