@@ -186,7 +186,7 @@ def predict(options: PredictOptions) -> None:
 
 @command(NextOptions)
 def next_(options: NextOptions) -> None:
-    """Rank which images to label and add next, and which datasets. Without arguments, on the demo."""
+    """Rank which images to label and add next, and which datasets; without arguments, for the last report."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.next import lines, rank_next
