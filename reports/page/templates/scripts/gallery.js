@@ -58,7 +58,7 @@
   document.addEventListener("shiftscope:domain", function (event) {
     if (form.elements.domain) { form.elements.domain.value = event.detail; changed(); }
   });
-  document.querySelectorAll(".opens").forEach(function (button) {
+  document.querySelectorAll(".opens[data-opens]").forEach(function (button) {
     button.addEventListener("click", function () {
       var of = button.dataset;
       ["domain", "kind", "class", "slice", "recording"].forEach(function (name) { if (form.elements[name]) { form.elements[name].value = ""; } });
