@@ -79,7 +79,9 @@ def read_report(folder: Path) -> WrittenReport:
             f"{path}: no report can be read there ({error.strerror}); write it with 'shiftscope report'"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is no report ({error}); write it with 'shiftscope report'") from None
+        raise InputError(
+            f"{path}: no report can be read there ({error}); write it with 'shiftscope report'"
+        ) from None
     return WrittenReport(folder, record)
 
 
