@@ -51,7 +51,7 @@ def made_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder}: a file is in the place of this folder; give --out another one") from None
+        raise InputError(f"{folder}: a file is in the place of this folder; give another one") from None
     return folder
 
 

@@ -61,20 +61,20 @@ def watch(rows: pd.DataFrame) -> pd.DataFrame:
         COLUMNS with the index of rows: what is watched, its value, the number of earlier values, how extreme it is among
         them, and whether that is an alarm.
     """
-    found = pd.DataFrame(
+    watched = pd.DataFrame(
         {"measure": "", "value": np.nan, "earlier": 0, "p": np.nan, "alarm": False}, index=rows.index
     )
     for name in reversed(MEASURES):
         has = rows[name].notna()
-        found.loc[has, "measure"] = name
-        found.loc[has, "value"] = rows.loc[has, name].astype(float)
+        watched.loc[has, "measure"] = name
+        watched.loc[has, "value"] = rows.loc[has, name].astype(float)
     keys = [rows[column].fillna("").astype(str) for column in SERIES]
-    for (measure, *_), part in found.groupby([found["measure"], *keys], sort=False):
+    for (measure, *_), part in watched.groupby([watched["measure"], *keys], sort=False):
         if not measure:
             continue
         order = rows.loc[part.index, "created"].sort_values(kind="stable").index
         for index, (earlier, p) in zip(
-            order, rank_p(found.loc[order, "value"].tolist(), MEASURES[str(measure)]), strict=True
+            order, rank_p(watched.loc[order, "value"].tolist(), MEASURES[str(measure)]), strict=True
         ):
-            found.loc[index, ["earlier", "p", "alarm"]] = earlier, p, bool(p <= FALSE_ALARM)
-    return found.astype({"earlier": int, "alarm": bool})[list(COLUMNS)]
+            watched.loc[index, ["earlier", "p", "alarm"]] = earlier, p, bool(p <= FALSE_ALARM)
+    return watched.astype({"earlier": int, "alarm": bool})[list(COLUMNS)]

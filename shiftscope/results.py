@@ -135,8 +135,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """The page in a frame, as it is on disk."""
-        text = self.page.read_text(encoding="utf-8")
-        return _FRAME.format(escape(text, quote=True), FRAME_HEIGHT)
+        return _framed(self.page)
 
 
 @dataclass(frozen=True)
@@ -242,6 +241,11 @@ class Ranking:
 _FRAME = '<iframe srcdoc="{}" width="100%" height="{}" sandbox="allow-scripts" style="border:0"></iframe>'
 
 
+def _framed(page: Path) -> str:
+    """A page in a frame of a notebook, as it is on disk."""
+    return _FRAME.format(escape(page.read_text(encoding="utf-8"), quote=True), FRAME_HEIGHT)
+
+
 @dataclass(frozen=True)
 class ReportComparison:
     """Reports beside the first of them.
@@ -280,7 +284,7 @@ class ReportComparison:
 
     def _repr_html_(self) -> str:
         """The page in a frame."""
-        return _FRAME.format(escape(self.page.read_text(encoding="utf-8"), quote=True), FRAME_HEIGHT)
+        return _framed(self.page)
 
 
 @dataclass(frozen=True)
@@ -309,4 +313,4 @@ class History:
 
     def _repr_html_(self) -> str:
         """The page in a frame."""
-        return _FRAME.format(escape(self.page.read_text(encoding="utf-8"), quote=True), FRAME_HEIGHT)
+        return _framed(self.page)

@@ -19,7 +19,7 @@ from reports.page.writer import write_report
 from reports.pipeline.run import Result
 from train.predictions import Settings
 
-PICTURES = 30
+FILES = 30
 LEDGER = ("path", "bucket", "reason", "source")
 ROWS = ("path", "line", "action", "reason")
 
@@ -31,16 +31,16 @@ def write_large_report(folder: Path, *, domains: int, classes: int, annotated: i
     import cv2
 
     rng = np.random.default_rng(0)
-    pictures = []
-    for number in range(PICTURES):
+    files = []
+    for number in range(FILES):
         path = folder / "images" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), picture(rng))
-        pictures.append(str(path))
+        cv2.imwrite(str(path), synthetic_image(rng))
+        files.append(str(path))
     names = tuple(f"class {k}" for k in range(classes))
-    inside = _domain("in_domain", 0, names, annotated, pictures, role="in_domain")
+    inside = _domain("in_domain", 0, names, annotated, files, role="in_domain")
     outside = [
-        _domain(f"site {d:02d}", d + 1, names, annotated, pictures, role="real_world", recall=0.75 - 0.02 * d)
+        _domain(f"site {d:02d}", d + 1, names, annotated, files, role="real_world", recall=0.75 - 0.02 * d)
         for d in range(domains)
     ]
     findings = find(Inputs(inside, outside, None, pd.DataFrame(), Experiments(), conf=None, seed=0))
@@ -50,7 +50,7 @@ def write_large_report(folder: Path, *, domains: int, classes: int, annotated: i
     return write_report(folder / "report", findings, result.ledger, {}, context, {})
 
 
-def picture(rng: np.random.Generator) -> Pixels:
+def synthetic_image(rng: np.random.Generator) -> Pixels:
     """As hard to compress as a photograph: smooth shapes under a little noise."""
     import cv2
 
@@ -61,13 +61,13 @@ def picture(rng: np.random.Generator) -> Pixels:
 
 
 def _domain(
-    name: str, seed: int, names: tuple[str, ...], annotated: int, pictures: list[str], **options: object
+    name: str, seed: int, names: tuple[str, ...], annotated: int, files: list[str], **options: object
 ) -> Domain:
     """A simulated domain, whose images show one class each."""
     made = make_domain(name, seed=seed, clips=10, frames=4, classes=names, **options)  # type: ignore[arg-type]
     images = made.images["image"]
     label = pd.Series(np.arange(len(images)) % annotated, index=images)
-    paths = [pictures[(i + seed) % len(pictures)] for i in range(len(images))]
+    paths = [files[(i + seed) % len(files)] for i in range(len(images))]
     return replace(
         made,
         images=made.images.assign(path=paths),

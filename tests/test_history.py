@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -103,6 +104,10 @@ def test_a_drop_after_three_weeks_is_named(browser: Browser, small_job: MainJob,
     values = [0.6 + 0.002 * (i * 7 % 20) for i in range(22)] + [0.41]
     write_days(small_job, tmp_path / "runs", values)
     (tmp_path / "runs" / "report" / "broken").mkdir()
+    # A report that another process is writing.
+    shutil.copytree(
+        tmp_path / "runs" / "report" / "day00", tmp_path / "runs" / "report" / "day00" / ".partial"
+    )
     (tmp_path / "runs" / "report" / "broken" / "report.json").write_text("{", encoding="utf-8")
     outcome = run_script("history", "runs", "--out", "out", "--json", cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr

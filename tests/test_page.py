@@ -144,9 +144,9 @@ def test_a_card_opens_the_whole_image_with_every_box(browser: Browser, job: Main
     detections = table(job, "detections")
     detections = detections[(detections["domain"] == domain) & detections["image"].str.endswith(name)]
     shown = min(100, int((detections["confidence"] >= 0.05).sum()))
-    drawn = page.locator("#full-picture polygon")
+    drawn = page.locator("#full-image polygon")
     assert drawn.count() == len(annotations) + shown
-    labelled = page.locator("#full-picture polygon.annotation, #full-picture polygon.missed")
+    labelled = page.locator("#full-image polygon.annotation, #full-image polygon.missed")
     assert labelled.count() == len(annotations)
     page.keyboard.press("d")
     assert drawn.count() == len(annotations)

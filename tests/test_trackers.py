@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reports.commands.log import log_report
+from reports.commands.log import entry_of, log_report
 from reports.options import LogOptions
 from reports.progress import Reporter
 from tests.conftest import MainJob, run_script
@@ -106,6 +107,22 @@ def test_other_trackers_are_told_every_number(
     )
     for file in ("report.html", "report.json", "ledger.csv"):
         assert file in named, "every file is handed over"
+
+
+def test_only_what_the_report_wrote_is_handed_over(small_job: MainJob, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(small_job.folder, folder)
+    for name in ("secrets.env", "tables/notes.txt", "images/private.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine", encoding="utf-8")
+    record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    entry = entry_of(folder, record, LogOptions(report=folder, to=("mlflow",)))
+    written = {
+        path.relative_to(small_job.folder).as_posix()
+        for path in small_job.folder.rglob("*")
+        if path.is_file()
+    }
+    assert {*entry.files, entry.page.name} == {name for name in written if not name.startswith(".")}
 
 
 def test_what_goes_wrong_is_one_line(

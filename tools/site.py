@@ -109,7 +109,7 @@ def copy_pages(pages: Path, *, live: bool) -> None:
 
 def _turned(link: re.Match[str]) -> str:
     """A link as the site needs it: pages lie in one folder, code is not there."""
-    picture, words, target, anchor = link.groups()
+    embeds, words, target, anchor = link.groups()
     # On a forge a page is called by its file.
     words = words.removeprefix("docs/").removesuffix(".md") if words.endswith(".md") else words
     if "://" in target or target.startswith(("mailto:", "demo/")):
@@ -118,7 +118,7 @@ def _turned(link: re.Match[str]) -> str:
     if name in BESIDE:
         return f"[{words}]({BESIDE[name]}{anchor or ''})"
     if "/" not in name:
-        return f"{picture}[{words}]({name}{anchor or ''})"
+        return f"{embeds}[{words}]({name}{anchor or ''})"
     return f"`{name}`"
 
 

@@ -50,8 +50,8 @@ def difference_record(now: Source, before: Source, reporter: Reporter) -> dict[s
             annotations = source.annotations
             kept = annotations["image"].isin(images["image"]) & ~annotations["crowd"]
             versions.append(Version(images, annotations[kept], source.classes))
-        found = compare_versions(*versions)
-    return _record(found, before.spec, unreadable)
+        difference = compare_versions(*versions)
+    return _record(difference, before.spec, unreadable)
 
 
 def _with_content(images: pd.DataFrame, tick: Any) -> tuple[pd.DataFrame, list[str]]:
@@ -64,23 +64,23 @@ def _with_content(images: pd.DataFrame, tick: Any) -> tuple[pd.DataFrame, list[s
         except (UnreadableImage, OSError):
             return None
 
-    found = []
+    contents = []
     with ThreadPoolExecutor() as pool:
         for made in pool.map(read, images["path"]):
-            found.append(made)
+            contents.append(made)
             tick()
-    readable = [made is not None for made in found]
+    readable = [made is not None for made in contents]
     kept = images[readable]
-    values = [made for made in found if made is not None]
+    values = [made for made in contents if made is not None]
     return (
         kept.assign(content=[content for content, _ in values], fingerprint=[bits for _, bits in values]),
-        images["path"][[not there for there in readable]].tolist(),
+        images["path"][[not is_readable for is_readable in readable]].tolist(),
     )
 
 
-def _record(found: DatasetDifference, before: str, unreadable: list[str]) -> dict[str, Any]:
+def _record(difference: DatasetDifference, before: str, unreadable: list[str]) -> dict[str, Any]:
     """The difference as JSON values."""
-    pairs, labels = found.pairs, found.labels
+    pairs, labels = difference.pairs, difference.labels
     renamed = pairs[(pairs["how"] == SAME) & (pairs["image_now"] != pairs["image_before"])]
     return {
         "against": before,
@@ -88,17 +88,17 @@ def _record(found: DatasetDifference, before: str, unreadable: list[str]) -> dic
         "renamed": renamed[["image_before", "image_now"]].values.tolist(),
         "other_pixels": pairs[pairs["how"] == OTHER_PIXELS]["image_now"].tolist(),
         "near_copies": pairs[pairs["how"] == NEAR_COPY][["image_before", "image_now"]].values.tolist(),
-        "added": list(found.added),
-        "added_copies": [list(pair) for pair in found.copies],
-        "removed": list(found.removed),
-        "moved_split": [list(moved) for moved in found.moved_split],
+        "added": list(difference.added),
+        "added_copies": [list(pair) for pair in difference.copies],
+        "removed": list(difference.removed),
+        "moved_split": [list(moved) for moved in difference.moved_split],
         "relabelled": labels.to_dict("records"),
         "boxes": {
             name: int(labels[name].sum()) if len(labels) else 0
             for name in ("added", "removed", "redrawn", "renamed")
         },
-        "classes": found.classes.to_dict("records"),
-        "sizes": found.sizes.to_dict("records"),
+        "classes": difference.classes.to_dict("records"),
+        "sizes": difference.sizes.to_dict("records"),
         "unreadable": unreadable,
     }
 

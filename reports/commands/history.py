@@ -13,6 +13,7 @@ from datasets.errors import InputError
 from datasets.files import made_folder, write_text
 from diagnostics.history import FALSE_ALARM, MIN_EARLIER, watch
 from diagnostics.wording import count, fraction, percent
+from reports.export.metrics import metrics_of
 from reports.options import HistoryOptions
 from reports.page.history import history_page
 from reports.page.reader import read_report
@@ -22,6 +23,7 @@ from reports.progress import Reporter
 from train.environment import runs_folder
 
 PAGE, RECORD, TABLE = "history.html", "history.json", "history.csv"
+MEASURED = ("ap50", "ap50_low", "ap50_high", "estimated_ap50", "shift")
 COLUMNS = (
     "created",
     "report",
@@ -70,7 +72,9 @@ def run_history(options: HistoryOptions, reporter: Reporter) -> tuple[dict[str, 
         what = "is a file" if root.exists() else "no such folder"
         raise InputError(f"{root}: {what}; give the folder that holds the reports")
     records, unreadable = [], []
-    for path in sorted(root.rglob("report.json")):
+    # A report that is being written lies in a hidden draft folder.
+    written = [p for p in root.rglob("report.json") if not p.parent.name.startswith(".")]
+    for path in sorted(written):
         try:
             records += _rows(path.parent, root)
         except InputError as problem:
@@ -102,16 +106,14 @@ def _rows(folder: Path, root: Path) -> list[dict[str, Any]]:
     """One row a domain of a report. Raises InputError where it cannot be read."""
     record = read_report(folder).record
     run = record["run"]
-    whole = {s["domain"]: s for s in record["slices"] if s["slice"] == "all"}
+    measured = metrics_of(record)
     estimates = {entry["domain"]: entry for entry in record.get("label_free", [])}
-    shifts = (record.get("shift") or {}).get("image") or {}
     weights = run.get("sha256") or run.get("detector") or "predictions"
     rows = []
     for domain in record["domains"]:
         name = domain["name"]
-        measured, estimate = whole.get(name, {}), estimates.get(name, {})
-        told = None if estimate.get("abstained", True) else estimate
-        verdict = domain.get("verdict") or {}
+        numbers, verdict = measured[name], domain.get("verdict") or {}
+        estimate = estimates.get(name, {}) if "estimated_ap50" in numbers else {}
         rows.append(
             {
                 "created": record["created"],
@@ -122,13 +124,9 @@ def _rows(folder: Path, root: Path) -> list[dict[str, Any]]:
                 "domain": name,
                 "role": domain["role"],
                 "images": domain["images"],
-                "ap50": measured.get("ap50"),
-                "ap50_low": measured.get("ap50_low"),
-                "ap50_high": measured.get("ap50_high"),
-                "estimated_ap50": told["ap50"] if told else None,
-                "estimated_low": told["low"] if told else None,
-                "estimated_high": told["high"] if told else None,
-                "shift": (shifts.get(name) or {}).get("mmd_ratio"),
+                **{key: numbers.get(key) for key in MEASURED},
+                "estimated_low": estimate.get("low"),
+                "estimated_high": estimate.get("high"),
                 "verdict": verdict.get("cause"),
                 "grade": verdict.get("grade"),
             }
@@ -176,7 +174,7 @@ def lines(record: dict[str, Any]) -> list[str]:
         )
     if record["alarms"]:
         text.append(
-            f"alarms ({percent(record['false_alarm'])} of reports give one by chance where nothing changes)"
+            f"alarms ({percent(record['false_alarm'])} of a domain's reports give one by chance where nothing changes)"
         )
         text += [f"  {alarm}" for alarm in record["alarms"]]
     else:

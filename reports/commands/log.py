@@ -9,7 +9,7 @@ from datasets.errors import EnvironmentProblem, InputError
 from reports.export.metrics import metrics_of
 from reports.export.trackers import Entry, tracker_named
 from reports.options import LogOptions
-from reports.page.reader import find_report, read_report
+from reports.page.reader import find_report, read_report, report_files
 from reports.page.writer import PAGE
 from reports.progress import Reporter
 
@@ -59,9 +59,10 @@ def log_report(options: LogOptions, reporter: Reporter) -> list[str]:
 
 def entry_of(folder: Path, record: dict[str, Any], options: LogOptions) -> Entry:
     """What is logged of a report. Raises InputError where its page is missing."""
-    page = folder / PAGE
-    if not page.is_file():
-        raise InputError(f"{page}: no such file; write the report again")
+    files = report_files(folder)
+    page = files.pop(PAGE, None)
+    if page is None:
+        raise InputError(f"{folder / PAGE}: no such file; write the report again")
     run, protocol = record["run"], record.get("protocol") or {}
     parameters = {
         "weights": run.get("weights"),
@@ -72,18 +73,13 @@ def entry_of(folder: Path, record: dict[str, Any], options: LogOptions) -> Entry
         "seed": record.get("seed"),
         "shiftscope": (record.get("versions") or {}).get("shiftscope"),
     }
-    files = {
-        str(path.relative_to(folder).as_posix()): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != page and not path.name.startswith(".")
-    }
     return Entry(
         name=options.name or folder.name,
         project=options.project,
         metrics={
             f"{domain}/{name}": value
-            for domain, found in metrics_of(record).items()
-            for name, value in found.items()
+            for domain, numbers in metrics_of(record).items()
+            for name, value in numbers.items()
         },
         parameters={name: str(value) for name, value in parameters.items() if value is not None},
         verdicts={

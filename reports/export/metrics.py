@@ -36,16 +36,16 @@ def metrics_of(record: dict[str, Any]) -> dict[str, dict[str, float]]:
     metrics: dict[str, dict[str, float]] = {}
     for domain in record["domains"]:
         name = domain["name"]
-        found = {key: whole.get(name, {}).get(key) for key in OF_SLICE}
+        numbers = {key: whole.get(name, {}).get(key) for key in OF_SLICE}
         if threshold is not None and sweeps.get(name):
             point = min(sweeps[name], key=lambda p: abs(p["confidence"] - threshold))
-            found |= {key: point[key] for key in ("precision", "recall", "f1", "false_positives_per_image")}
+            numbers |= {key: point[key] for key in ("precision", "recall", "f1", "false_positives_per_image")}
         estimate = estimates.get(name, {})
         if not estimate.get("abstained", True):
-            found["estimated_ap50"] = estimate["ap50"]
-        found["shift"] = (shifts.get(name) or {}).get("mmd_ratio")
-        found["probability"] = (domain.get("verdict") or {}).get("probability")
-        metrics[name] = {key: float(value) for key, value in found.items() if value is not None}
+            numbers["estimated_ap50"] = estimate["ap50"]
+        numbers["shift"] = (shifts.get(name) or {}).get("mmd_ratio")
+        numbers["probability"] = (domain.get("verdict") or {}).get("probability")
+        metrics[name] = {key: float(value) for key, value in numbers.items() if value is not None}
     return metrics
 
 

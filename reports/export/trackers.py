@@ -24,7 +24,7 @@ class Entry:
     parameters: what the numbers depend on
     verdicts: domain -> its verdict in a sentence
     page: report.html
-    files: everything else of the report, by its path within the report
+    files: the other files that the report wrote, by their path in its folder
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The embedding map: one dot an image, drawn as SVG by the template; the script adds pictures and other colours."""
+"""The embedding map: one dot an image, drawn as SVG by the template; the script adds thumbnails and other colours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reports.page.methods import short_path
 
 # Of the drawing, in its own units, with a margin for the dots at the edge.
 WIDTH, HEIGHT, MARGIN = 640.0, 420.0, 12.0
-# Dots with a picture: all images to add next, then as many as make a sheet that a page can carry.
+# Dots with a thumbnail: all images to add next, then as many as make a sheet that a page can carry.
 MAX_THUMBNAILS = 360
 COLUMNS = 20
 # What dots can be coloured by: column of the map, and its words.
@@ -89,7 +89,7 @@ def _scaled(values: Floats, length: float) -> Floats:
 
 
 def _with_thumbnail(points: pd.DataFrame) -> Ints:
-    """Rows of the images that get a picture: those to add next, then the domains in turn, spread over each."""
+    """Rows of the images that get a thumbnail: those to add next, then the domains in turn, spread over each."""
     ranked = np.flatnonzero(points["rank"].notna())
     rest = points[points["rank"].isna()]
     # A stride through each domain in the order of the map, so that neighbouring frames are not all there is.

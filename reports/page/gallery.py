@@ -11,7 +11,7 @@ import pandas as pd
 from datasets.rotated import rotated_boxes
 from datasets.tables import CORNERS
 from diagnostics import slices
-from diagnostics.domain import BOX_ATTRIBUTES, Domain
+from diagnostics.domain import BOX_ATTRIBUTES, Domain, detections_of
 from diagnostics.findings import Findings
 from diagnostics.gallery import cards_per_kind
 from diagnostics.matching import Floats
@@ -89,7 +89,6 @@ class Gallery:
 
     groups: cards by domain and kind
     filters: what can be chosen, by name: (value, words) each
-    names: recordings, classes and slices, whose numbers the cards have
     per_kind: cards of one kind and domain, at most
     views: whole images of the cards, with every annotation and detection
     members: number and count of cards of each domain, slice and class, for links from the tables, see `_members`
@@ -97,7 +96,6 @@ class Gallery:
 
     groups: list[dict[str, Any]]
     filters: dict[str, list[tuple[str, str]]]
-    names: dict[str, list[str]]
     per_kind: int
     views: list[dict[str, Any]]
     members: dict[str, tuple[int, int]]
@@ -118,7 +116,7 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
     if findings.training is not None:
         training = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
     views = image_views(findings)
-    number_of = {(view["domain"], view["key"]): number for number, view in enumerate(views)}
+    number_of = {key: number for number, key in enumerate(views)}
     in_slices = slices_of_cards(findings)
     names: dict[str, list[str]] = {
         "recordings": sorted(set(cards["group"].astype(str))),
@@ -155,10 +153,13 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
                     "clusters": int(rows["cluster"].nunique()),
                 }
             )
-    for view in views:
-        del view["key"]
-    per_kind = cards_per_kind(len(findings.domains))
-    return Gallery(groups, _filters(groups, names), names, per_kind, views, _members(groups, names))
+    return Gallery(
+        groups,
+        _filters(groups, names),
+        cards_per_kind(len(findings.domains)),
+        list(views.values()),
+        _members(groups, names),
+    )
 
 
 def _filters(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
@@ -206,20 +207,10 @@ def slices_of_cards(findings: Findings) -> dict[int, list[str]]:
             inside = set(domain.labelled_images["image"][mask])
             for number in cards.index[cards["image"].isin(inside)]:
                 result[int(number)].append(slice_label(attribute, name))
-        size = domain.images.set_index("image").loc[cards["image"], ["width", "height"]].to_numpy(float)
-        width, height = (
-            (cards["x2"] - cards["x1"]).to_numpy(float),
-            (cards["y2"] - cards["y1"]).to_numpy(float),
-        )
-        measured = {
-            "size": np.sqrt(np.maximum(width * height, 0)) * domain.imgsz / size.max(1),
-            "shape": width / np.maximum(height, 1e-9),
-            "place": ((cards["y1"] + cards["y2"]) / 2).to_numpy(float) / size[:, 1],
-        }
-        for attribute, (edges, words) in BOX_ATTRIBUTES.items():
-            ranges = np.searchsorted(edges[1:-1], measured[attribute], "right")
-            for number, of in zip(cards.index, ranges, strict=True):
-                result[int(number)].append(slice_label(attribute, words[int(of)]))
+        boxes = detections_of(cards, domain.labelled_images["image"])
+        for attribute in BOX_ATTRIBUTES:
+            for number, name in zip(cards.index, domain.attribute_ranges(attribute, boxes), strict=True):
+                result[int(number)].append(slice_label(attribute, str(name)))
     return result
 
 

@@ -17,6 +17,16 @@ from diagnostics.domain import Domain
 from reports.page.schema import upgrade
 from train.environment import runs_folder
 
+# What stands in a report's folder beside its tables.
+FILES = (
+    "report.html",
+    "report.md",
+    "report.json",
+    "metrics.json",
+    "sweep.csv",
+    "inference.yaml",
+    "ledger.csv",
+)
 # Names of tables in reports of schema version 1.
 FORMER_TABLES = {"images": "pictures", "annotations": "boxes"}
 
@@ -83,6 +93,14 @@ def read_report(folder: Path) -> WrittenReport:
             f"{path}: no report can be read there ({error}); write it with 'shiftscope report'"
         ) from None
     return WrittenReport(folder, record)
+
+
+def report_files(folder: Path) -> dict[str, Path]:
+    """The files of a written report by their path in its folder, and no others: --out may name a folder that holds
+    something else as well.
+    """
+    there = [folder / name for name in FILES] + sorted((folder / "tables").glob("*.parquet"))
+    return {path.relative_to(folder).as_posix(): path for path in there if path.is_file()}
 
 
 def written_reports() -> list[Path]:

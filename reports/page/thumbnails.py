@@ -43,10 +43,10 @@ Box = Sequence[float]
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture without anything drawn into it, and outlines to lay over it.
+    """A JPEG without anything drawn into it, and outlines to lay over it.
 
     src: JPEG data URI
-    width, height: of the picture in its own pixels
+    width, height: of the JPEG in pixels
     outlines: corners of boxes in these pixels, as an SVG polygon's points
     """
 
@@ -89,7 +89,7 @@ def shot(
     boxes
         What is outlined, in the same form.
     side
-        Longer side of the picture in pixels; a whole image is never enlarged.
+        Longer side of the JPEG in pixels; a whole image is never enlarged.
     quality
         Of the JPEG, 0 to 100.
 

@@ -49,15 +49,15 @@ def with_rotated(boxes: pd.DataFrame) -> Floats:
     return corners if turned is None else np.column_stack([corners, turned])
 
 
-def image_views(findings: Findings) -> list[dict[str, Any]]:
+def image_views(findings: Findings) -> dict[tuple[str, str], dict[str, Any]]:
     """The images of the cards, those of the first cards first, until VIEW_BYTES are used up.
 
-    Each has domain, key (the image), name, src, width and height of the picture, and boxes: kind ("annotation", "missed",
-    or that of a card), points, words and confidence (null for annotations).
+    By domain and image, each has domain, name, src, width and height (of the JPEG, in pixels), and boxes: kind
+    ("annotation", "missed", or that of a card), points, words and confidence (null for annotations).
     """
     images = findings.cards[["domain", "image"]].drop_duplicates()
     side = _side(len(images))
-    views: list[dict[str, Any]] = []
+    views: dict[tuple[str, str], dict[str, Any]] = {}
     used = 0
     for name, part in images.groupby("domain", sort=False):
         domain = domain_of(findings, str(name))
@@ -71,22 +71,17 @@ def image_views(findings: Findings) -> list[dict[str, Any]]:
             if shot is None or used + len(shot.src) > VIEW_BYTES:
                 continue
             used += len(shot.src)
-            views.append(
-                {
-                    "domain": domain.name,
-                    "key": image,
-                    "name": short_path(image),
-                    "src": shot.src,
-                    "width": shot.width,
-                    "height": shot.height,
-                    "boxes": [
-                        [kind, points, words, confidence]
-                        for kind, points, (words, confidence, _) in zip(
-                            kinds, shot.outlines, drawn, strict=True
-                        )
-                    ],
-                }
-            )
+            views[domain.name, str(image)] = {
+                "domain": domain.name,
+                "name": short_path(image),
+                "src": shot.src,
+                "width": shot.width,
+                "height": shot.height,
+                "boxes": [
+                    [kind, points, words, confidence]
+                    for kind, points, (words, confidence, _) in zip(kinds, shot.outlines, drawn, strict=True)
+                ],
+            }
     return views
 
 

@@ -73,7 +73,7 @@
   apply();
 
   // The whole image.
-  var dialog = document.getElementById("full-view"), picture = document.getElementById("full-picture");
+  var dialog = document.getElementById("full-view"), holder = document.getElementById("full-image");
   var views = null, current = -1, NS = "http://www.w3.org/2000/svg";
   var switches = { annotation: document.getElementById("show-annotations"), detection: document.getElementById("show-detections") };
 
@@ -81,7 +81,7 @@
   var NAMED = 0.1;
   function draw(view, card) {
     var size = view.width / 42;
-    picture.textContent = "";
+    holder.textContent = "";
     var image = document.createElement("img"), svg = document.createElementNS(NS, "svg");
     image.src = view.src;
     image.alt = view.name;
@@ -108,8 +108,8 @@
         svg.appendChild(text);
       }
     });
-    picture.style.setProperty("--ratio", view.width / view.height);
-    picture.append(image, svg);
+    holder.style.setProperty("--ratio", view.width / view.height);
+    holder.append(image, svg);
   }
   function open(index) {
     if (!visible.length) { return; }
@@ -122,8 +122,8 @@
     document.getElementById("full-words").textContent = (current + 1) + " of " + visible.length + ". " + card.node.querySelector(".facts").innerText.replace(/\s*\n\s*/g, " · ");
     if (card.view >= 0) { draw(views[card.view], card); } else {
       // Its whole image did not fit into the page: the crop, enlarged.
-      picture.textContent = "";
-      if (crop) { picture.style.setProperty("--ratio", 1); picture.append(crop.cloneNode(), card.node.querySelector(".boxes").cloneNode(true)); }
+      holder.textContent = "";
+      if (crop) { holder.style.setProperty("--ratio", 1); holder.append(crop.cloneNode(), card.node.querySelector(".boxes").cloneNode(true)); }
     }
     if (!dialog.open) { dialog.showModal(); }
   }
