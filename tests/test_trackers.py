@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,3 +161,9 @@ def test_metrics_for_dvc_stand_beside_the_report(small_job: MainJob) -> None:
     assert [float(row["drone recall"] or "nan") for row in rows] == pytest.approx(
         [float("nan") if point["recall"] is None else point["recall"] for point in points], nan_ok=True
     )
+
+
+def test_fiftyone_starts_beside_mlflow() -> None:
+    # importlib-metadata, which MLflow brings, answers for the standard library once it is imported; from its
+    # version 8 on, FiftyOne's eta stops at a name that its own metadata lacks.
+    subprocess.run([sys.executable, "-c", "import importlib_metadata, eta.constants"], check=True)

@@ -65,6 +65,41 @@ def test_staging_needs_train_and_val(data: Path, tmp_path: Path) -> None:
         stage(source.keep(source.images["split"] == "val"), tmp_path / "s", tmp_path)
 
 
+TRAINER_WITH_ITS_CALLBACKS = """
+from train.environment import harden
+harden()
+from train.training import TRACKERS, call_no_trackers
+call_no_trackers()
+import sys
+from collections import defaultdict
+from ultralytics.utils.callbacks import add_integration_callbacks
+class Trainer:
+    callbacks = defaultdict(list)
+add_integration_callbacks(Trainer())
+modules = {"comet": "comet_ml", "raytune": "ray", "dvc": "dvclive"}
+print(sum(modules.get(name, name) in sys.modules for name in TRACKERS))
+"""
+
+
+def test_a_training_calls_no_tracker_unless_the_users_own_settings_do(tmp_path: Path) -> None:
+    installed = tmp_path / "installed"
+    for name in ("clearml", "comet_ml", "dvclive", "mlflow", "ray", "wandb"):
+        (installed / name).mkdir(parents=True)
+        (installed / name / "__init__.py").write_text("__version__ = '1'\n")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("YOLO", "PYTEST"))}
+    environment |= {"PYTHONPATH": f"{installed}:{Path(__file__).parents[1]}", "SHIFTSCOPE_RUNS": str(tmp_path / "runs")}
+
+    def imported(**more: str) -> int:
+        command = [sys.executable, "-c", TRAINER_WITH_ITS_CALLBACKS]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment | more, capture_output=True, text=True, check=True
+        )
+        return int(done.stdout.split()[-1])
+
+    assert imported() == 0
+    assert imported(YOLO_CONFIG_DIR=str(tmp_path / "own")) > 0
+
+
 @pytest.mark.slow
 def test_a_killed_training_is_resumed(data: Path, tmp_path: Path) -> None:
     before = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in data.rglob("*") if p.is_file()}

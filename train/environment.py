@@ -35,6 +35,11 @@ def frames_folder() -> Path:
     return runs_folder() / "frames"
 
 
+def ultralytics_folder() -> Path:
+    """The folder of Ultralytics' settings, unless the user chose one (YOLO_CONFIG_DIR)."""
+    return runs_folder() / ".ultralytics"
+
+
 def corrections_path() -> Path:
     """The file of labels and tags that were corrected by hand, for every report."""
     return runs_folder() / "corrections.json"
@@ -63,7 +68,7 @@ def harden() -> None:
         "YOLO_VERBOSE": "false",
         "ULTRALYTICS_SAFE_LOAD": "1",
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
-        "YOLO_CONFIG_DIR": str(runs_folder() / ".ultralytics"),
+        "YOLO_CONFIG_DIR": str(ultralytics_folder()),
         "MPLBACKEND": "agg",
         "FIFTYONE_DO_NOT_TRACK": "1",
     }

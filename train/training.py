@@ -26,7 +26,7 @@ from datasets.errors import EnvironmentProblem, InputError
 from datasets.files import draft_file, write_text
 from datasets.source import split_spec
 from datasets.tables import Source
-from train.environment import frames_folder
+from train.environment import frames_folder, ultralytics_folder
 from train.forward import choose_device, first_line, load_checkpoint
 from train.history import read_history
 from train.passes import network_threads
@@ -36,6 +36,8 @@ from train.staging import count_boxes_by_split, stage
 
 # Our copy of last.pt. Ultralytics writes its own in place, and a kill in that moment leaves half a file.
 CHECKPOINT = "resume.pt"
+# What Ultralytics calls in a training where it is installed.
+TRACKERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 # Marks the folder of a training that `train` began, and holds its recipe: any other folder is left as it is.
 BEGUN = "shiftscope-begun.json"
 
@@ -340,6 +342,19 @@ class _UltralyticsCallbacks:
         )
 
 
+def call_no_trackers() -> None:
+    """Keep Ultralytics from calling the experiment trackers it finds installed.
+
+    Its own settings call MLflow, Comet, ClearML and others as soon as they can be imported: that is a second
+    record beside the run folder, seconds of imports, and with some of them a server somewhere else. Settings in a
+    folder that the user chose (YOLO_CONFIG_DIR) are the user's.
+    """
+    from ultralytics.utils import SETTINGS
+
+    if ultralytics_folder() in SETTINGS.file.parents:
+        SETTINGS.update(dict.fromkeys(TRACKERS, False))
+
+
 def _copy_checkpoint(trainer: Any) -> None:
     """Keep a copy of last.pt that is never half written."""
     if not is_last_check(trainer):
@@ -360,6 +375,7 @@ def _run_ultralytics(data_yaml: Path, folder: Path, recipe: Recipe, callbacks: T
     callbacks.on_model(model)
     # Added last: the copied checkpoint marks an epoch whose other callbacks have all run.
     model.add_callback("on_fit_epoch_end", _copy_checkpoint)
+    call_no_trackers()
     # Ultralytics prints its own bars to stdout whatever its settings; progress is reported by the callbacks.
     with open(os.devnull, "w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
         model.train(**_ultralytics_arguments(data_yaml, folder, recipe, resume=resume))
