@@ -87,7 +87,10 @@ def test_a_training_calls_no_tracker_unless_the_users_own_settings_do(tmp_path: 
         (installed / name).mkdir(parents=True)
         (installed / name / "__init__.py").write_text("__version__ = '1'\n")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("YOLO", "PYTEST"))}
-    environment |= {"PYTHONPATH": f"{installed}:{Path(__file__).parents[1]}", "SHIFTSCOPE_RUNS": str(tmp_path / "runs")}
+    environment |= {
+        "PYTHONPATH": f"{installed}:{Path(__file__).parents[1]}",
+        "SHIFTSCOPE_RUNS": str(tmp_path / "runs"),
+    }
 
     def imported(**more: str) -> int:
         command = [sys.executable, "-c", TRAINER_WITH_ITS_CALLBACKS]
