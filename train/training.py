@@ -352,7 +352,7 @@ def call_no_trackers() -> None:
     from ultralytics.utils import SETTINGS
 
     if ultralytics_folder() in SETTINGS.file.parents:
-        SETTINGS.update(dict.fromkeys(TRACKERS, False))
+        SETTINGS.update(dict.fromkeys(TRACKERS, False))  # type: ignore[no-untyped-call]
 
 
 def _copy_checkpoint(trainer: Any) -> None:
