@@ -164,6 +164,8 @@ def test_single_precision_is_right_to_a_recall_point() -> None:
         problem = random_problem(rng, decimals=6)
         averager, weights = Averager(table_of(problem)), rng.integers(0, 4, (30, problem[1]))
         double, single = averager(weights)[0], averager(weights, single=True)[0]
+        # By their places, so that a difference names the class, the IoU and the weighting it is in.
+        np.testing.assert_array_equal(np.argwhere(np.isnan(single)), np.argwhere(np.isnan(double)))
         np.testing.assert_allclose(single, double, atol=0.02)
         close += (np.abs(single - double) < 1e-6)[np.isfinite(double)].tolist()
     # The two differ only where a recall equals one of the ten points that are rounded up.
