@@ -24,6 +24,7 @@ DOORS = {
     "ultralytics": {
         "train/forward.py",
         "train/quick.py",
+        "train/training.py",
         "train/arguments.py",
         "train/pretrained.py",
         "train/export.py",

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from ultralytics.utils import SETTINGS
 
 from datasets.containment import expanded
 from datasets.data_yaml import path_exists
@@ -349,8 +350,6 @@ def call_no_trackers() -> None:
     record beside the run folder, seconds of imports, and with some of them a server somewhere else. Settings in a
     folder that the user chose (YOLO_CONFIG_DIR) are the user's.
     """
-    from ultralytics.utils import SETTINGS
-
     if ultralytics_folder() in SETTINGS.file.parents:
         SETTINGS.update(dict.fromkeys(TRACKERS, False))  # type: ignore[no-untyped-call]
 
