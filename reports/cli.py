@@ -415,7 +415,7 @@ def export(options: ExportOptions) -> None:
 def main() -> None:
     """Entry point: run a command, turn what it raises into one line and an exit code."""
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = _with_address([argument for argument in sys.argv[1:] if argument != "--debug"])
     started = datetime.now(UTC)
     try:
         code = app(args=arguments, standalone_mode=False)
@@ -439,6 +439,15 @@ def main() -> None:
     if debug:
         sys.stderr.write(f"took {(datetime.now(UTC) - started).total_seconds():.1f} s\n")
     sys.exit(code or OK)
+
+
+def _with_address(arguments: list[str]) -> list[str]:
+    """Give --ray an empty address where none follows it: typer has no option whose value may be left out."""
+    following = [*arguments[1:], "-"]
+    return [
+        "--ray=" if argument == "--ray" and after.startswith("-") else argument
+        for argument, after in zip(arguments, following, strict=False)
+    ]
 
 
 def unexpected(error: Exception, *, debug: bool) -> int:

@@ -175,6 +175,14 @@ GroupBy = Annotated[
 Imgsz = Annotated[int | None, typer.Option(help="Network input size in pixels; default: the training's.")]
 Device = Annotated[str | None, typer.Option(help="cpu, 0, cuda:1, mps; default: a GPU if there is one.")]
 Batch = Annotated[int | None, typer.Option(help="Images per forward call; default: 1 on a CPU, 8 on a GPU.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Predict on a Ray cluster whose machines see the same folders: its address, or none for the one that runs "
+        "here; local starts one on this machine.",
+    ),
+]
 Conf = Annotated[float, typer.Option(min=0.0, max=1.0, help="Confidence from which detections are drawn.")]
 Names = Annotated[
     tuple[str, ...],
@@ -372,6 +380,7 @@ class ReportOptions(Options):
     imgsz: Imgsz = None
     device: Device = None
     batch: Batch = None
+    ray: Ray = None
     out: Out = None
     fiftyone: Fiftyone = True
     max_skipped: MaxSkipped = None
@@ -389,7 +398,7 @@ class ReportOptions(Options):
 # What names the detector (one replaces the report's, however it is named); what a ranking does not take over from a
 # report.
 DETECTORS = frozenset({"run", "weights", "detector"})
-NOT_TAKEN = frozenset({"out", "json", "seed"})
+NOT_TAKEN = frozenset({"out", "json", "seed", "ray"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -448,6 +457,7 @@ class NextOptions(Options):
     imgsz: Imgsz = None
     device: Device = None
     batch: Batch = None
+    ray: Ray = None
     out: Out = None
     seed: Seed = 0
     json: Json = False
@@ -564,6 +574,7 @@ class PredictOptions(Options):
     ] = 0.7
     imgsz: Imgsz = None
     device: Device = None
+    ray: Ray = None
     stride: Annotated[int, typer.Option(min=1, help="Of a video, use every so many frames.")] = 1
     blur: Annotated[
         tuple[str, ...],

@@ -30,6 +30,7 @@ DOORS = {
         "train/export.py",
     },
     "openvino": {"train/quick.py"},
+    "ray": {"reports/pipeline/cluster.py"},
     # A room of its own: the dataset, the panels and operators that run in the App, and the way back.
     "fiftyone": {"reports/workbench/"},
     "kagglehub": {"datasets/kaggle.py"},

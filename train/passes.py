@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -50,25 +50,33 @@ class Described:
     fingerprint: bytes
 
 
+# A file's path, time of change in nanoseconds, and size in bytes.
+FileKey = tuple[str, int, int]
+
+
 class _Recent:
     """The images that were decoded last, as many as MOST_BYTES hold: experiments predict the same ones in turn."""
 
     def __init__(self) -> None:
-        self._images: OrderedDict[tuple[str, int, int], Described] = OrderedDict()
+        self._images: OrderedDict[FileKey, Described] = OrderedDict()
+        self._digests: dict[FileKey, str] = {}
         self._bytes = 0
         self._lock = Lock()
 
+    def remember(self, path: Path, content: str) -> None:
+        """Keep a digest that was computed elsewhere, so that the file is not read for it. Raises OSError."""
+        self._digests[_file_key(path)] = content
+
     def open(self, path: Path, is_known: Callable[[str], bool]) -> tuple[str, Described | None]:
         """The digest of a file, and the image unless its digest is known. Raises UnreadableImage, OSError."""
-        status = path.stat()
-        key = (str(path), status.st_mtime_ns, status.st_size)
+        key = _file_key(path)
         with self._lock:
             found = self._images.get(key)
             if found is not None:
                 self._images.move_to_end(key)
         if found is not None:
             return found.content, None if is_known(found.content) else found
-        content = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        content = self._digests.get(key) or hashlib.sha256(path.read_bytes()).hexdigest()[:32]
         if is_known(content):
             return content, None
         pixels = decode(path)
@@ -88,6 +96,42 @@ class _Recent:
 _RECENT = _Recent()
 
 
+def _file_key(path: Path) -> FileKey:
+    """What changes when a file does. Raises OSError."""
+    status = path.stat()
+    return str(path), status.st_mtime_ns, status.st_size
+
+
+def remember_digest(path: Path, content: str) -> None:
+    """Keep the digest of a file that another process read; one that is gone since is left to the caller to find."""
+    with suppress(OSError):
+        _RECENT.remember(path, content)
+
+
+class Shards(Protocol):
+    """Where predictions are kept: a `Store`, or `Kept`."""
+
+    def __contains__(self, content: str) -> bool: ...
+
+    def add(self, predictions: Sequence[ImagePrediction]) -> None:
+        """Keep predictions."""
+
+
+class Kept:
+    """Predictions in memory, beside the digests of those that are stored elsewhere."""
+
+    def __init__(self, known: Set[str]) -> None:
+        self.known = known
+        self.predictions: list[ImagePrediction] = []
+
+    def __contains__(self, content: str) -> bool:
+        return content in self.known or any(content == prediction.content for prediction in self.predictions)
+
+    def add(self, predictions: Sequence[ImagePrediction]) -> None:
+        """Keep predictions."""
+        self.predictions.extend(predictions)
+
+
 class Batch:
     """Decoded images of one shape waiting for a forward call, and predictions waiting for a shard.
 
@@ -96,7 +140,7 @@ class Batch:
     size: images in one forward call
     """
 
-    def __init__(self, store: Store, predict: Predict, size: int) -> None:
+    def __init__(self, store: Shards, predict: Predict, size: int) -> None:
         self.store, self.predict, self.size = store, predict, size
         self.waiting: dict[str, Described] = {}
         self.done: dict[str, ImagePrediction] = {}
@@ -134,6 +178,14 @@ class Batch:
         if self.done:
             self.store.add(list(self.done.values()))
             self.done.clear()
+
+
+def read_into(path: Path, pending: Batch) -> str:
+    """Add an image to a batch unless its prediction is known; its digest. Raises UnreadableImage, OSError."""
+    content, image = _RECENT.open(path, pending.__contains__)
+    if image is not None:
+        pending.add(image)
+    return content
 
 
 def collect(

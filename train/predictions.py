@@ -125,6 +125,10 @@ class Store:
     def __contains__(self, content: str) -> bool:
         return content in self._shard_of
 
+    def contents(self) -> frozenset[str]:
+        """Digests of all images whose predictions are stored."""
+        return frozenset(self._shard_of)
+
     def add(self, predictions: Sequence[ImagePrediction]) -> None:
         """Append a shard. Of two processes that store the same images, the first keeps its shard."""
         name = hashlib.sha256("".join(p.content for p in predictions).encode()).hexdigest()[:12]

@@ -81,7 +81,11 @@ def predict(options: PredictOptions, reporter: Reporter) -> dict[str, Any]:
     advised = read_inference(options.from_report, options.domain) if options.from_report is not None else None
     run = _open_run(options, advised)
     detector = load_detector(
-        run.weights, function=run.function, device=options.device, trust=options.trust_checkpoint
+        run.weights,
+        function=run.function,
+        device=options.device,
+        trust=options.trust_checkpoint,
+        ray=options.ray,
     )
     _check_blurred(options.blur, detector.classes)
     change = advised.change if advised is not None else None

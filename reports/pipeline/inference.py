@@ -218,6 +218,7 @@ def _open(
                 device=options.device,
                 batch=options.batch,
                 trust=options.trust_checkpoint,
+                ray=options.ray,
             )
         opened = open_domains(options, run, detector.classes if detector else (), reporter.say)
     # Without a detector, the first source that names any classes decides.

@@ -129,7 +129,11 @@ def _compare_checkpoints(
             domains,
             predicted.settings,
             lambda weights: load_detector(
-                weights, device=options.device, batch=options.batch, trust=options.trust_checkpoint
+                weights,
+                device=options.device,
+                batch=options.batch,
+                trust=options.trust_checkpoint,
+                ray=options.ray,
             ),
             reporter,
             most=options.checkpoints,
@@ -153,7 +157,11 @@ def _compare_with_earlier_run(
         return ()
     try:
         detector = load_detector(
-            run.weights, device=options.device, batch=options.batch, trust=options.trust_checkpoint
+            run.weights,
+            device=options.device,
+            batch=options.batch,
+            trust=options.trust_checkpoint,
+            ray=options.ray,
         )
         return compare_runs(
             EarlierRun(run, detector, options.imgsz),

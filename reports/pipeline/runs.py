@@ -37,7 +37,7 @@ def open_earlier_run(place: Path) -> Run:
     return open_weights(place, None) if place.is_file() else open_run(place)
 
 
-# Five parameters: what to load, and how; all but the first have a default.
+# Six parameters: what to load, and how; all but the first have a default.
 def load_detector(
     weights: Path,
     *,
@@ -45,18 +45,26 @@ def load_detector(
     device: str | None = None,
     batch: int | None = None,
     trust: bool = False,
+    ray: str | None = None,
 ) -> Detector | BoxDetector:
     """A detector, ready for inference. Its libraries take seconds to import, so they are imported here.
 
     function: "package.module:function" instead of weights. device, batch: see `train.forward.Detector`. trust: load a
-    checkpoint that the restricted loader refuses.
+    checkpoint that the restricted loader refuses. ray: address of a cluster that predicts, see
+    `reports.pipeline.cluster.ClusterDetector`.
     """
+    if ray is not None and (function is not None or weights.suffix == ".onnx"):
+        raise InputError("--ray distributes checkpoints of Ultralytics; leave it out for another detector")
     if function is not None:
         return FunctionDetector(function, batch=batch)
     if weights.suffix == ".onnx":
         return OnnxDetector(weights)
     if trust:
         trust_checkpoints()
+    if ray is not None:
+        from reports.pipeline.cluster import ClusterDetector
+
+        return ClusterDetector(weights, address=ray, device=device, batch=batch, trust=trust)
     from train.forward import Detector
 
     return Detector(weights, device=device, batch=batch)
