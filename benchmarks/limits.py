@@ -33,9 +33,9 @@ from reports.workbench import dataset as workbench
 from reports.workbench.connection import database
 from reports.workbench.documents import SHOWN_FLOOR
 from train.predictions import SHARD, ImagePrediction, Store
-from train.pretrained import ARCHITECTURE
+from train.recipe import ARCHITECTURE, Recipe
 from train.run import open_run
-from train.training import Recipe, TrainingCallbacks, train
+from train.training import TrainingCallbacks, train
 
 ROUNDS = 3
 

@@ -38,7 +38,8 @@ from reports.pipeline.run import run_report
 from reports.pipeline.runs import load_run
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
-from train.training import TrainingCallbacks, is_finished, road_world_recipe, train
+from train.recipe import is_finished, road_world_recipe
+from train.training import TrainingCallbacks, train
 
 ROWS = Path(__file__).with_name("classes.csv")
 PAGE = Path(__file__).parents[1] / "docs" / "classes.md"

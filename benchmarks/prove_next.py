@@ -51,8 +51,9 @@ from train.environment import runs_folder
 from train.forward import Detector
 from train.passes import available_cores
 from train.predictions import Settings, Store, predict_folder
+from train.recipe import Recipe
 from train.run import file_sha256
-from train.training import Recipe, train
+from train.training import train
 
 BUDGETS, MIXED_BUDGETS = (2, 4, 8, 16, 32), (4, 8, 16)
 # Rules of the first of two rounds.

@@ -24,7 +24,8 @@ from reports.options import ReportOptions
 from reports.pipeline.run import run_report
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
-from train.training import Recipe, TrainingCallbacks, is_finished, road_world_recipe, train
+from train.recipe import Recipe, is_finished, road_world_recipe
+from train.training import TrainingCallbacks, train
 
 # First seeds: of the worlds that the rules were written with, and of those that are reported.
 DEVELOPMENT, REPORTED = 4711, 314159

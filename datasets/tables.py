@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 IMAGE_COLUMNS = {
@@ -44,6 +46,48 @@ ROW_COLUMNS = {"path": "str", "line": "int64", "action": "str", "reason": "str"}
 # Prefix of the columns of an images table that the user added (weather, road, camera ...).
 OWN = "own:"
 CORNERS = ["x1", "y1", "x2", "y2"]
+
+
+class SparseRows:
+    """A matrix of which only some rows are kept: the embeddings of detections that are confident enough to be looked at.
+
+    Most detections of a detector are so unsure that nothing is ever asked of their embeddings, which would be most of
+    what is stored and read.
+
+    Parameters
+    ----------
+    values
+        The rows that are kept, (k, width), in half precision.
+    place
+        Of each row of the matrix, the row of values, -1 where it is not kept, (m,).
+    """
+
+    def __init__(self, values: npt.NDArray[np.float16], place: npt.NDArray[np.int64]) -> None:
+        self.values, self.place = values, place
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole matrix."""
+        return len(self.place), self.values.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Rows in single precision, given by a number or an array of numbers; by a mask or a slice, a matrix like this.
+
+        Raises ValueError for a row that is not kept.
+        """
+        if isinstance(rows, slice) or np.asarray(rows).dtype == bool:
+            return SparseRows(self.values, self.place[rows])
+        place = self.place[rows]
+        if np.any(place < 0):
+            raise ValueError("the embeddings of detections of so low a confidence are not kept")
+        return self.values[place].astype(np.float32)
+
+    def __array__(self, *_: Any, **__: Any) -> npt.NDArray[np.float32]:
+        """Raises TypeError: a matrix with missing rows is no array."""
+        raise TypeError("take the rows that are needed, by their numbers")
 
 
 def frame(records: Iterable[Mapping[str, object]], columns: Mapping[str, str]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
 from diagnostics.domain import Domain
+from diagnostics.label_free import FLOOR
 from diagnostics.matching import Floats, Ints
 from diagnostics.wording import fraction, percent
 
@@ -273,7 +274,11 @@ def told_apart(first: tuple[Domain, Ints], second: tuple[Domain, Ints]) -> float
     It is measured on detections of other images than it was fitted on. None where a group has fewer than MIN_DETECTIONS,
     or embeddings are missing. first, second: a domain, and rows of its detections.
     """
-    groups = (first, second)
+    groups = [
+        # The embeddings of less sure detections are not kept.
+        (domain, rows[domain.detections["confidence"].to_numpy(float)[rows] >= FLOOR])
+        for domain, rows in (first, second)
+    ]
     sizes = [len(rows) for _, rows in groups]
     widths = {domain.detection_embeddings.shape[1] for domain, _ in groups}
     if min(sizes) < MIN_DETECTIONS or len(widths) > 1 or not min(widths):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from datasets.rotated import ROTATED, rotated_boxes
-from datasets.tables import CORNERS
+from datasets.tables import CORNERS, SparseRows
 from diagnostics.error_types import classify_outcomes
 from diagnostics.matching import (
     AREAS,
@@ -59,7 +59,7 @@ class Domain:
     annotations: one row a labelled box
     detections: one row a detection
     image_embeddings: (n, D), aligned with images
-    detection_embeddings: (m, E), aligned with detections
+    detection_embeddings: (m, E), aligned with detections; those of unsure ones may be missing
     imgsz: network input size in pixels
     classes: class names by index
     compared: indices of the classes that are scored; None for all
@@ -71,7 +71,7 @@ class Domain:
     annotations: pd.DataFrame
     detections: pd.DataFrame
     image_embeddings: Floats
-    detection_embeddings: Floats
+    detection_embeddings: Floats | SparseRows
     imgsz: int
     classes: tuple[str, ...]
     compared: frozenset[int] | None = None

@@ -315,7 +315,7 @@ class Reference:
         appearance = self._appearance
         if appearance is None or not shown.any() or not domain.detection_embeddings.shape[1]:
             return 0.0
-        points = appearance.reduce(domain.detection_embeddings[shown])
+        points = appearance.reduce(domain.detection_embeddings[np.flatnonzero(shown)])
         groups = _groups_of(domain)[shown] if own else None
         to_true, to_false = (
             np.maximum(neighbour_distance(*references, points, groups), 1e-9)

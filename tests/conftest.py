@@ -194,7 +194,7 @@ def untrained(path: Path, sure: float) -> Path:
     import torch
     from ultralytics import YOLO
 
-    from train.pretrained import ARCHITECTURE
+    from train.recipe import ARCHITECTURE
 
     torch.manual_seed(0)
     model = YOLO(str(ARCHITECTURE))

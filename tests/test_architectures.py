@@ -89,9 +89,9 @@ def test_each_head_gives_the_boxes_of_predict_in_one_pass(
         total += len(expected)
     assert total > 50
     assert np.isfinite(predicted.image_embeddings).all()
-    assert np.isfinite(predicted.detection_embeddings).all()
+    assert np.isfinite(predicted.detection_embeddings.values).all()
     assert len(predicted.detection_embeddings) == total
-    assert predicted.detection_embeddings.std(0).max() > 0
+    assert predicted.detection_embeddings.values.astype(float).std(0).max() > 0
 
 
 def test_an_embedding_comes_from_its_box_where_images_are_stretched(

@@ -140,7 +140,7 @@ def test_a_killed_machine_costs_nothing_but_time(cluster: Any, weights: Path, tm
     for name in ("images", "detections", "failures"):
         pd.testing.assert_frame_equal(getattr(on_cluster, name), getattr(on_one, name), check_exact=True)
     np.testing.assert_array_equal(on_cluster.image_embeddings, on_one.image_embeddings)
-    np.testing.assert_array_equal(on_cluster.detection_embeddings, on_one.detection_embeddings)
+    np.testing.assert_array_equal(on_cluster.detection_embeddings.values, on_one.detection_embeddings.values)
 
 
 def predictions_in(runs: Path, weights: Path, images: pd.DataFrame) -> Predictions:

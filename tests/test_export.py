@@ -22,7 +22,7 @@ from reports import cli
 from tests.conftest import run_script
 from tests.test_faults import entries
 from train.export import export, export_arguments, formats, install_command
-from train.training import ARCHITECTURE
+from train.recipe import ARCHITECTURE
 
 pytestmark = pytest.mark.slow  # each needs a trained detector and a converter
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ultralytics import YOLO
@@ -24,7 +26,7 @@ from datasets.world import DASHCAM, Plan, build_world
 from train import environment
 from train.forward import Detector
 from train.passes import available_cores, describe
-from train.predictions import Settings, Store
+from train.predictions import ImagePrediction, Settings, Store
 from train.run import file_sha256, open_run, open_weights
 from train.transforms import Photometric
 
@@ -103,7 +105,7 @@ def test_image_embeddings_equal_those_of_embed(weights: Path, images: pd.DataFra
 def test_a_detection_embedding_comes_from_its_box(weights: Path, predicted) -> None:
     """On feature maps that hold their own coordinates, the mean over a box is the centre of the box."""
     assert len(predicted.detection_embeddings) == len(predicted.detections)
-    assert np.isfinite(predicted.detection_embeddings).all()
+    assert np.isfinite(predicted.detection_embeddings.values).all()
     detector = Detector(weights)
     detector._prepare(SETTINGS)
     # An image of 400 x 200 becomes 256 x 128, which is 32 x 16 cells at stride 8 and 16 x 8 at stride 16.
@@ -307,6 +309,44 @@ def test_detection_embeddings_can_be_left_unread(
     pd.testing.assert_frame_equal(result.detections, predicted.detections)
     np.testing.assert_array_equal(result.image_embeddings, predicted.image_embeddings)
     assert result.detection_embeddings.shape == (len(predicted.detections), 0)
+
+
+def test_embeddings_of_unsure_detections_are_not_kept_and_earlier_shards_are_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def prediction(content: str, confidences: list[float]) -> ImagePrediction:
+        boxes = rng.random((len(confidences), 6), np.float32)
+        boxes[:, 4] = confidences
+        vectors = rng.random((len(confidences), 3), np.float32)
+        return ImagePrediction(
+            content, {"grey": 1.0}, np.zeros(84, np.float32), b"", np.ones(2, np.float32), boxes, vectors
+        )
+
+    first, second = prediction("a", [0.9, 0.002, 0.5]), prediction("b", [0.001, 0.3])
+    store = Store(tmp_path)
+    store.add([first])
+    store.add([second])
+    # As shards were written before: with the embeddings of all boxes.
+    shard = next(tmp_path.glob("shard-*/detections.parquet"))
+    table = pq.read_table(shard)
+    written = first if len(table) == 3 else second
+    every = pa.FixedSizeListArray.from_arrays(
+        pa.array(written.detection_embeddings.ravel().astype(np.float16), pa.float16()), 3
+    )
+    pq.write_table(table.set_column(table.column_names.index("embedding"), "embedding", every), shard)
+
+    read = store.read({"second": "b", "first": "a"})
+    embeddings = read.detection_embeddings
+    assert embeddings.shape == (5, 3)
+    assert read.detections["image"].tolist() == ["second"] * 2 + ["first"] * 3
+    expected = np.concatenate([second.detection_embeddings[1:], first.detection_embeddings[[0, 2]]])
+    np.testing.assert_allclose(embeddings[np.array([1, 2, 4])], expected, atol=1e-3)
+    sure = (read.detections["confidence"] >= 0.4).to_numpy()
+    np.testing.assert_allclose(embeddings[sure][np.array([0, 1])], expected[1:], atol=1e-3)
+    with pytest.raises(ValueError, match="not kept"):
+        embeddings[np.array([0, 1])]
+    with pytest.raises(TypeError):
+        np.asarray(embeddings)
 
 
 def test_detections_of_other_classes_are_left_out(weights: Path) -> None:

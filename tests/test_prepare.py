@@ -22,7 +22,7 @@ from tests.conftest import run_in_process, untrained
 from tests.test_sources import label, tree
 from train.augmentation import CHANGES, DEFAULT, Recipe, read_recipe
 from train.preparation import PreparationSettings, prepare, remove_boxes
-from train.training import ARCHITECTURE
+from train.recipe import ARCHITECTURE
 
 CLASSES = ("pothole", "crack")
 GEOMETRIC = ("horizontal_flip", "vertical_flip", "rotation")

@@ -72,7 +72,12 @@ def test_each_head_gives_the_same_as_with_pytorch(
     )
     np.testing.assert_allclose(ours.image_embeddings, theirs.image_embeddings, atol=1e-3)
     # Stored in half precision.
-    np.testing.assert_allclose(ours.detection_embeddings, theirs.detection_embeddings, atol=2e-3, rtol=2e-3)
+    same = (ours.detection_embeddings.place >= 0) & (theirs.detection_embeddings.place >= 0)
+    kept = np.flatnonzero(same)
+    assert len(kept)
+    np.testing.assert_allclose(
+        ours.detection_embeddings[kept], theirs.detection_embeddings[kept], atol=2e-3, rtol=2e-3
+    )
 
 
 def test_pytorch_takes_over_where_values_differ(
@@ -145,7 +150,8 @@ def test_where_a_run_was_interrupted_makes_no_difference(
     parts = predicted(Detector(weights, device="cpu"), images, tmp_path / "parts")
     pd.testing.assert_frame_equal(parts.detections, whole.detections, check_exact=True)
     assert (parts.image_embeddings == whole.image_embeddings).all()
-    assert (parts.detection_embeddings == whole.detection_embeddings).all()
+    assert (parts.detection_embeddings.place == whole.detection_embeddings.place).all()
+    assert (parts.detection_embeddings.values == whole.detection_embeddings.values).all()
 
 
 def test_an_error_in_a_lane_reaches_the_caller(

@@ -24,7 +24,7 @@ from reports.pipeline.sources import open_domains
 from reports.progress import Reporter
 from tests.conftest import complaint, run_in_process, run_script
 from train.environment import frames_folder
-from train.pretrained import ARCHITECTURE
+from train.recipe import ARCHITECTURE
 from train.run import open_run
 from train.staging import count_boxes_by_split, stage
 

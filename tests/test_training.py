@@ -27,17 +27,11 @@ from datasets.world import DASHCAM, Plan, build_world
 from reports.progress import Reporter
 from tests.conftest import SCRIPT, run_in_process, run_script
 from train.history import read_history
-from train.pretrained import ARCHITECTURE, resolve_model
+from train.pretrained import resolve_model
+from train.recipe import ARCHITECTURE, Recipe, road_world_recipe
 from train.run import open_run
 from train.staging import stage
-from train.training import (
-    Recipe,
-    TrainingCallbacks,
-    data_sha256,
-    read_interrupted_recipe,
-    road_world_recipe,
-    train,
-)
+from train.training import TrainingCallbacks, data_sha256, read_interrupted_recipe, train
 
 
 @pytest.fixture(scope="module")

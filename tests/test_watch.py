@@ -31,9 +31,9 @@ from reports.watch import COLUMNS, attach
 from tests.conftest import MainJob, complaint, run_script
 from train.forward import Detector, EpochPredictor, load_checkpoint
 from train.predictions import Settings, Store
-from train.pretrained import ARCHITECTURE
+from train.recipe import ARCHITECTURE, Recipe
 from train.run import IN_DOMAIN, Run, open_run, read_watched
-from train.training import Recipe, TrainingCallbacks, train
+from train.training import TrainingCallbacks, train
 
 EXTRA = {
     "nbs": 8,

@@ -86,7 +86,7 @@ class BoxDetector(ABC):
 
         predicted = collect(images, store, forward, tick, batch=self.batch, embed_detections=embed_detections)
         # The store holds one empty column, since Parquet has no vectors of length 0.
-        return replace(predicted, detection_embeddings=predicted.detection_embeddings[:, :0])
+        return replace(predicted, detection_embeddings=np.zeros((len(predicted.detections), 0), np.float32))
 
 
 def _kept(boxes: Floats, settings: Settings) -> Floats:

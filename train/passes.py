@@ -341,7 +341,7 @@ def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = l
     return replace(
         described,
         image_embeddings=described.image_embeddings[:, :0],
-        detection_embeddings=described.detection_embeddings[:, :0],
+        detection_embeddings=np.zeros((len(described.detections), 0), np.float32),
     )
 
 

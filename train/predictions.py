@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from datasets.files import SUFFIX
 from datasets.rotated import ROTATED
-from datasets.tables import CORNERS
+from datasets.tables import CORNERS, SparseRows
 from train.environment import runs_folder
 
 Floats = npt.NDArray[np.float32]
@@ -66,6 +66,9 @@ class Settings:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+# Lowest confidence of a detection whose embedding is kept: nothing compares the embeddings of less sure ones, which are
+# most of what a detector gives (`diagnostics.label_free` looks at detections from 0.03 on, all others at more).
+EMBEDDED = 0.01
 # Increased whenever the content of a shard changes, so that older shards are not read.
 FORMAT = 3
 
@@ -98,14 +101,14 @@ class Predictions:
     images: one row per image (image, statistics, descriptor as an array, fingerprint)
     image_embeddings: (n, D) float32, aligned with images
     detections: image, label, x1, y1, x2, y2, confidence; ROTATED where they are rotated
-    detection_embeddings: (m, E) float32, aligned with detections
+    detection_embeddings: (m, E), aligned with detections; those below EMBEDDED are not kept
     failures: path and reason of images that could not be decoded; they are in no other table
     """
 
     images: pd.DataFrame
     image_embeddings: Floats
     detections: pd.DataFrame
-    detection_embeddings: Floats
+    detection_embeddings: Floats | SparseRows
     failures: pd.DataFrame
 
 
@@ -173,6 +176,8 @@ class Store:
         numbers: dict[str, int] = {}
         image_tables: list[pa.Table] = []
         detection_tables: list[pa.Table] = []
+        # Kept rows of the embeddings, and of each box the row there.
+        embeddings: list[tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]] = []
         # The number of each row's image: as text it would take more memory than the boxes.
         image_numbers, box_numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for shard in sorted(by_shard):
@@ -184,7 +189,11 @@ class Store:
                 table = _read_shard(shard / f"{name}.parquet", embedding=embed_detections or name == "images")
                 index = pc.index_in(table["content"], value_set=value_set)
                 owners.append(index.drop_null().to_numpy().astype(np.int64) + len(numbers))
-                tables.append(table.drop_columns(["content"]).filter(index.is_valid()))
+                table = table.drop_columns(["content"]).filter(index.is_valid())
+                if name == "detections" and embed_detections:
+                    embeddings.append(_kept_embeddings(table))
+                    table = table.drop_columns(["embedding"])
+                tables.append(table)
             numbers.update({content: len(numbers) + at for at, content in enumerate(by_shard[shard])})
         images = (
             pa.concat_tables(image_tables) if image_tables else _images_table([]).drop_columns(["content"])
@@ -206,8 +215,8 @@ class Store:
             images=table,
             image_embeddings=_as_matrix(images["embedding"]),
             detections=pd.DataFrame(columns),
-            detection_embeddings=_as_matrix(boxes["embedding"])[rows]
-            if "embedding" in boxes.column_names
+            detection_embeddings=_sparse(embeddings, rows)
+            if embed_detections
             else np.zeros((len(rows), 0), np.float32),
             failures=pd.DataFrame(columns=["path", "reason"]),
         )
@@ -232,6 +241,29 @@ def _rows_of(
     return np.repeat(np.arange(len(requested)), sizes), by_number[np.repeat(starts, sizes) + within]
 
 
+def _kept_embeddings(table: pa.Table) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+    """The embeddings of a shard's boxes that are kept, and which boxes these are; earlier shards hold them all."""
+    column = table["embedding"]
+    is_kept = pc.and_(column.is_valid(), pc.greater_equal(table["confidence"], EMBEDDED))
+    flat = column.filter(is_kept).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.astype(np.float16, copy=False).reshape(-1, column.type.list_size), is_kept.to_numpy()
+
+
+def _sparse(
+    parts: Sequence[tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]], rows: npt.NDArray[np.int64]
+) -> SparseRows:
+    """The embeddings of all shards, for boxes in the order of rows."""
+    is_kept = np.concatenate([mask for _, mask in parts]) if parts else np.zeros(0, bool)
+    place = np.where(is_kept, np.cumsum(is_kept) - 1, -1)
+    width = parts[0][0].shape[1] if parts else 1
+    values = np.empty((int(is_kept.sum()), width), np.float16)
+    begin = 0
+    for part, _ in parts:
+        values[begin : begin + len(part)] = part
+        begin += len(part)
+    return SparseRows(values, place[rows])
+
+
 def _as_matrix(column: pa.ChunkedArray) -> Floats:
     """A column of fixed-size lists -> (n, width) float32."""
     width = column.type.list_size
@@ -239,10 +271,16 @@ def _as_matrix(column: pa.ChunkedArray) -> Floats:
     return np.asarray(flat, dtype=np.float32).reshape(-1, width)
 
 
-def _vectors(rows: Sequence[Floats], width: int, kind: pa.DataType) -> pa.Array:
-    """Stacked vectors as a fixed-size list array."""
+def _vectors(
+    rows: Sequence[Floats], width: int, kind: pa.DataType, *, missing: npt.NDArray[np.bool_] | None = None
+) -> pa.Array:
+    """Stacked vectors as a fixed-size list array. missing: rows without a vector, (n,)."""
     numbers = np.concatenate(rows).ravel() if rows else np.zeros(0, np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.astype(kind.to_pandas_dtype()), kind), width)
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(numbers.astype(kind.to_pandas_dtype()), kind),
+        width,
+        mask=None if missing is None else pa.array(missing),
+    )
 
 
 def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
@@ -258,7 +296,9 @@ def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
 
 
 def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
-    """One row per box; embeddings in half precision, whose rounding is below what any distance resolves."""
+    """One row per box; embeddings from EMBEDDED on, in half precision, whose rounding is below what any distance
+    resolves.
+    """
     width = predictions[0].detection_embeddings.shape[1] if predictions else 1
     boxes = np.concatenate([p.boxes for p in predictions]) if predictions else np.zeros((0, 6), np.float32)
     columns: dict[str, object] = {
@@ -269,7 +309,8 @@ def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     columns.update(
         {name: boxes[:, 6 + i].astype(np.float64) for i, name in enumerate(ROTATED[: boxes.shape[1] - 6])}
     )
-    columns["embedding"] = _vectors([p.detection_embeddings for p in predictions], width, pa.float16())
+    vectors = [p.detection_embeddings for p in predictions]
+    columns["embedding"] = _vectors(vectors, width, pa.float16(), missing=boxes[:, 4] < EMBEDDED)
     return pa.table(columns)
 
 

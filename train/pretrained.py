@@ -11,12 +11,11 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from datasets.errors import InputError
 from train.environment import data_folder
+from train.recipe import ARCHITECTURE
 from train.run import best_checkpoint
 
 # Small enough to train on a laptop, and pretrained, which matters with a few hundred images.
 DEFAULT = "yolo11n.pt"
-# Trained from scratch when nothing can be fetched; see the file.
-ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
 
 
 def is_local(model: Path | None) -> bool:

@@ -20,8 +20,7 @@ from train.predictions import Floats, Settings
 from train.transforms import Tile
 
 if TYPE_CHECKING:
-    from train.forward import Detector
-    from train.other_detectors import BoxDetector
+    from train.remembered import AnyDetector
 
 # Two by two tiles that overlap by a third of their side: an object smaller than that lies whole in one of
 # them.
@@ -129,9 +128,7 @@ def _merge_rotated(boxes: Floats, limit: int) -> np.ndarray:
     return np.array(kept, np.int64)
 
 
-def predict_pixels_tiled(
-    detector: Detector | BoxDetector, images: Sequence[Pixels], settings: Settings
-) -> list[Floats]:
+def predict_pixels_tiled(detector: AnyDetector, images: Sequence[Pixels], settings: Settings) -> list[Floats]:
     """Boxes (N, 6) of images of one shape: of the whole images and of their tiles."""
     height, width = images[0].shape[:2]
     parts: list[list[Floats]] = [[boxes] for boxes, _, _ in detector.predict_pixels(images, settings)]

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from train.environment import frames_folder, ultralytics_folder
 from train.forward import choose_device, first_line, load_checkpoint
 from train.history import read_history
 from train.passes import network_threads
-from train.pretrained import ARCHITECTURE
+from train.recipe import Recipe, is_finished
 from train.run import LINEAGE, file_sha256, is_last_check
 from train.staging import count_boxes_by_split, stage
 
@@ -41,28 +41,6 @@ CHECKPOINT = "resume.pt"
 TRACKERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 # Marks the folder of a training that `train` began, and holds its recipe: any other folder is left as it is.
 BEGUN = "shiftscope-begun.json"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    model: checkpoint or architecture yaml, see `train.pretrained.resolve_model`
-    epochs: number of epochs
-    imgsz: network input size in pixels
-    batch: images a batch
-    device: as Ultralytics names it, None for the default of `train.forward.choose_device`
-    seed: random seed
-    extra: any further Ultralytics argument under its own name
-    """
-
-    model: Path
-    epochs: int
-    imgsz: int
-    batch: int = 16
-    device: str | None = None
-    seed: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def _do_nothing(*_: Any) -> None:
@@ -86,40 +64,6 @@ class TrainingCallbacks:
 
 
 NO_CALLBACKS = TrainingCallbacks()
-
-
-def road_world_recipe(seed: int) -> Recipe:
-    """The recipe of the demo: a small network, cheap augmentations, an optimizer step after every batch."""
-    return Recipe(
-        ARCHITECTURE,
-        epochs=18,
-        imgsz=256,
-        batch=16,
-        device="cpu",
-        seed=seed,
-        extra={
-            # Neither gradient accumulation nor a warm-up, which would take a quarter of the few steps.
-            "nbs": 16,
-            "warmup_epochs": 0.0,
-            "optimizer": "AdamW",
-            "lr0": 0.003,
-            "lrf": 0.02,
-            "cos_lr": True,
-            "mosaic": 0.0,
-            "scale": 0.3,
-            "erasing": 0.0,
-            "auto_augment": None,
-            "cache": "ram",
-            "pretrained": False,
-            # Three checkpoints, which the report compares: of the first epoch, the eleventh and the last.
-            "save_period": 10,
-        },
-    )
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether `train` has trained a run to its last epoch."""
-    return (folder / LINEAGE).is_file()
 
 
 def train(source: Source, folder: Path, recipe: Recipe, callbacks: TrainingCallbacks = NO_CALLBACKS) -> Path:

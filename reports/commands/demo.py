@@ -18,8 +18,8 @@ from datasets.world import DASHCAM, DRONE, Clip, Plan, build_world, write_flight
 from reports.options import ReportOptions
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
+from train.recipe import Recipe, is_finished, road_world_recipe
 from train.run import file_sha256
-from train.training import Recipe, TrainingCallbacks, is_finished, road_world_recipe, train
 
 # (clips, frames) by split. Ten validation and overhead clips or more, so that intervals are not reported as
 # too narrow; enough training images for an AP50 above 0.7 in about two minutes of training on two cores.
@@ -142,6 +142,7 @@ def _build_demo(seed: int, reporter: Reporter) -> ReportOptions:
 def _train_run(spec: str, run: Path, recipe: Recipe, footage: Mapping[str, str], reporter: Reporter) -> None:
     """Train the demo's detector and watch the footage, or resume a run that was killed."""
     from reports.watch import attach
+    from train.training import TrainingCallbacks, train
 
     def watch(model: Any) -> None:
         attach(model, footage, every=WATCH_EVERY, images=WATCHED_IMAGES, say=reporter.say)

@@ -38,8 +38,7 @@ from train.run import open_weights
 
 if TYPE_CHECKING:
     from train.augmentation import Recipe
-    from train.forward import Detector
-    from train.other_detectors import BoxDetector
+    from train.remembered import AnyDetector
 
 # Reasons for leaving files out that are listed; the rest is counted.
 MAX_REASONS = 5
@@ -154,7 +153,7 @@ def _correct(source: Source, spec: str, reporter: Reporter) -> tuple[Source, fro
 
 
 def _predict_drafts(
-    detector: Detector | BoxDetector, source: Source, options: PrepareOptions, reporter: Reporter
+    detector: AnyDetector, source: Source, options: PrepareOptions, reporter: Reporter
 ) -> pd.DataFrame:
     """Detections in the unlabelled training images, from the requested confidence up."""
     assert options.weights is not None

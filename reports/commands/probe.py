@@ -28,15 +28,10 @@ from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector
 from train.predictions import Settings, Store, predict_folder
+from train.recipe import Recipe, is_finished, road_world_recipe
+from train.remembered import RememberedDetector
 from train.run import Run, file_sha256
-from train.training import (
-    Recipe,
-    TrainingCallbacks,
-    data_sha256,
-    is_finished,
-    road_world_recipe,
-    train,
-)
+from train.training import TrainingCallbacks, data_sha256, train
 
 # Training images in the mixture, so that the detector does not forget them.
 REPLAY = 48
@@ -194,7 +189,10 @@ def probe(
         The footage has fewer than MIN_BOXES annotations.
     """
     assert predicted.run is not None
-    if not isinstance(predicted.detector, Detector):
+    detector = predicted.detector
+    if isinstance(detector, RememberedDetector):
+        detector = detector.loaded
+    if not isinstance(detector, Detector):
         raise InputError(
             "--probe trains from the detector's checkpoint: give --run, or --weights with a .pt file"
         )
@@ -208,7 +206,7 @@ def probe(
             "label the images of test.csv first (written without --probe), or leave out --probe"
         )
     replay = _replayed([o.source for o in predicted.opened if o.role == "training"], test)
-    shared = _Probe(predicted, predicted.run, predicted.detector, test, replay, seed, reporter)
+    shared = _Probe(predicted, predicted.run, detector, test, replay, seed, reporter)
     return order_candidates(
         [
             shared.measure(candidate, sources[candidate.name]) if candidate.labelled else candidate

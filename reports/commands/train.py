@@ -20,7 +20,7 @@ from train.run import IN_DOMAIN, WATCHED, reserve_run_folder, training_imgsz
 from train.staging import labelled_splits
 
 if TYPE_CHECKING:
-    from train.training import Recipe
+    from train.recipe import Recipe
 
 IMGSZ = 640
 # Checkpoints that are kept by default when the real world is watched.
@@ -134,7 +134,7 @@ def _resumed_recipe(options: TrainOptions, extra: dict[str, Any], device: str, r
 def _new_recipe(options: TrainOptions, model: Path, extra: dict[str, Any], device: str) -> Recipe:
     """The recipe of a new run. Raises InputError if the model is no detector."""
     from train.forward import load_checkpoint
-    from train.training import Recipe
+    from train.recipe import Recipe
 
     task = load_checkpoint(model, "give a .pt checkpoint or an architecture yaml").task
     if task != "detect":

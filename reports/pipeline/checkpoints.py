@@ -24,8 +24,7 @@ from train.predictions import Settings, Store, predict_folder
 from train.run import Run, file_sha256
 
 if TYPE_CHECKING:
-    from train.forward import Detector
-    from train.other_detectors import BoxDetector
+    from train.remembered import AnyDetector
 
 # Images of each domain that checkpoints are compared on.
 IMAGES = 60
@@ -84,7 +83,7 @@ def compare_checkpoints(
     files: dict[int, Path],
     domains: Sequence[Domain],
     settings: Settings,
-    load: Callable[[Path], Detector | BoxDetector],
+    load: Callable[[Path], AnyDetector],
     reporter: Reporter,
     *,
     most: int,

@@ -17,8 +17,7 @@ from train.predictions import Settings, Store, predict_folder
 from train.run import Run
 
 if TYPE_CHECKING:
-    from train.forward import Detector
-    from train.other_detectors import BoxDetector
+    from train.remembered import AnyDetector
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class EarlierRun:
     """
 
     run: Run
-    detector: Detector | BoxDetector
+    detector: AnyDetector
     imgsz: int | None = None
 
     @property

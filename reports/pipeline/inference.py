@@ -36,8 +36,7 @@ from train.predictions import Predictions, Settings, Store, predict_folder
 from train.run import Run
 
 if TYPE_CHECKING:
-    from train.forward import Detector
-    from train.other_detectors import BoxDetector
+    from train.remembered import AnyDetector
 
 # Training images used: enough for their AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
@@ -59,7 +58,7 @@ class PredictedDomains:
     """
 
     run: Run | None
-    detector: Detector | BoxDetector | None
+    detector: AnyDetector | None
     classes: tuple[str, ...]
     settings: Settings
     opened: tuple[Opened, ...]
@@ -207,7 +206,7 @@ def _with_checked_groups(
 
 def _open(
     options: ReportOptions, run: Run | None, reporter: Reporter
-) -> tuple[Detector | BoxDetector | None, tuple[str, ...], list[Opened]]:
+) -> tuple[AnyDetector | None, tuple[str, ...], list[Opened]]:
     """The detector, the classes, and the domains with corrections and attributes. Raises InputError."""
     with reporter.stage("open", "Opening weights and sources"):
         detector = None

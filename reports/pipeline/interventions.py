@@ -31,8 +31,7 @@ from train.tiling import TILES, predict_tiled
 from train.transforms import MAX_SIDE, Corruption, Photometric, Sequential, Transform, about_centre
 
 if TYPE_CHECKING:
-    from train.forward import Detector
-    from train.other_detectors import BoxDetector
+    from train.remembered import AnyDetector
 
 # Images that an intervention is tried on at least, where the effort allows as many.
 MIN_INTERVENTION_IMAGES = 60
@@ -54,7 +53,7 @@ class DomainPredictor:
     reporter: shows progress
     """
 
-    detector: Detector | BoxDetector
+    detector: AnyDetector
     run: Run
     settings: Settings
     reporter: Reporter

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from datasets.errors import InputError
 from datasets.naming import domain_name
 from reports.options import NextOptions, ReportOptions
-from train.environment import trust_checkpoints
+from train.environment import runs_folder, trust_checkpoints
 from train.history import read_history
-from train.other_detectors import BoxDetector, FunctionDetector, OnnxDetector, open_function
+from train.other_detectors import FunctionDetector, OnnxDetector, open_function
+from train.remembered import RememberedDetector, recall, remember
 from train.run import Run, open_run, open_weights
 
 if TYPE_CHECKING:
     from train.forward import Detector
+    from train.remembered import AnyDetector
 
 
 def load_run(options: ReportOptions) -> Run | None:
@@ -46,8 +48,8 @@ def load_detector(
     batch: int | None = None,
     trust: bool = False,
     ray: str | None = None,
-) -> Detector | BoxDetector:
-    """A detector, ready for inference. Its libraries take seconds to import, so they are imported here.
+) -> AnyDetector:
+    """A detector, ready for inference.
 
     function: "package.module:function" instead of weights. device, batch: see `train.forward.Detector`. trust: load a
     checkpoint that the restricted loader refuses. ray: address of a cluster that predicts, see
@@ -61,13 +63,22 @@ def load_detector(
         return OnnxDetector(weights)
     if trust:
         trust_checkpoints()
+    if ray is None and batch is None and (facts := recall(weights, device, runs_folder())) is not None:
+        return RememberedDetector(weights, facts, lambda: _load(weights, device, batch))
     if ray is not None:
         from reports.pipeline.cluster import ClusterDetector
 
         return ClusterDetector(weights, address=ray, device=device, batch=batch, trust=trust)
+    return _load(weights, device, batch)
+
+
+def _load(weights: Path, device: str | None, batch: int | None) -> Detector:
+    """The checkpoint itself. Its libraries take seconds to import, so they are imported here."""
     from train.forward import Detector
 
-    return Detector(weights, device=device, batch=batch)
+    detector = Detector(weights, device=device, batch=batch)
+    remember(detector, device, runs_folder())
+    return detector
 
 
 MAX_NAME = 120

@@ -19,8 +19,7 @@ from train.tiling import predict_pixels_tiled
 from train.transforms import Transform
 
 if TYPE_CHECKING:
-    from train.forward import Detector
-    from train.other_detectors import BoxDetector
+    from train.remembered import AnyDetector
 
 # Folder of finished segments in the output folder, deleted when the prediction is complete.
 PARTS = ".parts"
@@ -43,7 +42,7 @@ class PredictionJob:
     tiles: predict in overlapping tiles beside the whole image, see `train.tiling`
     """
 
-    detector: Detector | BoxDetector
+    detector: AnyDetector
     sha256: str
     settings: Settings
     thresholds: Floats
