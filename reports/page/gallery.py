@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from reports.page import thumbnails
 from reports.page.methods import short_path
 from reports.page.slices import label as slice_label
 from reports.page.views import domain_of, image_views, with_rotated
+from train.passes import available_cores
 
 KIND_WORDS = {
     "false_positive": (
@@ -126,9 +128,14 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
     index = {what: {name: i for i, name in enumerate(listed)} for what, listed in names.items()}
     shown: dict[int, dict[str, Any]] = {}
     # One image after the other, so that each is decoded once.
-    for number, card in cards.sort_values(["domain", "image"], kind="stable").iterrows():
+    ordered_cards = list(cards.sort_values(["domain", "image"], kind="stable").iterrows())
+    with ThreadPoolExecutor(available_cores()) as pool:
+        finished = pool.map(
+            lambda row: _card(findings, row[1], app_urls.get(int(str(row[0])), ""), training), ordered_cards
+        )
+        made_cards = list(finished)
+    for (number, card), made in zip(ordered_cards, made_cards, strict=True):
         key = int(str(number))
-        made = _card(findings, card, app_urls.get(key, ""), training)
         named = sorted({card["actual"], card["predicted"]} - {""})
         shown[key] = made | {
             "recording": index["recordings"][str(card["group"])],

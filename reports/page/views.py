@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 from reports.page import thumbnails
 from reports.page.methods import short_path
+from train.passes import available_cores
 
 # All views together take at most this many bytes of a page, and each is as large as that allows.
 VIEW_BYTES = 6_000_000
@@ -63,11 +65,20 @@ def image_views(findings: Findings) -> dict[tuple[str, str], dict[str, Any]]:
         domain = domain_of(findings, str(name))
         paths = dict(zip(domain.images["image"], domain.images["path"], strict=True))
         boxes = _boxes_by_image(domain, set(part["image"]), findings.shown_from)
-        for image in part["image"]:
-            kinds, drawn = boxes[image]
-            shot = thumbnails.shot(
-                str(paths[image]), None, [corners for *_, corners in drawn], side=side, quality=VIEW_QUALITY
+        names = list(part["image"])
+        with ThreadPoolExecutor(available_cores()) as pool:
+            shots = pool.map(
+                lambda image, paths=paths, boxes=boxes: thumbnails.shot(
+                    str(paths[image]),
+                    None,
+                    [corners for *_, corners in boxes[image][1]],
+                    side=side,
+                    quality=VIEW_QUALITY,
+                ),
+                names,
             )
+        for image, shot in zip(names, shots, strict=True):
+            kinds, drawn = boxes[image]
             if shot is None or used + len(shot.src) > VIEW_BYTES:
                 continue
             used += len(shot.src)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from datasets.rotated import ROTATED
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.matching import Floats
+from train.passes import available_cores
 
 # What is cut out around an object, as a share of its sides: its shadow and its edge, which detectors need.
 MARGIN = 0.15
@@ -50,22 +52,27 @@ def in_other_surroundings(
     order = rng.permutation(len(surroundings.labelled_images))
     by_image = {str(image): rows for image, rows in surroundings.annotations.groupby("image")}
     with TemporaryDirectory() as folder:
-        kept, crowds = [], []
-        for number, row in enumerate(objects.images.itertuples()):
+
+        def write(number: int) -> tuple[dict[str, str], pd.DataFrame] | None:
+            """The path of a composed image, and the objects of its surroundings; None where one is unreadable."""
+            image, own = (str(objects.images[column].iloc[number]) for column in ("image", "path"))
             behind = surroundings.labelled_images.iloc[order[number % len(order)]]
-            mine = objects.annotations.loc[objects.annotations["image"] == row.image, CORNERS].to_numpy(float)
+            mine = objects.annotations.loc[objects.annotations["image"] == image, CORNERS].to_numpy(float)
             try:
-                front, back = decode(Path(str(row.path))), decode(Path(str(behind["path"])))
+                front, back = decode(Path(own)), decode(Path(str(behind["path"])))
             except (UnreadableImage, OSError):
-                continue
+                return None
             back, scale, offset = cover(back, front.shape[1], front.shape[0])
-            path = Path(folder) / f"{number:05d}.png"
-            cv2.imwrite(str(path), compose(front, back, mine), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-            kept.append({"image": row.image, "path": str(path)})
-            theirs = by_image.get(str(behind["image"]))
-            if theirs is not None:
-                moved = theirs[CORNERS].to_numpy(float) * scale - np.tile(offset, 2)
-                crowds.append(_crowds(theirs, moved, str(row.image), front.shape))
+            # Uncompressed: it is read once.
+            path = Path(folder) / f"{number:05d}.bmp"
+            cv2.imwrite(str(path), compose(front, back, mine))
+            theirs = by_image.get(str(behind["image"]), surroundings.annotations.iloc[:0])
+            moved = theirs[CORNERS].to_numpy(float) * scale - np.tile(offset, 2)
+            return {"image": image, "path": str(path)}, _crowds(theirs, moved, image, front.shape)
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            written = [part for part in pool.map(write, range(len(objects.images))) if part is not None]
+        kept, crowds = [paths for paths, _ in written], [rows for _, rows in written]
         paths = pd.DataFrame(kept, columns=["image", "path"]).set_index("image")["path"]
         chosen = objects.subset(objects.images.loc[objects.images["image"].isin(paths.index), "image"])
         composed = replace(chosen, images=chosen.images.assign(path=chosen.images["image"].map(paths)))

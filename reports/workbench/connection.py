@@ -48,6 +48,22 @@ ABORT_LOG_IDS = (23091, 23092)
 
 
 @contextlib.contextmanager
+def _databricks_untold() -> Iterator[None]:
+    """Hide Databricks' SDK, which MLflow brings, while FiftyOne is imported: it would import it, which takes two seconds,
+    to say there that it is used.
+    """
+    name = "databricks.sdk"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # how Python marks a module that cannot be imported
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+@contextlib.contextmanager
 def database() -> Iterator[Any]:
     """Import FiftyOne and connect it to a database that answers.
 
@@ -67,7 +83,8 @@ def database() -> Iterator[Any]:
         # FiftyOne warns that MongoDB 6 is the oldest supported version. `make setup` installs that version
         # where no newer one is available.
         logging.getLogger("fiftyone.core.odm.database").setLevel(logging.ERROR)
-        import fiftyone as fo
+        with _databricks_untold():
+            import fiftyone as fo
         import fiftyone.core.odm.database as odm
         from pymongo.errors import ConnectionFailure
 

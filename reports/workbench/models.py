@@ -24,7 +24,6 @@ from reports.workbench.documents import (
     field_suffix,
     sample_id,
 )
-from reports.workbench.evaluation import store_evaluation
 
 NO_GALLERY = pd.DataFrame(columns=list(COLUMNS))
 
@@ -83,6 +82,8 @@ def add_model(fo: Any, dataset: Any, model: str, domains: Sequence[Domain]) -> s
         Name of the saved view of the annotations that only one of the two models detects.
     """
     from fiftyone import ViewField as F
+
+    from reports.workbench.evaluation import store_evaluation
 
     fields, name = ModelFields.of(model), f"disagreements with {model}"
     for key in (evaluation_key(domain, model) for domain in domains):
