@@ -57,20 +57,23 @@ def predict_tiled(
     DataFrame
         The columns of whole, in pixels of the images.
     """
-    sizes = images.set_index("image")[["width", "height"]]
+    sizes = {
+        name: (int(width), int(height))
+        for name, width, height in zip(images["image"], images["width"], images["height"], strict=True)
+    }
     columns = [*ROW, *(name for name in ROTATED if name in whole)]
     parts = [whole]
     for tile in TILES:
         found = predict(tile)
-        parts += [
-            pd.DataFrame(placed, columns=columns).assign(image=image)
+        numbers = found[columns].to_numpy(float)
+        placed = {
+            image: place_boxes(numbers[rows], tile, *sizes[str(image)])
             for image, rows in found.groupby("image", sort=False).indices.items()
-            if len(
-                placed := place_boxes(
-                    found.iloc[rows][columns].to_numpy(float), tile, *map(int, sizes.loc[image])
-                )
-            )
-        ]
+        }
+        if placed:
+            names = np.repeat(np.array(list(placed), object), [len(boxes) for boxes in placed.values()])
+            moved = pd.DataFrame(np.concatenate(list(placed.values())), columns=columns)
+            parts.append(moved.assign(image=pd.array(names, dtype="str")))
     together = pd.concat([part[["image", *columns]] for part in parts], ignore_index=True)
     boxes = together[columns].to_numpy(float)
     kept = [
