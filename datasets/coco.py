@@ -22,6 +22,7 @@ from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, split_of
 from datasets.plausibility import are_all_crowd, count_from_one, is_crowd, misread
 from datasets.results import Results, describe, images_by_key, load_json, plain_id
 from datasets.results import read_results as read_columns
+from datasets.shapes import Shape
 from datasets.tables import CORNERS, Source
 
 
@@ -298,7 +299,15 @@ def _add_annotation(
         seen.add((row, label, *corners))
         repair = "; ".join(filter(None, [repair, ALL_CROWD if all_crowd else ""]))
         crowd = is_crowd(annotation) and not all_crowd
-        collector.add_pixel_box(position, row, label, corners, crowd=crowd, repair=repair)
+        collector.add_pixel_box(
+            position,
+            row,
+            label,
+            corners,
+            crowd=crowd,
+            repair=repair,
+            shape=_shape_of(annotation, *collector.size(row)),
+        )
 
 
 def _corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str]:
@@ -313,6 +322,29 @@ def _corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str
     points = [float(v) for polygon in mask for v in polygon]
     xs, ys = points[::2], points[1::2]
     return (min(xs), min(ys), max(xs), max(ys)), "box taken from a polygon"
+
+
+def _shape_of(annotation: Any, width: int, height: int) -> Shape | None:
+    """Key points or mask of an annotation, in fractions of an image of this size; None where it has none that can be
+    used.
+    """
+    points, mask = annotation.get("keypoints"), annotation.get("segmentation")
+    try:
+        if points:
+            scale = (1 / width, 1 / height, 1) * (len(points) // 3)
+            numbers = tuple(float(v) * s for v, s in zip(points, scale, strict=True))
+            return Shape("points", numbers) if any(numbers[2::3]) else None
+        if isinstance(mask, dict):
+            extent_of(mask)
+            return Shape("runs", mask)
+        polygons = tuple(
+            tuple(float(v) / (width, height)[at % 2] for at, v in enumerate(polygon))
+            for polygon in mask or ()
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
+        return None
+    usable = tuple(polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0)
+    return Shape("polygons", usable) if usable else None
 
 
 def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from datasets.labels import read_labels
 from datasets.pairing import LABEL_FOLDERS, Pairing, outside_reason
 from datasets.pixels import SUFFIXES, UnreadableImage, probe
 from datasets.rotated import ROTATED, rotated_of
+from datasets.shapes import SHAPE, Shape
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, LEDGER_COLUMNS, ROW_COLUMNS, Source
 
 VIDEO = "a video; give it as a source of its own"
@@ -46,6 +47,7 @@ class Collector:
     bounds: folders that may be read.
     pose: count of keypoint values in each label row.
     images: columns of the images table.
+    outlines, shapes: corners of rotated boxes and shapes of objects, by the number of the annotation.
     owners, labels, corners, crowds: per annotation its image row, class, four corners in pixels, crowd flag.
     ledger: path -> bucket and reason.
     reached: real paths of files reached through a link to a folder.
@@ -66,6 +68,7 @@ class Collector:
         self.corners = array("d")
         self.crowds = bytearray()
         self.outlines: dict[int, Sequence[float]] = {}
+        self.shapes: dict[int, Shape] = {}
         self.ledger: dict[str, tuple[str, str]] = {}
         self.reached: set[str] = set()
         self.rows: list[tuple[str, int, str, str]] = []
@@ -145,8 +148,11 @@ class Collector:
         *,
         crowd: bool = False,
         outline: Sequence[float] = (),
+        shape: Shape | None = None,
     ) -> None:
         """Add an annotation to an image; corners (x1, y1, x2, y2), and those of a rotated box (8), in pixels."""
+        if shape is not None:
+            self.shapes[len(self.labels)] = shape
         if outline:
             self.outlines[len(self.labels)] = outline
         self.owners.append(row)
@@ -230,6 +236,7 @@ class Collector:
         crowd: bool = False,
         repair: str = "",
         outline: Sequence[float] = (),
+        shape: Shape | None = None,
     ) -> None:
         """Add an annotation whose corners are written in pixels, clipped to its image.
 
@@ -252,6 +259,8 @@ class Collector:
             A repair made before, in words.
         outline
             The four corners of a rotated box, (8,) pixels.
+        shape
+            Of the object; None for a box.
         """
         width, height = self.size(row)
         x1, y1, x2, y2 = (
@@ -268,7 +277,7 @@ class Collector:
             repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
         if repair:
             self.repair(*position, repair)
-        self.add_box(row, label, (x1, y1, x2, y2), crowd=crowd, outline=outline)
+        self.add_box(row, label, (x1, y1, x2, y2), crowd=crowd, outline=outline, shape=shape)
 
     def size_mismatch(self, row: int, written: tuple[int, int]) -> str:
         """Why boxes drawn on an image of the written size do not fit; empty if they do, or without a size."""
@@ -297,9 +306,10 @@ class Collector:
             self.note(path, "used")
             self.mark_labelled(row)
         width, height = self.size(row)
-        for label, x1, y1, x2, y2, outline in rows:
+        for label, x1, y1, x2, y2, outline, shape in rows:
             points = [value * side for value, side in zip(outline, (width, height) * 4, strict=False)]
-            self.add_box(row, label, (x1 * width, y1 * height, x2 * width, y2 * height), outline=points)
+            corners = x1 * width, y1 * height, x2 * width, y2 * height
+            self.add_box(row, label, corners, outline=points, shape=shape)
         self.rows += [(str(path), note.line, note.action, note.reason) for note in notes]
 
     def to_source(self, spec: str, kind: str) -> Source:
@@ -326,6 +336,11 @@ class Collector:
             corners = np.array(list(self.outlines.values()), float).reshape(-1, 4, 2)
             turned[list(self.outlines)] = rotated_of(corners)
             annotations[ROTATED] = turned
+        if self.shapes:
+            shapes = np.full(len(annotations), None, object)
+            for at, shape in self.shapes.items():
+                shapes[at] = shape
+            annotations[SHAPE] = pd.Series(shapes, dtype=object)
         ledger = [(_escaped(path), *outcome) for path, outcome in self.ledger.items()]
         annotations = (
             annotations[~np.isin(self.owners, list(self.withdrawn))] if self.withdrawn else annotations

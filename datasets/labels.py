@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.plausibility import FEW
+from datasets.shapes import Shape
 
 # A label file is a few kilobytes; one over 16 MB is not a label file.
 MAX_BYTES = 16_000_000
@@ -63,6 +64,7 @@ class Row(NamedTuple):
     """One accepted box: class index and corners as fractions of the image, in [0, 1].
 
     outline: the four corners of a rotated box, as fractions; () for others
+    shape: the polygon or the key points of the row; None for a box
     """
 
     label: int
@@ -71,6 +73,7 @@ class Row(NamedTuple):
     x2: float
     y2: float
     outline: tuple[float, ...] = ()
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list
         raise ValueError("label file is not text (UTF-8)") from None
     rows: list[Row] = []
     notes: list[Note] = []
-    accepted: set[Row] = set()
+    accepted: set[tuple[object, ...]] = set()
     numbers = {str(index): index for index in range(len(classes))}
     for number, line in enumerate(text.splitlines(), start=1):
         repair = ""
@@ -135,10 +138,11 @@ def read_labels(path: Path, classes: Sequence[str], pose: int = 0) -> tuple[list
             except ValueError as error:
                 notes.append(Note(number, "rejected", str(error)))
                 continue
-        if row in accepted:
+        # One box twice is one object, whatever else is drawn of it.
+        if row[:6] in accepted:
             notes.append(Note(number, "repaired", "duplicate row dropped"))
             continue
-        accepted.add(row)
+        accepted.add(row[:6])
         rows.append(row)
         if repair:
             notes.append(Note(number, "repaired", repair))
@@ -218,8 +222,9 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
         raise ValueError(f"not a number in {' '.join(fields[1:6])[:60]!r}{hint}") from None
     if not all(map(math.isfinite, numbers)):
         raise ValueError("coordinate is not finite")
-    repair = ""
+    repair, shape = "", None
     if (pose and len(numbers) == 4 + pose) or (not pose and _is_pose(numbers)):
+        shape = Shape("points", tuple(numbers[4:]))
         numbers, repair = numbers[:4], "box taken from a pose"
     elif pose and len(numbers) > 5:
         raise ValueError(f"{len(fields)} columns; kpt_shape in the data.yaml asks for {5 + pose}")
@@ -236,7 +241,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     elif len(numbers) >= 6 and len(numbers) % 2 == 0:
         xs, ys = numbers[::2], numbers[1::2]
         corners = (min(xs), min(ys), max(xs), max(ys))
-        repair = POLYGON
+        repair, shape = POLYGON, Shape("polygons", (tuple(numbers),))
     else:
         raise ValueError(f"{len(fields)} columns; expected 5 (box) or 1 + 2n (polygon)")
     if max(numbers) > 2:
@@ -249,7 +254,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
     # Six decimals round by half a millionth, which does not count as clipping.
     if max(abs(a - b) for a, b in zip(corners, (x1, y1, x2, y2), strict=True)) > 2e-6:
         repair = "; ".join(filter(None, [repair, "clipped at the edge"]))
-    return Row(label, x1, y1, x2, y2, tuple(numbers) if len(numbers) == 8 else ()), repair
+    return Row(label, x1, y1, x2, y2, tuple(numbers) if len(numbers) == 8 else (), shape), repair
 
 
 def _is_track(fields: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Extent of COCO's run-length encoded masks, without decoding them to pixels."""
+"""COCO's run-length encoded masks: their extent, without decoding them to pixels, and their pixels."""
 
 from __future__ import annotations
 
@@ -29,23 +29,7 @@ def extent_of(mask: dict[str, Any]) -> tuple[float, float, float, float]:
     ValueError
         If the mask is empty or inconsistent (also KeyError, TypeError and OverflowError for missing and odd values).
     """
-    height, width = (int(value) for value in mask["size"])
-    counts = mask["counts"]
-    if isinstance(counts, str):
-        # Python's own way to print bytes, where a program wrote str(counts).
-        if counts[:2] in ("b'", 'b"') and counts[-1:] == counts[1:2]:
-            counts = counts[2:-1].replace("\\\\", "\\")
-        counts = counts.encode("ascii")
-    if isinstance(counts, bytes):
-        counts = _decompressed(counts)
-    runs: Ints = np.asarray(counts, np.int64)
-    if (
-        runs.ndim != 1
-        or height < 1
-        or ((runs < 0) | (runs > height * width)).any()
-        or runs.sum() > height * width
-    ):
-        raise ValueError("run lengths do not fit the size")
+    runs, height, _ = _runs_of(mask)
     ends = np.cumsum(runs)
     first, last = (ends - runs)[1::2], ends[1::2] - 1
     first, last = first[last >= first], last[last >= first]
@@ -79,3 +63,34 @@ def _decompressed(text: bytes) -> list[int]:
     if shift:
         raise ValueError("counts end within a number")
     return counts
+
+
+def decode_runs(mask: dict[str, Any]) -> npt.NDArray[np.float32]:
+    """The pixels of a mask, 1 inside and 0 outside, (height, width). mask: see `extent_of`, which raises the same."""
+    runs, height, width = _runs_of(mask)
+    flat = np.zeros(height * width, np.float32)
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    flat[: len(inside)] = inside
+    return flat.reshape(width, height).T
+
+
+def _runs_of(mask: dict[str, Any]) -> tuple[Ints, int, int]:
+    """Run lengths, height and width; raises as `extent_of`."""
+    height, width = (int(value) for value in mask["size"])
+    counts = mask["counts"]
+    if isinstance(counts, str):
+        # Python's own way to print bytes, where a program wrote str(counts).
+        if counts[:2] in ("b'", 'b"') and counts[-1:] == counts[1:2]:
+            counts = counts[2:-1].replace("\\\\", "\\")
+        counts = counts.encode("ascii")
+    if isinstance(counts, bytes):
+        counts = _decompressed(counts)
+    runs: Ints = np.asarray(counts, np.int64)
+    if (
+        runs.ndim != 1
+        or height < 1
+        or ((runs < 0) | (runs > height * width)).any()
+        or runs.sum() > height * width
+    ):
+        raise ValueError("run lengths do not fit the size")
+    return runs, height, width

@@ -26,6 +26,7 @@ from datasets.formats import registry
 from datasets.formats.described import open_described
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
+from datasets.shapes import SHAPE
 from datasets.tables import (
     BOX_COLUMNS,
     BURST_COLUMNS,
@@ -66,6 +67,7 @@ def open_source(
     allow: Sequence[Path] = (),
     say: Callable[[str], None] = _ignore_line,
     frames: bool = True,
+    shapes: bool = False,
 ) -> Source:  # more than six parameters: the entry point to every reader, and callers set one or two
     """Open a source of any of the `KINDS`; several, separated by commas, are merged into one.
 
@@ -85,6 +87,8 @@ def open_source(
         Receives a line before each step that takes long.
     frames
         Whether to sample frames of videos; otherwise videos only enter the ledger.
+    shapes
+        Whether to keep the shapes of objects, see `datasets.shapes`.
 
     Returns
     -------
@@ -100,7 +104,14 @@ def open_source(
     if len(parts) > 1:
         opened = [
             open_source(
-                part, cache=cache, classes=classes, group_by=group_by, allow=allow, say=say, frames=frames
+                part,
+                cache=cache,
+                classes=classes,
+                group_by=group_by,
+                allow=allow,
+                say=say,
+                frames=frames,
+                shapes=shapes,
             )
             for part in parts
         ]
@@ -110,6 +121,8 @@ def open_source(
     if path.suffix.lower() in video.SUFFIXES and not path.is_dir() and not frames:
         return video.without_frames(spec, path)
     source = _dispatch(spec, path, cache, classes, bounds, say)
+    if not shapes and SHAPE in source.annotations:
+        source = replace(source, annotations=source.annotations.drop(columns=SHAPE))
     source = replace(source, origin=origin or source.origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         source = _with_groups(source, group_by)

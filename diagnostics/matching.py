@@ -6,8 +6,9 @@ without its loop over images: the k-th candidates of all (image, class) cells ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -234,6 +235,7 @@ def match(
     areas: Mapping[str, tuple[float, float]] = AREAS,
     detection_area: Floats | None = None,
     max_detections: int = MAX_DETECTIONS,
+    overlap: Callable[[Ints, Ints], Floats] | None = None,
 ) -> MatchTable:
     """Match detections to annotations, in as many rounds as the fullest (image, class) cell has candidates.
 
@@ -249,6 +251,9 @@ def match(
         Area of each detection in that unit, (n,); by default square pixels of the image.
     max_detections
         Detections kept of each image and class, the most confident ones.
+    overlap
+        Overlap in [0, 1] of detections and annotations, given by number, pair by pair, (n,) each -> (n,); by default
+        that of boxes, see `overlap_of`.
 
     Raises
     ------
@@ -257,8 +262,9 @@ def match(
     """
     _check(ious, areas, n_classes)
     row, rank = _ordered(detections, n_images, max_detections)
+    measure = overlap or partial(_box_overlap, annotations, detections)
     matches = _match_ranges(
-        _candidates(annotations, detections, row, n_images, ious[0]), annotations, ious, areas
+        _candidates(annotations, detections, row, n_images, ious[0], measure), annotations, ious, areas
     )
     if detection_area is None:
         detection_area = detections.area
@@ -316,23 +322,31 @@ def _ordered(
 
 
 def _candidates(
-    annotations: Annotations, detections: Detections, row: Ints, n_images: int, iou: float
+    annotations: Annotations,
+    detections: Detections,
+    row: Ints,
+    n_images: int,
+    iou: float,
+    measure: Callable[[Ints, Ints], Floats],
 ) -> _Pairs:
     """All pairs that can match at the lowest IoU."""
     cell, annotation_cell = _cells(detections, n_images)[row], _cells(annotations, n_images)
     by_cell, annotations_by_cell = (np.argsort(c, kind="stable") for c in (cell, annotation_cell))
     left, right = pair_up(cell[by_cell], annotation_cell[annotations_by_cell])
-    left, right, overlap = _overlapping(
-        detections, annotations, row[by_cell], left, annotations_by_cell[right], iou
-    )
+    left, right, overlap = _overlapping(row[by_cell], left, annotations_by_cell[right], iou, measure)
     paired, left = np.unique(left, return_inverse=True)
     paired_cell = cell[by_cell][paired]
     turn = np.arange(len(paired_cell)) - np.searchsorted(paired_cell, paired_cell, "left")
     return _Pairs(by_cell[paired], left, right, overlap, np.asarray(turn[left], np.int64))
 
 
+def _box_overlap(annotations: Annotations, detections: Detections, rows: Ints, others: Ints) -> Floats:
+    """`overlap_of`, with what is the same for all pairs first."""
+    return overlap_of(detections, rows, annotations, others)
+
+
 def _overlapping(
-    detections: Detections, annotations: Annotations, row: Ints, left: Ints, right: Ints, iou: float
+    row: Ints, left: Ints, right: Ints, iou: float, measure: Callable[[Ints, Ints], Floats]
 ) -> tuple[Ints, Ints, Floats]:
     """The pairs (index into row, annotation) that overlap by at least iou, and their overlaps.
 
@@ -341,7 +355,7 @@ def _overlapping(
     parts = []
     for begin in range(0, len(left), PAIRS_AT_ONCE):
         a, b = left[begin : begin + PAIRS_AT_ONCE], right[begin : begin + PAIRS_AT_ONCE]
-        overlap = overlap_of(detections, row[a], annotations, b)
+        overlap = measure(row[a], b)
         enough = overlap >= min(iou, 1 - 1e-10)
         parts.append((a[enough], b[enough], overlap[enough]))
     if not parts:

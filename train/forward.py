@@ -26,6 +26,7 @@ from ultralytics.utils.checks import check_yolov5u_filename
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.pixels import Pixels, UnreadableImage, decode
 from datasets.rotated import extents_of
+from datasets.shapes import pack_mask, pack_points
 from train.passes import ImageOutput, collect, network_threads
 from train.predictions import Floats, Predictions, Settings, Store
 from train.quick import QuickNetwork, can_compile
@@ -196,6 +197,7 @@ class Detector:
         if self.model.task not in BOX_TASKS:
             raise InputError(f"{weights}: {NO_BOXES.get(self.model.task, NO_BOXES[''])}")
         self.classes = tuple(names[i] for i in sorted(names))
+        self.task: str = self.model.task
         arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
         self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
         self.device = choose_device(device)
@@ -236,7 +238,7 @@ class Detector:
             Per image: boxes (N, 6) as xyxy in pixels, confidence, class, as `ultralytics.YOLO.predict` gives
             them, (N, 11) with `datasets.rotated.ROTATED` behind them where they are rotated; the image embedding (D,) of `ultralytics.YOLO.embed`, the globally averaged output of the
             layer before the head; and detection embeddings (N, E), each the mean over the box (four samples)
-            of every map that enters the head, concatenated.
+            of every map that enters the head, concatenated; and, where the settings ask for them, shapes.
 
         Raises
         ------
@@ -277,10 +279,11 @@ class Detector:
         outputs = []
         for index, result in enumerate(results):
             boxes = _boxes_of(result)
-            boxes = boxes[np.isfinite(boxes).all(1)].astype(np.float32)
-            outputs.append(
-                (boxes, self._embedding[index], self._detection_embeddings(boxes, index, images[0].shape[:2]))
-            )
+            is_finite = np.isfinite(boxes).all(1)
+            boxes = boxes[is_finite].astype(np.float32)
+            embeddings = self._detection_embeddings(boxes, index, images[0].shape[:2])
+            shapes = _shapes_of(result, np.flatnonzero(is_finite).tolist()) if settings.shapes else None
+            outputs.append(ImageOutput(boxes, self._embedding[index], embeddings, shapes))
         return outputs
 
     def predict(
@@ -575,6 +578,25 @@ def _boxes_of(result: Any) -> Floats:
     rows = result.obb.data.detach().double().cpu().numpy().reshape(-1, 7)
     turned = rows[:, :5]
     return np.column_stack([extents_of(turned), rows[:, 5:], turned]).astype(np.float32)
+
+
+def _shapes_of(result: Any, rows: Sequence[int]) -> tuple[bytes, ...]:
+    """Masks, in pixels of the scaled image without the letterbox around it, or key points of some rows of a result."""
+    if result.masks is None:
+        if result.keypoints is None:
+            return (b"",) * len(rows)
+        points = result.keypoints.data.detach().float().cpu().numpy()
+        return tuple(pack_points(points[row]) for row in rows)
+    masks = result.masks.data.detach().cpu().numpy() > 0.5
+    height, width = result.orig_shape
+    gain = min(masks.shape[1] / height, masks.shape[2] / width)
+    inner = round(height * gain), round(width * gain)
+    # As Ultralytics' LetterBox rounds.
+    top, left = (
+        max(0, round((outer - inside) / 2 - 0.1))
+        for outer, inside in zip(masks.shape[1:], inner, strict=True)
+    )
+    return tuple(pack_mask(masks[row, top : top + inner[0], left : left + inner[1]]) for row in rows)
 
 
 def is_transformer(network: Any) -> bool:

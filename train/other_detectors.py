@@ -41,6 +41,7 @@ class BoxDetector(ABC):
     imgsz: network input size in pixels, where none is asked for
     batch: images in one call
     backend: what computes the forward passes
+    task: what it gives, as Ultralytics names tasks
     """
 
     name: str
@@ -48,6 +49,7 @@ class BoxDetector(ABC):
     imgsz: int = IMGSZ
     batch: int = 1
     backend: str = "your own function"
+    task: str = "detect"
 
     @abstractmethod
     def detect(self, images: Sequence[Pixels], settings: Settings) -> list[tuple[Floats, Floats | None]]:
@@ -59,7 +61,7 @@ class BoxDetector(ABC):
         if len(outputs) != len(images):
             raise InputError(f"{self.name}: gave {len(outputs)} results for {len(images)} images")
         return [
-            (
+            ImageOutput(
                 _kept(boxes, settings),
                 descriptor(pixels) if embedding is None else embedding,
                 np.zeros((len(_kept(boxes, settings)), 1), np.float32),

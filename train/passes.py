@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,22 @@ from datasets.pixels import Pixels, UnreadableImage, decode, descriptor, differe
 from train import environment
 from train.predictions import Floats, ImagePrediction, Predictions, Store
 
-# Result for one image: boxes (N, 6), image embedding (D,), detection embeddings (N, E).
-ImageOutput = tuple[Floats, Floats, Floats]
+
+class ImageOutput(NamedTuple):
+    """The result for one image.
+
+    boxes: (N, 6) or, rotated, (N, 11)
+    embedding: of the image, (D,)
+    detection_embeddings: (N, E)
+    shapes: one a box, see `datasets.shapes`; None where they are not kept
+    """
+
+    boxes: Floats
+    embedding: Floats
+    detection_embeddings: Floats
+    shapes: tuple[bytes, ...] | None = None
+
+
 Predict = Callable[[Sequence[Pixels]], list[ImageOutput]]
 
 # Images per shard: few enough that a killed run loses seconds, enough that reading many shards is fast.
@@ -306,15 +320,15 @@ def _stored(
 
 def _prediction(image: Described, output: ImageOutput) -> ImagePrediction:
     """The result for one image. Statistics and fingerprint are those of the image as it is on disk."""
-    boxes, embedding, detection_embeddings = output
     return ImagePrediction(
         image.content,
         image.statistics,
         image.descriptor,
         image.fingerprint,
-        embedding,
-        boxes,
-        detection_embeddings,
+        output.embedding,
+        output.boxes,
+        output.detection_embeddings,
+        output.shapes,
     )
 
 
@@ -335,7 +349,9 @@ def describe(images: pd.DataFrame, store: Store, *, tick: Callable[[], None] = l
     Predictions
         No detections; embeddings have no columns.
     """
-    no_output = (np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32))
+    no_output = ImageOutput(
+        np.zeros((0, 6), np.float32), np.zeros(1, np.float32), np.zeros((0, 1), np.float32)
+    )
     described = collect(images, store, lambda batch: [no_output] * len(batch), tick, batch=1)
     # The store holds one empty column, since Parquet has no vectors of length 0.
     return replace(

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from datasets.files import SUFFIX
 from datasets.rotated import ROTATED
+from datasets.shapes import SHAPE
 from datasets.tables import CORNERS, SparseRows
 from train.environment import runs_folder
 
@@ -42,6 +43,7 @@ class Settings:
     transform: name of the change applied to the pixels first, "none" for none
     classes: class numbers that are detected, () for all
     agnostic_nms: whether boxes of different classes suppress each other
+    shapes: keep masks and key points beside boxes
     """
 
     imgsz: int
@@ -51,12 +53,13 @@ class Settings:
     transform: str = "none"
     classes: tuple[int, ...] = ()
     agnostic_nms: bool = False
+    shapes: bool = False
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON values, without those that change nothing: what was stored before they were
         settings stays valid.
         """
-        unset = {name for name in ("classes", "agnostic_nms") if not getattr(self, name)}
+        unset = {name for name in ("classes", "agnostic_nms", "shapes") if not getattr(self, name)}
         values = {name: value for name, value in asdict(self).items() if name not in unset}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -83,6 +86,7 @@ class ImagePrediction:
     embedding: of the image, (D,)
     boxes: (N, 6) xyxy in pixels, confidence, class; (N, 11) with ROTATED behind them where they are rotated
     detection_embeddings: (N, E), one row per box
+    shapes: one a box, see `datasets.shapes.unpack`; None where they are not kept
     """
 
     content: str
@@ -92,6 +96,7 @@ class ImagePrediction:
     embedding: Floats
     boxes: Floats
     detection_embeddings: Floats
+    shapes: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Predictions:
 
     images: one row per image (image, statistics, descriptor as an array, fingerprint)
     image_embeddings: (n, D) float32, aligned with images
-    detections: image, label, x1, y1, x2, y2, confidence; ROTATED where they are rotated
+    detections: image, label, x1, y1, x2, y2, confidence; ROTATED where they are rotated, SHAPE where shapes are kept
     detection_embeddings: (m, E), aligned with detections; those below EMBEDDED are not kept
     failures: path and reason of images that could not be decoded; they are in no other table
     """
@@ -211,6 +216,8 @@ class Store:
             for name in ("label", *CORNERS, "confidence", *ROTATED)
             if name in boxes.column_names
         }
+        if SHAPE in boxes.column_names:
+            columns[SHAPE] = boxes[SHAPE].to_numpy()[rows]
         return Predictions(
             images=table,
             image_embeddings=_as_matrix(images["embedding"]),
@@ -309,6 +316,9 @@ def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     columns.update(
         {name: boxes[:, 6 + i].astype(np.float64) for i, name in enumerate(ROTATED[: boxes.shape[1] - 6])}
     )
+    if predictions and predictions[0].shapes is not None:
+        packed = [shape for p in predictions for shape in p.shapes or ()]
+        columns[SHAPE] = pa.array(packed, pa.binary())
     vectors = [p.detection_embeddings for p in predictions]
     columns["embedding"] = _vectors(vectors, width, pa.float16(), missing=boxes[:, 4] < EMBEDDED)
     return pa.table(columns)

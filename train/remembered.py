@@ -44,6 +44,7 @@ class RememberedDetector:
     def __init__(self, weights: Path, facts: dict[str, Any], load: Callable[[], Detector]) -> None:
         self.weights, self._load = weights, load
         self.classes, self.imgsz = tuple(facts["classes"]), int(facts["imgsz"])
+        self.task = str(facts["task"])
 
     @cached_property
     def loaded(self) -> Detector:
@@ -121,7 +122,12 @@ def _refuse(images: Sequence[Pixels]) -> list[ImageOutput]:
 def remember(detector: Detector, device: str | None, folder: Path) -> None:
     """Write down what is known of a detector that was loaded, for `recall`."""
     file = _file_of(detector.weights, folder)
-    facts = {"classes": list(detector.classes), "imgsz": detector.imgsz, "devices": [device]}
+    facts = {
+        "classes": list(detector.classes),
+        "imgsz": detector.imgsz,
+        "task": detector.task,
+        "devices": [device],
+    }
     earlier = _read(file)
     if earlier is not None:
         facts["devices"] = [*earlier["devices"], *([device] if device not in earlier["devices"] else [])]
@@ -149,6 +155,6 @@ def _read(file: Path) -> dict[str, Any] | None:
     """The facts of a file; None where there are none."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-        return {name: facts[name] for name in ("classes", "imgsz", "devices")}
+        return {name: facts[name] for name in ("classes", "imgsz", "task", "devices")}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -134,10 +134,10 @@ def _merge_rotated(boxes: Floats, limit: int) -> np.ndarray:
 def predict_pixels_tiled(detector: AnyDetector, images: Sequence[Pixels], settings: Settings) -> list[Floats]:
     """Boxes (N, 6) of images of one shape: of the whole images and of their tiles."""
     height, width = images[0].shape[:2]
-    parts: list[list[Floats]] = [[boxes] for boxes, _, _ in detector.predict_pixels(images, settings)]
+    parts: list[list[Floats]] = [[output.boxes] for output in detector.predict_pixels(images, settings)]
     for tile in TILES:
         outputs: list[ImageOutput] = detector.predict_pixels([tile(pixels) for pixels in images], settings)
-        for part, (boxes, _, _) in zip(parts, outputs, strict=True):
-            part.append(place_boxes(boxes, tile, width, height))
+        for part, output in zip(parts, outputs, strict=True):
+            part.append(place_boxes(output.boxes, tile, width, height))
     merged = [np.concatenate(part) for part in parts]
     return [boxes[merge_boxes(boxes, settings.max_det)].astype(np.float32) for boxes in merged]

@@ -79,6 +79,7 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
         "drawn": f"Figures show {', '.join(drawn[:-1])} and {drawn[-1]}: the domain in focus and those with the lowest AP50."
         if len(drawn) < len(names)
         else "",
+        "shapes": domains.shape_rows(result),
         "earlier_run": earlier_run.rows(result.run_comparisons),
         "reviewed": label_free.reviewed(findings),
         "audited": label_free.audited(findings),

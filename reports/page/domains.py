@@ -9,6 +9,7 @@ from diagnostics.findings import Findings
 from diagnostics.wording import interval
 from reports.page import slices
 from reports.page.figures import REAL_WORLD
+from reports.pipeline.run import Result
 
 ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real-world", "training": "training"}
 
@@ -45,6 +46,27 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "ap75": slices.number(row["ap75"]),
         "max_recall": slices.number(row["max_recall"]),
     }
+
+
+def shape_rows(result: Result) -> list[dict[str, str]]:
+    """Lines of the table of masks or key points, beside the boxes of the same domains."""
+    table = result.findings.slices.set_index(["domain", "attribute"])
+    rows = []
+    for name, scores in result.shapes.items():
+        boxes = table.loc[(name, "all")]
+        rows.append(
+            {
+                "domain": name,
+                "kind": scores.kind,
+                "ap50": slices.number(scores.ap50),
+                "ap": slices.number(scores.ap),
+                "box_ap50": slices.number(float(boxes["ap50"])),
+                "box_ap": slices.number(float(boxes["ap"])),
+                "annotations": f"{scores.annotations:,}",
+                "without": f"{scores.without:,}" if scores.without else "",
+            }
+        )
+    return rows
 
 
 def _labelled_words(domain: Domain) -> str:

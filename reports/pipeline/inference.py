@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,11 @@ import pandas as pd
 from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
+from datasets.shapes import SHAPE
 from datasets.source import locate, split_spec
+from diagnostics import object_shapes
 from diagnostics.domain import Domain
+from diagnostics.object_shapes import ShapeScores
 from diagnostics.pairs import Pair, make_pairs
 from diagnostics.recordings import are_recordings
 from reports.options import ReportOptions
@@ -55,6 +58,7 @@ class PredictedDomains:
     opened: the domains before inference
     domains: the domains, by name
     failures: path, reason and domain of images that could not be decoded
+    shapes: what was measured on masks or key points, by domain; {} for a model of boxes
     """
 
     run: Run | None
@@ -64,6 +68,7 @@ class PredictedDomains:
     opened: tuple[Opened, ...]
     domains: dict[str, Domain]
     failures: tuple[pd.DataFrame, ...]
+    shapes: dict[str, ShapeScores] = field(default_factory=dict)
 
     @property
     def in_domain(self) -> Domain:
@@ -129,13 +134,16 @@ def predict_domains(
         reporter.say(f"  {domain.name}: {summary(domain)}")
     imgsz = options.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
     settings = run.settings(imgsz) if run else Settings(imgsz)
+    kind = object_shapes.KINDS.get(detector.task) if detector is not None else None
+    first_pass = replace(settings, shapes=kind is not None)
     # One store for all domains: opening it lists every shard there is.
     store = Store(
-        predict_folder(settings, run.sha256)
+        predict_folder(first_pass, run.sha256)
         if detector is not None and run is not None
         else runs_folder() / "predictions" / "statistics"
     )
     domains, failures = {}, []
+    shapes: dict[str, ShapeScores] = {}
     for domain in opened:
         images = (
             evenly(domain.source.images, MAX_TRAINING) if domain.role == "training" else domain.source.images
@@ -143,7 +151,7 @@ def predict_domains(
         title = f"Inference on {domain.name} ({len(images)} images)"
         with reporter.stage("predict", title, len(images)) as tick:
             predictions = (
-                detector.predict(images, settings, store, tick=tick, embed_detections=embed_detections)
+                detector.predict(images, first_pass, store, tick=tick, embed_detections=embed_detections)
                 if detector is not None
                 else describe(images, store, tick=tick)
             )
@@ -156,12 +164,22 @@ def predict_domains(
         if domain.name in supplied:
             predictions = _with_external_detections(domain, supplied[domain.name], predictions, classes)
         failures.append(predictions.failures.assign(domain=domain.name))
-        domains[domain.name] = build_domain(domain, images, predictions, imgsz, classes)
+        built = build_domain(domain, images, predictions, imgsz, classes)
+        if kind is not None:
+            scores = object_shapes.score_shapes(built, kind) if domain.role != "training" else None
+            shapes |= {domain.name: scores} if scores is not None else {}
+            # Everything else is measured on boxes.
+            built = replace(
+                built,
+                annotations=built.annotations.drop(columns=SHAPE, errors="ignore"),
+                detections=built.detections.drop(columns=SHAPE, errors="ignore"),
+            )
+        domains[domain.name] = built
         _say_upright(domains[domain.name], reporter)
     if detector is not None and detector.backend.startswith("PyTorch ("):
         reporter.say(f"  forward passes are PyTorch's: {detector.backend.removeprefix('PyTorch (')[:-1]}")
     opened, domains = _with_checked_groups(opened, domains, options.seed, reporter)
-    return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures))
+    return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures), shapes)
 
 
 def _say_upright(domain: Domain, reporter: Reporter) -> None:
@@ -219,7 +237,13 @@ def _open(
                 trust=options.trust_checkpoint,
                 ray=options.ray,
             )
-        opened = open_domains(options, run, detector.classes if detector else (), reporter.say)
+        opened = open_domains(
+            options,
+            run,
+            detector.classes if detector else (),
+            reporter.say,
+            shapes=detector is not None and detector.task in object_shapes.KINDS,
+        )
     # Without a detector, the first source that names any classes decides.
     classes = (
         tuple(detector.classes)

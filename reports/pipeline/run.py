@@ -4,7 +4,7 @@ interrupted and resumed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -13,6 +13,7 @@ from datasets.errors import InputError
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings, find
 from diagnostics.inputs import Inputs
+from diagnostics.object_shapes import ShapeScores
 from reports.options import ReportOptions
 from reports.pipeline.checkpoints import Checkpoints, compare_checkpoints, kept_checkpoints
 from reports.pipeline.earlier_run import EarlierRun, RunComparison, compare_runs
@@ -44,6 +45,7 @@ class Result:
     left_out: experiments that the effort had no forward passes left for
     passes: forward passes of the experiments, in passes at the plain input size
     backend: what computed the forward passes; "" where only predictions were given
+    shapes: what was measured on masks or key points, by domain; {} for a model of boxes
     """
 
     options: ReportOptions
@@ -59,6 +61,7 @@ class Result:
     left_out: tuple[str, ...] = ()
     passes: int = 0
     backend: str = ""
+    shapes: Mapping[str, ShapeScores] = field(default_factory=dict)
 
 
 def run_report(options: ReportOptions, reporter: Reporter) -> Result:
@@ -114,6 +117,7 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
         experiments.left_out,
         experiments.passes,
         predicted.detector.backend if predicted.detector is not None else "",
+        predicted.shapes,
     )
 
 

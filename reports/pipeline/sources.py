@@ -58,7 +58,12 @@ def in_domain_source(options: ReportOptions, run: Run | None) -> NamedSource:
 
 
 def open_domains(
-    options: ReportOptions, run: Run | None, classes: Sequence[str], say: Callable[[str], None]
+    options: ReportOptions,
+    run: Run | None,
+    classes: Sequence[str],
+    say: Callable[[str], None],
+    *,
+    shapes: bool = False,
 ) -> list[Opened]:
     """Open the in-domain source, as training and held-out images, and the real-world sources.
 
@@ -72,6 +77,8 @@ def open_domains(
         The detector's classes; empty without a detector: then the in-domain source's own.
     say : callable
         Called with one line per remark.
+    shapes : bool
+        Whether to keep masks and key points.
 
     Raises
     ------
@@ -83,6 +90,7 @@ def open_domains(
         "group_by": options.group_by,
         "allow": options.allow_root,
         "say": say,
+        "shapes": shapes,
     }
     name, spec = in_domain_source(options, run)
     # A run's own data.yaml is opened as it was for training.

@@ -63,7 +63,7 @@ class PredictionJob:
         changed = [self.transform(pixels) for pixels in images] if self.transform is not None else images
         if self.tiles:
             return predict_pixels_tiled(self.detector, changed, self.settings)
-        return [boxes for boxes, _, _ in self.detector.predict_pixels(changed, self.settings)]
+        return [output.boxes for output in self.detector.predict_pixels(changed, self.settings)]
 
     def draw(self, pixels: Pixels, boxes: Floats) -> Pixels:
         """Draw the boxes (N, 6) that reach their threshold on a copy of an image; show it in the live view."""

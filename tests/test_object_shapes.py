@@ -1,0 +1,255 @@
+"""AP of masks and key points: overlaps against pycocotools, AP against pycocotools and Ultralytics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from datasets.masks import decode_runs
+from datasets.shapes import Mask, Shape, cut, mask_of, pack_mask, pack_points, unpack
+from datasets.source import open_source
+from diagnostics.domain import Domain
+from diagnostics.object_shapes import score_shapes
+
+SIDE = 96
+
+
+def random_mask(rng: np.random.Generator, height: int = SIDE, width: int = SIDE) -> np.ndarray:
+    """An ellipse, sometimes with a hole."""
+    canvas = np.zeros((height, width), np.uint8)
+    centre = rng.integers(10, min(height, width) - 10, 2)
+    axes = rng.integers(3, 25, 2)
+    cv2.ellipse(
+        canvas, tuple(map(int, centre)), tuple(map(int, axes)), float(rng.integers(180)), 0, 360, 1, -1
+    )
+    if rng.random() < 0.3:
+        cv2.circle(canvas, tuple(map(int, centre)), 2, 0, -1)
+    return canvas.astype(bool)
+
+
+def runs_of(mask: np.ndarray) -> dict:
+    """COCO's compressed runs, as pycocotools writes them."""
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def test_overlaps_of_masks_equal_those_of_pycocotools() -> None:
+    rng = np.random.default_rng(0)
+    masks = [random_mask(rng) for _ in range(30)]
+    packed = [unpack(pack_mask(mask)) for mask in masks]
+    encoded = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
+    expected = coco_mask.iou(encoded, encoded, [0] * len(masks))
+    for i, one in enumerate(packed):
+        assert isinstance(one, Mask)
+        np.testing.assert_array_equal(decode_runs(runs_of(masks[i])).astype(bool), masks[i])
+        for j, other in enumerate(packed):
+            assert isinstance(other, Mask)
+            shared = one.shared(other)
+            assert shared / (one.area + other.area - shared) == pytest.approx(expected[i, j])
+
+
+def test_an_empty_mask_and_key_points_are_packed_too() -> None:
+    empty = unpack(pack_mask(np.zeros((4, 7), bool)))
+    assert isinstance(empty, Mask)
+    assert (empty.area, empty.size) == (0, (4, 7))
+    assert empty.shared(cut(np.ones((4, 7), bool))) == 0
+    points = np.array([[1.5, 2.0, 0.9], [3.0, 4.0, 0.1]])
+    np.testing.assert_allclose(unpack(pack_points(points)), points[:, :2])
+
+
+def test_a_polygon_covers_what_it_encloses_at_any_size() -> None:
+    square = Shape("polygons", ((0.25, 0.25, 0.75, 0.25, 0.75, 0.75, 0.25, 0.75),))
+    for side in (40, 200):
+        assert mask_of(square, (0, 0, 1, 1), (side, side)).area / side**2 == pytest.approx(0.25, abs=0.03)
+    # Without a shape, the box stands for it.
+    assert mask_of(None, (0.25, 0.25, 0.75, 0.75), (200, 200)).area / 200**2 == pytest.approx(0.25, abs=0.01)
+
+
+def mask_problem(rng: np.random.Generator, images: int) -> tuple[Domain, dict, list]:
+    """A domain of masks, and the same as COCO's ground truth and results."""
+    names = [f"{number}.jpg" for number in range(images)]
+    truth: dict = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    }
+    annotations, detections, results = [], [], []
+    for number, name in enumerate(names):
+        truth["images"].append({"id": number, "file_name": name, "width": SIDE, "height": SIDE})
+        for _ in range(int(rng.integers(0, 5))):
+            mask, label, crowd = random_mask(rng), int(rng.integers(2)), bool(rng.random() < 0.1)
+            part = cut(mask)
+            box = [part.left, part.top, *part.part.shape[::-1]]
+            truth["annotations"].append(
+                {
+                    "id": len(truth["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": label + 1,
+                    "segmentation": runs_of(mask),
+                    "bbox": box,
+                    "area": int(mask.sum()),
+                    "iscrowd": int(crowd),
+                }
+            )
+            corners = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+            annotations.append((name, label, *corners, crowd, Shape("runs", runs_of(mask))))
+            for _ in range(int(rng.integers(0, 3))):
+                moved = np.roll(mask, tuple(rng.integers(-4, 5, 2)), (0, 1))
+                found, score = cut(moved), float(rng.random())
+                guess = label if rng.random() < 0.9 else 1 - label
+                results.append(
+                    {
+                        "image_id": number,
+                        "category_id": guess + 1,
+                        "segmentation": runs_of(moved),
+                        "score": score,
+                    }
+                )
+                height, width = found.part.shape
+                corners = [found.left, found.top, found.left + width, found.top + height]
+                detections.append((name, guess, *corners, score, pack_mask(moved)))
+    columns = ["image", "label", "x1", "y1", "x2", "y2"]
+    images_table = pd.DataFrame(
+        {"image": names, "path": names, "width": SIDE, "height": SIDE, "labelled": True, "group": names}
+    )
+    domain = Domain(
+        "masks",
+        "real_world",
+        images_table,
+        pd.DataFrame(annotations, columns=[*columns, "crowd", "shape"]),
+        pd.DataFrame(detections, columns=[*columns, "confidence", "shape"]),
+        np.zeros((images, 0)),
+        np.zeros((len(detections), 0)),
+        SIDE,
+        ("a", "b"),
+    )
+    return domain, truth, results
+
+
+def coco_ap(truth: dict, results: list, kind: str) -> tuple[float, float]:
+    """AP and AP50 by pycocotools."""
+    coco = COCO()
+    coco.dataset = truth
+    coco.createIndex()
+    evaluation = COCOeval(coco, coco.loadRes(results), kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = evaluation.eval["precision"][..., 0, -1]
+    valid = precision > -1
+    return float(precision[valid].mean()), float(precision[0][valid[0]].mean())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ap_of_masks_equals_pycocotools(seed: int) -> None:
+    domain, truth, results = mask_problem(np.random.default_rng(seed), 25)
+    scores = score_shapes(domain, "masks")
+    assert scores is not None
+    assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "segm"), abs=1e-9)
+    assert scores.annotations == sum(not a["iscrowd"] for a in truth["annotations"])
+    assert score_shapes(domain, "key points") is None
+
+
+def point_problem(rng: np.random.Generator, images: int) -> tuple[Domain, dict, list]:
+    """A domain of persons with 17 key points, and the same as COCO's ground truth and results."""
+    names = [f"{number}.jpg" for number in range(images)]
+    truth: dict = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+    annotations, detections, results = [], [], []
+    for number, name in enumerate(names):
+        truth["images"].append({"id": number, "file_name": name, "width": 640, "height": 480})
+        for _ in range(int(rng.integers(1, 4))):
+            side = rng.uniform(40, 200)
+            corner = rng.uniform(0, 250, 2)
+            points = corner + rng.uniform(0, side, (17, 2))
+            visible = rng.integers(0, 3, 17)
+            visible[0] = 2
+            box = [*corner, side, side]
+            flat = np.column_stack([points, visible]).ravel()
+            truth["annotations"].append(
+                {
+                    "id": len(truth["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "keypoints": flat.tolist(),
+                    "num_keypoints": int((visible > 0).sum()),
+                    "bbox": box,
+                    # As Ultralytics' validation takes it, where nobody annotated an area.
+                    "area": 0.53 * side * side,
+                    "iscrowd": 0,
+                }
+            )
+            fractions = flat.reshape(17, 3) / (640, 480, 1)
+            corners = [*corner, *(corner + side)]
+            annotations.append((name, 0, *corners, False, Shape("points", tuple(fractions.ravel()))))
+            for _ in range(int(rng.integers(0, 3))):
+                guess = points + rng.normal(0, 0.06 * side * rng.random(), (17, 2))
+                score = float(rng.random())
+                results.append(
+                    {
+                        "image_id": number,
+                        "category_id": 1,
+                        "keypoints": np.column_stack([guess, np.ones(17)]).ravel().tolist(),
+                        "score": score,
+                    }
+                )
+                detections.append((name, 0, *corners, score, pack_points(guess)))
+    columns = ["image", "label", "x1", "y1", "x2", "y2"]
+    images_table = pd.DataFrame(
+        {"image": names, "path": names, "width": 640, "height": 480, "labelled": True, "group": names}
+    )
+    domain = Domain(
+        "points",
+        "real_world",
+        images_table,
+        pd.DataFrame(annotations, columns=[*columns, "crowd", "shape"]),
+        pd.DataFrame(detections, columns=[*columns, "confidence", "shape"]),
+        np.zeros((images, 0)),
+        np.zeros((len(detections), 0)),
+        640,
+        ("person",),
+    )
+    return domain, truth, results
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ap_of_key_points_equals_pycocotools(seed: int) -> None:
+    domain, truth, results = point_problem(np.random.default_rng(seed), 30)
+    scores = score_shapes(domain, "key points")
+    assert scores is not None
+    assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "keypoints"), abs=1e-6)
+
+
+def test_annotations_without_a_shape_count_neither_way() -> None:
+    domain, truth, results = mask_problem(np.random.default_rng(7), 25)
+    chosen = [number for number, a in enumerate(truth["annotations"]) if not a["iscrowd"]][:3]
+    for number in chosen:
+        domain.annotations.loc[number, "shape"] = None
+        # What a crowd of the box's extent does.
+        whole = np.zeros((SIDE, SIDE), bool)
+        x, y, width, height = truth["annotations"][number]["bbox"]
+        whole[y : y + height + 1, x : x + width + 1] = True
+        truth["annotations"][number] |= {"segmentation": runs_of(whole), "iscrowd": 1}
+    scores = score_shapes(domain, "masks")
+    assert scores is not None
+    assert scores.without == 3
+    assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "segm"), abs=1e-9)
+
+
+def test_shapes_are_read_from_yolo_rows_and_from_coco_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.jpg"), np.zeros((50, 100, 3), np.uint8))
+    (tmp_path / "labels" / "a.txt").write_text("0 0.1 0.2 0.5 0.2 0.5 0.8\n0 0.5 0.5 0.2 0.2\n")
+    assert "shape" not in open_source(str(tmp_path), cache=tmp_path, classes=["a"]).annotations
+    read = open_source(str(tmp_path), cache=tmp_path, classes=["a"], shapes=True).annotations
+    assert read["shape"].tolist() == [Shape("polygons", ((0.1, 0.2, 0.5, 0.2, 0.5, 0.8),)), None]
+    (tmp_path / "data.yaml").write_text("path: .\nval: images\nnames: [a]\nkpt_shape: [2, 3]\n")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.4 0.4 0.4 0.5 2 0.6 0.5 0\n")
+    read = open_source(str(tmp_path / "data.yaml"), cache=tmp_path, shapes=True).annotations
+    assert read["shape"].tolist() == [Shape("points", (0.4, 0.5, 2.0, 0.6, 0.5, 0.0))]
