@@ -28,6 +28,8 @@ from datasets.source import open_source
 from datasets.tables import Source
 
 ROWS = Path(__file__).with_name("growth.csv")
+MACHINES = Path(__file__).with_name("growth_machines.csv")
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 # Images of one written recording, and their longest side in pixels: small, since what grows is counted in images.
 PER_RECORDING = 100
 SIDE = 160
@@ -133,14 +135,143 @@ def measure(
     return row
 
 
+def measure_machines(weights: Path, source: Source, imgsz: int, count: int, folder: Path) -> pd.DataFrame:
+    """Seconds to predict so many images here, and on a Ray cluster of one and of two machines of one core each.
+
+    Each cluster is warm: its workers have loaded the detector for a first part of the images.
+    """
+    from ray.cluster_utils import Cluster
+
+    footage = folder / "footage"
+    write_footage(footage, source, count)
+    shiftscope = str(Path(sys.executable).with_name("shiftscope"))
+    predict = [
+        shiftscope,
+        "predict",
+        str(footage),
+        "--weights",
+        str(weights),
+        "--imgsz",
+        str(imgsz),
+        "--conf",
+        "1",
+    ]
+    os.environ["OMP_NUM_THREADS"] = "1"
+    rows = [
+        {
+            "machines": 0,
+            "images": count,
+            "seconds": timed([*predict, "--out", str(folder / "0")], folder / "r0")[0],
+        }
+    ]
+    for machines in (1, 2):
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        for _ in range(machines - 1):
+            cluster.add_node(num_cpus=1)
+        try:
+            command = [*predict, "--ray", cluster.address, "--out", str(folder / str(machines))]
+            seconds, _ = timed(command, folder / f"r{machines}")
+        finally:
+            cluster.shutdown()
+        rows.append({"machines": machines, "images": count, "seconds": seconds})
+    return pd.DataFrame(rows).round(1)
+
+
+def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
+    """docs/scale.md."""
+    small, large = rows.iloc[0], rows.iloc[-1]
+    more = float(large["images"] - small["images"])
+    seconds = float(large["first"] - small["first"]) / more
+    memory = float(large["first_memory"] - small["first_memory"]) / more
+    lines = [
+        "# Large sets, and several machines",
+        "",
+        "## What grows",
+        "",
+        f"`python -m benchmarks.growth` writes this page; {os.cpu_count()} cores, no GPU. Labelled real-world images of {SIDE} pixels, written from",
+        "those of a real set with other light and noise; whole processes, without a FiftyOne dataset (`--no-fiftyone`). Ranking is",
+        "`shiftscope next --from-report` with the same images as pool.",
+        "",
+        "| images | first report (s) | GiB | second report (s) | GiB | ranking (s) | GiB | page (MiB) | stored bytes an image |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.images:,} | {row.first:,.0f} | {row.first_memory:.1f} | {row.second:,.0f} | {row.second_memory:.1f} | {row.ranking:,.0f} | "
+        f"{row.ranking_memory:.1f} | {row.page:.1f} | {row.stored:,} |"
+        for row in rows.itertuples()
+    ]
+    lines += [
+        "",
+        "The page does not grow. What is stored is mostly embeddings of detections, of which those from confidence 0.01 on are",
+        "kept; a detector of many classes, or larger images, store more. Memory grows with the number of detections: tables and",
+        "embeddings of all images of a report are in memory at once.",
+        "",
+        "## On a Ray cluster",
+        "",
+        "With the extra `ray` installed (`make setup` has it):",
+        "",
+        "<!-- parsed, not run -->",
+        "",
+        "```sh",
+        "shiftscope report --run runs/detect/train --real-world /shared/footage --ray auto",
+        "```",
+        "",
+        "`--ray auto` joins the cluster that this machine belongs to, `--ray HOST:PORT` or `--ray ray://HOST:PORT` another,",
+        "`--ray local` starts one here, and `--ray` alone joins one where there is one and starts one where there is not. `report`,",
+        "`next` and `predict` have it. Every machine needs Shiftscope and the same folders under the same paths: images,",
+        "weights. Buckets have to be mounted.",
+        "",
+        "Ray Data hands 32 paths at a time to a task; each core, or each GPU, predicts one image after the other and keeps the",
+        "detector for its next task. Results come back and are stored here, as without Ray, so that a run that was killed goes on",
+        "where it stopped. A machine that dies costs the images in its hands: Ray gives them to another one. The predictions are",
+        "byte for byte those of one machine with one thread a forward pass (`tests/test_cluster.py` kills a machine in the middle).",
+        "Interventions, corruptions and measuring stay on the machine that was asked. Fewer than 128 images are predicted there too.",
+        "",
+    ]
+    if len(machines):
+        lines += [
+            f"Predicting {int(machines['images'].iloc[0]):,} images, whole processes, start of workers included:",
+            "",
+            "| machines of one core | seconds |",
+            "|---|---|",
+            *(
+                f"| {'without Ray, one thread' if row.machines == 0 else row.machines} | {row.seconds:.0f} |"
+                for row in machines.itertuples()
+            ),
+            "",
+        ]
+    lines += [
+        "## A plan for more",
+        "",
+        f"Beyond a first thousand images, one more cost {1000 * seconds:.0f} ms of these {os.cpu_count()} cores, {large['stored']:,.0f} bytes of disk and",
+        f"{1024 * 1024 * memory:.0f} KiB of memory. Nothing below was run: it is this line continued.",
+        "",
+        "| images | hours on these cores | on 100 such machines | disk (GB) | memory of one report (GiB) |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {count:,} | {count * seconds / 3600:,.0f} | {count * seconds / 360000:,.1f} | {count * float(large['stored']) / 1e9:,.0f} | {small['first_memory'] + count * memory:,.0f} |"
+        for count in (10**6, 10**7, 10**8)
+    ]
+    lines += [
+        "",
+        "A report over millions of images needs no million images: its intervals are set by the number of clips more than by that",
+        "of images. Predict everything with `predict --ray` where the detections themselves are wanted; report on a sample that",
+        "has every recording (`--real-world` takes a list of files); rank with `next` in parts of some 100,000 images, and then the",
+        "winners of the parts. What such a sample loses was not measured.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main(
     weights: Annotated[Path, typer.Option(help="A checkpoint.")],
     in_domain: Annotated[str, typer.Option(help="SOURCE of its validation images.")],
     real_world: Annotated[str, typer.Option(help="SOURCE with labels, multiplied.")],
-    images: Annotated[list[int], typer.Option(help="How many real-world images; repeatable.")],
+    images: Annotated[list[int], typer.Option(help="How many real-world images; repeatable.")] = [],  # noqa: B006
+    machines: Annotated[int, typer.Option(help="Images to predict on one and two machines; 0 for none.")] = 0,
     imgsz: Annotated[int, typer.Option(help="Network input size in pixels.")] = 96,
 ) -> None:
-    """Measure each size and write the table."""
+    """Measure each size, and write the tables and the page."""
     for count in images:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -151,6 +282,14 @@ def main(
         rows.drop_duplicates(["weights", "imgsz", "images"], keep="last").sort_values("images").to_csv(
             ROWS, index=False
         )
+    if machines:
+        with tempfile.TemporaryDirectory() as name:
+            source = open_source(real_world, cache=Path(name))
+            measured = measure_machines(weights, source, imgsz, machines, Path(name))
+        typer.echo(measured.to_string(index=False), err=True)
+        measured.to_csv(MACHINES, index=False)
+    known = pd.read_csv(MACHINES) if MACHINES.exists() else pd.DataFrame()
+    PAGE.write_text(page(pd.read_csv(ROWS), known), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from datasets.labels import Row, are_poses, parse_row
 from datasets.naming import domain_name
 from datasets.pairing import enclosing_roots
 from datasets.results import load_json
+from datasets.shapes import Shape
 from datasets.source import open_source
 from reports.options import ReportOptions
 from reports.pipeline.sources import open_domains
@@ -337,7 +338,9 @@ def test_rows_of_trackers_and_predictions_are_named(row: str, reason: str) -> No
 
 def test_poses_are_told_from_polygons(tmp_path: Path) -> None:
     pose = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.55 1"
-    assert parse_row(pose, CLASSES) == (Row(0, 0.4, 0.4, 0.6, 0.6), "box taken from a pose")
+    points = Shape("points", (0.45, 0.45, 2.0, 0.55, 0.55, 1.0))
+    expected = Row(0, 0.4, 0.4, 0.6, 0.6, shape=points)
+    assert parse_row(pose, CLASSES) == (expected, "box taken from a pose")
     triangle = "0 0.2 0.2 0.4 0.2 0.3 0.4"
     assert parse_row(triangle, CLASSES)[1] == "box taken from a polygon"
     with pytest.raises(ValueError, match=r"11 columns; kpt_shape in the data\.yaml asks for 9"):

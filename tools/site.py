@@ -38,6 +38,7 @@ NAVIGATION = {
         "architectures.md",
         "next.md",
         "cost.md",
+        "scale.md",
         "benchmark.md",
         "faults.md",
     ],
