@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from ultralytics import YOLO
 
 from datasets.masks import decode_runs
 from datasets.shapes import Mask, Shape, cut, mask_of, pack_mask, pack_points, unpack
 from datasets.source import open_source
 from diagnostics.domain import Domain
 from diagnostics.object_shapes import score_shapes
+from tests.conftest import run_in_process
+from tests.test_architectures import lively
 
 SIDE = 96
 
@@ -239,6 +244,57 @@ def test_annotations_without_a_shape_count_neither_way() -> None:
     assert scores is not None
     assert scores.without == 3
     assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "segm"), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["yolo11n-seg", "yolo11n-pose"])
+def test_a_report_scores_the_shapes_of_a_models_own_detections(name: str, tmp_path: Path) -> None:
+    weights = lively(name, tmp_path / "net.pt")
+    model, rng, folder = YOLO(str(weights)), np.random.default_rng(0), tmp_path / "data"
+    is_pose = name.endswith("pose")
+    for part in ("images", "labels"):
+        (folder / part / "val").mkdir(parents=True)
+    results = []
+    for number in range(6):
+        # Wide and tall ones, so that there is something around the image in the network's input.
+        shape = ((90, 128), (128, 100))[number % 2]
+        pixels = cv2.GaussianBlur(rng.integers(0, 256, (*shape, 3), np.uint8), (0, 0), 3)
+        path = folder / "images" / "val" / f"{number}.png"
+        cv2.imwrite(str(path), cv2.normalize(pixels, pixels, 0, 255, cv2.NORM_MINMAX))
+        results += model.predict(str(path), imgsz=128, conf=0.001, device="cpu", verbose=False)
+    # Labelled is what is detected more confidently than all else, in any image.
+    lowest = np.sort(np.concatenate([result.boxes.conf.numpy() for result in results]))[-40]
+    for number, result in enumerate(results):
+        rows = []
+        for at in np.flatnonzero(result.boxes.conf.numpy() >= lowest).tolist():
+            if is_pose:
+                points = result.keypoints.xyn[at].numpy()
+                values = [*result.boxes.xywhn[at].tolist(), *np.insert(points, 2, 2, axis=1).ravel()]
+            else:
+                values = list(result.masks.xyn[at].ravel())
+            numbers = " ".join(f"{float(value):.5f}" for value in values)
+            rows.append(f"{int(result.boxes.cls[at])} {numbers}")
+        (folder / "labels" / "val" / f"{number}.txt").write_text("\n".join(rows) + "\n")
+    card = {"path": str(folder), "val": "images/val", "names": dict(model.names)}
+    card |= {"kpt_shape": [17, 3]} if is_pose else {}
+    (folder / "data.yaml").write_text(yaml.safe_dump(card))
+    arguments = [
+        "report",
+        "--weights",
+        str(weights),
+        "--in-domain",
+        str(folder / "data.yaml"),
+        "--imgsz",
+        "128",
+    ]
+    told = run_in_process(*arguments, "--no-fiftyone", "--effort", "quick", "--out", "out", cwd=tmp_path)
+    assert told.code == 0, told.stderr
+    (scores,) = json.loads((tmp_path / "out" / "report.json").read_text())["shapes"]
+    assert scores["kind"] == ("key points" if is_pose else "masks")
+    assert scores["annotations"] > 10
+    assert scores["ap50"] > 0.9
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'data-test="shapes"' in page
+    assert f"{scores['ap50']:.2f}" in page[page.index('data-test="shapes"') :][:3000]
 
 
 def test_shapes_are_read_from_yolo_rows_and_from_coco_where_they_are_asked_for(tmp_path: Path) -> None:
