@@ -225,7 +225,8 @@ def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
         "detector for its next task. Results come back and are stored here, as without Ray, so that a run that was killed goes on",
         "where it stopped. A machine that dies costs the images in its hands: Ray gives them to another one. The predictions are",
         "byte for byte those of one machine with one thread a forward pass (`tests/test_cluster.py` kills a machine in the middle).",
-        "Interventions, corruptions and measuring stay on the machine that was asked. Fewer than 128 images are predicted there too.",
+        "Interventions, corruptions and measuring stay on the machine that was asked; fewer than 128 images and videos are",
+        "predicted there too.",
         "",
     ]
     if len(machines):

@@ -306,7 +306,7 @@ def _add_annotation(
             corners,
             crowd=crowd,
             repair=repair,
-            shape=_shape_of(annotation, *collector.size(row)),
+            shape=_shape_of(annotation, *collector.size(row)) if collector.keeps_shapes else None,
         )
 
 

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
@@ -39,6 +40,11 @@ class Position(NamedTuple):
     line: int
 
 
+# Whether the shapes of objects are kept: only reports on models of masks or key points ask for them, and polygons take
+# more memory than everything else of an annotation. Set by `datasets.source.open_source`, around every reader.
+KEEP_SHAPES: ContextVar[bool] = ContextVar("KEEP_SHAPES", default=False)
+
+
 class Collector:
     """The growing tables of one source, kept as columns so that memory stays close to that of the tables.
 
@@ -47,6 +53,7 @@ class Collector:
     bounds: folders that may be read.
     pose: count of keypoint values in each label row.
     images: columns of the images table.
+    keeps_shapes: whether shapes of objects are kept.
     outlines, shapes: corners of rotated boxes and shapes of objects, by the number of the annotation.
     owners, labels, corners, crowds: per annotation its image row, class, four corners in pixels, crowd flag.
     ledger: path -> bucket and reason.
@@ -68,6 +75,7 @@ class Collector:
         self.corners = array("d")
         self.crowds = bytearray()
         self.outlines: dict[int, Sequence[float]] = {}
+        self.keeps_shapes = KEEP_SHAPES.get()
         self.shapes: dict[int, Shape] = {}
         self.ledger: dict[str, tuple[str, str]] = {}
         self.reached: set[str] = set()
@@ -151,7 +159,7 @@ class Collector:
         shape: Shape | None = None,
     ) -> None:
         """Add an annotation to an image; corners (x1, y1, x2, y2), and those of a rotated box (8), in pixels."""
-        if shape is not None:
+        if shape is not None and self.keeps_shapes:
             self.shapes[len(self.labels)] = shape
         if outline:
             self.outlines[len(self.labels)] = outline

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from datasets import archives, coco, groups, kaggle, video, voc, yolo
 from datasets.classes import BY_NAME, LEFT_OUT, renumbered
-from datasets.collector import VIDEO, Collector, is_output
+from datasets.collector import KEEP_SHAPES, VIDEO, Collector, is_output
 from datasets.containment import OPTION, Bounds, expanded
 from datasets.data_yaml import NAMES, parse_yaml, path_exists
 from datasets.errors import InputError
@@ -26,7 +26,6 @@ from datasets.formats import registry
 from datasets.formats.described import open_described
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
-from datasets.shapes import SHAPE
 from datasets.tables import (
     BOX_COLUMNS,
     BURST_COLUMNS,
@@ -120,9 +119,11 @@ def open_source(
     bounds = _bounds_of(path, allow)
     if path.suffix.lower() in video.SUFFIXES and not path.is_dir() and not frames:
         return video.without_frames(spec, path)
-    source = _dispatch(spec, path, cache, classes, bounds, say)
-    if not shapes and SHAPE in source.annotations:
-        source = replace(source, annotations=source.annotations.drop(columns=SHAPE))
+    token = KEEP_SHAPES.set(shapes)
+    try:
+        source = _dispatch(spec, path, cache, classes, bounds, say)
+    finally:
+        KEEP_SHAPES.reset(token)
     source = replace(source, origin=origin or source.origin)
     if len(source.images) and (source.kind != "video" or group_by is not None):
         source = _with_groups(source, group_by)

@@ -38,7 +38,7 @@ def write_images(folder: Path, count: int) -> list[Path]:
 
 def job(weights: Path) -> _Job:
     """As `ClusterDetector` makes it."""
-    return _Job(str(weights), "cpu", 1, False, SETTINGS, None, ())
+    return _Job(str(weights), "cpu", 1, False, SETTINGS, None, None)
 
 
 def test_a_task_gives_each_content_once_and_leaves_out_what_is_known_or_broken(

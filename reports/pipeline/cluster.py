@@ -66,7 +66,7 @@ class _Job:
     trust: bool
     settings: Settings
     transform: Transform | None
-    known: tuple[Any, ...]
+    known: Any
 
 
 class ClusterDetector(Detector):
@@ -135,10 +135,8 @@ class ClusterDetector(Detector):
         import ray
 
         paths = [str(Path(path).absolute()) for path in images["path"]]
-        known = (ray.put(store.contents()),)
-        job = _Job(
-            str(self.weights.absolute()), self.device, self.batch, self.trust, settings, transform, known
-        )
+        known, weights = ray.put(store.contents()), str(self.weights.absolute())
+        job = _Job(weights, self.device, self.batch, self.trust, settings, transform, known)
         pending = Batch(store, _predict_nothing, 1)
         for columns in _run(paths, job):
             if columns["problem"][0]:
@@ -227,7 +225,7 @@ def _run(paths: Sequence[str], job: _Job) -> Iterator[Columns]:
 
 def _task(columns: Mapping[str, npt.NDArray[Any]], job: _Job) -> Columns:
     """`predict_task`, where Ray calls it."""
-    return predict_task(columns, job, _known(job.known[0]))
+    return predict_task(columns, job, _known(job.known))
 
 
 def predict_task(columns: Mapping[str, npt.NDArray[Any]], job: _Job, known: Set[str]) -> Columns:
