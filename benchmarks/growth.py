@@ -202,7 +202,7 @@ def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
     ]
     lines += [
         "",
-        "The page does not grow. What is stored is mostly embeddings of detections, of which those from confidence 0.01 on are",
+        "Seconds are upper bounds: the rows were measured beside other work. The page does not grow. What is stored is mostly embeddings of detections, of which those from confidence 0.01 on are",
         "kept; a detector of many classes, or larger images, store more. Memory grows with the number of detections: tables and",
         "embeddings of all images of a report are in memory at once.",
         "",
