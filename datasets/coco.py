@@ -306,7 +306,7 @@ def _add_annotation(
             corners,
             crowd=crowd,
             repair=repair,
-            shape=_shape_of(annotation, *collector.size(row)) if collector.keeps_shapes else None,
+            shape=_shape_of(annotation, collector.kept_shapes, *collector.size(row)),
         )
 
 
@@ -324,16 +324,17 @@ def _corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str
     return (min(xs), min(ys), max(xs), max(ys)), "box taken from a polygon"
 
 
-def _shape_of(annotation: Any, width: int, height: int) -> Shape | None:
-    """Key points or mask of an annotation, in fractions of an image of this size; None where it has none that can be
-    used.
+def _shape_of(annotation: Any, wanted: str, width: int, height: int) -> Shape | None:
+    """Key points or mask of an annotation, whichever is wanted, in fractions of an image of this size; None where it has
+    none that can be used. A file of persons has both.
     """
-    points, mask = annotation.get("keypoints"), annotation.get("segmentation")
     try:
-        if points:
+        if wanted == "key points":
+            points = annotation.get("keypoints") or ()
             scale = (1 / width, 1 / height, 1) * (len(points) // 3)
             numbers = tuple(float(v) * s for v, s in zip(points, scale, strict=True))
-            return Shape("points", numbers) if any(numbers[2::3]) else None
+            return Shape("points", numbers) if numbers else None
+        mask = annotation.get("segmentation") if wanted == "masks" else None
         if isinstance(mask, dict):
             extent_of(mask)
             return Shape("runs", mask)

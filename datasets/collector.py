@@ -40,9 +40,10 @@ class Position(NamedTuple):
     line: int
 
 
-# Whether the shapes of objects are kept: only reports on models of masks or key points ask for them, and polygons take
-# more memory than everything else of an annotation. Set by `datasets.source.open_source`, around every reader.
-KEEP_SHAPES: ContextVar[bool] = ContextVar("KEEP_SHAPES", default=False)
+# Which shapes of objects are kept, "masks" or "key points", "" for none: only reports on models of these ask for them, and
+# polygons take more memory than everything else of an annotation. Set by `datasets.source.open_source`, around every
+# reader.
+KEEP_SHAPES: ContextVar[str] = ContextVar("KEEP_SHAPES", default="")
 
 
 class Collector:
@@ -53,7 +54,7 @@ class Collector:
     bounds: folders that may be read.
     pose: count of keypoint values in each label row.
     images: columns of the images table.
-    keeps_shapes: whether shapes of objects are kept.
+    kept_shapes: which shapes of objects are kept, see KEEP_SHAPES.
     outlines, shapes: corners of rotated boxes and shapes of objects, by the number of the annotation.
     owners, labels, corners, crowds: per annotation its image row, class, four corners in pixels, crowd flag.
     ledger: path -> bucket and reason.
@@ -75,7 +76,7 @@ class Collector:
         self.corners = array("d")
         self.crowds = bytearray()
         self.outlines: dict[int, Sequence[float]] = {}
-        self.keeps_shapes = KEEP_SHAPES.get()
+        self.kept_shapes = KEEP_SHAPES.get()
         self.shapes: dict[int, Shape] = {}
         self.ledger: dict[str, tuple[str, str]] = {}
         self.reached: set[str] = set()
@@ -159,7 +160,7 @@ class Collector:
         shape: Shape | None = None,
     ) -> None:
         """Add an annotation to an image; corners (x1, y1, x2, y2), and those of a rotated box (8), in pixels."""
-        if shape is not None and self.keeps_shapes:
+        if shape is not None and self.kept_shapes:
             self.shapes[len(self.labels)] = shape
         if outline:
             self.outlines[len(self.labels)] = outline

@@ -66,7 +66,7 @@ def open_source(
     allow: Sequence[Path] = (),
     say: Callable[[str], None] = _ignore_line,
     frames: bool = True,
-    shapes: bool = False,
+    shapes: str = "",
 ) -> Source:  # more than six parameters: the entry point to every reader, and callers set one or two
     """Open a source of any of the `KINDS`; several, separated by commas, are merged into one.
 
@@ -87,7 +87,7 @@ def open_source(
     frames
         Whether to sample frames of videos; otherwise videos only enter the ledger.
     shapes
-        Whether to keep the shapes of objects, see `datasets.shapes`.
+        Which shapes of objects to keep, "masks" or "key points"; "" for none. See `datasets.shapes`.
 
     Returns
     -------

@@ -25,7 +25,7 @@ KINDS: dict[str, Kind] = {"segment": "masks", "pose": "key points"}
 PERSON_SCATTER = (
     np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89], float) / 1000
 )
-# An object's area over that of its box, where it is not annotated, as Ultralytics' validation has it.
+# An object's area over that of its box, as Ultralytics' validation has it; areas that a file gives are not read.
 AREA_OF_BOX = 0.53
 
 
@@ -34,7 +34,7 @@ class ShapeScores:
     """What is measured on the shapes of a domain's objects.
 
     kind: "masks" or "key points"
-    ap: mean over classes and the thresholds 0.50 to 0.95 of mask IoU or OKS, as COCO's
+    ap: mean over classes and the thresholds 0.50 to 0.95 of mask IoU or OKS
     ap50: at 0.5
     annotations: annotated shapes
     without: annotations without a shape; detections of them count neither way
@@ -48,20 +48,18 @@ class ShapeScores:
 
 
 def score_shapes(domain: Domain, kind: Kind) -> ShapeScores | None:
-    """AP of a domain's masks or key points; None where its annotations or detections have none."""
+    """AP of a domain's masks or key points; None where its annotations or detections have none that can be used."""
     if SHAPE not in domain.annotations or SHAPE not in domain.detections:
         return None
     annotations, detections = domain.annotation_arrays, domain.detection_arrays
-    wanted = {"masks": ("polygons", "runs"), "key points": ("points",)}[kind]
-    given: list[Shape | None] = [
-        shape if isinstance(shape, Shape) and shape.kind in wanted else None
-        for shape in domain.annotations[SHAPE]
-    ]
+    packed = domain.scored_detections[SHAPE].to_list()
+    first = next((unpack(shape) for shape in packed if shape), None)
+    points = len(first) if isinstance(first, np.ndarray) else 0
+    given = [_usable(shape, kind, points) for shape in domain.annotations[SHAPE]]
     missing = np.array([shape is None for shape in given], bool)
     usable = ~missing & ~annotations.crowd
     if not usable.any():
         return None
-    packed = domain.scored_detections[SHAPE].to_list()
     sizes = domain.labelled_images[["width", "height"]].to_numpy(float)
     # As crowds, annotations without a shape count neither way.
     annotations = Annotations(
@@ -86,6 +84,19 @@ def score_shapes(domain: Domain, kind: Kind) -> ShapeScores | None:
     average, _ = accumulate(table)
     ap50 = mean(average[:, table.bit(0.5)])
     return ShapeScores(kind, mean(average), ap50, int(usable.sum()), int(missing.sum()))
+
+
+def _usable(shape: object, kind: Kind, points: int) -> Shape | None:
+    """An annotation's shape, unless it is of another kind, has another number of key points than the model's, or none
+    that counts: pycocotools, too, ignores a person of whom no point is annotated.
+    """
+    if not isinstance(shape, Shape):
+        return None
+    if kind == "masks":
+        return shape if shape.kind in ("polygons", "runs") else None
+    if shape.kind != "points" or not points or len(shape.numbers) not in (2 * points, 3 * points):
+        return None
+    return shape if points_of(shape, points, 1, 1)[:, 2].any() else None
 
 
 class _MaskOverlap:

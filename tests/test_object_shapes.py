@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -230,6 +231,67 @@ def test_ap_of_key_points_equals_pycocotools(seed: int) -> None:
     assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "keypoints"), abs=1e-6)
 
 
+def test_labels_with_another_number_of_key_points_are_not_scored() -> None:
+    domain, *_ = point_problem(np.random.default_rng(0), 5)
+    fewer = [Shape("points", shape.numbers[: 3 * 13]) for shape in domain.annotations["shape"]]
+    changed = replace(domain, annotations=domain.annotations.assign(shape=pd.Series(fewer, dtype=object)))
+    assert score_shapes(changed, "key points") is None
+    nothing = replace(domain, detections=domain.detections.head(0), detection_embeddings=np.zeros((0, 0)))
+    scores = score_shapes(nothing, "key points")
+    assert scores is None or scores.ap50 == 0
+
+
+def test_persons_without_an_annotated_point_count_neither_way() -> None:
+    domain, truth, results = point_problem(np.random.default_rng(3), 30)
+    for number in (0, 4, 9):
+        shape = domain.annotations.loc[number, "shape"]
+        bare = np.array(shape.numbers).reshape(-1, 3) * (1, 1, 0)
+        domain.annotations["shape"] = domain.annotations["shape"].where(
+            domain.annotations.index != number,
+            pd.Series([Shape("points", tuple(bare.ravel()))] * len(domain.annotations)),
+        )
+        points = np.array(truth["annotations"][number]["keypoints"]).reshape(-1, 3) * (1, 1, 0)
+        truth["annotations"][number] |= {
+            "keypoints": points.ravel().tolist(),
+            "num_keypoints": 0,
+            "iscrowd": 0,
+        }
+    scores = score_shapes(domain, "key points")
+    assert scores is not None
+    assert scores.without == 3
+    _, expected = coco_ap(truth, results, "keypoints")
+    # pycocotools forgives detections near the box by its own measure of distance, so that nearly all are alike.
+    assert scores.ap50 == pytest.approx(expected, abs=0.03)
+
+
+def test_a_coco_file_with_masks_and_key_points_gives_what_is_wanted(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((50, 100, 3), np.uint8))
+    outline = [10, 10, 60, 10, 60, 40]
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [10, 10, 50, 30],
+        "iscrowd": 0,
+        "area": 750,
+    }
+    annotation |= {"segmentation": [outline], "keypoints": [20, 20, 2, 0, 0, 0]}
+    truth = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
+        "annotations": [annotation],
+    }
+    truth["categories"] = [{"id": 1, "name": "person"}]
+    (tmp_path / "coco.json").write_text(json.dumps(truth))
+    given = {
+        kind: open_source(str(tmp_path / "coco.json"), cache=tmp_path, shapes=kind)
+        .annotations["shape"]
+        .iloc[0]
+        for kind in ("masks", "key points")
+    }
+    assert given["masks"] == Shape("polygons", ((0.1, 0.2, 0.6, 0.2, 0.6, 0.8),))
+    assert given["key points"] == Shape("points", (0.2, 0.4, 2.0, 0.0, 0.0, 0.0))
+
+
 def test_annotations_without_a_shape_count_neither_way() -> None:
     domain, truth, results = mask_problem(np.random.default_rng(7), 25)
     chosen = [number for number, a in enumerate(truth["annotations"]) if not a["iscrowd"]][:3]
@@ -303,9 +365,9 @@ def test_shapes_are_read_from_yolo_rows_and_from_coco_where_they_are_asked_for(t
     cv2.imwrite(str(tmp_path / "images" / "a.jpg"), np.zeros((50, 100, 3), np.uint8))
     (tmp_path / "labels" / "a.txt").write_text("0 0.1 0.2 0.5 0.2 0.5 0.8\n0 0.5 0.5 0.2 0.2\n")
     assert "shape" not in open_source(str(tmp_path), cache=tmp_path, classes=["a"]).annotations
-    read = open_source(str(tmp_path), cache=tmp_path, classes=["a"], shapes=True).annotations
+    read = open_source(str(tmp_path), cache=tmp_path, classes=["a"], shapes="masks").annotations
     assert read["shape"].tolist() == [Shape("polygons", ((0.1, 0.2, 0.5, 0.2, 0.5, 0.8),)), None]
     (tmp_path / "data.yaml").write_text("path: .\nval: images\nnames: [a]\nkpt_shape: [2, 3]\n")
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.4 0.4 0.4 0.5 2 0.6 0.5 0\n")
-    read = open_source(str(tmp_path / "data.yaml"), cache=tmp_path, shapes=True).annotations
+    read = open_source(str(tmp_path / "data.yaml"), cache=tmp_path, shapes="key points").annotations
     assert read["shape"].tolist() == [Shape("points", (0.4, 0.5, 2.0, 0.6, 0.5, 0.0))]

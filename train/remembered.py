@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -132,8 +133,10 @@ def remember(detector: Detector, device: str | None, folder: Path) -> None:
     if earlier is not None:
         facts["devices"] = [*earlier["devices"], *([device] if device not in earlier["devices"] else [])]
     if facts != earlier:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(facts))
+        # Where nothing can be written, the detector is loaded next time as well.
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(facts))
 
 
 def recall(weights: Path, device: str | None, folder: Path) -> dict[str, Any] | None:

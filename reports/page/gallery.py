@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -127,13 +128,19 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
     }
     index = {what: {name: i for i, name in enumerate(listed)} for what, listed in names.items()}
     shown: dict[int, dict[str, Any]] = {}
-    # One image after the other, so that each is decoded once.
+    # The cards of one image by one thread, so that it is decoded once.
     ordered_cards = list(cards.sort_values(["domain", "image"], kind="stable").iterrows())
+    by_image = [
+        list(rows) for _, rows in groupby(ordered_cards, key=lambda row: (row[1]["domain"], row[1]["image"]))
+    ]
     with ThreadPoolExecutor(available_cores()) as pool:
         finished = pool.map(
-            lambda row: _card(findings, row[1], app_urls.get(int(str(row[0])), ""), training), ordered_cards
+            lambda rows: [
+                _card(findings, card, app_urls.get(int(str(number)), ""), training) for number, card in rows
+            ],
+            by_image,
         )
-        made_cards = list(finished)
+        made_cards = [made for part in finished for made in part]
     for (number, card), made in zip(ordered_cards, made_cards, strict=True):
         key = int(str(number))
         named = sorted({card["actual"], card["predicted"]} - {""})

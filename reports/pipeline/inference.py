@@ -242,7 +242,7 @@ def _open(
             run,
             detector.classes if detector else (),
             reporter.say,
-            shapes=detector is not None and detector.task in object_shapes.KINDS,
+            shapes=object_shapes.KINDS.get(detector.task, "") if detector is not None else "",
         )
     # Without a detector, the first source that names any classes decides.
     classes = (

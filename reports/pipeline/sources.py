@@ -63,7 +63,7 @@ def open_domains(
     classes: Sequence[str],
     say: Callable[[str], None],
     *,
-    shapes: bool = False,
+    shapes: str = "",
 ) -> list[Opened]:
     """Open the in-domain source, as training and held-out images, and the real-world sources.
 
@@ -77,8 +77,8 @@ def open_domains(
         The detector's classes; empty without a detector: then the in-domain source's own.
     say : callable
         Called with one line per remark.
-    shapes : bool
-        Whether to keep masks and key points.
+    shapes : str
+        Which shapes of objects to keep, see `open_source`.
 
     Raises
     ------

@@ -21,6 +21,8 @@ from train.passes import available_cores
 
 # What is cut out around an object, as a share of its sides: its shadow and its edge, which detectors need.
 MARGIN = 0.15
+# Images that are composed beside each other.
+AT_ONCE = 4
 # The cut fades over this share of the margin's width, so that no hard edge is there to be detected.
 FADE = 0.5
 
@@ -65,12 +67,14 @@ def in_other_surroundings(
             back, scale, offset = cover(back, front.shape[1], front.shape[0])
             # Uncompressed: it is read once.
             path = Path(folder) / f"{number:05d}.bmp"
-            cv2.imwrite(str(path), compose(front, back, mine))
+            if not cv2.imwrite(str(path), compose(front, back, mine)):
+                raise OSError(f"{path}: cannot be written")
             theirs = by_image.get(str(behind["image"]), surroundings.annotations.iloc[:0])
             moved = theirs[CORNERS].to_numpy(float) * scale - np.tile(offset, 2)
             return {"image": image, "path": str(path)}, _crowds(theirs, moved, image, front.shape)
 
-        with ThreadPoolExecutor(available_cores()) as pool:
+        # A composition of 12 megapixels takes half a gigabyte while it is made.
+        with ThreadPoolExecutor(min(available_cores(), AT_ONCE)) as pool:
             written = [part for part in pool.map(write, range(len(objects.images))) if part is not None]
         kept, crowds = [paths for paths, _ in written], [rows for _, rows in written]
         paths = pd.DataFrame(kept, columns=["image", "path"]).set_index("image")["path"]
