@@ -29,7 +29,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 _SANDBOX = Path(tempfile.mkdtemp(prefix="shiftscope-tests-"))
 atexit.register(shutil.rmtree, _SANDBOX, ignore_errors=True)
 os.environ["SHIFTSCOPE_RUNS"] = str(_SANDBOX / "runs")
-os.environ["YOLO_CONFIG_DIR"] = str(_SANDBOX / "ultralytics")
+os.environ["YOLO_CONFIG_DIR"] = str(_SANDBOX / "runs" / ".ultralytics")
 os.environ["MPLCONFIGDIR"] = str(_SANDBOX / "matplotlib")
 os.environ["FIFTYONE_DATABASE_NAME"] = "shiftscope_tests"
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"

@@ -294,7 +294,8 @@ def call_no_trackers() -> None:
     record beside the run folder, seconds of imports, and with some of them a server somewhere else. Settings in a
     folder that the user chose (YOLO_CONFIG_DIR) are the user's.
     """
-    if ultralytics_folder() in SETTINGS.file.parents:
+    # By its name: the folder of this process may be that of the one that started it.
+    if SETTINGS.file.parent.parent.name == ultralytics_folder().name:
         SETTINGS.update(dict.fromkeys(TRACKERS, False))  # type: ignore[no-untyped-call]
 
 
