@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 
 from datasets.errors import InputError
-from reports.pipeline.cluster import FEWEST, _Job, predict_task
+from reports.pipeline.cluster import FEWEST, _Job, _run, predict_task
 from reports.pipeline.runs import load_detector
 from tests.conftest import SCRIPT, complaint, run_in_process, run_script
 from train.forward import Detector
@@ -93,6 +94,22 @@ def test_an_address_without_a_cluster_is_one_line(weights: Path, tmp_path: Path)
     told = run_script("predict", "images", "--weights", str(weights), "--ray", "127.0.0.1:1", cwd=tmp_path)
     assert told.code == 3
     assert "no cluster answers there" in complaint(told)
+
+
+@pytest.mark.slow
+def test_ray_takes_the_tasks_of_a_gpu(weights: Path, tmp_path: Path) -> None:
+    import ray
+
+    paths = [str(path) for path in write_images(tmp_path / "images", 2)]
+    ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        # There is none: the task says so, which it can only where Ray has started it.
+        on_gpu = replace(job(weights), device="cuda:0", known=ray.put(frozenset()))
+        parts = list(_run(paths, on_gpu))
+    finally:
+        ray.shutdown()
+    assert [str(path) for part in parts for path in part["path"]] == paths
+    assert all("--device cuda:0: not available" in text for part in parts for text in part["problem"])
 
 
 @pytest.fixture

@@ -136,14 +136,19 @@ class Kept:
 
     def __init__(self, known: Set[str]) -> None:
         self.known = known
-        self.predictions: list[ImagePrediction] = []
+        self._made: dict[str, ImagePrediction] = {}
+
+    @property
+    def predictions(self) -> list[ImagePrediction]:
+        """What was kept, in the order in which it came."""
+        return list(self._made.values())
 
     def __contains__(self, content: str) -> bool:
-        return content in self.known or any(content == prediction.content for prediction in self.predictions)
+        return content in self.known or content in self._made
 
     def add(self, predictions: Sequence[ImagePrediction]) -> None:
         """Keep predictions."""
-        self.predictions.extend(predictions)
+        self._made |= {prediction.content: prediction for prediction in predictions}
 
 
 class Batch:

@@ -38,6 +38,8 @@ from train.transforms import Transform
 FEWEST = 2 * SHARD
 # Images of one task: what a killed machine costs, and how often progress is shown.
 TASK = SHARD // 2
+# Images of one task on a GPU: Ray ends the process of such a task, and with it the detector.
+GPU_TASK = 8 * SHARD
 # The object store of a Ray that is started here, in bytes: what waits to be stored, some 0.2 MB an image.
 OBJECT_STORE = 2**28
 # Starts a Ray of its own on this machine.
@@ -199,6 +201,8 @@ def _connect(address: str) -> None:
         raise EnvironmentProblem(
             f"--ray {address}: no cluster answers there ({reason}); `ray status` on its head tells whether it runs, and "
             "--ray local starts one on this machine"
+            if address not in ("", LOCAL)
+            else f"--ray: Ray does not start on this machine ({reason}); leave out --ray to predict without it"
         ) from None
 
 
@@ -208,15 +212,15 @@ def _run(paths: Sequence[str], job: _Job) -> Iterator[Columns]:
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    resources: dict[str, Any] = {"num_gpus": 1} if job.device.startswith("cuda") else {"num_cpus": 1}
-    if "num_gpus" in resources:
-        # Ray ends a process that used a GPU after every task, and with it the detector.
-        resources["ray_remote_args_fn"] = lambda: {"max_calls": 0}
+    on_gpu = job.device.startswith("cuda")
+    size = GPU_TASK if on_gpu else TASK
+    resources: dict[str, Any] = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
     dataset = ray.data.from_items(
-        [{"path": path} for path in paths], override_num_blocks=math.ceil(len(paths) / TASK)
+        [{"path": path} for path in paths],
+        override_num_blocks=math.ceil(len(paths) / size),
     ).map_batches(
         _task,  # type: ignore[arg-type]  # ray's type has no room for fn_kwargs
-        batch_size=None,
+        batch_size=size,
         fn_kwargs={"job": job},
         **resources,
     )
