@@ -136,3 +136,13 @@ def points_of(shape: Shape, count: int, width: float, height: float) -> Floats:
     points = numbers.reshape(count, -1)
     counts = points[:, 2] > 0 if points.shape[1] == 3 else (points > 0).any(1)
     return np.column_stack([points[:, 0] * width, points[:, 1] * height, counts])
+
+
+def annotated_points(shape: Shape) -> Floats:
+    """The key points of an annotation that somebody annotated, in fractions of the image, (k, 2)."""
+    numbers = np.asarray(shape.numbers, float)
+    # Three numbers a point have a visibility of 0, 1 or 2 in the third place.
+    with_visibility = len(numbers) % 3 == 0 and set(numbers[2::3].tolist()) <= {0.0, 1.0, 2.0}
+    points = numbers.reshape(-1, 3 if with_visibility else 2)
+    counts = points[:, 2] > 0 if with_visibility else (points > 0).any(1)
+    return points[counts, :2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from datasets.shapes import Mask, Shape, cut, mask_of, pack_mask, pack_points, u
 from datasets.source import open_source
 from diagnostics.domain import Domain
 from diagnostics.object_shapes import score_shapes
+from reports.page.outlines import Outline, outlines_of
 from tests.conftest import run_in_process
 from tests.test_architectures import lively
 
@@ -306,6 +308,48 @@ def test_annotations_without_a_shape_count_neither_way() -> None:
     assert scores is not None
     assert scores.without == 3
     assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "segm"), abs=1e-9)
+
+
+def drawn(outline: Outline) -> np.ndarray:
+    """What the rings of a mask enclose, read from the SVG path that the page draws, without the box."""
+    rings = [
+        np.array([float(number) for number in re.findall(r"-?[\d.]+", ring)]).reshape(-1, 2)
+        for ring in outline.path(0, 0, 1, SIDE).split("Z")[1:-1]
+    ]
+    canvas = np.zeros((8 * SIDE, 8 * SIDE), np.uint8)
+    cv2.fillPoly(canvas, [np.round(8 * ring).astype(np.int32) for ring in rings], 1)
+    return cv2.resize(canvas.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA) >= 0.5
+
+
+def test_the_page_draws_masks_as_they_are() -> None:
+    domain, *_ = mask_problem(np.random.default_rng(5), 12)
+    measured = 0
+    for boxes in (domain.annotations, domain.detections):
+        for outline, shape in zip(outlines_of(domain, boxes), boxes["shape"], strict=True):
+            mask = unpack(shape) if isinstance(shape, bytes) else cut(decode_runs(shape.numbers) > 0)
+            assert isinstance(mask, Mask)
+            # OpenCV's rings run through the middle of the border's pixels, which thin masks consist of.
+            if mask.area < 60:
+                continue
+            seen = cut(drawn(outline))
+            shared = mask.shared(seen)
+            assert shared / (mask.area + seen.area - shared) > 0.7
+            measured += 1
+    assert measured > 20
+
+
+def test_the_page_draws_key_points_where_they_are() -> None:
+    domain, *_ = point_problem(np.random.default_rng(5), 4)
+    for outline, shape in zip(
+        outlines_of(domain, domain.annotations), domain.annotations["shape"], strict=True
+    ):
+        points = np.array(shape.numbers).reshape(17, 3)
+        expected = points[points[:, 2] > 0, :2] * (640, 480)
+        np.testing.assert_allclose(outline.points, expected)
+        # One ring for the box, and a circle for each point, half of whose width is left of it.
+        _, *circles = outline.path(0, 0, 1, 90).split("M")[1:]
+        begins = [[float(number) for number in re.findall(r"-?[\d.]+", circle)[:2]] for circle in circles]
+        np.testing.assert_allclose(begins, expected - (1, 0), atol=0.051)
 
 
 @pytest.mark.parametrize("name", ["yolo11n-seg", "yolo11n-pose"])

@@ -144,9 +144,9 @@ def test_a_card_opens_the_whole_image_with_every_box(browser: Browser, job: Main
     detections = table(job, "detections")
     detections = detections[(detections["domain"] == domain) & detections["image"].str.endswith(name)]
     shown = min(100, int((detections["confidence"] >= 0.05).sum()))
-    drawn = page.locator("#full-image polygon")
+    drawn = page.locator("#full-image path")
     assert drawn.count() == len(annotations) + shown
-    labelled = page.locator("#full-image polygon.annotation, #full-image polygon.missed")
+    labelled = page.locator("#full-image path.annotation, #full-image path.missed")
     assert labelled.count() == len(annotations)
     page.keyboard.press("d")
     assert drawn.count() == len(annotations)
@@ -176,8 +176,9 @@ def test_boxes_lie_where_they_belong(browser: Browser, job: MainJob) -> None:
     scale = view["width"] / size["width"]
     expected = [value * scale for value in card["box"]]
     boxes = []
-    for kind, points, _, confidence in view["boxes"]:
-        xs, ys = zip(*(map(float, point.split(",")) for point in points.split()), strict=True)
+    for kind, path, _, confidence in view["boxes"]:
+        numbers = [float(number) for number in re.findall(r"[\d.]+", path)]
+        xs, ys = numbers[::2], numbers[1::2]
         boxes.append((kind, [min(xs), min(ys), max(xs), max(ys)], confidence))
     assert any(
         kind == card["kind"]
@@ -212,6 +213,43 @@ def test_the_map_names_its_dots_and_changes_colours(browser: Browser, job: MainJ
     one = page.locator("#map-card span").inner_text()
     page.keyboard.press("ArrowRight")
     assert page.locator("#map-card span").inner_text() != one
+    assert trouble == []
+
+
+def test_a_dot_of_the_map_and_an_image_to_add_open_the_whole_image(browser: Browser, job: MainJob) -> None:
+    page, trouble = opened(browser, job, width=1280)
+    points = table(job, "embedding_map")
+    first = job.record["next"][0]
+    number = int(points.index[(points["domain"] == first["domain"]) & (points["image"] == first["image"])][0])
+    name = page.locator("#full-name")
+    dot = page.locator("#embedding-map circle").nth(number)
+    dot.scroll_into_view_if_needed()
+    box = dot.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    # Dots may lie on one another: what opens is the dot whose words the page shows.
+    shown = page.locator("#map-card span").text_content() or ""
+    expect(page.locator("#full-view")).to_be_visible()
+    assert shown.startswith(name.inner_text())
+    assert page.locator("#full-before").is_hidden()
+    drawn = page.locator("#full-image path").count()
+    page.keyboard.press("a")
+    page.keyboard.press("d")
+    assert page.locator("#full-image path").count() == 0
+    page.keyboard.press("d")
+    page.keyboard.press("a")
+    assert page.locator("#full-image path").count() == drawn
+    page.keyboard.press("ArrowRight")
+    assert shown.startswith(name.inner_text())
+    page.keyboard.press("Escape")
+    button = page.locator("[data-test=pick] button.whole").first
+    button.click()
+    assert str(first["image"]).endswith(name.inner_text())
+    page.keyboard.press("Escape")
+    expect(button).to_be_focused()
+    # The gallery has its neighbours back.
+    page.locator(".card:visible .shot").first.click()
+    assert page.locator("#full-after").is_visible()
     assert trouble == []
 
 
@@ -351,6 +389,40 @@ def test_the_slider_goes_by_class(browser: Browser, many: Path) -> None:
     precision, recall = right / len(mine), right / total
     expected = [precision, recall, 2 * precision * recall / (precision + recall), (len(mine) - right) / 40]
     assert [float(cell) for cell in cells] == pytest.approx(expected, abs=0.0051)
+    # The drawn curves pass through these numbers, and are those of all classes again afterwards.
+    assert page.locator("#sweep-of").inner_text() == "class class 2"
+    assert [drawn_at(page, name, 0.4) for name in ("precision", "recall", "f1")] == pytest.approx(
+        expected[:3], abs=0.01
+    )
+    page.locator("#sweep-class").select_option("")
+    together = [
+        float(cell) for cell in page.locator("[data-sweep=in_domain] [data-column]").all_inner_texts()
+    ]
+    assert [drawn_at(page, name, 0.4) for name in ("precision", "recall", "f1")] == pytest.approx(
+        together[:3], abs=0.01
+    )
+
+
+def drawn_at(page: Page, name: str, confidence: float) -> float:
+    """Height of the in-domain curve in the figure at a confidence, read off as a person would: from its axes."""
+    plot = "f1" if name == "f1" else "shares"
+    return float(
+        page.evaluate(
+            r"""([name, plot, at]) => {
+                const box = id => document.getElementById(id).getBBox();
+                const left = box(`sweep-${plot}-0`), right = box(`sweep-${plot}-1`);
+                const points = document.querySelector(`#curve-${name}-0 path`).getAttribute("d")
+                    .match(/-?[\d.]+/g).map(Number);
+                const x = left.x + at * (right.x - left.x);
+                let best = 0;
+                for (let i = 0; i < points.length; i += 2) {
+                    if (Math.abs(points[i] - x) < Math.abs(points[best] - x)) { best = i; }
+                }
+                return (left.y + left.height - points[best + 1]) / left.height * 1.02;
+            }""",
+            [name, plot, confidence],
+        )
+    )
 
 
 def test_long_names_are_cut_in_their_middle(browser: Browser) -> None:

@@ -139,6 +139,7 @@ def test_what_goes_wrong_is_one_line(
     )
     outcome = run_script("log", report, "--to", "wandb", cwd=tmp_path)
     assert (outcome.code, "pip install wandb" in outcome.stderr) == (3, True)
+    assert "metrics" not in outcome.stdout + outcome.stderr, "nothing is announced that cannot be sent"
 
     def refuse(**_: object) -> None:
         raise ConnectionError("no route to host\nsecond line")

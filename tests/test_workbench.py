@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.simulated import make_domain
+from datasets.shapes import Shape, pack_mask, pack_points
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings, find
 from diagnostics.inputs import Experiments, Inputs
@@ -119,6 +120,75 @@ def test_ids_stay_the_same_when_a_report_is_written_again(
         {url.split("id=")[1] for url in dataset.app_urls.values()} for dataset in (published, again)
     )
     assert first == second
+
+
+def with_shapes(domain: Domain, kind: str) -> Domain:
+    """Diamonds in the boxes, annotated as polygons and detected as masks; or two key points, one of them not annotated."""
+    images = domain.images.set_index("image")
+
+    def annotated(row: pd.Series) -> Shape:
+        width, height = images.loc[row["image"], ["width", "height"]]
+        x, y = (row["x1"] + row["x2"]) / 2 / width, (row["y1"] + row["y2"]) / 2 / height
+        left, top, right, bottom = (
+            row["x1"] / width,
+            row["y1"] / height,
+            row["x2"] / width,
+            row["y2"] / height,
+        )
+        if kind == "points":
+            return Shape("points", (left, top, 2.0, right, bottom, 0.0))
+        return Shape("polygons", ((x, top, right, y, x, bottom, left, y),))
+
+    def detected(row: pd.Series) -> bytes:
+        if kind == "points":
+            return pack_points(np.array([[row["x1"], row["y1"]], [row["x2"], row["y2"]]]))
+        down, across = np.mgrid[:480, :640]
+        x, y = (row["x1"] + row["x2"]) / 2, (row["y1"] + row["y2"]) / 2
+        width, height = row["x2"] - row["x1"], row["y2"] - row["y1"]
+        return pack_mask(np.abs(across + 0.5 - x) / width + np.abs(down + 0.5 - y) / height <= 0.5)
+
+    return replace(
+        domain,
+        annotations=domain.annotations.assign(shape=[annotated(r) for _, r in domain.annotations.iterrows()]),
+        detections=domain.detections.assign(shape=[detected(r) for _, r in domain.detections.iterrows()]),
+    )
+
+
+@pytest.mark.parametrize("kind", ["masks", "points"])
+def test_masks_and_key_points_are_fiftyones_own(database: str, tmp_path: Path, kind: str) -> None:
+    in_domain, real_world = (
+        with_shapes(with_sizes(make_domain(name, role=role, clips=2, frames=3, seed=seed)), kind)
+        for name, role, seed in (("inside", "in_domain", 1), ("outside", "real_world", 2))
+    )
+    findings = find(Inputs(in_domain, [real_world], None, pd.DataFrame(), Experiments(), conf=None, seed=0))
+    result = workbench.publish(findings, tmp_path / kind, {}, Reporter())
+    with connected() as fo:
+        dataset = fo.load_dataset(result.dataset)
+        declared = set(dataset.get_field_schema(flat=True))
+        dataset.add_dynamic_sample_fields()
+        assert set(dataset.get_field_schema(flat=True)) == declared
+        objects = 0
+        for sample in dataset:
+            boxes = [*sample.predictions.detections, *sample.ground_truth.detections]
+            if kind == "masks":
+                for box in boxes:
+                    height, width = box.mask.shape
+                    sides = np.array(box.bounding_box[2:]) * (640, 480)
+                    assert (width, height) == pytest.approx(sides, abs=2)
+                    # A diamond covers half of its box.
+                    assert box.mask.sum() == pytest.approx(sides.prod() / 2, abs=2 * sides.sum())
+                objects += len(boxes)
+                continue
+            for points, own, count in (
+                (sample.predictions_points, sample.predictions, 2),
+                (sample.ground_truth_points, sample.ground_truth, 1),
+            ):
+                for found, box in zip(points.keypoints, own.detections, strict=True):
+                    assert isinstance(found, fo.Keypoint)
+                    assert len(found.points) == count
+                    np.testing.assert_allclose(found.points[0], box.bounding_box[:2], atol=1e-6)
+                    objects += 1
+        assert objects > 30
 
 
 def test_outcomes_agree_with_fiftyones_own_evaluation(

@@ -38,8 +38,8 @@ def log_report(options: LogOptions, reporter: Reporter) -> list[str]:
     """
     if not options.to:
         raise InputError("give --to mlflow, tensorboard, wandb, clearml or comet; repeat it for several")
-    trackers = [(name, tracker_named(name)) for name in options.to]
     folder = find_report(options.report)
+    trackers = [(name, tracker_named(name)) for name in options.to]
     entry = entry_of(folder, read_report(folder).record, options)
     size = sum(path.stat().st_size for path in (entry.page, *entry.files.values())) / 1e6
     lines = []

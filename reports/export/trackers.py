@@ -8,6 +8,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,8 @@ class Entry:
     files: Mapping[str, Path]
 
 
-def _library(module: str, package: str) -> Any:
-    """Import a tracker's library. Raises EnvironmentProblem where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise EnvironmentProblem(f"{module} is not installed: pip install {package}") from None
-
-
-def to_mlflow(entry: Entry) -> str:
+def to_mlflow(mlflow: Any, entry: Entry) -> str:
     """A run with metrics, parameters, the page and all files; MLFLOW_TRACKING_URI says where."""
-    mlflow = _library("mlflow", "mlflow")
     mlflow.set_experiment(entry.project)
     with mlflow.start_run(run_name=entry.name) as run:
         mlflow.log_params(entry.parameters)
@@ -59,14 +51,12 @@ def to_mlflow(entry: Entry) -> str:
     return f"MLflow, {mlflow.get_tracking_uri()}, run {run.info.run_id}"
 
 
-def to_tensorboard(entry: Entry) -> str:
+def to_tensorboard(writers: Any, entry: Entry) -> str:
     """Scalars and the verdicts as text, below runs/tensorboard."""
     from train.environment import runs_folder
 
-    _library("tensorboard", "tensorboard")
-    writer_module = _library("torch.utils.tensorboard", "torch tensorboard")
     folder = runs_folder() / "tensorboard" / entry.project / entry.name
-    with writer_module.SummaryWriter(log_dir=str(folder)) as writer:
+    with writers.SummaryWriter(log_dir=str(folder)) as writer:
         for name, value in entry.metrics.items():
             writer.add_scalar(name, value, 0)
         for domain, words in entry.verdicts.items():
@@ -74,9 +64,8 @@ def to_tensorboard(entry: Entry) -> str:
     return f"TensorBoard, {folder}"
 
 
-def to_wandb(entry: Entry) -> str:
+def to_wandb(wandb: Any, entry: Entry) -> str:
     """A run with metrics, the page as a panel, and an artifact of all files."""
-    wandb = _library("wandb", "wandb")
     run = wandb.init(project=entry.project, name=entry.name, config=dict(entry.parameters), job_type="report")
     run.summary.update({**entry.metrics, **{f"{d}/verdict": words for d, words in entry.verdicts.items()}})
     run.log({**entry.metrics, "report": wandb.Html(entry.page.read_text(encoding="utf-8"), inject=False)})
@@ -89,9 +78,8 @@ def to_wandb(entry: Entry) -> str:
     return f"Weights & Biases, project {entry.project}, run {run.id}"
 
 
-def to_clearml(entry: Entry) -> str:
+def to_clearml(clearml: Any, entry: Entry) -> str:
     """A task with single values, and the files as artifacts."""
-    clearml = _library("clearml", "clearml")
     task = clearml.Task.init(
         project_name=entry.project,
         task_name=entry.name,
@@ -109,9 +97,8 @@ def to_clearml(entry: Entry) -> str:
     return f"ClearML, project {entry.project}, task {task.id}"
 
 
-def to_comet(entry: Entry) -> str:
+def to_comet(comet: Any, entry: Entry) -> str:
     """An experiment with metrics, the page as an asset, and the files."""
-    comet = _library("comet_ml", "comet_ml")
     experiment = comet.start(project_name=entry.project)
     experiment.set_name(entry.name)
     experiment.log_parameters(dict(entry.parameters))
@@ -124,17 +111,39 @@ def to_comet(entry: Entry) -> str:
     return f"Comet, project {entry.project}, experiment {experiment.get_key()}"
 
 
-TRACKERS: dict[str, Callable[[Entry], str]] = {
-    "mlflow": to_mlflow,
-    "tensorboard": to_tensorboard,
-    "wandb": to_wandb,
-    "clearml": to_clearml,
-    "comet": to_comet,
+@dataclass(frozen=True)
+class Tracker:
+    """A tracker that reports can go to.
+
+    module: its library
+    packages: what to install where the library is missing
+    send: logs a report with the library, and says where it went
+    """
+
+    module: str
+    packages: str
+    send: Callable[[Any, Entry], str]
+
+
+TRACKERS = {
+    "mlflow": Tracker("mlflow", "mlflow", to_mlflow),
+    # Without the package tensorboard, this module cannot be imported.
+    "tensorboard": Tracker("torch.utils.tensorboard", "torch tensorboard", to_tensorboard),
+    "wandb": Tracker("wandb", "wandb", to_wandb),
+    "clearml": Tracker("clearml", "clearml", to_clearml),
+    "comet": Tracker("comet_ml", "comet_ml", to_comet),
 }
 
 
 def tracker_named(name: str) -> Callable[[Entry], str]:
-    """The function of a tracker. Raises InputError where there is none of this name."""
+    """What logs a report to a tracker. Raises InputError where there is none of this name, EnvironmentProblem where its
+    library is not installed.
+    """
     if name not in TRACKERS:
         raise InputError(f"--to {name}: no such tracker; there are: {', '.join(TRACKERS)}")
-    return TRACKERS[name]
+    tracker = TRACKERS[name]
+    try:
+        library = importlib.import_module(tracker.module)
+    except ImportError:
+        raise EnvironmentProblem(f"{name} is not installed: pip install {tracker.packages}") from None
+    return partial(tracker.send, library)

@@ -20,6 +20,7 @@ from reports.page.shift import shift_section
 from reports.page.threshold import threshold_section
 from reports.page.training import training_section
 from reports.page.videos import videos
+from reports.page.views import image_views
 from reports.pipeline.run import Result
 
 
@@ -61,6 +62,8 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
     palette = figures.colours(shown, roles, drawn)
     of_drawn = {name: colour for name, colour in palette.items() if name in drawn}
     verdict = findings.verdict
+    views = image_views(findings)
+    view_of = {key: number for number, key in enumerate(views)}
     return {
         "name": place.name,
         "created": created,
@@ -95,10 +98,11 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
         "sweep": threshold_section(findings, palette, of_drawn),
         "calibration": calibration_section(findings, of_drawn),
         "training": training_section(result, palette),
-        "shift": shift_section(findings, palette, of_drawn),
+        "shift": shift_section(findings, palette, of_drawn, view_of),
         "videos": videos(findings),
-        "gallery": gallery_section(findings, place.app_urls),
-        "next": next_rows(findings),
+        "gallery": gallery_section(findings, place.app_urls, view_of),
+        "views": list(views.values()),
+        "next": next_rows(findings, view_of),
         "reserved": reserved_words(findings.reserved),
         "ledger": ledger_section(result),
         "protocol": protocol_rows(result),

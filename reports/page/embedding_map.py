@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ COLUMNS = 20
 COLOUR_BY = {"domain": "domain", "outcome": "outcome", "class": "class", "group": "recording"}
 
 
-def embedding_map(findings: Findings, palette: dict[str, str]) -> dict[str, Any] | None:
+def embedding_map(
+    findings: Findings, palette: dict[str, str], view_of: Mapping[tuple[str, str], int]
+) -> dict[str, Any] | None:
     """Everything that the template and the script draw; None where no embeddings were measured.
 
     Parameters
@@ -31,6 +34,8 @@ def embedding_map(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
         The diagnosis; its `map` is drawn.
     palette : dict
         Colour of each domain.
+    view_of : dict
+        Number of the whole image by domain and image.
 
     Returns
     -------
@@ -67,6 +72,7 @@ def embedding_map(findings: Findings, palette: dict[str, str]) -> dict[str, Any]
             "codes": codes,
             "ranks": [None if rank != rank else int(rank) for rank in points["rank"]],
             "place": place.tolist(),
+            "views": [view_of.get(key, -1) for key in zip(points["domain"], points["image"], strict=True)],
             "sheet": thumbnails.sheet([str(points["path"][i]) for i in chosen], COLUMNS),
             "columns": COLUMNS,
             "tile": thumbnails.TILE,

@@ -51,6 +51,9 @@ STYLE: dict[str, Any] = {
     "text.parse_math": False,
 }
 
+# Where the plots of the sweep end, so that a curve at 1 is whole.
+SWEEP_TOP = 1.02
+
 
 def colours(names: Sequence[str], roles: dict[str, str], drawn: Sequence[str]) -> dict[str, str]:
     """A colour for each domain by its role, the same in every figure; grey for those that are not drawn."""
@@ -114,21 +117,30 @@ def themed(draw: Callable[P, Figure]) -> Callable[Concatenate[str, P], str]:
 def sweep(curves: pd.DataFrame, palette: dict[str, str], start: float) -> Figure:
     """F1 (left), precision and recall (right) by confidence, with a line at the threshold start.
 
-    curves: domain, confidence, f1, precision, recall
+    curves: domain, confidence, f1, precision, recall. The lines of the n-th domain are named curve-f1-n,
+    curve-precision-n and curve-recall-n, and its best F1 best-f1-n, for the script that redraws them for one class.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.1))
-    for domain, part in curves.groupby("domain", sort=False):
+    for number, (domain, part) in enumerate(curves.groupby("domain", sort=False)):
         name = str(domain)
-        left.plot(part["confidence"], part["f1"], color=palette[name], label=_legend_label(name), linewidth=2)
+        left.plot(
+            part["confidence"],
+            part["f1"],
+            color=palette[name],
+            label=_legend_label(name),
+            linewidth=2,
+            gid=f"curve-f1-{number}",
+        )
         if part["f1"].notna().any():
             top = part.loc[part["f1"].idxmax()]
-            left.plot(top["confidence"], top["f1"], "o", color=palette[name])
+            left.plot(top["confidence"], top["f1"], "o", color=palette[name], gid=f"best-f1-{number}")
         right.plot(
             part["confidence"],
             part["precision"],
             color=palette[name],
             linewidth=1.6,
             label=_legend_label(f"{name}: precision"),
+            gid=f"curve-precision-{number}",
         )
         right.plot(
             part["confidence"],
@@ -137,14 +149,15 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str], start: float) -> Figure
             linewidth=1.6,
             linestyle=(0, (4, 2)),
             label=_legend_label(f"{name}: recall"),
+            gid=f"curve-recall-{number}",
         )
     # The script moves a line through both plots; the two at the ends tell it where they begin and end.
     for name, axes in (("f1", left), ("shares", right)):
         for place in (0, 1):
             axes.axvline(place, alpha=0, gid=f"sweep-{name}-{place}")
         axes.axvline(start, color=INK, linewidth=1, linestyle=(0, (2, 2)), gid=f"sweep-{name}-at")
-    left.set(xlabel="confidence threshold", ylabel="F1", ylim=(0, 1), xlim=(0, 1))
-    right.set(xlabel="confidence threshold", ylabel="share", ylim=(0, 1.02), xlim=(0, 1))
+    left.set(xlabel="confidence threshold", ylabel="F1", ylim=(0, SWEEP_TOP), xlim=(0, 1))
+    right.set(xlabel="confidence threshold", ylabel="share", ylim=(0, SWEEP_TOP), xlim=(0, 1))
     left.legend()
     right.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,8 +21,9 @@ from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 from reports.page import thumbnails
 from reports.page.methods import short_path
+from reports.page.outlines import Outline, outlines_of
 from reports.page.slices import label as slice_label
-from reports.page.views import domain_of, image_views, with_rotated
+from reports.page.views import domain_of
 from train.passes import available_cores
 
 KIND_WORDS = {
@@ -70,9 +72,15 @@ def _boxes_of_card(domain: Domain, card: pd.Series) -> tuple[list[float], list[l
     annotations = domain.annotations[domain.annotations["image"] == card["image"]]
     drawn = annotations[CORNERS].to_numpy(float)
     if "angle" in domain.detections:
-        drawn = with_rotated(annotations)
+        drawn = _with_rotated(annotations)
         box = _rotated(domain, int(card["detection"]), box, drawn)
     return box, drawn.tolist()
+
+
+def _with_rotated(boxes: pd.DataFrame) -> Floats:
+    """Corners of boxes, with the rotated boxes behind them where there are some: (n, 4) or (n, 9)."""
+    corners, turned = boxes[CORNERS].to_numpy(float), rotated_boxes(boxes)
+    return corners if turned is None else np.column_stack([corners, turned])
 
 
 def _rotated(domain: Domain, row: int, box: list[float], annotations: Floats) -> list[float]:
@@ -86,6 +94,16 @@ def _rotated(domain: Domain, row: int, box: list[float], annotations: Floats) ->
     return annotations[same][0].tolist() if same.any() else box
 
 
+def _outlines_of_card(domain: Domain, card: pd.Series) -> list[Outline]:
+    """What is drawn over the crop of a card: the annotations of its image, then what the card is about."""
+    annotations = domain.annotations[domain.annotations["image"] == card["image"]]
+    drawn = outlines_of(domain, annotations)
+    if card["detection"] >= 0:
+        return [*drawn, *outlines_of(domain, domain.detections.loc[[int(card["detection"])]])]
+    same = np.isclose(annotations[CORNERS].to_numpy(float), card[CORNERS].to_numpy(float)).all(1)
+    return [*drawn, *(outline for outline, own in zip(drawn, same, strict=True) if own)]
+
+
 @dataclass(frozen=True)
 class Gallery:
     """The section's parts.
@@ -93,18 +111,18 @@ class Gallery:
     groups: cards by domain and kind
     filters: what can be chosen, by name: (value, words) each
     per_kind: cards of one kind and domain, at most
-    views: whole images of the cards, with every annotation and detection
     members: number and count of cards of each domain, slice and class, for links from the tables, see `_members`
     """
 
     groups: list[dict[str, Any]]
     filters: dict[str, list[tuple[str, str]]]
     per_kind: int
-    views: list[dict[str, Any]]
     members: dict[str, tuple[int, int]]
 
 
-def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
+def gallery_section(
+    findings: Findings, app_urls: dict[int, str], view_of: Mapping[tuple[str, str], int]
+) -> Gallery:
     """Cards by domain and kind, real-world domains first.
 
     Parameters
@@ -113,13 +131,13 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
         The diagnosis; its `cards` are shown.
     app_urls : dict
         Links into the App by card number.
+    view_of : dict
+        Number of the whole image by domain and image.
     """
     cards = findings.cards
     training: dict[str, str] = {}
     if findings.training is not None:
         training = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
-    views = image_views(findings)
-    number_of = {key: number for number, key in enumerate(views)}
     in_slices = slices_of_cards(findings)
     names: dict[str, list[str]] = {
         "recordings": sorted(set(cards["group"].astype(str))),
@@ -148,7 +166,7 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
             "recording": index["recordings"][str(card["group"])],
             "class_numbers": [index["classes"][name] for name in named],
             "slices": [index["slices"][name] for name in in_slices[key]],
-            "view": number_of.get((card["domain"], card["image"]), -1),
+            "view": view_of.get((card["domain"], card["image"]), -1),
         }
     groups = []
     for domain in (*findings.real_world, findings.in_domain):
@@ -171,7 +189,6 @@ def gallery_section(findings: Findings, app_urls: dict[int, str]) -> Gallery:
         groups,
         _filters(groups, names),
         cards_per_kind(len(findings.domains)),
-        list(views.values()),
         _members(groups, names),
     )
 
@@ -235,9 +252,9 @@ def _card(findings: Findings, card: pd.Series, app_url: str, training: dict[str,
     gain = domain.imgsz / max(image["width"], image["height"])
     confidence = float(card["confidence"])
     seconds = f", {image['seconds']:.1f} s" if image["seconds"] == image["seconds"] else ""
-    box, annotations = _boxes_of_card(domain, card)
+    box, _ = _boxes_of_card(domain, card)
     return {
-        "shot": thumbnails.shot(str(image["path"]), box, [*annotations, box]),
+        "shot": thumbnails.shot(str(image["path"]), box, _outlines_of_card(domain, card)),
         "image": short_path(card["image"]),
         "classes": _class_words(card["kind"], card["actual"], card["predicted"])
         if len(domain.classes) > 1

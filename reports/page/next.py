@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diagnostics.findings import Findings
@@ -15,8 +15,10 @@ from reports.page.views import domain_of
 MAX_RESERVED = 8
 
 
-def next_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The ranked list with thumbnails, each beside the nearest training image."""
+def next_rows(findings: Findings, view_of: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    """The ranked list with thumbnails, each beside the nearest training image. view_of: number of the whole image by
+    domain and image.
+    """
     training = findings.training or findings.in_domain
     paths = dict(zip(training.images["image"], training.images["path"], strict=True))
     return [
@@ -28,6 +30,7 @@ def next_rows(findings: Findings) -> list[dict[str, Any]]:
             "labels": label_state(findings, row["domain"], row["image"]),
             "covered": percent(row["covered"]),
             "src": thumbnails.crop(row["path"], None, "", side=thumbnails.SMALL_SIDE),
+            "view": view_of.get((row["domain"], row["image"]), -1),
             "nearest": short_path(row["nearest"]),
             "nearest_src": thumbnails.crop(paths[row["nearest"]], None, "", side=thumbnails.SMALL_SIDE)
             if row["nearest"] in paths

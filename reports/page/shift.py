@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -19,10 +20,16 @@ from reports.page.embedding_map import embedding_map
 MAX_HISTOGRAMS = 6
 
 
-def shift_section(findings: Findings, palette: dict[str, str], drawn: dict[str, str]) -> dict[str, Any]:
+def shift_section(
+    findings: Findings,
+    palette: dict[str, str],
+    drawn: dict[str, str],
+    view_of: Mapping[tuple[str, str], int],
+) -> dict[str, Any]:
     """Map, metrics and factors; empty parts where nothing was measured.
 
-    palette: colour of each domain; drawn: of those that the histograms show
+    palette: colour of each domain; drawn: of those that the histograms show; view_of: number of the whole image by
+    domain and image
     """
     evidence = findings.evidence
     measured = (
@@ -31,7 +38,7 @@ def shift_section(findings: Findings, palette: dict[str, str], drawn: dict[str, 
         ("light, colours, edges", evidence.shift_descriptors),
     )
     return {
-        "map": embedding_map(findings, palette),
+        "map": embedding_map(findings, palette, view_of),
         "rows": [
             _metric_row(domain, what, shift) for what, shifts in measured for domain, shift in shifts.items()
         ],

@@ -33,8 +33,11 @@ def threshold_section(
     threshold = findings.evidence.threshold
     start = threshold.confidence if threshold is not None else SHOWN
     alt = "F1, precision and recall against the confidence threshold, by domain"
+    in_figure = figures.of_drawn(frame, drawn)
     return {
-        "figure": Markup(figures.sweep(alt, figures.of_drawn(frame, drawn), drawn, start)),
+        "figure": Markup(figures.sweep(alt, in_figure, drawn, start)),
+        "in_figure": list(dict.fromkeys(in_figure["domain"])),
+        "top": figures.SWEEP_TOP,
         "data": {
             name: [
                 [round(float(v), 4) if v == v else None for v in row]

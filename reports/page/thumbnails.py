@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.pixels import Pixels, UnreadableImage, decode, decode_thumbnail
 from datasets.rotated import corners_of
+from reports.page.outlines import Outline
 
 SIDE = 208
 SMALL_SIDE = 104
@@ -47,7 +48,7 @@ class Shot:
 
     src: JPEG data URI
     width, height: of the JPEG in pixels
-    outlines: corners of boxes in these pixels, as an SVG polygon's points
+    outlines: outlines of objects in these pixels, as SVG path data
     """
 
     src: str
@@ -76,9 +77,14 @@ def window(box: Box, width: int, height: int) -> tuple[int, int, int]:
 
 
 def shot(
-    path: str, box: Box | None, boxes: Sequence[Box], *, side: int = SIDE, quality: int = JPEG_QUALITY
+    path: str,
+    box: Box | None,
+    outlines: Sequence[Outline],
+    *,
+    side: int = SIDE,
+    quality: int = JPEG_QUALITY,
 ) -> Shot | None:
-    """A square crop around a box, or the whole image without one, and the outlines of boxes in it.
+    """A square crop around a box, or the whole image without one, and the outlines of objects in it.
 
     Parameters
     ----------
@@ -86,8 +92,8 @@ def shot(
         Of the image.
     box
         What the crop is around, in pixels of the image: upright (4 numbers), or rotated (5 more behind them).
-    boxes
-        What is outlined, in the same form.
+    outlines
+        What is drawn over it.
     side
         Longer side of the JPEG in pixels; a whole image is never enlarged.
     quality
@@ -102,8 +108,8 @@ def shot(
     if pixels is None:
         return None
     tile, left, top, scale = _cut(pixels, box, side if box is not None else min(side, max(pixels.shape[:2])))
-    outlines = tuple(_polygon(other, left, top, scale) for other in boxes)
-    return Shot(_as_uri(tile, quality), tile.shape[1], tile.shape[0], outlines)
+    paths = tuple(outline.path(left, top, scale, max(tile.shape[:2])) for outline in outlines)
+    return Shot(_as_uri(tile, quality), tile.shape[1], tile.shape[0], paths)
 
 
 def _cut(pixels: Pixels, box: Box | None, side: int) -> tuple[Pixels, int, int, float]:
@@ -116,17 +122,6 @@ def _cut(pixels: Pixels, box: Box | None, side: int) -> tuple[Pixels, int, int, 
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     tile = np.ascontiguousarray(cv2.resize(part, size, interpolation=method), np.uint8)
     return tile, left, top, scale
-
-
-def _polygon(box: Box, left: int, top: int, scale: float) -> str:
-    """The corners of a box in pixels of a crop, as an SVG polygon's points."""
-    if len(box) > 4:
-        corners = corners_of(np.array([box[4:]], float))[0]
-    else:
-        x1, y1, x2, y2 = box
-        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], float)
-    points = (corners - (left, top)) * scale
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points.tolist())
 
 
 def sheet(paths: Sequence[str], columns: int) -> str | None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from datasets.rotated import rotated_boxes
-from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.error_types import missed_annotations
 from diagnostics.findings import Findings
-from diagnostics.matching import Floats
 from diagnostics.wording import fraction
 from reports.page import thumbnails
 from reports.page.methods import short_path
+from reports.page.outlines import Outline, outlines_of
 from train.passes import available_cores
 
 # All views together take at most this many bytes of a page, and each is as large as that allows.
@@ -45,19 +42,16 @@ def domain_of(findings: Findings, name: str) -> Domain:
     return next(domain for domain in findings.domains if domain.name == name)
 
 
-def with_rotated(boxes: pd.DataFrame) -> Floats:
-    """Corners of boxes, with the rotated boxes behind them where there are some: (n, 4) or (n, 9)."""
-    corners, turned = boxes[CORNERS].to_numpy(float), rotated_boxes(boxes)
-    return corners if turned is None else np.column_stack([corners, turned])
-
-
 def image_views(findings: Findings) -> dict[tuple[str, str], dict[str, Any]]:
-    """The images of the cards, those of the first cards first, until VIEW_BYTES are used up.
+    """The images of the cards, those of the first cards first, then those to add next, until VIEW_BYTES are used up;
+    none without cards.
 
     By domain and image, each has domain, name, src, width and height (of the JPEG, in pixels), and boxes: kind
-    ("annotation", "missed", or that of a card), points, words and confidence (null for annotations).
+    ("annotation", "missed", or that of a card), SVG path data, words and confidence (null for annotations).
     """
-    images = findings.cards[["domain", "image"]].drop_duplicates()
+    images = findings.cards[["domain", "image"]]
+    if len(images):
+        images = pd.concat([images, findings.next[["domain", "image"]]]).drop_duplicates()
     side = _side(len(images))
     views: dict[tuple[str, str], dict[str, Any]] = {}
     used = 0
@@ -71,7 +65,7 @@ def image_views(findings: Findings) -> dict[tuple[str, str], dict[str, Any]]:
                 lambda image, paths=paths, boxes=boxes: thumbnails.shot(
                     str(paths[image]),
                     None,
-                    [corners for *_, corners in boxes[image][1]],
+                    [outline for *_, outline in boxes[image][1]],
                     side=side,
                     quality=VIEW_QUALITY,
                 ),
@@ -79,9 +73,12 @@ def image_views(findings: Findings) -> dict[tuple[str, str], dict[str, Any]]:
             )
         for image, shot in zip(names, shots, strict=True):
             kinds, drawn = boxes[image]
-            if shot is None or used + len(shot.src) > VIEW_BYTES:
+            if shot is None:
                 continue
-            used += len(shot.src)
+            size = len(shot.src) + sum(map(len, shot.outlines))
+            if used + size > VIEW_BYTES:
+                continue
+            used += size
             views[domain.name, str(image)] = {
                 "domain": domain.name,
                 "name": short_path(image),
@@ -89,8 +86,8 @@ def image_views(findings: Findings) -> dict[tuple[str, str], dict[str, Any]]:
                 "width": shot.width,
                 "height": shot.height,
                 "boxes": [
-                    [kind, points, words, confidence]
-                    for kind, points, (words, confidence, _) in zip(kinds, shot.outlines, drawn, strict=True)
+                    [kind, path, words, confidence]
+                    for kind, path, (words, confidence, _) in zip(kinds, shot.outlines, drawn, strict=True)
                 ],
             }
     return views
@@ -102,7 +99,7 @@ def _side(images: int) -> int:
     return fits[0] if fits else VIEW_SIDES[-1]
 
 
-_Drawn = tuple[str, float | None, list[float]]
+_Drawn = tuple[str, float | None, Outline]
 
 
 def _missed(domain: Domain, confidence: float) -> set[int]:
@@ -116,7 +113,7 @@ def _missed(domain: Domain, confidence: float) -> set[int]:
 def _boxes_by_image(
     domain: Domain, images: set[str], confidence: float
 ) -> dict[str, tuple[list[str], list[_Drawn]]]:
-    """Kinds, and words, confidence and corners of the boxes of each image: annotations first, then detections.
+    """Kinds, and words, confidence and outlines of the objects of each image: annotations first, then detections.
 
     confidence: from which on a detection counts as one of the object that it lies on
     """
@@ -124,16 +121,16 @@ def _boxes_by_image(
     result: dict[str, tuple[list[str], list[_Drawn]]] = {image: ([], []) for image in images}
     annotations = domain.annotations[domain.annotations["image"].isin(images)]
     missed = _missed(domain, confidence)
-    for row, image, label, corners in zip(
+    for row, image, label, outline in zip(
         annotations.index,
         annotations["image"],
         annotations["label"],
-        with_rotated(annotations).tolist(),
+        outlines_of(domain, annotations),
         strict=True,
     ):
         kinds, drawn = result[image]
         kinds.append("missed" if row in missed else "annotation")
-        drawn.append((names[int(label)], None, corners))
+        drawn.append((names[int(label)], None, outline))
     chosen = domain.detections["image"].isin(images) & (domain.detections["confidence"] >= MIN_CONFIDENCE)
     detections = domain.detections[chosen].assign(kind="detection")
     if domain.labelled.any():
@@ -142,16 +139,16 @@ def _boxes_by_image(
         detections["kind"] = outcome.map(KIND_OF).fillna("detection")
     detections = detections.sort_values("confidence", ascending=False, kind="stable")
     detections = detections[detections.groupby("image").cumcount() < MAX_BOXES]
-    for image, kind, label, confidence, corners in zip(
+    for image, kind, label, confidence, outline in zip(
         detections["image"],
         detections["kind"],
         detections["label"],
         detections["confidence"],
-        with_rotated(detections).tolist(),
+        outlines_of(domain, detections),
         strict=True,
     ):
         kinds, drawn = result[image]
         kinds.append(kind)
         value = float(confidence)
-        drawn.append((f"{names[int(label)]} {fraction(value)}", round(value, 4), corners))
+        drawn.append((f"{names[int(label)]} {fraction(value)}", round(value, 4), outline))
     return result

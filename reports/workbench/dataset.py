@@ -302,6 +302,8 @@ def _write_samples(fo: Any, dataset: Any, findings: Findings, boxes: dict[str, B
         fields, name = (parts if "." in path else whole), path.rsplit(".", 1)[-1]
         if kind == "detections":
             fields[path] = create_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+        elif kind == "keypoints":
+            fields[path] = create_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
         elif kind == "strings":
             fields[path] = create_field(name, fo.ListField, subfield=fo.StringField)
         else:

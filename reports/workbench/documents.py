@@ -28,6 +28,7 @@ from diagnostics.error_types import missed_annotations
 from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats
+from reports.workbench.shapes import has_points, mask_fields, points_by_image
 
 # Detections of lower confidence stay in our tables: they count for AP and would clutter the images.
 SHOWN_FLOOR = 0.05
@@ -36,6 +37,8 @@ IMAGE_PROPERTIES = ("brightness", "contrast", "saturation", "sharpness")
 # tight boxes pass.
 STRICT_IOUS = (0.75, 0.9)
 TRAINING_SHOWN = 3
+# Fields of key points, beside those of boxes.
+PREDICTED_POINTS, ANNOTATED_POINTS = "predictions_points", "ground_truth_points"
 # Attributes to slice by that have a field of their own.
 PLAIN_FIELDS = {"clip": "group", "split": "split"}
 # Role and split of an image, which `samples_of` writes as tags.
@@ -231,6 +234,7 @@ def _annotation_documents(
         *(domain.attribute_ranges(name, domain.annotation_arrays).tolist() for name in BOX_ATTRIBUTES),
         strict=True,
     )
+    masks = mask_fields(domain, annotations)
     columns = (
         annotations.index.tolist(),
         *(annotations[name].tolist() for name in ("image", "label", "crowd")),
@@ -253,6 +257,7 @@ def _annotation_documents(
                 "row": number,
                 "card": card_numbers.get(row),
                 **dict(zip(BOX_ATTRIBUTES, values, strict=True)),
+                **masks[row],
             }
         )
     return documents
@@ -269,10 +274,11 @@ def _detection_documents(
     ranges = _detection_ranges(domain) if labelled else {}
     strict = _strict_true_positives(domain) if labelled else {}
     columns = (shown.index.tolist(), *(shown[name].tolist() for name in ("image", "label", "confidence")))
-    for id_, row, image, label, confidence, box in zip(
+    for id_, row, image, label, confidence, box, mask in zip(
         _box_ids("prediction", domain.name, shown, *([model] if model else [])),
         *columns,
         _bounding_boxes(domain, shown),
+        mask_fields(domain, shown),
         strict=True,
     ):
         document: Document = {
@@ -285,6 +291,7 @@ def _detection_documents(
             "confidence": confidence,
             "row": row,
             "card": card_numbers.get(row),
+            **mask,
         }
         if labelled:
             outcome, iou, _ = outcomes.get(row, NOT_MATCHED)
@@ -378,6 +385,11 @@ def samples_of(
     cards = findings.cards.loc[findings.cards["domain"] == domain.name, "image"].value_counts().to_dict()
     ranked = findings.next[findings.next["domain"] == domain.name]
     ranks = dict(zip(ranked["image"], ranked["rank"], strict=True))
+    shown = domain.detections[domain.detections["confidence"] >= SHOWN_FLOOR]
+    points = {
+        PREDICTED_POINTS: points_by_image(domain, shown),
+        ANNOTATED_POINTS: points_by_image(domain, domain.annotations),
+    }
     for position, row in enumerate(domain.images.to_dict("records")):
         image = row["image"]
         detections = boxes.detections.get(image, [])
@@ -392,11 +404,34 @@ def samples_of(
             "seconds": _finite(row["seconds"]),
             "label_next": int(ranks[image]) if image in ranks else None,
             **attributes.get(image, {}),
+            **{
+                field: _keypoints(domain, image, field, of_image[image])
+                for field, of_image in points.items()
+                if image in of_image
+            },
         }
         if row["labelled"]:
             annotations = boxes.annotations.get(image, [])
             sample |= _evaluation_fields(evaluation_key(domain), annotations, detections)
         yield sample
+
+
+def _keypoints(domain: Domain, image: str, field: str, objects: list[tuple[int, Floats]]) -> Document:
+    """The key points of an image's objects. field: where they will stand; objects: class and points of each."""
+    return {
+        "_cls": "Keypoints",
+        "keypoints": [
+            {
+                "_id": object_id(field, domain.name, image, number),
+                "_cls": "Keypoint",
+                "attributes": {},
+                "tags": [],
+                "label": domain.classes[label],
+                "points": points.tolist(),
+            }
+            for number, (label, points) in enumerate(objects)
+        ],
+    }
 
 
 def _image_fields(domain: Domain, row: dict[Any, Any], dataset: ObjectId, now: datetime) -> Document:
@@ -481,7 +516,7 @@ def _nearest_training(domain: Domain, findings: Findings) -> list[list[str]]:
 def schema(findings: Findings) -> dict[str, str]:
     """Type of every field by its full path, in the order in which they are declared.
 
-    Types are "string", "strings", "int", "float", "bool" and "detections".
+    Types are "string", "strings", "int", "float", "bool", "detections" and "keypoints".
     """
     labelled = [domain for domain in findings.domains if domain.labelled.any()]
     keys = [evaluation_key(domain) for domain in labelled]
@@ -495,6 +530,14 @@ def schema(findings: Findings) -> dict[str, str]:
         # Also without labels: users draw annotations in the App.
         "ground_truth": "detections",
         "ground_truth.detections.iscrowd": "bool",
+        **{
+            field: "keypoints"
+            for field, has in (
+                (PREDICTED_POINTS, any(has_points(domain.detections) for domain in findings.domains)),
+                (ANNOTATED_POINTS, any(has_points(domain.annotations) for domain in findings.domains)),
+            )
+            if has
+        },
     }
     if labelled:
         annotation_fields = {

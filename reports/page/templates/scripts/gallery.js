@@ -74,7 +74,7 @@
 
   // The whole image.
   var dialog = document.getElementById("full-view"), holder = document.getElementById("full-image");
-  var views = null, current = -1, NS = "http://www.w3.org/2000/svg";
+  var views = null, current = -1, opener = null, alone = null, NS = "http://www.w3.org/2000/svg";
   var switches = { annotation: document.getElementById("show-annotations"), detection: document.getElementById("show-detections") };
 
   // Names are written at detections that somebody would look at; the others have theirs under the pointer.
@@ -91,15 +91,15 @@
       var labelled = box[3] === null;
       var on = labelled ? switches.annotation.checked : switches.detection.checked && (least === null || box[3] >= least);
       if (!on) { return; }
-      var polygon = document.createElementNS(NS, "polygon"), title = document.createElementNS(NS, "title");
-      polygon.setAttribute("points", box[1]);
-      polygon.setAttribute("class", "box " + box[0]);
+      var outline = document.createElementNS(NS, "path"), title = document.createElementNS(NS, "title");
+      outline.setAttribute("d", box[1]);
+      outline.setAttribute("class", "box " + box[0]);
       title.textContent = (labelled ? (box[0] === "missed" ? "missed: " : "annotation: ") : "") + box[2];
-      polygon.appendChild(title);
-      svg.appendChild(polygon);
-      if (card && !labelled && box[0] === card.kind && Math.abs(box[3] - card.confidence) < 1e-4) { polygon.classList.add("own"); }
+      outline.appendChild(title);
+      svg.appendChild(outline);
+      if (card && !labelled && box[0] === card.kind && Math.abs(box[3] - card.confidence) < 1e-4) { outline.classList.add("own"); }
       if (!labelled && box[3] >= NAMED) {
-        var text = document.createElementNS(NS, "text"), corner = box[1].split(" ")[0].split(",");
+        var text = document.createElementNS(NS, "text"), corner = box[1].match(/-?[\d.]+/g);
         text.setAttribute("x", corner[0]);
         text.setAttribute("y", Math.max(size, Number(corner[1]) - 0.25 * size));
         text.setAttribute("font-size", size);
@@ -111,40 +111,63 @@
     holder.style.setProperty("--ratio", view.width / view.height);
     holder.append(image, svg);
   }
-  function open(index) {
-    if (!visible.length) { return; }
+  var steps = [document.getElementById("full-before"), document.getElementById("full-after")];
+  function load(number) {
     // Megabytes, which nobody waits for who opens no image.
     views = views || JSON.parse(document.getElementById("views-data").textContent);
+    return views[number];
+  }
+  // One image from elsewhere on the page, which has no neighbours.
+  function openAlone(of) {
+    var view = load(of.view);
+    current = -1;
+    alone = of;
+    steps.forEach(function (button) { button.hidden = true; });
+    document.getElementById("full-name").textContent = view.name;
+    document.getElementById("full-words").textContent = of.words;
+    draw(view, null);
+    if (!dialog.open) { opener = of.from; dialog.showModal(); }
+  }
+  function open(index) {
+    if (!visible.length) { return; }
     current = (index + visible.length) % visible.length;
+    alone = null;
+    steps.forEach(function (button) { button.hidden = false; });
     var card = visible[current], crop = card.node.querySelector(".shot img");
     var name = card.node.querySelector("img") ? card.node.querySelector("img").alt : "";
     document.getElementById("full-name").textContent = name;
     document.getElementById("full-words").textContent = (current + 1) + " of " + visible.length + ". " + card.node.querySelector(".facts").innerText.replace(/\s*\n\s*/g, " · ");
-    if (card.view >= 0) { draw(views[card.view], card); } else {
+    if (card.view >= 0) { draw(load(card.view), card); } else {
       // Its whole image did not fit into the page: the crop, enlarged.
       holder.textContent = "";
       if (crop) { holder.style.setProperty("--ratio", 1); holder.append(crop.cloneNode(), card.node.querySelector(".boxes").cloneNode(true)); }
     }
     if (!dialog.open) { dialog.showModal(); }
   }
-  function redraw() { if (dialog.open) { open(current); } }
+  function redraw() { if (dialog.open) { if (alone) { openAlone(alone); } else { open(current); } } }
+  document.addEventListener("shiftscope:view", function (event) { openAlone(event.detail); });
+  document.querySelectorAll("button.whole").forEach(function (button) {
+    button.addEventListener("click", function () {
+      openAlone({ view: Number(button.dataset.view), words: button.closest("li").innerText.replace(/\s*\n\s*/g, " · "), from: button });
+    });
+  });
   cards.forEach(function (card) {
     var button = card.node.querySelector(".shot");
     if (button) { button.addEventListener("click", function () { open(visible.indexOf(card)); }); }
   });
   switches.annotation.addEventListener("change", redraw);
   switches.detection.addEventListener("change", redraw);
-  document.getElementById("full-before").addEventListener("click", function () { open(current - 1); });
-  document.getElementById("full-after").addEventListener("click", function () { open(current + 1); });
+  steps[0].addEventListener("click", function () { open(current - 1); });
+  steps[1].addEventListener("click", function () { open(current + 1); });
   document.getElementById("full-close").addEventListener("click", function () { dialog.close(); });
   dialog.addEventListener("click", function (event) { if (event.target === dialog) { dialog.close(); } });
   dialog.addEventListener("keydown", function (event) {
     var toggled = { a: switches.annotation, d: switches.detection }[event.key.toLowerCase()];
-    if (event.key === "ArrowRight") { open(current + 1); } else if (event.key === "ArrowLeft") { open(current - 1); } else if (toggled) { toggled.checked = !toggled.checked; redraw(); } else { return; }
+    if (event.key === "ArrowRight" && !alone) { open(current + 1); } else if (event.key === "ArrowLeft" && !alone) { open(current - 1); } else if (toggled) { toggled.checked = !toggled.checked; redraw(); } else { return; }
     event.preventDefault();
   });
   dialog.addEventListener("close", function () {
-    var button = current >= 0 && visible[current] && visible[current].node.querySelector(".shot");
+    var button = alone ? opener : current >= 0 && visible[current] && visible[current].node.querySelector(".shot");
     if (button) { button.focus(); }
   });
 }());

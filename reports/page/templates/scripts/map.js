@@ -1,4 +1,4 @@
-// The embedding map: the image under the pointer, other colours, and the arrow keys.
+// The embedding map: the image under the pointer, other colours, the arrow keys, and the way to the whole image.
 (function () {
   "use strict";
   var figure = document.getElementById("embedding-map"), source = document.getElementById("map-data");
@@ -9,6 +9,7 @@
   var COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a"], MOST = COLOURS.length;
   // As in the gallery: green is right, red is a false positive, yellow is missed.
   var OUTCOMES = { "all right": "#3cb450", "false positives": "#e62828", "missed objects": "#e6a700", "missed objects and false positives": "#dc50c8", "not labelled": "#8a8a8a" };
+  var OPENS = " · click for the whole image";
   var own = dots.map(function (dot) { return dot.getAttribute("fill"); }), ownLegend = legend.innerHTML, current = -1;
 
   function colour() {
@@ -47,7 +48,7 @@
       tile.style.backgroundPosition = -(place % data.columns) * side + "px " + -Math.floor(place / data.columns) * side + "px";
     }
     var parts = ["domain", "outcome", "class", "group"].map(function (column) { return data.values[column][data.codes[column][i]]; });
-    words.textContent = data.names[i] + " · " + parts.join(" · ") + (data.ranks[i] === null ? "" : " · add next: " + data.ranks[i]);
+    words.textContent = data.names[i] + " · " + parts.join(" · ") + (data.ranks[i] === null ? "" : " · add next: " + data.ranks[i]) + (data.views[i] < 0 ? "" : OPENS);
     var box = svg.getBoundingClientRect(), at = dots[i].getBoundingClientRect();
     card.style.left = Math.min(at.left - box.left + 12, Math.max(0, box.width - 240)) + "px";
     card.style.top = at.top - box.top + 12 + "px";
@@ -62,8 +63,14 @@
     });
     return best;
   }
+  function open(i) {
+    if (i >= 0 && data.views[i] >= 0) { document.dispatchEvent(new CustomEvent("shiftscope:view", { detail: { view: data.views[i], words: words.textContent.replace(OPENS, ""), from: svg } })); }
+  }
+  // A finger has nothing to point with: its first tap shows the dot, the second opens the image.
+  var pressed = -1;
   svg.addEventListener("pointermove", function (event) { show(near(event)); });
-  svg.addEventListener("pointerdown", function (event) { show(near(event)); });
+  svg.addEventListener("pointerdown", function (event) { var i = near(event); pressed = event.pointerType === "mouse" || i === current ? i : -1; show(i); });
+  svg.addEventListener("click", function () { open(pressed); });
   svg.addEventListener("pointerleave", function (event) { if (event.pointerType === "mouse") { show(-1); } });
   svg.setAttribute("tabindex", "0");
   // From left to right, whatever the order of the images.
@@ -71,6 +78,7 @@
   svg.addEventListener("keydown", function (event) {
     var step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") { show(-1); }
+    if (event.key === "Enter") { open(current); }
     if (!step) { return; }
     show(order[(order.indexOf(current) + step + order.length) % order.length]);
     event.preventDefault();

@@ -1,4 +1,5 @@
-// The confidence threshold: one value for the table, the line in the curves and the gallery, over all classes or for one.
+// The confidence threshold: one value for the table, the line in the curves and the gallery, over all classes or for one,
+// whose curves are then drawn.
 (function () {
   "use strict";
   var source = document.getElementById("sweep-data"), sliders = document.querySelectorAll("input.threshold");
@@ -43,12 +44,42 @@
   var lines = ["f1", "shares"].map(function (name) {
     var ends = [0, 1].map(function (place) { return document.getElementById("sweep-" + name + "-" + place); });
     var line = document.getElementById("sweep-" + name + "-at");
-    return line && ends[0] && ends[1] ? { line: line, from: ends[0].getBBox().x, to: ends[1].getBBox().x } : null;
+    if (!line || !ends[0] || !ends[1]) { return null; }
+    var box = ends[0].getBBox();
+    return { name: name, line: line, from: box.x, to: ends[1].getBBox().x, top: box.y, bottom: box.y + box.height };
   }).filter(Boolean);
 
   function moveLines(at) {
     var start = Number(main.dataset.start);
     lines.forEach(function (l) { l.line.setAttribute("transform", "translate(" + ((at - start) * (l.to - l.from)).toFixed(2) + " 0)"); });
+  }
+  // The curves of the chosen class in place of those of all. Position in a point of a curve, by the name of its line.
+  var PLACES = { f1: { f1: 2 }, shares: { precision: 0, recall: 1 } };
+  function drawCurves() {
+    var whose = document.getElementById("sweep-of");
+    if (whose) { whose.textContent = chosen.value === "" ? "all classes together" : "class " + chosen.options[chosen.selectedIndex].text; }
+    lines.forEach(function (plot) {
+      function x(value) { return (plot.from + value * (plot.to - plot.from)).toFixed(2); }
+      function y(value) { return (plot.bottom - value / data.top * (plot.bottom - plot.top)).toFixed(2); }
+      data.in_figure.forEach(function (domain, number) {
+        var along = curve(domain);
+        Object.keys(PLACES[plot.name]).forEach(function (name) {
+          var path = document.querySelector("#curve-" + name + "-" + number + " path"), d = "", best = -1, highest = -1;
+          if (!path) { return; }
+          along.at.forEach(function (at, i) {
+            var value = along.point(i)[PLACES[plot.name][name]];
+            if (value === null || value === undefined) { return; }
+            d += (d === "" ? "M " : "L ") + x(at) + " " + y(value) + " ";
+            if (value > highest) { highest = value; best = i; }
+          });
+          path.setAttribute("d", d);
+          var mark = name === "f1" && document.querySelector("#best-f1-" + number + " use");
+          if (!mark) { return; }
+          mark.style.display = best < 0 ? "none" : "";
+          if (best >= 0) { mark.setAttribute("x", x(along.at[best])); mark.setAttribute("y", y(highest)); }
+        });
+      });
+    });
   }
   function update(at) {
     if (main) {
@@ -84,6 +115,6 @@
   }
   if (wanted && rows.length) { wanted.addEventListener("input", recall); recall(); }
   document.addEventListener("shiftscope:domain", function () { if (wanted) { recall(); } });
-  if (chosen) { chosen.addEventListener("change", function () { update(Number(main.value)); recall(); }); }
+  if (chosen) { chosen.addEventListener("change", function () { update(Number(main.value)); recall(); drawCurves(); }); }
   if (main) { update(Number(main.value)); }
 }());
