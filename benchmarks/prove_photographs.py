@@ -1,6 +1,7 @@
 """`python -m benchmarks.prove_photographs`: how often the cause is named right on real photographs.
 
-Half of a detector's validation images stay as they are; into the other half, causes are planted (see
+Every case is diagnosed three times: with everything; by predictions and labels alone, as where there are no weights; and
+by weights without the footage's labels. Half of a detector's validation images stay as they are; into the other half, causes are planted (see
 `photographs`). Real pairs of domains are diagnosed as they are. Each call adds its rows to
 benchmarks/photographs.csv and writes docs/photographs.md from all of them. The photographs are not part of the
 project: any labelled set and its detector will do.
@@ -9,6 +10,7 @@ project: any labelled set and its detector will do.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,10 +23,14 @@ from benchmarks.photographs import CASES, POWER, TEMPERED, halves, recipe_key, w
 from benchmarks.prove_page import rate
 from datasets.source import open_source
 from datasets.tables import CORNERS
+from diagnostics.domain import Domain
 from diagnostics.evidence import HARMLESS_GAP
-from diagnostics.findings import Findings
+from diagnostics.findings import Findings, find
+from diagnostics.inputs import Experiments, Inputs
 from reports.options import ReportOptions
-from reports.pipeline.run import run_report
+from reports.pipeline.experiments import run_experiments
+from reports.pipeline.inference import predict_domains
+from reports.pipeline.runs import load_run
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
 
@@ -32,7 +38,7 @@ ROWS = Path(__file__).with_name("photographs.csv")
 PAGE = Path(__file__).parents[1] / "docs" / "photographs.md"
 COLUMNS = (
     "detector", "case", "planted", "cause", "kind", "leading", "grade", "score", "leading_kind", "rival",
-    "ap50_in_domain", "ap50_real_world", "images",
+    "ap50_in_domain", "ap50_real_world", "images", "by_predictions", "without_labels",
 )  # fmt: skip
 SEED = 0
 BINS = (0.0, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -49,8 +55,81 @@ def read_rows() -> pd.DataFrame:
     return rows.assign(**{column: rows[column].fillna("") for column in texts})
 
 
-def rows_of(findings: Findings, detector: str, truth: dict[str, tuple[str, str, str, bool]]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Diagnoses:
+    """One diagnosis for each kind of evidence.
+
+    full: with weights and labels
+    by_predictions: from the same detections and labels, without weights
+    without_labels: with weights, none of the footage labelled; None where the detections are not the detector's own
+    """
+
+    full: Findings
+    by_predictions: Findings
+    without_labels: Findings | None
+
+
+def diagnose(options: ReportOptions, reporter: Reporter) -> Diagnoses:
+    """Diagnose the domains of a report with each kind of evidence."""
+    run = load_run(options)
+    assert run is not None
+    predicted = predict_domains(options, run, reporter)
+    experiments = run_experiments(options, predicted, reporter)
+    given = Inputs(
+        predicted.in_domain,
+        predicted.real_world,
+        predicted.training,
+        run.history,
+        experiments,
+        conf=None,
+        training_total=predicted.training_total,
+        known_pairs=predicted.pairs,
+        seed=SEED,
+    )
+    bare = Inputs(
+        _without_embeddings(predicted.in_domain),
+        [_without_embeddings(domain) for domain in predicted.real_world],
+        None,
+        pd.DataFrame(),
+        Experiments(),
+        conf=None,
+        seed=SEED,
+    )
+    unlabelled = replace(
+        given,
+        real_world=[_without_labels(domain) for domain in predicted.real_world],
+        experiments=replace(experiments, interventions={}),
+        known_pairs={},
+    )
+    return Diagnoses(find(given), find(bare), None if options.predictions else find(unlabelled))
+
+
+def _without_embeddings(domain: Domain) -> Domain:
+    """What a file of predictions gives."""
+    return replace(
+        domain,
+        image_embeddings=np.zeros((len(domain.images), 0), np.float32),
+        detection_embeddings=np.zeros((len(domain.detections), 0), np.float32),
+    )
+
+
+def _without_labels(domain: Domain) -> Domain:
+    """The footage before anybody labels it."""
+    return replace(
+        domain, images=domain.images.assign(labelled=False), annotations=domain.annotations.head(0)
+    )
+
+
+def _named(findings: Findings | None, name: str) -> str:
+    """The cause that is named for a domain, or "undecided"; "" where it was not diagnosed."""
+    return "" if findings is None else findings.verdicts[name].leading or "undecided"
+
+
+def rows_of(
+    diagnoses: Diagnoses, detector: str, truth: dict[str, tuple[str, str, str, bool]]
+) -> pd.DataFrame:
     """One row a domain. truth: domain -> name of the case, right cause, right kind, whether it was planted."""
+    findings = diagnoses.full
     rows: list[dict[str, Any]] = []
     for name, (case, cause, kind, planted) in truth.items():
         verdict, evidence = findings.verdicts[name], findings.evidences[name]
@@ -74,6 +153,8 @@ def rows_of(findings: Findings, detector: str, truth: dict[str, tuple[str, str, 
                 "ap50_in_domain": round(evidence.in_domain_ap50, 4),
                 "ap50_real_world": round(evidence.real_world_ap50, 4),
                 "images": len(domain.images),
+                "by_predictions": _named(diagnoses.by_predictions, name),
+                "without_labels": _named(diagnoses.without_labels, name),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -94,18 +175,17 @@ def planted_rows(
         truth[f"case{number}"] = (case.name, case.cause, case.kind, True)
     options = ReportOptions(
         weights=weights, in_domain=("in-domain", str(base)), real_world=tuple(real_world), imgsz=imgsz,
-        label_free=False, checkpoints=0, seed=SEED,
+        label_free=True, checkpoints=0, seed=SEED,
     )  # fmt: skip
-    findings = run_report(options, reporter).findings
-    table = rows_of(findings, detector, truth)
-    tempered = _tempered(findings, folder / "tempered.json")
+    diagnoses = diagnose(options, reporter)
+    table = rows_of(diagnoses, detector, truth)
+    tempered = _tempered(diagnoses.full, folder / "tempered.json")
     options = ReportOptions(
         weights=weights, in_domain=("in-domain", str(base)), real_world=(("tempered", str(folder / "case0")),),
         predictions=(("tempered", tempered),), imgsz=imgsz, label_free=False, checkpoints=0, seed=SEED,
     )  # fmt: skip
-    findings = run_report(options, reporter).findings
     truth = {"tempered": (TEMPERED.name, TEMPERED.cause, "", True)}
-    return pd.concat([table, rows_of(findings, detector, truth)], ignore_index=True)
+    return pd.concat([table, rows_of(diagnose(options, reporter), detector, truth)], ignore_index=True)
 
 
 def _tempered(findings: Findings, path: Path) -> Path:
@@ -138,9 +218,9 @@ def pair_rows(
         truth[name] = (name, cause, kind, False)
     options = ReportOptions(
         weights=weights, in_domain=("in-domain", in_domain), real_world=tuple(real_world), imgsz=imgsz,
-        label_free=False, checkpoints=0, seed=SEED,
+        label_free=True, checkpoints=0, seed=SEED,
     )  # fmt: skip
-    return rows_of(run_report(options, reporter).findings, detector, truth)
+    return rows_of(diagnose(options, reporter), detector, truth)
 
 
 def fit(rows: pd.DataFrame) -> tuple[float, float]:
@@ -222,6 +302,7 @@ def page(rows: pd.DataFrame) -> str:
             )
             if mask.any()
         ),
+        *_by_evidence(rows),
         f"| right kind of a shift | {rate(int((rows['kind'] == rows['leading_kind'])[shifts].sum()), int(shifts.sum()))} |",
         "",
         *_probability_section(rows),
@@ -244,6 +325,26 @@ def page(rows: pd.DataFrame) -> str:
         )
         lines.append(f"| {' | '.join(map(str, values))} | {row.images} |")
     return "\n".join(lines) + "\n"
+
+
+def _by_evidence(rows: pd.DataFrame) -> list[str]:
+    """Rows of the first table about less evidence: right of the failures, and right of what is named."""
+    lines = []
+    for column, words in (
+        ("by_predictions", "by predictions and labels, without weights"),
+        ("without_labels", "by weights, without labels of the footage"),
+    ):
+        diagnosed = rows[rows[column] != ""] if column in rows else rows.head(0)
+        failed = diagnosed[diagnosed["cause"] != "none"]
+        named = diagnosed[diagnosed[column] != "undecided"]
+        if len(failed):
+            lines.append(
+                f"| {words}: right cause first | {rate(int((failed[column] == failed['cause']).sum()), len(failed))} |"
+            )
+            lines.append(
+                f"| {words}: right where one is named | {rate(int((named[column] == named['cause']).sum()), len(named))} |"
+            )
+    return lines
 
 
 def _probability_section(rows: pd.DataFrame) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import cdist
 
 from diagnostics.domain import time_order
 from diagnostics.leakage import unpack
@@ -53,8 +54,12 @@ def are_recordings(images: pd.DataFrame, vectors: Floats, *, seed: int) -> bool:
         return True
     rng = np.random.default_rng(seed)
     scaled = (vectors - vectors.mean(0)) / np.maximum(vectors.std(0), 1e-9)
-    observed = _roughness(scaled, order)
-    shuffled = [_roughness(scaled, [rng.permutation(rows) for rows in order]) for _ in range(PERMUTATIONS)]
+    # Squared distances between all images of a group, so that a permutation only adds some of them.
+    distances = [cdist(scaled[rows], scaled[rows], "sqeuclidean") for rows in order]
+    observed = _roughness(distances, [np.arange(len(rows)) for rows in order])
+    shuffled = [
+        _roughness(distances, [rng.permutation(len(rows)) for rows in order]) for _ in range(PERMUTATIONS)
+    ]
     p = (1 + sum(value <= observed for value in shuffled)) / (1 + PERMUTATIONS)
     return p <= ALPHA
 
@@ -70,6 +75,8 @@ def _some(groups: list[Ints], rng: np.random.Generator) -> list[Ints]:
     return chosen
 
 
-def _roughness(vectors: Floats, order: list[Ints]) -> float:
-    """Sum of squared differences between neighbours."""
-    return float(sum((np.diff(vectors[rows], axis=0) ** 2).sum() for rows in order))
+def _roughness(distances: list[Floats], order: list[Ints]) -> float:
+    """Sum of squared distances between neighbours, of all groups. order: of the images of each group."""
+    return sum(
+        float(square[rows[:-1], rows[1:]].sum()) for square, rows in zip(distances, order, strict=True)
+    )

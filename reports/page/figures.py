@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 P = ParamSpec("P")
 
@@ -51,6 +53,8 @@ STYLE: dict[str, Any] = {
     "text.parse_math": False,
 }
 
+# Matplotlib's own, whatever a figure says.
+SVG_DPI = 72
 # Where the plots of the sweep end, so that a curve at 1 is whole.
 SWEEP_TOP = 1.02
 
@@ -74,6 +78,15 @@ def _legend_label(name: str) -> str:
     return "\u200b" + name if name.startswith("_") else name
 
 
+def _bounds(figure: Figure) -> Bbox:
+    """The part of a figure that is drawn on, in inches, with a margin. "tight" would draw the figure twice to find it."""
+    # Of the size that the SVG has.
+    figure.set_dpi(SVG_DPI)
+    width, height = figure.get_size_inches() * SVG_DPI
+    renderer = RendererSVG(width, height, io.StringIO())  # type: ignore[no-untyped-call]
+    return figure.get_tightbbox(renderer).padded(float(mpl.rcParams["savefig.pad_inches"]))
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """Our settings for one figure only."""
@@ -95,7 +108,7 @@ def themed(draw: Callable[P, Figure]) -> Callable[Concatenate[str, P], str]:
             figure.savefig(
                 buffer,
                 format="svg",
-                bbox_inches="tight",
+                bbox_inches=_bounds(figure),
                 metadata={"Date": None, "Creator": None, "Title": alt},
             )
             plt.close(figure)
