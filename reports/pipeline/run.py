@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from datasets.errors import InputError
 from diagnostics.domain import Domain
@@ -86,7 +87,8 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
     own = [d for d in (predicted.in_domain, *predicted.real_world) if d.name not in supplied]
     experiments = run_experiments(options, predicted, reporter)
     checkpoints = _compare_checkpoints(options, predicted, own, reporter)
-    with reporter.stage("diagnose", "Measuring, and assessing the hypotheses"):
+    # Thousands of small matrices: a second thread waits for the first, spinning, and takes twice as long.
+    with reporter.stage("diagnose", "Measuring, and assessing the hypotheses"), threadpool_limits(1):
         findings = find(
             Inputs(
                 predicted.in_domain,
