@@ -34,13 +34,15 @@ def check_classes(model: Sequence[str], source: Sequence[str], spec: str) -> Non
 def same_but_spelling(source: Source, model: Sequence[str]) -> dict[str, str]:
     """Class names of a source that are a model's but for case, punctuation or a plural: name -> model's name.
 
-    Only where no other name of either would do.
+    Only where no other name of either would do; names of a source that differ in case only are one.
     """
     plain_model, plain_source = (_by_plain_name(names) for names in (model, source.classes))
     return {
-        names[0]: plain_model[plain][0]
+        name: plain_model[plain][0]
         for plain, names in plain_source.items()
-        if len(names) == 1 and len(plain_model.get(plain, ())) == 1 and names[0] != plain_model[plain][0]
+        if len({name.lower() for name in names}) == 1 and len(plain_model.get(plain, ())) == 1
+        for name in names
+        if name != plain_model[plain][0]
     }
 
 

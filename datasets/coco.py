@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,8 +19,9 @@ from datasets.containment import Bounds
 from datasets.data_yaml import path_exists
 from datasets.errors import InputError
 from datasets.masks import extent_of
-from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, split_of
-from datasets.plausibility import are_all_crowd, count_from_one, is_crowd, misread
+from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, same_name, split_of
+from datasets.pixels import SUFFIXES
+from datasets.plausibility import are_all_crowd, count_from_one, ids_are_off, is_crowd, misread
 from datasets.results import Results, describe, images_by_key, load_json, plain_id
 from datasets.results import read_results as read_columns
 from datasets.shapes import Shape
@@ -30,6 +32,8 @@ class NoGroundTruth(InputError):
     """A json without COCO's three lists, such as the captions and image infos of COCO's own downloads."""
 
 
+# Detections, the most confident ones, that tell by where they lie which images they belong to.
+MOST_COMPARED = 2000
 ALL_CROWD = "marked iscrowd like every other, as CVAT marks masks: read as an object"
 
 
@@ -76,9 +80,9 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     collector.note(path, "used", "annotations")
     folders = _image_folders(path, split)
     rows = _add_images(collector, folders, split, _image_entries(path, content["images"]))
+    _check_ids(path, content)
     _check_units(path, content["annotations"], rows, collector)
     all_crowd = are_all_crowd(content["annotations"])
-    _check_image_ids(path, content)
     seen: set[tuple[float, ...]] = set()
     for number, annotation in enumerate(content["annotations"]):
         _add_annotation(
@@ -94,10 +98,27 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     return replace(collector.to_source(spec, "coco"), image_ids=image_ids, category_ids=index)
 
 
-def _check_image_ids(path: Path, content: dict[str, Any]) -> None:
-    """Raise InputError where no annotation belongs to any of the listed images."""
+def _check_ids(path: Path, content: dict[str, Any]) -> None:
+    """Raise InputError where no annotation belongs to any of the listed images, or where ids count from another number
+    than those of the lists.
+    """
     listed = {plain_id(entry["id"]) for entry in content["images"]}
     named = [a.get("image_id") for a in content["annotations"] if isinstance(a, dict)]
+    for what, key, known in (
+        ("images", "image_id", listed),
+        ("categories", "category_id", {plain_id(entry["id"]) for entry in content["categories"]}),
+    ):
+        used = {
+            plain_id(a[key])
+            for a in content["annotations"]
+            if isinstance(a, dict) and isinstance(a.get(key), (int, float, str))
+        }
+        by = ids_are_off(used, known)
+        if by:
+            raise InputError(
+                f"{path}: its annotations number {what} from {min(used)}, its list of {what} from {min(known)}: each "
+                f"{key} seems to be {abs(by)} too {'low' if by > 0 else 'high'}; correct the json"
+            )
     if named and not any(isinstance(key, (int, float, str)) and plain_id(key) in listed for key in named):
         raise InputError(
             f"{path}: no annotation has the image_id of one of its images: annotations name {str(named[0])[:40]!r}, "
@@ -151,7 +172,7 @@ def _add_images(
     # The name under which each file was first listed, and the files that are listed under different ones.
     names: dict[str, str] = {}
     shared: set[str] = set()
-    listings = Listings()
+    listings, anywhere = Listings(), Anywhere(collector)
     for entry in entries:
         name = str(entry["file_name"]).replace("\\", "/").replace("\0", "")
         candidates = [
@@ -160,6 +181,8 @@ def _add_images(
         existing = [candidate for candidate in candidates if path_exists(candidate)]
         if not existing:
             existing = [found for candidate in candidates if (found := listings.find(candidate)) is not None]
+        if not existing:
+            existing = anywhere.find(name)
         file = next((candidate for candidate in existing if collector.bounds.contain(candidate)), None)
         if file is None:
             reason = outside_reason(existing[0]) if existing else "listed in the json but not on disk"
@@ -195,24 +218,46 @@ def _spellings(name: str) -> list[str]:
 
 
 class Listings:
-    """Files by their names in lower case, for names that differ in case only.
+    """Files by their names as `same_name` writes them, for names that differ in case or in how accents are written.
 
-    folders: folder -> name in lower case -> path.
+    folders: folder -> such a name -> path.
     """
 
     def __init__(self) -> None:
         self.folders: dict[Path, dict[str, Path]] = {}
 
     def find(self, path: Path) -> Path | None:
-        """The file in a path's folder whose name is the path's but for case."""
+        """The file in a path's folder whose name is the path's but for spelling."""
         names = self.folders.get(path.parent)
         if names is None:
             try:
-                names = {name.lower(): path.parent / name for name in sorted(os.listdir(path.parent))}
+                names = {same_name(name): path.parent / name for name in sorted(os.listdir(path.parent))}
             except (OSError, ValueError):
                 names = {}
             self.folders[path.parent] = names
-        return names.get(path.name.lower())
+        return names.get(same_name(path.name))
+
+
+class Anywhere:
+    """Images below the dataset's folder by their names alone: a json may leave the folders out. They are listed once, when
+    the first image is in none of the usual places.
+    """
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for file in self._collector.walk(self._collector.root):
+            if file.suffix.lower() in SUFFIXES:
+                found.setdefault(same_name(file.name), []).append(file)
+        return found
+
+    def find(self, name: str) -> list[Path]:
+        """The only image of this name; nothing where there are several, or the name has other folders."""
+        found = self._by_name.get(same_name(Path(name).name), [])
+        return found if len(found) == 1 and "/" not in name else []
 
 
 def _categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int, int]]:
@@ -250,8 +295,8 @@ def _image_folders(path: Path, split: str) -> list[Path]:
 
 
 def _is_id(value: Any) -> bool:
-    """Whether a value can be the id of an image."""
-    return isinstance(value, (int, str))
+    """Whether a value can be the id of an image; pandas writes 1.0 for 1."""
+    return isinstance(plain_id(value), (int, str))
 
 
 def _size(entry: dict[str, Any]) -> tuple[int, int]:
@@ -351,10 +396,10 @@ def _shape_of(annotation: Any, wanted: str, width: int, height: int) -> Shape | 
 def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFrame:
     """Read a COCO results file as detections.
 
-    Ids are those of the source's own json if it is one. Otherwise, or if an id is not among them, image_id is
-    an image's id, file name, stem or the number that its stem spells (if only one image has it), and
-    category_id counts from 0, or from 1 if the number of classes itself occurs as an id. Where each detection has
-    a category_name that is one of the classes, the name decides.
+    Ids are those of the source's own json if it is one that has them all. Otherwise image_id is an image's id, file
+    name, stem or the number that its stem spells (if only one image has it), and category_id counts from 0, or from 1
+    if the number of classes itself occurs as an id. Where each detection has a category_name that is one of the
+    classes, the name decides.
 
     Parameters
     ----------
@@ -373,22 +418,33 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     Raises
     ------
     InputError
-        If the file is unusable, an image or category id is unknown, or boxes cannot be pixels.
+        If the file is unusable, an image or category id is unknown, ids could be two images each, boxes cannot be
+        pixels, or confidences are no fractions.
     """
     results = read_columns(path)
-    images = images_by_key(zip(source.images["image"], source.images["image"], strict=True))
-    images |= dict(source.image_ids)
+    if len(results.score) and results.score.max() > 1 + 1e-6:
+        what = "percent" if results.score.max() <= 100 else "no confidences"
+        raise InputError(
+            f"{path}: its scores go up to {results.score.max():.4g}, which are {what}; write confidences from 0 to 1"
+        )
+    by_name = images_by_key(zip(source.images["image"], source.images["image"], strict=True))
     labels = _labels_of(path, results, source, classes)
-    images = {plain_id(key): image for key, image in images.items()} | images
     positions, keys = pd.factorize(
         np.array([*map(plain_id, results.image_id.tolist()), None], object)[:-1]
         if results.image_id.dtype == object
         else results.image_id
     )
     files = results.file_names()
-    if files is not None and all(name in images for name in files[0]):
+    if files is not None and all(name in by_name for name in files[0]):
         # A name says more than a number, which may be that of the file and not of the image.
         keys, positions = np.array([*files[0], None], object)[:-1], files[1]
+    named = {plain_id(key): image for key, image in by_name.items()} | by_name
+    own = {plain_id(key): image for key, image in source.image_ids.items()} | dict(source.image_ids)
+    # By the one or by the other, never by both: 7 may be the seventh image of a json, and 000007.jpg another.
+    has_all_own, has_all_named = (
+        bool(known) and all(key in known for key in keys.tolist()) for known in (own, named)
+    )
+    images = own if has_all_own or (own and not has_all_named) else named
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
         raise InputError(
@@ -397,6 +453,9 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         )
     corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
     image = pd.Series([images[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
+    if has_all_own and has_all_named and any(own[key] != named[key] for key in keys.tolist()):
+        other = pd.Series([named[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
+        _check_numbers(path, results, source, (image, other))
     sizes = source.images.set_index("image")[["width", "height"]].reindex(image).to_numpy(float)
     problem = misread(results.xywh, sizes, "xywh")
     if problem:
@@ -408,11 +467,53 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     return detections
 
 
+def _check_numbers(
+    path: Path, results: Results, source: Source, readings: tuple[npt.NDArray[Any], npt.NDArray[Any]]
+) -> None:
+    """Raise InputError where numbers are ids of the source's json and also numbers of its file names, and the boxes lie on
+    annotations by the second reading only.
+
+    readings: image of each detection by ids and by file names, (N,) each.
+    """
+    sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
+    by_ids, by_names = (
+        _share_on_annotations(results.xywh[sure], images[sure], source) for images in readings
+    )
+    if by_names >= 0.1 and by_ids < by_names / 4:
+        raise InputError(
+            f"{path}: its image_id seem to be the numbers of the file names, not the ids of {source.spec}: by those "
+            f"{by_ids:.0%} of its boxes lie on an annotation, by file names {by_names:.0%}; write file names as image_id, "
+            "or a file_name beside it"
+        )
+
+
+def _share_on_annotations(xywh: npt.NDArray[np.float64], images: npt.NDArray[Any], source: Source) -> float:
+    """Share of boxes with an IoU of 0.5 with an annotation of the image that they would belong to."""
+    corners = np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
+    annotated = {
+        image: rows[CORNERS].to_numpy(float)
+        for image, rows in source.annotations[source.annotations["image"].isin(set(images))].groupby("image")
+    }
+    hits = 0
+    for box, image in zip(corners, images, strict=True):
+        others = annotated.get(image)
+        if others is None:
+            continue
+        sides = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None)
+        shared = sides.prod(1)
+        union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - shared
+        hits += bool((shared >= 0.5 * union).any())
+    return hits / max(len(corners), 1)
+
+
 def _labels_of(path: Path, results: Results, source: Source, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """Class index of each detection, by the names beside it or by its category id. Raises InputError."""
     named = results.pairs("category_name")
-    if named and all(name in classes for names in named.values() for name in names):
-        return results.numbered("category_name", {name: number for number, name in enumerate(classes)})
+    number_of = {name.lower(): number for number, name in enumerate(classes)}
+    if named and len(number_of) == len(classes):
+        spelled = {name: number_of.get(name.lower(), -1) for names in named.values() for name in names}
+        if min(spelled.values()) >= 0:
+            return results.numbered("category_name", spelled)
     if source.category_ids:
         foreign = sorted(set(results.category_id.tolist()) - set(source.category_ids))
         if foreign:

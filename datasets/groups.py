@@ -19,7 +19,7 @@ from datasets.pairing import IMAGE_FOLDERS, split_of
 
 # Exporters append a content hash to each augmented copy; `shiftscope prepare` appends the copy's number to
 # the image's number. Copies of one original form one unit.
-_COPY = re.compile(r"(_(jpg|jpeg|png))?\.rf\.[0-9A-Za-z]{8,}$|(?<=_\d{6})_aug\d+$")
+_COPY = re.compile(r"(_(jpg|jpeg|png|bmp|webp))*\.rf\.[0-9a-z]{8,}$|(?<=_\d{6})_aug\d+$", re.IGNORECASE)
 # Tiles of one image overlap: SAHI appends left, top, right and bottom; DOTA's tools scale, left and top.
 _TILE = re.compile(r"^(.+)_(\d{1,6})_(\d{1,6})_(\d{1,6})_(\d{1,6})$")
 _DOTA_TILE = re.compile(r"__\d+(\.\d+)?__-?\d+___-?\d+$")
@@ -86,6 +86,10 @@ _FRAMES = re.compile(rf"^({'|'.join(sorted(IMAGE_FOLDERS))}|frames?|data)\d*$", 
 # Share of the gaps between numbers that must be the same: frames are now and then dropped, and images of which
 # three in four are here have a gap of one as often as three times in four.
 EVEN_GAPS = 0.9
+# A date, and a time of day that counts the images of that day: cam1_2023-05-01_12-00-30.
+_TIME = re.compile(
+    r"(\d{4}[-_.]?\d{2}[-_.]?\d{2})[-_. T]+\d{2}[-_.:h]\d{2}[-_.:m]\d{2}([-_.,]\d{1,6})?Z?$", re.IGNORECASE
+)
 # A trailing counter, and the word that often precedes it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 
@@ -97,8 +101,14 @@ def _original(stem: str) -> str:
 
 def recording(stem: str) -> str:
     """File stem without its frame counter, which is what images of one recording share."""
+    return _without_counter(stem) or _original(stem)
+
+
+def _without_counter(stem: str) -> str:
+    """File stem without its frame counter, or without the time of day beside a date; "" for a mere counter."""
     base = _original(stem)
-    return _COUNTER.sub("", base) or base
+    timed = _TIME.sub(r"\1", base)
+    return timed if timed != base else _COUNTER.sub("", base)
 
 
 def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -> tuple[pd.Series, str]:
@@ -141,7 +151,7 @@ def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -
 def _recordings(paths: pd.Series, classes: Sequence[str]) -> tuple[pd.Series, bool]:
     """The recording that each image seems to belong to, and whether folders say so."""
     stems, folders = _stems(paths), _folders(paths)
-    bases = stems.map(lambda stem: _COUNTER.sub("", _original(stem)))
+    bases = stems.map(_without_counter)
     words = CONDITIONS | {word for name in classes for word in _words(name)}
     names_one = {name: bool(set(_words(name)) - words) for name in {*bases, *folders}}
     is_counter = bases == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +73,11 @@ def dataset_root(folder: Path) -> Path:
     return folder
 
 
+def same_name(name: str) -> str:
+    """A name as it compares across computers: macOS writes accents apart, and Windows does not tell case."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 class Pairing:
     """Finds the label file of an image.
 
@@ -87,6 +93,8 @@ class Pairing:
     refused: folders of labels outside the bounds, reached through a link.
     searched: image folder -> folders that may hold its labels, in order.
     listings: folder -> stem -> name of the label files in it.
+    alike: the same by stems as `same_name` writes them.
+    stems: image folder -> stems of all files in it.
     owners: label file -> the image that it belongs to.
     """
 
@@ -98,6 +106,8 @@ class Pairing:
         self.refused: list[Path] = []
         self.searched: dict[Path, list[Path]] = {}
         self.listings: dict[Path, dict[str, str]] = {}
+        self.alike: dict[Path, dict[str, str]] = {}
+        self.stems: dict[Path, set[str]] = {}
         self.owners: dict[Path, Path] = {}
 
     def find(self, image: Path) -> Path | None:
@@ -106,7 +116,28 @@ class Pairing:
             name = self._listing(folder).get(image.stem)
             if name is not None:
                 return folder / name
+        wanted = same_name(image.stem)
+        for folder in self.label_folders_of(image.parent):
+            name = self._alike(folder).get(wanted)
+            # Where a file system tells case, a.txt belongs to a.jpg and not to A.jpg beside it.
+            if name is not None and name[: -len(self.suffix)] not in self._stems(image.parent):
+                return folder / name
         return None
+
+    def _alike(self, folder: Path) -> dict[str, str]:
+        """Stem as `same_name` writes it -> name of the label files in a folder."""
+        if folder not in self.alike:
+            self.alike[folder] = {same_name(stem): name for stem, name in self._listing(folder).items()}
+        return self.alike[folder]
+
+    def _stems(self, folder: Path) -> set[str]:
+        """Stems of the files in a folder of images, label files apart."""
+        if folder not in self.stems:
+            with suppress(OSError):
+                self.stems[folder] = {
+                    Path(name).stem for name in os.listdir(folder) if not name.lower().endswith(self.suffix)
+                }
+        return self.stems.get(folder, set())
 
     def label_folders_of(self, folder: Path) -> list[Path]:
         """Folders that may hold the labels of a folder's images, in search order; not all need exist."""

@@ -44,6 +44,16 @@ def corners_of(boxes: Floats, layout: Layout) -> Floats:
     return np.column_stack([first - second / 2, first + second / 2])
 
 
+def written_as(corners: Floats, layout: Layout) -> Floats:
+    """The four numbers (N, 4) that a file in a layout has for corners (N, 4): the reverse of `corners_of`."""
+    first, second = corners[:, :2], corners[:, 2:]
+    if layout == "xyxy":
+        return corners
+    if layout == "xywh":
+        return np.column_stack([first, second - first])
+    return np.column_stack([(first + second) / 2, second - first])
+
+
 def _impossible(corners: Floats, sizes: Floats, tolerance: float) -> npt.NDArray[np.bool_]:
     """Whether each box ends outside its image or has no area."""
     outside = (corners[:, :2] < -tolerance) | (corners[:, 2:] > sizes + tolerance)
@@ -87,7 +97,46 @@ def misread(boxes: Floats, sizes: Floats, layout: Layout) -> str:
         and (corners[:, 2:].max(0) > 0.8 * PERCENT).all()
     ):
         return f"percent of the image, where {belongs}"
-    return _other_layout(boxes, sizes, layout, 1.0)
+    return _other_layout(boxes, sizes, layout, 1.0) or _larger_images(corners, sizes)
+
+
+def _larger_images(corners: Floats, sizes: Floats) -> str:
+    """Whether boxes (N, 4) were drawn on larger images: a fifth lies outside theirs altogether, which no tool writes."""
+    outside = (corners[:, :2] >= sizes).any(1)
+    if outside.sum() < FEW or outside.mean() < OUTSIDE:
+        return ""
+    return f"those of larger images: {int(outside.sum())} lie outside theirs"
+
+
+def misread_fractions(boxes: Floats, layout: Layout, unit: Literal["fractions", "percent"]) -> str:
+    """What boxes seem to be, where they cannot be fractions or percent of the image in the layout of their format.
+
+    Parameters
+    ----------
+    boxes
+        Four numbers a box (N, 4), percent already divided by 100.
+    layout
+        How the format writes a box.
+    unit
+        What the format asks for.
+
+    Returns
+    -------
+    str
+        In words, "" where the boxes are plausible.
+    """
+    boxes = boxes[np.isfinite(boxes).all(1)]
+    if not len(boxes):
+        return ""
+    belongs = f"where {unit} ({NAMES[layout]}) belong"
+    if unit == "percent" and len(boxes) >= FEW and boxes.max() <= (1 + SLACK) / 100:
+        return f"fractions of the image, {belongs}"
+    # A box that begins beyond its image begins at 150 % of it only where the numbers are of another unit.
+    beyond = (boxes > 1.5).any(1)
+    if beyond.sum() >= FEW and beyond.mean() >= OUTSIDE:
+        other = "pixels or percent" if unit == "fractions" else "pixels"
+        return f"{other} of the image, {belongs}"
+    return _other_layout(boxes, np.ones((len(boxes), 2)), layout, 1e-3)
 
 
 def misread_rows(rows: Floats) -> str:
@@ -111,6 +160,17 @@ def _other_layout(boxes: Floats, sizes: Floats, layout: Layout, tolerance: float
         if other != layout and _impossible(corners_of(boxes, other), sizes, tolerance).mean() < OUTSIDE / 2:
             return f"{words}, where {NAMES[layout]} belong"
     return ""
+
+
+def ids_are_off(ids: Collection[Any], listed: Collection[Any]) -> int:
+    """By how much ids differ from those that are listed, where some are not and all would be: 1 or -1; 0 for neither.
+
+    Programs that number from 0 what a file numbers from 1 leave one id over, and give every other to its neighbour.
+    """
+    known = set(listed)
+    if not ids or known.issuperset(ids) or not all(type(key) is int for key in ids):
+        return 0
+    return next((by for by in (1, -1) if known.issuperset(key + by for key in ids)), 0)
 
 
 def count_from_one(ids: Collection[int], classes: int) -> bool:

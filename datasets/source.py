@@ -616,11 +616,7 @@ def _is_coco(file: Path) -> bool:
     """Whether a json is a COCO file, judged by its first bytes."""
     if file.suffix.lower() != ".json":
         return False
-    try:
-        with file.open("rb") as handle:
-            head = handle.read(SNIFFED)
-    except OSError:
-        return False
+    head = registry.head_of(file, SNIFFED)
     keys = [key in head for key in COCO_KEYS]
     # A longer file may have the other lists later; "categories" alone names classes for other labels.
     complete = (keys[0] and (keys[1] or len(head) == SNIFFED)) or (len(head) == SNIFFED and any(keys))

@@ -17,6 +17,7 @@ from datasets.containment import Bounds
 from datasets.errors import InputError
 from datasets.labels import MAX_BYTES
 from datasets.pairing import Pairing, dataset_root, split_of
+from datasets.pixels import SUFFIXES
 from datasets.plausibility import misread
 from datasets.tables import Source
 from datasets.yolo import leftovers
@@ -145,7 +146,9 @@ def _image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
             collector.note(file, "used", "list of images")
             for line in lines:
                 if line.split():
-                    splits.setdefault(line.split()[0], split_of((file.stem,)))
+                    name = line.split()[0]
+                    stem = Path(name).stem if Path(name).suffix.lower() in SUFFIXES else name
+                    splits.setdefault(stem, split_of((file.stem,)))
     return splits
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import numpy as np
 from datasets import video
 from datasets.collector import VIDEO, Collector
 from datasets.containment import Bounds, registered_roots
-from datasets.data_yaml import MANIFEST, DataYaml, path_exists, read_data_yaml
+from datasets.data_yaml import MANIFEST, NAMES, DataYaml, path_exists, read_data_yaml
 from datasets.errors import InputError
 from datasets.formats.registry import format_of, head_of, is_tracker_file
 from datasets.labels import POLYGON, are_poses, has_label_row, row_numbers
-from datasets.pairing import Pairing, dataset_root, outside_reason, split_of
+from datasets.pairing import IMAGE_FOLDERS, SPLITS, Pairing, dataset_root, outside_reason, split_of
 from datasets.pixels import SUFFIXES
 from datasets.plausibility import FEW, OUTSIDE, count_from_one, misread_rows
 from datasets.tables import Source
@@ -41,6 +42,8 @@ OTHER = {
 }
 # About a million lines of one path each.
 MAX_LIST_BYTES = 256_000_000
+# Folders of a dataset that has its class names beside them, CVAT's last.
+PARTS = IMAGE_FOLDERS | SPLITS.keys() | {"obj_train_data", "obj_valid_data", "obj_test_data"}
 CLASS_FILES = ("classes.txt", "labels.txt", "_darknet.labels")
 # Files of other tools that hold the labels of all images and are not read.
 LISTS = {
@@ -142,7 +145,7 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
     collector = Collector(folder, classes, bounds)
     files = list(collector.walk(folder))
     extra = _unusual_label_folder(files, Pairing(root, ".txt", bounds))
-    named = _class_list(spec, files, collector)
+    named = _class_list(spec, files, collector) or _names_around(folder, collector)
     collector.classes = named or collector.classes
     pairing = Pairing(root, ".txt", bounds, extra)
     _add_files(collector, pairing, files, None)
@@ -177,10 +180,12 @@ def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds, cac
     """
     bounds = bounds.wider(*registered_roots(path, cache))
     collector = Collector(path.parent, classes, bounds)
+    named = _names_around(path.parent, collector)
+    collector.classes = named or collector.classes
     pairing = Pairing(path.parent, ".txt", bounds)
     _add_files(collector, pairing, _listed(path, path.parent, collector), None)
     _check_rows(collector)
-    return replace(collector.to_source(spec, "list"), unnamed=True)
+    return replace(collector.to_source(spec, "list"), unnamed=not named)
 
 
 def open_image(spec: str, path: Path, classes: Sequence[str], bounds: Bounds) -> Source:
@@ -250,6 +255,34 @@ def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple
             "give one folder at a time"
         )
     return next(iter(lists), ())
+
+
+def _names_around(folder: Path, collector: Collector) -> tuple[str, ...]:
+    """Class names of the dataset that a folder is part of: from a data.yaml in it or up to two levels above, one of whose
+    splits lies in the folder or around it, or from the one class file there; empty without either.
+    """
+    for parent in (folder, *list(folder.parents)[:2]):
+        for name in NAMES:
+            try:
+                data_yaml = (
+                    read_data_yaml(parent / name, Bounds.of([parent])) if (parent / name).is_file() else None
+                )
+            except InputError:
+                continue
+            if data_yaml is not None and any(
+                entry == folder or entry.is_relative_to(folder) or folder.is_relative_to(entry)
+                for entries in data_yaml.splits.values()
+                for entry in entries
+            ):
+                collector.note(parent / name, "used", "class names of the dataset that this is part of")
+                return data_yaml.classes
+        with suppress(OSError):
+            lists = [file for file in sorted(parent.iterdir()) if file.is_file() and is_class_file(file)]
+            # A class file further up names the classes of its folders of images, not of whatever lies beside them.
+            is_near = parent == folder or folder.name.lower() in PARTS or folder.parent.name.lower() in PARTS
+            if len(lists) == 1 and is_near:
+                return _class_list(str(folder), lists, collector)
+    return ()
 
 
 def is_class_file(file: Path) -> bool:

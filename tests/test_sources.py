@@ -1193,7 +1193,8 @@ def test_impossible_file_names_only_cost_their_line(tmp_path: Path) -> None:
     label(root / "some.txt", "n" * 5000 + "\n~nobody/x.jpg\nimages/val/c_001.jpg\n")
     source = opened(root / "some.txt", classes=CLASSES)
     assert len(source.images) == 1
-    assert source.ledger["bucket"].value_counts().to_dict() == {"failed": 2, "used": 3}
+    # The list, its image and label file, and the data.yaml beside it, which names the classes.
+    assert source.ledger["bucket"].value_counts().to_dict() == {"failed": 2, "used": 4}
     with pytest.raises(InputError, match="no such file or folder"):
         opened(tmp_path / ("n" * 5000))
     with pytest.raises(InputError, match="no such file or folder"):

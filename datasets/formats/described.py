@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -19,7 +19,7 @@ from datasets.containment import Bounds
 from datasets.errors import InputError
 from datasets.pairing import IMAGE_FOLDERS, LABEL_FOLDERS, SPLITS, split_of
 from datasets.pixels import SUFFIXES
-from datasets.plausibility import misread
+from datasets.plausibility import Layout, misread, misread_fractions, written_as
 from datasets.tables import Source
 
 # Label Studio puts a hash before the name of an uploaded file.
@@ -73,10 +73,16 @@ class ImageLabels:
 
 
 class Content(NamedTuple):
-    """A label file: its images, and the class names it lists in order (empty if it lists none)."""
+    """A label file.
+
+    images: its images.
+    classes: the class names it lists, in order; empty if it lists none.
+    remark: how it was read where that is not plain.
+    """
 
     images: list[ImageLabels]
     classes: tuple[str, ...] = ()
+    remark: str = ""
 
 
 class Format(NamedTuple):
@@ -87,6 +93,8 @@ class Format(NamedTuple):
     recognises: whether a file is of this kind, from its path and its first bytes.
     read: its content; raises ValueError with the reason where the file cannot be used.
     is_per_image: whether each file is about one image.
+    layout: how it writes a box.
+    unit: what its numbers are.
     """
 
     name: str
@@ -94,6 +102,8 @@ class Format(NamedTuple):
     recognises: Callable[[Path, bytes], bool]
     read: Callable[[Path], Content]
     is_per_image: bool = False
+    layout: Layout = "xyxy"
+    unit: Literal["pixels", "fractions", "percent"] = "pixels"
 
 
 def extent(points: Iterable[Any]) -> tuple[float, float, float, float]:
@@ -266,7 +276,8 @@ def _read_all(
         except (OSError, ValueError, ArithmeticError, RecursionError) as reason:
             collector.note(path, "failed", f"{format_.name}: {str(reason)[:200]}")
             continue
-        collector.note(path, "used", f"{format_.name} annotations" if len(files) <= MANY_FILES else "")
+        remark = "; ".join(filter(None, (f"{format_.name} annotations", content.remark)))
+        collector.note(path, "used", remark if content.remark or len(files) <= MANY_FILES else "")
         yield path, format_, content
 
 
@@ -288,19 +299,26 @@ def _classes_of(contents: Sequence[Content], model: Sequence[str]) -> tuple[str,
 def _check_units(
     spec: str, placed: Sequence[tuple[Path, Format, ImageLabels, int]], collector: Collector
 ) -> None:
-    """Raise InputError where the boxes of all files of a format cannot be pixels on their images."""
-    by_format: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-    first: dict[str, Path] = {}
+    """Raise InputError where the boxes of all files of a format cannot be what the format writes."""
+    by_format: dict[Format, list[tuple[float, ...]]] = defaultdict(list)
+    first: dict[Format, Path] = {}
     for path, format_, entry, row in placed:
-        usable = [box for box in entry.boxes if not (box.reason or entry.fractions)]
-        by_format[format_.name] += [(*box.corners, *collector.size(row)) for box in usable]
-        first.setdefault(format_.name, path)
-    for name, boxes in by_format.items():
+        # What was derived from a polygon or a turned box is in no layout.
+        usable = [box for box in entry.boxes if not (box.reason or box.repair)]
+        by_format[format_] += [(*box.corners, *collector.size(row)) for box in usable]
+        first.setdefault(format_, path)
+    for format_, boxes in by_format.items():
         table = np.array(boxes, float).reshape(-1, 6)
-        problem = misread(table[:, :4], table[:, 4:], "xyxy")
+        written = written_as(table[:, :4], format_.layout)
+        problem = (
+            misread(written, table[:, 4:], format_.layout)
+            if format_.unit == "pixels"
+            else misread_fractions(written, format_.layout, format_.unit)
+        )
         if problem:
             raise InputError(
-                f"{spec}: its {len(boxes)} boxes of {name} ({first[name].name}) look like {problem}; correct them"
+                f"{spec}: its {len(boxes)} boxes of {format_.name} ({first[format_].name}) look like {problem}; "
+                "correct them"
             )
 
 
@@ -326,8 +344,10 @@ def _place(
     the two it is.
     """
     single = len(content.images) == 1
+    seen: set[int] = set()
     for entry in content.images:
-        image = index.find(entry.image, path)
+        # Two splits may each have a frame_000001.png.
+        image = index.find(f"{entry.split}/{entry.image}" if entry.split else entry.image, path)
         if image is None and single:
             # A tool that renames its images keeps the name of the label file.
             image = index.find(path.stem, path)
@@ -351,6 +371,9 @@ def _place(
             collector.note(image, "used", f"unlabelled: its boxes were {mismatch}")
             collector.mark_unusable(row)
         elif entry.labelled:
+            if row in seen:
+                collector.note(image, "used", "listed more than once; the boxes of all entries count")
+            seen.add(row)
             collector.mark_labelled(row)
             yield entry, row
 

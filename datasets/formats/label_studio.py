@@ -21,18 +21,26 @@ def read(path: Path) -> Content:
     """Rectangles (by the extent of turned ones), and polygons by their extent; a task without an annotation, or
     with a cancelled one only, is unlabelled.
     """
-    images = []
+    images, several = [], 0
     for number, task in enumerate(listed(json_of(path))):
         task = mapping(task)
         name = _image_of(task)
         if not name:
             raise ValueError(f"task {number} names no image")
         finished = [a for a in map(mapping, listed(task.get("annotations"))) if not a.get("was_cancelled")]
-        # The last annotation is the newest; several people's annotations of one task are not added up.
+        # Several people's annotations of one task are not added up: that which is marked as the ground truth counts, else
+        # the newest, else the last.
+        finished.sort(key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at") or "")))
+        several += len(finished) > 1
         results = listed(finished[-1].get("result")) if finished else []
         boxes = [box for n, row in enumerate(results, start=1) for box in _boxes(n, mapping(row))]
         images.append(ImageLabels(name, boxes, fractions=True, labelled=bool(finished)))
-    return Content(images)
+    remark = (
+        f"{several} tasks have several annotations: the one marked ground_truth is read, else the newest"
+        if several
+        else ""
+    )
+    return Content(images, remark=remark)
 
 
 def _image_of(task: dict[str, Any]) -> str:
@@ -47,7 +55,11 @@ def _image_of(task: dict[str, Any]) -> str:
 def _boxes(number: int, row: dict[str, Any]) -> list[Box]:
     """The object of one result; relations, texts and ratings are none."""
     kind, value = str(row.get("type", "")), mapping(row.get("value"))
-    labels = listed(value.get(kind))
+    # A template with <Rectangle> and <Labels> apart writes the names under "labels".
+    kind = f"{kind}labels" if kind in ("rectangle", "polygon", "ellipse") else kind
+    if kind == "labels" and "width" in value:
+        kind = "rectanglelabels"
+    labels = listed(value.get(kind)) or listed(value.get("labels"))
     if kind not in ("rectanglelabels", "polygonlabels", "ellipselabels"):
         return [unusable(number, f"{kind} have no box")] if kind.endswith("labels") else []
     try:

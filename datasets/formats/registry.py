@@ -28,19 +28,30 @@ from datasets.formats.described import Format
 JSON, TXT = frozenset({".json"}), frozenset({".txt"})
 # The order matters only where one file could be two of them: VIA's shapes before LabelMe's.
 FORMATS: tuple[Format, ...] = (
-    Format("Ultralytics NDJSON", frozenset({".ndjson", ".jsonl"}), ndjson.recognises, ndjson.read),
     Format(
-        "Hugging Face imagefolder", frozenset({".jsonl"}), tables.recognises_metadata, tables.read_metadata
+        "Ultralytics NDJSON",
+        frozenset({".ndjson", ".jsonl"}),
+        ndjson.recognises,
+        ndjson.read,
+        layout="centre",
+        unit="fractions",
+    ),
+    Format(
+        "Hugging Face imagefolder",
+        frozenset({".jsonl"}),
+        tables.recognises_metadata,
+        tables.read_metadata,
+        layout="xywh",
     ),
     Format("CVAT XML", frozenset({".xml"}), cvat.recognises, cvat.read),
-    Format("VIA", frozenset({".json", ".csv"}), via.recognises, via.read),
-    Format("Label Studio", JSON, label_studio.recognises, label_studio.read),
+    Format("VIA", frozenset({".json", ".csv"}), via.recognises, via.read, layout="xywh"),
+    Format("Label Studio", JSON, label_studio.recognises, label_studio.read, layout="xywh", unit="percent"),
     Format("LabelMe", JSON, labelme.recognises, labelme.read, is_per_image=True),
-    Format("FiftyOne", JSON, fiftyone.recognises, fiftyone.read),
-    Format("CreateML", JSON, createml.recognises, createml.read),
+    Format("FiftyOne", JSON, fiftyone.recognises, fiftyone.read, layout="xywh", unit="fractions"),
+    Format("CreateML", JSON, createml.recognises, createml.read, layout="centre"),
     Format("BDD100K", JSON, bdd.recognises, bdd.read),
     Format("TensorFlow CSV", frozenset({".csv"}), tables.recognises_csv, tables.read_csv),
-    Format("VisDrone", TXT, visdrone.recognises, visdrone.read, is_per_image=True),
+    Format("VisDrone", TXT, visdrone.recognises, visdrone.read, is_per_image=True, layout="xywh"),
     Format("DOTA", TXT, dota.recognises, dota.read, is_per_image=True),
     Format("KITTI", TXT, kitti.recognises, kitti.read, is_per_image=True),
     Format("OIDv4", TXT, oidv4.recognises, oidv4.read, is_per_image=True),

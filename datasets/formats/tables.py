@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections import defaultdict
@@ -48,13 +49,23 @@ def _metadata_box(line: int, box: Any, name: Any) -> Box:
 
 def recognises_csv(path: Path, head: bytes) -> bool:
     """Whether the first line of a CSV has the columns of TensorFlow's object detection tutorials."""
-    first = head.decode("utf-8-sig", "replace").splitlines()[:1]
-    return bool(first) and {name.strip().lower() for name in first[0].split(",")} >= CSV_COLUMNS
+    encoding = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    first = head[: len(head) // 2 * 2].decode(encoding, "replace").splitlines()[:1]
+    if not first:
+        return False
+    columns = next(csv.reader(first, delimiter=_delimiter(first[0])), [])
+    return {name.strip().lower() for name in columns} >= CSV_COLUMNS
+
+
+def _delimiter(line: str) -> str:
+    """What separates the columns of a first line: Excel writes semicolons where the comma is the decimal mark."""
+    return max(",;\t", key=line.count)
 
 
 def read_csv(path: Path) -> Content:
     """One row a box; images without a row are not listed, and so unlabelled."""
-    reader = csv.DictReader(io.StringIO(text_of(path)))
+    text = text_of(path)
+    reader = csv.DictReader(io.StringIO(text), delimiter=_delimiter(text.partition("\n")[0]))
     boxes: dict[str, list[Box]] = defaultdict(list)
     sizes: dict[str, tuple[int, int]] = {}
     try:

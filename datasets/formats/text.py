@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ def text_of(path: Path) -> str:
     """The text of a file. Raises ValueError with the reason, OSError if it cannot be opened."""
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"label file over {MAX_BYTES // 10**9} GB")
+    content = path.read_bytes()
+    # Excel's "Unicode text" and PowerShell's redirection.
+    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError:
         raise ValueError("label file is not text (UTF-8)") from None
 

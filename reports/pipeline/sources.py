@@ -24,6 +24,8 @@ from train.environment import corrections_path, frames_folder
 from train.run import Run
 
 # Reasons for which label rows are rejected, named in one line.
+# Rejected label rows are named from this share on: a stray row in thousands is in the ledger.
+LEAST_REJECTED = 0.01
 MOST_REASONS = 5
 
 
@@ -242,6 +244,20 @@ def unusable_labels(source: Source) -> str:
     )
 
 
+def rejected_rows(source: Source) -> str:
+    """How many label rows of images that are used were rejected, and why, in one line; empty where hardly any was."""
+    failed = source.ledger.loc[source.ledger["bucket"] == "failed", "path"]
+    rows = source.rows[(source.rows["action"] == "rejected") & ~source.rows["path"].isin(failed)]
+    total = len(rows) + len(source.annotations)
+    if len(rows) < LEAST_REJECTED * total or rows.empty:
+        return ""
+    reasons = "; ".join(
+        f"{reason} ({count(int(number), 'row')})"
+        for reason, number in rows["reason"].value_counts().head(MOST_REASONS).items()
+    )
+    return f"{len(rows):,} of {total:,} label rows are not used: {reasons}"
+
+
 def _say_classes(source: Source, name: str, classes: Sequence[str], say: Callable[[str], None]) -> None:
     """Say what was assumed about the classes of a source."""
     spelling = same_but_spelling(source, classes)
@@ -263,9 +279,9 @@ def _say_classes(source: Source, name: str, classes: Sequence[str], say: Callabl
 
 def _say_unusable(source: Source, name: str, say: Callable[[str], None]) -> None:
     """Say which labels of a source cannot be used."""
-    line = unusable_labels(source)
-    if line:
-        say(f"  {name}: {line}")
+    for line in (unusable_labels(source), rejected_rows(source)):
+        if line:
+            say(f"  {name}: {line}")
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
