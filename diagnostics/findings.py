@@ -23,7 +23,7 @@ from diagnostics import (
     timeline,
 )
 from diagnostics.advice import Advice, next_images
-from diagnostics.class_ids import ap50_of_other_classes
+from diagnostics.class_ids import ap50_of_other_classes, exchanged_classes
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.embedding_shift import embedding_map, novelties, shift_scores
@@ -34,6 +34,7 @@ from diagnostics.gather import gather
 from diagnostics.hypotheses import Verdict, diagnose
 from diagnostics.inputs import Inputs, Interventions
 from diagnostics.intervals import MIN_BOXES
+from diagnostics.leakage import find_copies
 from diagnostics.matching import Floats
 
 
@@ -72,6 +73,8 @@ class Findings:
     reserved: clips set aside for testing
     ap50_of_other_classes: AP50 regardless of class of domains where no detection has the class of the annotation it
         lies on, see `diagnostics.class_ids`
+    exchanged_classes: annotated -> detected class by domain, where both seem to number them in another order
+    shared_images: number of images of each real-world domain that are in-domain images, or near-copies
     """
 
     in_domain: Domain
@@ -103,6 +106,8 @@ class Findings:
     next: pd.DataFrame
     reserved: tuple[str, ...]
     ap50_of_other_classes: dict[str, float]
+    exchanged_classes: dict[str, dict[str, str]]
+    shared_images: dict[str, int]
 
     @property
     def evidence(self) -> Evidence:
@@ -202,7 +207,22 @@ def find(inputs: Inputs) -> Findings:
             )
             is not None
         },
+        exchanged_classes={domain.name: _exchanged(domain) for domain in inputs.labelled},
+        shared_images={
+            domain.name: find_copies(inputs.in_domain, domain).images for domain in inputs.real_world
+        },
     )
+
+
+def _exchanged(domain: Domain) -> dict[str, str]:
+    """Names of the classes that labels and detections seem to exchange; empty for none."""
+    pairs = exchanged_classes(
+        domain.annotation_arrays,
+        domain.detection_arrays,
+        n_images=domain.table.n_images,
+        n_classes=domain.table.n_classes,
+    )
+    return {domain.classes[label]: domain.classes[other] for label, other in pairs.items()}
 
 
 def _advice(inputs: Inputs, novelty: dict[str, Floats], by_class: classes.ClassFindings) -> Advice:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import InputError
-from datasets.plausibility import are_all_crowd, is_crowd, misread
+from datasets.plausibility import are_all_crowd, ids_are_off, is_crowd, misread
 from datasets.results import Results, images_by_key, load_json, plain_id, read_results
 from diagnostics import sweep as sweeping
-from diagnostics.class_ids import ap50_of_other_classes
+from diagnostics.class_ids import FEWEST_BOXES, ap50_of_other_classes, exchanged_classes
 from diagnostics.comparison import compare
 from diagnostics.intervals import Interval, ap_and_ap50_intervals
 from diagnostics.matching import Annotations, Bools, Detections, Floats, Ints, MatchTable, match
@@ -28,6 +29,8 @@ from reports.options import ScoreOptions
 FEWEST_REPLICATES = 100
 # Of an image and a category, as in pycocotools.
 MAX_DETECTIONS = 100
+# A detector finds something in nearly every image at the confidences from which AP is computed.
+MOST_EMPTY = 0.2
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def _read_truth(path: Path) -> Truth:
             f"{path}: every image and category needs an id, and all ids must be of one type "
             f"({type(error).__name__}: {error})"
         ) from None
+    _check_ids(path, content)
     rows = []
     # Exports of masks mark every annotation; pycocotools would ignore them all.
     all_crowd = are_all_crowd(content["annotations"])
@@ -143,6 +147,28 @@ def _read_truth(path: Path) -> Truth:
         words = f"{path}: {copies} annotations are exact copies of others; as in COCO, each counts"
         note = f"{note}; {words}" if note else words
     return Truth(annotations, images, categories, names, files, sizes, note)
+
+
+def _check_ids(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise InputError for ids that repeat, and for annotations that count images or categories from another number."""
+    for what, key in (("images", "image_id"), ("categories", "category_id")):
+        listed = Counter(plain_id(entry["id"]) for entry in content[what])
+        repeated = next((str(name)[:40] for name, number in listed.items() if number > 1), None)
+        if repeated is not None:
+            raise InputError(
+                f"{path}: the id {repeated} occurs more than once in its {what}; repair the json"
+            )
+        used = {
+            plain_id(a[key])
+            for a in content["annotations"]
+            if isinstance(a, dict) and isinstance(a.get(key), (int, float, str))
+        }
+        by = ids_are_off(used, listed)
+        if by:
+            raise InputError(
+                f"{path}: its annotations number {what} from {min(used)}, its list of {what} from {min(listed)}: each "
+                f"{key} seems to be {abs(by)} too {'low' if by > 0 else 'high'}; correct the json"
+            )
 
 
 def _numbers_of(entries: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
@@ -324,6 +350,7 @@ def score(options: ScoreOptions) -> dict[str, Any]:
     with _timed(timings, "score"):
         result = _score_table(table, inputs)
         _check_classes(table, inputs, result["overall"]["ap50"] or 0.0)
+        result["notes"] += _suspicions(table, inputs)
     with _timed(timings, "bootstrap"):
         if bootstrap:
             ap, ap50 = ap_and_ap50_intervals(table, inputs.group, seed=options.seed, replicates=bootstrap)
@@ -402,6 +429,35 @@ def _check_classes(table: MatchTable, inputs: Inputs, ap50: float) -> None:
             "regardless of category: the category ids of the two files mean different classes; give each detection "
             "the ground truth's category_id, or its category_name beside the id"
         )
+
+
+def _suspicions(table: MatchTable, inputs: Inputs) -> list[str]:
+    """What speaks against the two files belonging together, in words."""
+    truth, detections = inputs.truth, inputs.detections
+    if not len(detections.image):
+        return ["the predictions hold no detection"] if len(truth.annotations.image) else []
+    lines = []
+    pairs = exchanged_classes(
+        truth.annotations, detections, n_images=table.n_images, n_classes=table.n_classes
+    )
+    if pairs:
+        id_of = {number: key for key, number in truth.categories.items()}
+        words = ", ".join(f"{id_of[label]} as {id_of[other]}" for label, other in pairs.items())
+        lines.append(
+            f"the category ids of the two files seem to be in another order: nearly all objects are detected {words}"
+        )
+    matched = (table.true_positive[:, table.areas.index("all")] > 0).any()
+    if len(truth.annotations.image) >= FEWEST_BOXES and not matched:
+        lines.append(
+            "no detection lies on an annotation (IoU 0.5): are boxes left, top, width and height in pixels of the original "
+            "images, and are the files about the same images?"
+        )
+    without = len(truth.images) - len(np.unique(detections.image))
+    if without > MOST_EMPTY * len(truth.images):
+        lines.append(
+            f"{without} of {len(truth.images)} images have no detection; where they were not predicted, they count as missed"
+        )
+    return lines
 
 
 def _json_number(value: float) -> float | None:

@@ -116,11 +116,32 @@ def _warnings(findings: Findings) -> list[str]:
         "before reading on."
         for name, found in findings.ap50_of_other_classes.items()
     ]
-    return numbering + [
-        copies_sentence(name, copies)
-        for name, copies in findings.evidence.copies.items()
-        if copies.share > TOLERATED
+    numbering += [
+        f"On {name}, labels and detections seem to exchange classes: nearly every "
+        + joined(
+            [f"{label} is detected as {other}" for label, other in list(pairs.items())[:MOST_NAMED]],
+            "and every",
+        )
+        + ". Correct the class ids before reading on."
+        for name, pairs in findings.exchanged_classes.items()
+        if pairs and name not in findings.ap50_of_other_classes
     ]
+    size_of = {domain.name: len(domain.images) for domain in findings.real_world}
+    shared = [
+        f"{number:,} of {count(size_of[name], 'image')} of {name} are images of {findings.in_domain.name} too, or "
+        "near-copies: on these, the two cannot differ."
+        for name, number in findings.shared_images.items()
+        if number > TOLERATED * size_of[name]
+    ]
+    return (
+        numbering
+        + shared
+        + [
+            copies_sentence(name, copies)
+            for name, copies in findings.evidence.copies.items()
+            if copies.share > TOLERATED
+        ]
+    )
 
 
 def _compared_classes(evidence: Evidence) -> str:

@@ -21,6 +21,7 @@ from diagnostics.domain import Domain
 from diagnostics.object_shapes import ShapeScores
 from diagnostics.pairs import Pair, make_pairs
 from diagnostics.recordings import are_recordings
+from diagnostics.wording import count
 from reports.options import ReportOptions
 from reports.pipeline.runs import load_detector, open_earlier_run
 from reports.pipeline.sources import (
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 # Training images used: enough for their AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
+# A detector finds something in nearly every image at the confidences from which AP is computed.
+MOST_EMPTY = 0.2
 # Ultralytics' default, for predictions that come without weights.
 DEFAULT_IMGSZ = 640
 
@@ -162,7 +165,9 @@ def predict_domains(
                 f"first: {first['path']} ({first['reason']})"
             )
         if domain.name in supplied:
-            predictions = _with_external_detections(domain, supplied[domain.name], predictions, classes)
+            predictions = _with_external_detections(
+                domain, supplied[domain.name], predictions, classes, reporter.say
+            )
         failures.append(predictions.failures.assign(domain=domain.name))
         built = build_domain(domain, images, predictions, imgsz, classes)
         if kind is not None:
@@ -276,12 +281,17 @@ def _check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_
 
 
 def _with_external_detections(
-    opened: Opened, path: Path, predictions: Predictions, classes: Sequence[str]
+    opened: Opened,
+    path: Path,
+    predictions: Predictions,
+    classes: Sequence[str],
+    say: Callable[[str], None],
 ) -> Predictions:
     """Replace detections by those of a COCO results file or of `shiftscope predict`, which have no
     embeddings.
 
-    Images that `shiftscope predict` did not process are left out.
+    Images that `shiftscope predict` did not process are left out, and splits that a file has no detection of; say tells
+    so, and how many images have none.
     """
     if path.suffix == ".parquet":
         detections, processed = read_boxes(path, opened.source, classes)
@@ -293,9 +303,45 @@ def _with_external_detections(
         )
     else:
         detections = read_results(path, opened.source, classes)
+        predictions = _without_unpredicted(opened, path, predictions, detections, say)
     detections = detections[detections["image"].isin(predictions.images["image"])].reset_index(drop=True)
     no_embeddings = np.zeros((len(detections), 0), np.float32)
     return replace(predictions, detections=detections, detection_embeddings=no_embeddings)
+
+
+def _without_unpredicted(
+    opened: Opened,
+    path: Path,
+    predictions: Predictions,
+    detections: pd.DataFrame,
+    say: Callable[[str], None],
+) -> Predictions:
+    """Leave out the splits of a source that a file of predictions has nothing of, as where only val was predicted, and say
+    how many of the other images have no detection.
+    """
+    splits = dict(zip(opened.source.images["image"], opened.source.images["split"], strict=True))
+    split = predictions.images["image"].map(splits).fillna("")
+    has = predictions.images["image"].isin(set(detections["image"]))
+    share = has.groupby(split).mean()
+    empty = share.index[share == 0].tolist()
+    kept = ~split.isin(empty)
+    if empty and (share > 0).any():
+        say(
+            f"  {opened.name}: {path.name} has no detection in {count(int((~kept).sum()), 'image')} of split "
+            f"{', '.join(map(str, empty))}, which are left out"
+        )
+        predictions = replace(
+            predictions,
+            images=predictions.images[kept].reset_index(drop=True),
+            image_embeddings=predictions.image_embeddings[kept.to_numpy()],
+        )
+    without = int((~has[kept]).sum())
+    if without > MOST_EMPTY * kept.sum():
+        say(
+            f"  {opened.name}: {path.name} has no detection in {without} of {count(int(kept.sum()), 'image')}; where these "
+            "were not predicted, give the predicted ones alone"
+        )
+    return predictions
 
 
 def build_domain(
