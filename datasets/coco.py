@@ -476,9 +476,7 @@ def _check_numbers(
     readings: image of each detection by ids and by file names, (N,) each.
     """
     sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
-    by_ids, by_names = (
-        _share_on_annotations(results.xywh[sure], images[sure], source) for images in readings
-    )
+    by_ids, by_names = (share_on_annotations(results.xywh[sure], images[sure], source) for images in readings)
     if by_names >= 0.1 and by_ids < by_names / 4:
         raise InputError(
             f"{path}: its image_id seem to be the numbers of the file names, not the ids of {source.spec}: by those "
@@ -487,7 +485,7 @@ def _check_numbers(
         )
 
 
-def _share_on_annotations(xywh: npt.NDArray[np.float64], images: npt.NDArray[Any], source: Source) -> float:
+def share_on_annotations(xywh: npt.NDArray[np.float64], images: npt.NDArray[Any], source: Source) -> float:
     """Share of boxes with an IoU of 0.5 with an annotation of the image that they would belong to."""
     corners = np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
     annotated = {

@@ -294,7 +294,7 @@ class Collector:
         # Tools that halve an image round its size by one pixel.
         if 0 in written or max(abs(a - b) for a, b in zip(written, real, strict=True)) <= 1:
             return ""
-        turned = " (before its EXIF rotation)" if written == real[::-1] else ""
+        turned = " (before its EXIF rotation, or with its sides exchanged)" if written == real[::-1] else ""
         return f"drawn on an image of {written[0]}x{written[1]}{turned}; this one is {real[0]}x{real[1]}"
 
     def add_label_file(self, path: Path, row: int) -> None:

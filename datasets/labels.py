@@ -212,7 +212,7 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
         raise ValueError("empty row")
     if line.lstrip().startswith("#"):
         raise ValueError("comment; YOLO label files have none")
-    if len(fields) == 1 and "," in line:
+    if (len(fields) == 1 and "," in line) or (len(fields) > 1 and fields[0].endswith((",", ";"))):
         raise ValueError("comma-separated; YOLO rows are separated by spaces")
     label = _class_of(fields[0], classes)
     try:
@@ -242,6 +242,10 @@ def parse_row(line: str, classes: Sequence[str], pose: int = 0) -> tuple[Row, st
         xs, ys = numbers[::2], numbers[1::2]
         corners = (min(xs), min(ys), max(xs), max(ys))
         repair, shape = POLYGON, Shape("polygons", (tuple(numbers),))
+    elif len(numbers) >= 7 and 0 <= numbers[-1] <= 1:
+        raise ValueError(
+            f"{len(fields)} columns: this looks like a predicted polygon with its confidence, not a label"
+        )
     else:
         raise ValueError(f"{len(fields)} columns; expected 5 (box) or 1 + 2n (polygon)")
     if max(numbers) > 2:

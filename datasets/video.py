@@ -62,6 +62,12 @@ SUFFIXES = frozenset(
         "dv",
         "mjpeg",
         "mjpg",
+        "mp4v",
+        # Of cameras: Insta360's and Dahua's own, DJI's and GoPro's small copies.
+        "insv",
+        "dav",
+        "lrf",
+        "lrv",
     ]
 )
 # Two frames per second: at walking to driving speed consecutive samples overlap, so no object is passed over.

@@ -25,7 +25,7 @@ stay confident with boxes that are too short, the error falls from 0.19 to 0.11 
 another one and a half points.
 
 Measured and left out, because the error on families left out stays the same within half a point: agreement of
-boxes before non-maximum suppression (Yang et al. 2025, PCR: boxes that agree are what it removes), agreement
+boxes before non-maximum suppression (Yoo et al. 2025, PCR: boxes that agree are what it removes), agreement
 with boxes of the mirrored image and of the image shown larger, shape and size of boxes, and the spread of the
 distribution from which YOLO reads each side (Li et al. 2021, GFLv2). Whether detections persist from frame to
 frame is measured for videos (`diagnostics.timeline`), but its relation to AP50 cannot be learnt from still

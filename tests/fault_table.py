@@ -1099,6 +1099,97 @@ FAULTS: tuple[Fault, ...] = (
             "test_forward.py::test_a_local_file_is_loaded_whatever_its_name",
         ),
     ),
+    Fault(
+        "F80",
+        "ids that count from another number: annotations of a COCO json against its images or categories; ids that repeat",
+        "refused by every command, with both numbers",
+        tests=(
+            "test_wrong_numbers.py::test_annotations_that_count_from_another_number_are_refused",
+            "test_wrong_numbers.py::test_ids_that_repeat_are_refused_by_score",
+        ),
+    ),
+    Fault(
+        "F81",
+        "numbers in predictions that are ids of the json and numbers of file names",
+        "one reading for all, that of the ids; refused where the boxes lie on annotations by the other only",
+        tests=("test_wrong_numbers.py::test_ids_of_a_json_and_numbers_of_file_names_are_never_mixed",),
+    ),
+    Fault(
+        "F82",
+        "corners, pixels, percent or fractions where a tool's format has something else; labels of larger images",
+        "refused in every format, with what the numbers look like",
+        tests=(
+            "test_wrong_numbers.py::test_corners_where_another_layout_belongs_are_refused_in_every_format",
+            "test_wrong_numbers.py::test_label_studio_in_another_unit_is_refused",
+            "test_wrong_numbers.py::test_labels_of_larger_images_are_refused",
+        ),
+    ),
+    Fault(
+        "F83",
+        "predictions with confidences in percent, in another scale or axis, of no image, or of one split only",
+        "refused; said, with the images or splits that have none, which are left out where a whole split has none",
+        tests=(
+            "test_wrong_numbers.py::test_confidences_in_percent_are_refused",
+            "test_wrong_numbers.py::test_predictions_that_lie_nowhere_are_said",
+            "test_wrong_numbers.py::test_an_empty_list_of_predictions_is_said",
+            "test_wrong_numbers.py::test_splits_that_were_not_predicted_are_left_out_and_said",
+        ),
+    ),
+    Fault(
+        "F84",
+        "classes exchanged between labels and detections; names in another case",
+        "said before any other number; read as one name",
+        tests=(
+            "test_wrong_numbers.py::test_exchanged_classes_are_named_and_confused_ones_are_not",
+            "test_wrong_numbers.py::test_a_category_name_in_another_case_is_a_name",
+            "test_wrong_numbers.py::test_names_of_one_folder_that_differ_in_case_only_are_one",
+        ),
+    ),
+    Fault(
+        "F85",
+        "a folder or list that is a part of a dataset, whose class names stand beside it or above",
+        "read by these names",
+        tests=(
+            "test_wrong_numbers.py::test_a_part_of_a_dataset_takes_the_names_of_the_dataset",
+            "test_wrong_numbers.py::test_a_data_yaml_of_something_else_names_no_classes",
+        ),
+    ),
+    Fault(
+        "F86",
+        "one image in two domains; part of the label rows rejected",
+        "said, with the number",
+        tests=(
+            "test_wrong_numbers.py::test_images_of_two_domains_are_said",
+            "test_wrong_numbers.py::test_rejected_rows_are_said",
+        ),
+    ),
+    Fault(
+        "F87",
+        "names with accents written in two ways, in another case, or without their folders",
+        "found, where only one image fits",
+        tests=(
+            "test_wrong_numbers.py::test_names_with_accents_written_in_two_ways_and_in_another_case_meet",
+            "test_wrong_numbers.py::test_a_json_whose_file_names_lack_their_folder_is_read",
+        ),
+    ),
+    Fault(
+        "F88",
+        "one image annotated by several people, or frames of one name in two tasks",
+        "the ground truth, else the newest annotation, said; found by the subset's folder",
+        tests=(
+            "test_wrong_numbers.py::test_of_several_annotators_the_ground_truth_counts_else_the_newest",
+            "test_wrong_numbers.py::test_frames_of_one_name_in_two_subsets_of_cvat_are_two_images",
+        ),
+    ),
+    Fault(
+        "F89",
+        "files as Excel and PowerShell write them: semicolons, quotes, UTF-16, a byte order mark",
+        "read",
+        tests=(
+            "test_wrong_numbers.py::test_csv_as_excel_writes_it_is_read",
+            "test_wrong_numbers.py::test_a_json_with_a_byte_order_mark_is_found_in_its_folder",
+        ),
+    ),
 )
 
 

@@ -219,15 +219,28 @@ def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:
     """
     label = _numbers(results.category_id, truth.categories)
     named = results.pairs("category_name")
+    plain = {name.lower(): number for name, number in truth.names.items()}
+    number_of = {
+        name: number
+        for names in named.values()
+        for name in names
+        # Names of two categories may differ in case only.
+        if (
+            number := truth.names.get(
+                name, plain.get(name.lower()) if len(plain) == len(truth.names) else None
+            )
+        )
+        is not None
+    }
     contradicted = any(
-        truth.names[name] != truth.categories.get(key, -1)
+        number_of[name] != truth.categories.get(key, -1)
         for key, names in named.items()
         for name in names
-        if name in truth.names
+        if name in number_of
     )
     if contradicted:
         note = f"{path}: category_id and category_name disagree about the ground truth's categories; the names are used"
-        return results.numbered("category_name", truth.names), note
+        return results.numbered("category_name", number_of), note
     found, listed = set(results.category_id.tolist()), set(truth.categories)
     count = len(listed)
     for there, here in ((0, 1), (1, 0)):
@@ -441,8 +454,9 @@ def _suspicions(table: MatchTable, inputs: Inputs) -> list[str]:
         truth.annotations, detections, n_images=table.n_images, n_classes=table.n_classes
     )
     if pairs:
-        id_of = {number: key for key, number in truth.categories.items()}
-        words = ", ".join(f"{id_of[label]} as {id_of[other]}" for label, other in pairs.items())
+        name_of = {number: key for key, number in truth.categories.items()}
+        name_of |= {number: name for name, number in truth.names.items()}
+        words = ", ".join(f"{name_of[label]} as {name_of[other]}" for label, other in pairs.items())
         lines.append(
             f"the category ids of the two files seem to be in another order: nearly all objects are detected {words}"
         )

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from datasets.coco import read_results
+from datasets.coco import MOST_COMPARED, read_results, share_on_annotations
 from datasets.errors import InputError
 from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
 from datasets.shapes import SHAPE
 from datasets.source import locate, split_spec
+from datasets.tables import CORNERS
 from diagnostics import object_shapes
+from diagnostics.class_ids import FEWEST_BOXES
 from diagnostics.domain import Domain
 from diagnostics.object_shapes import ShapeScores
 from diagnostics.pairs import Pair, make_pairs
@@ -304,9 +306,24 @@ def _with_external_detections(
     else:
         detections = read_results(path, opened.source, classes)
         predictions = _without_unpredicted(opened, path, predictions, detections, say)
+        if _lies_nowhere(opened, detections):
+            say(
+                f"  {opened.name}: no detection of {path.name} lies on an annotation (IoU 0.5): are its boxes left, top, "
+                "width and height in pixels of the original images, and is it about these images?"
+            )
     detections = detections[detections["image"].isin(predictions.images["image"])].reset_index(drop=True)
     no_embeddings = np.zeros((len(detections), 0), np.float32)
     return replace(predictions, detections=detections, detection_embeddings=no_embeddings)
+
+
+def _lies_nowhere(opened: Opened, detections: pd.DataFrame) -> bool:
+    """Whether not even one of the most confident detections lies on an annotation, where both are there."""
+    if len(opened.source.annotations) < FEWEST_BOXES or detections.empty:
+        return False
+    sure = detections.nlargest(MOST_COMPARED, "confidence")
+    corners = sure[CORNERS].to_numpy(float)
+    xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+    return share_on_annotations(xywh, sure["image"].to_numpy(), opened.source) == 0
 
 
 def _without_unpredicted(
