@@ -259,14 +259,14 @@ def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple
 
 def _names_around(folder: Path, collector: Collector) -> tuple[str, ...]:
     """Class names of the dataset that a folder is part of: from a data.yaml in it or up to two levels above, one of whose
-    splits lies in the folder or around it, or from the one class file there; empty without either.
+    splits lies in the folder or around it, or from the one class file there; empty without either. Links out of these
+    folders are not followed.
     """
     for parent in (folder, *list(folder.parents)[:2]):
-        for name in NAMES:
+        within = Bounds.of([parent])
+        for file in (parent / name for name in NAMES):
             try:
-                data_yaml = (
-                    read_data_yaml(parent / name, Bounds.of([parent])) if (parent / name).is_file() else None
-                )
+                data_yaml = read_data_yaml(file, within) if file.is_file() and within.contain(file) else None
             except InputError:
                 continue
             if data_yaml is not None and any(
@@ -274,10 +274,14 @@ def _names_around(folder: Path, collector: Collector) -> tuple[str, ...]:
                 for entries in data_yaml.splits.values()
                 for entry in entries
             ):
-                collector.note(parent / name, "used", "class names of the dataset that this is part of")
+                collector.note(file, "used", "class names of the dataset that this is part of")
                 return data_yaml.classes
         with suppress(OSError):
-            lists = [file for file in sorted(parent.iterdir()) if file.is_file() and is_class_file(file)]
+            lists = [
+                file
+                for file in sorted(parent.iterdir())
+                if is_class_file(file) and file.is_file() and within.contain(file)
+            ]
             # A class file further up names the classes of its folders of images, not of whatever lies beside them.
             is_near = parent == folder or folder.name.lower() in PARTS or folder.parent.name.lower() in PARTS
             if len(lists) == 1 and is_near:
