@@ -29,10 +29,11 @@ from diagnostics.findings import Findings, find
 from diagnostics.inputs import Experiments, Inputs
 from reports.options import ReportOptions
 from reports.pipeline.experiments import run_experiments
-from reports.pipeline.inference import predict_domains
+from reports.pipeline.inference import PredictedDomains, predict_domains
 from reports.pipeline.runs import load_run
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
+from train.run import Run
 
 ROWS = Path(__file__).with_name("photographs.csv")
 PAGE = Path(__file__).parents[1] / "docs" / "photographs.md"
@@ -74,18 +75,7 @@ def diagnose(options: ReportOptions, reporter: Reporter) -> Diagnoses:
     run = load_run(options)
     assert run is not None
     predicted = predict_domains(options, run, reporter)
-    experiments = run_experiments(options, predicted, reporter)
-    given = Inputs(
-        predicted.in_domain,
-        predicted.real_world,
-        predicted.training,
-        run.history,
-        experiments,
-        conf=None,
-        training_total=predicted.training_total,
-        known_pairs=predicted.pairs,
-        seed=SEED,
-    )
+    given = _inputs(options, run, predicted, reporter)
     bare = Inputs(
         _without_embeddings(predicted.in_domain),
         [_without_embeddings(domain) for domain in predicted.real_world],
@@ -95,13 +85,30 @@ def diagnose(options: ReportOptions, reporter: Reporter) -> Diagnoses:
         conf=None,
         seed=SEED,
     )
-    unlabelled = replace(
-        given,
-        real_world=[_without_labels(domain) for domain in predicted.real_world],
-        experiments=replace(experiments, interventions={}),
-        known_pairs={},
+    without_labels = None
+    if not options.predictions:
+        footage = {
+            name: _without_labels(domain) if domain.role == "real_world" else domain
+            for name, domain in predicted.domains.items()
+        }
+        unlabelled = replace(predicted, domains=footage)
+        without_labels = find(_inputs(replace(options, label_free=True), run, unlabelled, reporter))
+    return Diagnoses(find(given), find(bare), without_labels)
+
+
+def _inputs(options: ReportOptions, run: Run, predicted: PredictedDomains, reporter: Reporter) -> Inputs:
+    """What a report would be found from, with the experiments that its domains allow."""
+    return Inputs(
+        predicted.in_domain,
+        predicted.real_world,
+        predicted.training,
+        run.history,
+        run_experiments(options, predicted, reporter),
+        conf=None,
+        training_total=predicted.training_total,
+        known_pairs=predicted.pairs,
+        seed=SEED,
     )
-    return Diagnoses(find(given), find(bare), None if options.predictions else find(unlabelled))
 
 
 def _without_embeddings(domain: Domain) -> Domain:
@@ -175,7 +182,7 @@ def planted_rows(
         truth[f"case{number}"] = (case.name, case.cause, case.kind, True)
     options = ReportOptions(
         weights=weights, in_domain=("in-domain", str(base)), real_world=tuple(real_world), imgsz=imgsz,
-        label_free=True, checkpoints=0, seed=SEED,
+        label_free=False, checkpoints=0, seed=SEED,
     )  # fmt: skip
     diagnoses = diagnose(options, reporter)
     table = rows_of(diagnoses, detector, truth)
@@ -218,7 +225,7 @@ def pair_rows(
         truth[name] = (name, cause, kind, False)
     options = ReportOptions(
         weights=weights, in_domain=("in-domain", in_domain), real_world=tuple(real_world), imgsz=imgsz,
-        label_free=True, checkpoints=0, seed=SEED,
+        label_free=False, checkpoints=0, seed=SEED,
     )  # fmt: skip
     return rows_of(diagnose(options, reporter), detector, truth)
 

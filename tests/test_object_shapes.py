@@ -347,7 +347,7 @@ def test_the_page_draws_key_points_where_they_are() -> None:
         expected = points[points[:, 2] > 0, :2] * (640, 480)
         np.testing.assert_allclose(outline.points, expected)
         # One ring for the box, and a circle for each point, half of whose width is left of it.
-        _, *circles = outline.path(0, 0, 1, 90).split("M")[1:]
+        _, *circles = outline.path(0, 0, 1, 160).split("M")[1:]
         begins = [[float(number) for number in re.findall(r"-?[\d.]+", circle)[:2]] for circle in circles]
         np.testing.assert_allclose(begins, expected - (1, 0), atol=0.051)
 
@@ -393,6 +393,8 @@ def test_a_report_scores_the_shapes_of_a_models_own_detections(name: str, tmp_pa
         "128",
     ]
     told = run_in_process(*arguments, "--no-fiftyone", "--effort", "quick", "--out", "out", cwd=tmp_path)
+    # What was kept for the page is in no table.
+    assert "shape" not in pd.read_parquet(tmp_path / "out" / "tables" / "detections.parquet")
     assert told.code == 0, told.stderr
     (scores,) = json.loads((tmp_path / "out" / "report.json").read_text())["shapes"]
     assert scores["kind"] == ("key points" if is_pose else "masks")
@@ -401,6 +403,12 @@ def test_a_report_scores_the_shapes_of_a_models_own_detections(name: str, tmp_pa
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'data-test="shapes"' in page
     assert f"{scores['ap50']:.2f}" in page[page.index('data-test="shapes"') :][:3000]
+    # The gallery draws more than the four corners of boxes: rings of masks, or circles of key points.
+    views = json.loads(page.split('id="views-data">')[1].split("</script>")[0])
+    drawn_paths = [path for view in views for _, path, *_ in view["boxes"]]
+    assert drawn_paths
+    assert sum(path.count("M") > 1 for path in drawn_paths) > len(drawn_paths) / 2
+    assert any("a" in path for path in drawn_paths) == is_pose
 
 
 def test_shapes_are_read_from_yolo_rows_and_from_coco_where_they_are_asked_for(tmp_path: Path) -> None:

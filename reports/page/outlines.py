@@ -20,7 +20,7 @@ from diagnostics.matching import Floats
 # points in place of hundreds.
 TOLERANCE = 0.01
 # Radius of a key point, as a share of the image that it is drawn over.
-POINT_RADIUS = 1 / 90
+POINT_RADIUS = 1 / 160
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datasets.errors import EnvironmentProblem
 from datasets.files import draft_file, write_text
+from datasets.shapes import SHAPE
 from diagnostics.findings import Findings
 
 PAGE = "report.html"
@@ -79,7 +80,8 @@ def _write_tables(folder: Path, findings: Findings) -> None:
         ),
     }
     for name, table in tables.items():
-        write_parquet(folder / f"{name}.parquet", table)
+        # Tables hold boxes; the shapes of the objects are drawn only.
+        write_parquet(folder / f"{name}.parquet", table.drop(columns=SHAPE, errors="ignore"))
 
 
 def _by_domain(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

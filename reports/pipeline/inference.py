@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 # Training images used: enough for their AP, for finding copies and for the nearest examples.
 MAX_TRAINING = 1000
+# From this confidence on, gallery and App show detections.
+DRAWN_FROM = 0.05
 # A detector finds something in nearly every image at the confidences from which AP is computed.
 MOST_EMPTY = 0.2
 # Ultralytics' default, for predictions that come without weights.
@@ -175,18 +177,24 @@ def predict_domains(
         if kind is not None:
             scores = object_shapes.score_shapes(built, kind) if domain.role != "training" else None
             shapes |= {domain.name: scores} if scores is not None else {}
-            # Everything else is measured on boxes.
-            built = replace(
-                built,
-                annotations=built.annotations.drop(columns=SHAPE, errors="ignore"),
-                detections=built.detections.drop(columns=SHAPE, errors="ignore"),
-            )
+            built = _with_drawn_shapes(built)
         domains[domain.name] = built
         _say_upright(domains[domain.name], reporter)
     if detector is not None and detector.backend.startswith("PyTorch ("):
         reporter.say(f"  forward passes are PyTorch's: {detector.backend.removeprefix('PyTorch (')[:-1]}")
     opened, domains = _with_checked_groups(opened, domains, options.seed, reporter)
     return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures), shapes)
+
+
+def _with_drawn_shapes(domain: Domain) -> Domain:
+    """The domain without the shapes of detections that nothing shows, which are most of them; everything but the table
+    of shapes is measured on boxes.
+    """
+    if SHAPE not in domain.detections:
+        return domain
+    shown = domain.detections["confidence"] >= DRAWN_FROM
+    shapes = domain.detections[SHAPE].where(shown, None)
+    return replace(domain, detections=domain.detections.assign(**{SHAPE: shapes}))
 
 
 def _say_upright(domain: Domain, reporter: Reporter) -> None:
