@@ -22,6 +22,7 @@ from diagnostics.paired import NotComparable, pair_domains, regressions
 from reports.commands.check import check_rule, run_check
 from reports.commands.compare import lines, run_compare
 from reports.options import CheckOptions, CompareOptions
+from reports.page.comparison import TOGETHER, _part_rows
 from reports.page.reader import WrittenReport, read_report
 from reports.progress import Reporter
 from tests.conftest import MainJob, run_script
@@ -68,6 +69,22 @@ def test_a_worse_detector_is_told_from_chance_by_slice_and_image() -> None:
     assert parts.loc["dark", "now"] == 0
     assert parts.loc["dark", "q"] <= 0.1
     assert abs(parts.loc["bright", "difference"]) < 1e-12
+    # Dark images lost all of it, and come first; bright ones nothing; single clips lie between.
+    rows = _part_rows(pair.parts, pair.comparison.difference)
+    beside = {row["name"]: row["beside"] for row in rows}
+    assert (beside["dark"], beside["bright"]) == ("worse than all", "better than all")
+    assert rows[0]["beside"] == "worse than all"
+    together = [row["beside"] == TOGETHER for row in rows]
+    assert together == sorted(together)
+    # Where every image lost the same share, no slice stands out.
+    weaker = replace(
+        before,
+        detections=before.detections.iloc[::2].reset_index(drop=True),
+        detection_embeddings=before.detection_embeddings[::2],
+    )
+    even = pair_domains(weaker, before, THRESHOLDS, seed=0)
+    rows = _part_rows(even.parts, even.comparison.difference)
+    assert sum(row["beside"] == TOGETHER for row in rows) > 0.8 * len(rows)
     worst = pair.changes.head(5)
     assert worst["image"].isin(before.images.loc[dark, "image"]).all()
     # An error less each false positive that is gone, one more each object: by hand.

@@ -21,6 +21,8 @@ SHOWN = 3
 SIDE = 300
 # Of the rows that are not grey, about one in ten is there by chance.
 NOTABLE_Q = 0.1
+# Of a class or slice whose interval holds the difference of all images.
+TOGETHER = "as all images"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _section(
                 "before": fraction(found["ap50_before"]),
                 "now": fraction(found["ap50_now"]),
                 "size": f"{count(found['images'], 'image')}, {count(found['clips'], 'clip')}",
-                "rows": _part_rows(paired.parts),
+                "rows": _part_rows(paired.parts, paired.comparison.difference),
                 "resolved": bool((paired.parts["q"] <= NOTABLE_Q).any()),
                 "worse_cards": _cards(paired.changes, (now, before), thresholds, worse=True),
                 "better_cards": _cards(paired.changes, (now, before), thresholds, worse=False),
@@ -121,8 +123,11 @@ def _state(found: dict[str, Any]) -> str:
     return "better" if found["difference"] > 0 else "worse"
 
 
-def _part_rows(parts: pd.DataFrame) -> list[dict[str, Any]]:
-    """Classes and slices, the largest loss first."""
+def _part_rows(parts: pd.DataFrame, whole: float) -> list[dict[str, Any]]:
+    """Classes and slices, those first that did not only move with all images (by whole, in AP50), the largest loss first."""
+    beside = [_beside(part, whole) for part in parts.itertuples(index=False)]
+    ordered = parts.assign(beside=beside, together=[words == TOGETHER for words in beside])
+    ordered = ordered.sort_values(["together", "difference"], kind="stable")
     return [
         {
             "kind": part.kind,
@@ -135,10 +140,20 @@ def _part_rows(parts: pd.DataFrame) -> list[dict[str, Any]]:
             "interval": "–"
             if pd.isna(part.low) or pd.isna(part.high)
             else f"[{signed_points(part.low)}, {signed_points(part.high)}]",
+            "beside": part.beside,
             "resolved": bool(part.q <= NOTABLE_Q),
         }
-        for part in parts.sort_values("difference", kind="stable").itertuples(index=False)
+        for part in ordered.itertuples(index=False)
     ]
+
+
+def _beside(part: Any, whole: float) -> str:
+    """How a class or slice changed beside all images, whose difference its interval holds or not."""
+    if pd.isna(part.low) or pd.isna(part.high) or pd.isna(whole):
+        return "–"
+    if part.low <= whole <= part.high:
+        return TOGETHER
+    return "better than all" if part.low > whole else "worse than all"
 
 
 def _cards(
