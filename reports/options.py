@@ -339,7 +339,10 @@ class ReportOptions(Options):
             lambda value: tuple(map(str, _listed(value))), many=True, record=lambda v: list(map(absolute, v))
         ),
     ] = ()
-    history: Annotated[Path | None, typer.Option(help="A results.csv; default: the run's.")] = None
+    history: Annotated[
+        Path | None,
+        typer.Option(help="A results.csv; default: the run's, or the curve that the checkpoint keeps."),
+    ] = None
     group_by: GroupBy = None
     conf: Annotated[
         float | None,

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from reports.pipeline.runs import load_detector
+from reports.options import ReportOptions
+from reports.pipeline.inference import predict_domains
+from reports.pipeline.runs import load_detector, load_run
+from reports.progress import Reporter
 from tests.conftest import untrained
 from tests.test_cluster import write_images
+from tests.test_sources import dataset
 from train.forward import Detector
 from train.predictions import Settings, Store
 from train.remembered import RememberedDetector
@@ -21,9 +27,13 @@ from train.remembered import RememberedDetector
 SETTINGS = Settings(imgsz=96)
 SECOND_TIME = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import pandas as pd
-from reports.pipeline.runs import load_detector
+from reports.options import ReportOptions
+from reports.pipeline.inference import predict_domains
+from reports.pipeline.runs import load_detector, load_run
+from reports.progress import Reporter
 from train.predictions import Settings, Store
 weights, images, store = map(Path, sys.argv[1:])
 paths = sorted(images.iterdir())
@@ -91,3 +101,38 @@ def test_only_the_same_bytes_and_device_are_remembered(tmp_path: Path, runs: Pat
     for file in (runs / "predictions" / "detectors").iterdir():
         file.write_text("{")
     assert isinstance(load_detector(path), Detector)
+
+
+def test_the_training_curve_of_a_checkpoint_is_used_and_remembered(tmp_path: Path, runs: Path) -> None:
+    path = untrained(tmp_path / "best.pt", 4.0)
+    content = torch.load(path, map_location="cpu", weights_only=False)
+    rising = [0.1, 0.2, 0.3, 0.4]
+    # As Ultralytics keeps results.csv in a checkpoint.
+    content["train_results"] = {
+        "epoch": [1, 2, 3, 4],
+        "metrics/mAP50(B)": rising,
+        "train/box_loss": [4.0, 3, 2, 1],
+    }
+    torch.save(content, path)
+    source = dataset(tmp_path / "data", "path: .\ntrain: images/train\nval: images/val\nnames: [pothole]\n")
+    options = ReportOptions(weights=path, in_domain=("in-domain", str(source)), imgsz=64, fiftyone=False)
+    said: list[str] = []
+    reporter = Reporter()
+    reporter.say = said.append  # type: ignore[method-assign]
+    histories = [predict_domains(options, load_run(options), reporter).run.history for _ in range(2)]
+    for history in histories:
+        assert history["ap50"].tolist() == rising
+        assert history["train_box_loss"].tolist() == [4, 3, 2, 1]
+    assert sum("training curve of 4 epochs, from best.pt" in line for line in said) == 2
+    # A results.csv that is given decides.
+    (tmp_path / "results.csv").write_text("epoch,metrics/mAP50(B)\n1,0.5\n2,0.6\n")
+    given = replace(options, history=tmp_path / "results.csv")
+    assert predict_domains(given, load_run(given), reporter).run.history["ap50"].tolist() == [0.5, 0.6]
+
+
+@pytest.mark.parametrize("kept", [None, [], {"epoch": "1"}, {"epoch": [1], "metrics/mAP50(B)": ["x"]}])
+def test_what_is_no_training_curve_is_none(tmp_path: Path, runs: Path, kept: object) -> None:
+    path = untrained(tmp_path / "best.pt", 4.0)
+    content = torch.load(path, map_location="cpu", weights_only=False)
+    torch.save({**content, "train_results": kept}, path)
+    assert load_detector(path).training_curve == {}

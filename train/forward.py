@@ -172,6 +172,17 @@ def choose_device(requested: str | None) -> str:
     return requested
 
 
+def _training_curve(model: Any) -> dict[str, list[float]]:
+    """The columns of results.csv that Ultralytics keeps in a checkpoint, up to the end of its training; {} without any."""
+    kept = (getattr(model, "ckpt", None) or {}).get("train_results")
+    if not isinstance(kept, dict) or not all(isinstance(column, list) for column in kept.values()):
+        return {}
+    try:
+        return {str(name): [float(value) for value in column] for name, column in kept.items()}
+    except (TypeError, ValueError):
+        return {}
+
+
 class Detector:
     """A loaded checkpoint.
 
@@ -200,6 +211,7 @@ class Detector:
         self.task: str = self.model.task
         arguments: dict[str, Any] = getattr(self.model.model, "args", None) or {}
         self.imgsz = int(arguments.get("imgsz", 640)) if isinstance(arguments, dict) else 640
+        self.training_curve = _training_curve(self.model)
         self.device = choose_device(device)
         self.batch = batch or (1 if self.device == "cpu" else GPU_BATCH)
         self._maps: list[torch.Tensor] = []

@@ -53,6 +53,14 @@ def read_history(path: Path) -> pd.DataFrame:
     if len(raw.columns) == 1 and ";" in str(raw.columns[0]):
         # A spreadsheet of a country with decimal commas wrote it.
         raw = pd.read_csv(path, sep=";", decimal=",", skipinitialspace=True, on_bad_lines="skip")
+    return history_of(raw, path)
+
+
+def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A training history from a table with ALIASES of its columns, as `read_history` gives it.
+
+    path: where it was read from, for the messages. Raises InputError as `read_history` does.
+    """
     raw.columns = [str(column).strip() for column in raw.columns]
     by_lower_case = {column.lower(): column for column in raw.columns}
     columns = {

@@ -11,9 +11,10 @@ import hashlib
 import importlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class BoxDetector(ABC):
     batch: images in one call
     backend: what computes the forward passes
     task: what it gives, as Ultralytics names tasks
+    training_curve: see `train.forward.Detector`; none is known
     """
 
     name: str
@@ -50,6 +52,7 @@ class BoxDetector(ABC):
     batch: int = 1
     backend: str = "your own function"
     task: str = "detect"
+    training_curve: Mapping[str, list[float]] = MappingProxyType({})
 
     @abstractmethod
     def detect(self, images: Sequence[Pixels], settings: Settings) -> list[tuple[Floats, Floats | None]]:

@@ -46,6 +46,7 @@ class RememberedDetector:
         self.weights, self._load = weights, load
         self.classes, self.imgsz = tuple(facts["classes"]), int(facts["imgsz"])
         self.task = str(facts["task"])
+        self.training_curve: dict[str, list[float]] = facts["training_curve"]
 
     @cached_property
     def loaded(self) -> Detector:
@@ -127,6 +128,7 @@ def remember(detector: Detector, device: str | None, folder: Path) -> None:
         "classes": list(detector.classes),
         "imgsz": detector.imgsz,
         "task": detector.task,
+        "training_curve": detector.training_curve,
         "devices": [device],
     }
     earlier = _read(file)
@@ -158,6 +160,6 @@ def _read(file: Path) -> dict[str, Any] | None:
     """The facts of a file; None where there are none."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-        return {name: facts[name] for name in ("classes", "imgsz", "task", "devices")}
+        return {name: facts[name] for name in ("classes", "imgsz", "task", "training_curve", "devices")}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -36,6 +36,7 @@ from reports.pipeline.sources import (
 )
 from reports.progress import Reporter
 from train.environment import runs_folder
+from train.history import history_of
 from train.passes import describe
 from train.prediction_folder import read_boxes, resolve_domain
 from train.predictions import Predictions, Settings, Store, predict_folder
@@ -137,6 +138,8 @@ def predict_domains(
     if options.before is not None:
         open_earlier_run(options.before)
     detector, classes, opened = _open(options, run, reporter)
+    if run is not None and detector is not None:
+        run = _with_kept_history(run, detector, reporter)
     for domain in opened:
         reporter.say(f"  {domain.name}: {summary(domain)}")
     imgsz = options.imgsz or (run.imgsz if run else None) or (detector.imgsz if detector else DEFAULT_IMGSZ)
@@ -184,6 +187,19 @@ def predict_domains(
         reporter.say(f"  forward passes are PyTorch's: {detector.backend.removeprefix('PyTorch (')[:-1]}")
     opened, domains = _with_checked_groups(opened, domains, options.seed, reporter)
     return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures), shapes)
+
+
+def _with_kept_history(run: Run, detector: AnyDetector, reporter: Reporter) -> Run:
+    """The run with the training curve that Ultralytics keeps in the checkpoint, where no results.csv was given."""
+    if not run.history.empty or not detector.training_curve:
+        return run
+    try:
+        history = history_of(pd.DataFrame(dict(detector.training_curve)), run.weights)
+    except (InputError, ValueError):
+        # Columns of different lengths, or of another program: as if there were none.
+        return run
+    reporter.say(f"  training curve of {count(len(history), 'epoch')}, from {run.weights.name}")
+    return replace(run, history=history)
 
 
 def _with_drawn_shapes(domain: Domain) -> Domain:

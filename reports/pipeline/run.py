@@ -83,6 +83,7 @@ def run_report(options: ReportOptions, reporter: Reporter) -> Result:
     run = load_run(options)
     options = resolve_prediction_folders(options, run, reporter.say)
     predicted = predict_domains(options, run, reporter)
+    run = predicted.run
     supplied = dict(options.predictions)
     own = [d for d in (predicted.in_domain, *predicted.real_world) if d.name not in supplied]
     experiments = run_experiments(options, predicted, reporter)
