@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from ultralytics import YOLO
 
 from reports.options import ReportOptions
 from reports.pipeline.inference import predict_domains
@@ -103,17 +103,19 @@ def test_only_the_same_bytes_and_device_are_remembered(tmp_path: Path, runs: Pat
     assert isinstance(load_detector(path), Detector)
 
 
+def with_results(path: Path, kept: object) -> Path:
+    """An untrained checkpoint that keeps something as its results.csv."""
+    model = YOLO(str(untrained(path, 4.0)))
+    model.ckpt = {**model.ckpt, "train_results": kept}
+    model.save(str(path))
+    return path
+
+
 def test_the_training_curve_of_a_checkpoint_is_used_and_remembered(tmp_path: Path, runs: Path) -> None:
-    path = untrained(tmp_path / "best.pt", 4.0)
-    content = torch.load(path, map_location="cpu", weights_only=False)
     rising = [0.1, 0.2, 0.3, 0.4]
     # As Ultralytics keeps results.csv in a checkpoint.
-    content["train_results"] = {
-        "epoch": [1, 2, 3, 4],
-        "metrics/mAP50(B)": rising,
-        "train/box_loss": [4.0, 3, 2, 1],
-    }
-    torch.save(content, path)
+    kept = {"epoch": [1, 2, 3, 4], "metrics/mAP50(B)": rising, "train/box_loss": [4.0, 3, 2, 1]}
+    path = with_results(tmp_path / "best.pt", kept)
     source = dataset(tmp_path / "data", "path: .\ntrain: images/train\nval: images/val\nnames: [pothole]\n")
     options = ReportOptions(weights=path, in_domain=("in-domain", str(source)), imgsz=64, fiftyone=False)
     said: list[str] = []
@@ -132,7 +134,4 @@ def test_the_training_curve_of_a_checkpoint_is_used_and_remembered(tmp_path: Pat
 
 @pytest.mark.parametrize("kept", [None, [], {"epoch": "1"}, {"epoch": [1], "metrics/mAP50(B)": ["x"]}])
 def test_what_is_no_training_curve_is_none(tmp_path: Path, runs: Path, kept: object) -> None:
-    path = untrained(tmp_path / "best.pt", 4.0)
-    content = torch.load(path, map_location="cpu", weights_only=False)
-    torch.save({**content, "train_results": kept}, path)
-    assert load_detector(path).training_curve == {}
+    assert load_detector(with_results(tmp_path / "best.pt", kept)).training_curve == {}
