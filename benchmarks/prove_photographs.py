@@ -33,7 +33,6 @@ from reports.pipeline.inference import PredictedDomains, predict_domains
 from reports.pipeline.runs import load_run
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
-from train.run import Run
 
 ROWS = Path(__file__).with_name("photographs.csv")
 PAGE = Path(__file__).parents[1] / "docs" / "photographs.md"
@@ -72,10 +71,8 @@ class Diagnoses:
 
 def diagnose(options: ReportOptions, reporter: Reporter) -> Diagnoses:
     """Diagnose the domains of a report with each kind of evidence."""
-    run = load_run(options)
-    assert run is not None
-    predicted = predict_domains(options, run, reporter)
-    given = _inputs(options, run, predicted, reporter)
+    predicted = predict_domains(options, load_run(options), reporter)
+    given = _inputs(options, predicted, reporter)
     bare = Inputs(
         _without_embeddings(predicted.in_domain),
         [_without_embeddings(domain) for domain in predicted.real_world],
@@ -92,17 +89,18 @@ def diagnose(options: ReportOptions, reporter: Reporter) -> Diagnoses:
             for name, domain in predicted.domains.items()
         }
         unlabelled = replace(predicted, domains=footage)
-        without_labels = find(_inputs(replace(options, label_free=True), run, unlabelled, reporter))
+        without_labels = find(_inputs(replace(options, label_free=True), unlabelled, reporter))
     return Diagnoses(find(given), find(bare), without_labels)
 
 
-def _inputs(options: ReportOptions, run: Run, predicted: PredictedDomains, reporter: Reporter) -> Inputs:
+def _inputs(options: ReportOptions, predicted: PredictedDomains, reporter: Reporter) -> Inputs:
     """What a report would be found from, with the experiments that its domains allow."""
+    assert predicted.run is not None
     return Inputs(
         predicted.in_domain,
         predicted.real_world,
         predicted.training,
-        run.history,
+        predicted.run.history,
         run_experiments(options, predicted, reporter),
         conf=None,
         training_total=predicted.training_total,
