@@ -242,7 +242,7 @@ def test_a_dot_of_the_map_and_an_image_to_add_open_the_whole_image(browser: Brow
     page.keyboard.press("ArrowRight")
     assert shown.startswith(name.inner_text())
     page.keyboard.press("Escape")
-    button = page.locator("[data-test=pick] button.whole").first
+    button = page.locator("[data-test=pick] button.pick").first
     button.click()
     assert str(first["image"]).endswith(name.inner_text())
     page.keyboard.press("Escape")

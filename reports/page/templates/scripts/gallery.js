@@ -146,7 +146,7 @@
   }
   function redraw() { if (dialog.open) { if (alone) { openAlone(alone); } else { open(current); } } }
   document.addEventListener("shiftscope:view", function (event) { openAlone(event.detail); });
-  document.querySelectorAll("button.whole").forEach(function (button) {
+  document.querySelectorAll("button.pick").forEach(function (button) {
     button.addEventListener("click", function () {
       openAlone({ view: Number(button.dataset.view), words: button.closest("li").innerText.replace(/\s*\n\s*/g, " · "), from: button });
     });
