@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal
 
-from diagnostics.evidence import REJECTED_SHARE, Assessment, Evidence, Hypothesis, NotTestable
+from diagnostics.evidence import HARMLESS_GAP, REJECTED_SHARE, Assessment, Evidence, Hypothesis, NotTestable
 from diagnostics.hypotheses import (
     domain_shift,
     label_error,
@@ -160,17 +160,28 @@ def diagnose(evidence: Evidence) -> Verdict:
 def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     """Code of the undecided hypothesis with the highest score, where that is worth naming.
 
-    A drop that is shown has a cause, and a quarter of an explanation is the best one there is. Without one, what
-    was measured must be right more often than not.
+    A drop that is shown has a cause, and a quarter of an explanation is the best one there is, provided that the images
+    could be compared: where they could not, as without weights, what was not tested is as good an explanation. Without a
+    drop that is shown, what was measured must be right more often than not, and what was not measured needs an estimate
+    that does not speak against a drop.
     """
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
     if best is None or (best.score or 0.0) < REJECTED_SHARE:
         return None
     # A class that fails alone is a drop that is shown, though the mean hides it.
-    sure = (
-        evidence.gap_is_real
-        or best.by_class
-        or best.status == "untested"
-        or (right_at(best.score or 0.0) or 0.0) >= EVEN
-    )
-    return best.code if sure else None
+    if best.by_class:
+        return best.code
+    if best.status == "untested":
+        return best.code if not _estimated_harmless(evidence) else None
+    if evidence.gap_is_real:
+        compared = next(h for h in ranked if h.code == domain_shift.CODE).score is not None
+        return best.code if compared else None
+    return best.code if (right_at(best.score or 0.0) or 0.0) >= EVEN else None
+
+
+def _estimated_harmless(evidence: Evidence) -> bool:
+    """Whether AP50 estimated without labels is as good as in-domain."""
+    estimate = evidence.label_free.get(evidence.domain or "")
+    if estimate is None or estimate.ap50 is None or evidence.in_domain_ap50 != evidence.in_domain_ap50:
+        return False
+    return evidence.in_domain_ap50 - estimate.ap50 <= HARMLESS_GAP

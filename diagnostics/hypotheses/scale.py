@@ -81,6 +81,9 @@ def assess(evidence: Evidence) -> Assessment:
     # too; shown at another size, they would be detected if size were all.
     best = max(measured or shares, key=lambda measurement: measurement.share)
     status = status_from_share(best.share, best.low, best.high)
+    if status == "supported" and not measured:
+        # Re-weighted, it is what size explains at most.
+        status = "inconclusive"
     sizes = _size_factor(evidence)
     same_size = sizes is not None and float(sizes["effect"]) < NOTABLE_EFFECT
     if status == "inconclusive" and same_size and best.share < SUPPORTED_SHARE:
@@ -89,7 +92,11 @@ def assess(evidence: Evidence) -> Assessment:
     how = "Shown at another size, the images recover" if measured else "Size explains"
     statement = f"{how} at most {percent(clip(best.share))} of the drop to {evidence.real_world}."
     if status == "inconclusive":
-        missing = "train or predict at the size that helped, on more labelled clips"
+        missing = (
+            "train or predict at the size that helped, on more labelled clips"
+            if measured
+            else "give the weights, so that the images can be shown at another size"
+        )
         return inconclusive(statement, observations, score=clip(best.share), missing=missing)
     return Assessment(status, clip(best.share), statement, observations)
 
