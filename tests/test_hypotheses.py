@@ -18,6 +18,7 @@ from diagnostics.gather import gather
 from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, domain_shift, scale, threshold
 from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
+from diagnostics.label_free import _describe
 from diagnostics.matching import Detections
 from diagnostics.point_measures import PointMeasures, Reviewed, drop_by_points
 from diagnostics.shift import Shift
@@ -152,7 +153,10 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
         )
         return scale.assess(replace(gathered, size=matched))
 
-    assert judged({}).status == "supported"
+    # Re-weighted alone, it is what size explains at most.
+    bound = judged({})
+    assert (bound.status, bound.score) == ("inconclusive", pytest.approx(0.55))
+    assert "give the weights" in bound.missing
     assert judged(HELPED).status == "supported"
     # An experiment outranks a re-weighting: shown larger, the objects are not detected either.
     found = judged(NO_HELP)
@@ -793,3 +797,63 @@ def test_footage_that_could_not_be_compared_is_not_called_alike() -> None:
     statement = findings.verdicts["footage"].named("domain_shift").statement
     assert "no difference" not in statement
     assert "could not be compared" in statement or "differ" in statement
+
+
+def bare(domain: Domain) -> Domain:
+    """What a file of predictions gives: no embeddings."""
+    return replace(
+        domain,
+        image_embeddings=np.zeros((len(domain.images), 0), np.float32),
+        detection_embeddings=np.zeros((len(domain.detections), 0), np.float32),
+    )
+
+
+def test_what_was_not_tested_is_as_good_as_a_quarter_of_an_explanation() -> None:
+    """A drop by night: without weights nothing can compare the images, and a detector of AP50 0.4 is no culprit for that."""
+    weak = {"recall": 0.55}
+    shifted = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    domains = [bare(in_domain(**weak)), bare(shifted)]
+    verdict = find(
+        Inputs(domains[0], domains[1:], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    ).verdict
+    assert verdict.named("domain_shift").score is None
+    assert verdict.primary is None
+    assert (verdict.leading, verdict.grade) == (None, "undecided")
+    # What is measured by itself is still named.
+    tempered = replace(
+        bare(real_world()),
+        detections=real_world().detections.assign(confidence=lambda t: t["confidence"] ** 6),
+    )
+    found = find(
+        Inputs(bare(in_domain()), [tempered], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    )
+    assert found.verdict.leading == "threshold"
+
+
+@pytest.mark.parametrize(
+    ("estimated", "half", "leading"),
+    [
+        (None, 0.0, "domain_shift"),
+        (0.2, 0.1, "domain_shift"),
+        # As good as in-domain, give or take: footage that differs is no failure for that.
+        (0.8, 0.35, None),
+        (0.95, 0.1, "none"),
+    ],
+)
+def test_footage_that_differs_is_no_failure_where_ap50_is_estimated_as_in_domain(
+    estimated: float | None, half: float, leading: str | None
+) -> None:
+    unlabelled = real_world(labelled=False, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
+    (evidence,) = gather(
+        Inputs(in_domain(), [unlabelled], training_like(), RISEN, Experiments(), conf=None, seed=0)
+    ).values()
+    estimates = {}
+    if estimated is not None:
+        estimates["overhead"] = replace(
+            _describe(in_domain(), unlabelled),
+            ap50=estimated,
+            low=max(0.0, estimated - half),
+            high=min(1.0, estimated + half),
+            abstained=False,
+        )
+    assert diagnose(replace(evidence, label_free=estimates)).leading == leading

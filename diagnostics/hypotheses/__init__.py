@@ -172,7 +172,7 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     if best.by_class:
         return best.code
     if best.status == "untested":
-        return best.code if not _estimated_harmless(evidence) else None
+        return best.code if best.code == none.CODE or not _estimated_harmless(evidence) else None
     if evidence.gap_is_real:
         compared = next(h for h in ranked if h.code == domain_shift.CODE).score is not None
         return best.code if compared else None
