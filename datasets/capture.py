@@ -83,7 +83,8 @@ def of_image(path: Path) -> dict[str, Any]:
     camera = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
     if camera:
         found["camera"] = camera[:60]
-    clock = re.match(r"\d{4}:\d\d:\d\d (\d\d):\d\d", str(taken))
+    # A clock that was never set writes zeros.
+    clock = re.match(r"(?!0000)\d{4}:\d\d:\d\d (\d\d):\d\d", str(taken))
     if clock and int(clock[1]) < 24:
         found["hour"] = float(clock[1])
     text = head.decode("latin-1")

@@ -23,6 +23,8 @@ _COPY = re.compile(r"(_(jpg|jpeg|png|bmp|webp))*\.rf\.[0-9a-z]{8,}$|(?<=_\d{6})_
 # Tiles of one image overlap: SAHI appends left, top, right and bottom; DOTA's tools scale, left and top.
 _TILE = re.compile(r"^(.+)_(\d{1,6})_(\d{1,6})_(\d{1,6})_(\d{1,6})$")
 _DOTA_TILE = re.compile(r"__\d+(\.\d+)?__-?\d+___-?\d+$")
+# Label Studio puts a hash before the name of an uploaded file.
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 # Where groups come from, in words.
 GUESSED = "read from the file names"
 INDEPENDENT = "each image counts as independent (give --group-by if frames belong together)"
@@ -90,13 +92,22 @@ EVEN_GAPS = 0.9
 _TIME = re.compile(
     r"(\d{4}[-_.]?\d{2}[-_.]?\d{2})[-_. T]+\d{2}[-_.:h]\d{2}[-_.:m]\d{2}([-_.,]\d{1,6})?Z?$", re.IGNORECASE
 )
+# DJI's names since 2021 have date, time, a number that counts on, and the lens: DJI_20230501123001_0001_V. The day is what
+# frames of one flight share for certain.
+_DRONE = re.compile(r"^(DJI_\d{8})\d{6}_\d{4}(_[A-Z])?$")
+# GoPro cuts a recording into chapters: GX010042 and GX020042 are one; what follows are frames.
+_CHAPTER = re.compile(r"^(G[HXLP])\d{2}(\d{4})([-_. ].*)?$")
+# Seconds with a decimal point: flight_A_t1.5, 1680000000.500000.
+_SECONDS = re.compile(r"[-_. ]*(t|s|sec)?\d+\.\d+$", re.IGNORECASE)
 # A trailing counter, and the word that often precedes it.
 _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORECASE)
 
 
 def _original(stem: str) -> str:
-    """File stem without an exporter's copy suffix, and of a tile of DOTA's that of the image it was cut from."""
-    return _DOTA_TILE.sub("", _COPY.sub("", stem))
+    """File stem without an exporter's copy suffix and Label Studio's prefix of uploads, and of a tile of DOTA's that of the
+    image it was cut from.
+    """
+    return _DOTA_TILE.sub("", _COPY.sub("", _UPLOAD.sub("", stem)))
 
 
 def recording(stem: str) -> str:
@@ -107,8 +118,14 @@ def recording(stem: str) -> str:
 def _without_counter(stem: str) -> str:
     """File stem without its frame counter, or without the time of day beside a date; "" for a mere counter."""
     base = _original(stem)
+    drone = _DRONE.match(base)
+    if drone:
+        return drone[1]
+    chapter = _CHAPTER.match(base)
+    if chapter:
+        return f"{chapter[1]}{chapter[2]}"
     timed = _TIME.sub(r"\1", base)
-    return timed if timed != base else _COUNTER.sub("", base)
+    return timed if timed != base else _COUNTER.sub("", _SECONDS.sub("", base))
 
 
 def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -> tuple[pd.Series, str]:
@@ -257,7 +274,13 @@ def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
             f"--group-by {pattern!r} does not match {paths[matches.isna()].iloc[0]}; "
             "every image needs a group"
         )
-    return matches.map(lambda match: match.group("group"))
+    groups = matches.map(lambda match: match.group("group") or "")
+    if (groups == "").any():
+        raise InputError(
+            f"--group-by {pattern!r} gives {paths[groups == ''].iloc[0]} no group: its named group matches nothing there; "
+            "every image needs a group (join patterns of several domains with |)"
+        )
+    return groups
 
 
 def spread(count: int, total: int) -> npt.NDArray[np.int64]:

@@ -301,7 +301,7 @@ def _extract_into(draft: Path, path: Path, say: Callable[[str], None]) -> None:
             length = (
                 float(stream.duration * stream.time_base)
                 if stream.duration and stream.time_base
-                else float(container.duration or 0) / 1e6
+                else float((container.duration or 0) - _start(container)) / 1e6
             )
             sampling = Sampling(
                 draft, max(STEP_SECONDS, length / MAX_FRAMES), length / BURSTS if length else BURST_SECONDS
@@ -326,6 +326,11 @@ def _extract_into(draft: Path, path: Path, say: Callable[[str], None]) -> None:
         "bursts": sampling.bursts,
     }
     (draft / MANIFEST).write_text(json.dumps(listed), encoding="utf-8")
+
+
+def _start(container: av.container.InputContainer) -> int:
+    """Microseconds before the first frame that a container's duration counts in, as Matroska's does."""
+    return int(container.start_time or 0) if "matroska" in container.format.name else 0
 
 
 def _plan(path: Path, stream: av.VideoStream, length: float, step: float) -> str:

@@ -180,10 +180,14 @@ def open_list(spec: str, path: Path, classes: Sequence[str], bounds: Bounds, cac
     """
     bounds = bounds.wider(*registered_roots(path, cache))
     collector = Collector(path.parent, classes, bounds)
-    named = _names_around(path.parent, collector)
+    files = list(_listed(path, path.parent, collector))
+    # A list may lie anywhere; the names are those of the dataset that its images are part of.
+    folders = list(dict.fromkeys(file.parent for file in files))[:MOST_FILES]
+    around = {names for folder in (path.parent, *folders) if (names := _names_around(folder, collector))}
+    named = next(iter(around)) if len(around) == 1 else ()
     collector.classes = named or collector.classes
     pairing = Pairing(path.parent, ".txt", bounds)
-    _add_files(collector, pairing, _listed(path, path.parent, collector), None)
+    _add_files(collector, pairing, files, None)
     _check_rows(collector)
     return replace(collector.to_source(spec, "list"), unnamed=not named)
 

@@ -485,3 +485,7 @@ def _complain(error: object, code: int, *, debug: bool) -> int:
         raise error
     sys.stderr.write(f"shiftscope: {error}\n")
     return code
+
+
+if __name__ == "__main__":
+    main()

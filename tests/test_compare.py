@@ -20,7 +20,7 @@ from diagnostics import comparison
 from diagnostics.domain import Domain
 from diagnostics.paired import NotComparable, pair_domains, regressions
 from reports.commands.check import check_rule, run_check
-from reports.commands.compare import lines, run_compare
+from reports.commands.compare import lines, pair_reports, run_compare
 from reports.options import CheckOptions, CompareOptions
 from reports.page.comparison import TOGETHER, _part_rows
 from reports.page.reader import WrittenReport, read_report
@@ -200,6 +200,16 @@ def test_compare_writes_a_page_that_loads_nothing(good: Path, worse: Path, tmp_p
     assert 'data-test="compared"' in html
     assert "Worse now" in html
     assert any("AP50" in line and "beyond chance" in line for line in lines(record))
+
+
+def test_a_domain_that_is_gone_is_said(good: Path) -> None:
+    before = read_report(good)
+    kept = [entry for entry in before.record["domains"] if entry["role"] == "in_domain"]
+    now = replace(before, record={**before.record, "domains": kept})
+    gone = [domain.name for domain in before.domains if domain.role != "in_domain"]
+    pair = pair_reports(now, before, "now", Reporter(), seed=0)
+    assert list(pair.refused) == gone
+    assert all("has no domain of this name" in why for why in pair.refused.values())
 
 
 def test_fewer_than_two_reports_are_refused(small_job: MainJob) -> None:

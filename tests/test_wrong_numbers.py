@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 import unicodedata
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +34,8 @@ from reports.progress import Reporter
 from tests.conftest import complaint, run_in_process
 from tests.label_writers import WRITERS, Picture, coco, dump, label_studio, text, voc
 from tests.test_sources import image, label
+from train.history import read_history
+from train.run import open_run, open_weights
 
 SIZE = (320, 240)
 NAMES = ("bus", "car", "truck")
@@ -542,6 +546,88 @@ def test_csv_as_excel_writes_it_is_read(tmp_path: Path, encoding: str, mark: str
     ]
     (tmp_path / "d" / "labels.csv").write_text("\r\n".join(rows).replace(",", mark), encoding=encoding)
     assert opened(tmp_path / "d").annotations["x2"].tolist() == [60]
+
+
+def test_a_list_that_lies_elsewhere_takes_the_names_of_its_images(tmp_path: Path) -> None:
+    pictures = drawn(14)
+    root = with_images(tmp_path / "data", pictures)
+    WRITERS["yolo"](root, pictures)
+    (root / "classes.txt").rename(root / "obj.names")
+    rows = "\n".join(str(root / "images" / p.name) for p in pictures)
+    text(tmp_path / "lists" / "test.txt", rows)
+    expected = pd.Series([n for p in pictures for n, _ in p.objects]).value_counts().to_dict()
+    model = ("truck", "bus", "car")
+    source = open_source(str(tmp_path / "lists" / "test.txt"), cache=tmp_path, classes=model, allow=[root])
+    source = with_classes(source, model, {})
+    assert source.annotations["label"].map(dict(enumerate(model))).value_counts().to_dict() == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        ([f"{'0a1b2c3d' if c == 1 else 'ffffffff'}-clip{c}_{n:04d}" for c in (1, 2) for n in range(1, 5)], 2),
+        ([f"DJI_2023050{d}1230{n:02d}_{n:04d}_V" for d in (1, 2) for n in range(1, 5)], 2),
+        ([f"GX0{c}00{v}_{n:04d}" for v in (42, 43) for c in (1, 2) for n in range(1, 4)], 2),
+        ([f"flight_{f}_t{n}.5" for f in "AB" for n in range(5)], 2),
+    ],
+    ids=["label studio", "dji", "gopro", "seconds"],
+)
+def test_names_of_recorders_give_their_recordings(names: list[str], count: int) -> None:
+    groups, _ = assign(pd.Series([f"/d/{name}.jpg" for name in names]), None, ())
+    assert groups.nunique() == count
+
+
+@pytest.mark.parametrize("pattern", [r"(?P<group>clip\d+)?", r"(?P<group>x*)"])
+def test_a_pattern_that_gives_no_group_is_refused(pattern: str) -> None:
+    with pytest.raises(InputError, match="no group: its named group matches nothing there"):
+        assign(pd.Series(["/d/a_1.jpg", "/d/clip2_1.jpg"]), pattern, ())
+
+
+def test_of_two_trainings_in_one_history_the_last_counts(tmp_path: Path) -> None:
+    first = [f"{e},{0.007 * e}" for e in range(1, 101)]
+    second = [f"{e},{0.02 * e}" for e in range(1, 31)]
+    for between in ([], ["epoch,metrics/mAP50(B)"]):
+        text(tmp_path / "results.csv", "\n".join(["epoch,metrics/mAP50(B)", *first, *between, *second]))
+        history = read_history(tmp_path / "results.csv")
+        assert (len(history), history["ap50"].iloc[-1]) == (30, pytest.approx(0.6))
+    # Resumed in the middle: its epochs go on.
+    text(tmp_path / "results.csv", "\n".join(["epoch,metrics/mAP50(B)", *first[:50], *first[47:]]))
+    assert len(read_history(tmp_path / "results.csv")) == 100
+    text(tmp_path / "results.csv", "epoch,metrics/mAP50(B)\n1,-1\n2,-1\n")
+    with pytest.raises(InputError, match="shares are from 0 to 1"):
+        read_history(tmp_path / "results.csv")
+
+
+def test_a_checkpoint_in_its_run_folder_is_predicted_as_its_run(tmp_path: Path) -> None:
+    weights = tmp_path / "run" / "weights" / "best.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"any")
+    text(tmp_path / "run" / "args.yaml", "imgsz: 320\nclasses: [0]\niou: 0.5\nmax_det: 5\n")
+    alone, of_run = open_weights(weights, None), open_run(tmp_path / "run")
+    assert (alone.imgsz, alone.arguments) == (of_run.imgsz, of_run.arguments)
+    assert alone.settings(320) == of_run.settings(320)
+    copy = tmp_path / "best.pt"
+    copy.write_bytes(b"any")
+    assert open_weights(copy, None).arguments == {}
+
+
+def test_a_video_whose_times_begin_late_is_as_long_as_it_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    taken = []
+    for begin in (0, 36_000):
+        path = tmp_path / f"from_{begin}.mkv"
+        with av.open(str(path), "w", format="matroska") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(40):
+                frame = av.VideoFrame.from_ndarray(
+                    rng.integers(0, 255, (48, 64, 3), np.uint8), format="bgr24"
+                )
+                frame.pts, frame.time_base = begin * 10 + number, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        taken.append(len(open_source(str(path), cache=tmp_path / "cache").images))
+    assert taken[0] == taken[1] > 4
 
 
 def test_rows_of_other_programs_are_named() -> None:

@@ -82,12 +82,20 @@ def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
         }
     )
     # A process that is killed while writing leaves half a last line.
-    table = table.dropna(subset=["epoch"]).drop_duplicates("epoch", keep="last").sort_values("epoch")
+    table = table.dropna(subset=["epoch"])
+    # A second training that was written behind a first one begins at the first epoch again: the last one counts. One
+    # that is resumed repeats its last epoch only.
+    begins = table.index[table["epoch"].diff() < 0]
+    again = [row for row in begins if table.loc[row, "epoch"] <= table["epoch"].min()]
+    table = table.loc[again[-1] :] if again else table
+    table = table.drop_duplicates("epoch", keep="last").sort_values("epoch")
     measured = [column for column in table.columns if column != "epoch"]
     table = table[table[measured].notna().any(axis=1)].reset_index(drop=True)
     if table.empty:
         raise InputError(f"{path}: has no complete row")
     for name in SHARES:
+        if name in table and table[name].min() < 0:
+            raise InputError(f"{path}: {columns[name]} is {table[name].min():g}; shares are from 0 to 1")
         if name in table and table[name].max() > 1:
             raise InputError(
                 f"{path}: {columns[name]} reaches {table[name].max():g}; shares are from 0 to 1: divide percent by 100"

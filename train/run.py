@@ -330,4 +330,17 @@ def open_weights(weights: Path, history: Path | None) -> Run:
     if not weights.is_file():
         raise InputError(f"{weights}: no such checkpoint; give a .pt file, or --run with the run folder")
     curve = read_history(history) if history else pd.DataFrame()
-    return Run(None, weights, file_sha256(weights), None, None, curve, {})
+    args_yaml = weights.parent.parent / "args.yaml"
+    # What a run says about itself holds for its checkpoint too: classes, iou, max_det and the like.
+    is_of_run = weights.parent.name == "weights" and args_yaml.is_file()
+    arguments = parse_yaml(args_yaml) if is_of_run else {}
+    imgsz = arguments.get("imgsz")
+    return Run(
+        None,
+        weights,
+        file_sha256(weights),
+        imgsz if isinstance(imgsz, int) else None,
+        None,
+        curve,
+        arguments,
+    )

@@ -50,6 +50,12 @@ def pair_reports(
                 pairs.append(pair_domains(domain, other, thresholds, seed=seed))
         except NotComparable as reason:
             refused[domain.name] = str(reason)
+    paired = {domain.name for domain in now.domains}
+    for domain in before.domains:
+        if domain.role != "in_domain" and domain.name not in paired:
+            refused[domain.name] = (
+                f"it is in {before.folder.name}, and {now.folder.name} has no domain of this name"
+            )
     if not pairs:
         reasons = "; ".join(f"{domain}: {why}" for domain, why in refused.items())
         raise InputError(f"{now.folder} and {before.folder} cannot be compared ({reasons})")

@@ -194,6 +194,10 @@ def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
         image = np.array([by_file[name] for name in files[0]], np.int64)[files[1]]
     elif len(image) and (image < 0).all():
         image = _numbers(results.image_id, by_file)
+        if (image < 0).any() and results.image_id.dtype == object:
+            # `predict` names an image by its folders too, of which a json may know nothing.
+            names = np.array([*(Path(str(key)).name for key in results.image_id.tolist()), None], object)[:-1]
+            image = np.where(image < 0, _numbers(names, by_file), image)
     if (image < 0).any():
         first = list(dict.fromkeys(results.image_id[image < 0].tolist()))[:5]
         raise InputError(
