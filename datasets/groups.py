@@ -97,6 +97,12 @@ _TIME = re.compile(
 _DRONE = re.compile(r"^(DJI_\d{8})\d{6}_\d{4}(_[A-Z])?$")
 # GoPro cuts a recording into chapters: GX010042 and GX020042 are one; what follows are frames.
 _CHAPTER = re.compile(r"^(G[HXLP])\d{2}(\d{4})([-_. ].*)?$")
+# A frame's number that stands before that of its clip: frame_12_clip_3.
+_FRAME_FIRST = re.compile(
+    r"^(.*?)(?:frame|img|image|f)[-_. ]*\d+[-_. ]+((?:clip|video|vid|seq|sequence|scene|cam|camera|drive|flight|session"
+    r"|recording|track|run)[-_. ]*\d+)$",
+    re.IGNORECASE,
+)
 # Seconds with a decimal point: flight_A_t1.5, 1680000000.500000.
 _SECONDS = re.compile(r"[-_. ]*(t|s|sec)?\d+\.\d+$", re.IGNORECASE)
 # A trailing counter, and the word that often precedes it.
@@ -124,6 +130,9 @@ def _without_counter(stem: str) -> str:
     chapter = _CHAPTER.match(base)
     if chapter:
         return f"{chapter[1]}{chapter[2]}"
+    framed = _FRAME_FIRST.match(base)
+    if framed:
+        return f"{framed[1]}{framed[2]}"
     timed = _TIME.sub(r"\1", base)
     return timed if timed != base else _COUNTER.sub("", _SECONDS.sub("", base))
 

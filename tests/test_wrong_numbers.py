@@ -569,8 +569,9 @@ def test_a_list_that_lies_elsewhere_takes_the_names_of_its_images(tmp_path: Path
         ([f"DJI_2023050{d}1230{n:02d}_{n:04d}_V" for d in (1, 2) for n in range(1, 5)], 2),
         ([f"GX0{c}00{v}_{n:04d}" for v in (42, 43) for c in (1, 2) for n in range(1, 4)], 2),
         ([f"flight_{f}_t{n}.5" for f in "AB" for n in range(5)], 2),
+        ([f"frame_{n}_clip_{c}" for n in range(10) for c in range(6)], 6),
     ],
-    ids=["label studio", "dji", "gopro", "seconds"],
+    ids=["label studio", "dji", "gopro", "seconds", "frame before clip"],
 )
 def test_names_of_recorders_give_their_recordings(names: list[str], count: int) -> None:
     groups, _ = assign(pd.Series([f"/d/{name}.jpg" for name in names]), None, ())
