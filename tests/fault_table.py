@@ -1190,6 +1190,46 @@ FAULTS: tuple[Fault, ...] = (
             "test_wrong_numbers.py::test_a_json_with_a_byte_order_mark_is_found_in_its_folder",
         ),
     ),
+    Fault(
+        "F90",
+        "names of recorders: DJI with date and time, GoPro chapters, Label Studio's uploads, seconds, a frame's number before its clip's",
+        "one recording a flight's day, a recording or a clip",
+        tests=(
+            "test_wrong_numbers.py::test_names_of_recorders_give_their_recordings",
+            "test_wrong_numbers.py::test_times_of_one_day_are_one_recording",
+            "test_wrong_numbers.py::test_exported_frames_are_one_recording_whatever_their_suffix",
+        ),
+    ),
+    Fault(
+        "F91",
+        "--group-by whose named group matches nothing",
+        "refused, with the image",
+        tests=("test_wrong_numbers.py::test_a_pattern_that_gives_no_group_is_refused",),
+    ),
+    Fault(
+        "F92",
+        "a list of images that lies elsewhere",
+        "read by the class names of its images' dataset",
+        tests=("test_wrong_numbers.py::test_a_list_that_lies_elsewhere_takes_the_names_of_its_images",),
+    ),
+    Fault(
+        "F93",
+        "--weights of a checkpoint in its run folder",
+        "predicted as the run says: classes, iou, max_det",
+        tests=("test_wrong_numbers.py::test_a_checkpoint_in_its_run_folder_is_predicted_as_its_run",),
+    ),
+    Fault(
+        "F94",
+        "two trainings in one results.csv, shares below 0",
+        "the last one counts; refused",
+        tests=("test_wrong_numbers.py::test_of_two_trainings_in_one_history_the_last_counts",),
+    ),
+    Fault(
+        "F95",
+        "a video whose times begin late",
+        "as many frames as from the start",
+        tests=("test_wrong_numbers.py::test_a_video_whose_times_begin_late_is_as_long_as_it_is",),
+    ),
 )
 
 

@@ -304,6 +304,8 @@ def lines(result: dict[str, Any], out: Path) -> list[str]:
         f"{drafts}: {Path(result['hand_off']).parent} (YOLO, coco.json, cvat.xml, label-studio.json). {then}: "
         + (
             f"shiftscope train {result['hand_off']} --model {result['weights']}"
+            if result["goes_on"] and str(result["weights"]).endswith(".pt")
+            else f"train your detector on {result['hand_off']}"
             if result["goes_on"]
             else "add them to your training images "
             "(their folder is not known here, or they are not a YOLO dataset)"
