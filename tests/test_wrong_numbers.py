@@ -30,6 +30,7 @@ from reports.options import ReportOptions
 from reports.page.headline import _warnings
 from reports.pipeline.inference import predict_domains
 from reports.pipeline.run import run_report
+from reports.pipeline.sources import open_domains
 from reports.progress import Reporter
 from tests.conftest import complaint, run_in_process
 from tests.label_writers import WRITERS, Picture, coco, dump, label_studio, text, voc
@@ -438,6 +439,15 @@ def test_images_of_two_domains_are_said(tmp_path: Path, lab: Path) -> None:
     dump(tmp_path / "b.json", [results_of(drawn(1))[0]])
     warnings = _warnings(run_report(options, Reporter()).findings)
     assert any("6 of 12 images of mixed are images of lab too" in line for line in warnings)
+
+
+def test_a_source_that_is_given_twice_is_said(lab: Path) -> None:
+    options = ReportOptions(
+        in_domain=("inside", str(lab)), real_world=(("a", str(lab)), ("b", str(lab / "images")))
+    )
+    said: list[str] = []
+    open_domains(options, None, NAMES, said.append)
+    assert "  b holds the same files as a: one source was given twice" in said
 
 
 def test_rejected_rows_are_said(tmp_path: Path, lab: Path) -> None:

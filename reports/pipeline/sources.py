@@ -116,6 +116,7 @@ def open_domains(
         source = with_classes(_as_one_class(source, classes, run, say), classes, class_map)
         source = _of_classes(source, run, say)
         opened.append(Opened(unique_name(name or domain_name(spec), names), "real_world", source))
+    _say_same_files(opened, say)
     unknown = sorted(set(class_map) - source_classes)
     if unknown:
         raise InputError(
@@ -123,6 +124,17 @@ def open_domains(
             f"{', '.join(sorted(source_classes)) or 'none'}"
         )
     return opened
+
+
+def _say_same_files(opened: Sequence[Opened], say: Callable[[str], None]) -> None:
+    """Say which real-world domains hold the same files: they are one, and count twice."""
+    seen: dict[frozenset[str], str] = {}
+    for domain in opened:
+        if domain.role != "real_world" or domain.source.images.empty:
+            continue
+        first = seen.setdefault(frozenset(domain.source.images["path"]), domain.name)
+        if first != domain.name:
+            say(f"  {domain.name} holds the same files as {first}: one source was given twice")
 
 
 def _as_one_class(
