@@ -183,7 +183,8 @@ def test_masks_and_key_points_are_fiftyones_own(database: str, tmp_path: Path, k
                 (sample.predictions_points, sample.predictions, 2),
                 (sample.ground_truth_points, sample.ground_truth, 1),
             ):
-                for found, box in zip(points.keypoints, own.detections, strict=True):
+                assert (points is None) == (not own.detections)
+                for found, box in zip(points.keypoints if points else [], own.detections, strict=True):
                     assert isinstance(found, fo.Keypoint)
                     assert len(found.points) == count
                     np.testing.assert_allclose(found.points[0], box.bounding_box[:2], atol=1e-6)
