@@ -21,8 +21,8 @@ from datasets.errors import InputError
 from datasets.masks import extent_of
 from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, same_name, split_of
 from datasets.pixels import SUFFIXES
-from datasets.plausibility import are_all_crowd, count_from_one, ids_are_off, is_crowd, misread
-from datasets.results import Results, describe, images_by_key, load_json, plain_id
+from datasets.plausibility import are_all_crowd, count_from_one, is_crowd, misread
+from datasets.results import Results, describe, images_by_key, load_json, miscounted, plain_id
 from datasets.results import read_results as read_columns
 from datasets.shapes import Shape
 from datasets.tables import CORNERS, Source
@@ -104,21 +104,9 @@ def _check_ids(path: Path, content: dict[str, Any]) -> None:
     """
     listed = {plain_id(entry["id"]) for entry in content["images"]}
     named = [a.get("image_id") for a in content["annotations"] if isinstance(a, dict)]
-    for what, key, known in (
-        ("images", "image_id", listed),
-        ("categories", "category_id", {plain_id(entry["id"]) for entry in content["categories"]}),
-    ):
-        used = {
-            plain_id(a[key])
-            for a in content["annotations"]
-            if isinstance(a, dict) and isinstance(a.get(key), (int, float, str))
-        }
-        by = ids_are_off(used, known)
-        if by:
-            raise InputError(
-                f"{path}: its annotations number {what} from {min(used)}, its list of {what} from {min(known)}: each "
-                f"{key} seems to be {abs(by)} too {'low' if by > 0 else 'high'}; correct the json"
-            )
+    problem = miscounted(content)
+    if problem:
+        raise InputError(f"{path}: {problem}; correct the json")
     if named and not any(isinstance(key, (int, float, str)) and plain_id(key) in listed for key in named):
         raise InputError(
             f"{path}: no annotation has the image_id of one of its images: annotations name {str(named[0])[:40]!r}, "

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from datasets.errors import InputError
+from datasets.naming import UPLOADED
 from datasets.pairing import IMAGE_FOLDERS, split_of
 
 # Exporters append a content hash to each augmented copy; `shiftscope prepare` appends the copy's number to
@@ -23,8 +24,6 @@ _COPY = re.compile(r"(_(jpg|jpeg|png|bmp|webp))*\.rf\.[0-9a-z]{8,}$|(?<=_\d{6})_
 # Tiles of one image overlap: SAHI appends left, top, right and bottom; DOTA's tools scale, left and top.
 _TILE = re.compile(r"^(.+)_(\d{1,6})_(\d{1,6})_(\d{1,6})_(\d{1,6})$")
 _DOTA_TILE = re.compile(r"__\d+(\.\d+)?__-?\d+___-?\d+$")
-# Label Studio puts a hash before the name of an uploaded file.
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 # Where groups come from, in words.
 GUESSED = "read from the file names"
 INDEPENDENT = "each image counts as independent (give --group-by if frames belong together)"
@@ -113,7 +112,7 @@ def _original(stem: str) -> str:
     """File stem without an exporter's copy suffix and Label Studio's prefix of uploads, and of a tile of DOTA's that of the
     image it was cut from.
     """
-    return _DOTA_TILE.sub("", _COPY.sub("", _UPLOAD.sub("", stem)))
+    return _DOTA_TILE.sub("", _COPY.sub("", UPLOADED.sub("", stem)))
 
 
 def recording(stem: str) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from datasets.pairing import IMAGE_FOLDERS, LABEL_FOLDERS, SPLITS
 
+# Label Studio puts a hash before the name of an uploaded file.
+UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 # Names that every dataset has.
 GENERIC = IMAGE_FOLDERS | LABEL_FOLDERS | SPLITS.keys() | {"data", "dataset"}
 

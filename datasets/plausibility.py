@@ -28,6 +28,9 @@ FEW = 5
 # Boxes that would all have to lie within the first 100 pixels for percent to be pixels: 20 boxes spread at
 # random over an image twice as wide and high do so once in 4**20 files.
 PERCENT, PERCENT_BOXES = 100.0, 20
+# Share of the images without a detection from which a file of predictions is about some of them only: a detector finds
+# something in nearly every image at the confidences from which AP is computed.
+MOST_EMPTY = 0.2
 # Detectors place boxes a little beyond the edge; within so many pixels of the first one there is no object.
 SLACK = 0.5
 # Images below this side are refused, so that a box within the first pixel is never a whole object.

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import json as arrow_json
 
 from datasets.errors import InputError
+from datasets.plausibility import ids_are_off
 
 # Bytes that Arrow parses at a time: its default of 1 MiB leaves hundreds of pieces to join.
 BLOCK = 1 << 24
@@ -235,6 +236,26 @@ def plain_id(value: Any) -> Any:
     if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= LONGEST_NUMBER:
         return int(value) if str(int(value)) == value else value
     return value
+
+
+def miscounted(content: Mapping[str, Any]) -> str:
+    """What is wrong with the ids of a COCO ground truth, where its annotations count images or categories from another number
+    than its lists; "" where they do not. content: with the three lists, whose entries have ids.
+    """
+    for what, key in (("images", "image_id"), ("categories", "category_id")):
+        listed = {plain_id(entry["id"]) for entry in content[what]}
+        used = {
+            plain_id(a[key])
+            for a in content["annotations"]
+            if isinstance(a, dict) and isinstance(a.get(key), (int, float, str))
+        }
+        by = ids_are_off(used, listed)
+        if by:
+            return (
+                f"its annotations number {what} from {min(used)}, its list of {what} from {min(listed)}: each {key} seems "
+                f"to be {abs(by)} too {'low' if by > 0 else 'high'}"
+            )
+    return ""
 
 
 def images_by_key(names: Iterable[tuple[Key, str]]) -> dict[Any, Key]:

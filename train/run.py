@@ -234,13 +234,12 @@ def open_run(folder: Path) -> Run:
     arguments = parse_yaml(folder / "args.yaml") if (folder / "args.yaml").is_file() else {}
     results = folder / "results.csv"
     history = read_history(results) if results.is_file() else pd.DataFrame()
-    imgsz = arguments.get("imgsz")
     data = arguments.get("data")
     return Run(
         folder,
         weights,
         file_sha256(weights),
-        imgsz if isinstance(imgsz, int) else None,
+        _imgsz_of(arguments),
         str(data) if data else None,
         history,
         arguments,
@@ -278,7 +277,12 @@ def training_imgsz(checkpoint: Path | None) -> int | None:
     args_yaml = checkpoint.parent.parent / "args.yaml" if checkpoint is not None else None
     if args_yaml is None or not args_yaml.is_file():
         return None
-    imgsz = parse_yaml(args_yaml).get("imgsz")
+    return _imgsz_of(parse_yaml(args_yaml))
+
+
+def _imgsz_of(arguments: dict[str, Any]) -> int | None:
+    """Image size in pixels that an args.yaml names; None where it names none, or a list."""
+    imgsz = arguments.get("imgsz")
     return imgsz if isinstance(imgsz, int) else None
 
 
@@ -334,12 +338,11 @@ def open_weights(weights: Path, history: Path | None) -> Run:
     # What a run says about itself holds for its checkpoint too: classes, iou, max_det and the like.
     is_of_run = weights.parent.name == "weights" and args_yaml.is_file()
     arguments = parse_yaml(args_yaml) if is_of_run else {}
-    imgsz = arguments.get("imgsz")
     return Run(
         None,
         weights,
         file_sha256(weights),
-        imgsz if isinstance(imgsz, int) else None,
+        _imgsz_of(arguments),
         None,
         curve,
         arguments,

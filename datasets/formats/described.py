@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ import numpy as np
 from datasets.collector import Collector, Position, masks_of
 from datasets.containment import Bounds
 from datasets.errors import InputError
+from datasets.naming import UPLOADED
 from datasets.pairing import IMAGE_FOLDERS, LABEL_FOLDERS, SPLITS, split_of
 from datasets.pixels import SUFFIXES
 from datasets.plausibility import Layout, misread, misread_fractions, written_as
 from datasets.tables import Source
 
-# Label Studio puts a hash before the name of an uploaded file.
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 MANY_FILES = 8
 # More images of one name are narrowed down by their folder's name first.
 MANY_CANDIDATES, DEPTH = 16, 3

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import InputError
-from datasets.plausibility import are_all_crowd, ids_are_off, is_crowd, misread
-from datasets.results import Results, images_by_key, load_json, plain_id, read_results
+from datasets.plausibility import MOST_EMPTY, are_all_crowd, is_crowd, misread
+from datasets.results import Results, images_by_key, load_json, miscounted, plain_id, read_results
 from diagnostics import sweep as sweeping
 from diagnostics.class_ids import FEWEST_BOXES, ap50_of_other_classes, exchanged_classes
 from diagnostics.comparison import compare
@@ -29,8 +29,6 @@ from reports.options import ScoreOptions
 FEWEST_REPLICATES = 100
 # Of an image and a category, as in pycocotools.
 MAX_DETECTIONS = 100
-# A detector finds something in nearly every image at the confidences from which AP is computed.
-MOST_EMPTY = 0.2
 
 
 @dataclass(frozen=True)
@@ -151,24 +149,16 @@ def _read_truth(path: Path) -> Truth:
 
 def _check_ids(path: Path, content: Mapping[str, Any]) -> None:
     """Raise InputError for ids that repeat, and for annotations that count images or categories from another number."""
-    for what, key in (("images", "image_id"), ("categories", "category_id")):
+    for what in ("images", "categories"):
         listed = Counter(plain_id(entry["id"]) for entry in content[what])
         repeated = next((str(name)[:40] for name, number in listed.items() if number > 1), None)
         if repeated is not None:
             raise InputError(
                 f"{path}: the id {repeated} occurs more than once in its {what}; repair the json"
             )
-        used = {
-            plain_id(a[key])
-            for a in content["annotations"]
-            if isinstance(a, dict) and isinstance(a.get(key), (int, float, str))
-        }
-        by = ids_are_off(used, listed)
-        if by:
-            raise InputError(
-                f"{path}: its annotations number {what} from {min(used)}, its list of {what} from {min(listed)}: each "
-                f"{key} seems to be {abs(by)} too {'low' if by > 0 else 'high'}; correct the json"
-            )
+    problem = miscounted(content)
+    if problem:
+        raise InputError(f"{path}: {problem}; correct the json")
 
 
 def _numbers_of(entries: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
@@ -449,7 +439,7 @@ def _check_classes(table: MatchTable, inputs: Inputs, ap50: float) -> None:
 
 
 def _suspicions(table: MatchTable, inputs: Inputs) -> list[str]:
-    """What speaks against the two files belonging together, in words."""
+    """Signs that the two files do not belong together, in words."""
     truth, detections = inputs.truth, inputs.detections
     if not len(detections.image):
         return ["the predictions hold no detection"] if len(truth.annotations.image) else []

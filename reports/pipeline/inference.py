@@ -14,6 +14,7 @@ import pandas as pd
 from datasets.coco import MOST_COMPARED, read_results, share_on_annotations
 from datasets.errors import InputError
 from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
+from datasets.plausibility import MOST_EMPTY
 from datasets.shapes import SHAPE
 from datasets.source import locate, split_spec
 from datasets.tables import CORNERS
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 MAX_TRAINING = 1000
 # From this confidence on, gallery and App show detections.
 DRAWN_FROM = 0.05
-# A detector finds something in nearly every image at the confidences from which AP is computed.
-MOST_EMPTY = 0.2
 # Ultralytics' default, for predictions that come without weights.
 DEFAULT_IMGSZ = 640
 
