@@ -99,9 +99,12 @@ def of_image(path: Path) -> dict[str, Any]:
 
 
 def _xmp_number(text: str, key: str) -> float | None:
-    """A number in XMP, written as an attribute or as an element."""
-    match = re.search(rf"{re.escape(key)}\s*(?:=\s*[\"']|>\s*){_NUMBER}", text)
-    return float(match[1]) if match else None
+    """A number in XMP, written as an attribute or as an element, also as a fraction (3020/100)."""
+    match = re.search(rf"{re.escape(key)}\s*(?:=\s*[\"']|>\s*){_NUMBER}(?:/(\d{{1,9}}))?", text)
+    if not match:
+        return None
+    below = float(match[2] or 1)
+    return float(match[1]) / below if below else None
 
 
 def _of_frames(source: Source) -> Iterator[tuple[Any, dict[str, Any]]]:

@@ -24,6 +24,15 @@ _COPY = re.compile(r"(_(jpg|jpeg|png|bmp|webp))*\.rf\.[0-9a-z]{8,}$|(?<=_\d{6})_
 # Tiles of one image overlap: SAHI appends left, top, right and bottom; DOTA's tools scale, left and top.
 _TILE = re.compile(r"^(.+)_(\d{1,6})_(\d{1,6})_(\d{1,6})_(\d{1,6})$")
 _DOTA_TILE = re.compile(r"__\d+(\.\d+)?__-?\d+___-?\d+$")
+# Other cutters write row and column, left and top, or count: ortho_r1_c2, ortho_x640_y0, ortho_tile_12.
+_NAMED_TILE = re.compile(
+    r"(?<=.)[-_](?:(?:r|row)[-_]?\d+[-_](?:c|col)[-_]?\d+|[xy][-_]?\d+[-_][xy][-_]?\d+|(?:tile|patch|crop)[-_]?\d+)$",
+    re.IGNORECASE,
+)
+# Cameras that look at one moment together: a stereo pair, colour and thermal (DJI_0001_T, DJI_0001_W), two spectra.
+_CAMERA = re.compile(
+    r"(?<=\d)[-_. ](?:left|right|rgb|ir|thermal|tir|nir|vis|visible|wide|zoom|[LRTWZV])$", re.IGNORECASE
+)
 # Where groups come from, in words.
 GUESSED = "read from the file names"
 INDEPENDENT = "each image counts as independent (give --group-by if frames belong together)"
@@ -109,10 +118,12 @@ _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORE
 
 
 def _original(stem: str) -> str:
-    """File stem without an exporter's copy suffix and Label Studio's prefix of uploads, and of a tile of DOTA's that of the
-    image it was cut from.
+    """File stem without an exporter's copy suffix, Label Studio's prefix of uploads and the name of one of several
+    cameras, and of a tile that of the image it was cut from.
     """
-    return _DOTA_TILE.sub("", _COPY.sub("", UPLOADED.sub("", stem)))
+    for suffix in (_COPY, _DOTA_TILE, _NAMED_TILE, _CAMERA):
+        stem = suffix.sub("", stem)
+    return UPLOADED.sub("", stem)
 
 
 def recording(stem: str) -> str:
@@ -166,6 +177,10 @@ def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -
     if pattern is not None:
         return _by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
     recordings, by_folder = _recordings(paths, classes)
+    if recordings.nunique() < 2:
+        # Cards count on from folder to folder (100MEDIA/DJI_0999, 101MEDIA/DJI_1000): what follows a common word is a
+        # mere counter then.
+        recordings, by_folder = _recordings(paths, classes, counters=True)
     counts = recordings.value_counts()
     if len(counts) >= 2 and counts.max() >= 2:
         how = "folder, and name" if by_folder else "name"
@@ -173,10 +188,14 @@ def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -
     return originals(paths), f"no recordings in the file names: {INDEPENDENT}"
 
 
-def _recordings(paths: pd.Series, classes: Sequence[str]) -> tuple[pd.Series, bool]:
-    """The recording that each image seems to belong to, and whether folders say so."""
+def _recordings(
+    paths: pd.Series, classes: Sequence[str], *, counters: bool = False
+) -> tuple[pd.Series, bool]:
+    """The recording that each image seems to belong to, and whether folders say so; counters: names are no more than
+    counters, whatever stands before the number.
+    """
     stems, folders = _stems(paths), _folders(paths)
-    bases = stems.map(_without_counter)
+    bases = stems.map(lambda stem: "") if counters else stems.map(_without_counter)
     words = CONDITIONS | {word for name in classes for word in _words(name)}
     names_one = {name: bool(set(_words(name)) - words) for name in {*bases, *folders}}
     is_counter = bases == ""

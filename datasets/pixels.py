@@ -44,6 +44,9 @@ _HEADS = (
 MIN_SIDE = 10
 # 179 megapixels: Pillow's own decompression-bomb error threshold.
 MAX_PIXELS = 178_956_970
+# Cameras of 10, 12 and 14 bits store their values unscaled: the brightest pixel then has less than a quarter of the range,
+# and of what is left of it in 8 bits fewer than 64 levels.
+DARK_16_BIT = 1 << 14
 _TRANSPOSED = frozenset({5, 6, 7, 8})
 _TURNS = {
     2: lambda a: a[:, ::-1],
@@ -117,6 +120,10 @@ def _remark(image: Image.Image, path: Path) -> str:
         words.append(f"content is {kind}, despite its suffix")
     if image.mode not in ("RGB", "L"):
         words.append(f"mode {image.mode}, converted to RGB")
+    if image.mode.startswith("I;16") and (highest := image.getextrema()[1]) < DARK_16_BIT:  # type: ignore[operator]
+        words.append(
+            f"values of 16 bits that end at {highest}: dark, as in the training; scale them to 65535"
+        )
     if getattr(image, "n_frames", 1) > 1 and kind != "MPO":
         words.append(f"the first of {getattr(image, 'n_frames', 1)} pages")
     return "; ".join(words)

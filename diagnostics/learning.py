@@ -29,6 +29,7 @@ class Learning:
     slope_high: upper end of that interval
     best_loss_epoch: epoch of the lowest validation loss, as a share of all epochs
     loss_rise: how far the validation loss is above its lowest value at the end, as a share of it
+    broken_epoch: epoch from which on the training loss is not a number, None where it is one at the end
     """
 
     epochs: int
@@ -38,6 +39,7 @@ class Learning:
     slope_high: float | None = None
     best_loss_epoch: float | None = None
     loss_rise: float | None = None
+    broken_epoch: int | None = None
 
     @property
     def gain(self) -> float | None:
@@ -77,4 +79,19 @@ def summarise_history(history: pd.DataFrame) -> Learning:
         smooth = pd.Series(total).rolling(3, center=True, min_periods=1).median().to_numpy()
         best = float((int(np.nanargmin(smooth)) + 1) / epochs)
         rise = float(smooth[-1] / np.nanmin(smooth) - 1)
-    return Learning(epochs, last, slope, low, high, best, rise)
+    return Learning(epochs, last, slope, low, high, best, rise, _broken_epoch(history))
+
+
+def _broken_epoch(history: pd.DataFrame) -> int | None:
+    """The epoch from which on a training loss is not finite. A line that was cut short has no validation AP either,
+    and says nothing.
+    """
+    losses = [name for name in ("train_box_loss", "train_cls_loss") if name in history]
+    if not losses or "ap50" not in history:
+        return None
+    whole = history[history["ap50"].notna()]
+    finite = np.isfinite(whole[losses].to_numpy(float)).all(axis=1)
+    if not len(whole) or finite[-1]:
+        return None
+    first = int(np.flatnonzero(finite)[-1]) + 1 if finite.any() else 0
+    return int(whole["epoch"].iloc[first])

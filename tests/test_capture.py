@@ -60,6 +60,14 @@ def test_a_drones_photo_says_how_it_was_taken_and_not_where(tmp_path: Path) -> N
     assert "47" not in images.drop(columns="path").to_csv()
 
 
+def test_numbers_written_as_fractions_are_divided(tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.jpg", 3020, 9)
+    path.write_bytes(path.read_bytes().replace(b'"+3020"', b'"3020/100"').replace(b'"-90.00"', b'"-9000/0"'))
+    found = of_image(path)
+    assert found["altitude_m"] == 30.2
+    assert "gimbal_pitch_deg" not in found
+
+
 def test_other_images_say_nothing(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"Exif not an image http://ns.adobe.com/xap")

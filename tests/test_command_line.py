@@ -227,6 +227,19 @@ def test_one_epoch_alone_says_undertrained(place: Path) -> None:
     assert "after 1 epoch" in outcome.stdout
 
 
+def test_a_loss_that_is_no_number_is_a_training_that_broke_down(place: Path) -> None:
+    """Ultralytics writes nan and an AP of 0 from then on."""
+    rows = [f"{e},{1.5 if e < 7 else 'nan'},{0.1 * e if e < 7 else 0}" for e in range(1, 13)]
+    (place / "broken.csv").write_text("\n".join(["epoch,train/box_loss,metrics/mAP50(B)", *rows]))
+    outcome = run_in_process("triage", "--history", "broken.csv", cwd=place)
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout.startswith("Undertrained\n")
+    assert "broke down in epoch 7" in outcome.stdout
+    # A last line that is cut short is no such training.
+    (place / "cut.csv").write_text("\n".join(["epoch,train/box_loss,metrics/mAP50(B)", *rows[:6], "7,"]))
+    assert "broke down" not in run_in_process("triage", "--history", "cut.csv", cwd=place).stdout
+
+
 @pytest.mark.slow
 def test_next_ranks_a_pool_and_datasets(place: Path) -> None:
     outcome = run_script(

@@ -393,6 +393,14 @@ def test_unusual_modes_decode(tmp_path: Path, mode: str) -> None:
     assert decode(path).shape == (20, 30, 3)
 
 
+def test_twelve_bits_in_sixteen_are_said(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 4095, 600).astype(np.uint16).reshape(20, 30)
+    for name, values in (("dark", ramp), ("whole", ramp * 16)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    assert "end at 4095: dark" in probe(tmp_path / "dark.png")[2]
+    assert "end at" not in probe(tmp_path / "whole.png")[2]
+
+
 def test_a_truncated_jpeg_fails_and_one_without_its_end_marker_does_not(tmp_path: Path) -> None:
     raw = image(tmp_path / "p.jpg", size=(320, 240)).read_bytes()
     (tmp_path / "half.jpg").write_bytes(raw[: len(raw) // 2])

@@ -580,8 +580,26 @@ def test_a_list_that_lies_elsewhere_takes_the_names_of_its_images(tmp_path: Path
         ([f"GX0{c}00{v}_{n:04d}" for v in (42, 43) for c in (1, 2) for n in range(1, 4)], 2),
         ([f"flight_{f}_t{n}.5" for f in "AB" for n in range(5)], 2),
         ([f"frame_{n}_clip_{c}" for n in range(10) for c in range(6)], 6),
+        ([f"run{r}_{n:04d}_{side}" for r in (1, 2) for n in range(5) for side in ("left", "right")], 2),
+        ([f"{n}{lens}" for n in ("site_0001", "site_0002", "yard_0001") for lens in ("_T", "_W")], 2),
+        ([f"ortho{o}_r{r}_c{c}" for o in "AB" for r in range(3) for c in range(3)], 2),
+        ([f"ortho{o}_x{x}_y{y}" for o in "AB" for x in (0, 640) for y in (0, 640)], 2),
+        ([f"site{s}_tile_{t}" for s in "AB" for t in range(5)], 2),
+        ([f"{100 + f}MEDIA/DJI_{20 * f + n:04d}" for f in (0, 1) for n in range(20)], 2),
     ],
-    ids=["label studio", "dji", "gopro", "seconds", "frame before clip"],
+    ids=[
+        "label studio",
+        "dji",
+        "gopro",
+        "seconds",
+        "frame before clip",
+        "stereo",
+        "lenses",
+        "rows and columns",
+        "left and top",
+        "tiles",
+        "card that counts on",
+    ],
 )
 def test_names_of_recorders_give_their_recordings(names: list[str], count: int) -> None:
     groups, _ = assign(pd.Series([f"/d/{name}.jpg" for name in names]), None, ())

@@ -43,6 +43,10 @@ def assess(evidence: Evidence) -> Assessment:
     level = train if train == train else evidence.in_domain_ap50
     limit = LEARNED_AP50 if train == train else LEARNED_HELD_OUT_AP50
     observations = [_curve(learning)]
+    if learning.broken_epoch is not None:
+        observations.append(
+            Observation(True, f"The training loss is not a number from epoch {learning.broken_epoch} on.")
+        )
     if level == level:
         whose = "its own training images" if train == train else "in-domain images"
         favours = level < limit or (None if level < LEARNED_AP50 else False)
@@ -62,6 +66,13 @@ def assess(evidence: Evidence) -> Assessment:
             observations,
             score=1 - level / LEARNED_AP50,
             missing="give the training images (the run's data.yaml), or --history results.csv",
+        )
+    if level < limit and learning.broken_epoch is not None:
+        return supported(
+            clip(1 - level / LEARNED_AP50 * 0.5),
+            f"The training broke down in epoch {learning.broken_epoch}, from which on its loss is not a number; more epochs "
+            f"of it change nothing. AP50 is {fraction(level)}.",
+            observations,
         )
     if level < limit:
         few = f" after {count(learning.epochs, 'epoch')}" if 0 < learning.epochs <= MIN_TAIL else ""

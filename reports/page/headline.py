@@ -42,6 +42,10 @@ REMEDY = {
     "label_error": "Correct the labels in the App and run the report again.",
     "leakage": "Split by recording, train again, and then compare.",
 }
+BROKEN_REMEDY = (
+    "Train again with a lower learning rate (lr0=0.001) or without half precision (amp=False), then run the "
+    "report again."
+)
 SHIFT_REMEDY = {
     "viewpoint": "images from that viewpoint",
     "appearance": "images with that light and those colours",
@@ -217,6 +221,8 @@ def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str
         mislabelled = [cause.name for cause in evidence.class_causes if cause.code == "label_error"]
         if leading.code == "label_error" and mislabelled:
             return f"Correct the labels of {joined(mislabelled, 'and')} in the App and run the report again."
+        if leading.code == "underfit" and evidence.learning.broken_epoch is not None:
+            return BROKEN_REMEDY
         return REMEDY.get(leading.code) or _shift_remedy(findings, evidence, leading)
     decides = leading.missing if leading is not None else ""
     missing = decides or next((h.missing for h in verdict.hypotheses if _is_undecided(h) and h.missing), None)
