@@ -21,7 +21,17 @@ from datasets.errors import InputError
 from datasets.masks import extent_of
 from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, same_name, split_of
 from datasets.pixels import SUFFIXES
-from datasets.plausibility import are_all_crowd, count_from_one, is_crowd, misread
+from datasets.plausibility import (
+    FITTING,
+    MOST_COMPARED,
+    TIMES,
+    are_all_crowd,
+    count_from_one,
+    is_crowd,
+    misread,
+    reading_that_fits,
+    share_on_annotations,
+)
 from datasets.results import Results, describe, images_by_key, load_json, miscounted, plain_id
 from datasets.results import read_results as read_columns
 from datasets.shapes import Shape
@@ -32,8 +42,6 @@ class NoGroundTruth(InputError):
     """A json without COCO's three lists, such as the captions and image infos of COCO's own downloads."""
 
 
-# Detections, the most confident ones, that tell by where they lie which images they belong to.
-MOST_COMPARED = 2000
 ALL_CROWD = "marked iscrowd like every other, as CVAT marks masks: read as an object"
 
 
@@ -445,7 +453,10 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         other = pd.Series([named[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
         _check_numbers(path, results, source, (image, other))
     sizes = source.images.set_index("image")[["width", "height"]].reindex(image).to_numpy(float)
-    problem = misread(results.xywh, sizes, "xywh")
+    sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
+    problem = misread(results.xywh, sizes, "xywh") or reading_that_fits(
+        results.xywh[sure], image[sure], sizes[sure], annotations_by_image(source)
+    )
     if problem:
         raise InputError(f"{path}: its {len(corners)} boxes look like {problem}; correct the file")
     detections = pd.DataFrame(corners, columns=CORNERS)
@@ -464,8 +475,11 @@ def _check_numbers(
     readings: image of each detection by ids and by file names, (N,) each.
     """
     sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
-    by_ids, by_names = (share_on_annotations(results.xywh[sure], images[sure], source) for images in readings)
-    if by_names >= 0.1 and by_ids < by_names / 4:
+    annotated = annotations_by_image(source)
+    by_ids, by_names = (
+        share_on_annotations(results.xywh[sure], images[sure], annotated) for images in readings
+    )
+    if by_names >= FITTING and by_ids < by_names / TIMES:
         raise InputError(
             f"{path}: its image_id seem to be the numbers of the file names, not the ids of {source.spec}: by those "
             f"{by_ids:.0%} of its boxes lie on an annotation, by file names {by_names:.0%}; write file names as image_id, "
@@ -473,23 +487,11 @@ def _check_numbers(
         )
 
 
-def share_on_annotations(xywh: npt.NDArray[np.float64], images: npt.NDArray[Any], source: Source) -> float:
-    """Share of boxes with an IoU of 0.5 with an annotation of the image that they would belong to."""
-    corners = np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
-    annotated = {
-        image: rows[CORNERS].to_numpy(float)
-        for image, rows in source.annotations[source.annotations["image"].isin(set(images))].groupby("image")
-    }
-    hits = 0
-    for box, image in zip(corners, images, strict=True):
-        others = annotated.get(image)
-        if others is None:
-            continue
-        sides = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None)
-        shared = sides.prod(1)
-        union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - shared
-        hits += bool((shared >= 0.5 * union).any())
-    return hits / max(len(corners), 1)
+def annotations_by_image(source: Source) -> dict[str, npt.NDArray[np.float64]]:
+    """Image -> corners (N, 4) of its annotations."""
+    corners = source.annotations[CORNERS].to_numpy(float)
+    rows = source.annotations.groupby("image").indices
+    return {str(image): corners[positions] for image, positions in rows.items()}
 
 
 def _labels_of(path: Path, results: Results, source: Source, classes: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ they are written could lie on their images, and whether all of them would under 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -33,8 +33,37 @@ PERCENT, PERCENT_BOXES = 100.0, 20
 MOST_EMPTY = 0.2
 # Detectors place boxes a little beyond the edge; within so many pixels of the first one there is no object.
 SLACK = 0.5
+# The most confident detections, which are compared with the annotations under every reading.
+MOST_COMPARED = 2000
+# Another reading is meant where it puts a tenth of the detections on annotations, at least FEW, and four times as many as
+# theirs: boxes that lie anywhere do so now and then by one or two.
+FITTING, TIMES = 0.1, 4
+# Networks are given square images of this side, in which programs sometimes leave their boxes.
+INPUT_SIDE = 640
 # Images below this side are refused, so that a box within the first pixel is never a whole object.
 SMALLEST_SIDE = 10
+
+
+def _from_padded_input(boxes: Floats, sizes: Floats) -> Floats:
+    """Boxes (N, 4) in a square input whose image was shrunk and padded to the middle, in pixels of the image."""
+    scale = INPUT_SIDE / sizes.max(1, keepdims=True)
+    padding = (INPUT_SIDE - sizes * scale) / 2
+    return np.column_stack([(boxes[:, :2] - padding) / scale, boxes[:, 2:] / scale])
+
+
+# What four numbers may be in place of left, top, width and height in pixels -> those (N, 4), from the numbers and the sizes
+# (N, 2) of the images.
+READINGS: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "top, left, height, width": lambda boxes, sizes: boxes[:, [1, 0, 3, 2]],
+    NAMES["centre"]: lambda boxes, sizes: np.column_stack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]]),
+    NAMES["xyxy"]: lambda boxes, sizes: np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]),
+    "pixels of images twice as large": lambda boxes, sizes: boxes / 2,
+    "pixels of images half as large": lambda boxes, sizes: boxes * 2,
+    f"pixels of the network's input, {INPUT_SIDE} a side and padded": _from_padded_input,
+    f"pixels of the network's input, {INPUT_SIDE} a side and stretched": lambda boxes, sizes: (
+        boxes * np.tile(sizes, 2) / INPUT_SIDE
+    ),
+}
 
 
 def corners_of(boxes: Floats, layout: Layout) -> Floats:
@@ -163,6 +192,59 @@ def _other_layout(boxes: Floats, sizes: Floats, layout: Layout, tolerance: float
         if other != layout and _impossible(corners_of(boxes, other), sizes, tolerance).mean() < OUTSIDE / 2:
             return f"{words}, where {NAMES[layout]} belong"
     return ""
+
+
+def reading_that_fits(
+    boxes: Floats, images: npt.NDArray[Any], sizes: Floats, annotated: Mapping[Any, Floats]
+) -> str:
+    """What detections seem to be, where they lie on annotations under another reading only.
+
+    Parameters
+    ----------
+    boxes
+        Left, top, width and height in pixels (N, 4), as they were read.
+    images
+        The image of each (N,).
+    sizes
+        Width and height of that image (N, 2) in pixels; 0 or NaN where unknown.
+    annotated
+        Image -> corners (M, 4) of its annotations.
+
+    Returns
+    -------
+    str
+        In words with both shares, "" where they are what they should be or no reading fits.
+    """
+    own = share_on_annotations(boxes, images, annotated)
+    if own >= 1 / TIMES:
+        return ""
+    best, words = 0.0, ""
+    for name, read in READINGS.items():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = share_on_annotations(read(boxes, sizes), images, annotated)
+        if share > best:
+            best, words = share, name
+    if best < FITTING or best * len(boxes) < FEW or own >= best / TIMES:
+        return ""
+    belongs = f"pixels of the original image ({NAMES['xywh']})"
+    return f"{words}, where {belongs} belong: read so, {best:.0%} of them lie on an annotation, and {own:.0%} otherwise"
+
+
+def share_on_annotations(boxes: Floats, images: npt.NDArray[Any], annotated: Mapping[Any, Floats]) -> float:
+    """Share of boxes (N, 4; left, top, width, height) with an IoU of 0.5 with an annotation of their image (N,).
+
+    annotated: image -> corners (M, 4) of its annotations.
+    """
+    hits = 0
+    for box, image in zip(corners_of(boxes, "xywh"), images.tolist(), strict=True):
+        others = annotated.get(image)
+        if others is None:
+            continue
+        sides = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None)
+        shared = sides.prod(1)
+        union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - shared
+        hits += bool((shared >= 0.5 * union).any())
+    return hits / max(len(boxes), 1)
 
 
 def ids_are_off(ids: Collection[Any], listed: Collection[Any]) -> int:

@@ -5,6 +5,7 @@ that are lost. Each is refused, read right, or said.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from dataclasses import replace
 from fractions import Fraction
@@ -20,6 +21,7 @@ from datasets.classes import with_classes
 from datasets.errors import InputError
 from datasets.groups import assign
 from datasets.labels import parse_row
+from datasets.plausibility import reading_that_fits
 from datasets.source import open_source
 from datasets.tables import Source
 from diagnostics.class_ids import exchanged_classes
@@ -251,39 +253,94 @@ def test_confidences_in_percent_are_refused(tmp_path: Path, lab: Path) -> None:
         predicted(tmp_path, {"lab": lab, "road": lab}, {"lab": results_of(drawn(1)), "road": results})
 
 
-@pytest.mark.parametrize(
-    "change",
-    [lambda b: [2 * v for v in b], lambda b: [b[1], b[0], b[3], b[2]], lambda b: [v / 2 for v in b]],
-    ids=["twice as large", "y before x", "half as large"],
-)
-def test_predictions_that_lie_nowhere_are_said(tmp_path: Path, change) -> None:
-    # A seed for which no box lies on another by chance.
-    pictures = [replace(p, objects=p.objects[:1]) for p in drawn(16)]
-    root = with_images(tmp_path / "d", pictures)
+def moved(root: Path, pictures: list[Picture], change) -> tuple[Path, list[dict]]:
+    """A COCO dataset, and perfect predictions of it after a change of each box; without those that lie outside."""
+    with_images(root, pictures)
     coco(root, pictures)
     (file,) = root.rglob("*.json")
-    ids = {entry["file_name"]: entry["id"] for entry in content_of(file)["images"]}
+    content = content_of(file)
+    ids = {entry["file_name"]: entry["id"] for entry in content["images"]}
     results = results_of(pictures, image_id=lambda number: ids[f"{number:06d}.jpg"])
     for result in results:
+        result["category_id"] += min(e["id"] for e in content["categories"])
+        result["bbox"] = [float(value) for value in change(result["bbox"])]
+    ends = [(r["bbox"][0] + r["bbox"][2], r["bbox"][1] + r["bbox"][3]) for r in results]
+    return file, [r for r, (x, y) in zip(results, ends, strict=True) if x <= SIZE[0] and y <= SIZE[1]]
+
+
+def padded(box: list[float]) -> list[float]:
+    scale = 640 / max(SIZE)
+    left, top = ((640 - side * scale) / 2 for side in SIZE)
+    return [box[0] * scale + left, box[1] * scale + top, box[2] * scale, box[3] * scale]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda b: [2 * v for v in b], "images twice as large"),
+        (lambda b: [b[1], b[0], b[3], b[2]], "top, left, height, width"),
+        (lambda b: [v / 2 for v in b], "images half as large"),
+        (padded, "network's input, 640 a side and padded"),
+        (lambda b: [b[0] + b[2] / 2, b[1] + b[3] / 2, b[2], b[3]], "centre x, centre y"),
+    ],
+    ids=["twice as large", "y before x", "half as large", "padded input", "centres"],
+)
+@pytest.mark.parametrize("lucky", [0, 1])
+def test_predictions_that_lie_on_annotations_under_another_reading_are_refused(
+    tmp_path: Path, change, words: str, lucky: int
+) -> None:
+    """Also where a box or two lie on one by chance."""
+    pictures = [replace(p, objects=p.objects[:1]) for p in drawn(16, count=100)]
+    root = tmp_path / "d"
+    file, results = moved(root, pictures, change)
+    unchanged = results_of(pictures, image_id=lambda number: content_of(file)["images"][number]["id"])[:lucky]
+    for result in unchanged:
         result["category_id"] += min(e["id"] for e in content_of(file)["categories"])
-        result["bbox"] = change(result["bbox"])
-    kept = [
-        r
-        for r in results
-        if r["bbox"][0] + r["bbox"][2] <= SIZE[0] and r["bbox"][1] + r["bbox"][3] <= SIZE[1]
-    ]
-    dump(tmp_path / "dt.json", kept)
-    arguments = ("score", "--ground-truth", str(file), "--predictions", "dt.json")
-    outcome = run_in_process(*arguments, cwd=tmp_path)
+    dump(tmp_path / "dt.json", unchanged + results)
+    outcome = run_in_process("score", "--ground-truth", str(file), "--predictions", "dt.json", cwd=tmp_path)
+    assert outcome.code == 2
+    assert words in outcome.stderr
+    lab_root = with_images(tmp_path / "lab2", drawn(1))
+    WRITERS["yolo"](lab_root, drawn(1))
+    with pytest.raises(InputError, match=re.escape(words)):
+        predicted(
+            tmp_path,
+            {"lab": lab_root, "road": root},
+            {"lab": results_of(drawn(1)), "road": unchanged + results},
+        )
+
+
+def test_predictions_that_lie_nowhere_are_said(tmp_path: Path) -> None:
+    """Whatever they are: these are the boxes of other images, mirrored."""
+    pictures = [replace(p, objects=p.objects[:1]) for p in drawn(16)]
+    root = tmp_path / "d"
+    file, results = moved(
+        root, pictures, lambda b: [SIZE[0] - b[0] - b[2], SIZE[1] - b[1] - b[3], b[2], b[3]]
+    )
+    results = [r for r in results if abs(r["bbox"][0] + r["bbox"][2] / 2 - SIZE[0] / 2) > r["bbox"][2]]
+    dump(tmp_path / "dt.json", results)
+    outcome = run_in_process("score", "--ground-truth", str(file), "--predictions", "dt.json", cwd=tmp_path)
     scored = json.loads(outcome.stdout)
     assert scored["overall"]["ap50"] == 0
     assert any("no detection lies on an annotation" in line for line in scored["notes"])
     said: list[str] = []
-    lab_results = results_of(drawn(1))
     lab_root = with_images(tmp_path / "lab2", drawn(1))
     WRITERS["yolo"](lab_root, drawn(1))
-    predicted(tmp_path, {"lab": lab_root, "road": root}, {"lab": lab_results, "road": kept}, said.append)
+    sources = {"lab": lab_root, "road": root}
+    predicted(tmp_path, sources, {"lab": results_of(drawn(1)), "road": results}, said.append)
     assert any("lies on an annotation" in line for line in said)
+
+
+def test_a_poor_detector_is_not_refused() -> None:
+    """Detections of which one in twenty lies on an annotation, and the rest somewhere: no reading explains them."""
+    rng = np.random.default_rng(5)
+    truth = np.column_stack([rng.uniform(0, 500, (400, 2)), rng.uniform(20, 80, (400, 2))])
+    boxes = np.column_stack([rng.uniform(0, 500, (400, 2)), rng.uniform(20, 80, (400, 2))])
+    boxes[::20] = truth[::20]
+    images = np.arange(400) // 4
+    corners = np.column_stack([truth[:, :2], truth[:, :2] + truth[:, 2:]])
+    annotated = {image: corners[images == image] for image in range(100)}
+    assert reading_that_fits(boxes, images, np.full((400, 2), 640.0), annotated) == ""
 
 
 def test_an_empty_list_of_predictions_is_said(tmp_path: Path) -> None:

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from datasets.errors import InputError
-from datasets.plausibility import MOST_EMPTY, are_all_crowd, is_crowd, misread
+from datasets.plausibility import (
+    FITTING,
+    MOST_COMPARED,
+    MOST_EMPTY,
+    are_all_crowd,
+    corners_of,
+    is_crowd,
+    misread,
+    reading_that_fits,
+)
 from datasets.results import Results, images_by_key, load_json, miscounted, plain_id, read_results
 from diagnostics import sweep as sweeping
 from diagnostics.class_ids import FEWEST_BOXES, ap50_of_other_classes, exchanged_classes
@@ -357,6 +366,7 @@ def score(options: ScoreOptions) -> dict[str, Any]:
     with _timed(timings, "score"):
         result = _score_table(table, inputs)
         _check_classes(table, inputs, result["overall"]["ap50"] or 0.0)
+        _check_reading(options.predictions, table, inputs)
         result["notes"] += _suspicions(table, inputs)
     with _timed(timings, "bootstrap"):
         if bootstrap:
@@ -436,6 +446,20 @@ def _check_classes(table: MatchTable, inputs: Inputs, ap50: float) -> None:
             "regardless of category: the category ids of the two files mean different classes; give each detection "
             "the ground truth's category_id, or its category_name beside the id"
         )
+
+
+def _check_reading(path: Path, table: MatchTable, inputs: Inputs) -> None:
+    """Raise InputError where hardly an annotation is found, and the detections lie on them under another reading."""
+    truth, detections = inputs.truth.annotations, inputs.detections
+    if (table.true_positive[:, table.areas.index("all")] > 0).sum() >= FITTING * len(truth.image):
+        return
+    sure = np.argsort(-detections.confidence, kind="stable")[:MOST_COMPARED]
+    images = detections.image[sure]
+    corners = corners_of(truth.xywh, "xywh")
+    annotated = {image: corners[truth.image == image] for image in np.unique(images).tolist()}
+    problem = reading_that_fits(detections.xywh[sure], images, inputs.truth.sizes[images], annotated)
+    if problem:
+        raise InputError(f"{path}: its {len(detections.image)} boxes look like {problem}; correct the file")
 
 
 def _suspicions(table: MatchTable, inputs: Inputs) -> list[str]:

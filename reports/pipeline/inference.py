@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from datasets.coco import MOST_COMPARED, read_results, share_on_annotations
+from datasets.coco import annotations_by_image, read_results
 from datasets.errors import InputError
 from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
-from datasets.plausibility import MOST_EMPTY
+from datasets.plausibility import MOST_COMPARED, MOST_EMPTY, share_on_annotations
 from datasets.shapes import SHAPE
 from datasets.source import locate, split_spec
 from datasets.tables import CORNERS
@@ -346,7 +346,7 @@ def _lies_nowhere(opened: Opened, detections: pd.DataFrame) -> bool:
     sure = detections.nlargest(MOST_COMPARED, "confidence")
     corners = sure[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    return share_on_annotations(xywh, sure["image"].to_numpy(), opened.source) == 0
+    return share_on_annotations(xywh, sure["image"].to_numpy(), annotations_by_image(opened.source)) == 0
 
 
 def _without_unpredicted(
