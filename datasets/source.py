@@ -512,7 +512,11 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
             suffixes[".txt"], suffixes[".xml"]
         ):
             return open_described(spec, path, described, bounds, classes, yolo.account_files)
-        reader = voc.open_voc if suffixes[".xml"] > suffixes[".txt"] else yolo.open_folder
+        # Files of VOC that were renamed name their image inside.
+        renamed = not suffixes[".txt"] and any(
+            voc.is_annotation(file) for file in files if file not in others
+        )
+        reader = voc.open_voc if suffixes[".xml"] > suffixes[".txt"] or renamed else yolo.open_folder
         return reader(spec, path, classes, bounds)
     rest = Collector(path, (), bounds)
     rest.ledger = {row["path"]: (row["bucket"], row["reason"]) for row in source.ledger.to_dict("records")}

@@ -15,8 +15,9 @@ import numpy as np
 from datasets.collector import Collector, Position
 from datasets.containment import Bounds
 from datasets.errors import InputError
+from datasets.formats.registry import head_of
 from datasets.labels import MAX_BYTES
-from datasets.pairing import Pairing, dataset_root, split_of
+from datasets.pairing import Pairing, dataset_root, same_name, split_of
 from datasets.pixels import SUFFIXES
 from datasets.plausibility import misread
 from datasets.tables import Source
@@ -44,10 +45,12 @@ class VocFile:
 
     size: width and height in pixels, (0, 0) if it gives none.
     boxes: its boxes, in order.
+    image: file name of the image that it names, without folders; empty if it names none.
     """
 
     size: tuple[int, int]
     boxes: list[VocBox]
+    image: str = ""
 
 
 def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) -> Source:
@@ -89,16 +92,11 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
         return sets.get(file.stem) or split_of(file.parent.relative_to(folder).parts)
 
     for row, label in collector.add_images(files, pairing, split, expects_labels=False):
-        try:
-            content = read_xml(label)
-        except (OSError, ValueError) as reason:
-            collector.note(label, "failed", str(reason))
-            continue
-        mismatch = collector.size_mismatch(row, content.size)
-        if mismatch:
-            collector.note(label, "failed", mismatch)
-            continue
-        read.append((row, label, content))
+        content = _read(collector, label)
+        if content is not None and _fits(collector, row, label, content):
+            read.append((row, label, content))
+    read += _by_image_name(collector, [file for file in files if file.suffix.lower() == ".xml"], read)
+    read.sort(key=lambda entry: entry[0])
     names = {box.name for _, _, content in read for box in content.boxes if box.name}
     if not names <= set(classes):
         # `classes.with_classes` decides whether these are the model's classes under other names.
@@ -108,6 +106,54 @@ def open_voc(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds) ->
         _add_boxes(collector, row, label, content)
     leftovers(collector, pairing, [folder])
     return collector.to_source(spec, "voc")
+
+
+def _read(collector: Collector, label: Path) -> VocFile | None:
+    """The content of one XML file; None, with a note of the reason, where it cannot be used."""
+    try:
+        return read_xml(label)
+    except (OSError, ValueError) as reason:
+        collector.note(label, "failed", str(reason))
+        return None
+
+
+def _fits(collector: Collector, row: int, label: Path, content: VocFile) -> bool:
+    """Whether an XML file was drawn on an image of this size; notes where it was not."""
+    mismatch = collector.size_mismatch(row, content.size)
+    if mismatch:
+        collector.note(label, "failed", mismatch)
+    return not mismatch
+
+
+def _by_image_name(
+    collector: Collector, files: Sequence[Path], read: Sequence[tuple[int, Path, VocFile]]
+) -> list[tuple[int, Path, VocFile]]:
+    """Images without an XML file of their name, with the one that names them in its <filename>, which is written whatever
+    the file itself was renamed to.
+    """
+    labelled = {row for row, _, _ in read}
+    waiting: dict[str, list[int]] = {}
+    for row, path in enumerate(collector.images["path"]):
+        if row not in labelled:
+            for name in {same_name(Path(path).name), same_name(Path(path).stem)}:
+                waiting.setdefault(name, []).append(row)
+    found = []
+    for file in files if waiting else ():
+        if collector.is_accounted(file):
+            continue
+        try:
+            content = read_xml(file)
+        except (OSError, ValueError):
+            # It stays in the ledger as a label without an image.
+            continue
+        rows = waiting.pop(same_name(content.image), [])
+        if len(rows) == 1 and rows[0] not in labelled and _fits(collector, rows[0], file, content):
+            labelled.add(rows[0])
+            collector.note(
+                Path(collector.images["path"][rows[0]]), "used", f"labelled by {file.name}, which names it"
+            )
+            found.append((rows[0], file, content))
+    return found
 
 
 def _check_units(folder: Path, read: Sequence[tuple[int, Path, VocFile]], collector: Collector) -> None:
@@ -152,6 +198,11 @@ def _image_sets(files: Sequence[Path], collector: Collector) -> dict[str, str]:
     return splits
 
 
+def is_annotation(path: Path) -> bool:
+    """Whether a file's name and its beginning are those of a VOC annotation."""
+    return path.suffix.lower() == ".xml" and re.search(rb"<annotation[\s>]", head_of(path)) is not None
+
+
 def read_xml(path: Path) -> VocFile:
     """Parse one XML file; raises ValueError with the reason if it is not a Pascal VOC annotation.
 
@@ -177,8 +228,10 @@ def read_xml(path: Path) -> VocFile:
     if root.tag != "annotation":
         raise ValueError(f"not a Pascal VOC annotation (its root is <{root.tag[:40]}>)")
     size = root.find("size")
+    # Windows' folders too.
+    image = re.split(r"[\\/]", (root.findtext("filename") or "").strip())[-1]
     return VocFile(
-        (_integer(size, "width"), _integer(size, "height")), [_box(o) for o in root.iter("object")]
+        (_integer(size, "width"), _integer(size, "height")), [_box(o) for o in root.iter("object")], image
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import unicodedata
 from dataclasses import replace
 from fractions import Fraction
@@ -558,6 +559,25 @@ def test_a_json_whose_file_names_lack_their_folder_is_read(tmp_path: Path, folde
     # Of two images of one name nobody knows which is meant.
     image(root / "other" / pictures[0].name, size=SIZE, seed=99)
     assert len(opened(root).annotations) == 44
+
+
+def test_voc_files_under_other_names_belong_to_the_image_that_they_name(tmp_path: Path) -> None:
+    pictures = drawn(3)
+    root = with_images(tmp_path, pictures, "JPEGImages")
+    voc(root, pictures)
+    expected = opened(root).annotations
+    for number, file in enumerate(sorted((root / "Annotations").glob("*.xml"))):
+        name = f"<filename>C:\\d\\{file.stem}.jpg</filename>"
+        text(
+            file.with_name(f"annotation {number}.xml"), file.read_text().replace("<size>", f"{name}<size>", 1)
+        )
+        file.unlink()
+    source = opened(root)
+    assert source.images["labelled"].all()
+    pd.testing.assert_frame_equal(source.annotations, expected)
+    # Two images of one name: none of them is the one.
+    shutil.copytree(root / "JPEGImages", root / "again" / "JPEGImages")
+    assert not opened(root).images["labelled"].any()
 
 
 def test_a_json_with_a_byte_order_mark_is_found_in_its_folder(tmp_path: Path) -> None:
