@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import diagnoses
 from benchmarks.photographs import (
     CASES,
     LARGER_BOXES,
@@ -25,6 +26,8 @@ from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, Plan, build_world
 from diagnostics.hypotheses import probability
+from shiftscope import open_report
+from tests.conftest import MainJob
 
 
 def scene() -> tuple[np.ndarray, pd.DataFrame]:
@@ -141,3 +144,21 @@ def test_each_detector_is_judged_by_the_others() -> None:
     judged = left_out(table).groupby("detector")["stated"].mean()
     # Without a itself, most of the others are wrong; without c, most are right.
     assert judged["a"] < 0.5 < judged["c"]
+
+
+def test_diagnoses_are_those_of_the_report(
+    small_job: MainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = diagnoses.Case("A rendered road", "It is seen from a drone.", "Right.")
+    monkeypatch.setattr(diagnoses, "CASES", {"drone": case})
+    monkeypatch.setattr(diagnoses, "PAGE", tmp_path / "diagnoses.md")
+    monkeypatch.setattr(diagnoses, "FIGURE", tmp_path / "diagnoses.svg")
+    diagnoses.main([f"drone={small_job.folder}"])
+    text = (tmp_path / "diagnoses.md").read_text()
+    verdict = next(d["verdict"] for d in small_job.record["domains"] if d["name"] == "drone")
+    for statement in [verdict["next_step"], *(h["statement"] for h in verdict["hypotheses"])]:
+        assert statement in text
+    drawn = (tmp_path / "diagnoses.svg").read_text()
+    assert all(name in drawn for name in verdict["interventions"])
+    with pytest.raises(SystemExit, match="no verdict about a domain"):
+        diagnoses.verdict_of(open_report(small_job.folder), "elsewhere")

@@ -34,6 +34,7 @@ NAVIGATION = {
     "How well it works": [
         "proof.md",
         "photographs.md",
+        "diagnoses.md",
         "label-free.md",
         "classes.md",
         "architectures.md",
