@@ -311,6 +311,16 @@ def test_a_print_shows_whole_tables(browser: Browser, job: MainJob) -> None:
             && t.getBoundingClientRect().right > {PAPER} + 1).map(t => t.dataset.test || t.outerHTML.slice(0, 80))"""
     )
     assert cut == []
+    broken = page.evaluate("""() => Array.from(document.querySelectorAll("table:not(.matrix) td")).flatMap(cell => {
+        const found = [], walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) for (const word of walker.currentNode.data.matchAll(/[\\w.]{2,12}/g)) {
+            const range = document.createRange();
+            range.setStart(walker.currentNode, word.index);
+            range.setEnd(walker.currentNode, word.index + word[0].length);
+            if (new Set(Array.from(range.getClientRects(), r => Math.round(r.top))).size > 1) found.push(word[0]);
+        }
+        return found; })""")
+    assert broken == []
     assert page.locator(".card.later:visible").count() == page.locator(".card.later").count()
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open])").count() == folded
