@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.stats import spearmanr
 
+from datasets.pixels import Pixels
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings
 from diagnostics.label_free import root_mean_square
@@ -37,6 +39,7 @@ from reports.pipeline.run import run_report
 from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector
+from train.passes import ImageOutput
 from train.predictions import Settings, Store
 
 ROWS = Path(__file__).with_name("architectures.csv")
@@ -307,11 +310,16 @@ def darker(data: Path) -> Path:
 
 def forward_passes(weights: Path, domain: Domain) -> tuple[int, int]:
     """Images that go through the network to predict a domain, and images in it."""
-    detector = Detector(weights, device="cpu")
     passed: list[int] = []
-    detector.model.model.register_forward_pre_hook(lambda module, inputs: passed.append(len(inputs[0])))
-    with tempfile.TemporaryDirectory() as folder:
-        detector.predict(domain.images, Settings(SIDE), Store(Path(folder)))
+    predict = Detector.predict_pixels
+
+    def counted(detector: Detector, images: Sequence[Pixels], settings: Settings) -> list[ImageOutput]:
+        passed.append(len(images))
+        return predict(detector, images, settings)
+
+    # Not a hook of the network: OpenVINO computes it elsewhere, and several detectors share the work.
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Detector, "predict_pixels", counted):
+        Detector(weights, device="cpu").predict(domain.images, Settings(SIDE), Store(Path(folder)))
     return sum(passed), len(domain.images)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from datasets.data_yaml import path_exists
 from datasets.errors import InputError
 from datasets.masks import extent_of
 from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, same_name, split_of
-from datasets.pixels import SUFFIXES
+from datasets.pixels import SUFFIXES, orientation
 from datasets.plausibility import (
     FITTING,
     MOST_COMPARED,
@@ -29,8 +30,10 @@ from datasets.plausibility import (
     count_from_one,
     is_crowd,
     misread,
+    misread_extents,
     reading_that_fits,
     share_on_annotations,
+    upright,
 )
 from datasets.results import Results, describe, images_by_key, load_json, miscounted, plain_id
 from datasets.results import read_results as read_columns
@@ -122,23 +125,37 @@ def _check_ids(path: Path, content: dict[str, Any]) -> None:
         )
 
 
+# A path from the root of a machine, or of a drive of Windows.
+_FOREIGN = re.compile(r"^(/|[A-Za-z]:/)")
+
+
 def _check_units(
     path: Path, annotations: Sequence[Any], rows: Mapping[Any, int], collector: Collector
 ) -> None:
-    """Raise InputError where the boxes of a json cannot be left, top, width and height in pixels."""
-    boxes, sizes = [], []
+    """Raise InputError where the boxes of a json cannot be left, top, width and height in pixels, or polygons where there
+    are no boxes cannot be pixels.
+    """
+    boxes: list[list[float]] = []
+    extents: list[list[float]] = []
     for annotation in annotations:
         try:
-            row, box = rows.get(plain_id(annotation["image_id"])), annotation["bbox"]
-            if row is not None and len(box) == 4:
-                boxes.append([float(value) for value in box])
-                sizes.append(collector.size(row))
-        except (KeyError, TypeError, ValueError, OverflowError):
+            row = rows.get(plain_id(annotation["image_id"]))
+            if row is None:
+                continue
+            corners, repair = _corners_of(annotation)
+            numbers = corners if repair else [float(value) for value in annotation["bbox"]]
+            (extents if repair else boxes).append([*numbers, *collector.size(row)])
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
             # The row is rejected with its reason later.
             continue
-    problem = misread(np.array(boxes, float).reshape(-1, 4), np.array(sizes, float).reshape(-1, 2), "xywh")
+    table = np.array([row for row in boxes if len(row) == 6], float).reshape(-1, 6)
+    polygons = np.array(extents, float).reshape(-1, 6)
+    problem = misread(table[:, :4], table[:, 4:], "xywh")
     if problem:
         raise InputError(f"{path}: its {len(boxes)} boxes look like {problem}; correct the json")
+    problem = misread_extents(polygons[:, :4], polygons[:, 4:])
+    if problem:
+        raise InputError(f"{path}: its {len(extents)} polygons look like {problem}; correct the json")
 
 
 def _image_entries(path: Path, entries: list[Any]) -> Iterator[dict[str, Any]]:
@@ -235,8 +252,8 @@ class Listings:
 
 
 class Anywhere:
-    """Images below the dataset's folder by their names alone: a json may leave the folders out. They are listed once, when
-    the first image is in none of the usual places.
+    """Images below the dataset's folder by their names: a json may leave the folders out, begin with the dataset's own, or
+    name those of another machine. They are listed once, when the first image is in none of the usual places.
     """
 
     def __init__(self, collector: Collector) -> None:
@@ -250,10 +267,40 @@ class Anywhere:
                 found.setdefault(same_name(file.name), []).append(file)
         return found
 
+    @cached_property
+    def _by_stem(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for files in self._by_name.values():
+            for file in files:
+                found.setdefault(same_name(file.stem), []).append(file)
+        return found
+
     def find(self, name: str) -> list[Path]:
-        """The only image of this name; nothing where there are several, or the name has other folders."""
-        found = self._by_name.get(same_name(Path(name).name), [])
-        return found if len(found) == 1 and "/" not in name else []
+        """The only image of this name, or else of this stem; nothing where there are several.
+
+        Folders that are written have to be there: of a relative path all, of one of another machine as many as tell the
+        images of one name apart.
+        """
+        *folders, own = same_name(name).strip("/").split("/")
+        candidates = self._by_name.get(own) or self._by_stem.get(same_name(Path(name).stem), [])
+        if not folders:
+            return candidates if len(candidates) == 1 else []
+        agreeing = [_shared_end(folders, same_name(file.parent.as_posix()).split("/")) for file in candidates]
+        if not _FOREIGN.match(name):
+            candidates = [f for f, depth in zip(candidates, agreeing, strict=True) if depth == len(folders)]
+            return candidates if len(candidates) == 1 else []
+        best = max(agreeing, default=0)
+        return [candidates[agreeing.index(best)]] if agreeing.count(best) == 1 else []
+
+
+def _shared_end(written: Sequence[str], folders: Sequence[str]) -> int:
+    """How many of the last folders of two paths agree."""
+    depth = 0
+    for a, b in zip(reversed(written), reversed(folders), strict=False):
+        if a != b:
+            break
+        depth += 1
+    return depth
 
 
 def _categories_of(path: Path, entries: list[Any]) -> tuple[list[str], dict[int, int]]:
@@ -328,8 +375,13 @@ def _add_annotation(
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         collector.reject(*position, "annotation without a usable bbox or segmentation", row)
         return
+    mask = annotation.get("segmentation")
     if row is None:
         collector.reject(*position, "annotation of an image that is not used")
+    elif repair and isinstance(mask, dict) and list(mask["size"]) != [*collector.size(row)[::-1]]:
+        height, width = mask["size"]
+        reason = "its mask is of {}x{} pixels, the image of {}x{}".format(width, height, *collector.size(row))
+        collector.reject(*position, reason, row)
     elif (row, label, *corners) in seen:
         collector.repair(*position, "duplicate annotation dropped")
     elif label is None:
@@ -441,6 +493,10 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         bool(known) and all(key in known for key in keys.tolist()) for known in (own, named)
     )
     images = own if has_all_own or (own and not has_all_named) else named
+    if images is own and "" in {own.get(key) for key in keys.tolist()}:
+        # Ids that two files of a source give to different images.
+        images = named if has_all_named else own
+        _check_ambiguous(path, results, source, keys, positions, images)
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
         raise InputError(
@@ -449,11 +505,12 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         )
     corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
     image = pd.Series([images[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
-    if has_all_own and has_all_named and any(own[key] != named[key] for key in keys.tolist()):
+    if images is own and has_all_named and any(own[key] != named[key] for key in keys.tolist()):
         other = pd.Series([named[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
         _check_numbers(path, results, source, (image, other))
     sizes = source.images.set_index("image")[["width", "height"]].reindex(image).to_numpy(float)
     sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
+    _check_turned(path, results.xywh[sure], image[sure], sizes[sure], source)
     problem = misread(results.xywh, sizes, "xywh") or reading_that_fits(
         results.xywh[sure], image[sure], sizes[sure], annotations_by_image(source)
     )
@@ -464,6 +521,53 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     detections.insert(1, "label", labels)
     detections["confidence"] = results.score
     return detections
+
+
+def _check_turned(
+    path: Path,
+    boxes: npt.NDArray[np.float64],
+    images: npt.NDArray[Any],
+    sizes: npt.NDArray[np.float64],
+    source: Source,
+) -> None:
+    """Raise InputError where detections were made in images before EXIF's rotation, as by a program that ignores it.
+
+    boxes: left, top, width and height (N, 4). images, sizes: of each, upright.
+    """
+    files = source.images.set_index("image")["path"]
+    turns = {image: orientation(Path(files[image])) for image in dict.fromkeys(images.tolist())}
+    turn = np.array([turns[image] for image in images.tolist()], int)
+    rows = np.isin(turn, (3, 6, 8))
+    if not rows.any():
+        return
+    annotated = annotations_by_image(source)
+    own = share_on_annotations(boxes[rows], images[rows], annotated)
+    before = share_on_annotations(upright(boxes[rows], sizes[rows], turn[rows]), images[rows], annotated)
+    if before >= FITTING and own < before / TIMES:
+        raise InputError(
+            f"{path}: in {len(set(images[rows].tolist()))} images that EXIF turns, its boxes seem to be those of the image "
+            f"before it is turned: read so, {before:.0%} of them lie on an annotation, and {own:.0%} otherwise; predict "
+            "upright images (PIL: ImageOps.exif_transpose)"
+        )
+
+
+# Six parameters: the file, what it is compared with, and each detection's image as a key and under the one reading left.
+def _check_ambiguous(
+    path: Path,
+    results: Results,
+    source: Source,
+    keys: npt.NDArray[Any],
+    positions: npt.NDArray[Any],
+    images: Mapping[Any, str],
+) -> None:
+    """Raise InputError where ids belong to an image each of several files, and file names put no box on an annotation."""
+    sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
+    image = np.array([images[key] for key in keys.tolist()], object)[positions[sure]]
+    if share_on_annotations(results.xywh[sure], image, annotations_by_image(source)) < FITTING:
+        raise InputError(
+            f"{path}: its image_id are those of different images in the files of {source.spec}; write file names as "
+            "image_id, or give the one file that was predicted as the source"
+        )
 
 
 def _check_numbers(

@@ -24,9 +24,9 @@ _COPY = re.compile(r"(_(jpg|jpeg|png|bmp|webp))*\.rf\.[0-9a-z]{8,}$|(?<=_\d{6})_
 # Tiles of one image overlap: SAHI appends left, top, right and bottom; DOTA's tools scale, left and top.
 _TILE = re.compile(r"^(.+)_(\d{1,6})_(\d{1,6})_(\d{1,6})_(\d{1,6})$")
 _DOTA_TILE = re.compile(r"__\d+(\.\d+)?__-?\d+___-?\d+$")
-# Other cutters write row and column, left and top, or count: ortho_r1_c2, ortho_x640_y0, ortho_tile_12.
+# Other cutters write row and column, or left and top: ortho_r1_c2, ortho_x640_y0.
 _NAMED_TILE = re.compile(
-    r"(?<=.)[-_](?:(?:r|row)[-_]?\d+[-_](?:c|col)[-_]?\d+|[xy][-_]?\d+[-_][xy][-_]?\d+|(?:tile|patch|crop)[-_]?\d+)$",
+    r"(?<=.)[-_](?:(?:r|row)[-_]?\d+[-_](?:c|col)[-_]?\d+|[xy][-_]?\d+[-_][xy][-_]?\d+)$",
     re.IGNORECASE,
 )
 # Cameras that look at one moment together: a stereo pair, colour and thermal (DJI_0001_T, DJI_0001_W), two spectra.
@@ -185,7 +185,9 @@ def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -
     if len(counts) >= 2 and counts.max() >= 2:
         how = "folder, and name" if by_folder else "name"
         return recordings, f"{len(counts)} recordings, {GUESSED} ({how} without its counter)"
-    return originals(paths), f"no recordings in the file names: {INDEPENDENT}"
+    single = originals(paths)
+    copies = "; copies and tiles of one image count as one" if single.duplicated().any() else ""
+    return single, f"no recordings in the file names: {INDEPENDENT}{copies}"
 
 
 def _recordings(

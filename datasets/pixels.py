@@ -112,6 +112,15 @@ def probe(path: Path) -> tuple[int, int, str]:
     return (height, width, remark) if turned else (width, height, remark)
 
 
+def orientation(path: Path) -> int:
+    """EXIF's orientation of an image file, 1 for one that is upright or says nothing."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return int(image.getexif().get(0x0112, 1))
+    except Exception:  # as in `probe`, which has told of it
+        return 1
+
+
 def _remark(image: Image.Image, path: Path) -> str:
     """What is unusual about an image that is used, in words for the ledger."""
     words = []

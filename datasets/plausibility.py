@@ -31,6 +31,8 @@ PERCENT, PERCENT_BOXES = 100.0, 20
 # Share of the images without a detection from which a file of predictions is about some of them only: a detector finds
 # something in nearly every image at the confidences from which AP is computed.
 MOST_EMPTY = 0.2
+# Share of detections that repeat another one from which they were written twice: ties of rounded coordinates are rarer.
+MOST_REPEATED = 0.05
 # Detectors place boxes a little beyond the edge; within so many pixels of the first one there is no object.
 SLACK = 0.5
 # The most confident detections, which are compared with the annotations under every reading.
@@ -140,6 +142,20 @@ def _larger_images(corners: Floats, sizes: Floats) -> str:
     return f"those of larger images: {int(outside.sum())} lie outside theirs"
 
 
+def misread_extents(corners: Floats, sizes: Floats) -> str:
+    """What polygons, or turned boxes, seem to be, where they cannot be pixels of their images; "" if plausible.
+
+    corners: of the smallest box around each, (N, 4). sizes: width and height of its image, (N, 2) pixels.
+    """
+    known = np.isfinite(corners).all(1) & (sizes >= SMALLEST_SIDE).all(1)
+    corners, sizes = corners[known], sizes[known]
+    if not len(corners):
+        return ""
+    if corners.min() >= -SLACK and corners.max() <= 1 + SLACK and (corners % 1 != 0).any():
+        return "fractions of the image, where pixels belong"
+    return _larger_images(corners, sizes)
+
+
 def misread_fractions(boxes: Floats, layout: Layout, unit: Literal["fractions", "percent"]) -> str:
     """What boxes seem to be, where they cannot be fractions or percent of the image in the layout of their format.
 
@@ -230,13 +246,32 @@ def reading_that_fits(
     return f"{words}, where {belongs} belong: read so, {best:.0%} of them lie on an annotation, and {own:.0%} otherwise"
 
 
+def upright(boxes: Floats, sizes: Floats, turns: npt.NDArray[Any]) -> Floats:
+    """Boxes (N, 4; left, top, width, height) that were found in images before EXIF's rotation, in the upright image.
+
+    sizes: width and height of the upright image (N, 2). turns: EXIF's orientation of each (N,); 3, 6 and 8 are turned.
+    """
+    (x, y, w, h), (width, height) = boxes.T, sizes.T
+    turned = {
+        3: (width - x - w, height - y - h, w, h),
+        6: (width - y - h, x, h, w),
+        8: (y, height - x - w, h, w),
+    }
+    result = boxes.copy()
+    for turn, columns in turned.items():
+        result[turns == turn] = np.column_stack(columns)[turns == turn]
+    return result
+
+
 def share_on_annotations(boxes: Floats, images: npt.NDArray[Any], annotated: Mapping[Any, Floats]) -> float:
     """Share of boxes (N, 4; left, top, width, height) with an IoU of 0.5 with an annotation of their image (N,).
 
     annotated: image -> corners (M, 4) of its annotations.
     """
     hits = 0
-    for box, image in zip(corners_of(boxes, "xywh"), images.tolist(), strict=True):
+    # What has no area under a reading is no box under it.
+    real = (boxes[:, 2:] > 0).all(1)
+    for box, image in zip(corners_of(boxes, "xywh")[real], images[real].tolist(), strict=True):
         others = annotated.get(image)
         if others is None:
             continue
@@ -245,6 +280,16 @@ def share_on_annotations(boxes: Floats, images: npt.NDArray[Any], annotated: Map
         union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - shared
         hits += bool((shared >= 0.5 * union).any())
     return hits / max(len(boxes), 1)
+
+
+def repeated_boxes(images: npt.NDArray[Any], labels: npt.NDArray[Any], boxes: Floats) -> int:
+    """How many detections repeat another one: image number (N,), class (N,) and box (N, 4) are the same.
+
+    Suppression leaves none: where many do, two files were joined, or one was written twice.
+    """
+    # Equal rows have equal products, and unequal ones practically never.
+    factors = np.random.default_rng(0).uniform(1, 2, 6)
+    return len(boxes) - len(np.unique(np.column_stack([images, labels, boxes]) @ factors))
 
 
 def ids_are_off(ids: Collection[Any], listed: Collection[Any]) -> int:

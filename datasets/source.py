@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import pandas as pd
 from filelock import FileLock
 
 from datasets import archives, coco, groups, kaggle, video, voc, yolo
-from datasets.classes import BY_NAME, LEFT_OUT, renumbered
 from datasets.collector import KEEP_SHAPES, VIDEO, Collector, is_output
 from datasets.containment import OPTION, Bounds, expanded
 from datasets.data_yaml import NAMES, parse_yaml, path_exists
@@ -24,14 +23,13 @@ from datasets.errors import InputError
 from datasets.files import write_text
 from datasets.formats import registry
 from datasets.formats.described import open_described
+from datasets.merging import WITH_LABEL_FILES, class_leader, merge
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
 from datasets.tables import (
-    BOX_COLUMNS,
     BURST_COLUMNS,
     IMAGE_COLUMNS,
     LEDGER_COLUMNS,
-    ROW_COLUMNS,
     Source,
     concatenate,
     frame,
@@ -45,8 +43,6 @@ KINDS = (
 # searched down to DEPTH.
 DATA_YAML_DEPTH, DEPTH = 3, 16
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz"})
-# Kinds of source whose images have YOLO label files.
-WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
 # Keys in the first SNIFFED bytes of a COCO file; other tools also write an annotations.json.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
@@ -114,7 +110,7 @@ def open_source(
             )
             for part in parts
         ]
-        return _merged(spec, opened)
+        return merge(spec, opened)
     path, origin = locate_with_origin(spec, say)
     bounds = _bounds_of(path, allow)
     if path.suffix.lower() in video.SUFFIXES and not path.is_dir() and not frames:
@@ -194,7 +190,7 @@ def open_training_parts(
         As `open_source` does.
     """
     parts = [open_source(part, classes=classes, say=say, **options) for part in split_spec(spec)]
-    leader = _class_leader(parts)
+    leader = class_leader(parts)
     if len(parts) == 1 or leader is None:
         return parts
     completed = []
@@ -217,7 +213,7 @@ def merge_training_parts(spec: str, parts: Sequence[Source]) -> Source:
     """
     if len(parts) == 1:
         return parts[0]
-    merged = _merged(spec, parts)
+    merged = merge(spec, parts)
     as_written = all(part.kind in WITH_LABEL_FILES and part.classes == merged.classes for part in parts)
     return replace(merged, kind="yolo") if as_written else merged
 
@@ -229,120 +225,6 @@ def _roots_of(path: Path) -> list[Path]:
     folder = path if path.is_dir() else path.parent
     root = dataset_root(folder)
     return [folder, *(label_folders(root) if root != folder else [])]
-
-
-def _merged(spec: str, parts: Sequence[Source]) -> Source:
-    """Merge sources into one.
-
-    An image in two sources counts once. Ids that two images share get the number of their source as a prefix.
-    Classes are brought into one order by their names. Raises InputError if the names differ.
-    """
-    parts = [_without_copies(part, parts[:number]) for number, part in enumerate(parts)]
-    orders = {part.classes for part in parts if part.classes}
-    parts = _with_common_classes(parts)
-    first = parts[0]
-    names = pd.concat([part.images["image"] for part in parts])
-    groups_of_all = pd.concat([part.images["group"].drop_duplicates() for part in parts])
-    # Groups of the same name in two sources are different groups.
-    shared_groups = set(groups_of_all[groups_of_all.duplicated()])
-    tables: dict[str, list[pd.DataFrame]] = {"images": [], "annotations": [], "bursts": []}
-    image_ids: dict[Any, str] = {}
-    for number, part in enumerate(parts, start=1):
-        shared = part.images["image"].isin(names[names.duplicated()]).any()
-        prefix = f"{number}/" if shared else ""
-        for kind, collected in tables.items():
-            table = getattr(part, kind)
-            if prefix:
-                table = table.assign(image=(prefix + table["image"]).astype("str"))
-            if "group" in table and shared_groups:
-                renamed = table["group"].where(
-                    ~table["group"].isin(shared_groups), f"{number}/" + table["group"]
-                )
-                table = table.assign(group=renamed.astype("str"))
-            collected.append(table)
-        image_ids |= {key: prefix + name for key, name in part.image_ids.items()}
-    ledger = pd.concat([part.ledger for part in parts], ignore_index=True)
-    # A file that one source uses and another skips is used.
-    order = ledger["bucket"].map({"used": 0, "failed": 1, "skipped": 2})
-    ledger = ledger.loc[order.sort_values(kind="stable").index].drop_duplicates("path").sort_index()
-    kinds = {part.kind for part in parts}
-    return replace(
-        first,
-        spec=spec,
-        # Label files on disk do not have the numbers of renumbered sources.
-        kind=kinds.pop()
-        if len(kinds) == 1 and (len(orders) < 2 or not kinds & WITH_LABEL_FILES)
-        else "several",
-        classes=next((part.classes for part in parts if part.classes), ()),
-        images=concatenate(tables["images"], IMAGE_COLUMNS),
-        annotations=concatenate(tables["annotations"], BOX_COLUMNS),
-        bursts=concatenate(tables["bursts"], BURST_COLUMNS),
-        ledger=ledger.reset_index(drop=True),
-        rows=concatenate([part.rows for part in parts], ROW_COLUMNS),
-        grouping="; ".join(dict.fromkeys(part.grouping for part in parts if part.grouping)),
-        origin="; ".join(dict.fromkeys(part.origin for part in parts if part.origin)),
-        image_ids=image_ids if sum(len(part.image_ids) for part in parts) == len(image_ids) else {},
-        category_ids=_common_category_ids([part.category_ids for part in parts]),
-    )
-
-
-def _without_copies(part: Source, before: Sequence[Source]) -> Source:
-    """A source without the images of the sources before it."""
-    paths = {path for other in before for path in other.images["path"]}
-    return part.keep(~part.images["path"].isin(paths)) if paths else part
-
-
-def _class_leader(parts: Sequence[Source]) -> Source | None:
-    """The source whose class numbers apply to all: the first with a data.yaml, else the first with names."""
-    named = [part for part in parts if part.classes]
-    return next((part for part in named if part.kind not in BY_NAME), named[0] if named else None)
-
-
-def _with_common_classes(parts: Sequence[Source]) -> list[Source]:
-    """Sources with one list of classes, matched by name: that of a data.yaml, else all their classes.
-
-    Raises InputError if a source has other classes. On images where a class was never annotated, its objects
-    would otherwise count as background, in training and in evaluation.
-    """
-    names: tuple[str, ...]
-    leader = _class_leader(parts)
-    if leader is None:
-        return list(parts)
-    if leader.kind in BY_NAME:
-        names = tuple(dict.fromkeys(name for part in parts for name in part.classes))
-    else:
-        names = leader.classes
-    numbers = {name: number for number, name in enumerate(names)}
-    matched = []
-    for part in parts:
-        annotated = {
-            part.classes[label] for label in part.annotations["label"].unique() if label < len(part.classes)
-        }
-        # Unused names may differ for VOC, COCO and folders: they list their content, or a tool's vocabulary.
-        if (
-            part.classes
-            and set(part.classes) != set(names)
-            and not (part.kind in BY_NAME and annotated <= set(names))
-        ):
-            raise InputError(
-                f"{part.spec}: its classes {list(part.classes)} are not those of {leader.spec}, "
-                f"{list(names)}; sources merged into one need the same names, in any order: correct 'names' "
-                "in one data.yaml, or give the sources one by one"
-            )
-        if part.classes and part.classes != names:
-            part = renumbered(part, names, [numbers.get(name, LEFT_OUT) for name in part.classes])
-        matched.append(part)
-    return matched
-
-
-def _common_category_ids(tables: Sequence[Mapping[Any, int]]) -> dict[Any, int]:
-    """Category ids of several COCO files -> class index; empty if two files disagree."""
-    common: dict[Any, int] = {}
-    for table in tables:
-        for key, value in table.items():
-            if common.setdefault(key, value) != value:
-                return {}
-    return common
 
 
 def _with_videos(spec: str, folder: Source, cache: Path, say: Callable[[str], None] = _ignore_line) -> Source:
@@ -542,7 +424,7 @@ def _open_jsons(spec: str, path: Path, jsons: Sequence[Path], bounds: Bounds) ->
             others.append(file)
     if not parts:
         coco.open_coco(str(jsons[0]), jsons[0], bounds, root=path)
-    source = parts[0] if len(parts) == 1 else _merged(spec, parts)
+    source = parts[0] if len(parts) == 1 else merge(spec, parts)
     notes = [{"path": str(file), "bucket": "skipped", "reason": NO_BOXES} for file in others]
     return replace(source, ledger=concatenate([source.ledger, frame(notes, LEDGER_COLUMNS)], LEDGER_COLUMNS))
 

@@ -135,6 +135,11 @@ class Source:
         return replace(self, images=images, annotations=annotations)
 
 
+def objects_in(annotations: pd.DataFrame) -> int:
+    """Number of annotations that are no crowds; a region in which no class counts has a row for each class."""
+    return int((~annotations["crowd"].to_numpy(bool)).sum())
+
+
 def concatenate(frames: Iterable[pd.DataFrame], columns: Mapping[str, str]) -> pd.DataFrame:
     """Stack frames; without any, an empty frame with these columns."""
     parts = [part for part in frames if len(part)]

@@ -15,6 +15,8 @@ FEWEST_AP50, FEWEST_BOXES = 0.1, 5
 # Share of a class's objects that are detected as one other class. A poor detector takes many trucks for cars, but not
 # nearly all of them and nearly all cars for trucks.
 EXCHANGED = 0.8
+# A detector may take buses for cars; three classes that are each taken for a class of their own are numbers.
+MOVED_ANYWAY = 3
 # The most confident detections, which tell as much as all of them.
 MOST_COMPARED = 20_000
 
@@ -55,8 +57,9 @@ def exchanged_classes(
 ) -> dict[int, int]:
     """Classes that labels and detections seem to number in another order: annotated -> detected class; empty for none.
 
-    Nearly all objects of each, by the most confident detection with an IoU of 0.5, are detected as another class, and
-    these are the same classes in another order.
+    Nearly all objects of each, by the most confident detection with an IoU of 0.5, are detected as another class. They
+    are the same classes in another order, or each has another class of its own, as where one of two numberings begins
+    elsewhere or leaves numbers out: no class at all is detected as itself, or three or more are not.
     """
     if n_classes < 2 or not len(annotations.image) or not len(detections.image):
         return {}
@@ -74,8 +77,11 @@ def exchanged_classes(
     predicted = detections.label[table.row[table.matched[found]]]
     taken: dict[int, int] = {}
     for label in np.unique(actual).tolist():
-        others, counts = np.unique(predicted[actual == label], return_counts=True)
+        classes, counts = np.unique(predicted[actual == label], return_counts=True)
         if counts.sum() >= FEWEST_BOXES and counts.max() >= EXCHANGED * counts.sum():
-            taken[label] = int(others[counts.argmax()])
+            taken[label] = int(classes[counts.argmax()])
     moved = {label: other for label, other in taken.items() if label != other}
-    return moved if len(moved) > 1 and set(moved) == set(moved.values()) else {}
+    others = set(moved.values())
+    is_order = others == set(moved)
+    is_shift = len(others) == len(moved) and (len(moved) == len(taken) or len(moved) >= MOVED_ANYWAY)
+    return moved if len(moved) > 1 and (is_order or is_shift) else {}

@@ -323,6 +323,8 @@ def remove_boxes(
         The boxes that stay, and a table like `Source.rows` of the others.
     """
     images = source.images.set_index("image")[["path", "width", "height"]]
+    # A region in which no class counts has a row for each class.
+    boxes = boxes[~(boxes["crowd"] & boxes.duplicated(["image", *CORNERS]))].reset_index(drop=True)
     reasons = []
     for box in boxes.merge(images, left_on="image", right_index=True, how="left").itertuples():
         width, height = box.x2 - box.x1, box.y2 - box.y1

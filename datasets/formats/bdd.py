@@ -31,10 +31,13 @@ def read(path: Path) -> Content:
     for number, frame in enumerate(content):
         if not isinstance(frame, dict) or not frame.get("name"):
             raise ValueError(f"frame {number} has no name")
-        # Test images are listed without labels.
+        # Scalabel names a frame within its video. Test images are listed without labels.
+        video = str(frame.get("videoName") or "")
         images.append(
             ImageLabels(
-                str(frame["name"]), list(_boxes(listed(frame.get("labels")))), labelled="labels" in frame
+                f"{video}/{frame['name']}" if video else str(frame["name"]),
+                list(_boxes(listed(frame.get("labels")))),
+                labelled="labels" in frame,
             )
         )
     return Content(images)
@@ -45,6 +48,8 @@ def _boxes(labels: list[Any]) -> Iterator[Box]:
     for number, label in enumerate(labels, start=1):
         label = mapping(label)
         name, box, polygons = str(label.get("category") or ""), label.get("box2d"), label.get("poly2d")
+        # BDD100K's own converter ignores these.
+        crowd = mapping(label.get("attributes")).get("crowd") is True
         if box is None and (name.startswith(("lane", "area", "drivable")) or polygons is None):
             continue
         try:
@@ -52,13 +57,13 @@ def _boxes(labels: list[Any]) -> Iterator[Box]:
                 raise ValueError
             if box is not None:
                 corners = (float(box["x1"]), float(box["y1"]), float(box["x2"]), float(box["y2"]))
-                yield Box(name, corners, number)
+                yield Box(name, corners, number, crowd)
                 continue
             points = [
                 point[:2]
                 for polygon in listed(polygons)
                 for point in (polygon["vertices"] if isinstance(polygon, dict) else [polygon])
             ]
-            yield Box(name, extent(points), number, repair="box taken from a polygon")
+            yield Box(name, extent(points), number, crowd, repair="box taken from a polygon")
         except (KeyError, TypeError, ValueError):
             yield unusable(number, "label without a usable category or box2d")

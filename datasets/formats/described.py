@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
@@ -14,12 +15,12 @@ from urllib.parse import unquote
 import numpy as np
 
 from datasets.collector import Collector, Position, masks_of
-from datasets.containment import Bounds
+from datasets.containment import Bounds, expanded
 from datasets.errors import InputError
 from datasets.naming import UPLOADED
 from datasets.pairing import IMAGE_FOLDERS, LABEL_FOLDERS, SPLITS, split_of
 from datasets.pixels import SUFFIXES
-from datasets.plausibility import Layout, misread, misread_fractions, written_as
+from datasets.plausibility import Layout, misread, misread_extents, misread_fractions, written_as
 from datasets.tables import Source
 
 MANY_FILES = 8
@@ -254,9 +255,16 @@ def open_described(
         for entry, row in _place(collector, index, rows, names, path, content)
     ]
     _check_units(spec, placed, collector)
+    contradicted = _contradicted(spec, placed)
+    for row in contradicted:
+        collector.note(
+            Path(collector.images["path"][row]), "used", "unlabelled: two files annotate it differently"
+        )
+        collector.unlabel(row)
     seen: set[tuple[float, ...]] = set()
     for path, _, entry, row in placed:
-        _add_boxes(collector, path, entry, row, seen)
+        if row not in contradicted:
+            _add_boxes(collector, path, entry, row, seen)
     for image in images:
         if collector.add_image(image, _split(image, folder, "")) is not None:
             collector.note(image, "used", "no label file mentions it: kept as unlabelled, not as background")
@@ -298,26 +306,58 @@ def _check_units(
     spec: str, placed: Sequence[tuple[Path, Format, ImageLabels, int]], collector: Collector
 ) -> None:
     """Raise InputError where the boxes of all files of a format cannot be what the format writes."""
-    by_format: dict[Format, list[tuple[float, ...]]] = defaultdict(list)
+    # What was derived from a polygon or a turned box is in no layout, and judged apart.
+    by_format: dict[tuple[Format, bool], list[tuple[float, ...]]] = defaultdict(list)
     first: dict[Format, Path] = {}
     for path, format_, entry, row in placed:
-        # What was derived from a polygon or a turned box is in no layout.
-        usable = [box for box in entry.boxes if not (box.reason or box.repair)]
-        by_format[format_] += [(*box.corners, *collector.size(row)) for box in usable]
+        for box in entry.boxes:
+            if not box.reason:
+                by_format[format_, bool(box.repair)].append((*box.corners, *collector.size(row)))
         first.setdefault(format_, path)
-    for format_, boxes in by_format.items():
+    for (format_, derived), boxes in by_format.items():
         table = np.array(boxes, float).reshape(-1, 6)
-        written = written_as(table[:, :4], format_.layout)
-        problem = (
-            misread(written, table[:, 4:], format_.layout)
-            if format_.unit == "pixels"
-            else misread_fractions(written, format_.layout, format_.unit)
-        )
+        layout: Layout = "xyxy" if derived else format_.layout
+        written = written_as(table[:, :4], layout)
+        if format_.unit != "pixels":
+            problem = misread_fractions(written, layout, format_.unit)
+        elif derived:
+            problem = misread_extents(written, table[:, 4:])
+        else:
+            problem = misread(written, table[:, 4:], layout)
         if problem:
             raise InputError(
-                f"{spec}: its {len(boxes)} boxes of {format_.name} ({first[format_].name}) look like {problem}; "
-                "correct them"
+                f"{spec}: its {len(boxes)} {'outlines' if derived else 'boxes'} of {format_.name} "
+                f"({first[format_].name}) look like {problem}; correct them"
             )
+
+
+def _contradicted(spec: str, placed: Sequence[tuple[Path, Format, ImageLabels, int]]) -> set[int]:
+    """Rows of images of which two files annotate a class differently, as two versions of an export do.
+
+    Raises InputError where these are half of all: nobody knows which file counts. Files of different classes, and one that
+    repeats what is in another, contradict nothing.
+    """
+    by_image: dict[int, dict[Path, dict[str, set[tuple[float, ...]]]]] = defaultdict(dict)
+    for path, _, entry, row in placed:
+        classes = by_image[row].setdefault(path, defaultdict(set))
+        for box in entry.boxes:
+            if not box.reason:
+                classes[box.name].add(
+                    tuple(round(value, 3 if entry.fractions else 1) for value in box.corners)
+                )
+    several = {row: files for row, files in by_image.items() if len(files) > 1}
+    found: dict[int, tuple[Path, Path]] = {}
+    for row, files in several.items():
+        for a, b in combinations(files, 2):
+            common = files[a].keys() & files[b].keys()
+            if any(not (files[a][c] <= files[b][c] or files[a][c] >= files[b][c]) for c in common):
+                found.setdefault(row, (a, b))
+    if found and len(found) >= len(by_image) / 2:
+        a, b = (os.path.relpath(path, expanded(spec)) for path in next(iter(found.values())))
+        raise InputError(
+            f"{spec}: {a} and {b} annotate {len(found)} images differently; keep the one that is right in the folder"
+        )
+    return set(found)
 
 
 def _split(image: Path, folder: Path, written: str) -> str:

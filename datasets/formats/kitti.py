@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from datasets.formats.described import Box, Content, ImageLabels, unusable
@@ -17,7 +18,7 @@ def recognises(path: Path, head: bytes) -> bool:
     try:
         return (
             len(fields) in COLUMNS
-            and fields[0].replace(b"_", b"").isalpha()
+            and re.fullmatch(rb"[A-Za-z][\w-]*", fields[0]) is not None
             and [float(f) for f in fields[1:]] != []
         )
     except ValueError:
@@ -26,7 +27,7 @@ def recognises(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> Content:
     """Boxes in the image; regions marked DontCare count for no class."""
-    boxes = []
+    boxes, scored = [], 0
     for number, line in enumerate(text_of(path).splitlines(), start=1):
         fields = line.split()
         if not fields:
@@ -36,6 +37,8 @@ def read(path: Path) -> Content:
         except ValueError:
             boxes.append(unusable(number, "expected a type and fourteen numbers"))
             continue
+        scored += len(fields) == max(COLUMNS)
         is_ignored = fields[0] == IGNORED
         boxes.append(Box(fields[0], (x1, y1, x2, y2), number, is_ignored, every_class=is_ignored))
-    return Content([ImageLabels(path.stem, boxes)])
+    remark = f"{scored} rows have a score, as a detector's results: read as labels" if scored else ""
+    return Content([ImageLabels(path.stem, boxes)], remark=remark)

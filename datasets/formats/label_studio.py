@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from datasets.formats.described import Box, Content, ImageLabels, extent, unusable
 from datasets.formats.text import json_of, listed, mapping
@@ -21,7 +22,7 @@ def read(path: Path) -> Content:
     """Rectangles (by the extent of turned ones), and polygons by their extent; a task without an annotation, or
     with a cancelled one only, is unlabelled.
     """
-    images, several = [], 0
+    images, several, sets = [], 0, 0
     for number, task in enumerate(listed(json_of(path))):
         task = mapping(task)
         name = _image_of(task)
@@ -33,22 +34,31 @@ def read(path: Path) -> Content:
         finished.sort(key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at") or "")))
         several += len(finished) > 1
         results = listed(finished[-1].get("result")) if finished else []
+        # Which of a task's images a result belongs to stands in the project's settings, which are not exported.
+        targets = {row.get("to_name") for row in map(mapping, results) if "original_width" in row}
+        if len(targets) > 1:
+            sets += 1
+            finished, results = [], []
         boxes = [box for n, row in enumerate(results, start=1) for box in _boxes(n, mapping(row))]
         images.append(ImageLabels(name, boxes, fractions=True, labelled=bool(finished)))
-    remark = (
-        f"{several} tasks have several annotations: the one marked ground_truth is read, else the newest"
-        if several
-        else ""
-    )
-    return Content(images, remark=remark)
+    remarks = []
+    if several:
+        remarks.append(
+            f"{several} tasks have several annotations: the one marked ground_truth is read, else the newest"
+        )
+    if sets:
+        remarks.append(f"{sets} tasks annotate several images each: not read, give one task an image")
+    return Content(images, remark="; ".join(remarks))
 
 
 def _image_of(task: dict[str, Any]) -> str:
-    """File name of a task's image."""
+    """Path of a task's image, with its folders where it was not uploaded."""
     data = mapping(task.get("data"))
     for value in (data.get("image"), task.get("file_upload"), *data.values()):
         if isinstance(value, str) and "." in value:
-            return value.split("?d=")[-1].replace("\\", "/").rsplit("/", 1)[-1]
+            # Files of a local storage stand behind "?d=", and what else follows a "?" signs an address.
+            address, _, local = value.partition("?d=")
+            return unquote(local or address.partition("?")[0]).replace("\\", "/")
     return ""
 
 

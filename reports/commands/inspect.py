@@ -9,7 +9,7 @@ import pandas as pd
 from datasets.capture import NAMES, with_capture
 from datasets.source import open_source
 from datasets.structure import MAX_FOLDERS, changed_rows, folders, unused_files
-from datasets.tables import CORNERS, OWN, Source
+from datasets.tables import CORNERS, OWN, Source, objects_in
 from diagnostics.wording import count
 from reports.commands.dataset_difference import difference_lines, difference_record
 from reports.options import InspectOptions
@@ -62,7 +62,7 @@ def inspection(source: Source) -> dict[str, Any]:
         "images": len(images),
         "labelled_images": int(labelled.sum()),
         "background_images": int(background.sum()),
-        "boxes": int((~annotations["crowd"]).sum()),
+        "boxes": objects_in(annotations),
         "ignored_regions": len(annotations[annotations["crowd"]].drop_duplicates(["image", *CORNERS])),
         "boxes_by_class": {
             classes[label] if label < len(classes) else str(label): int(number)

@@ -19,11 +19,13 @@ from datasets.plausibility import (
     FITTING,
     MOST_COMPARED,
     MOST_EMPTY,
+    MOST_REPEATED,
     are_all_crowd,
     corners_of,
     is_crowd,
     misread,
     reading_that_fits,
+    repeated_boxes,
 )
 from datasets.results import Results, images_by_key, load_json, miscounted, plain_id, read_results
 from diagnostics import sweep as sweeping
@@ -365,15 +367,22 @@ def score(options: ScoreOptions) -> dict[str, Any]:
         table = inputs.match()
     with _timed(timings, "score"):
         result = _score_table(table, inputs)
-        _check_classes(table, inputs, result["overall"]["ap50"] or 0.0)
-        _check_reading(options.predictions, table, inputs)
-        result["notes"] += _suspicions(table, inputs)
+        result["notes"] += _suspicions(options.predictions, table, inputs.truth, inputs.detections)
     with _timed(timings, "bootstrap"):
         if bootstrap:
             ap, ap50 = ap_and_ap50_intervals(table, inputs.group, seed=options.seed, replicates=bootstrap)
             result["bootstrap"] = {"ap": _interval_record(ap), "ap50": _interval_record(ap50)}
     with _timed(timings, "baseline"):
-        if inputs.baseline is not None:
+        if inputs.baseline is not None and options.baseline is not None:
+            other = match(
+                inputs.truth.annotations,
+                inputs.baseline,
+                n_images=table.n_images,
+                n_classes=table.n_classes,
+                ious=(0.5,),
+            )
+            lines = _suspicions(options.baseline, other, inputs.truth, inputs.baseline)
+            result["notes"] += [f"{options.baseline}: {line}" for line in lines]
             result["baseline"] = _baseline_record(inputs, inputs.baseline, bootstrap, options.seed)
     return {**result, "timings": timings}
 
@@ -428,45 +437,46 @@ def _score_table(table: MatchTable, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _check_classes(table: MatchTable, inputs: Inputs, ap50: float) -> None:
+def _check_classes(path: Path, table: MatchTable, truth: Truth, detections: Detections) -> None:
     """Raise InputError where detections lie on annotations, but never on one of their own class.
 
     No detector confuses every class of every object; category ids that mean other classes do.
     """
+    found = (table.true_positive[:, table.areas.index("all")] > 0).any()
     without_classes = ap50_of_other_classes(
-        inputs.truth.annotations,
-        inputs.detections,
-        n_images=table.n_images,
-        n_classes=table.n_classes,
-        ap50=ap50,
+        truth.annotations, detections, n_images=table.n_images, n_classes=table.n_classes, ap50=float(found)
     )
     if without_classes is not None:
         raise InputError(
-            f"no detection has the category of the annotation it lies on, although AP50 is {without_classes:.2f} "
+            f"{path}: no detection has the category of the annotation it lies on, although AP50 is {without_classes:.2f} "
             "regardless of category: the category ids of the two files mean different classes; give each detection "
             "the ground truth's category_id, or its category_name beside the id"
         )
 
 
-def _check_reading(path: Path, table: MatchTable, inputs: Inputs) -> None:
+def _check_reading(path: Path, table: MatchTable, truth: Truth, detections: Detections) -> None:
     """Raise InputError where hardly an annotation is found, and the detections lie on them under another reading."""
-    truth, detections = inputs.truth.annotations, inputs.detections
-    if (table.true_positive[:, table.areas.index("all")] > 0).sum() >= FITTING * len(truth.image):
+    annotations = truth.annotations
+    if (table.true_positive[:, table.areas.index("all")] > 0).sum() >= FITTING * len(annotations.image):
         return
     sure = np.argsort(-detections.confidence, kind="stable")[:MOST_COMPARED]
     images = detections.image[sure]
-    corners = corners_of(truth.xywh, "xywh")
-    annotated = {image: corners[truth.image == image] for image in np.unique(images).tolist()}
-    problem = reading_that_fits(detections.xywh[sure], images, inputs.truth.sizes[images], annotated)
+    corners = corners_of(annotations.xywh, "xywh")
+    annotated = {image: corners[annotations.image == image] for image in np.unique(images).tolist()}
+    problem = reading_that_fits(detections.xywh[sure], images, truth.sizes[images], annotated)
     if problem:
         raise InputError(f"{path}: its {len(detections.image)} boxes look like {problem}; correct the file")
 
 
-def _suspicions(table: MatchTable, inputs: Inputs) -> list[str]:
-    """Signs that the two files do not belong together, in words."""
-    truth, detections = inputs.truth, inputs.detections
+def _suspicions(path: Path, table: MatchTable, truth: Truth, detections: Detections) -> list[str]:
+    """Signs that detections do not belong to the ground truth, in words.
+
+    Raises InputError where they mean other classes or are written in another way.
+    """
     if not len(detections.image):
         return ["the predictions hold no detection"] if len(truth.annotations.image) else []
+    _check_classes(path, table, truth, detections)
+    _check_reading(path, table, truth, detections)
     lines = []
     pairs = exchanged_classes(
         truth.annotations, detections, n_images=table.n_images, n_classes=table.n_classes
@@ -476,13 +486,19 @@ def _suspicions(table: MatchTable, inputs: Inputs) -> list[str]:
         name_of |= {number: name for name, number in truth.names.items()}
         words = ", ".join(f"{name_of[label]} as {name_of[other]}" for label, other in pairs.items())
         lines.append(
-            f"the category ids of the two files seem to be in another order: nearly all objects are detected {words}"
+            f"the category ids of the two files seem to mean different classes: nearly all objects are detected {words}"
         )
     matched = (table.true_positive[:, table.areas.index("all")] > 0).any()
     if len(truth.annotations.image) >= FEWEST_BOXES and not matched:
         lines.append(
             "no detection lies on an annotation (IoU 0.5): are boxes left, top, width and height in pixels of the original "
             "images, and are the files about the same images?"
+        )
+    repeated = repeated_boxes(detections.image, detections.label, detections.xywh)
+    if repeated > MOST_REPEATED * len(detections.image):
+        lines.append(
+            f"{repeated} of {len(detections.image)} detections repeat the box of another one, and count as false positives: "
+            "was a file written twice?"
         )
     without = len(truth.images) - len(np.unique(detections.image))
     if without > MOST_EMPTY * len(truth.images):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from datasets.tables import objects_in
 from diagnostics.domain import Domain
 from diagnostics.findings import Findings
 from diagnostics.wording import interval
@@ -38,7 +39,7 @@ def domain_row(findings: Findings, domain: Domain, palette: dict[str, str]) -> d
         "role": ROLE_WORDS[domain.role],
         "images": f"{len(domain.images):,}",
         "labelled": _labelled_words(domain),
-        "boxes": f"{len(domain.annotations):,}",
+        "boxes": f"{objects_in(domain.annotations):,}",
         "groups": f"{domain.images['group'].nunique():,}",
         "ap50": slices.number(row["ap50"]),
         "interval": interval(low, high, row["note"]) if domain.labelled.any() else row["note"],

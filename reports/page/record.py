@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from datasets.tables import objects_in
 from diagnostics.findings import Findings
 from diagnostics.matching import COCO_IOUS, MAX_DETECTIONS
 from diagnostics.sweep import best_f_beta, f1_at, summary
@@ -252,7 +253,7 @@ def _domain_record(result: Result, name: str) -> dict[str, Any]:
         "origin": opened.source.origin or None,
         "images": len(domain.images),
         "labelled_images": int(domain.labelled.sum()),
-        "boxes": len(domain.annotations),
+        "boxes": objects_in(domain.annotations),
         "groups": int(domain.images["group"].nunique()),
         # Images of clips that training shows: AP50 on them is no forecast.
         "trained_on": without_training_images(domain, result.findings.training)[1]

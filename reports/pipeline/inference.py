@@ -14,7 +14,13 @@ import pandas as pd
 from datasets.coco import annotations_by_image, read_results
 from datasets.errors import InputError
 from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
-from datasets.plausibility import MOST_COMPARED, MOST_EMPTY, share_on_annotations
+from datasets.plausibility import (
+    MOST_COMPARED,
+    MOST_EMPTY,
+    MOST_REPEATED,
+    repeated_boxes,
+    share_on_annotations,
+)
 from datasets.shapes import SHAPE
 from datasets.source import locate, split_spec
 from datasets.tables import CORNERS
@@ -329,6 +335,16 @@ def _with_external_detections(
     else:
         detections = read_results(path, opened.source, classes)
         predictions = _without_unpredicted(opened, path, predictions, detections, say)
+        repeated = repeated_boxes(
+            detections["image"].factorize()[0],
+            detections["label"].to_numpy(),
+            detections[CORNERS].to_numpy(float),
+        )
+        if repeated > MOST_REPEATED * len(detections):
+            say(
+                f"  {opened.name}: {repeated:,} of {count(len(detections), 'detection')} of {path.name} repeat the box of "
+                "another one, and count as false positives: was a file written twice?"
+            )
         if _lies_nowhere(opened, detections):
             say(
                 f"  {opened.name}: no detection of {path.name} lies on an annotation (IoU 0.5): are its boxes left, top, "

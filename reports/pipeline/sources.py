@@ -16,7 +16,7 @@ from datasets.corrections import Applied, apply, read_corrections
 from datasets.errors import InputError
 from datasets.naming import domain_name, unique_name
 from datasets.source import open_source, open_training
-from datasets.tables import LEDGER_COLUMNS, OWN, ROW_COLUMNS, Source, concatenate
+from datasets.tables import LEDGER_COLUMNS, OWN, ROW_COLUMNS, Source, concatenate, objects_in
 from diagnostics.wording import count
 from reports.options import NamedSource, ReportOptions
 from reports.progress import Reporter
@@ -347,9 +347,8 @@ def summary(opened: Opened) -> str:
     images = opened.source.images
     skipped = int((opened.source.ledger["bucket"] != "used").sum())
     line = (
-        f"{len(images)} images, {int(images['labelled'].sum())} labelled, {len(opened.source.annotations)} "
-        f"annotations, "
-        f"{images['group'].nunique()} clips"
+        f"{len(images)} images, {int(images['labelled'].sum())} labelled, "
+        f"{objects_in(opened.source.annotations)} annotations, {images['group'].nunique()} clips"
     )
     return line + (f", {skipped} files not used (see ledger.csv)" if skipped else "")
 
