@@ -494,9 +494,10 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     )
     images = own if has_all_own or (own and not has_all_named) else named
     if images is own and "" in {own.get(key) for key in keys.tolist()}:
-        # Ids that two files of a source give to different images.
-        images = named if has_all_named else own
-        _check_ambiguous(path, results, source, keys, positions, images)
+        raise InputError(
+            f"{path}: its image_id are those of different images in the files of {source.spec}; write file names as "
+            "image_id, or give the one file that was predicted as the source"
+        )
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
         raise InputError(
@@ -548,25 +549,6 @@ def _check_turned(
             f"{path}: in {len(set(images[rows].tolist()))} images that EXIF turns, its boxes seem to be those of the image "
             f"before it is turned: read so, {before:.0%} of them lie on an annotation, and {own:.0%} otherwise; predict "
             "upright images (PIL: ImageOps.exif_transpose)"
-        )
-
-
-# Six parameters: the file, what it is compared with, and each detection's image as a key and under the one reading left.
-def _check_ambiguous(
-    path: Path,
-    results: Results,
-    source: Source,
-    keys: npt.NDArray[Any],
-    positions: npt.NDArray[Any],
-    images: Mapping[Any, str],
-) -> None:
-    """Raise InputError where ids belong to an image each of several files, and file names put no box on an annotation."""
-    sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
-    image = np.array([images[key] for key in keys.tolist()], object)[positions[sure]]
-    if share_on_annotations(results.xywh[sure], image, annotations_by_image(source)) < FITTING:
-        raise InputError(
-            f"{path}: its image_id are those of different images in the files of {source.spec}; write file names as "
-            "image_id, or give the one file that was predicted as the source"
         )
 
 

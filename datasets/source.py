@@ -46,6 +46,11 @@ ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz"})
 # Keys in the first SNIFFED bytes of a COCO file; other tools also write an annotations.json.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
+# Folders that Ultralytics' predict and track write into runs/TASK.
+_DRAWN_BY_ULTRALYTICS, _TASKS = (
+    re.compile(r"^(predict|track)\d*$"),
+    frozenset({"detect", "segment", "pose", "obb"}),
+)
 NO_BOXES = "a COCO file without the lists of boxes (captions, image infos)"
 
 
@@ -371,6 +376,11 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
         raise InputError(
             f"{spec}: was written by 'shiftscope predict'; it can be a domain of 'report' and 'next' on the "
             "machine that wrote it; otherwise give the images or video that it was predicted from"
+        )
+    if _DRAWN_BY_ULTRALYTICS.match(path.name) and path.parent.name in _TASKS:
+        raise InputError(
+            f"{spec}: was written by Ultralytics' predict; its labels are detections, and boxes are drawn in its images: give "
+            "the images that it was predicted from"
         )
     files = sorted(_files_below(path, DEPTH, bounds))
     near = [file for file in files if len(file.relative_to(path).parts) <= DATA_YAML_DEPTH + 1]

@@ -378,17 +378,23 @@ def account_files(collector: Collector, folder: Path) -> None:
             if file.name == MANIFEST:
                 collector.note(file, "used", "dataset description: how it was rendered")
             else:
-                collector.note(file, "skipped", _skip_reason(file))
+                collector.note(file, "skipped", _skip_reason(file, collector.classes))
 
 
-def _skip_reason(file: Path) -> str:
-    """Why a file is not used."""
+def _skip_reason(file: Path, classes: Sequence[str]) -> str:
+    """Why a file is not used; classes: the names in use."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:
         return "image in none of the splits"
     if suffix in video.SUFFIXES:
         return VIDEO
     if is_class_file(file):
+        try:
+            named = [line.strip() for line in _decoded(file.read_bytes())[0].splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError):
+            named = []
+        if named != list(classes) and set(named) & set(classes):
+            return f"names other classes, or in another order, than are in use: {', '.join(named)[:80]}"
         return "class names, which are not needed here"
     if is_tracker_file(file):
         return "rows of a tracker, by frame number (MOT): give labels by image, such as a COCO json"

@@ -73,7 +73,7 @@ def summarise_history(history: pd.DataFrame) -> Learning:
         slope, _, low, high = (float(v) for v in theilslopes(y, x))
     best = rise = None
     losses = [name for name in ("val_box_loss", "val_cls_loss") if name in history]
-    if losses and epochs > MIN_TAIL and history[losses].notna().all(axis=1).any():
+    if losses and history[losses].notna().all(axis=1).sum() > MIN_TAIL:
         total = history[losses].sum(axis=1, min_count=len(losses)).to_numpy(float)
         # Smoothed over three epochs: one lucky epoch is not a turn.
         smooth = pd.Series(total).rolling(3, center=True, min_periods=1).median().to_numpy()

@@ -91,9 +91,10 @@ def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = table.loc[again[-1] :] if again else table
     table = table.drop_duplicates("epoch", keep="last").sort_values("epoch")
     # Without validation (val=False) Ultralytics writes zeros; a loss is never exactly 0.
-    validated = [column for column in (*SHARES, *VAL_LOSSES) if column in table]
-    if set(VAL_LOSSES) & set(validated):
-        table.loc[(table[validated] == 0).all(axis=1), validated] = float("nan")
+    losses = [column for column in VAL_LOSSES if column in table]
+    if losses:
+        validated = [column for column in (*SHARES, *losses) if column in table]
+        table.loc[(table[losses] == 0).all(axis=1), validated] = float("nan")
     measured = [column for column in table.columns if column != "epoch"]
     table = table[table[measured].notna().any(axis=1)].reset_index(drop=True)
     if table.empty:

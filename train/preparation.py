@@ -324,7 +324,10 @@ def remove_boxes(
     """
     images = source.images.set_index("image")[["path", "width", "height"]]
     # A region in which no class counts has a row for each class.
-    boxes = boxes[~(boxes["crowd"] & boxes.duplicated(["image", *CORNERS]))].reset_index(drop=True)
+    regions = boxes[boxes["crowd"]]
+    place = ["image", *CORNERS]
+    again = regions.duplicated(place) & ~regions.duplicated([*place, "label"])
+    boxes = boxes.drop(index=regions.index[again]).reset_index(drop=True)
     reasons = []
     for box in boxes.merge(images, left_on="image", right_index=True, how="left").itertuples():
         width, height = box.x2 - box.x1, box.y2 - box.y1

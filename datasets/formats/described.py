@@ -6,7 +6,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -246,6 +246,12 @@ def open_described(
         reasons = [f"{path}: {reason}" for path, (_, reason) in list(collector.ledger.items())[:1]]
         raise InputError(f"{spec}: no label file can be used ({'; '.join(reasons)})")
     collector.classes = _classes_of([content for _, _, content in read], classes)
+    # Hugging Face's datasets number the classes and keep the names elsewhere.
+    numbered = bool(classes) and all(
+        name.isdigit() and int(name) < len(classes) for name in collector.classes
+    )
+    if numbered:
+        collector.classes = tuple(map(str, range(len(classes))))
     index = ImageIndex(images)
     rows: dict[Path, int] = {}
     names: dict[int, str] = {}
@@ -269,7 +275,8 @@ def open_described(
         if collector.add_image(image, _split(image, folder, "")) is not None:
             collector.note(image, "used", "no label file mentions it: kept as unlabelled, not as background")
     leftovers(collector, folder)
-    return collector.to_source(spec, "labels")
+    source = collector.to_source(spec, "labels")
+    return replace(source, classes=tuple(classes)) if numbered else source
 
 
 def _read_all(
@@ -353,9 +360,9 @@ def _contradicted(spec: str, placed: Sequence[tuple[Path, Format, ImageLabels, i
             if any(not (files[a][c] <= files[b][c] or files[a][c] >= files[b][c]) for c in common):
                 found.setdefault(row, (a, b))
     if found and len(found) >= len(by_image) / 2:
-        a, b = (os.path.relpath(path, expanded(spec)) for path in next(iter(found.values())))
+        one, other = (os.path.relpath(path, expanded(spec)) for path in next(iter(found.values())))
         raise InputError(
-            f"{spec}: {a} and {b} annotate {len(found)} images differently; keep the one that is right in the folder"
+            f"{spec}: {one} and {other} annotate {len(found)} images differently; keep the one that is right in the folder"
         )
     return set(found)
 
@@ -383,9 +390,19 @@ def _place(
     """
     single = len(content.images) == 1
     seen: set[int] = set()
-    for entry in content.images:
-        # Two splits may each have a frame_000001.png.
-        image = index.find(f"{entry.split}/{entry.image}" if entry.split else entry.image, path)
+    # Two splits may each have a frame_000001.png.
+    found = [index.find(f"{e.split}/{e.image}" if e.split else e.image, path) for e in content.images]
+    # cam1/1.jpg is that of cam1; cam2/1.jpg, of which only the name is there, is not.
+    agreeing = [
+        _fit(image, e.image.replace("\\", "/").split("/"), path)[0] if image else 0
+        for image, e in zip(found, content.images, strict=True)
+    ]
+    most: dict[Path | None, int] = {}
+    for image, depth in zip(found, agreeing, strict=True):
+        most[image] = max(depth, most.get(image, 0))
+    for entry, image, depth in zip(content.images, found, agreeing, strict=True):
+        if depth < most[image]:
+            image = None
         if image is None and single:
             # A tool that renames its images keeps the name of the label file.
             image = index.find(path.stem, path)

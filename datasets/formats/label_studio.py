@@ -73,6 +73,8 @@ def _boxes(number: int, row: dict[str, Any]) -> list[Box]:
     if kind not in ("rectanglelabels", "polygonlabels", "ellipselabels"):
         return [unusable(number, f"{kind} have no box")] if kind.endswith("labels") else []
     try:
+        if len(labels) > 1:
+            return [unusable(number, f"{kind} with {len(labels)} labels: {', '.join(map(str, labels))[:60]}")]
         name = str(labels[0])
         if kind == "polygonlabels":
             corners = extent((x / 100, y / 100) for x, y in value["points"])

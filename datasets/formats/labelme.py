@@ -29,7 +29,10 @@ def read(path: Path) -> Content:
     beside = next((path.stem + s for s in SUFFIXES if path.with_suffix(s).is_file()), "")
     name = beside or str(content.get("imagePath") or path.name).replace("\\", "/").rsplit("/", 1)[-1]
     boxes = [_box(number, shape) for number, shape in enumerate(content["shapes"], start=1)]
-    return Content([ImageLabels(name, boxes, size)])
+    groups = [g for shape in content["shapes"] if (g := mapping(shape).get("group_id")) is not None]
+    parts = len(groups) - len(set(map(str, groups)))
+    remark = f"{parts} shapes share a group_id with another one: each counts as an object" if parts else ""
+    return Content([ImageLabels(name, boxes, size)], remark=remark)
 
 
 def _box(number: int, shape: Any) -> Box:

@@ -52,7 +52,7 @@ class Truth:
     names: category name -> number; empty unless all names differ
     files: file name -> image number
     sizes: (images, 2), width and height of each image in pixels, 0 where unknown
-    note: how it was read where that is not as written; empty where it is
+    notes: what is not as COCO's evaluation takes it, in words
     """
 
     annotations: Annotations
@@ -61,7 +61,7 @@ class Truth:
     names: dict[str, int]
     files: dict[str, int]
     sizes: Floats
-    note: str = ""
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,29 @@ def _read_truth(path: Path) -> Truth:
     if problem:
         raise InputError(f"{path}: its {len(rows)} boxes look like {problem}; correct the file")
     names = names if len(names) == len(categories) else {}
-    note = (
-        f"{path}: every annotation is marked iscrowd, as CVAT marks masks: read as objects"
-        if all_crowd
-        else ""
-    )
+    notes = [f"{path}: {line}" for line in _truth_notes(content, table, all_crowd=all_crowd)]
+    return Truth(annotations, images, categories, names, files, sizes, notes)
+
+
+def _truth_notes(content: Mapping[str, Any], table: Floats, *, all_crowd: bool) -> list[str]:
+    """What of a ground truth is not as COCO's evaluation takes it, in words. table: a row an annotation."""
+    notes = []
+    if all_crowd:
+        notes.append("every annotation is marked iscrowd, as CVAT marks masks: read as objects")
     copies = len(table) - len(np.unique(table, axis=0))
     if copies:
-        words = f"{path}: {copies} annotations are exact copies of others; as in COCO, each counts"
-        note = f"{note}; {words}" if note else words
-    return Truth(annotations, images, categories, names, files, sizes, note)
+        notes.append(f"{copies} annotations are exact copies of others; as in COCO, each counts")
+    flat = int((table[:, 4:6] <= 0).any(1).sum())
+    if flat:
+        notes.append(f"{flat} annotations have no area; as in COCO, each counts as missed")
+    ignored = sum(bool(entry.get("ignore")) and not is_crowd(entry) for entry in content["annotations"])
+    if ignored:
+        notes.append(f"{ignored} annotations are marked ignore and not iscrowd; as in COCO, each counts")
+    if any("not_exhaustive_category_ids" in entry for entry in content["images"]):
+        notes.append(
+            "LVIS's lists of categories that nobody looked for are not read: AP is COCO's, and lower than LVIS's"
+        )
+    return notes
 
 
 def _check_ids(path: Path, content: Mapping[str, Any]) -> None:
@@ -403,7 +416,7 @@ def _read_inputs(options: ScoreOptions) -> Inputs:
         _read_detections(options.baseline, truth) if options.baseline else (None, 0, "")
     )
     dense = _dense_note(options.predictions, detections)
-    notes = [line for line in (truth.note, note, baseline_note, dense) if line]
+    notes = [*truth.notes, *(line for line in (note, baseline_note, dense) if line)]
     names, masks = _read_slices(options.slices, truth.images)
     group = _read_groups(options.groups, truth.images)
     return Inputs(truth, detections, ignored, notes, baseline, names, masks, group)
