@@ -1230,6 +1230,84 @@ FAULTS: tuple[Fault, ...] = (
         "as many frames as from the start",
         tests=("test_wrong_numbers.py::test_a_video_whose_times_begin_late_is_as_long_as_it_is",),
     ),
+    Fault(
+        "F96",
+        "predictions that lie on annotations under another reading only (y before x, centres, another scale, the network's input, before EXIF's rotation)",
+        "refused with the reading and both shares",
+        tests=(
+            "test_wrong_numbers.py::test_predictions_that_lie_on_annotations_under_another_reading_are_refused",
+            "test_wrong_numbers.py::test_a_poor_detector_is_not_refused",
+            "test_misread_files.py::test_boxes_from_before_exifs_rotation_are_refused",
+        ),
+    ),
+    Fault(
+        "F97",
+        "several files about the same images",
+        "joined where they agree; where they differ, those images are unlabelled, and refused where that is half",
+        tests=(
+            "test_misread_files.py::test_a_json_for_each_class_is_one_dataset",
+            "test_misread_files.py::test_two_versions_of_the_labels_are_refused",
+            "test_misread_files.py::test_of_two_overlapping_jobs_only_the_shared_images_are_in_doubt",
+        ),
+    ),
+    Fault(
+        "F98",
+        "image ids that two jsons give to different images",
+        "refused; file names are read",
+        tests=("test_misread_files.py::test_ids_that_two_files_give_to_different_images_are_refused",),
+    ),
+    Fault(
+        "F99",
+        "class numbers that are shifted, or leave numbers out",
+        "named, with what is detected as what",
+        tests=(
+            "test_misread_files.py::test_numberings_that_are_shifted_are_named",
+            "test_misread_files.py::test_a_shift_is_told_from_confusion",
+        ),
+    ),
+    Fault(
+        "F100",
+        "a baseline in another unit, of other classes, of some images only",
+        "judged as the predictions are",
+        tests=("test_misread_files.py::test_a_baseline_is_judged_as_the_predictions_are",),
+    ),
+    Fault(
+        "F101",
+        "polygons, turned boxes and masks in another unit or of another size",
+        "refused; rejected row by row",
+        tests=(
+            "test_misread_files.py::test_polygons_in_another_unit_are_refused",
+            "test_misread_files.py::test_a_mask_of_another_size_than_its_image_is_rejected",
+        ),
+    ),
+    Fault(
+        "F102",
+        "paths of another machine in a json or a task, two cameras with the same names",
+        "found by the folders that agree; a task of several images is not read",
+        tests=(
+            "test_misread_files.py::test_a_json_finds_images_whose_paths_are_another_machines",
+            "test_misread_files.py::test_of_two_cameras_of_which_one_is_here_each_entry_finds_its_own",
+            "test_misread_files.py::test_a_task_of_several_images_is_not_put_on_the_first",
+        ),
+    ),
+    Fault(
+        "F103",
+        "rows of results.csv without a validation, or with a loss that is no number",
+        "no measurement; named as a training that broke down",
+        tests=(
+            "test_misread_files.py::test_rows_without_validation_are_no_measurement",
+            "test_command_line.py::test_a_loss_that_is_no_number_is_a_training_that_broke_down",
+        ),
+    ),
+    Fault(
+        "F104",
+        "detections written twice, the output of Ultralytics' predict as a dataset",
+        "said; refused",
+        tests=(
+            "test_misread_files.py::test_detections_that_repeat_are_counted",
+            "test_misread_files.py::test_the_output_of_ultralytics_predict_is_no_dataset",
+        ),
+    ),
 )
 
 
