@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from benchmarks import prove_classes, rendered
+from benchmarks import prove_classes, prove_photographs, rendered
 from benchmarks.planted import MIXED, PLANTS, SEVERITIES
 from benchmarks.prove_cases import WITHHELD, diagnose_withheld, diagnose_world, few_labels_of, shift_of
 from benchmarks.prove_page import Simulated, real_detectors_section, simulated_sections
@@ -56,6 +56,7 @@ def main(
         seed = rendered.DEVELOPMENT if development else rendered.REPORTED
         text += real_detectors_section(rendered.measure(seed, own), seed)
         prove_classes.write(prove_classes.rendered_rows(seed, Reporter()))
+    text += prove_photographs.beside_simulated(prove_photographs.read_rows())
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     sys.stdout.write(text)

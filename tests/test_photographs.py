@@ -21,7 +21,19 @@ from benchmarks.photographs import (
     spoil_labels,
     write_dataset,
 )
-from benchmarks.prove_photographs import COLUMNS, PAGE, fit, left_out, page, read_rows, reliability, scored
+from benchmarks.prove_photographs import (
+    COLUMNS,
+    FIGURE,
+    PAGE,
+    beside_simulated,
+    draw_reliability,
+    fit,
+    left_out,
+    page,
+    read_rows,
+    reliability,
+    scored,
+)
 from datasets.source import open_source
 from datasets.tables import CORNERS
 from datasets.world import DASHCAM, Plan, build_world
@@ -115,7 +127,12 @@ def test_the_page_counts_what_the_rows_say() -> None:
 
 
 def test_the_published_page_is_that_of_the_rows() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(read_rows())
+    rows = read_rows()
+    assert PAGE.read_text(encoding="utf-8") == page(rows)
+    # The proof on simulated worlds shows them beside.
+    assert PAGE.with_name("proof.md").read_text(encoding="utf-8").endswith(beside_simulated(rows))
+    drawn = draw_reliability(left_out(rows))
+    assert FIGURE.read_text(encoding="utf-8").count("<use") == drawn.count("<use")
 
 
 def test_the_stated_probability_is_fitted_to_the_rows() -> None:
