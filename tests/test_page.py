@@ -278,8 +278,10 @@ def test_outcomes_on_the_map_equal_a_count_by_hand(job: MainJob) -> None:
         )
 
 
-def test_the_contents_follow_the_reader(browser: Browser, job: MainJob) -> None:
-    page, _ = opened(browser, job, width=1280)
+@pytest.mark.parametrize("width", [1280, 800])
+def test_the_contents_follow_the_reader(browser: Browser, job: MainJob, width: int) -> None:
+    """In one line or in two, and never above the heading that they lead to."""
+    page, _ = opened(browser, job, width=width)
     assert page.locator("nav [aria-current]").count() == 0
     for name in ("threshold", "gallery", "methods"):
         page.evaluate(f"document.getElementById('{name}').scrollIntoView()")
@@ -287,6 +289,9 @@ def test_the_contents_follow_the_reader(browser: Browser, job: MainJob) -> None:
         box = page.locator("nav").bounding_box()
         assert box is not None
         assert box["y"] == pytest.approx(0, abs=1), "the contents stay in view"
+        heading = page.locator(f"#{name}").bounding_box()
+        assert heading is not None
+        assert heading["y"] >= box["height"] or name == "methods"
 
 
 def test_commands_can_be_copied(browser: Browser, job: MainJob) -> None:

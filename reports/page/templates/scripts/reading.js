@@ -3,7 +3,11 @@
   "use strict";
   var links = {}, shown = new Set();
   document.querySelectorAll("nav a[href^='#']").forEach(function (link) { links[link.hash.slice(1)] = link; });
-  var headings = Array.from(document.querySelectorAll("h2[id]"));
+  var headings = Array.from(document.querySelectorAll("h2[id]")), bar = document.querySelector("nav");
+  // The contents stay on top, in one line or two: a heading that they lead to is not below them.
+  function clear() { if (bar) { document.documentElement.style.setProperty("--bar", bar.offsetHeight + "px"); } }
+  window.addEventListener("resize", clear);
+  clear();
   function follow() {
     var at = 0;
     headings.forEach(function (heading, i) { if (heading.getBoundingClientRect().top < 120) { at = i; } });
