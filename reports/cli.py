@@ -59,6 +59,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain help fits 80 columns whole, and is there in half the time.
+    rich_markup_mode=None,
     help="Why a detector that scores well in validation fails on real footage, and what to add next.",
 )
 
@@ -158,7 +160,7 @@ def report(options: ReportOptions) -> None:
 
 @command(TrainOptions)
 def train(options: TrainOptions) -> None:
-    """Train a detector into a new run folder, which is printed on stdout."""
+    """Train a detector into a new run folder. The folder is printed on stdout."""
     from reports.commands.train import train_run
 
     with data_on_stdout_only():
@@ -168,7 +170,7 @@ def train(options: TrainOptions) -> None:
 
 @command(PredictOptions)
 def predict(options: PredictOptions) -> None:
-    """Run a detector on images, videos or a camera: detections drawn, and saved as tables. Prints the folder."""
+    """Run a detector on images, videos or a camera. Detections are drawn, and saved as tables; prints the folder."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.predict import lines
@@ -186,7 +188,7 @@ def predict(options: PredictOptions) -> None:
 
 @command(NextOptions)
 def next_(options: NextOptions) -> None:
-    """Rank which images to label and add next, and which datasets; without arguments, for the last report."""
+    """Rank which images to label and add next. Datasets too; without arguments, for the last report."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.next import lines, rank_next
@@ -200,7 +202,7 @@ def next_(options: NextOptions) -> None:
 
 @command(InspectOptions)
 def inspect(options: InspectOptions) -> None:
-    """Show what would be read from a source and what would be skipped, and why; no model is needed."""
+    """Show what would be read from a source, and what not. Says why; no model is needed."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.inspect import inspect_source, lines
@@ -215,8 +217,8 @@ def inspect(options: InspectOptions) -> None:
 
 @command(PrepareOptions)
 def prepare(options: PrepareOptions) -> None:
-    """Write a cleaned copy of a dataset into a new folder, with augmented copies and draft labels if asked;
-    its data.yaml is printed on stdout.
+    """Write a cleaned copy of a dataset into a new folder. With augmented copies and draft labels if asked; its
+    data.yaml is printed on stdout.
     """
     reporter = Reporter()
     with data_on_stdout_only():
@@ -233,7 +235,7 @@ def prepare(options: PrepareOptions) -> None:
 
 @command(ForecastOptions)
 def forecast(options: ForecastOptions) -> None:
-    """Forecast how many labels an AP50 will take, from a few training set sizes; a range, or a refusal."""
+    """Forecast how many labels an AP50 will take. From a few training set sizes; a range, or a refusal."""
     with data_on_stdout_only():
         from reports.commands.forecast import run_command
 
@@ -246,7 +248,7 @@ def forecast(options: ForecastOptions) -> None:
 
 @command(ScoreOptions)
 def score(options: ScoreOptions) -> None:
-    """Score predictions: COCO JSON in, numbers out (equal to pycocotools)."""
+    """Score predictions: COCO JSON in, pycocotools' numbers out."""
     from datasets.files import write_text
     from reports.commands.score import score as compute
 
@@ -266,7 +268,7 @@ def score(options: ScoreOptions) -> None:
 
 @command(CompareOptions)
 def compare(options: CompareOptions) -> None:
-    """Compare reports on the images that they share: what got better, what got worse, and whether it is chance."""
+    """Compare reports: what got better, what worse, beyond chance. On the images that they share."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.compare import lines, run_compare
@@ -281,7 +283,9 @@ def compare(options: CompareOptions) -> None:
 
 @command(HistoryOptions)
 def history(options: HistoryOptions) -> None:
-    """Show all reports over time, and alarm where new footage leaves the range of what was measured before."""
+    """Show all reports over time, with alarms. One rings where new footage leaves the range of what was measured
+    before.
+    """
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.history import lines, run_history
@@ -296,7 +300,7 @@ def history(options: HistoryOptions) -> None:
 
 @command(LogOptions)
 def log(options: LogOptions) -> None:
-    """Log a report to experiment trackers: numbers, verdicts, the page and all files."""
+    """Log a report to experiment trackers. Numbers, verdicts, the page and all files."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.log import log_report
@@ -307,7 +311,7 @@ def log(options: LogOptions) -> None:
 
 @command(CheckOptions)
 def check(options: CheckOptions) -> None:
-    """Check a report against rules, for pull requests and pipelines: exit code 1 where one is broken."""
+    """Check a report against rules; exit code 1 where one is broken. For pull requests and pipelines."""
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.check import as_record, lines, run_check
@@ -323,7 +327,7 @@ def check(options: CheckOptions) -> None:
 
 @command(TriageOptions)
 def triage(options: TriageOptions) -> None:
-    """Assess the hypotheses from numbers alone: a training curve and a score or two, without any images."""
+    """Assess the hypotheses from numbers alone. A training curve and a score or two, without any images."""
     from reports.commands.triage import lines
     from reports.commands.triage import triage as assess
     from reports.plain import verdict_record
@@ -337,7 +341,7 @@ def triage(options: TriageOptions) -> None:
 
 @command(AppOptions)
 def app_(options: AppOptions) -> None:
-    """Open the FiftyOne App on a report's dataset, at the real-world false positives, on 127.0.0.1."""
+    """Open the FiftyOne App on a report's dataset. At the real-world false positives, on 127.0.0.1."""
     if options.json and not options.pull:
         raise InputError("--json goes with --pull: the App has no result to print")
     from reports.workbench.app import open_app
@@ -361,8 +365,8 @@ def app_(options: AppOptions) -> None:
 
 @command(ReviewOptions)
 def review(options: ReviewOptions) -> None:
-    """Measure footage without labelling it: click each object in some dozen frames, on a page at 127.0.0.1; or, with
-    --labels, judge the labels it has. The answers are kept, and the next report uses them.
+    """Measure footage without labelling it, by clicks on a page. Click each object in some dozen frames, at 127.0.0.1; or,
+    with --labels, judge the labels it has. The answers are kept, and the next report uses them.
     """
     reporter = Reporter()
     with data_on_stdout_only():
@@ -402,8 +406,8 @@ def doctor() -> None:
 
 @command(ExportOptions)
 def export(options: ExportOptions) -> None:
-    """Write a detector in the format of other software, into a new folder; the file or folder written is
-    printed on stdout.
+    """Write a detector in the format of other software. Into a new folder; the file or folder written is printed on
+    stdout.
     """
     with data_on_stdout_only():
         from reports.commands.export import export_detector

@@ -193,14 +193,11 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write into.")]
 Corrections = Annotated[
     bool,
     typer.Option(
-        " /--no-corrections",
-        help="Leave out labels and tags read back by 'shiftscope app --pull'.",
-        show_default=False,
+        "--corrections/--no-corrections",
+        help="Use labels and tags read back by 'shiftscope app --pull', and answers of 'shiftscope review'.",
     ),
 ]
-Fiftyone = Annotated[
-    bool, typer.Option(" /--no-fiftyone", help="Do not write the FiftyOne dataset.", show_default=False)
-]
+Fiftyone = Annotated[bool, typer.Option("--fiftyone/--no-fiftyone", help="Write the FiftyOne dataset.")]
 ClassMap = Annotated[
     tuple[tuple[str, str], ...],
     typer.Option(

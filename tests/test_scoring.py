@@ -295,3 +295,16 @@ def test_commands_on_numbers_import_no_heavy_library(command: str, heavy: tuple[
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_help_imports_nothing_to_draw_it_with() -> None:
+    """Rich's Markdown alone takes as long as everything else; and its columns cut words off at 80 characters."""
+    code = (
+        "import sys; from reports.cli import main; sys.argv = ['shiftscope', 'score', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.stderr.write(str([n for n in ('rich.markdown', 'numpy', 'pandas') if n in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--ground-truth" in done.stdout
+    assert done.stderr == "[]"
