@@ -24,6 +24,9 @@ MAX_CLASSES = 100_000
 # Exporters round: a coordinate up to this far beyond the edge is clipped.
 EDGE = 1.01
 POLYGON = "box taken from a polygon"
+# Fewer rows of eight numbers than these are corners, whatever else they could be; and how exactly four rounded corners
+# make a parallelogram, or a box ends at the edge, as a share of the image.
+MANY, SLACK = 20, 0.005
 
 
 def label_text(
@@ -176,18 +179,31 @@ def are_poses(rows: Sequence[Sequence[float]]) -> int:
     """The number of columns of rows that are boxes with key points (x, y); 0 where they may be polygons.
 
     Polygons differ in their number of points, and the rest of one seldom lies in the box that its first two points
-    would be.
+    would be. Eight numbers are the corners of a rotated box, unless they are no parallelograms and all of these boxes lie
+    within their images, as those of corners do in fewer than half of the rows.
     """
     lengths = {len(row) for row in rows}
-    # Eight numbers are the corners of a rotated box.
-    if len(rows) < FEW or len(lengths) != 1 or min(lengths) <= 8:
+    if len(rows) < FEW or len(lengths) != 1 or min(lengths) < 8:
+        return 0
+    two_points = min(lengths) == 8
+    if two_points and (len(rows) < MANY or sum(map(_is_parallelogram, rows)) > len(rows) / 2):
         return 0
     for row in rows:
         cx, cy, width, height = row[:4]
+        if two_points and not (
+            width / 2 <= cx + SLACK <= 1 + 2 * SLACK - width / 2
+            and height / 2 <= cy + SLACK <= 1 + 2 * SLACK - height / 2
+        ):
+            return 0
         points = zip(row[4::2], row[5::2], strict=False)
         if not all(abs(x - cx) <= 0.6 * width and abs(y - cy) <= 0.6 * height for x, y in points if x or y):
             return 0
     return lengths.pop() + 1
+
+
+def _is_parallelogram(row: Sequence[float]) -> bool:
+    """Whether four points have one middle: a rotated box has, whatever its image's sides."""
+    return all(abs(row[at] + row[at + 4] - row[at + 2] - row[at + 6]) <= 2 * SLACK for at in (0, 1))
 
 
 def parse_plain_row(fields: list[str], numbers: dict[str, int]) -> Row | None:

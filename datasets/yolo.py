@@ -214,7 +214,12 @@ def _check_rows(collector: Collector) -> None:
             f"{count} names; YOLO's ids count from 0"
         )
     polygons = [Path(path) for path, _, _, reason in collector.rows if reason == POLYGON]
-    if polygons and len(polygons) == total:
+    if total and len(collector.outlines) == total:
+        # Four corners a row, which may be a box and two points: no row of a rotated box is noted.
+        polygons = [
+            Path(p) for p, (bucket, _) in collector.ledger.items() if bucket == "used" and p.endswith(".txt")
+        ]
+    if polygons and (len(polygons) == total or collector.outlines):
         files = list(dict.fromkeys(polygons))[:MOST_FILES]
         poses = are_poses([numbers for file in files for numbers in row_numbers(file)])
         if poses:

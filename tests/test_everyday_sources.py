@@ -371,6 +371,25 @@ def test_quadrangles_are_seldom_poses(rows: list[list[float]]) -> None:
     assert are_poses(quads) == 0
 
 
+def test_boxes_with_two_key_points_are_not_read_as_corners(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+
+    def written(rows: list[np.ndarray], folder: str) -> Path:
+        for number, row in enumerate(rows):
+            image(tmp_path / folder / "images" / f"{number}.jpg", seed=number)
+            label(tmp_path / folder / "labels" / f"{number}.txt", f"0 {' '.join(f'{v:.6f}' for v in row)}\n")
+        return tmp_path / folder
+
+    boxes = np.column_stack([rng.uniform(0.25, 0.75, (24, 2)), rng.uniform(0.1, 0.5, (24, 2))])
+    points = [boxes[:, :2] + boxes[:, 2:] * rng.uniform(-0.5, 0.5, (24, 2)) for _ in range(2)]
+    with pytest.raises(InputError, match="9 columns and looks like a box and its key points"):
+        opened(written(list(np.column_stack([boxes, *points])), "poses"))
+    # Quadrangles that somebody drew freely are corners, and so are turned boxes.
+    middles = rng.uniform(0.2, 0.8, (24, 1, 2))
+    free = middles + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * rng.uniform(0.02, 0.2, (24, 4, 2))
+    assert len(opened(written(list(free.reshape(24, 8)), "free")).annotations) == 24
+
+
 def test_class_files_keep_their_ids(tmp_path: Path) -> None:
     for number in range(2):
         image(tmp_path / "d" / f"{number}.jpg", seed=number)
