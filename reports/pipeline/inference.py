@@ -131,17 +131,7 @@ def predict_domains(
         A source, the checkpoint or a file of predictions cannot be used.
     """
     supplied = dict(options.predictions)
-    if run is None and not supplied:
-        raise InputError(
-            "nothing to diagnose: give --run DIR, --weights FILE, --detector MODULE:FUNCTION, or --predictions NAME=FILE for "
-            "every domain"
-        )
-    # What costs nothing to check comes first.
-    for _, spec in (in_domain_source(options, run), *options.real_world):
-        for part in split_spec(spec):
-            locate(part, reporter.say)
-    if options.before is not None:
-        open_earlier_run(options.before)
+    _check_first(options, run, reporter)
     detector, classes, opened = _open(options, run, reporter)
     if run is not None and detector is not None:
         run = _with_kept_history(run, detector, reporter)
@@ -192,6 +182,23 @@ def predict_domains(
         reporter.say(f"  forward passes are PyTorch's: {detector.backend.removeprefix('PyTorch (')[:-1]}")
     opened, domains = _with_checked_groups(opened, domains, options.seed, reporter)
     return PredictedDomains(run, detector, classes, settings, tuple(opened), domains, tuple(failures), shapes)
+
+
+def _check_first(options: ReportOptions, run: Run | None, reporter: Reporter) -> None:
+    """What costs nothing to check: that there is something to diagnose, and that every source and earlier run is there.
+
+    Raises InputError.
+    """
+    if run is None and not options.predictions:
+        raise InputError(
+            "nothing to diagnose: give --run DIR, --weights FILE, --detector MODULE:FUNCTION, or --predictions NAME=FILE for "
+            "every domain"
+        )
+    for _, spec in (in_domain_source(options, run), *options.real_world):
+        for part in split_spec(spec):
+            locate(part, reporter.say)
+    if options.before is not None:
+        open_earlier_run(options.before)
 
 
 def _with_kept_history(run: Run, detector: AnyDetector, reporter: Reporter) -> Run:
