@@ -48,6 +48,11 @@ def percent(value: float | None) -> str:
     return "not measurable" if value is None or not math.isfinite(value) else f"{100 * value:.0f} %"
 
 
+def at_most(share: float) -> str:
+    """0.412 -> "at most 41 %", 0.002 -> "0 %"."""
+    return percent(0) if percent(share) == percent(0) else f"at most {percent(share)}"
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """1, "image" -> "1 image"; 1200 -> "1,200 images"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -155,9 +155,10 @@ def _by_elimination(
             kind,
             by_class=True,
         )
+    most = f"more than {percent(1 - clip(left))} of" if percent(1 - clip(left)) != percent(0) else "any of"
     statement = (
         f"AP50 drops from {scores} on {domain}, whose images differ from the training images{mainly}; "
-        f"no other tested cause explains more than {percent(1 - clip(left))} of the drop in AP50."
+        f"no other tested cause explains {most} the drop in AP50."
     )
     missing = "" if status == "supported" else "label more clips, or add real-world images and train again"
     return Assessment(status, clip(left), statement, observations, missing, kind)

@@ -18,7 +18,7 @@ from diagnostics.evidence import (
     status_from_share,
     without_a_drop,
 )
-from diagnostics.wording import fraction, percent
+from diagnostics.wording import at_most, fraction, percent
 
 CODE, NAME = "label_protocol", "Labels drawn differently"
 AUDIT = (
@@ -59,7 +59,7 @@ def assess(evidence: Evidence) -> Assessment:
     ]
     if bound < REJECTED_SHARE:
         return ruled_out(
-            f"Boxes drawn by another rule explain at most {percent(clip(bound))} of the drop to "
+            f"Boxes drawn by another rule explain {at_most(clip(bound))} of the drop to "
             f"{evidence.real_world}. "
             "Whether both label sets count the same things as objects was not tested.",
             observations,

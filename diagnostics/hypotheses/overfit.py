@@ -14,7 +14,7 @@ from diagnostics.evidence import (
     supported,
 )
 from diagnostics.learning import EARLY, Learning
-from diagnostics.wording import fraction, percent, points
+from diagnostics.wording import at_most, fraction, percent, points
 
 CODE, NAME = "overfit", "Overfitted"
 # A train-validation gap of this size is common in healthy runs.
@@ -101,7 +101,7 @@ def _without_training_ap50(evidence: Evidence, rose: bool, observations: list[Ob
             return ruled_out(
                 f"Held-out in-domain AP50 is {fraction(in_domain)}: even with perfect training images, "
                 f"memorising "
-                f"would explain at most {percent(most)} of the drop to {evidence.real_world}.",
+                f"would explain {at_most(most)} of the drop to {evidence.real_world}.",
                 observations,
                 score=clip(most),
             )

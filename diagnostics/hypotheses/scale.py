@@ -23,7 +23,7 @@ from diagnostics.evidence import (
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
-from diagnostics.wording import fraction, percent
+from diagnostics.wording import at_most, fraction, percent
 
 CODE, NAME = "scale", "Object size"
 
@@ -90,7 +90,7 @@ def assess(evidence: Evidence) -> Assessment:
         # Something else makes another input size help a little; the sizes themselves are alike.
         status = "rejected"
     how = "Shown at another size, the images recover" if measured else "Size explains"
-    statement = f"{how} at most {percent(clip(best.share))} of the drop to {evidence.real_world}."
+    statement = f"{how} {at_most(clip(best.share))} of the drop to {evidence.real_world}."
     if status == "inconclusive":
         missing = (
             "train or predict at the size that helped, on more labelled clips"
