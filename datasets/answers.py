@@ -120,6 +120,10 @@ def read_answers(path: Path) -> dict[str, Clicks]:
     for place, entry in enumerate(entries):
         try:
             image = str(entry["image"])
+            if image in answers:
+                raise ValueError(f"{image} has an entry already; one has all its points")
+            if "points" not in entry:
+                raise ValueError(f"{image} has no points; write [] for an image without objects")
             answers[image] = parse_clicks(entry)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: frames[{place}]: {type(error).__name__}: {error}") from None

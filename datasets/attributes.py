@@ -103,8 +103,8 @@ def join(
 ) -> tuple[pd.DataFrame, int]:
     """Join attributes to images.
 
-    A row identifies an image by its id, path, file name or stem, or by its number in a COCO json, tried in
-    this order and only where a single image matches. An attribute that an earlier file set keeps its value
+    A row identifies an image by its id, path, file name or stem, tried in this order and only where a single image
+    matches; or all rows do by the number in a COCO json, where that finds more images. An attribute that an earlier file set keeps its value
     where this file has none.
 
     Parameters
@@ -120,20 +120,30 @@ def join(
     -------
     tuple[pd.DataFrame, int]
         Images with the attributes' columns (missing where no row matches), and the number that match.
+
+    Raises
+    ------
+    InputError
+        Numbers find as many images as ids of a json as they do as names, and not the same.
     """
-    coco_ids = {image: str(key) for key, image in (ids or {}).items()}
     names = (
         images["image"],
         images["path"],
         images["path"].map(lambda path: Path(path).name),
         images["path"].map(lambda path: Path(path).stem),
-        images["image"].map(coco_ids),
     )
     rows = pd.Series(range(len(attributes.table)), index=attributes.table["key"].to_numpy())
-    row = pd.Series(float("nan"), index=images.index)
+    by_name = pd.Series(float("nan"), index=images.index)
     for column in names:
         unique = ~column.duplicated(keep=False) & column.notna()
-        row = row.fillna(column.where(unique).map(rows))
+        by_name = by_name.fillna(column.where(unique).map(rows))
+    by_id = images["image"].map({image: str(key) for key, image in (ids or {}).items()}).map(rows)
+    # By the one or by the other, never by both: 7 may be the seventh image of a json, and 000007.jpg another.
+    if by_id.notna().sum() == by_name.notna().sum() and not by_id.equals(by_name):
+        raise InputError(
+            f"{attributes.origin}: its numbers are ids of a json and also names of files, of other images; write file names"
+        )
+    row = by_id if by_id.notna().sum() > by_name.notna().sum() else by_name
     values = attributes.table.drop(columns="key").reindex(row.fillna(-1).astype(int)).set_index(images.index)
     merged = {
         str(name): values[name].combine_first(images[name]) if name in images else values[name]

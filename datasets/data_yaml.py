@@ -124,7 +124,7 @@ def read_data_yaml(path: Path, bounds: Bounds) -> DataYaml:
                 continue
             found = resolve(path, root, key, entry, bounds)
             splits.setdefault(split, []).append(found)
-            if isinstance(entry, str) and found in _shortened(root, entry):
+            if isinstance(entry, str) and _is_shortened(root, entry, found):
                 remarks.append(f"its {key} {entry[:80]} does not exist; read from {found.relative_to(root)}")
     _check_shortened(path, root, content, splits)
     if not splits:
@@ -170,6 +170,12 @@ def _shortened(root: Path, entry: str) -> list[Path]:
     return [Path(os.path.normpath(root.joinpath(*parts[skip:]))) for skip in range(1, len(parts))]
 
 
+def _is_shortened(root: Path, entry: str, found: Path) -> bool:
+    """Whether an entry leads to a path only without its first folders."""
+    as_written = Path(os.path.normpath(root / entry.replace("\\", "/").replace("\0", "")))
+    return found != as_written and found in _shortened(root, entry)
+
+
 def _check_shortened(path: Path, root: Path, content: dict[str, Any], splits: dict[str, list[Path]]) -> None:
     """Raise InputError where two entries that were written differently lead to one folder only because their
     first folders were left out.
@@ -184,7 +190,7 @@ def _check_shortened(path: Path, root: Path, content: dict[str, Any], splits: di
             if found is None or found not in {p for folders in splits.values() for p in folders}:
                 continue
             other = written.setdefault(found, entry)
-            if other != entry and found in {*_shortened(root, entry), *_shortened(root, other)}:
+            if other != entry and any(_is_shortened(root, text, found) for text in (entry, other)):
                 raise InputError(
                     f"{path}: '{other}' and '{entry}' do not exist, and {found} could be either; correct the paths"
                 )

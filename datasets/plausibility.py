@@ -33,6 +33,8 @@ PERCENT, PERCENT_BOXES = 100.0, 20
 MOST_EMPTY = 0.2
 # Share of detections that repeat another one from which they were written twice: ties of rounded coordinates are rarer.
 MOST_REPEATED = 0.05
+# AP is about all confidences. Validation keeps 0.001, `yolo predict` 0.25; from here up a file was cut off.
+CUT_OFF = 0.1
 # Detectors place boxes a little beyond the edge; within so many pixels of the first one there is no object.
 SLACK = 0.5
 # The most confident detections, which are compared with the annotations under every reading.
@@ -290,6 +292,43 @@ def repeated_boxes(images: npt.NDArray[Any], labels: npt.NDArray[Any], boxes: Fl
     # Equal rows have equal products, and unequal ones practically never.
     factors = np.random.default_rng(0).uniform(1, 2, 6)
     return len(boxes) - len(np.unique(np.column_stack([images, labels, boxes]) @ factors))
+
+
+def oddities(
+    images: npt.NDArray[Any], labels: npt.NDArray[Any], boxes: Floats, confidences: Floats
+) -> list[str]:
+    """What is odd about detections that are read as they are, in words.
+
+    Parameters
+    ----------
+    images, labels
+        Number of the image and of the class of each (N,).
+    boxes
+        Left, top, width and height (N, 4).
+    confidences
+        (N,).
+    """
+    total, lines = len(boxes), []
+    if not total:
+        return []
+    repeated = repeated_boxes(images, labels, boxes)
+    if repeated > MOST_REPEATED * total:
+        lines.append(
+            f"{repeated} of {total} detections repeat the box of another one, and count as false positives: was a file "
+            "written twice?"
+        )
+    flat = int((boxes[:, 2:] <= 0).any(1).sum())
+    if flat:
+        lines.append(
+            f"{flat} of {total} detections have no area, and count as false positives: are some written from the right?"
+        )
+    lowest = float(confidences.min())
+    if lowest > CUT_OFF and confidences.max() > lowest:
+        lines.append(
+            f"no detection has a confidence below {lowest:.2g}: AP counts what lies below as missed; predict with a confidence "
+            "of 0.001, as validation does"
+        )
+    return lines
 
 
 def ids_are_off(ids: Collection[Any], listed: Collection[Any]) -> int:

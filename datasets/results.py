@@ -198,6 +198,8 @@ def _slow(path: Path, content: Any) -> Results:
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
             category, score, image = int(entry["category_id"]), float(entry["score"]), entry["image_id"]
+            if float(entry["category_id"]) != category:
+                raise ValueError(f"category_id {entry['category_id']} is no whole number")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}: detection {position} lacks a usable image_id, category_id, bbox or score ({error})"

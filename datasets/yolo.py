@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -359,12 +360,13 @@ def _listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
 
 
 def _shortened(name: str) -> list[str]:
-    """A listed name, also without its first one or two folders.
+    """A listed name, also without its first one or two folders, and a path of another machine without any number of them.
 
     Darknet's lists are relative to the folder that training ran in.
     """
     parts = name.split("/")
-    return [name, *("/".join(parts[skip:]) for skip in (1, 2) if len(parts) > skip + 1)]
+    skips = range(1, len(parts) - 1) if re.match(r"/|[A-Za-z]:/", name) else (1, 2)
+    return [name, *("/".join(parts[skip:]) for skip in skips if len(parts) > skip + 1)]
 
 
 def leftovers(collector: Collector, pairing: Pairing, folders: Iterable[Path]) -> None:

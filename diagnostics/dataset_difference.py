@@ -45,6 +45,8 @@ class DatasetDifference:
     added, removed: images that only one has
     copies: added images that are near-copies of an image that both have, as (added image, image now)
     moved_split: images of another split than before, as (image now, split before, split now)
+    labelled: images that were unlabelled before and are labelled now, as background where nothing is on them
+    unlabelled: images that were labelled before and are not now
     labels: one row a paired image whose annotations differ: image_now, added, removed, redrawn, renamed
     classes: one row a class: class, before, now (annotations)
     sizes: one row a range of SIZES: size, before, now (annotations)
@@ -55,6 +57,8 @@ class DatasetDifference:
     removed: tuple[str, ...]
     copies: tuple[tuple[str, str], ...]
     moved_split: tuple[tuple[str, str, str], ...]
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...]
     labels: pd.DataFrame
     classes: pd.DataFrame
     sizes: pd.DataFrame
@@ -81,6 +85,7 @@ def compare_versions(now: Version, before: Version) -> DatasetDifference:
         tuple(removed),
         _copies(now.images, added),
         _moved_split(pairs, now.images, before.images),
+        *_changed_state(pairs, now.images, before.images),
         _label_changes(pairs, now, before),
         _class_counts(now, before),
         _size_counts(now, before),
@@ -160,6 +165,18 @@ def _moved_split(
         (a, split_before[b], split_now[a])
         for a, b in zip(pairs["image_now"], pairs["image_before"], strict=True)
         if split_now[a] and split_before[b] and split_now[a] != split_before[b]
+    )
+
+
+def _changed_state(
+    pairs: pd.DataFrame, now: pd.DataFrame, before: pd.DataFrame
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Images of both versions that became labelled, and those that became unlabelled."""
+    is_now, was = (dict(zip(t["image"], t["labelled"].astype(bool), strict=True)) for t in (now, before))
+    both = list(zip(pairs["image_now"], pairs["image_before"], strict=True))
+    return (
+        tuple(a for a, b in both if is_now[a] and not was[b]),
+        tuple(a for a, b in both if was[b] and not is_now[a]),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from datasets.errors import InputError
+from datasets.sheets import read_sheet
 
 # Column names in the results.csv of Ultralytics (YOLO and RT-DETR) and of YOLOv5, and in published results; upper
 # and lower case are equal.
@@ -45,16 +46,9 @@ def read_history(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is unreadable, has no epoch column or no complete row, or gives percent.
+        The file is unreadable, has no epoch column or no complete row, gives percent, or has columns without a name.
     """
-    try:
-        raw = pd.read_csv(path, skipinitialspace=True, on_bad_lines="skip")
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable results.csv ({error})") from None
-    if len(raw.columns) == 1 and ";" in str(raw.columns[0]):
-        # A spreadsheet of a country with decimal commas wrote it.
-        raw = pd.read_csv(path, sep=";", decimal=",", skipinitialspace=True, on_bad_lines="skip")
-    return history_of(raw, path)
+    return history_of(read_sheet(path), path)
 
 
 def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -74,6 +68,11 @@ def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: has no column 'epoch'; expected Ultralytics' results.csv, "
             f"found {', '.join(raw.columns[:6])}"
+        )
+    if not any(column for name, column in columns.items() if name != "epoch"):
+        raise InputError(
+            f"{path}: has none of the columns that are read, such as metrics/mAP50(B), mAP50 or train/box_loss; found "
+            f"{', '.join(raw.columns[:6])}"
         )
     table = pd.DataFrame(
         {

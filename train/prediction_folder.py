@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,31 @@ def resolve_domain(
     return (name, source), None if sha256 is not None else (name, folder / BOXES)
 
 
+def newer_images(path: Path, source: Source) -> int:
+    """How many images of a source changed after a file of boxes was written."""
+    written = path.stat().st_mtime
+    count = 0
+    for image in dict.fromkeys(source.images["path"]):
+        with suppress(OSError):
+            count += os.stat(image).st_mtime > written
+    return count
+
+
+def _check_sizes(path: Path, predicted: pd.DataFrame, source: Source, names: Mapping[str, str]) -> None:
+    """Raise InputError where an image has another size than when it was predicted; names: image there -> in the source."""
+    sizes = ["width", "height"]
+    before = predicted.set_index("image")[sizes].rename(index=names)
+    now = source.images.set_index("image")[sizes].reindex(before.index)
+    changed = (before != now).any(axis=1) & now.notna().all(axis=1)
+    if changed.any():
+        image = str(changed.index[changed.to_numpy().argmax()])
+        was, is_ = ("x".join(str(int(v)) for v in table.loc[image]) for table in (before, now))
+        raise InputError(
+            f"{path}: {int(changed.sum())} images have another size than when they were predicted, such as {image} ({is_}, "
+            f"before {was}); predict them again"
+        )
+
+
 def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.DataFrame, set[str]]:
     """Read the boxes of `predict` as detections of a source's images.
 
@@ -88,7 +115,7 @@ def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.D
     Raises
     ------
     InputError
-        The file is not readable, has other classes, or none of the source's images.
+        The file is not readable, has other classes, none of the source's images, or images that changed their size.
     """
     try:
         boxes = pq.read_table(path).to_pandas()
@@ -109,7 +136,12 @@ def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.D
         if predicted_name is not None:
             names[predicted_name] = str(image)
     if not names:
-        raise InputError(f"{path}: none of its images is one of {source.spec}")
+        example = next(iter(by_path), next(iter(frames), "nothing"))
+        raise InputError(
+            f"{path}: none of its images is one of {source.spec}; it knows them by their paths, such as {example}: predict "
+            "again, or give predictions.json beside it, which has file names"
+        )
+    _check_sizes(path, images, source, names)
     boxes = boxes[boxes["image"].isin(list(names))]
     numbers = {name: number for number, name in enumerate(classes)}
     detections = pd.DataFrame(

@@ -92,6 +92,8 @@ def _record(difference: DatasetDifference, before: str, unreadable: list[str]) -
         "added_copies": [list(pair) for pair in difference.copies],
         "removed": list(difference.removed),
         "moved_split": [list(moved) for moved in difference.moved_split],
+        "labelled": list(difference.labelled),
+        "unlabelled": list(difference.unlabelled),
         "relabelled": labels.to_dict("records"),
         "boxes": {
             name: int(labels[name].sum()) if len(labels) else 0
@@ -120,6 +122,8 @@ def difference_lines(record: dict[str, Any]) -> list[str]:
     lines += _named(
         "moved to another split", [f"{image} {old} to {new}" for image, old, new in record["moved_split"]]
     )
+    lines += _named("labelled now and not before (without objects, as background)", record["labelled"])
+    lines += _named("labelled before and not now", record["unlabelled"])
     lines += _named("added", record["added"])
     lines += _named("removed", record["removed"])
     lines += _named("could not be read and are left out", record["unreadable"])
@@ -130,7 +134,7 @@ def difference_lines(record: dict[str, Any]) -> list[str]:
         )
         most = sorted(relabelled, key=lambda row: -sum(v for v in row.values() if isinstance(v, int)))
         lines += _named("most changed", [row["image_now"] for row in most])
-    else:
+    elif not (record["labelled"] or record["unlabelled"]):
         lines.append("  annotations of the images of both: unchanged")
     lines += _counts("annotations by class", record["classes"], "class")
     lines += _counts("annotations by size of the image", record["sizes"], "size")

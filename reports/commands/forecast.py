@@ -13,6 +13,7 @@ import pandas as pd
 
 from datasets.errors import InputError
 from datasets.files import write_text
+from datasets.sheets import read_sheet
 from datasets.source import open_training
 from datasets.tables import CORNERS
 from diagnostics.forecast import Forecast, fit_curves, forecast
@@ -63,10 +64,10 @@ class LabelForecast:
 def _read_table(path: Path) -> pd.DataFrame:
     """A CSV with the columns labels and ap50, one row a training. Raises InputError with file and line."""
     try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as CSV ({reason}); {OR_REPORTS}") from None
+        table = read_sheet(path)
+    except InputError as error:
+        raise InputError(f"{error}; {OR_REPORTS}") from None
+    table.columns = [column.lower() for column in table.columns]
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(

@@ -19,13 +19,12 @@ from datasets.plausibility import (
     FITTING,
     MOST_COMPARED,
     MOST_EMPTY,
-    MOST_REPEATED,
     are_all_crowd,
     corners_of,
     is_crowd,
     misread,
+    oddities,
     reading_that_fits,
-    repeated_boxes,
 )
 from datasets.results import Results, images_by_key, load_json, miscounted, plain_id, read_results
 from diagnostics import sweep as sweeping
@@ -507,12 +506,7 @@ def _suspicions(path: Path, table: MatchTable, truth: Truth, detections: Detecti
             "no detection lies on an annotation (IoU 0.5): are boxes left, top, width and height in pixels of the original "
             "images, and are the files about the same images?"
         )
-    repeated = repeated_boxes(detections.image, detections.label, detections.xywh)
-    if repeated > MOST_REPEATED * len(detections.image):
-        lines.append(
-            f"{repeated} of {len(detections.image)} detections repeat the box of another one, and count as false positives: "
-            "was a file written twice?"
-        )
+    lines += oddities(detections.image, detections.label, detections.xywh, detections.confidence)
     without = len(truth.images) - len(np.unique(detections.image))
     if without > MOST_EMPTY * len(truth.images):
         lines.append(

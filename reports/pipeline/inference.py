@@ -17,8 +17,7 @@ from datasets.groups import GUESSED, INDEPENDENT, evenly, originals
 from datasets.plausibility import (
     MOST_COMPARED,
     MOST_EMPTY,
-    MOST_REPEATED,
-    repeated_boxes,
+    oddities,
     share_on_annotations,
 )
 from datasets.shapes import SHAPE
@@ -45,7 +44,7 @@ from reports.progress import Reporter
 from train.environment import runs_folder
 from train.history import history_of
 from train.passes import describe
-from train.prediction_folder import read_boxes, resolve_domain
+from train.prediction_folder import newer_images, read_boxes, resolve_domain
 from train.predictions import Predictions, Settings, Store, predict_folder
 from train.run import Run
 
@@ -333,6 +332,11 @@ def _with_external_detections(
     """
     if path.suffix == ".parquet":
         detections, processed = read_boxes(path, opened.source, classes)
+        newer = newer_images(path, opened.source)
+        if newer:
+            say(
+                f"  {opened.name}: {count(newer, 'image')} changed after {path.name} was written: predict again if they differ"
+            )
         rows = predictions.images["image"].isin(list(processed)).to_numpy()
         predictions = replace(
             predictions,
@@ -342,21 +346,22 @@ def _with_external_detections(
     else:
         detections = read_results(path, opened.source, classes)
         predictions = _without_unpredicted(opened, path, predictions, detections, say)
-        repeated = repeated_boxes(
+        corners = detections[CORNERS].to_numpy(float)
+        odd = oddities(
             detections["image"].factorize()[0],
             detections["label"].to_numpy(),
-            detections[CORNERS].to_numpy(float),
+            np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]]),
+            detections["confidence"].to_numpy(float),
         )
-        if repeated > MOST_REPEATED * len(detections):
-            say(
-                f"  {opened.name}: {repeated:,} of {count(len(detections), 'detection')} of {path.name} repeat the box of "
-                "another one, and count as false positives: was a file written twice?"
-            )
+        for line in odd:
+            say(f"  {opened.name}: {path.name}: {line}")
         if _lies_nowhere(opened, detections):
             say(
                 f"  {opened.name}: no detection of {path.name} lies on an annotation (IoU 0.5): are its boxes left, top, "
                 "width and height in pixels of the original images, and is it about these images?"
             )
+    if detections.empty:
+        say(f"  {opened.name}: {path.name} holds no detection; every object counts as missed")
     detections = detections[detections["image"].isin(predictions.images["image"])].reset_index(drop=True)
     no_embeddings = np.zeros((len(detections), 0), np.float32)
     return replace(predictions, detections=detections, detection_embeddings=no_embeddings)

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datasets.answers import Clicks, Review, parse_clicks, unknown_classes, write_review
 from datasets.errors import InputError
+from datasets.plausibility import FEW
 from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.label_free import SHOWN
@@ -76,6 +79,13 @@ class Session:
         if classes:
             raise InputError(
                 f"class {classes[0]!r} is none of the detector's: {', '.join(self.domain.classes[:20])}"
+            )
+        points = np.array(
+            [point[:2] for clicks in answers.values() for point in clicks.points], float
+        ).reshape(-1, 2)
+        if len(points) >= FEW and points.max() <= 1 and (points % 1 != 0).any():
+            raise InputError(
+                f"the {len(points)} points look like fractions of the image, where pixels belong"
             )
         sizes = self.domain.images.set_index("image")[["width", "height"]]
         per_image = self.domain.detections["image"].value_counts()
