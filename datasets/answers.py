@@ -99,6 +99,10 @@ def write_review(path: Path, review: Review) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False))
 
 
+# What an answer is about; points are those of an image without objects where there are none.
+KEYS = ("points", "detections")
+
+
 def read_answers(path: Path) -> dict[str, Clicks]:
     """Read answers made by a script: `{"frames": [{"image", "points", "detections"}]}`, by image.
 
@@ -122,8 +126,10 @@ def read_answers(path: Path) -> dict[str, Clicks]:
             image = str(entry["image"])
             if image in answers:
                 raise ValueError(f"{image} has an entry already; one has all its points")
-            if "points" not in entry:
-                raise ValueError(f"{image} has no points; write [] for an image without objects")
+            if set(entry) - {"image", *KEYS} or not set(entry) & set(KEYS):
+                raise ValueError(
+                    f"{image} has {', '.join(map(str, entry))}; beside image, an entry has {' and '.join(KEYS)}"
+                )
             answers[image] = parse_clicks(entry)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: frames[{place}]: {type(error).__name__}: {error}") from None

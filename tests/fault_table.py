@@ -1308,6 +1308,57 @@ FAULTS: tuple[Fault, ...] = (
             "test_misread_files.py::test_the_output_of_ultralytics_predict_is_no_dataset",
         ),
     ),
+    Fault(
+        "F105",
+        "numbers in a CSV of attributes that are ids of a json and also names of files",
+        "one reading for all rows; refused where both find as many",
+        tests=("test_misread_files.py::test_ids_of_a_json_and_names_of_files_are_never_mixed_in_attributes",),
+    ),
+    Fault(
+        "F106",
+        "rows of a history or a forecast with more fields than the header; blanks, capitals, semicolons",
+        "refused with their number; read",
+        tests=(
+            "test_misread_files.py::test_columns_that_nobody_named_are_refused",
+            "test_misread_files.py::test_sheets_are_read_as_people_write_them",
+        ),
+    ),
+    Fault(
+        "F107",
+        "detections that are none, have no area, or end at a confidence",
+        "said before the AP",
+        tests=(
+            "test_misread_files.py::test_no_detection_at_all_is_said_by_a_report",
+            "test_misread_files.py::test_odd_detections_are_said",
+        ),
+    ),
+    Fault(
+        "F108",
+        "boxes of `predict` whose images changed since",
+        "refused where the size changed; said where files are newer",
+        tests=("test_misread_files.py::test_boxes_of_images_that_changed_are_refused",),
+    ),
+    Fault(
+        "F109",
+        "answers of a review in several entries an image, under another key, or as fractions",
+        "refused",
+        tests=("test_misread_files.py::test_answers_that_would_be_lost_are_refused",),
+    ),
+    Fault(
+        "F110",
+        "absolute splits that exist, lists of another machine",
+        "taken as they are; found",
+        tests=(
+            "test_misread_files.py::test_absolute_splits_that_exist_are_taken_as_they_are",
+            "test_misread_files.py::test_a_list_from_another_machine_finds_its_images",
+        ),
+    ),
+    Fault(
+        "F111",
+        "images that a new version of a dataset labels or no longer labels",
+        "listed",
+        tests=("test_misread_files.py::test_images_that_become_background_are_a_difference",),
+    ),
 )
 
 

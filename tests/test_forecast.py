@@ -100,7 +100,7 @@ def test_a_csv_is_answered_in_a_sentence(tmp_path: Path) -> None:
         ("labels,score\n1,0.2", "lacks the column ap50"),
         ("labels,ap50\n10,0.2\n20,abc", ":3: labels"),
         ("labels,ap50\n10,20", ":2: labels"),
-        ("", "cannot be read as CSV"),
+        ("", "is empty"),
         ("labels,ap50\ninf,0.2", ":2: labels"),
     ],
 )

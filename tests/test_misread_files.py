@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +14,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from datasets.answers import read_answers
+from datasets.attributes import Attributes, join
 from datasets.coco import read_results
 from datasets.errors import InputError
 from datasets.groups import assign
-from datasets.plausibility import repeated_boxes, share_on_annotations, upright
+from datasets.plausibility import oddities, repeated_boxes, share_on_annotations, upright
+from datasets.sheets import read_sheet
 from datasets.source import open_source
 from datasets.tables import CORNERS, Source, objects_in
 from diagnostics.class_ids import exchanged_classes
@@ -33,9 +37,11 @@ from tests.label_writers import (
     label_studio,
     labelme,
     text,
+    yolo,
 )
-from tests.test_wrong_numbers import content_of, drawn, opened, results_of, with_images
+from tests.test_wrong_numbers import content_of, drawn, opened, predicted, results_of, with_images
 from train.history import read_history
+from train.prediction_folder import newer_images, read_boxes
 from train.preparation import remove_boxes
 
 SIZE = (320, 240)
@@ -532,3 +538,153 @@ def test_rows_without_validation_are_no_measurement(tmp_path: Path) -> None:
     outcome = run_in_process("triage", "--history", "killed.csv", "--real-world-ap50", "0.1", cwd=tmp_path)
     assert outcome.code == 2
     assert "no in-domain AP50" in outcome.stderr
+
+
+# --- tables, answers and files of detections
+
+
+def test_ids_of_a_json_and_names_of_files_are_never_mixed_in_attributes() -> None:
+    """1.jpg has the id 0, and so on."""
+    images = pd.DataFrame(
+        {"image": [f"{n}.jpg" for n in range(1, 21)], "path": [f"/d/{n}.jpg" for n in range(1, 21)]}
+    )
+    ids = {n - 1: f"{n}.jpg" for n in range(1, 21)}
+    table = pd.DataFrame({"key": [str(n) for n in range(20)], "own:even": [n % 2 == 0 for n in range(20)]})
+    joined, found = join(images, Attributes("s.csv", table), ids)
+    assert found == 20
+    assert joined["own:even"].tolist() == [n % 2 == 0 for n in range(20)]
+    # By names where these find more.
+    table["key"] = [str(n) for n in range(1, 21)]
+    joined, found = join(images, Attributes("s.csv", table), ids)
+    assert (found, joined["own:even"].tolist()) == (20, [n % 2 == 0 for n in range(20)])
+    # And not at all where both find all.
+    turned = {n: f"{21 - n}.jpg" for n in range(1, 21)}
+    with pytest.raises(InputError, match="ids of a json and also names of files"):
+        join(images, Attributes("s.csv", table), turned)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "labels,ap50\n100,0.3\n200,0.55\n",
+        "labels, ap50\n100, 0.3\n200, 0.55\n",
+        "\ufefflabels;ap50\r\n100;0,3\r\n200;0,55\r\n",
+        "labels,ap50,\n100,0.3,\n200,0.55,\n",
+        "labels,ap50\n100,0.3,\n200,0.55,\n\n",
+    ],
+)
+def test_sheets_are_read_as_people_write_them(tmp_path: Path, written: str) -> None:
+    (tmp_path / "f.csv").write_bytes(written.encode())
+    sheet = read_sheet(tmp_path / "f.csv")
+    assert sheet.columns.tolist() == ["labels", "ap50"]
+    assert sheet.astype(float).to_numpy().tolist() == [[100, 0.3], [200, 0.55]]
+
+
+def test_columns_that_nobody_named_are_refused(tmp_path: Path) -> None:
+    """As where a training goes on with another version; a line or two that were cut are not."""
+    rows = [f"{e},{0.01 * e}" for e in range(1, 61)]
+    text(
+        tmp_path / "f.csv", "\n".join(["epoch,metrics/mAP50(B)", *rows[:15], *(f"{r},7" for r in rows[15:])])
+    )
+    with pytest.raises(InputError, match="45 of 60 rows have more fields"):
+        read_history(tmp_path / "f.csv")
+    text(tmp_path / "f.csv", "\n".join(["epoch,metrics/mAP50(B)", *rows, "61,0.6162,0.62"]))
+    assert len(read_history(tmp_path / "f.csv")) == 60
+    text(tmp_path / "f.csv", "epoch,score\n1,0.2\n")
+    with pytest.raises(InputError, match="none of the columns that are read"):
+        read_history(tmp_path / "f.csv")
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ([{"image": "a", "points": [[1, 2, "x"]]}, {"image": "a", "points": []}], "has an entry already"),
+        ([{"image": "a", "clicks": [[1, 2, "x"]]}], "beside image, an entry has points and detections"),
+        ([{"image": "a"}], "beside image, an entry has points and detections"),
+    ],
+)
+def test_answers_that_would_be_lost_are_refused(tmp_path: Path, frames: list[dict], words: str) -> None:
+    dump(tmp_path / "a.json", {"frames": frames})
+    with pytest.raises(InputError, match=words):
+        read_answers(tmp_path / "a.json")
+
+
+def test_odd_detections_are_said() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.column_stack([rng.uniform(0, 100, (40, 2)), rng.uniform(5, 20, (40, 2))])
+    images, labels = np.arange(40) // 4, np.zeros(40, int)
+    whole = rng.uniform(0.001, 0.9, 40)
+    assert oddities(images, labels, boxes, whole) == []
+    (flat,) = oddities(images, labels, boxes * [1, 1, -1, 1], whole)
+    assert "40 of 40 detections have no area" in flat
+    (cut,) = oddities(images, labels, boxes, np.maximum(whole, 0.25 + whole / 10))
+    assert "no detection has a confidence below 0.25" in cut
+
+
+def test_no_detection_at_all_is_said_by_a_report(tmp_path: Path) -> None:
+    pictures = drawn(1)
+    roots = {}
+    for name in ("lab", "road"):
+        roots[name] = with_images(tmp_path / name, pictures)
+        yolo(roots[name], pictures)
+    said: list[str] = []
+    predicted(tmp_path, roots, {"lab": results_of(pictures), "road": []}, said.append)
+    assert any("road.json holds no detection" in line for line in said)
+
+
+def test_boxes_of_images_that_changed_are_refused(tmp_path: Path) -> None:
+    pictures = drawn(1, count=3)
+    root = with_images(tmp_path / "d", pictures)
+    yolo(root, pictures)
+    source = opened(root)
+    folder = tmp_path / "predicted"
+    folder.mkdir()
+    row = {
+        "image": source.images["image"][0],
+        "label": 0,
+        "name": "bus",
+        "x1": 1.0,
+        "y1": 1.0,
+        "x2": 9.0,
+        "y2": 9.0,
+    }
+    pd.DataFrame([{**row, "confidence": 0.9}]).to_parquet(folder / "boxes.parquet")
+    table = source.images[["image", "path", "width", "height", "seconds"]]
+    table.to_parquet(folder / "images.parquet")
+    assert len(read_boxes(folder / "boxes.parquet", source, source.classes)[0]) == 1
+    assert newer_images(folder / "boxes.parquet", source) == 0
+    (root / "images" / pictures[0].name).touch()
+    os.utime(folder / "boxes.parquet", (0, 0))
+    assert newer_images(folder / "boxes.parquet", source) == 3
+    table.assign(width=640).to_parquet(folder / "images.parquet")
+    with pytest.raises(InputError, match=r"3 images have another size .*320x240, before 640x240"):
+        read_boxes(folder / "boxes.parquet", source, source.classes)
+
+
+def test_absolute_splits_that_exist_are_taken_as_they_are(tmp_path: Path) -> None:
+    root = with_images(tmp_path / "d", drawn(1, count=3), "images/val")
+    text(root / "data.yaml", f"train: images/val\nval: {root}/images/val/\nnames: [bus, car, truck]\n")
+    source = opened(root / "data.yaml")
+    assert len(source.images) == 3
+    assert not source.ledger["reason"].str.contains("does not exist").any()
+
+
+def test_a_list_from_another_machine_finds_its_images(tmp_path: Path) -> None:
+    pictures = drawn(1, count=3)
+    root = with_images(tmp_path / "d", pictures, "images/val")
+    text(root / "val.txt", "\n".join(f"/home/me/data/road/d/images/val/{p.name}" for p in pictures))
+    assert len(opened(root / "val.txt").images) == 3
+
+
+def test_images_that_become_background_are_a_difference(tmp_path: Path) -> None:
+    pictures = drawn(1, count=4)
+    for version in ("before", "now"):
+        root = with_images(tmp_path / version, pictures)
+        yolo(root, pictures)
+        (root / "labels" / "000000.txt").unlink()
+    text(tmp_path / "now" / "labels" / "000000.txt", "")
+    outcome = run_in_process("inspect", "now", "--against", "before", cwd=tmp_path)
+    assert "labelled now and not before" in outcome.stdout
+    assert "unchanged\n" not in outcome.stdout.split("annotations by class")[0].split("removed")[-1]
+    outcome = run_in_process("inspect", "before", "--against", "now", cwd=tmp_path)
+    assert "labelled before and not now" in outcome.stdout
