@@ -191,6 +191,12 @@ def test_domains_of_similar_names_have_reviews_of_their_own(place: Path) -> None
         ('{"frames": [{"image": "KNOWN", "detections": {"-1": true}}]}', "there is no detection -1"),
         ('{"frames": [{"image": "KNOWN", "detections": []}]}', "AttributeError"),
         ('{"frames": [{"image": "KNOWN", "points": [[5000, 2, "pothole"]]}]}', "outside of the image"),
+        (
+            '{"frames": [{"image": "KNOWN", "points": ['
+            + ", ".join(f'[0.{n}, 0.5, "pothole"]' for n in range(1, 7))
+            + "]}]}",
+            "6 points look like fractions",
+        ),
     ],
 )
 def test_answers_that_do_not_fit_are_one_line(place: Path, content: str, words: str) -> None:
