@@ -59,9 +59,11 @@ def merge(spec: str, parts: Sequence[Source]) -> Source:
     shared_groups = set(groups_of_all[groups_of_all.duplicated()])
     tables: dict[str, list[pd.DataFrame]] = {"images": [], "annotations": [], "bursts": []}
     image_ids: dict[Any, str] = {}
-    for number, part in enumerate(parts, start=1):
-        shared = part.images["image"].isin(names[names.duplicated()]).any()
-        prefix = f"{number}/" if shared else ""
+    repeated = names[names.duplicated()]
+    prefixes = [
+        f"{n}/" if part.images["image"].isin(repeated).any() else "" for n, part in enumerate(parts, start=1)
+    ]
+    for number, (part, prefix) in enumerate(zip(parts, prefixes, strict=True), start=1):
         for kind, collected in tables.items():
             table = getattr(part, kind)
             if prefix:
@@ -73,7 +75,8 @@ def merge(spec: str, parts: Sequence[Source]) -> Source:
                 table = table.assign(group=renamed.astype("str"))
             collected.append(table)
         for key, name in part.image_ids.items():
-            name = joined_ids.get((number, key)) or prefix + name
+            owner, name = joined_ids.get((number, key), (number - 1, name))
+            name = prefixes[owner] + name
             image_ids[key] = name if image_ids.get(key, name) == name else ""
     ledger = pd.concat([part.ledger for part in parts], ignore_index=True)
     # A file that one source uses and another skips is used.
@@ -104,16 +107,17 @@ def merge(spec: str, parts: Sequence[Source]) -> Source:
 _Box = tuple[float, ...]
 
 
-def _joined(parts: Sequence[Source]) -> tuple[list[Source], dict[tuple[int, Any], str]]:
+def _joined(parts: Sequence[Source]) -> tuple[list[Source], dict[tuple[int, Any], tuple[int, str]]]:
     """Sources without the images of those before them, whose annotations they give to these where both are COCO files.
 
-    Also (number of a source from 1, image id) -> image, for images that went to a source before. Files by class, and
+    Also (number of a source from 1, image id) -> (place of the source that has it, image), for images that went to a
+    source before. Files by class, and
     instances beside key points, are joined so; where two files annotate a class of an image differently, as versions do,
     nobody knows which is right: the image becomes unlabelled. Raises InputError where that is half of a file's images.
     """
     owners: dict[str, tuple[int, str]] = {}
     done: list[Source] = []
-    ids: dict[tuple[int, Any], str] = {}
+    ids: dict[tuple[int, Any], tuple[int, str]] = {}
     for number, part in enumerate(parts, start=1):
         shared = part.images["path"].isin(owners)
         target = {
@@ -125,7 +129,7 @@ def _joined(parts: Sequence[Source]) -> tuple[list[Source], dict[tuple[int, Any]
                 if done[owner].kind == "coco":
                     names = {image: name for image, (index, name) in target.items() if index == owner}
                     done[owner] = _with_annotations(done[owner], part, names)
-        ids |= {(number, key): target[name][1] for key, name in part.image_ids.items() if name in target}
+        ids |= {(number, key): target[name] for key, name in part.image_ids.items() if name in target}
         part = part.keep(~shared) if shared.any() else part
         owners |= {
             path: (len(done), image) for image, path in part.images[["image", "path"]].itertuples(index=False)

@@ -112,6 +112,26 @@ def test_a_json_for_each_class_is_one_dataset(tmp_path: Path) -> None:
     assert boxes_of(open_source(files, cache=tmp_path / "cache")) == boxes_of(opened(whole))
 
 
+def test_ids_lead_to_images_under_the_names_that_they_got(tmp_path: Path) -> None:
+    """Two jsons about the same images, and a third about others of the same names."""
+    pictures = drawn(1, count=4)
+    a, b = (with_images(tmp_path / name, pictures) for name in "ab")
+    split_json(
+        a,
+        pictures,
+        {"car.json": lambda e: e["category_id"] == 2, "rest.json": lambda e: e["category_id"] != 2},
+    )
+    truth_of(b, pictures, lambda c: [e.update(id=e["id"] + 100) for e in c["images"]])
+    content = content_of(b / "annotations.json")
+    for annotation in content["annotations"]:
+        annotation["image_id"] += 100
+    dump(b / "annotations.json", content)
+    files = f"{a}/car.json,{a}/rest.json,{b}/annotations.json"
+    source = open_source(files, cache=tmp_path / "cache")
+    assert len(source.images) == 8
+    assert set(source.image_ids.values()) == set(source.images["image"])
+
+
 def test_a_json_that_repeats_a_part_of_another_adds_nothing(tmp_path: Path) -> None:
     """As person_keypoints beside instances."""
     pictures = drawn(1)
