@@ -88,7 +88,13 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
     around = path.parent.name if path.parent.name.lower() in SPLITS else ""
     split = split_of((around, path.stem))
     collector = Collector(root or coco_root(path), names, bounds)
-    collector.note(path, "used", "annotations")
+    scored = sum(isinstance(a, dict) and "score" in a for a in content["annotations"])
+    remark = (
+        f"annotations; {scored} have a score, as a detector's results: read as labels"
+        if scored
+        else "annotations"
+    )
+    collector.note(path, "used", remark)
     folders = _image_folders(path, split)
     rows = _add_images(collector, folders, split, _image_entries(path, content["images"]))
     _check_ids(path, content)

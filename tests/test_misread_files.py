@@ -524,6 +524,12 @@ def test_kitti_rows_with_scores_and_names_with_digits(tmp_path: Path) -> None:
     assert opened(root).ledger["reason"].str.contains("have a score").any()
 
 
+def test_coco_annotations_with_scores_are_said(tmp_path: Path) -> None:
+    root = with_images(tmp_path, drawn(1, count=2))
+    truth_of(root, drawn(1, count=2), lambda content: [a.update(score=0.9) for a in content["annotations"]])
+    assert opened(root).ledger["reason"].str.contains("8 have a score").any()
+
+
 def test_labelme_parts_and_rectangles_of_two_labels_are_said(tmp_path: Path) -> None:
     pictures = drawn(9, count=1)
     root = with_images(tmp_path / "a", pictures)
