@@ -120,7 +120,9 @@ def interventions(domains: dict[str, dict[str, Any]]) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> str:
     """The interventions as a figure: which of them mends what, as SVG."""
     cases = table["case"].drop_duplicates().tolist()
-    with plt.style.context(["default", {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "diagnoses"}]):
+    with plt.style.context(
+        ["default", {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "diagnoses"}]
+    ):
         figure, axes = plt.subplots(
             len(cases),
             1,

@@ -327,7 +327,9 @@ def beside_simulated(rows: pd.DataFrame) -> str:
 
 def draw_reliability(stated: pd.DataFrame) -> str:
     """Stated probabilities beside the share that was right, with 95 % Wilson intervals, as SVG."""
-    with plt.style.context(["default", {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "photographs"}]):
+    with plt.style.context(
+        ["default", {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "photographs"}]
+    ):
         figure, axis = plt.subplots(figsize=(4.4, 4), layout="constrained")
         axis.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1, linestyle="--")
         bins = pd.cut(stated["stated"], BINS, include_lowest=True)

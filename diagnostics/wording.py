@@ -24,8 +24,9 @@ def fraction(value: float | None) -> str:
 
 
 def points(value: float) -> str:
-    """0.183 -> "18 points"."""
-    return f"{100 * value:.0f} points" if abs(value) >= 0.0095 or value == 0 else f"{100 * value:.1f} points"
+    """0.183 -> "18 points"; never "-0"."""
+    digits = 0 if abs(value) >= 0.0095 or value == 0 else 1
+    return f"{round(100 * value, digits) + 0.0:.{digits}f} points"
 
 
 def signed_points(value: float, digits: int = 0) -> str:

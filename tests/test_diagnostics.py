@@ -539,6 +539,7 @@ def test_a_short_history_has_no_slope_and_a_turned_loss_is_reported() -> None:
         (fraction(0.0), "0.00"),
         (fraction(float("nan")), "not measurable"),
         (points(0.183), "18 points"),
+        (points(-0.0004), "0.0 points"),
         (percent(0.412), "41 %"),
         (count(1, "clip"), "1 clip"),
         (count(1200, "image"), "1,200 images"),
