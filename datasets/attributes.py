@@ -104,8 +104,8 @@ def join(
     """Join attributes to images.
 
     A row identifies an image by its id, path, file name or stem, tried in this order and only where a single image
-    matches; or all rows do by the number in a COCO json, where that finds more images. An attribute that an earlier file set keeps its value
-    where this file has none.
+    matches; or all rows do by the number in a COCO json, where that finds more images. An attribute that an earlier
+    file set keeps its value where this file has none.
 
     Parameters
     ----------
@@ -139,11 +139,12 @@ def join(
         by_name = by_name.fillna(column.where(unique).map(rows))
     by_id = images["image"].map({image: str(key) for key, image in (ids or {}).items()}).map(rows)
     # By the one or by the other, never by both: 7 may be the seventh image of a json, and 000007.jpg another.
-    if by_id.notna().sum() == by_name.notna().sum() and not by_id.equals(by_name):
+    found_by_id, found_by_name = int(by_id.notna().sum()), int(by_name.notna().sum())
+    if found_by_id == found_by_name > 0 and (by_id.fillna(-1) != by_name.fillna(-1)).any():
         raise InputError(
             f"{attributes.origin}: its numbers are ids of a json and also names of files, of other images; write file names"
         )
-    row = by_id if by_id.notna().sum() > by_name.notna().sum() else by_name
+    row = by_id if found_by_id > found_by_name else by_name
     values = attributes.table.drop(columns="key").reindex(row.fillna(-1).astype(int)).set_index(images.index)
     merged = {
         str(name): values[name].combine_first(images[name]) if name in images else values[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +16,7 @@ import pandas as pd
 
 from datasets.collector import Collector, Position
 from datasets.containment import Bounds
-from datasets.data_yaml import path_exists
+from datasets.data_yaml import FROM_ROOT, path_exists
 from datasets.errors import InputError
 from datasets.masks import extent_of
 from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, same_name, split_of
@@ -129,10 +128,6 @@ def _check_ids(path: Path, content: dict[str, Any]) -> None:
             f"{path}: no annotation has the image_id of one of its images: annotations name {str(named[0])[:40]!r}, "
             f"images {str(next(iter(listed), 'nothing'))[:40]!r}; repair the json"
         )
-
-
-# A path from the root of a machine, or of a drive of Windows.
-_FOREIGN = re.compile(r"^(/|[A-Za-z]:/)")
 
 
 def _check_units(
@@ -292,7 +287,7 @@ class Anywhere:
         if not folders:
             return candidates if len(candidates) == 1 else []
         agreeing = [_shared_end(folders, same_name(file.parent.as_posix()).split("/")) for file in candidates]
-        if not _FOREIGN.match(name):
+        if not FROM_ROOT.match(name):
             candidates = [f for f, depth in zip(candidates, agreeing, strict=True) if depth == len(folders)]
             return candidates if len(candidates) == 1 else []
         best = max(agreeing, default=0)
@@ -517,9 +512,10 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         _check_numbers(path, results, source, (image, other))
     sizes = source.images.set_index("image")[["width", "height"]].reindex(image).to_numpy(float)
     sure = np.argsort(-results.score, kind="stable")[:MOST_COMPARED]
-    _check_turned(path, results.xywh[sure], image[sure], sizes[sure], source)
+    annotated = annotations_by_image(source)
+    _check_turned(path, results.xywh[sure], image[sure], sizes[sure], source, annotated)
     problem = misread(results.xywh, sizes, "xywh") or reading_that_fits(
-        results.xywh[sure], image[sure], sizes[sure], annotations_by_image(source)
+        results.xywh[sure], image[sure], sizes[sure], annotated
     )
     if problem:
         raise InputError(f"{path}: its {len(corners)} boxes look like {problem}; correct the file")
@@ -536,10 +532,12 @@ def _check_turned(
     images: npt.NDArray[Any],
     sizes: npt.NDArray[np.float64],
     source: Source,
+    annotated: Mapping[str, npt.NDArray[np.float64]],
 ) -> None:
     """Raise InputError where detections were made in images before EXIF's rotation, as by a program that ignores it.
 
-    boxes: left, top, width and height (N, 4). images, sizes: of each, upright.
+    boxes: left, top, width and height (N, 4) in pixels. images, sizes: of each (N,) and (N, 2), upright. annotated: image ->
+    corners (M, 4) of its annotations.
     """
     files = source.images.set_index("image")["path"]
     turns = {image: orientation(Path(files[image])) for image in dict.fromkeys(images.tolist())}
@@ -547,7 +545,6 @@ def _check_turned(
     rows = np.isin(turn, (3, 6, 8))
     if not rows.any():
         return
-    annotated = annotations_by_image(source)
     own = share_on_annotations(boxes[rows], images[rows], annotated)
     before = share_on_annotations(upright(boxes[rows], sizes[rows], turn[rows]), images[rows], annotated)
     if before >= FITTING and own < before / TIMES:

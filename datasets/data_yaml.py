@@ -160,9 +160,13 @@ def _candidate_paths(root: Path, entry: str) -> list[Path]:
     return paths if any(map(path_exists, paths)) else [*paths, *_shortened(root, entry)]
 
 
+# A path from the root of a machine, or of a drive of Windows: often another machine's.
+FROM_ROOT = re.compile(r"/|[A-Za-z]:[\\/]")
+
+
 def _shortened(root: Path, entry: str) -> list[Path]:
     """An absolute path of another machine without its first folders: /content/road/images/val is images/val."""
-    if not re.match(r"/|[A-Za-z]:[\\/]", entry):
+    if not FROM_ROOT.match(entry):
         return []
     parts = [
         part for part in entry.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ import numpy as np
 from datasets import video
 from datasets.collector import VIDEO, Collector
 from datasets.containment import Bounds, registered_roots
-from datasets.data_yaml import MANIFEST, NAMES, DataYaml, path_exists, read_data_yaml
+from datasets.data_yaml import FROM_ROOT, MANIFEST, NAMES, DataYaml, path_exists, read_data_yaml
 from datasets.errors import InputError
 from datasets.formats.registry import format_of, head_of, is_tracker_file
 from datasets.labels import POLYGON, are_poses, has_label_row, row_numbers
@@ -365,7 +364,7 @@ def _shortened(name: str) -> list[str]:
     Darknet's lists are relative to the folder that training ran in.
     """
     parts = name.split("/")
-    skips = range(1, len(parts) - 1) if re.match(r"/|[A-Za-z]:/", name) else (1, 2)
+    skips = range(1, len(parts) - 1) if FROM_ROOT.match(name) else (1, 2)
     return [name, *("/".join(parts[skip:]) for skip in skips if len(parts) > skip + 1)]
 
 
