@@ -58,7 +58,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
     if longer > max(RAGGED, len(rows) / 20):
         raise InputError(
             f"{path}: {longer} of {len(rows)} rows have more fields than the header's {len(header)}: which number is "
-            "which is not known; name every column"
+            "which is not known; give a CSV whose header names every column"
         )
     if semicolons:
         whole = [[field.replace(",", ".") for field in row] for row in whole]
