@@ -19,6 +19,7 @@ from datasets.containment import Bounds
 from datasets.data_yaml import FROM_ROOT, path_exists
 from datasets.errors import InputError
 from datasets.masks import extent_of
+from datasets.orthophotos import whole_image_of
 from datasets.pairing import LABEL_FOLDERS, SPLITS, outside_reason, same_name, split_of
 from datasets.pixels import SUFFIXES, orientation
 from datasets.plausibility import (
@@ -501,9 +502,16 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         )
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
+        first = list(dict.fromkeys(keys[unknown].tolist()))[:5]
+        cut = {whole for image in source.images["image"] if (whole := whole_image_of(image))}
+        remedy = (
+            f"the large image was cut into tiles; give detections of those, by names such as {source.images['image'].iloc[0]}"
+            if {str(key) for key in first}
+            & {form for whole in cut for form in (whole, Path(whole).name, Path(whole).stem)}
+            else "use file names or stems as image_id"
+        )
         raise InputError(
-            f"{path}: {unknown[positions].sum()} detections are for images not in this domain, "
-            f"first ids {list(dict.fromkeys(keys[unknown].tolist()))[:5]}; use file names or stems as image_id"
+            f"{path}: {unknown[positions].sum()} detections are for images not in this domain, first ids {first}; {remedy}"
         )
     corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
     image = pd.Series([images[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,11 +43,25 @@ _HEADS = (
     (b"%!ps", "it is PostScript"),
     (b"pk\x03\x04", "it is a zip archive"),
     (b"{", "it is JSON"),
+    *(
+        (
+            head,
+            "it is a TIFF of a kind that is not read, as of more than five bands; write its red, green and blue as 8 bit",
+        )
+        for head in (b"ii*\x00", b"mm\x00*", b"ii+\x00", b"mm\x00+")
+    ),
     (b"version https://git-lfs", "it is a Git LFS pointer: fetch the file with 'git lfs pull'"),
 )
 MIN_SIDE = 10
-# 179 megapixels: Pillow's own decompression-bomb error threshold.
+# 179 megapixels: Pillow's own decompression-bomb error threshold. Images above it are looked at in tiles (`datasets.orthophotos`).
 MAX_PIXELS = 178_956_970
+# While it is cut, an image takes four bytes a pixel of memory: four gigabytes.
+LARGEST = 1_000_000_000
+# Pixels a byte above which a large image is no photograph: JPEG at its lowest quality stays below twenty, and a file of a
+# few kilobytes that takes gigabytes of memory is an attack.
+EMPTIEST = 100
+# Held while Pillow's limit, which is one for the whole process, is lifted.
+_LIMIT = threading.Lock()
 # Cameras of 10, 12 and 14 bits store their values unscaled: the brightest pixel then has less than a quarter of the range,
 # and of what is left of it in 8 bits fewer than 64 levels.
 DARK_16_BIT = 1 << 14
@@ -79,7 +97,7 @@ def probe(path: Path) -> tuple[int, int, str]:
     Raises
     ------
     UnreadableImage
-        If it is not a regular file, empty, not an image, too small or too large.
+        If it is not a regular file, empty, not an image, too small, or above a gigapixel.
     """
     try:
         status = os.stat(path)
@@ -87,8 +105,16 @@ def probe(path: Path) -> tuple[int, int, str]:
             raise UnreadableImage("not a regular file")
         if status.st_size == 0:
             raise UnreadableImage("empty file")
-        with Image.open(path, formats=FORMATS) as image:
+        with _open_any_size(path) as image:
             width, height = image.size
+            if width * height > LARGEST:
+                raise UnreadableImage(
+                    "too large (over 1,000 megapixels); cut it into tiles (gdal_retile does)"
+                )
+            if width * height > max(MAX_PIXELS, EMPTIEST * status.st_size):
+                raise UnreadableImage(
+                    f"{width * height / 1e6:,.0f} megapixels in {status.st_size:,} bytes: never decoded"
+                )
             if image.mode == "F":
                 raise UnreadableImage("32-bit values, which no training reads; scale them to 8 bit")
             # Pillow turns TIFFs upright itself and reports their upright size.
@@ -97,19 +123,43 @@ def probe(path: Path) -> tuple[int, int, str]:
     except (UnidentifiedImageError, ImportError):
         # ImportError: ultralytics patches Pillow to import a HEIF plugin for every file that is not an image.
         raise UnreadableImage(f"not an image ({_content_kind(path)})") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableImage("too large (over 179 megapixels); cut it into tiles") from None
     except UnreadableImage:
         raise
     except OSError as error:
         raise UnreadableImage(f"unreadable ({error.strerror or error})") from None
     except Exception as error:  # whatever Pillow's many decoders raise on broken content
         raise UnreadableImage(f"unreadable ({error})") from None
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage("too large (over 179 megapixels); cut it into tiles")
     if min(width, height) < MIN_SIDE:
         raise UnreadableImage(f"too small ({width}x{height}, needs {MIN_SIDE} pixels a side)")
     return (height, width, remark) if turned else (width, height, remark)
+
+
+@contextlib.contextmanager
+def without_limit() -> Iterator[None]:
+    """Lift Pillow's limit of 179 megapixels, for an image that `probe` has let through."""
+    with _LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _open_any_size(path: Path) -> Image.Image:
+    """Open an image of any size; nothing is decoded yet."""
+    try:
+        return Image.open(path, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        with without_limit():
+            return Image.open(path, formats=FORMATS)
+
+
+def as_colour(image: Image.Image) -> Image.Image:
+    """An opened image in 8-bit RGB, of 16 bits the upper eight."""
+    if image.mode.startswith("I;16"):
+        # Pillow would clip everything above 255; the upper byte is the image.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def orientation(path: Path) -> int:
@@ -129,6 +179,9 @@ def _remark(image: Image.Image, path: Path) -> str:
         words.append(f"content is {kind}, despite its suffix")
     if image.mode not in ("RGB", "L"):
         words.append(f"mode {image.mode}, converted to RGB")
+    samples = image.tag_v2.get(277, 1) if isinstance(image, TiffImageFile) else 0
+    if samples > len(image.getbands()):
+        words.append(f"the first {len(image.getbands())} of {samples} bands")
     if image.mode.startswith("I;16") and (highest := image.getextrema()[1]) < DARK_16_BIT:  # type: ignore[operator]
         words.append(
             f"values of 16 bits that end at {highest}: dark, as in the training; scale them to 65535"
@@ -185,11 +238,7 @@ def decode(path: Path) -> Pixels:
     # left to Pillow, which reads strictly and raises when data is missing.
     try:
         with Image.open(path, formats=FORMATS) as image:
-            turned = ImageOps.exif_transpose(image)
-            if turned.mode.startswith("I;16"):
-                # Pillow would clip everything above 255; the upper byte is the image.
-                turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
-            colour = np.asarray(turned.convert("RGB"))
+            colour = np.asarray(as_colour(ImageOps.exif_transpose(image)))
     except Exception as error:  # as in `probe`
         raise UnreadableImage("cut short" if "truncated" in str(error) else f"broken ({error})") from None
     return np.ascontiguousarray(colour[..., ::-1])

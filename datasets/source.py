@@ -24,6 +24,7 @@ from datasets.files import write_text
 from datasets.formats import registry
 from datasets.formats.described import open_described
 from datasets.merging import WITH_LABEL_FILES, class_leader, merge
+from datasets.orthophotos import cut_large_images
 from datasets.pairing import SPLITS, dataset_root, label_folders, split_of
 from datasets.pixels import SUFFIXES
 from datasets.tables import (
@@ -130,6 +131,7 @@ def open_source(
         source = _with_groups(source, group_by)
     if source.kind in {"folder", "voc", "labels"} and frames:
         source = _with_videos(spec, source, cache, say)
+    source = cut_large_images(source, cache, say, keep_groups=group_by is not None)
     if source.images.empty and (frames or not (source.ledger["reason"] == VIDEO).any()):
         raise InputError(f"{spec}: no usable image found{_first_unused(source.ledger)}; give {KINDS}")
     return source
