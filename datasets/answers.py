@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import InputError
+from datasets.errors import InputError, cause_of
 from datasets.files import write_text
 
 FORMAT = 1
@@ -80,9 +80,7 @@ def read_review(path: Path) -> Review:
             str(content["report"]), str(content["domain"]), str(content["detections"]), frames, answers
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not a review ({type(error).__name__}: {error}); move it elsewhere"
-        ) from None
+        raise InputError(f"{path}: not a review ({cause_of(error)}); move it elsewhere") from None
 
 
 def write_review(path: Path, review: Review) -> None:
@@ -132,7 +130,7 @@ def read_answers(path: Path) -> dict[str, Clicks]:
                 )
             answers[image] = parse_clicks(entry)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: frames[{place}]: {type(error).__name__}: {error}") from None
+            raise InputError(f"{path}: frames[{place}]: {cause_of(error)}") from None
     return answers
 
 
@@ -142,11 +140,15 @@ def parse_clicks(entry: Mapping[str, Any]) -> Clicks:
         raise ValueError("points: expected a list of [x, y, class]")
     points = []
     for point in entry.get("points", []):
+        if not isinstance(point, list) or len(point) != 3:
+            raise ValueError(f"point {point}: expected [x, y, class]")
         x, y, name = point
         if not (math.isfinite(float(x)) and math.isfinite(float(y))):
             raise ValueError(f"point {point}: x and y must be numbers")
         points.append((float(x), float(y), str(name)))
     judged = entry.get("detections", {})
+    if not isinstance(judged, dict):
+        raise ValueError(f"detections: expected {{number: true or false}}, not {judged}")
     wrong = [value for value in judged.values() if not isinstance(value, bool)]
     if wrong:
         raise ValueError(f"detections: {wrong[0]!r} is neither true nor false")

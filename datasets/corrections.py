@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datasets.errors import InputError
+from datasets.errors import InputError, cause_of
 from datasets.tables import BOX_COLUMNS, CORNERS, OWN, Source, concatenate, frame
 
 # Corners that differ by at most this many pixels are equal: corrected boxes are stored with two digits.
@@ -98,7 +98,7 @@ def read_corrections(path: Path) -> dict[str, Correction]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a file of corrections ({type(error).__name__}: {error}); "
+            f"{path}: not a file of corrections ({cause_of(error)}); "
             "move it elsewhere, or give --no-corrections"
         ) from None
 

@@ -10,3 +10,11 @@ class InputError(Exception):
 
 class EnvironmentProblem(Exception):
     """The machine lacks something: the database does not start, a package is missing, the disk is full."""
+
+
+def cause_of(error: Exception) -> str:
+    """What is wrong with a file's content, in words, of an error that reading it raised."""
+    if isinstance(error, KeyError) and error.args:
+        key = str(error.args[0])
+        return key if " " in key else f"{key!r} is missing"
+    return str(error)

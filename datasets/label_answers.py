@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.errors import InputError
+from datasets.errors import InputError, cause_of
 from datasets.files import write_text
 
 FORMAT = 1
@@ -85,9 +85,7 @@ def read_label_review(path: Path) -> LabelReview:
             str(content["report"]), str(content["domain"]), str(content["labels"]), items, answers
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not a review of labels ({type(error).__name__}: {error}); move it elsewhere"
-        ) from None
+        raise InputError(f"{path}: not a review of labels ({cause_of(error)}); move it elsewhere") from None
 
 
 def write_label_review(path: Path, review: LabelReview) -> None:
@@ -123,7 +121,7 @@ def read_label_answers(path: Path) -> dict[int, bool]:
         try:
             answers[int(entry["number"])] = _judgement(entry["wrong"])
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: labels[{place}]: {type(error).__name__}: {error}") from None
+            raise InputError(f"{path}: labels[{place}]: {cause_of(error)}") from None
     return answers
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_typ
 
 import typer
 
-from datasets.errors import InputError
+from datasets.errors import InputError, cause_of
 
 
 class Effort(StrEnum):
@@ -256,7 +256,7 @@ class Options:
             return cls(**{name: value for name, value in record.items() if name in known})
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise InputError(
-                f"the report does not say with which options it was made ({type(error).__name__}: {error}); "
+                f"the report does not say with which options it was made ({cause_of(error)}); "
                 "write it again with 'shiftscope report'"
             ) from None
 

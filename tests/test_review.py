@@ -178,8 +178,11 @@ def test_domains_of_similar_names_have_reviews_of_their_own(place: Path) -> None
     [
         ("{", "no JSON can be read there"),
         ("[]", "expected"),
-        ('{"frames": [{"points": []}]}', "frames[0]: KeyError: 'image'"),
-        ('{"frames": [{"image": "a.jpg", "points": [[1, 2]]}]}', "frames[0]: ValueError"),
+        ('{"frames": [{"points": []}]}', "frames[0]: 'image' is missing"),
+        (
+            '{"frames": [{"image": "a.jpg", "points": [[1, 2]]}]}',
+            "frames[0]: point [1, 2]: expected [x, y, class]",
+        ),
         ('{"frames": [{"image": "a.jpg", "points": [[1, NaN, "pothole"]]}]}', "x and y must be numbers"),
         ('{"frames": [{"image": "a.jpg", "points": [[1, 2, "pothole"]]}]}', "is not an image of drone"),
         (
@@ -189,7 +192,10 @@ def test_domains_of_similar_names_have_reviews_of_their_own(place: Path) -> None
         ('{"frames": [{"image": "KNOWN", "detections": {"0": "yes"}}]}', "is neither true nor false"),
         ('{"frames": [{"image": "KNOWN", "detections": {"99999": true}}]}', "there is no detection 99999"),
         ('{"frames": [{"image": "KNOWN", "detections": {"-1": true}}]}', "there is no detection -1"),
-        ('{"frames": [{"image": "KNOWN", "detections": []}]}', "AttributeError"),
+        (
+            '{"frames": [{"image": "KNOWN", "detections": []}]}',
+            "detections: expected {number: true or false}, not []",
+        ),
         ('{"frames": [{"image": "KNOWN", "points": [[5000, 2, "pothole"]]}]}', "outside of the image"),
         (
             '{"frames": [{"image": "KNOWN", "points": ['

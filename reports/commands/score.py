@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.errors import InputError
+from datasets.errors import InputError, cause_of
 from datasets.plausibility import (
     FITTING,
     MOST_COMPARED,
@@ -105,7 +105,7 @@ def _read_truth(path: Path) -> Truth:
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{path}: every image and category needs an id, and all ids must be of one type "
-            f"({type(error).__name__}: {error})"
+            f"({cause_of(error)})"
         ) from None
     _check_ids(path, content)
     rows = []
@@ -121,7 +121,7 @@ def _read_truth(path: Path) -> Truth:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"{path}: annotation {position} lacks a usable image_id, category_id or bbox "
-                f"({type(error).__name__}: {error})"
+                f"({cause_of(error)})"
             ) from None
         if not all(map(math.isfinite, row)):
             raise InputError(f"{path}: annotation {position} has a coordinate or area that is not finite")

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from datasets.data_yaml import parse_yaml
-from datasets.errors import InputError
+from datasets.errors import InputError, cause_of
 from diagnostics.deployment import Change, Deployment
 
 FILE = "inference.yaml"
@@ -110,9 +110,7 @@ def read_inference(folder: Path, domain: str | None) -> InferenceSettings:
     try:
         return _read_entry(str(name), domains[name], content)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: domain {name}: {type(error).__name__} {error}; make the report again"
-        ) from None
+        raise InputError(f"{path}: domain {name}: {cause_of(error)}; make the report again") from None
 
 
 def _read_entry(name: str, entry: dict[str, Any], content: dict[str, Any]) -> InferenceSettings:
