@@ -1,7 +1,9 @@
-"""`python -m benchmarks.diagnoses`: what reports said about real footage, beside what is known of it; writes docs/diagnoses.md.
+"""`python -m benchmarks.diagnoses`: what reports said about real footage, beside what is known of it; writes
+docs/diagnoses.md.
 
-The footage is public and not part of the project, so each report is given as a folder that `shiftscope report` wrote:
-`python -m benchmarks.diagnoses city=DIR flight=DIR nadir=DIR ...`. The page has their words and figures, and no photograph.
+The footage is public and not part of the project, so each report is given as a folder that `shiftscope
+report` wrote: `python -m benchmarks.diagnoses city=DIR flight=DIR nadir=DIR ...`. The page has their words
+and figures, and no photograph.
 """
 
 from __future__ import annotations
@@ -38,16 +40,16 @@ class Case(NamedTuple):
 CASES = {
     "city": Case(
         "A pothole detector on scans of lanes from above",
-        "Trained for 20 epochs on 500 photographs taken from the roadside (ground664); these 400 images of whole lanes "
-        "look straight down, and their potholes are labelled.",
-        "Right: the camera's viewpoint is what differs. That cracks and shallow potholes may be labelled by another rule is "
-        "said and not tested.",
+        "Trained for 20 epochs on 500 photographs taken from the roadside (ground664); these 400 images of "
+        "whole lanes look straight down, and their potholes are labelled.",
+        "Right: the camera's viewpoint is what differs. That cracks and shallow potholes may be labelled by "
+        "another rule is said and not tested.",
     ),
     "flight": Case(
         "The same detector, and one unlabelled drone video",
         "A drone hovers over a road full of holes, and a car crosses. Nobody labelled it.",
-        "The honest end of what images alone show: a likely shift, an estimate with a wide interval, and the five minutes of "
-        "clicks that would measure it. Whether *appearance* is the right kind is not known.",
+        "The honest end of what images alone show: a likely shift, an estimate with a wide interval, and the "
+        "five minutes of clicks that would measure it. Whether *appearance* is the right kind is not known.",
     ),
     "nadir": Case(
         "A COCO detector on a road seen straight from above",

@@ -1,7 +1,7 @@
 """`python -m benchmarks.first_report`: what a report costs beside plain inference; adds rows to docs/cost.md.
 
-Whole processes, one after the other on an idle machine: `ultralytics.YOLO.predict` over the images of all domains, a
-first report with nothing stored, and the same report again. Any weights and domains will do.
+Whole processes, one after the other on an idle machine: `ultralytics.YOLO.predict` over the images of all
+domains, a first report with nothing stored, and the same report again. Any weights and domains will do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ for _ in model.predict(sys.argv[2], imgsz=int(sys.argv[3]), conf=0.001, batch=1,
 
 
 def timed(command: list[str], folder: Path) -> float:
-    """Seconds of a command that keeps everything in a folder. Raises CalledProcessError with what it printed."""
+    """Seconds of a command that keeps everything in a folder. Raises CalledProcessError with what it
+    printed.
+    """
     environment = {**os.environ, "SHIFTSCOPE_RUNS": str(folder)}
     begin = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -124,8 +126,9 @@ def page(rows: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.weights} | {row.imgsz} | {row.images:,} | {row.effort} | {'yes' if row.label_free else 'no'} | {row.passes:,} | "
-        f"{row.backend} | {row.plain:.0f} | {row.first:.0f} | **{row.first / row.plain:.1f}** | {row.second:.0f} |"
+        f"| {row.weights} | {row.imgsz} | {row.images:,} | {row.effort} | "
+        f"{'yes' if row.label_free else 'no'} | {row.passes:,} | {row.backend} | {row.plain:.0f} | "
+        f"{row.first:.0f} | **{row.first / row.plain:.1f}** | {row.second:.0f} |"
         for row in rows.itertuples()
     ]
     lines += [

@@ -182,7 +182,9 @@ class Readers:
         assert not source.ledger["path"].duplicated().any()
 
     def check_format(self, format_: Format, content: bytes) -> None:
-        """Boxes of another tool's labels are positive and within the image; each file is in the ledger once."""
+        """Boxes of another tool's labels are positive and within the image; each file is in the
+        ledger once.
+        """
         path = self.stored(content, f"a{min(format_.suffixes)}")
         format_.recognises(path, content[:1000])
         try:

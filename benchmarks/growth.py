@@ -1,7 +1,8 @@
 """`python -m benchmarks.growth`: seconds, memory and page size as the footage grows; writes docs/scale.md.
 
-The real-world images are written again and again, each time mirrored or not, darker or lighter and with other noise,
-so that every file is another image and costs a forward pass of its own. Any weights and domains will do.
+The real-world images are written again and again, each time mirrored or not, darker or lighter and with other
+noise, so that every file is another image and costs a forward pass of its own. Any weights and domains will
+do.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from datasets.tables import Source
 ROWS = Path(__file__).with_name("growth.csv")
 MACHINES = Path(__file__).with_name("growth_machines.csv")
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
-# Images of one written recording, and their longest side in pixels: small, since what grows is counted in images.
+# Images of one written recording, and their longest side in pixels: small, since what grows is counted in
+# images.
 PER_RECORDING = 100
 SIDE = 160
 
@@ -136,7 +138,8 @@ def measure(
 
 
 def measure_machines(weights: Path, source: Source, imgsz: int, count: int, folder: Path) -> pd.DataFrame:
-    """Seconds to predict so many images here, and on a Ray cluster of one and of two machines of one core each.
+    """Seconds to predict so many images here, and on a Ray cluster of one and of two machines of one core
+    each.
 
     Each cluster is warm: its workers have loaded the detector for a first part of the images.
     """
@@ -196,8 +199,9 @@ def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.images:,} | {row.first:,.0f} | {row.first_memory:.1f} | {row.second:,.0f} | {row.second_memory:.1f} | {row.ranking:,.0f} | "
-        f"{row.ranking_memory:.1f} | {row.page:.1f} | {row.stored:,} |"
+        f"| {row.images:,} | {row.first:,.0f} | {row.first_memory:.1f} | {row.second:,.0f} | "
+        f"{row.second_memory:.1f} | {row.ranking:,.0f} | {row.ranking_memory:.1f} | {row.page:.1f} | "
+        f"{row.stored:,} |"
         for row in rows.itertuples()
     ]
     lines += [
@@ -251,7 +255,8 @@ def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {count:,} | {count * seconds / 3600:,.0f} | {count * seconds / 360000:,.1f} | {count * float(large['stored']) / 1e9:,.0f} | {small['first_memory'] + count * memory:,.0f} |"
+        f"| {count:,} | {count * seconds / 3600:,.0f} | {count * seconds / 360000:,.1f} | "
+        f"{count * float(large['stored']) / 1e9:,.0f} | {small['first_memory'] + count * memory:,.0f} |"
         for count in (10**6, 10**7, 10**8)
     ]
     lines += [

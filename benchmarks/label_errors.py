@@ -1,12 +1,13 @@
-"""How well label errors are found: planted into a labelled set by a recipe of their own, ranked, and estimated.
+"""How well label errors are found: planted into a labelled set by a recipe of their own, ranked, and
+estimated.
 
 `python -m benchmarks.label_errors SOURCE --weights FILE [--imgsz 640] [--rate 0.025] [--seeds 3]`
 
-Each seed plants errors of four kinds into a copy of the labels: boxes left out, moved by a third to two thirds of
-their size, of another class, and boxes anywhere at random. Candidates are ranked by `diagnostics.label_audit` and,
-where cleanlab is installed (it is no dependency of the project), by its object detection scores. Reported: the share
-of errors among the first 50, the share of all errors in as many candidates as a tenth of the boxes, and how often
-the interval of the share holds from 60 answers.
+Each seed plants errors of four kinds into a copy of the labels: boxes left out, moved by a third to two
+thirds of their size, of another class, and boxes anywhere at random. Candidates are ranked by
+`diagnostics.label_audit` and, where cleanlab is installed (it is no dependency of the project), by its object
+detection scores. Reported: the share of errors among the first 50, the share of all errors in as many
+candidates as a tenth of the boxes, and how often the interval of the share holds from 60 answers.
 """
 
 from __future__ import annotations

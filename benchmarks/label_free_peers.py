@@ -1,10 +1,12 @@
-"""`python -m benchmarks.label_free_peers`: the label-free estimate beside published ones, on the same real photographs.
+"""`python -m benchmarks.label_free_peers`: the label-free estimate beside published ones, on the same real
+photographs.
 
-PCR (Yoo et al., ICCV 2025, arXiv 2508.12082), BoS (Yang et al., ICLR 2024, arXiv 2403.13803), mean confidence, and the
-share of images with a confident detection (ATC, Garg et al., ICLR 2022). Each is a number or two of a set of images;
-as in those papers, AP50 is regressed on them over corrupted sets of known AP50, here the same sets that our own
-estimate is fitted on. Reimplemented from the formulas; both papers leave images without boxes out, and so does this.
-Writes one row a domain to `label_free_peers.csv`, and docs/label-free.md.
+PCR (Yoo et al., ICCV 2025, arXiv 2508.12082), BoS (Yang et al., ICLR 2024, arXiv 2403.13803), mean
+confidence, and the share of images with a confident detection (ATC, Garg et al., ICLR 2022). Each is a number
+or two of a set of images; as in those papers, AP50 is regressed on them over corrupted sets of known AP50,
+here the same sets that our own estimate is fitted on. Reimplemented from the formulas; both papers leave
+images without boxes out, and so does this. Writes one row a domain to `label_free_peers.csv`, and
+docs/label-free.md.
 """
 
 from __future__ import annotations
@@ -85,7 +87,9 @@ class RawNetwork:
 
     @torch.inference_mode()
     def __call__(self, pixels: Pixels, *, drop: bool = False) -> Candidates:
-        """The candidates in an image (H, W, 3) uint8 BGR. drop: with dropout of the first stages' features."""
+        """The candidates in an image (H, W, 3) uint8 BGR. drop: with dropout of the first stages'
+        features.
+        """
         image = np.ascontiguousarray(self.letterbox(image=pixels)[..., ::-1].transpose(2, 0, 1))
         hooks = [
             stage.register_forward_hook(lambda _m, _i, out: torch.nn.functional.dropout(out, DROPOUT))
@@ -111,8 +115,8 @@ def sigmoid(value: torch.Tensor, slope: float, base: float) -> torch.Tensor:
 
 
 def consistency_and_reliability(candidates: Candidates) -> tuple[float, float]:
-    """PCR's two numbers of an image, NaN where it has none: how well what suppression removes agrees with what it keeps,
-    among unsure boxes; and the weight of what sure boxes removed in all that is removed.
+    """PCR's two numbers of an image, NaN where it has none: how well what suppression removes agrees with
+    what it keeps, among unsure boxes; and the weight of what sure boxes removed in all that is removed.
     """
     kept = candidates.kept()
     if not len(kept):
@@ -143,7 +147,9 @@ def consistency_and_reliability(candidates: Candidates) -> tuple[float, float]:
 
 
 def stability(plain: Candidates, dropped: Candidates) -> float:
-    """BoS of an image: mean IoU of its boxes with those under dropout, paired one to one; NaN without boxes."""
+    """BoS of an image: mean IoU of its boxes with those under dropout, paired one to one; NaN
+    without boxes.
+    """
     first, second = (
         c.boxes[rows[c.confidence[rows] >= SHOWN]]
         for c, rows in ((plain, plain.kept()), (dropped, dropped.kept()))
@@ -189,8 +195,8 @@ def _pixels(images: pd.DataFrame, change: Transform | None, tick: Callable[[], N
 
 
 def measure(options: ReportOptions, detector: str, reporter: Reporter) -> pd.DataFrame:
-    """One row a corrupted set or real-world domain: detector, kind ("corrupted" or "real"), name, the signals, and the AP50
-    of a corrupted set.
+    """One row a corrupted set or real-world domain: detector, kind ("corrupted" or "real"), name, the
+    signals, and the AP50 of a corrupted set.
     """
     predicted = predict_domains(options, load_run(options), reporter)
     assert predicted.detector is not None
@@ -246,7 +252,9 @@ def estimates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def covered(table: pd.DataFrame) -> pd.Series:
-    """Whether the interval that the other domains give holds the truth, for the rows with an estimate of ours."""
+    """Whether the interval that the other domains give holds the truth, for the rows with an estimate of
+    ours.
+    """
     size = (table["truth"] - table["Shiftscope"]).abs() / error_scale(table["Shiftscope"].to_numpy(float))
     level = min(1.0, LEVEL * (1 + 1 / (len(size) - 1)))
     return pd.Series(
@@ -270,8 +278,8 @@ def page(table: pd.DataFrame) -> str:
         "# AP50 without labels, on real photographs",
         "",
         "`python -m benchmarks.label_free_peers` writes this page. Every method sees the same images and is fitted on",
-        f"the same {len(table[(table['kind'] == 'corrupted')]) // table['detector'].nunique()} corrupted sets of "
-        f"{CORRUPTION_IMAGES} in-domain images of a detector; none sees a label of a real domain.",
+        f"the same {len(table[(table['kind'] == 'corrupted')]) // table['detector'].nunique()} corrupted "
+        f"sets of {CORRUPTION_IMAGES} in-domain images of a detector; none sees a label of a real domain.",
         "PCR (Yoo et al., ICCV 2025), BoS (Yang et al., ICLR 2024), mean confidence, and the share of images with a",
         "confident detection (ATC, Garg et al., ICLR 2022) are reimplemented from their formulas, with the settings of",
         "their code, and a linear fit. Errors are root mean squares in AP50.",

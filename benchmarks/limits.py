@@ -1,7 +1,8 @@
 """`make limits`: what must stay fast, measured against its limit.
 
-A timing depends on what else the machine does, so none of these is a test. Each limit is a ratio to other work
-in the same process where there is such work, and CPU time otherwise. Exits with 1 when a limit is exceeded.
+A timing depends on what else the machine does, so none of these is a test. Each limit is a ratio to other
+work in the same process where there is such work, and CPU time otherwise. Exits with 1 when a limit is
+exceeded.
 """
 
 from __future__ import annotations

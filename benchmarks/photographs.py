@@ -18,9 +18,9 @@ from datasets.tables import CORNERS, Source
 # Share of the images that are the in-domain set; the others are the real world, with a cause planted.
 IN_DOMAIN_SHARE = 0.5
 MIN_RECORDINGS = 10
-# Severities that leave a detector something: objects at two fifths of their size; boxes half as large again on
-# each side of the middle; a third of the labels dropped and a fifth moved; a night three stops darker; a view
-# flattened to half; confidences to the fourth power.
+# Severities that leave a detector something: objects at two fifths of their size; boxes half as large again
+# on each side of the middle; a third of the labels dropped and a fifth moved; a night three stops darker; a
+# view flattened to half; confidences to the fourth power.
 SMALLER, LARGER_BOXES, DROPPED, MOVED, STOPS, FLATTENED, POWER = 0.4, 1.6, 0.35, 0.2, 3.0, 0.5, 4.0
 
 Changed = tuple[Pixels, pd.DataFrame]
@@ -127,8 +127,8 @@ def recipe_key(spec: str, seed: int) -> str:
 
 
 def halves(source: Source, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The labelled images that are not for training, in two halves by recording; with few recordings, or names
-    that only look like some, by image: halves would differ in their classes.
+    """The labelled images that are not for training, in two halves by recording; with few recordings, or
+    names that only look like some, by image: halves would differ in their classes.
     """
     images = source.images[source.images["labelled"] & (source.images["split"] != "train")]
     units = images["group"] if images["group"].nunique() >= MIN_RECORDINGS else images["image"]

@@ -1,4 +1,5 @@
-"""`make prove`: how often the diagnosis is right on worlds with a known cause; writes docs/proof.md and docs/classes.md.
+"""`make prove`: how often the diagnosis is right on worlds with a known cause; writes docs/proof.md and
+docs/classes.md.
 
 Simulated detectors with planted causes (see `planted`): planted against named cause, mixed causes, withheld
 signals, false alarms and power of the shift test, coverage of intervals from a few labels. The rules and

@@ -1,9 +1,10 @@
 """`python -m benchmarks.prove_classes`: how often the right class is named, with the right cause.
 
-A fault is planted into one class: labels left out, labels under another class's name, another look, or another
-frequency, which is no fault. In the rendered world a detector of four classes is trained here and its whole reports
-are read; in photographs, half of a labelled set stays as it is and the other half gets the fault. Each call adds its
-rows to benchmarks/classes.csv and writes docs/classes.md from all of them. The photographs are not part of the
+A fault is planted into one class: labels left out, labels under another class's name, another look, or
+another frequency, which is no fault. In the rendered world a detector of four classes is trained here and its
+whole reports are read; in photographs, half of a labelled set stays as it is and the other half gets the
+fault. Each call adds its rows to benchmarks/classes.csv and writes docs/classes.md from all of them. The
+photographs are not part of the
 project: any labelled set with its detector will do.
 """
 
@@ -106,8 +107,8 @@ class PlantedFault:
 
 
 def row(found: ClassFindings, domain: str, fault: PlantedFault, verdict: str) -> dict[str, Any]:
-    """What was found of one set. A planted fault that lowers no class by more than HARMLESS_GAP is none; of a class that
-    the detector has not learned, nothing can be said, and the wrong class must not be.
+    """What was found of one set. A planted fault that lowers no class by more than HARMLESS_GAP is none; of a
+    class that the detector has not learned, nothing can be said, and the wrong class must not be.
     """
     table = found.drops[found.drops["domain"] == domain].set_index("class")
     drops, known = table["drop"], float(table["in_domain_ap50"].get(fault.name, np.nan))

@@ -1,9 +1,10 @@
 """`python -m benchmarks.prove_photographs`: how often the cause is named right on real photographs.
 
-Every case is diagnosed three times: with everything; by predictions and labels alone, as where there are no weights; and
-by weights without the footage's labels. Half of a detector's validation images stay as they are; into the other half, causes are planted (see
-`photographs`). Real pairs of domains are diagnosed as they are. Each call adds its rows to
-benchmarks/photographs.csv and writes docs/photographs.md from all of them. The photographs are not part of the
+Every case is diagnosed three times: with everything; by predictions and labels alone, as where there are no
+weights; and by weights without the footage's labels. Half of a detector's validation images stay as they are;
+into the other half, causes are planted (see `photographs`). Real pairs of domains are diagnosed as they are.
+Each call adds its rows to benchmarks/photographs.csv and writes docs/photographs.md from all of them. The
+photographs are not part of the
 project: any labelled set and its detector will do.
 """
 
@@ -65,7 +66,8 @@ class Diagnoses:
 
     full: with weights and labels
     by_predictions: from the same detections and labels, without weights
-    without_labels: with weights, none of the footage labelled; None where the detections are not the detector's own
+    without_labels: with weights, none of the footage labelled; None where the detections are not the
+        detector's own
     """
 
     full: Findings
@@ -137,7 +139,9 @@ def _named(findings: Findings | None, name: str) -> str:
 def rows_of(
     diagnoses: Diagnoses, detector: str, truth: dict[str, tuple[str, str, str, bool]]
 ) -> pd.DataFrame:
-    """One row a domain. truth: domain -> name of the case, right cause, right kind, whether it was planted."""
+    """One row a domain. truth: domain -> name of the case, right cause, right kind, whether it was
+    planted.
+    """
     findings = diagnoses.full
     rows: list[dict[str, Any]] = []
     for name, (case, cause, kind, planted) in truth.items():
@@ -234,8 +238,8 @@ def pair_rows(
 
 def fit(rows: pd.DataFrame) -> tuple[float, float]:
     """Intercept and slope of the probability that a named cause is right, by its score; see
-    `diagnostics.hypotheses.probability`. The slope is drawn to 0 by one unit of ridge on the standardised score,
-    as a few dozen rows ask for.
+    `diagnostics.hypotheses.probability`. The slope is drawn to 0 by one unit of ridge on the standardised
+    score, as a few dozen rows ask for.
     """
     named = scored(rows)
     if named["right"].nunique() < 2:
@@ -425,8 +429,8 @@ def _probability_section(rows: pd.DataFrame) -> list[str]:
         "|---|---|---|",
         *lines,
         "",
-        "![Stated probabilities beside the share that was right: each tick is a case, right above and wrong below]"
-        "(photographs.svg)",
+        "![Stated probabilities beside the share that was right: each tick is a case, right above and wrong "
+        "below](photographs.svg)",
         "",
         "## Every case",
         "",

@@ -1,7 +1,7 @@
 """`python -m benchmarks.real_domains`: how wrong the label-free estimate is on real photographs with labels.
 
-Corrupted images of a detector's own set are easier than another camera, country or season, so an interval from
-them alone is too narrow there. This adds one row a real-world domain to the table that widens it, see
+Corrupted images of a detector's own set are easier than another camera, country or season, so an interval
+from them alone is too narrow there. This adds one row a real-world domain to the table that widens it, see
 `diagnostics.label_free.Estimator`. The photographs need not be at hand to use the table; it holds two numbers
 of each domain.
 """
@@ -37,8 +37,8 @@ DECIMALS = 4
 
 
 def labelled_ap50(domain: Domain) -> float:
-    """Mean AP50 of the classes that have MIN_ANNOTATIONS; NaN without any. Other classes are not scored: a set
-    with labels of cars says nothing about the persons in it.
+    """Mean AP50 of the classes that have MIN_ANNOTATIONS; NaN without any. Other classes are not scored: a
+    set with labels of cars says nothing about the persons in it.
     """
     counts = domain.annotations.loc[~domain.annotations["crowd"].astype(bool), "label"].value_counts()
     classes = [int(label) for label, number in counts.items() if number >= MIN_ANNOTATIONS]
@@ -46,8 +46,8 @@ def labelled_ap50(domain: Domain) -> float:
 
 
 def measure(options: ReportOptions, detector: str, reporter: Reporter) -> pd.DataFrame:
-    """One row a labelled real-world domain: detector, domain, images, in_domain, estimate (NaN where refused),
-    truth.
+    """One row a labelled real-world domain: detector, domain, images, in_domain, estimate (NaN where
+    refused), truth.
     """
     predicted = predict_domains(options, load_run(options), reporter)
     assert predicted.detector is not None

@@ -126,7 +126,8 @@ def read_answers(path: Path) -> dict[str, Clicks]:
                 raise ValueError(f"{image} has an entry already; one has all its points")
             if set(entry) - {"image", *KEYS} or not set(entry) & set(KEYS):
                 raise ValueError(
-                    f"{image} has {', '.join(map(str, entry))}; beside image, an entry has {' and '.join(KEYS)}"
+                    f"{image} has {', '.join(map(str, entry))}; beside image, an entry has "
+                    f"{' and '.join(KEYS)}"
                 )
             answers[image] = parse_clicks(entry)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

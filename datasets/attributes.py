@@ -103,9 +103,9 @@ def join(
 ) -> tuple[pd.DataFrame, int]:
     """Join attributes to images.
 
-    A row identifies an image by its id, path, file name or stem, tried in this order and only where a single image
-    matches; or all rows do by the number in a COCO json, where that finds more images. An attribute that an earlier
-    file set keeps its value where this file has none.
+    A row identifies an image by its id, path, file name or stem, tried in this order and only where a single
+    image matches; or all rows do by the number in a COCO json, where that finds more images. An attribute
+    that an earlier file set keeps its value where this file has none.
 
     Parameters
     ----------
@@ -142,7 +142,8 @@ def join(
     found_by_id, found_by_name = int(by_id.notna().sum()), int(by_name.notna().sum())
     if found_by_id == found_by_name > 0 and (by_id.fillna(-1) != by_name.fillna(-1)).any():
         raise InputError(
-            f"{attributes.origin}: its numbers are ids of a json and also names of files, of other images; write file names"
+            f"{attributes.origin}: its numbers are ids of a json and also names of files, of other images; "
+            "write file names"
         )
     row = by_id if found_by_id > found_by_name else by_name
     values = attributes.table.drop(columns="key").reindex(row.fillna(-1).astype(int)).set_index(images.index)

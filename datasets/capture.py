@@ -1,5 +1,5 @@
-"""How a camera took an image, as attributes: from EXIF and XMP in the file, and from the .srt beside a drone's
-video.
+"""How a camera took an image, as attributes: from EXIF and XMP in the file, and from the .srt beside a
+drone's video.
 
 Positions are not read: a report is passed on.
 """
@@ -133,7 +133,9 @@ def _of_frames(source: Source) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 
 def read_subtitles(path: Path) -> tuple[list[float], list[dict[str, Any]]]:
-    """Start of each subtitle of a drone's video in seconds, and the attributes it gives; empty if unreadable."""
+    """Start of each subtitle of a drone's video in seconds, and the attributes it gives; empty if
+    unreadable.
+    """
     try:
         if path.stat().st_size > MAX_SUBTITLES:
             return [], []

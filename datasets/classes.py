@@ -47,8 +47,9 @@ def same_but_spelling(source: Source, model: Sequence[str]) -> dict[str, str]:
 
 
 def lists_some_of(source: Source, model: Sequence[str]) -> bool:
-    """Whether a data.yaml names some of the model's classes, and no other: a set of its own, whose numbers are its own,
-    as of three classes of COCO's eighty. One that names them all in another order stays a contradiction.
+    """Whether a data.yaml names some of the model's classes, and no other: a set of its own, whose numbers
+    are its own, as of three classes of COCO's eighty. One that names them all in another order stays a
+    contradiction.
     """
     return source.kind == "yolo" and set(source.classes) < set(model)
 
@@ -68,8 +69,8 @@ def with_classes(source: Source, model: Sequence[str], mapping: Mapping[str, str
     """Return a source renumbered to the model's classes.
 
     Sources of `BY_NAME` are matched by name even without a mapping, provided the model has every class
-    that is annotated; so are those that `lists_some_of` the model's. Names that differ only in spelling are the
-    same, see `same_but_spelling`. Annotations left out are counted as rejected label rows.
+    that is annotated; so are those that `lists_some_of` the model's. Names that differ only in spelling are
+    the same, see `same_but_spelling`. Annotations left out are counted as rejected label rows.
 
     Parameters
     ----------

@@ -116,8 +116,8 @@ def open_coco(spec: str, path: Path, bounds: Bounds, *, root: Path | None = None
 
 
 def _check_ids(path: Path, content: dict[str, Any]) -> None:
-    """Raise InputError where no annotation belongs to any of the listed images, or where ids count from another number
-    than those of the lists.
+    """Raise InputError where no annotation belongs to any of the listed images, or where ids count from
+    another number than those of the lists.
     """
     listed = {plain_id(entry["id"]) for entry in content["images"]}
     named = [a.get("image_id") for a in content["annotations"] if isinstance(a, dict)]
@@ -126,16 +126,16 @@ def _check_ids(path: Path, content: dict[str, Any]) -> None:
         raise InputError(f"{path}: {problem}; correct the json")
     if named and not any(isinstance(key, (int, float, str)) and plain_id(key) in listed for key in named):
         raise InputError(
-            f"{path}: no annotation has the image_id of one of its images: annotations name {str(named[0])[:40]!r}, "
-            f"images {str(next(iter(listed), 'nothing'))[:40]!r}; repair the json"
+            f"{path}: no annotation has the image_id of one of its images: annotations name "
+            f"{str(named[0])[:40]!r}, images {str(next(iter(listed), 'nothing'))[:40]!r}; repair the json"
         )
 
 
 def _check_units(
     path: Path, annotations: Sequence[Any], rows: Mapping[Any, int], collector: Collector
 ) -> None:
-    """Raise InputError where the boxes of a json cannot be left, top, width and height in pixels, or polygons where there
-    are no boxes cannot be pixels.
+    """Raise InputError where the boxes of a json cannot be left, top, width and height in pixels, or polygons
+    where there are no boxes cannot be pixels.
     """
     boxes: list[list[float]] = []
     extents: list[list[float]] = []
@@ -233,7 +233,8 @@ def _spellings(name: str) -> list[str]:
 
 
 class Listings:
-    """Files by their names as `same_name` writes them, for names that differ in case or in how accents are written.
+    """Files by their names as `same_name` writes them, for names that differ in case or in how accents are
+    written.
 
     folders: folder -> such a name -> path.
     """
@@ -254,8 +255,9 @@ class Listings:
 
 
 class Anywhere:
-    """Images below the dataset's folder by their names: a json may leave the folders out, begin with the dataset's own, or
-    name those of another machine. They are listed once, when the first image is in none of the usual places.
+    """Images below the dataset's folder by their names: a json may leave the folders out, begin with the
+    dataset's own, or name those of another machine. They are listed once, when the first image is in none of
+    the usual places.
     """
 
     def __init__(self, collector: Collector) -> None:
@@ -280,8 +282,8 @@ class Anywhere:
     def find(self, name: str) -> list[Path]:
         """The only image of this name, or else of this stem; nothing where there are several.
 
-        Folders that are written have to be there: of a relative path all, of one of another machine as many as tell the
-        images of one name apart.
+        Folders that are written have to be there: of a relative path all, of one of another machine as many
+        as tell the images of one name apart.
         """
         *folders, own = same_name(name).strip("/").split("/")
         candidates = self._by_name.get(own) or self._by_stem.get(same_name(Path(name).stem), [])
@@ -362,8 +364,8 @@ def _add_annotation(
 ) -> None:
     """Add one annotation, or record why it is rejected.
 
-    all_crowd: every annotation of the file is marked iscrowd, which therefore says nothing. seen: image, class and
-    corners of the annotations before it.
+    all_crowd: every annotation of the file is marked iscrowd, which therefore says nothing. seen: image,
+    class and corners of the annotations before it.
     """
     row: int | None = None
     try:
@@ -420,8 +422,8 @@ def _corners_of(annotation: Any) -> tuple[tuple[float, float, float, float], str
 
 
 def _shape_of(annotation: Any, wanted: str, width: int, height: int) -> Shape | None:
-    """Key points or mask of an annotation, whichever is wanted, in fractions of an image of this size; None where it has
-    none that can be used. A file of persons has both.
+    """Key points or mask of an annotation, whichever is wanted, in fractions of an image of this size; None
+    where it has none that can be used. A file of persons has both.
     """
     try:
         if wanted == "key points":
@@ -446,10 +448,10 @@ def _shape_of(annotation: Any, wanted: str, width: int, height: int) -> Shape | 
 def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataFrame:
     """Read a COCO results file as detections.
 
-    Ids are those of the source's own json if it is one that has them all. Otherwise image_id is an image's id, file
-    name, stem or the number that its stem spells (if only one image has it), and category_id counts from 0, or from 1
-    if the number of classes itself occurs as an id. Where each detection has a category_name that is one of the
-    classes, the name decides.
+    Ids are those of the source's own json if it is one that has them all. Otherwise image_id is an image's
+    id, file name, stem or the number that its stem spells (if only one image has it), and category_id counts
+    from 0, or from 1 if the number of classes itself occurs as an id. Where each detection has a
+    category_name that is one of the classes, the name decides.
 
     Parameters
     ----------
@@ -468,14 +470,15 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     Raises
     ------
     InputError
-        If the file is unusable, an image or category id is unknown, ids could be two images each, boxes cannot be
-        pixels, or confidences are no fractions.
+        If the file is unusable, an image or category id is unknown, ids could be two images each, boxes
+        cannot be pixels, or confidences are no fractions.
     """
     results = read_columns(path)
     if len(results.score) and results.score.max() > 1 + 1e-6:
         what = "percent" if results.score.max() <= 100 else "no confidences"
         raise InputError(
-            f"{path}: its scores go up to {results.score.max():.4g}, which are {what}; write confidences from 0 to 1"
+            f"{path}: its scores go up to {results.score.max():.4g}, which are {what}; write confidences "
+            "from 0 to 1"
         )
     by_name = images_by_key(zip(source.images["image"], source.images["image"], strict=True))
     labels = _labels_of(path, results, source, classes)
@@ -497,21 +500,23 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     images = own if has_all_own or (own and not has_all_named) else named
     if images is own and "" in {own.get(key) for key in keys.tolist()}:
         raise InputError(
-            f"{path}: its image_id are those of different images in the files of {source.spec}; write file names as "
-            "image_id, or give the one file that was predicted as the source"
+            f"{path}: its image_id are those of different images in the files of {source.spec}; write file "
+            "names as image_id, or give the one file that was predicted as the source"
         )
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
         first = list(dict.fromkeys(keys[unknown].tolist()))[:5]
         cut = {whole for image in source.images["image"] if (whole := whole_image_of(image))}
         remedy = (
-            f"the large image was cut into tiles; give detections of those, by names such as {source.images['image'].iloc[0]}"
+            "the large image was cut into tiles; give detections of those, by names such as "
+            f"{source.images['image'].iloc[0]}"
             if {str(key) for key in first}
             & {form for whole in cut for form in (whole, Path(whole).name, Path(whole).stem)}
             else "use file names or stems as image_id"
         )
         raise InputError(
-            f"{path}: {unknown[positions].sum()} detections are for images not in this domain, first ids {first}; {remedy}"
+            f"{path}: {unknown[positions].sum()} detections are for images not in this domain, first ids "
+            f"{first}; {remedy}"
         )
     corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
     image = pd.Series([images[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
@@ -542,10 +547,11 @@ def _check_turned(
     source: Source,
     annotated: Mapping[str, npt.NDArray[np.float64]],
 ) -> None:
-    """Raise InputError where detections were made in images before EXIF's rotation, as by a program that ignores it.
+    """Raise InputError where detections were made in images before EXIF's rotation, as by a program that
+    ignores it.
 
-    boxes: left, top, width and height (N, 4) in pixels. images, sizes: of each (N,) and (N, 2), upright. annotated: image ->
-    corners (M, 4) of its annotations.
+    boxes: left, top, width and height (N, 4) in pixels. images, sizes: of each (N,) and (N, 2), upright.
+    annotated: image -> corners (M, 4) of its annotations.
     """
     files = source.images.set_index("image")["path"]
     turns = {image: orientation(Path(files[image])) for image in dict.fromkeys(images.tolist())}
@@ -557,17 +563,17 @@ def _check_turned(
     before = share_on_annotations(upright(boxes[rows], sizes[rows], turn[rows]), images[rows], annotated)
     if before >= FITTING and own < before / TIMES:
         raise InputError(
-            f"{path}: in {len(set(images[rows].tolist()))} images that EXIF turns, its boxes seem to be those of the image "
-            f"before it is turned: read so, {before:.0%} of them lie on an annotation, and {own:.0%} otherwise; predict "
-            "upright images (PIL: ImageOps.exif_transpose)"
+            f"{path}: in {len(set(images[rows].tolist()))} images that EXIF turns, its boxes seem to be "
+            f"those of the image before it is turned: read so, {before:.0%} of them lie on an annotation, "
+            f"and {own:.0%} otherwise; predict upright images (PIL: ImageOps.exif_transpose)"
         )
 
 
 def _check_numbers(
     path: Path, results: Results, source: Source, readings: tuple[npt.NDArray[Any], npt.NDArray[Any]]
 ) -> None:
-    """Raise InputError where numbers are ids of the source's json and also numbers of its file names, and the boxes lie on
-    annotations by the second reading only.
+    """Raise InputError where numbers are ids of the source's json and also numbers of its file names, and the
+    boxes lie on annotations by the second reading only.
 
     readings: image of each detection by ids and by file names, (N,) each.
     """
@@ -578,9 +584,9 @@ def _check_numbers(
     )
     if by_names >= FITTING and by_ids < by_names / TIMES:
         raise InputError(
-            f"{path}: its image_id seem to be the numbers of the file names, not the ids of {source.spec}: by those "
-            f"{by_ids:.0%} of its boxes lie on an annotation, by file names {by_names:.0%}; write file names as image_id, "
-            "or a file_name beside it"
+            f"{path}: its image_id seem to be the numbers of the file names, not the ids of {source.spec}: "
+            f"by those {by_ids:.0%} of its boxes lie on an annotation, by file names {by_names:.0%}; write "
+            "file names as image_id, or a file_name beside it"
         )
 
 

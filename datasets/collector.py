@@ -40,9 +40,9 @@ class Position(NamedTuple):
     line: int
 
 
-# Which shapes of objects are kept, "masks" or "key points", "" for none: only reports on models of these ask for them, and
-# polygons take more memory than everything else of an annotation. Set by `datasets.source.open_source`, around every
-# reader.
+# Which shapes of objects are kept, "masks" or "key points", "" for none: only reports on models of these ask
+# for them, and polygons take more memory than everything else of an annotation. Set by
+# `datasets.source.open_source`, around every reader.
 KEEP_SHAPES: ContextVar[str] = ContextVar("KEEP_SHAPES", default="")
 
 
@@ -159,7 +159,9 @@ class Collector:
         outline: Sequence[float] = (),
         shape: Shape | None = None,
     ) -> None:
-        """Add an annotation to an image; corners (x1, y1, x2, y2), and those of a rotated box (8), in pixels."""
+        """Add an annotation to an image; corners (x1, y1, x2, y2), and those of a rotated box (8),
+        in pixels.
+        """
         if shape is not None and self.kept_shapes:
             self.shapes[len(self.labels)] = shape
         if outline:

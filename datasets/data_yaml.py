@@ -165,7 +165,9 @@ FROM_ROOT = re.compile(r"/|[A-Za-z]:[\\/]")
 
 
 def _shortened(root: Path, entry: str) -> list[Path]:
-    """An absolute path of another machine without its first folders: /content/road/images/val is images/val."""
+    """An absolute path of another machine without its first folders: /content/road/images/val is
+    images/val.
+    """
     if not FROM_ROOT.match(entry):
         return []
     parts = [
@@ -196,7 +198,8 @@ def _check_shortened(path: Path, root: Path, content: dict[str, Any], splits: di
             other = written.setdefault(found, entry)
             if other != entry and any(_is_shortened(root, text, found) for text in (entry, other)):
                 raise InputError(
-                    f"{path}: '{other}' and '{entry}' do not exist, and {found} could be either; correct the paths"
+                    f"{path}: '{other}' and '{entry}' do not exist, and {found} could be either; correct the "
+                    "paths"
                 )
 
 

@@ -29,7 +29,8 @@ _NAMED_TILE = re.compile(
     r"(?<=.)[-_](?:(?:r|row)[-_]?\d+[-_](?:c|col)[-_]?\d+|[xy][-_]?\d+[-_][xy][-_]?\d+)$",
     re.IGNORECASE,
 )
-# Cameras that look at one moment together: a stereo pair, colour and thermal (DJI_0001_T, DJI_0001_W), two spectra.
+# Cameras that look at one moment together: a stereo pair, colour and thermal (DJI_0001_T, DJI_0001_W), two
+# spectra.
 _CAMERA = re.compile(
     r"(?<=\d)[-_. ](?:left|right|rgb|ir|thermal|tir|nir|vis|visible|wide|zoom|[LRTWZV])$", re.IGNORECASE
 )
@@ -93,15 +94,15 @@ CONDITIONS = frozenset(
 )
 # Folders that hold a recording's frames and say nothing about it (MOT: MOT17-02/img1).
 _FRAMES = re.compile(rf"^({'|'.join(sorted(IMAGE_FOLDERS))}|frames?|data)\d*$", re.IGNORECASE)
-# Share of the gaps between numbers that must be the same: frames are now and then dropped, and images of which
-# three in four are here have a gap of one as often as three times in four.
+# Share of the gaps between numbers that must be the same: frames are now and then dropped, and images of
+# which three in four are here have a gap of one as often as three times in four.
 EVEN_GAPS = 0.9
 # A date, and a time of day that counts the images of that day: cam1_2023-05-01_12-00-30.
 _TIME = re.compile(
     r"(\d{4}[-_.]?\d{2}[-_.]?\d{2})[-_. T]+\d{2}[-_.:h]\d{2}[-_.:m]\d{2}([-_.,]\d{1,6})?Z?$", re.IGNORECASE
 )
-# DJI's names since 2021 have date, time, a number that counts on, and the lens: DJI_20230501123001_0001_V. The day is what
-# frames of one flight share for certain.
+# DJI's names since 2021 have date, time, a number that counts on, and the lens: DJI_20230501123001_0001_V.
+# The day is what frames of one flight share for certain.
 _DRONE = re.compile(r"^(DJI_\d{8})\d{6}_\d{4}(_[A-Z])?$")
 # GoPro cuts a recording into chapters: GX010042 and GX020042 are one; what follows are frames.
 _CHAPTER = re.compile(r"^(G[HXLP])\d{2}(\d{4})([-_. ].*)?$")
@@ -118,8 +119,8 @@ _COUNTER = re.compile(r"[-_. ]*(frame|img|image|f)?[-_. ]*\(?\d+\)?$", re.IGNORE
 
 
 def _original(stem: str) -> str:
-    """File stem without an exporter's copy suffix, Label Studio's prefix of uploads and the name of one of several
-    cameras, and of a tile that of the image it was cut from.
+    """File stem without an exporter's copy suffix, Label Studio's prefix of uploads and the name of one of
+    several cameras, and of a tile that of the image it was cut from.
     """
     for suffix in (_COPY, _DOTA_TILE, _NAMED_TILE, _CAMERA):
         stem = suffix.sub("", stem)
@@ -132,7 +133,9 @@ def recording(stem: str) -> str:
 
 
 def _without_counter(stem: str) -> str:
-    """File stem without its frame counter, or without the time of day beside a date; "" for a mere counter."""
+    """File stem without its frame counter, or without the time of day beside a date; "" for a mere
+    counter.
+    """
     base = _original(stem)
     drone = _DRONE.match(base)
     if drone:
@@ -150,10 +153,10 @@ def _without_counter(stem: str) -> str:
 def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -> tuple[pd.Series, str]:
     """Assign each image to a group.
 
-    Without a pattern the group is the file name without its frame counter; where names are the same in several
-    folders, or mere counters without gaps (000001.jpg), it is the folder too. That counts provided it gives at least
-    two recordings of which one has several images; otherwise each original is a group of its own. A word for
-    weather, light or a class is no recording.
+    Without a pattern the group is the file name without its frame counter; where names are the same in
+    several folders, or mere counters without gaps (000001.jpg), it is the folder too. That counts provided it
+    gives at least two recordings of which one has several images; otherwise each original is a group of its
+    own. A word for weather, light or a class is no recording.
 
     Parameters
     ----------
@@ -178,8 +181,8 @@ def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -
         return _by_pattern(paths, pattern), f"groups from --group-by {pattern!r}"
     recordings, by_folder = _recordings(paths, classes)
     if recordings.nunique() < 2:
-        # Cards count on from folder to folder (100MEDIA/DJI_0999, 101MEDIA/DJI_1000): what follows a common word is a
-        # mere counter then.
+        # Cards count on from folder to folder (100MEDIA/DJI_0999, 101MEDIA/DJI_1000): what follows a common
+        # word is a mere counter then.
         recordings, by_folder = _recordings(paths, classes, counters=True)
     counts = recordings.value_counts()
     if len(counts) >= 2 and counts.max() >= 2:
@@ -193,8 +196,8 @@ def assign(paths: pd.Series, pattern: str | None, classes: Sequence[str] = ()) -
 def _recordings(
     paths: pd.Series, classes: Sequence[str], *, counters: bool = False
 ) -> tuple[pd.Series, bool]:
-    """The recording that each image seems to belong to, and whether folders say so; counters: names are no more than
-    counters, whatever stands before the number.
+    """The recording that each image seems to belong to, and whether folders say so; counters: names are no
+    more than counters, whatever stands before the number.
     """
     stems, folders = _stems(paths), _folders(paths)
     bases = stems.map(lambda stem: "") if counters else stems.map(_without_counter)
@@ -270,8 +273,8 @@ def _stems(paths: pd.Series) -> pd.Series:
 
 
 def _tiles(stems: Iterable[str]) -> dict[str, str]:
-    """Stem -> the image that it is a tile of. Tiles begin in the corner and have one size; times of day that look
-    like four coordinates do not.
+    """Stem -> the image that it is a tile of. Tiles begin in the corner and have one size; times of day that
+    look like four coordinates do not.
     """
     places: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for stem in stems:
@@ -306,8 +309,8 @@ def _by_pattern(paths: pd.Series, pattern: str) -> pd.Series:
     groups = matches.map(lambda match: match.group("group") or "")
     if (groups == "").any():
         raise InputError(
-            f"--group-by {pattern!r} gives {paths[groups == ''].iloc[0]} no group: its named group matches nothing there; "
-            "every image needs a group (join patterns of several domains with |)"
+            f"--group-by {pattern!r} gives {paths[groups == ''].iloc[0]} no group: its named group matches "
+            "nothing there; every image needs a group (join patterns of several domains with |)"
         )
     return groups
 

@@ -1,8 +1,9 @@
-"""Answers of a person who was shown labels one by one and said whether each is right, kept in a file of our own.
+"""Answers of a person who was shown labels one by one and said whether each is right, kept in a file of our
+own.
 
-A file holds the candidates in the order in which they are asked about, with what is needed to know how likely each
-was to be asked about, and the answers so far. The answers are about these labels: once the labels change, they say
-nothing any more.
+A file holds the candidates in the order in which they are asked about, with what is needed to know how likely
+each was to be asked about, and the answers so far. The answers are about these labels: once the labels
+change, they say nothing any more.
 """
 
 from __future__ import annotations

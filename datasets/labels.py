@@ -24,8 +24,8 @@ MAX_CLASSES = 100_000
 # Exporters round: a coordinate up to this far beyond the edge is clipped.
 EDGE = 1.01
 POLYGON = "box taken from a polygon"
-# Fewer rows of eight numbers than these are corners, whatever else they could be; and how exactly four rounded corners
-# make a parallelogram, or a box ends at the edge, as a share of the image.
+# Fewer rows of eight numbers than these are corners, whatever else they could be; and how exactly four
+# rounded corners make a parallelogram, or a box ends at the edge, as a share of the image.
 MANY, SLACK = 20, 0.005
 
 
@@ -178,9 +178,9 @@ def row_numbers(path: Path) -> list[list[float]]:
 def are_poses(rows: Sequence[Sequence[float]]) -> int:
     """The number of columns of rows that are boxes with key points (x, y); 0 where they may be polygons.
 
-    Polygons differ in their number of points, and the rest of one seldom lies in the box that its first two points
-    would be. Eight numbers are the corners of a rotated box, unless they are no parallelograms and all of these boxes lie
-    within their images, as those of corners do in fewer than half of the rows.
+    Polygons differ in their number of points, and the rest of one seldom lies in the box that its first two
+    points would be. Eight numbers are the corners of a rotated box, unless they are no parallelograms and all
+    of these boxes lie within their images, as those of corners do in fewer than half of the rows.
     """
     lengths = {len(row) for row in rows}
     if len(rows) < FEW or len(lengths) != 1 or min(lengths) < 8:
@@ -283,8 +283,8 @@ def _is_track(fields: Sequence[str]) -> bool:
 
 
 def _is_pose(numbers: Sequence[float]) -> bool:
-    """Whether numbers are a box and points x, y, visibility, as in a pose dataset: the points that are visible lie
-    in the box.
+    """Whether numbers are a box and points x, y, visibility, as in a pose dataset: the points that are
+    visible lie in the box.
     """
     points = numbers[4:]
     if len(points) < 6 or len(points) % 3 or not all(value in (0, 1, 2) for value in points[2::3]):

@@ -16,8 +16,8 @@ def extent_of(mask: dict[str, Any]) -> tuple[float, float, float, float]:
     Parameters
     ----------
     mask
-        `size` (height, width) and `counts`: lengths of runs of 0 and 1 in turn down the columns, as a list or in
-        COCO's compressed form.
+        `size` (height, width) and `counts`: lengths of runs of 0 and 1 in turn down the columns, as a list or
+        in COCO's compressed form.
 
     Returns
     -------
@@ -27,7 +27,8 @@ def extent_of(mask: dict[str, Any]) -> tuple[float, float, float, float]:
     Raises
     ------
     ValueError
-        If the mask is empty or inconsistent (also KeyError, TypeError and OverflowError for missing and odd values).
+        If the mask is empty or inconsistent (also KeyError, TypeError and OverflowError for missing and odd
+        values).
     """
     runs, height, _ = _runs_of(mask)
     ends = np.cumsum(runs)
@@ -66,7 +67,9 @@ def _decompressed(text: bytes) -> list[int]:
 
 
 def decode_runs(mask: dict[str, Any]) -> npt.NDArray[np.float32]:
-    """The pixels of a mask, 1 inside and 0 outside, (height, width). mask: see `extent_of`, which raises the same."""
+    """The pixels of a mask, 1 inside and 0 outside, (height, width). mask: see `extent_of`, which raises the
+    same.
+    """
     runs, height, width = _runs_of(mask)
     flat = np.zeros(height * width, np.float32)
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)

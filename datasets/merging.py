@@ -29,8 +29,9 @@ WITH_LABEL_FILES = frozenset({"yolo", "folder", "list"})
 def merge(spec: str, parts: Sequence[Source]) -> Source:
     """Merge sources into one.
 
-    An image in two sources counts once, with the annotations of both where they are COCO files. Ids that two images share
-    get the number of their source as a prefix. Classes are brought into one order by their names.
+    An image in two sources counts once, with the annotations of both where they are COCO files. Ids that two
+    images share get the number of their source as a prefix. Classes are brought into one order by their
+    names.
 
     Parameters
     ----------
@@ -108,12 +109,14 @@ _Box = tuple[float, ...]
 
 
 def _joined(parts: Sequence[Source]) -> tuple[list[Source], dict[tuple[int, Any], tuple[int, str]]]:
-    """Sources without the images of those before them, whose annotations they give to these where both are COCO files.
+    """Sources without the images of those before them, whose annotations they give to these where both are
+    COCO files.
 
-    Also (number of a source from 1, image id) -> (place of the source that has it, image), for images that went to a
-    source before. Files by class, and
-    instances beside key points, are joined so; where two files annotate a class of an image differently, as versions do,
-    nobody knows which is right: the image becomes unlabelled. Raises InputError where that is half of a file's images.
+    Also (number of a source from 1, image id) -> (place of the source that has it, image), for images that
+    went to a source before. Files by class, and
+    instances beside key points, are joined so; where two files annotate a class of an image differently, as
+    versions do, nobody knows which is right: the image becomes unlabelled. Raises InputError where that is
+    half of a file's images.
     """
     owners: dict[str, tuple[int, str]] = {}
     done: list[Source] = []
@@ -139,7 +142,9 @@ def _joined(parts: Sequence[Source]) -> tuple[list[Source], dict[tuple[int, Any]
 
 
 def _with_annotations(first: Source, other: Source, names: Mapping[str, str]) -> Source:
-    """A source with the annotations that another one has of the same images; names: image of the other -> its own."""
+    """A source with the annotations that another one has of the same images; names: image of the other -> its
+    own.
+    """
     labelled = other.images.loc[other.images["labelled"] & other.images["image"].isin(names), "image"]
     rows = other.annotations[other.annotations["image"].isin(labelled)]
     rows = rows.assign(image=rows["image"].map(names).astype("str"))

@@ -15,8 +15,8 @@ GENERIC = IMAGE_FOLDERS | LABEL_FOLDERS | SPLITS.keys() | {"data", "dataset"}
 
 
 def domain_name(spec: str) -> str:
-    """A domain's name from its source: the folder or file name, or that of the first folder above that says more
-    than "images", "val" or "annotations".
+    """A domain's name from its source: the folder or file name, or that of the first folder above that says
+    more than "images", "val" or "annotations".
     """
     path = Path(os.path.abspath(spec))
     stem = path.stem if path.suffix and not path.is_dir() else path.name

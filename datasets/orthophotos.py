@@ -1,5 +1,5 @@
-"""Images too large to be looked at as one, such as orthophotos and scans: tiles of them, written once below Shiftscope's own
-folder, as the frames of a video are.
+"""Images too large to be looked at as one, such as orthophotos and scans: tiles of them, written once below
+Shiftscope's own folder, as the frames of a video are.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from datasets.shapes import SHAPE, Shape
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, Source, concatenate
 from datasets.video import NAME, fingerprint
 
-# Pixels a side, as DOTA's own tools and Ultralytics' `split_trainval` cut aerial images. Tiles do not overlap, so that no
-# object counts twice: one that an edge cuts belongs to the tile that has its middle.
+# Pixels a side, as DOTA's own tools and Ultralytics' `split_trainval` cut aerial images. Tiles do not
+# overlap, so that no object counts twice: one that an edge cuts belongs to the tile that has its middle.
 SIDE = 1024
 # Tiles a side of a block, which is one group: neighbouring tiles show the same ground.
 BLOCK = 4
@@ -123,7 +123,9 @@ def whole_image_of(image: str) -> str:
 
 
 def _tiles_of(path: Path, cache: Path, say: Callable[[str], None]) -> tuple[list[Tile], set[str], Path]:
-    """Tiles of an image, the files of those of a single colour, and their folder; they are written where they are not."""
+    """Tiles of an image, the files of those of a single colour, and their folder; they are written where they
+    are not.
+    """
     folder = cache / f"{path.stem[:NAME]}-{fingerprint(path)}-{SIDE}"
     manifest = folder / MANIFEST
     cache.mkdir(parents=True, exist_ok=True)
@@ -137,7 +139,9 @@ def _tiles_of(path: Path, cache: Path, say: Callable[[str], None]) -> tuple[list
 
 
 def _cut(path: Path, draft: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Write the tiles of an image; gives the content of the manifest. Raises UnreadableImage for a broken image."""
+    """Write the tiles of an image; gives the content of the manifest. Raises UnreadableImage for a broken
+    image.
+    """
     tiles, blank = [], []
     try:
         with without_limit(), Image.open(path, formats=FORMATS) as image:
@@ -145,8 +149,9 @@ def _cut(path: Path, draft: Path, say: Callable[[str], None]) -> dict[str, Any]:
             width, height = image.size
             tiles = list(_grid(width, height))
             say(
-                f"  {path.name}: {width:,} x {height:,} pixels, cut once into {len(tiles)} tiles; takes about "
-                f"{width * height * 4 / 1e9:.1f} GB of memory and {max(1, round(width * height / 2e7))} s"
+                f"  {path.name}: {width:,} x {height:,} pixels, cut once into {len(tiles)} tiles; takes "
+                f"about {width * height * 4 / 1e9:.1f} GB of memory and "
+                f"{max(1, round(width * height / 2e7))} s"
             )
             for tile in tiles:
                 part = image.crop((tile.left, tile.top, tile.left + tile.width, tile.top + tile.height))
@@ -209,7 +214,9 @@ def _touching(boxes: pd.DataFrame, tile: Tile) -> pd.Series:
 
 
 def _annotations_in(boxes: pd.DataFrame, tile: Tile, row: dict[Any, Any]) -> pd.DataFrame:
-    """Annotations of an image within one tile, in pixels of the tile; one whose middle lies in another tile is a crowd."""
+    """Annotations of an image within one tile, in pixels of the tile; one whose middle lies in another tile
+    is a crowd.
+    """
     part = boxes[_touching(boxes, tile)].copy()
     corners = part[CORNERS].to_numpy(float) - (tile.left, tile.top, tile.left, tile.top)
     middle = (corners[:, :2] + corners[:, 2:]) / 2
@@ -231,7 +238,8 @@ def _shape_in(shape: Shape | None, tile: Tile, row: dict[Any, Any]) -> Shape | N
         return None
     if shape.kind == "runs":
         raise InputError(
-            f"{row['path']}: masks of runs of pixels are not cut into tiles; give polygons, or tiles with masks of their own"
+            f"{row['path']}: masks of runs of pixels are not cut into tiles; give polygons, or tiles with "
+            "masks of their own"
         )
     scale = np.array([row["width"] / tile.width, row["height"] / tile.height])
     offset = np.array([tile.left / tile.width, tile.top / tile.height])

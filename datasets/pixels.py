@@ -46,24 +46,26 @@ _HEADS = (
     *(
         (
             head,
-            "it is a TIFF of a kind that is not read, as of more than five bands; write its red, green and blue as 8 bit",
+            "it is a TIFF of a kind that is not read, as of more than five bands; write its red, green and "
+            "blue as 8 bit",
         )
         for head in (b"ii*\x00", b"mm\x00*", b"ii+\x00", b"mm\x00+")
     ),
     (b"version https://git-lfs", "it is a Git LFS pointer: fetch the file with 'git lfs pull'"),
 )
 MIN_SIDE = 10
-# 179 megapixels: Pillow's own decompression-bomb error threshold. Images above it are looked at in tiles (`datasets.orthophotos`).
+# 179 megapixels: Pillow's own decompression-bomb error threshold. Images above it are looked at in tiles
+# (`datasets.orthophotos`).
 MAX_PIXELS = 178_956_970
 # While it is cut, an image takes four bytes a pixel of memory: four gigabytes.
 LARGEST = 1_000_000_000
-# Pixels a byte above which a large image is no photograph: JPEG at its lowest quality stays below twenty, and a file of a
-# few kilobytes that takes gigabytes of memory is an attack.
+# Pixels a byte above which a large image is no photograph: JPEG at its lowest quality stays below twenty, and
+# a file of a few kilobytes that takes gigabytes of memory is an attack.
 EMPTIEST = 100
 # Held while Pillow's limit, which is one for the whole process, is lifted.
 _LIMIT = threading.Lock()
-# Cameras of 10, 12 and 14 bits store their values unscaled: the brightest pixel then has less than a quarter of the range,
-# and of what is left of it in 8 bits fewer than 64 levels.
+# Cameras of 10, 12 and 14 bits store their values unscaled: the brightest pixel then has less than a quarter
+# of the range, and of what is left of it in 8 bits fewer than 64 levels.
 DARK_16_BIT = 1 << 14
 _TRANSPOSED = frozenset({5, 6, 7, 8})
 _TURNS = {

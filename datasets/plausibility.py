@@ -20,18 +20,19 @@ NAMES: dict[Layout, str] = {
     "xyxy": "left, top, right, bottom",
     "centre": "centre x, centre y, width, height",
 }
-# Corners read as sizes leave the image wherever the box's centre is in its right or lower half, three boxes in
-# four. In an honest file hardly any does: detectors and tools clip. A fifth lies between, far from both.
+# Corners read as sizes leave the image wherever the box's centre is in its right or lower half, three boxes
+# in four. In an honest file hardly any does: detectors and tools clip. A fifth lies between, far from both.
 OUTSIDE = 0.2
 # Fewer boxes that cannot be are careless clipping, or corners exchanged by whoever drew from the other end.
 FEW = 5
 # Boxes that would all have to lie within the first 100 pixels for percent to be pixels: 20 boxes spread at
 # random over an image twice as wide and high do so once in 4**20 files.
 PERCENT, PERCENT_BOXES = 100.0, 20
-# Share of the images without a detection from which a file of predictions is about some of them only: a detector finds
-# something in nearly every image at the confidences from which AP is computed.
+# Share of the images without a detection from which a file of predictions is about some of them only: a
+# detector finds something in nearly every image at the confidences from which AP is computed.
 MOST_EMPTY = 0.2
-# Share of detections that repeat another one from which they were written twice: ties of rounded coordinates are rarer.
+# Share of detections that repeat another one from which they were written twice: ties of rounded coordinates
+# are rarer.
 MOST_REPEATED = 0.05
 # AP is about all confidences. Validation keeps 0.001, `yolo predict` 0.25; from here up a file was cut off.
 CUT_OFF = 0.1
@@ -39,8 +40,9 @@ CUT_OFF = 0.1
 SLACK = 0.5
 # The most confident detections, which are compared with the annotations under every reading.
 MOST_COMPARED = 2000
-# Another reading is meant where it puts a tenth of the detections on annotations, at least FEW, and four times as many as
-# theirs. By chance: the annotations of eight real sets, read in each wrong way, lie on annotations in at most 7 %.
+# Another reading is meant where it puts a tenth of the detections on annotations, at least FEW, and four
+# times as many as theirs. By chance: the annotations of eight real sets, read in each wrong way, lie on
+# annotations in at most 7 %.
 FITTING, TIMES = 0.1, 4
 # Networks are given square images of this side, in which programs sometimes leave their boxes.
 INPUT_SIDE = 640
@@ -49,14 +51,16 @@ SMALLEST_SIDE = 10
 
 
 def _from_padded_input(boxes: Floats, sizes: Floats) -> Floats:
-    """Boxes (N, 4) in a square input whose image was shrunk and padded to the middle, in pixels of the image."""
+    """Boxes (N, 4) in a square input whose image was shrunk and padded to the middle, in pixels of
+    the image.
+    """
     scale = INPUT_SIDE / sizes.max(1, keepdims=True)
     padding = (INPUT_SIDE - sizes * scale) / 2
     return np.column_stack([(boxes[:, :2] - padding) / scale, boxes[:, 2:] / scale])
 
 
-# What four numbers may be in place of left, top, width and height in pixels -> those (N, 4), from the numbers and the sizes
-# (N, 2) of the images.
+# What four numbers may be in place of left, top, width and height in pixels -> those (N, 4), from the numbers
+# and the sizes (N, 2) of the images.
 READINGS: dict[str, Callable[[Floats, Floats], Floats]] = {
     "top, left, height, width": lambda boxes, sizes: boxes[:, [1, 0, 3, 2]],
     NAMES["centre"]: lambda boxes, sizes: np.column_stack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]]),
@@ -137,7 +141,9 @@ def misread(boxes: Floats, sizes: Floats, layout: Layout) -> str:
 
 
 def _larger_images(corners: Floats, sizes: Floats) -> str:
-    """Whether boxes (N, 4) were drawn on larger images: a fifth lies outside theirs altogether, which no tool writes."""
+    """Whether boxes (N, 4) were drawn on larger images: a fifth lies outside theirs altogether, which no tool
+    writes.
+    """
     outside = (corners[:, :2] >= sizes).any(1)
     if outside.sum() < FEW or outside.mean() < OUTSIDE:
         return ""
@@ -145,7 +151,8 @@ def _larger_images(corners: Floats, sizes: Floats) -> str:
 
 
 def misread_extents(corners: Floats, sizes: Floats) -> str:
-    """What polygons, or turned boxes, seem to be, where they cannot be pixels of their images; "" if plausible.
+    """What polygons, or turned boxes, seem to be, where they cannot be pixels of their images; "" if
+    plausible.
 
     corners: of the smallest box around each, (N, 4). sizes: width and height of its image, (N, 2) pixels.
     """
@@ -159,7 +166,8 @@ def misread_extents(corners: Floats, sizes: Floats) -> str:
 
 
 def misread_fractions(boxes: Floats, layout: Layout, unit: Literal["fractions", "percent"]) -> str:
-    """What boxes seem to be, where they cannot be fractions or percent of the image in the layout of their format.
+    """What boxes seem to be, where they cannot be fractions or percent of the image in the layout of their
+    format.
 
     Parameters
     ----------
@@ -249,9 +257,11 @@ def reading_that_fits(
 
 
 def upright(boxes: Floats, sizes: Floats, turns: npt.NDArray[Any]) -> Floats:
-    """Boxes (N, 4; left, top, width, height) that were found in images before EXIF's rotation, in the upright image.
+    """Boxes (N, 4; left, top, width, height) that were found in images before EXIF's rotation, in the upright
+    image.
 
-    sizes: width and height of the upright image (N, 2). turns: EXIF's orientation of each (N,); 3, 6 and 8 are turned.
+    sizes: width and height of the upright image (N, 2). turns: EXIF's orientation of each (N,); 3, 6 and 8
+        are turned.
     """
     (x, y, w, h), (width, height) = boxes.T, sizes.T
     turned = {
@@ -266,7 +276,8 @@ def upright(boxes: Floats, sizes: Floats, turns: npt.NDArray[Any]) -> Floats:
 
 
 def share_on_annotations(boxes: Floats, images: npt.NDArray[Any], annotated: Mapping[Any, Floats]) -> float:
-    """Share of boxes (N, 4; left, top, width, height) with an IoU of 0.5 with an annotation of their image (N,).
+    """Share of boxes (N, 4; left, top, width, height) with an IoU of 0.5 with an annotation of their image
+    (N,).
 
     annotated: image -> corners (M, 4) of its annotations.
     """
@@ -314,27 +325,30 @@ def oddities(
     repeated = repeated_boxes(images, labels, boxes)
     if repeated > MOST_REPEATED * total:
         lines.append(
-            f"{repeated} of {total} detections repeat the box of another one, and count as false positives: was a file "
-            "written twice?"
+            f"{repeated} of {total} detections repeat the box of another one, and count as false positives: "
+            "was a file written twice?"
         )
     flat = int((boxes[:, 2:] <= 0).any(1).sum())
     if flat:
         lines.append(
-            f"{flat} of {total} detections have no area, and count as false positives: are some written from the right?"
+            f"{flat} of {total} detections have no area, and count as false positives: are some written from "
+            "the right?"
         )
     lowest = float(confidences.min())
     if lowest > CUT_OFF and confidences.max() > lowest:
         lines.append(
-            f"no detection has a confidence below {lowest:.2g}: AP counts what lies below as missed; predict with a confidence "
-            "of 0.001, as validation does"
+            f"no detection has a confidence below {lowest:.2g}: AP counts what lies below as missed; predict "
+            "with a confidence of 0.001, as validation does"
         )
     return lines
 
 
 def ids_are_off(ids: Collection[Any], listed: Collection[Any]) -> int:
-    """By how much ids differ from those that are listed, where some are not and all would be: 1 or -1; 0 for neither.
+    """By how much ids differ from those that are listed, where some are not and all would be: 1 or -1; 0 for
+    neither.
 
-    Programs that number from 0 what a file numbers from 1 leave one id over, and give every other to its neighbour.
+    Programs that number from 0 what a file numbers from 1 leave one id over, and give every other to its
+    neighbour.
     """
     known = set(listed)
     if not ids or known.issuperset(ids) or not all(type(key) is int for key in ids):

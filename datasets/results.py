@@ -66,8 +66,8 @@ class Results:
         return found
 
     def file_names(self) -> tuple[list[str], npt.NDArray[np.int64]] | None:
-        """The distinct file names beside the detections, and the number of each detection's (N,); None unless every
-        detection has one.
+        """The distinct file names beside the detections, and the number of each detection's (N,); None unless
+        every detection has one.
         """
         names = self.texts.get("file_name")
         if names is None or not len(self.category_id) or names.null_count:
@@ -241,8 +241,9 @@ def plain_id(value: Any) -> Any:
 
 
 def miscounted(content: Mapping[str, Any]) -> str:
-    """What is wrong with the ids of a COCO ground truth, where its annotations count images or categories from another number
-    than its lists; "" where they do not. content: with the three lists, whose entries have ids.
+    """What is wrong with the ids of a COCO ground truth, where its annotations count images or categories
+    from another number than its lists; "" where they do not. content: with the three lists, whose entries
+    have ids.
     """
     for what, key in (("images", "image_id"), ("categories", "category_id")):
         listed = {plain_id(entry["id"]) for entry in content[what]}
@@ -254,8 +255,8 @@ def miscounted(content: Mapping[str, Any]) -> str:
         by = ids_are_off(used, listed)
         if by:
             return (
-                f"its annotations number {what} from {min(used)}, its list of {what} from {min(listed)}: each {key} seems "
-                f"to be {abs(by)} too {'low' if by > 0 else 'high'}"
+                f"its annotations number {what} from {min(used)}, its list of {what} from {min(listed)}: "
+                f"each {key} seems to be {abs(by)} too {'low' if by > 0 else 'high'}"
             )
     return ""
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns of a table of boxes whose detector or labels are rotated: centre and sides in pixels, and the angle of the
-# first side in radians. NaN where a box is upright.
+# Columns of a table of boxes whose detector or labels are rotated: centre and sides in pixels, and the angle
+# of the first side in radians. NaN where a box is upright.
 ROTATED = ["cx", "cy", "along", "across", "angle"]
 
 # Pixels that single precision, which OpenCV computes in, still tells apart.
@@ -53,7 +53,9 @@ def extents_of(boxes: Matrix) -> Matrix:
 
 
 def rotated_boxes(table: pd.DataFrame) -> Matrix | None:
-    """The rotated boxes (n, 5) of a table; upright ones at angle 0, None where the table has no such columns."""
+    """The rotated boxes (n, 5) of a table; upright ones at angle 0, None where the table has no such
+    columns.
+    """
     if "angle" not in table:
         return None
     boxes = table[ROTATED].to_numpy(float, copy=True)
@@ -67,8 +69,8 @@ def rotated_boxes(table: pd.DataFrame) -> Matrix | None:
 def probiou(first: Matrix, second: Matrix) -> Matrix:
     """Overlap of rotated boxes, pair by pair, (n, 5) each -> (n,).
 
-    One less the Hellinger distance of the Gaussians with the boxes' moments (Llerena et al. 2021), which Ultralytics
-    trains and validates with. 1 for equal boxes; a little under the share of areas for others.
+    One less the Hellinger distance of the Gaussians with the boxes' moments (Llerena et al. 2021), which
+    Ultralytics trains and validates with. 1 for equal boxes; a little under the share of areas for others.
     """
     tiny = 1e-7
     (a1, b1, c1), (a2, b2, c2) = _covariance(first), _covariance(second)

@@ -1,7 +1,7 @@
 """Outlines, masks and key points of objects, beside the boxes that every table has.
 
-An annotation's shape is in fractions of its image. A detection's shape is packed into bytes, since most of what a
-segmentation model gives is masks: `pack_mask` and `pack_points` write them, `unpack` reads both.
+An annotation's shape is in fractions of its image. A detection's shape is packed into bytes, since most of
+what a segmentation model gives is masks: `pack_mask` and `pack_points` write them, `unpack` reads both.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Shape(NamedTuple):
     """The shape of an annotated object.
 
     kind: "polygons", "runs" (a COCO mask of runs), or "points" (key points)
-    numbers: of polygons, one sequence each with x and y in turn; COCO's mask; of points, x, y and visibility in turn, or
-        x and y. Coordinates are fractions of the image.
+    numbers: of polygons, one sequence each with x and y in turn; COCO's mask; of points, x, y and visibility
+        in turn, or x and y. Coordinates are fractions of the image.
     """
 
     kind: Literal["polygons", "runs", "points"]
@@ -106,8 +106,8 @@ def unpack(packed: bytes) -> Mask | Floats:
 def mask_of(shape: Shape | None, corners: Sequence[float], size: tuple[int, int]) -> Mask:
     """The mask of an annotation in an image scaled to a size.
 
-    shape: polygons or runs; None for the box itself. corners: of the box, in fractions of the image. size: height and width
-    of the scaled image.
+    shape: polygons or runs; None for the box itself. corners: of the box, in fractions of the image. size:
+    height and width of the scaled image.
     """
     # Diagnostics import this module, and measure boxes without OpenCV.
     import cv2
@@ -126,7 +126,8 @@ def mask_of(shape: Shape | None, corners: Sequence[float], size: tuple[int, int]
 
 
 def points_of(shape: Shape, count: int, width: float, height: float) -> Floats:
-    """Annotated key points as x and y in pixels and whether they count, (k, 3), of a shape with so many points.
+    """Annotated key points as x and y in pixels and whether they count, (k, 3), of a shape with so many
+    points.
 
     Raises ValueError where the numbers are not so many points.
     """

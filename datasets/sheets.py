@@ -1,4 +1,6 @@
-"""Tables of numbers as people have them: CSV with blanks, capitals, semicolons and decimal commas, or a byte order mark."""
+"""Tables of numbers as people have them: CSV with blanks, capitals, semicolons and decimal commas, or a byte
+order mark.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ import pandas as pd
 
 from datasets.errors import InputError
 
-# Lines with more fields than the header that a process which was killed while writing may leave; more are columns that
-# nobody named.
+# Lines with more fields than the header that a process which was killed while writing may leave; more are
+# columns that nobody named.
 RAGGED = 2
 
 
@@ -25,14 +27,14 @@ def read_sheet(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns named as the header does, without blanks around; every value as text, "" where a row ends early. Lines
-        with more fields than the header are left out.
+        Columns named as the header does, without blanks around; every value as text, "" where a row ends
+        early. Lines with more fields than the header are left out.
 
     Raises
     ------
     InputError
-        The file cannot be read, is empty, or more than RAGGED lines and a twentieth of all have more fields than the
-        header.
+        The file cannot be read, is empty, or more than RAGGED lines and a twentieth of all have more fields
+        than the header.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -57,8 +59,8 @@ def read_sheet(path: Path) -> pd.DataFrame:
     longer = len(rows) - len(whole)
     if longer > max(RAGGED, len(rows) / 20):
         raise InputError(
-            f"{path}: {longer} of {len(rows)} rows have more fields than the header's {len(header)}: which number is "
-            "which is not known; give a CSV whose header names every column"
+            f"{path}: {longer} of {len(rows)} rows have more fields than the header's {len(header)}: which "
+            "number is which is not known; give a CSV whose header names every column"
         )
     if semicolons:
         whole = [[field.replace(",", ".") for field in row] for row in whole]

@@ -381,8 +381,8 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
         )
     if _DRAWN_BY_ULTRALYTICS.match(path.name) and path.parent.name in _TASKS:
         raise InputError(
-            f"{spec}: was written by Ultralytics' predict; its labels are detections, and boxes are drawn in its images: give "
-            "the images that it was predicted from"
+            f"{spec}: was written by Ultralytics' predict; its labels are detections, and boxes are drawn in "
+            "its images: give the images that it was predicted from"
         )
     files = sorted(_files_below(path, DEPTH, bounds))
     near = [file for file in files if len(file.relative_to(path).parts) <= DATA_YAML_DEPTH + 1]
@@ -399,8 +399,8 @@ def _open_folder(spec: str, path: Path, cache: Path, classes: Sequence[str], bou
         suffixes = Counter(
             file.suffix.lower() for file in files if file.stem in images and file not in others
         )
-        # Labels that were converted to YOLO's or VOC's form may lie beside what they were made from: the reader that
-        # has more to read is taken, and the ledger names the other files.
+        # Labels that were converted to YOLO's or VOC's form may lie beside what they were made from: the
+        # reader that has more to read is taken, and the ledger names the other files.
         single = all(format_.is_per_image for _, format_ in described)
         if described and (len(described) if single else len(images)) >= max(
             suffixes[".txt"], suffixes[".xml"]

@@ -49,10 +49,11 @@ CORNERS = ["x1", "y1", "x2", "y2"]
 
 
 class SparseRows:
-    """A matrix of which only some rows are kept: the embeddings of detections that are confident enough to be looked at.
+    """A matrix of which only some rows are kept: the embeddings of detections that are confident enough to be
+    looked at.
 
-    Most detections of a detector are so unsure that nothing is ever asked of their embeddings, which would be most of
-    what is stored and read.
+    Most detections of a detector are so unsure that nothing is ever asked of their embeddings, which would be
+    most of what is stored and read.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ class SparseRows:
         return len(self.place)
 
     def __getitem__(self, rows: Any) -> Any:
-        """Rows in single precision, given by a number or an array of numbers; by a mask or a slice, a matrix like this.
+        """Rows in single precision, given by a number or an array of numbers; by a mask or a slice, a matrix
+        like this.
 
         Raises ValueError for a row that is not kept.
         """
@@ -136,7 +138,9 @@ class Source:
 
 
 def objects_in(annotations: pd.DataFrame) -> int:
-    """Number of annotations that are no crowds; a region in which no class counts has a row for each class."""
+    """Number of annotations that are no crowds; a region in which no class counts has a row for each
+    class.
+    """
     return int((~annotations["crowd"].to_numpy(bool)).sum())
 
 

@@ -128,8 +128,8 @@ def _fits(collector: Collector, row: int, label: Path, content: VocFile) -> bool
 def _by_image_name(
     collector: Collector, files: Sequence[Path], read: Sequence[tuple[int, Path, VocFile]]
 ) -> list[tuple[int, Path, VocFile]]:
-    """Images without an XML file of their name, with the one that names them in its <filename>, which is written whatever
-    the file itself was renamed to.
+    """Images without an XML file of their name, with the one that names them in its <filename>, which is
+    written whatever the file itself was renamed to.
     """
     labelled = {row for row, _, _ in read}
     waiting: dict[str, list[int]] = {}

@@ -159,7 +159,9 @@ def open_folder(spec: str, folder: Path, classes: Sequence[str], bounds: Bounds)
 
 
 def _unusual_label_folder(files: Sequence[Path], pairing: Pairing) -> Path | None:
-    """The one folder whose label files have the names of the images, where none is found in the usual places."""
+    """The one folder whose label files have the names of the images, where none is found in the
+    usual places.
+    """
     images = [file for file in files if file.suffix.lower() in SUFFIXES]
     stems = [image.stem for image in images]
     if not images or len(set(stems)) < len(stems) or any(pairing.find(image) for image in images):
@@ -224,8 +226,8 @@ def _check_rows(collector: Collector) -> None:
         poses = are_poses([numbers for file in files for numbers in row_numbers(file)])
         if poses:
             raise InputError(
-                f"{files[0]}: each row has {poses} columns and looks like a box and its key points, not like a "
-                "polygon; give 'kpt_shape' in a data.yaml"
+                f"{files[0]}: each row has {poses} columns and looks like a box and its key points, not like "
+                "a polygon; give 'kpt_shape' in a data.yaml"
             )
     clipped = [Path(path) for path, _, _, reason in collector.rows if reason in CLIPPED]
     if len(clipped) < OUTSIDE * total:
@@ -267,9 +269,9 @@ def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple
 
 
 def _names_around(folder: Path, collector: Collector) -> tuple[str, ...]:
-    """Class names of the dataset that a folder is part of: from a data.yaml in it or up to two levels above, one of whose
-    splits lies in the folder or around it, or from the one class file there; empty without either. Links out of these
-    folders are not followed.
+    """Class names of the dataset that a folder is part of: from a data.yaml in it or up to two levels above,
+    one of whose splits lies in the folder or around it, or from the one class file there; empty without
+    either. Links out of these folders are not followed.
     """
     for parent in (folder, *list(folder.parents)[:2]):
         within = Bounds.of([parent])
@@ -291,7 +293,8 @@ def _names_around(folder: Path, collector: Collector) -> tuple[str, ...]:
                 for file in sorted(parent.iterdir())
                 if is_class_file(file) and file.is_file() and within.contain(file)
             ]
-            # A class file further up names the classes of its folders of images, not of whatever lies beside them.
+            # A class file further up names the classes of its folders of images, not of whatever lies beside
+            # them.
             is_near = parent == folder or folder.name.lower() in PARTS or folder.parent.name.lower() in PARTS
             if len(lists) == 1 and is_near:
                 return _class_list(str(folder), lists, collector)
@@ -304,7 +307,9 @@ def is_class_file(file: Path) -> bool:
 
 
 def _decoded(content: bytes) -> tuple[str, str]:
-    """Text, and its encoding where that is not UTF-8. Raises UnicodeDecodeError for neither of the two in use."""
+    """Text, and its encoding where that is not UTF-8. Raises UnicodeDecodeError for neither of the two in
+    use.
+    """
     try:
         return content.decode("utf-8-sig"), ""
     except UnicodeDecodeError:
@@ -359,7 +364,8 @@ def _listed(path: Path, root: Path, collector: Collector) -> Iterator[Path]:
 
 
 def _shortened(name: str) -> list[str]:
-    """A listed name, also without its first one or two folders, and a path of another machine without any number of them.
+    """A listed name, also without its first one or two folders, and a path of another machine without any
+    number of them.
 
     Darknet's lists are relative to the folder that training ran in.
     """

@@ -232,8 +232,8 @@ def rank_images(
     target
         Embeddings (t, D) and clips (t,) of the footage that the detector is for; the pool itself by default.
     failing
-        For each class that a drop hits: the target's images that show it, (t,), and its share of the drop. They
-        weigh at least that much.
+        For each class that a drop hits: the target's images that show it, (t,), and its share of the drop.
+        They weigh at least that much.
     budget
         Number of images to pick, at most.
     boxes

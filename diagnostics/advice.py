@@ -100,7 +100,9 @@ def next_images(
 def _failing(
     footage: Sequence[Domain], failing: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[Bools, float]]:
-    """For each failing class of a domain: the images of the footage that show it, (t,), and its share of the drop."""
+    """For each failing class of a domain: the images of the footage that show it, (t,), and its share of the
+    drop.
+    """
     found = []
     for number, domain in enumerate(footage):
         for name, share in failing.get(domain.name, {}).items():

@@ -1,8 +1,9 @@
-"""Why a class loses more than the others: labels left out, labels under another name, a confusion, or objects missed.
+"""Why a class loses more than the others: labels left out, labels under another name, a confusion, or objects
+missed.
 
-Errors of the class are counted in four ways, beside how often each happens in-domain. What grew most names what
-happens. Whether labels or the detector is to blame shows in the detector's own eyes: an unlabelled truck that it sees
-as it sees every labelled truck of the same footage is a truck.
+Errors of the class are counted in four ways, beside how often each happens in-domain. What grew most names
+what happens. Whether labels or the detector is to blame shows in the detector's own eyes: an unlabelled truck
+that it sees as it sees every labelled truck of the same footage is a truck.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from diagnostics.label_free import FLOOR
 from diagnostics.matching import Floats, Ints
 from diagnostics.wording import fraction, percent
 
-# left_out: objects without a label. other_name: objects labelled as another class. confusion: the detector takes the
-# class for another one. background: it takes background for the class. missed: it does not find them.
+# left_out: objects without a label. other_name: objects labelled as another class. confusion: the detector
+# takes the class for another one. background: it takes background for the class. missed: it does not find
+# them.
 Cause = Literal["left_out", "other_name", "confusion", "background", "missed"]
 CODES: dict[Cause, str] = {
     "left_out": "label_error",
@@ -31,11 +33,11 @@ CODES: dict[Cause, str] = {
     "background": "domain_shift",
     "missed": "domain_shift",
 }
-# Two groups of detections that a linear classifier tells apart no better than halfway between chance (0.5) and
-# always (1) are more alike than different.
+# Two groups of detections that a linear classifier tells apart no better than halfway between chance (0.5)
+# and always (1) are more alike than different.
 ALIKE = 0.75
-# Detections of each group that the comparison needs: with 8 and 8, an AUC has a standard error of 0.15 where nothing
-# differs (Hanley and McNeil 1982), so that ALIKE is passed by chance in one case of twenty.
+# Detections of each group that the comparison needs: with 8 and 8, an AUC has a standard error of 0.15 where
+# nothing differs (Hanley and McNeil 1982), so that ALIKE is passed by chance in one case of twenty.
 MIN_DETECTIONS = 8
 COMPONENTS = 10
 FOLDS = 5
@@ -52,8 +54,8 @@ class ClassCause:
     of: what they are shares of
     drop_share: its drop as a share of the drops of all classes that lose
     hit: whether it loses more than the others, beyond chance
-    alike: AUC with which these detections are told from true ones of the predicted class; None where they are too few,
-        or nothing was predicted
+    alike: AUC with which these detections are told from true ones of the predicted class; None where they are
+        too few, or nothing was predicted
     """
 
     domain: str
@@ -86,18 +88,18 @@ class ClassCause:
             return f"{what}, {shares}: too few to tell whether labels or detector are wrong."
         return {
             "left_out": (
-                f"{self.name} is predicted where nothing is labelled, {shares}, and these look to the detector as "
-                f"labelled ones do{told}: labels of {self.name} are probably left out."
+                f"{self.name} is predicted where nothing is labelled, {shares}, and these look to the "
+                f"detector as labelled ones do{told}: labels of {self.name} are probably left out."
             ),
             "other_name": (
-                f"{self.name} and {self.other} are taken for each other, {shares}, and these look to the detector as "
-                f"those that it gets right do{told}: the labels probably name some {self.name} {self.other}, or the "
-                "reverse."
+                f"{self.name} and {self.other} are taken for each other, {shares}, and these look to the "
+                f"detector as those that it gets right do{told}: the labels probably name some {self.name} "
+                f"{self.other}, or the reverse."
             ),
             "confusion": f"{self.name} is taken for {self.other}, {shares}{told}: the detector confuses the two here.",
             "background": (
-                f"{self.name} is predicted where nothing is labelled, {shares}, and these look unlike labelled ones"
-                f"{told}: something here resembles {self.name}."
+                f"{self.name} is predicted where nothing is labelled, {shares}, and these look unlike "
+                f"labelled ones{told}: something here resembles {self.name}."
             ),
             "missed": f"{self.name} is not found, {shares}: no class is predicted there at the threshold in use.",
         }[self.cause]
@@ -112,8 +114,8 @@ class _Errors:
     taken: annotations on which another class is detected, by that class, (K,)
     given: detections that lie on annotations of another class, by that class, (K,)
     on_nothing: detections on no annotation
-    rows: rows of the domain's detections: of another class on an annotation of this one; of this one on annotations of
-        another; of this one on nothing
+    rows: rows of the domain's detections: of another class on an annotation of this one; of this one on
+        annotations of another; of this one on nothing
     """
 
     annotations: int
@@ -257,8 +259,8 @@ def _right(domain: Domain, label: int, confidence: float) -> Ints:
 def _alike(in_domain: Domain, domain: Domain, rows: Ints, predicted: int, confidence: float) -> float | None:
     """AUC with which detections are told from true positives of the predicted class, see `told_apart`.
 
-    Where the domain has too few of these, in-domain ones stand in. Then a difference may be that of the two sets and
-    says nothing: None.
+    Where the domain has too few of these, in-domain ones stand in. Then a difference may be that of the two
+    sets and says nothing: None.
     """
     right = _right(domain, predicted, confidence)
     if len(right) >= MIN_DETECTIONS:
@@ -268,11 +270,11 @@ def _alike(in_domain: Domain, domain: Domain, rows: Ints, predicted: int, confid
 
 
 def told_apart(first: tuple[Domain, Ints], second: tuple[Domain, Ints]) -> float | None:
-    """AUC with which a linear classifier tells two groups of detections apart by their embeddings and confidence, as a
-    two-sample test (Lopez-Paz and Oquab 2017).
+    """AUC with which a linear classifier tells two groups of detections apart by their embeddings and
+    confidence, as a two-sample test (Lopez-Paz and Oquab 2017).
 
-    It is measured on detections of other images than it was fitted on. None where a group has fewer than MIN_DETECTIONS,
-    or embeddings are missing. first, second: a domain, and rows of its detections.
+    It is measured on detections of other images than it was fitted on. None where a group has fewer than
+    MIN_DETECTIONS, or embeddings are missing. first, second: a domain, and rows of its detections.
     """
     groups = [
         # The embeddings of less sure detections are not kept.

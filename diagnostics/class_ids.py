@@ -12,8 +12,8 @@ from diagnostics.precision import weighted_coco_metrics
 # Below this AP50 regardless of class a detector finds nothing anyway, and with fewer annotations than this
 # confusing every one can be chance.
 FEWEST_AP50, FEWEST_BOXES = 0.1, 5
-# Share of a class's objects that are detected as one other class. A poor detector takes many trucks for cars, but not
-# nearly all of them and nearly all cars for trucks.
+# Share of a class's objects that are detected as one other class. A poor detector takes many trucks for cars,
+# but not nearly all of them and nearly all cars for trucks.
 EXCHANGED = 0.8
 # A detector may take buses for cars; three classes that are each taken for a class of their own are numbers.
 MOVED_ANYWAY = 3
@@ -55,11 +55,13 @@ def ap50_of_other_classes(
 def exchanged_classes(
     annotations: Annotations, detections: Detections, *, n_images: int, n_classes: int
 ) -> dict[int, int]:
-    """Classes that labels and detections seem to number in another order: annotated -> detected class; empty for none.
+    """Classes that labels and detections seem to number in another order: annotated -> detected class; empty
+    for none.
 
-    Nearly all objects of each, by the most confident detection with an IoU of 0.5, are detected as another class. They
-    are the same classes in another order, or each has another class of its own, as where one of two numberings begins
-    elsewhere or leaves numbers out: no class at all is detected as itself, or three or more are not.
+    Nearly all objects of each, by the most confident detection with an IoU of 0.5, are detected as another
+    class. They are the same classes in another order, or each has another class of its own, as where one of
+    two numberings begins elsewhere or leaves numbers out: no class at all is detected as itself, or three or
+    more are not.
     """
     if n_classes < 2 or not len(annotations.image) or not len(detections.image):
         return {}

@@ -100,8 +100,8 @@ class ClassAp:
     def variance(self) -> Floats:
         """Variance of each class's AP50, (K,).
 
-        At least that of a share of as many objects, one success and one failure added (Agresti and Coull 1998): the
-        bootstrap of one object that is always detected varies not at all.
+        At least that of a share of as many objects, one success and one failure added (Agresti and Coull
+        1998): the bootstrap of one object that is always detected varies not at all.
         """
         count = self.annotations
         share = (np.nan_to_num(self.point) * count + 1) / (count + 2)
@@ -150,8 +150,8 @@ def class_table(domain: Domain, ap: ClassAp, confidence: float) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        COLUMNS, one row a class that is annotated or predicted at the threshold. AP and recall are NaN without
-        annotations, the interval below MIN_BOXES annotations, precision without detections. AP equals
+        COLUMNS, one row a class that is annotated or predicted at the threshold. AP and recall are NaN
+        without annotations, the interval below MIN_BOXES annotations, precision without detections. AP equals
         pycocotools' of that class. best_confidence: see `class_thresholds`.
     """
     table = domain.table
@@ -220,9 +220,9 @@ class Thresholds:
 def class_thresholds(domain: Domain) -> Thresholds:
     """The threshold with the best F1 for each class, those of rare classes drawn to that of all together.
 
-    F1 = 2 TP / (detections + annotations) is a ratio of counts. PRIOR_ANNOTATIONS annotations of all classes, with
-    their detections and true positives, are added to the counts of each class before its best threshold is
-    chosen, so that a class of three objects takes the common one and a class of a thousand its own.
+    F1 = 2 TP / (detections + annotations) is a ratio of counts. PRIOR_ANNOTATIONS annotations of all classes,
+    with their detections and true positives, are added to the counts of each class before its best threshold
+    is chosen, so that a class of three objects takes the common one and a class of a thousand its own.
     """
     table = domain.table
     everything = np.ones((1, table.n_images), bool)
@@ -270,12 +270,12 @@ def compare_classes(
     Returns
     -------
     DataFrame
-        DROP_COLUMNS without domain and class, indexed by label, the costliest first. shrunk: the drop drawn to the
-        mean drop as far as it is uncertain (random effects, DerSimonian and Laird 1986). cost: what the
-        class takes from the mean AP50, by the shrunk drop. excess: the drop less the mean drop of the other
-        classes, with its 95 % interval. p: one-sided, of no excess, adjusted for all classes (Holm). hit: p is at
-        most FALSE_ALARM and the excess over HARMLESS_GAP. sure: the drop is over HARMLESS_GAP and beyond chance, of which
-        FALSE_SHARE is expected to be wrong (Benjamini and Hochberg 1995).
+        DROP_COLUMNS without domain and class, indexed by label, the costliest first. shrunk: the drop drawn
+        to the mean drop as far as it is uncertain (random effects, DerSimonian and Laird 1986). cost: what
+        the class takes from the mean AP50, by the shrunk drop. excess: the drop less the mean drop of the
+        other classes, with its 95 % interval. p: one-sided, of no excess, adjusted for all classes (Holm).
+        hit: p is at most FALSE_ALARM and the excess over HARMLESS_GAP. sure: the drop is over HARMLESS_GAP
+        and beyond chance, of which FALSE_SHARE is expected to be wrong (Benjamini and Hochberg 1995).
     """
     measured = np.isfinite(in_domain.point) & np.isfinite(real_world.point)
     if compared is not None:
@@ -325,15 +325,15 @@ def compare_classes(
 
 
 def _measure_excess(frame: pd.DataFrame, labels: Ints, drawn: Floats, variance: Floats, groups: int) -> None:
-    """Fill in excess, its interval, p and hit. drawn: drop of each class in each replicate, (k, R). variance: of
-    each drop, (k,), which is more than that of the replicates where annotations are few.
+    """Fill in excess, its interval, p and hit. drawn: drop of each class in each replicate, (k, R). variance:
+    of each drop, (k,), which is more than that of the replicates where annotations are few.
     """
     drop, count = frame["drop"].to_numpy(float), len(labels)
     filled = np.where(np.isfinite(drawn), drawn, drop[:, None])
     excess = drop - (drop.sum() - drop) / (count - 1)
     replicates = filled - (filled.sum(0) - filled) / (count - 1)
-    # What the classes share (a dark clip is dark for all) cancels in the replicates; what few annotations add to
-    # the variance of one class does not.
+    # What the classes share (a dark clip is dark for all) cancels in the replicates; what few annotations add
+    # to the variance of one class does not.
     added = np.maximum(variance - _nan_variance(filled), 0)
     spread = np.sqrt(_nan_variance(replicates) + added + (added.sum() - added) / (count - 1) ** 2)
     freedom = groups - 1
@@ -353,8 +353,8 @@ def _p_of(values: Floats, spread: Floats, groups: int) -> Floats:
 def shrink(values: Floats, variance: Floats) -> Floats:
     """Estimates drawn to their common mean as far as each is uncertain (random effects).
 
-    The variance between classes is DerSimonian and Laird's (1986); where the values differ by no more than chance
-    it is 0, and all become their weighted mean.
+    The variance between classes is DerSimonian and Laird's (1986); where the values differ by no more than
+    chance it is 0, and all become their weighted mean.
     """
     if len(values) < 2:
         return np.asarray(values)
@@ -371,8 +371,8 @@ def shrink(values: Floats, variance: Floats) -> Floats:
 
 
 def classes_hit(drops: pd.DataFrame) -> list[str]:
-    """The classes of one domain that a drop hits, where they are fewer than half of the classes and make up the
-    larger part of it; [] where the drop is common to the classes, or nobody can tell.
+    """The classes of one domain that a drop hits, where they are fewer than half of the classes and make up
+    the larger part of it; [] where the drop is common to the classes, or nobody can tell.
     """
     hit = drops[drops["hit"]]
     losses = drops["drop"].clip(lower=0)
@@ -431,7 +431,9 @@ class ClassFindings:
         return {name: float(drops[name] / drops.sum()) for name in self.hit(domain)}
 
     def causes_of_drop(self, domain: str) -> tuple[ClassCause, ...]:
-        """Why the classes lose that a drop hits more than the others; where it is common to them, why each loses."""
+        """Why the classes lose that a drop hits more than the others; where it is common to them, why each
+        loses.
+        """
         hit, causes = self.hit(domain), self.causes.get(domain, ())
         return tuple(cause for cause in causes if cause.name in hit) or causes
 

@@ -21,8 +21,8 @@ COLUMNS = ("domain", "actual", "predicted", "count")
 def confusion(domain: Domain, confidence: float) -> pd.DataFrame:
     """Which classes are predicted where which are annotated.
 
-    In falling confidence, each detection takes the annotation with which it overlaps most, whatever its class, at
-    IoU CONFUSION_IOU or above: equal to Ultralytics' confusion matrix (8.4.190).
+    In falling confidence, each detection takes the annotation with which it overlaps most, whatever its
+    class, at IoU CONFUSION_IOU or above: equal to Ultralytics' confusion matrix (8.4.190).
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def _match_across_classes(
 def confusion_shares(table: pd.DataFrame) -> pd.DataFrame:
     """The wrong pairs of a confusion table with what they are a share of.
 
-    Adds share: of the annotations of the actual class, or of the detections of the predicted class where nothing is
-    annotated.
+    Adds share: of the annotations of the actual class, or of the detections of the predicted class where
+    nothing is annotated.
     """
     keys = ["domain", "actual"]
     actual = table.groupby(keys)["count"].transform("sum")
@@ -96,8 +96,8 @@ def confusion_shares(table: pd.DataFrame) -> pd.DataFrame:
 def confusion_differences(table: pd.DataFrame, in_domain: str, domain: str) -> pd.DataFrame:
     """The confusions of a real-world domain beside the same in-domain, those that grew most first.
 
-    Columns: actual, predicted, count, share, in_domain_count, in_domain_share, more (the difference of the shares).
-    Misses (predicted BACKGROUND) are no confusion and are left out.
+    Columns: actual, predicted, count, share, in_domain_count, in_domain_share, more (the difference of the
+    shares). Misses (predicted BACKGROUND) are no confusion and are left out.
     """
     shares = confusion_shares(table)
     shares = shares[shares["predicted"] != BACKGROUND]

@@ -216,9 +216,9 @@ def stretch(boxes: Floats, width: float, height: float) -> Floats:
 def redraw(real_world: Domain, *, seed: int) -> Redrawn | None:
     """Redraw detections by the rule of the annotations, and match them again.
 
-    A rule is, for each class, one factor per side and one offset of the middle in units of the sides: a red lamp
-    is at the top of its housing, a green one at the bottom. If boxes are only drawn by another rule, it corrects
-    them all; if the detector misplaces them, it does not.
+    A rule is, for each class, one factor per side and one offset of the middle in units of the sides: a red
+    lamp is at the top of its housing, a green one at the bottom. If boxes are only drawn by another rule, it
+    corrects them all; if the detector misplaces them, it does not.
 
     Parameters
     ----------

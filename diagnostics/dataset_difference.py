@@ -1,4 +1,6 @@
-"""What a dataset version is beside another: images, annotations, classes and sizes. Nothing here needs a detector."""
+"""What a dataset version is beside another: images, annotations, classes and sizes. Nothing here needs a
+detector.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from diagnostics.matching import Floats, Ints, iou_table
 
 # Boxes that overlap so much are one object: below MOVED it was drawn anew, at or above it was rounded.
 SAME_OBJECT, MOVED = 0.5, 0.95
-# COCO's ranges, but of the share of the image: versions may differ in resolution. The square root of the area over the
-# square root of the image's; at 640 x 640 px, 0.05 is 32 px and 0.15 is 96 px.
+# COCO's ranges, but of the share of the image: versions may differ in resolution. The square root of the area
+# over the square root of the image's; at 640 x 640 px, 0.05 is 32 px and 0.15 is 96 px.
 SIZES = (("small", 0.0, 0.05), ("medium", 0.05, 0.15), ("large", 0.15, float("inf")))
 PAIR_COLUMNS = ("image_now", "image_before", "how")
 # How an image of both versions is the same: by content, by name and looks (other pixels), or by looks alone.
@@ -102,7 +104,8 @@ def _pair_images(now: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     pairs: list[tuple[str, str, str]] = []
     left, right = now.copy(), before.copy()
     for column, how in (("content", SAME), ("image", OTHER_PIXELS)):
-        # Of equal images, the first of one version belongs to the first of the other, preferably under its own name.
+        # Of equal images, the first of one version belongs to the first of the other, preferably under its
+        # own name.
         keyed = [
             table.assign(key=table[column], turn=table.groupby(column).cumcount()) for table in (left, right)
         ]
@@ -217,7 +220,9 @@ def _corners_and_names(
 def _compare_boxes(
     now: Floats, now_names: list[str], before: Floats, before_names: list[str]
 ) -> dict[str, int]:
-    """Counts of added, removed, redrawn and renamed boxes; pairs overlap by SAME_OBJECT, those of one class first."""
+    """Counts of added, removed, redrawn and renamed boxes; pairs overlap by SAME_OBJECT, those of one class
+    first.
+    """
     rows, columns, overlap = _matched(now, now_names, before, before_names)
     renamed = sum(now_names[a] != before_names[b] for a, b in zip(rows, columns, strict=True))
     return {
@@ -231,7 +236,9 @@ def _compare_boxes(
 def _matched(
     now: Floats, now_names: list[str], before: Floats, before_names: list[str]
 ) -> tuple[Ints, Ints, Floats]:
-    """Rows of one object in both, and how much they overlap: greedily, one class before two, the closest first."""
+    """Rows of one object in both, and how much they overlap: greedily, one class before two, the closest
+    first.
+    """
     if not len(now) or not len(before):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     iou = iou_table(now, before)

@@ -1,4 +1,6 @@
-"""How to predict a real-world domain with the detector as it is: image size, tiles, colours, and a threshold a class."""
+"""How to predict a real-world domain with the detector as it is: image size, tiles, colours, and a threshold
+a class.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,8 @@ class Deployment:
     thresholds: confidence threshold by class name
     confidence: threshold in use before, the same for all classes
     f1_before: F1 of all classes together at that threshold, with images as they are
-    f1: F1 expected on other clips: chosen on one half of the clips and measured on the other, both ways; None with one
-        clip
+    f1: F1 expected on other clips: chosen on one half of the clips and measured on the other, both ways; None
+        with one clip
     images, clips: what it was chosen on
     note: why nothing was chosen on this domain; "" where it was
     """
@@ -84,8 +86,8 @@ def choose_deployment(
 ) -> Deployment:
     """Choose how to predict a real-world domain.
 
-    A change is taken only where it recovers something beyond chance (its 95 % interval lies above 0): then the one of
-    highest AP50. Thresholds are those of `class_thresholds` under that change.
+    A change is taken only where it recovers something beyond chance (its 95 % interval lies above 0): then
+    the one of highest AP50. Thresholds are those of `class_thresholds` under that change.
 
     Parameters
     ----------
@@ -138,7 +140,9 @@ def _scored(changed: Domain, plain: Domain) -> Domain:
 
 
 def _named(domain: Domain, in_domain: Domain) -> dict[str, float]:
-    """The threshold of each class: of this domain where it annotates the class, else of the in-domain images."""
+    """The threshold of each class: of this domain where it annotates the class, else of the
+    in-domain images.
+    """
     own, reference = class_thresholds(domain).confidence, class_thresholds(in_domain).confidence
     annotated = np.isin(np.arange(len(domain.classes)), domain.annotations["label"].unique())
     chosen = np.where(annotated | np.isnan(reference), own, reference)
@@ -150,7 +154,9 @@ def _named(domain: Domain, in_domain: Domain) -> dict[str, float]:
 
 
 def f1_at(domain: Domain, thresholds: Floats, images: Bools) -> float | None:
-    """F1 at IoU 0.5 of all classes together on some images, (n_images,), each class at its threshold, (K,)."""
+    """F1 at IoU 0.5 of all classes together on some images, (n_images,), each class at its
+    threshold, (K,).
+    """
     true, detected, annotations = _counts(domain, thresholds, images)
     return 2 * true / (detected + annotations) if annotations else None
 
@@ -165,7 +171,9 @@ def _counts(domain: Domain, thresholds: Floats, images: Bools) -> tuple[int, int
 
 
 def crossfitted_f1(domain: Domain, *, seed: int) -> float | None:
-    """F1 on one half of the clips at the thresholds chosen on the other half, both ways pooled; None with one clip."""
+    """F1 on one half of the clips at the thresholds chosen on the other half, both ways pooled; None with one
+    clip.
+    """
     group = domain.interval_units
     groups = np.unique(group)
     if len(groups) < FOLDS:

@@ -258,7 +258,9 @@ def time_order(images: pd.DataFrame) -> Ints:
 
 
 def _annotations_of(annotations: pd.DataFrame, images: pd.Series, *, rotated: bool) -> Annotations:
-    """A table of annotations as arrays; images are numbered as in images. rotated: for a detector of rotated boxes."""
+    """A table of annotations as arrays; images are numbered as in images. rotated: for a detector of rotated
+    boxes.
+    """
     corners = annotations[CORNERS].to_numpy(float)
     xywh = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
     turned = None

@@ -105,7 +105,9 @@ def descriptor_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shi
 
 
 def novelties(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:
-    """Distance of each image from the in-domain range (see `shift.novelty`), by domain, in one common space."""
+    """Distance of each image from the in-domain range (see `shift.novelty`), by domain, in one
+    common space.
+    """
     if not real_world or len(in_domain.images) <= shift.NEIGHBOURS:
         return {domain.name: np.full(len(domain.images), np.nan) for domain in real_world}
     embeddings = np.concatenate([domain.image_embeddings for domain in real_world])

@@ -89,7 +89,8 @@ class Evidence:
     reviewed: precision, recall and AP by points, from the answers of a person, by domain
     audits: the share of wrong labels, from the answers of a person, by domain
     classes: names of the compared classes; () where both sets have the same ones
-    class_causes: why classes lose, see `classes.ClassFindings.causes_of_drop`; () where no drop of a class is sure
+    class_causes: why classes lose, see `classes.ClassFindings.causes_of_drop`; () where no drop of a class is
+        sure
     is_one_recording: whether all images of the real-world domain are of one clip
     """
 
@@ -182,7 +183,8 @@ class Hypothesis:
     observations: the evidence, sentence by sentence
     missing: the test that would decide it; "" if none is needed
     kind: a finer name, such as the kind of a domain shift
-    by_class: whether the score comes from why classes lose, on which the probability of a verdict was not calibrated
+    by_class: whether the score comes from why classes lose, on which the probability of a verdict was not
+        calibrated
     """
 
     code: str
@@ -258,8 +260,8 @@ HOLDS = "AP50 over all classes holds, and"
 def class_alone(evidence: Evidence, code: str, lead: str, missing: str) -> Assessment | None:
     """A hypothesis about a class that loses more than the others; None where none does for that cause.
 
-    It is never supported: how much it costs was not tested, only that the class loses, and how. lead: what else holds,
-    the start of its sentence. missing: what would decide; {names} are those of the classes.
+    It is never supported: how much it costs was not tested, only that the class loses, and how. lead: what
+    else holds, the start of its sentence. missing: what would decide; {names} are those of the classes.
     """
     causes = [cause for cause in evidence.class_causes if cause.hit and cause.code == code]
     if not causes:
@@ -279,8 +281,8 @@ def class_alone(evidence: Evidence, code: str, lead: str, missing: str) -> Asses
 def without_a_drop(
     evidence: Evidence, what: str, observations: Sequence[Observation] = (), *, kind: str = ""
 ) -> Assessment:
-    """A hypothesis about a drop in AP50 that is not there, or not shown. Raises NotTestable where labels do not
-    decide whether there is one. what: the hypothesis, as in "no drop for object size to explain".
+    """A hypothesis about a drop in AP50 that is not there, or not shown. Raises NotTestable where labels do
+    not decide whether there is one. what: the hypothesis, as in "no drop for object size to explain".
     """
     if not evidence.gap_is_unresolved:
         return ruled_out(
@@ -289,7 +291,8 @@ def without_a_drop(
     bounds = evidence.gap_interval
     width = points_interval(bounds.low, bounds.high, bounds.note) if bounds is not None else "no interval"
     raise NotTestable(
-        f"Whether there is a drop for {what} to explain is not resolved: {points(evidence.gap or 0.0)}, {width}.",
+        f"Whether there is a drop for {what} to explain is not resolved: {points(evidence.gap or 0.0)}, "
+        f"{width}.",
         missing="label more clips, at least 5 in each domain",
         observations=observations,
         kind=kind,
@@ -318,9 +321,9 @@ def status_from_share(share: float, low: float | None = None, high: float | None
 
 
 def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
-    """The least and the most that AP drops where AP50 cannot be compared: by the answers of a person, from the
-    95 % interval; by labels of other classes than the in-domain ones, from the interval of their AP50; else by
-    the label-free estimate, from its 90 % interval. None without any.
+    """The least and the most that AP drops where AP50 cannot be compared: by the answers of a person, from
+    the 95 % interval; by labels of other classes than the in-domain ones, from the interval of their AP50;
+    else by the label-free estimate, from its 90 % interval. None without any.
     """
     if evidence.reviewed_drop is not None:
         return evidence.reviewed_drop[1:]
@@ -348,15 +351,15 @@ def ask_for_labels(evidence: Evidence) -> str:
     if evidence.domain in evidence.ap50:
         # Labelled well enough: what is missing is something to compare with.
         return (
-            "add labelled in-domain images with the classes of the real-world set (20 annotations or more) and "
-            "run the report again"
+            "add labelled in-domain images with the classes of the real-world set (20 annotations or more) "
+            "and run the report again"
         )
     few = "(fewer than 30 annotations are available)"
     clicks = ""
     if evidence.reviewed_drop is None:
         clicks = (
-            f"run shiftscope review --domain {quote(evidence.domain)} (a click on every object in up to 60 frames, "
-            "at most five minutes), or "
+            f"run shiftscope review --domain {quote(evidence.domain)} (a click on every object in up to 60 "
+            "frames, at most five minutes), or "
         )
     if evidence.is_one_recording:
         return (

@@ -1,4 +1,6 @@
-"""Everything the diagnostics measure on a set of domains, as frames; computed once and read by every writer."""
+"""Everything the diagnostics measure on a set of domains, as frames; computed once and read by every
+writer.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +73,8 @@ class Findings:
     cards: the failure gallery, one row a card
     next: images to label next, ranked
     reserved: clips set aside for testing
-    ap50_of_other_classes: AP50 regardless of class of domains where no detection has the class of the annotation it
-        lies on, see `diagnostics.class_ids`
+    ap50_of_other_classes: AP50 regardless of class of domains where no detection has the class of the
+        annotation it lies on, see `diagnostics.class_ids`
     exchanged_classes: annotated -> detected class by domain, where both seem to number them in another order
     shared_images: number of images of each real-world domain that are in-domain images, or near-copies
     """

@@ -13,8 +13,8 @@ from diagnostics.error_types import missed_annotations
 from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats, Ints
 
-# Cards of one kind: enough to show a pattern. With many domains fewer, so that all of them together stay below
-# MAX_CARDS, which a page opens in a second; three still show whether a kind has one pattern or several.
+# Cards of one kind: enough to show a pattern. With many domains fewer, so that all of them together stay
+# below MAX_CARDS, which a page opens in a second; three still show whether a kind has one pattern or several.
 PER_KIND, MIN_PER_KIND = 24, 3
 MAX_CARDS = 360
 # Clusters of similar cards.
@@ -57,8 +57,8 @@ def _cluster_by_appearance(vectors: Floats, seed: int) -> Ints:
 def _detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: float) -> pd.DataFrame:
     """Detections of some outcomes at or above a confidence, most confident first.
 
-    The column `detection` is their row in domain.detections; actual is the class of the annotation they lie on, ""
-    for none.
+    The column `detection` is their row in domain.detections; actual is the class of the annotation they lie
+    on, "" for none.
     """
     chosen = domain.outcomes[
         domain.outcomes["outcome"].isin(outcomes) & (domain.outcomes["confidence"] >= lowest)
@@ -74,8 +74,8 @@ def _detections_of_outcome(domain: Domain, outcomes: Sequence[str], lowest: floa
 
 
 def _missed_rows(domain: Domain) -> pd.DataFrame:
-    """Annotations missed at the confidence SHOWN, largest first; predicted: the class of the most confident detection
-    on each, "" for none.
+    """Annotations missed at the confidence SHOWN, largest first; predicted: the class of the most confident
+    detection on each, "" for none.
     """
     rows = missed_annotations(domain.table, domain.outcomes, confidence=SHOWN)
     missed = domain.annotations.iloc[rows]
@@ -163,7 +163,8 @@ def choose_cards(domain: Domain, nearest: Nearest, *, per_kind: int = PER_KIND, 
     -------
     pandas.DataFrame
         COLUMNS, one row per card. `detection` is the row in domain.detections, -1 for a missed object;
-        `nearest` is a list of {image, box} in training; `actual` and `predicted` are class names, "" for none.
+        `nearest` is a list of {image, box} in training; `actual` and `predicted` are class names, "" for
+        none.
     """
     group_of = domain.images.set_index("image")["group"]
     candidates = _candidates(domain)

@@ -1,4 +1,6 @@
-"""Reports over time: whether what a detector gives on new footage has left the range of what it gave before."""
+"""Reports over time: whether what a detector gives on new footage has left the range of what it gave
+before.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ import pandas as pd
 
 # Accepted chance of an alarm where nothing has changed, of each new report of one domain.
 FALSE_ALARM = 0.05
-# Of a new value and n earlier ones, exchangeable, the new one is the most extreme with probability 1 / (n + 1): so many
-# reports it takes until that is FALSE_ALARM. It is a conformal p-value (Vovk, Gammerman and Shafer 2005, section 2.2),
-# which assumes nothing about how the values are distributed.
+# Of a new value and n earlier ones, exchangeable, the new one is the most extreme with probability 1 / (n +
+# 1): so many reports it takes until that is FALSE_ALARM. It is a conformal p-value (Vovk, Gammerman and
+# Shafer 2005, section 2.2), which assumes nothing about how the values are distributed.
 MIN_EARLIER = round(1 / FALSE_ALARM) - 1
 # Earlier reports that a new one is compared with, the last ones: footage changes with the seasons.
 WINDOW = 99
@@ -35,8 +37,8 @@ def rank_p(values: Sequence[float], sign: int) -> list[tuple[int, float]]:
     Returns
     -------
     list of (int, float)
-        Number of earlier values compared, and the share of them and the value itself that are as extreme or more; NaN
-        below MIN_EARLIER.
+        Number of earlier values compared, and the share of them and the value itself that are as extreme or
+        more; NaN below MIN_EARLIER.
     """
     signed = sign * np.asarray(values, float)
     result = []
@@ -53,13 +55,14 @@ def watch(rows: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        One row a domain of a report: created, detector, imgsz, domain, and the MEASURES, NaN where a report has none.
+        One row a domain of a report: created, detector, imgsz, domain, and the MEASURES, NaN where a report
+        has none.
 
     Returns
     -------
     DataFrame
-        COLUMNS with the index of rows: what is watched, its value, the number of earlier values, how extreme it is among
-        them, and whether that is an alarm.
+        COLUMNS with the index of rows: what is watched, its value, the number of earlier values, how extreme
+        it is among them, and whether that is an alarm.
     """
     watched = pd.DataFrame(
         {"measure": "", "value": np.nan, "earlier": 0, "p": np.nan, "alarm": False}, index=rows.index

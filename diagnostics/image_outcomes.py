@@ -33,8 +33,9 @@ def image_outcomes(domain: Domain, confidence: float) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row an image, in the order of domain.images: image; outcome (one of OUTCOMES, or UNLABELLED); class, the
-        one with most annotations, or with most detections where the image has no labels, NOTHING without any.
+        One row an image, in the order of domain.images: image; outcome (one of OUTCOMES, or UNLABELLED);
+        class, the one with most annotations, or with most detections where the image has no labels, NOTHING
+        without any.
     """
     images = domain.images["image"]
     shown = domain.detections[domain.detections["confidence"] >= confidence]
@@ -52,7 +53,9 @@ def image_outcomes(domain: Domain, confidence: float) -> pd.DataFrame:
 
 
 def _errors(domain: Domain, confidence: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which labelled images have a missed object, and which a detection that is no true positive, (n,) each."""
+    """Which labelled images have a missed object, and which a detection that is no true positive,
+    (n,) each.
+    """
     count = len(domain.labelled_images)
     missed, wrong = np.zeros(count, bool), np.zeros(count, bool)
     rows = missed_annotations(domain.table, domain.outcomes, confidence=confidence)

@@ -112,7 +112,9 @@ class Inputs:
 
     @cached_property
     def threshold(self) -> float | None:
-        """The confidence threshold in use: the given one, or the best in-domain; None where neither is known."""
+        """The confidence threshold in use: the given one, or the best in-domain; None where neither
+        is known.
+        """
         if self.conf is not None or self.in_domain.name not in self.sweeps:
             return self.conf
         return sweep.best_f_beta(self.sweeps[self.in_domain.name])[1]

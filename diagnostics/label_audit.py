@@ -1,14 +1,14 @@
 """Which labels are most likely wrong, and what share of them is wrong.
 
-Every annotation is a candidate, and so is every detection that lies on none: an object may have been left out. What
-a wrong label looks like to this detector on these images is learnt from the images themselves: errors are planted
-into a copy of the labels (boxes left out, moved, of another class, and boxes where nothing is), and a random forest
-learns to tell them from the rest by how detections agree with them. Images are judged by forests that were grown on
-others. It needs no knowledge of the detector's threshold or calibration.
+Every annotation is a candidate, and so is every detection that lies on none: an object may have been left
+out. What a wrong label looks like to this detector on these images is learnt from the images themselves:
+errors are planted into a copy of the labels (boxes left out, moved, of another class, and boxes where nothing
+is), and a random forest learns to tell them from the rest by how detections agree with them. Images are
+judged by forests that were grown on others. It needs no knowledge of the detector's threshold or calibration.
 
 A person then says of some candidates whether they are right. They are drawn with known probabilities, the
-suspicious ones sooner, and a model of the answers is corrected by them (see `diagnostics.point_measures`, which
-draws frames the same way), so that the estimated share is unbiased however wrong the suspicion is.
+suspicious ones sooner, and a model of the answers is corrected by them (see `diagnostics.point_measures`,
+which draws frames the same way), so that the estimated share is unbiased however wrong the suspicion is.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from diagnostics.point_measures import inclusion
 LOWEST, CANDIDATE = 0.01, 0.05
 # A detection belongs to an annotation from this overlap on, as in AP50.
 SAME = 0.5
-# Share of the labels that get each kind of error in a planted copy, and copies: enough errors to learn from in a
-# set of a few hundred boxes. The rate only scales the suspicion; the order hardly depends on it.
+# Share of the labels that get each kind of error in a planted copy, and copies: enough errors to learn from
+# in a set of a few hundred boxes. The rate only scales the suspicion; the order hardly depends on it.
 PLANTED, COPIES = 0.06, 6
 FOLDS, TREES, LEAF = 3, 200, 10
 # With fewer planted errors of a kind nothing is learnt.
 FEWEST_PLANTED = 3
-# The least that any candidate weighs in drawing, as a share of the mean: no answer weighs more than its inverse.
+# The least that any candidate weighs in drawing, as a share of the mean: no answer weighs more than its
+# inverse.
 FLOOR_SIZE = 0.3
 # With fewer answers the share has no useful interval.
 MIN_ANSWERS = 20
@@ -55,7 +56,8 @@ class LabelAudit:
     candidates: annotations and detections that lie on none
     answers: candidates that a person judged
     wrong: of these, labels that are wrong and objects that were left out
-    share: wrong labels and left out objects for each annotation: value, low, high (95 %); None with too few answers
+    share: wrong labels and left out objects for each annotation: value, low, high (95 %); None with too few
+        answers
     missing: the part of the share that was left out
     classes: number of classes that are labelled
     note: why there is no share, else ""
@@ -99,8 +101,9 @@ def find_candidates(domain: Domain, *, seed: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Every annotation, and as many detections that lie on none; the most suspicious first: image, kind ("annotation", or "missing" for a detection), row (of the domain's
-        annotations or detections), label, corners, suspicion (0 to 1).
+        Every annotation, and as many detections that lie on none; the most suspicious first: image, kind
+        ("annotation", or "missing" for a detection), row (of the domain's annotations or detections), label,
+        corners, suspicion (0 to 1).
     """
     images = domain.labelled_images[["image", "width", "height"]].reset_index(drop=True)
     labels = _of_images(domain.annotations[~domain.annotations["crowd"].astype(bool)], images)
@@ -136,7 +139,9 @@ def _of_images(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 def _describe(
     labels: pd.DataFrame, detections: pd.DataFrame, images: pd.DataFrame
 ) -> tuple[Floats, Ints, Floats]:
-    """How detections agree with each label, (n, F); and the detections that lie on none, with their features."""
+    """How detections agree with each label, (n, F); and the detections that lie on none, with their
+    features.
+    """
     boxes, classes = labels[CORNERS].to_numpy(float), labels["label"].to_numpy()
     found, kinds = detections[CORNERS].to_numpy(float), detections["label"].to_numpy()
     confidence = detections["confidence"].to_numpy(float)
@@ -212,7 +217,9 @@ def _lie_on_none(overlap: Floats, confidence: Floats, boxes: Floats) -> Ints:
 def _plant(
     labels: pd.DataFrame, images: pd.DataFrame, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, Bools, pd.DataFrame]:
-    """A copy of labels with errors of each kind; whether each label of it is wrong; and the labels left out."""
+    """A copy of labels with errors of each kind; whether each label of it is wrong; and the labels
+    left out.
+    """
     count = max(1, min(max(2, round(PLANTED * len(labels))), len(labels) // 4))
     order = rng.permutation(len(labels))
     classes = np.unique(labels["label"])
@@ -246,7 +253,9 @@ def _move(boxes: Floats, limits: Floats, rng: np.random.Generator) -> Floats:
 def _boxes_of_others(
     labels: pd.DataFrame, images: pd.DataFrame, count: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Boxes of other images at the same place, where nothing is labelled: as frequent, as large, and empty."""
+    """Boxes of other images at the same place, where nothing is labelled: as frequent, as large, and
+    empty.
+    """
     drawn = labels.iloc[rng.integers(len(labels), size=count)].copy()
     drawn["place"] = rng.integers(len(images), size=count)
     drawn["image"] = images["image"].to_numpy()[drawn["place"]]
@@ -312,8 +321,8 @@ def _judge(learnt: list[tuple[Floats, Bools, Ints]], features: Floats, fold: Int
 def sampling_sizes(suspicion: Floats) -> Floats:
     """How soon each candidate is asked about, (n,), with mean 1.
 
-    The square root of the suspicion is best for the total of a yes or no (Särndal et al. 1992, section 12.2); a part
-    that is the same for all finds what looks right and is not.
+    The square root of the suspicion is best for the total of a yes or no (Särndal et al. 1992, section 12.2);
+    a part that is the same for all finds what looks right and is not.
     """
     spread = np.sqrt(suspicion)
     mean = spread.mean() if len(spread) else 0.0
@@ -324,9 +333,10 @@ def measure_audit(domain: str, audit: DomainAudit) -> LabelAudit:
     """The share of wrong labels from answers about the first candidates of the drawn order.
 
     The difference estimator: what the suspicion lets expect for all, scaled to the answers, plus the weighted
-    surprises. Its interval is that of a binomial share with as many answers as the variance is worth (Korn and
-    Graubard 1998), which holds also where hardly any are wrong. What the detector did not find, or found only after
-    as many detections as there are annotations, is no candidate: of objects left out, the share is the least.
+    surprises. Its interval is that of a binomial share with as many answers as the variance is worth (Korn
+    and Graubard 1998), which holds also where hardly any are wrong. What the detector did not find, or found
+    only after as many detections as there are annotations, is no candidate: of objects left out, the share is
+    the least.
     """
     candidates, count = audit.candidates, len(audit.wrong)
     annotations = int((candidates["kind"] == ANNOTATION).sum())
@@ -361,7 +371,9 @@ def measure_audit(domain: str, audit: DomainAudit) -> LabelAudit:
 
 
 def _interval(share: float, error: float, count: int, census: bool) -> tuple[float, float]:
-    """Interval of a share of all candidates, as of a binomial one with as many draws as its error is worth."""
+    """Interval of a share of all candidates, as of a binomial one with as many draws as its error is
+    worth.
+    """
     if census:
         return share, share
     share = float(np.clip(share, 0.0, 1.0))

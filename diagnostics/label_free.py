@@ -7,8 +7,8 @@ Deng and Zheng 2021 (AutoEval); geometric families are added because overhead im
 measured by leaving out one whole family at a time, since the real-world images belong to none of them.
 
 Another camera, country or season is harder than any corruption: on 13 sets of photographs (a detector of 80
-classes) the error is 0.14, against 0.25 for assuming the in-domain AP50, and an interval from families left out
-holds in 9 of them. So the interval is at least as wide as the errors on real sets ask for.
+classes) the error is 0.14, against 0.25 for assuming the in-domain AP50, and an interval from families left
+out holds in 9 of them. So the interval is at least as wide as the errors on real sets ask for.
 
 The weight of a signal differs little between detectors, so the regression is drawn towards its weights for
 sixteen other detectors (rendered roads; trained well and for too long). With the few sets of one detector,
@@ -501,7 +501,9 @@ class Estimator:
 
     @cached_property
     def _others(self) -> list[tuple[list[list[str]], Floats, Floats]]:
-        """For each other detector: the families of its sets, their signals as in the last of SIGNAL_SETS, and AP50."""
+        """For each other detector: the families of its sets, their signals as in the last of SIGNAL_SETS, and
+        AP50.
+        """
         return [
             (
                 [_families_in(family) for family in sets["family"]],
@@ -549,8 +551,8 @@ class Estimator:
         return np.asarray(float(np.quantile(size, level)) * error_scale(estimate))
 
     def real_half_width(self, estimate: float) -> float:
-        """Half-width of the interval around the estimate of a real-world domain: by families left out or by real
-        domains, whichever is wider.
+        """Half-width of the interval around the estimate of a real-world domain: by families left out or by
+        real domains, whichever is wider.
         """
         samples = [self.errors, *([self.domains] if len(self.domains) else [])]
         return max(float(self.half_width(sample, estimate)) for sample in samples)

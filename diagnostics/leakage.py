@@ -106,7 +106,9 @@ def near_duplicates(fingerprints: Sequence[bytes], references: Sequence[bytes]) 
 def _near_copies(
     domain: Domain, training: Domain
 ) -> tuple[npt.NDArray[np.bool_], tuple[tuple[str, str], ...]]:
-    """Which images are near-duplicates of a training image, (n,), and of which, as (image, training image)."""
+    """Which images are near-duplicates of a training image, (n,), and of which, as (image, training
+    image).
+    """
     nearest, bits = nearest_fingerprint(
         unpack(domain.images["fingerprint"].tolist()), unpack(training.images["fingerprint"].tolist())
     )

@@ -83,8 +83,8 @@ def summarise_history(history: pd.DataFrame) -> Learning:
 
 
 def _broken_epoch(history: pd.DataFrame) -> int | None:
-    """The epoch from which on a training loss is not finite. A line that was cut short has no validation AP either,
-    and says nothing.
+    """The epoch from which on a training loss is not finite. A line that was cut short has no validation AP
+    either, and says nothing.
     """
     losses = [name for name in ("train_box_loss", "train_cls_loss") if name in history]
     if not losses or "ap50" not in history:

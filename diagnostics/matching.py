@@ -252,8 +252,8 @@ def match(
     max_detections
         Detections kept of each image and class, the most confident ones.
     overlap
-        Overlap in [0, 1] of detections and annotations, given by number, pair by pair, (n,) each -> (n,); by default
-        that of boxes, see `overlap_of`.
+        Overlap in [0, 1] of detections and annotations, given by number, pair by pair, (n,) each -> (n,); by
+        default that of boxes, see `overlap_of`.
 
     Raises
     ------

@@ -20,12 +20,14 @@ from diagnostics.precision import accumulate, mean
 Kind = Literal["masks", "key points"]
 # What models of a task give beside boxes.
 KINDS: dict[str, Kind] = {"segment": "masks", "pose": "key points"}
-# How far people's own annotations of one key point scatter, as a share of the object's size, for COCO's 17 points of a
-# person (pycocotools, cocoeval.py); for other sets of points Ultralytics takes one value, one over their number.
+# How far people's own annotations of one key point scatter, as a share of the object's size, for COCO's 17
+# points of a person (pycocotools, cocoeval.py); for other sets of points Ultralytics takes one value, one
+# over their number.
 PERSON_SCATTER = (
     np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89], float) / 1000
 )
-# An object's area over that of its box, as Ultralytics' validation has it; areas that a file gives are not read.
+# An object's area over that of its box, as Ultralytics' validation has it; areas that a file gives are not
+# read.
 AREA_OF_BOX = 0.53
 
 
@@ -48,7 +50,9 @@ class ShapeScores:
 
 
 def score_shapes(domain: Domain, kind: Kind) -> ShapeScores | None:
-    """AP of a domain's masks or key points; None where its annotations or detections have none that can be used."""
+    """AP of a domain's masks or key points; None where its annotations or detections have none that can be
+    used.
+    """
     if SHAPE not in domain.annotations or SHAPE not in domain.detections:
         return None
     annotations, detections = domain.annotation_arrays, domain.detection_arrays
@@ -87,8 +91,8 @@ def score_shapes(domain: Domain, kind: Kind) -> ShapeScores | None:
 
 
 def _usable(shape: object, kind: Kind, points: int) -> Shape | None:
-    """An annotation's shape, unless it is of another kind, has another number of key points than the model's, or none
-    that counts: pycocotools, too, ignores a person of whom no point is annotated.
+    """An annotation's shape, unless it is of another kind, has another number of key points than the model's,
+    or none that counts: pycocotools, too, ignores a person of whom no point is annotated.
     """
     if not isinstance(shape, Shape):
         return None
@@ -100,7 +104,9 @@ def _usable(shape: object, kind: Kind, points: int) -> Shape | None:
 
 
 class _MaskOverlap:
-    """IoU of masks, pair by pair; the share of the detection that lies in it, where the annotation is a crowd."""
+    """IoU of masks, pair by pair; the share of the detection that lies in it, where the annotation is a
+    crowd.
+    """
 
     def __init__(
         self,
@@ -149,7 +155,9 @@ def _grown(boxes: Floats) -> Floats:
 
 
 class _PointOverlap:
-    """OKS, pair by pair; the share of the detection's box that lies in it, where the annotation is a crowd."""
+    """OKS, pair by pair; the share of the detection's box that lies in it, where the annotation is a
+    crowd.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""One domain under two detectors: AP50 on the images that both saw, by class and by slice, and the images that changed."""
+"""One domain under two detectors: AP50 on the images that both saw, by class and by slice, and the images
+that changed.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,8 @@ class PairedDomain:
     relabelled: compared images whose annotations differ; those of now are used for both
     comparison: AP50 now (first) and before (second)
     parts: COLUMNS, one row a class or slice with enough annotations; q by Benjamini and Hochberg
-    changes: image, path, clip, errors_before and errors_now (false positives and missed objects at each detector's own
-        threshold), most changed first
+    changes: image, path, clip, errors_before and errors_now (false positives and missed objects at each
+        detector's own threshold), most changed first
     """
 
     name: str
@@ -98,8 +100,8 @@ def pair_domains(now: Domain, before: Domain, confidence: tuple[float, float], *
 
 
 def _common_images(now: Domain, before: Domain) -> pd.DataFrame:
-    """Labelled images of one size and difference hash: image, and what it is called before. By their names first; of those
-    that have another name, only images without copies.
+    """Labelled images of one size and difference hash: image, and what it is called before. By their names
+    first; of those that have another name, only images without copies.
     """
     content = [
         domain.labelled_images.assign(
@@ -211,8 +213,9 @@ def _changes(now: Domain, before: Domain, confidence: tuple[float, float]) -> pd
 def regressions(pairs: list[PairedDomain], tolerance: float) -> Bools:
     """Which domains lost AP50, (n,): by more than a tolerance, a fraction, and by more than chance.
 
-    Chance is judged by the swap test, with Holm's correction for the number of domains: of two equal detectors, at most
-    one in twenty is said to have lost anywhere. Domains without a test are never said to have lost.
+    Chance is judged by the swap test, with Holm's correction for the number of domains: of two equal
+    detectors, at most one in twenty is said to have lost anywhere. Domains without a test are never said to
+    have lost.
     """
     p = holm(np.array([np.nan if pair.comparison.p is None else pair.comparison.p for pair in pairs]))
     difference = np.array([pair.comparison.difference for pair in pairs])

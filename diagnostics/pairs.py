@@ -13,11 +13,11 @@ from diagnostics.leakage import Copies, find_copies
 from diagnostics.matching import Ints
 from diagnostics.shift import MIN_SAMPLES
 
-# A class counts as much as any other in a mean over classes. With fewer annotations than this, one object more
-# or less moves the AP50 of its class by a fifth.
+# A class counts as much as any other in a mean over classes. With fewer annotations than this, one object
+# more or less moves the AP50 of its class by a fifth.
 MIN_CLASS_BOXES = 5
-# Annotations that the in-domain set needs of the compared classes. Fewer than elsewhere (MIN_BOXES): they are what
-# is left of a larger set, and the interval of the drop says how little that is.
+# Annotations that the in-domain set needs of the compared classes. Fewer than elsewhere (MIN_BOXES): they are
+# what is left of a larger set, and the interval of the drop says how little that is.
 MIN_SHARED_BOXES = 20
 
 
@@ -25,8 +25,8 @@ MIN_SHARED_BOXES = 20
 class Pair:
     """The in-domain set and one real-world domain, made comparable.
 
-    in_domain, real_world: with annotations and detections of the compared classes only, the latter without the
-        images that training shows, where enough annotations are left without them
+    in_domain, real_world: with annotations and detections of the compared classes only, the latter without
+        the images that training shows, where enough annotations are left without them
     training: the training images, with the same classes; None where they are not available
     classes: names of the compared classes; () where they are all that either set has
     copies: real-world images that training shows; None without training images
@@ -67,7 +67,8 @@ def make_pair(
     fresh = real_world
     if copies is not None and copies.images:
         rest = real_world.subset(real_world.images.loc[~copies.mask, "image"])
-        # Where hardly anything is left, the copies are all there is to look at; the report says what they are.
+        # Where hardly anything is left, the copies are all there is to look at; the report says what they
+        # are.
         scored = len(real_world.annotations) >= MIN_BOXES
         enough = len(rest.annotations) >= MIN_BOXES if scored else len(rest.images) >= MIN_SAMPLES
         fresh = rest if enough else real_world

@@ -34,8 +34,8 @@ from diagnostics.intervals import LEVEL
 from diagnostics.label_free import FLOOR, SHOWN, angle
 from diagnostics.matching import Bools, Floats, Ints
 
-# With fewer answered frames the jackknife is too rough (as in `diagnostics.few_labels`), unless they are all there
-# are; with fewer objects nothing can be said.
+# With fewer answered frames the jackknife is too rough (as in `diagnostics.few_labels`), unless they are all
+# there are; with fewer objects nothing can be said.
 MIN_FRAMES, MIN_OBJECTS = 20, 5
 # With fewer right or fewer wrong ones, chance alone spreads further than the jackknife sees.
 RARE = 5
@@ -136,7 +136,8 @@ def match_points(boxes: Floats, confidence: Floats, labels: Ints, answer: Answer
         x, y = answer.points.T if len(answer.points) else np.zeros((2, 0))
         inside = free & (answer.labels == labels[row]) & (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
         if inside.any():
-            # Of several objects inside, the one nearest to the middle, so that the others are left for theirs.
+            # Of several objects inside, the one nearest to the middle, so that the others are left for
+            # theirs.
             offset = np.hypot(
                 (x - (x1 + x2) / 2) / max(x2 - x1, 1e-9), (y - (y1 + y2) / 2) / max(y2 - y1, 1e-9)
             )
@@ -233,9 +234,9 @@ def measure_sample(
 def _with_rare(
     precision: Share, recall: Share, ap: Share, counted: _Counted, objects: int, confidence: float
 ) -> tuple[Share, Share, Share]:
-    """The intervals, wider where only a few answers are right or wrong: there the exact binomial one holds, as of
-    independent draws (Clopper and Pearson 1934). AP is at most the recall down to the floor, and about recall
-    times precision where nearly all is right.
+    """The intervals, wider where only a few answers are right or wrong: there the exact binomial one holds,
+    as of independent draws (Clopper and Pearson 1934). AP is at most the recall down to the floor, and about
+    recall times precision where nearly all is right.
     """
     answered = counted.answered[counted.image]
     shown = answered & (counted.confidence >= confidence)
@@ -294,8 +295,8 @@ def measure_labelled(domain: Domain, confidence: float, *, classes: frozenset[in
 
 @dataclass(frozen=True)
 class _Counted:
-    """Answers as arrays. Detections below FLOOR and of other classes are left out; the rest is sorted by falling
-    confidence.
+    """Answers as arrays. Detections below FLOOR and of other classes are left out; the rest is sorted by
+    falling confidence.
 
     answered: (n,), whether an image was answered
     objects: (n,), objects in it, 0 where not answered
@@ -337,8 +338,8 @@ class _Counted:
 
 
 def _expect(counted: _Counted, drawn: Floats) -> tuple[Floats, Floats]:
-    """What the answers let expect: the probability of each detection to be right, (m,), and the objects in each
-    image, (n,).
+    """What the answers let expect: the probability of each detection to be right, (m,), and the objects in
+    each image, (n,).
 
     What is expected of an answered image is learnt from the other ones, or the correction would be too small.
     """
@@ -385,8 +386,8 @@ class _Estimate:
     """Precision, recall and AP as a function of the weights of images.
 
     probability, objects: what is expected, see `_expect`
-    all_known: whether the detections of images without weight count too: they are part of the footage, but not of
-        clips that might have been others
+    all_known: whether the detections of images without weight count too: they are part of the footage, but
+        not of clips that might have been others
     """
 
     counted: _Counted

@@ -1,4 +1,6 @@
-"""Whether images whose names share a word and a counter are frames of one recording, or only numbered alike."""
+"""Whether images whose names share a word and a counter are frames of one recording, or only
+numbered alike.
+"""
 
 from __future__ import annotations
 

@@ -170,7 +170,9 @@ def train(options: TrainOptions) -> None:
 
 @command(PredictOptions)
 def predict(options: PredictOptions) -> None:
-    """Run a detector on images, videos or a camera. Detections are drawn, and saved as tables; prints the folder."""
+    """Run a detector on images, videos or a camera. Detections are drawn, and saved as tables; prints the
+    folder.
+    """
     reporter = Reporter()
     with data_on_stdout_only():
         from reports.commands.predict import lines
@@ -217,8 +219,8 @@ def inspect(options: InspectOptions) -> None:
 
 @command(PrepareOptions)
 def prepare(options: PrepareOptions) -> None:
-    """Write a cleaned copy of a dataset into a new folder. With augmented copies and draft labels if asked; its
-    data.yaml is printed on stdout.
+    """Write a cleaned copy of a dataset into a new folder. With augmented copies and draft labels if asked;
+    its data.yaml is printed on stdout.
     """
     reporter = Reporter()
     with data_on_stdout_only():
@@ -283,8 +285,8 @@ def compare(options: CompareOptions) -> None:
 
 @command(HistoryOptions)
 def history(options: HistoryOptions) -> None:
-    """Show all reports over time, with alarms. One rings where new footage leaves the range of what was measured
-    before.
+    """Show all reports over time, with alarms. One rings where new footage leaves the range of what was
+    measured before.
     """
     reporter = Reporter()
     with data_on_stdout_only():
@@ -365,8 +367,9 @@ def app_(options: AppOptions) -> None:
 
 @command(ReviewOptions)
 def review(options: ReviewOptions) -> None:
-    """Measure footage without labelling it, by clicks on a page. Click each object in some dozen frames, at 127.0.0.1; or,
-    with --labels, judge the labels it has. The answers are kept, and the next report uses them.
+    """Measure footage without labelling it, by clicks on a page. Click each object in some dozen frames, at
+    127.0.0.1; or, with --labels, judge the labels it has. The answers are kept, and the next report uses
+    them.
     """
     reporter = Reporter()
     with data_on_stdout_only():
@@ -406,8 +409,8 @@ def doctor() -> None:
 
 @command(ExportOptions)
 def export(options: ExportOptions) -> None:
-    """Write a detector in the format of other software. Into a new folder; the file or folder written is printed on
-    stdout.
+    """Write a detector in the format of other software. Into a new folder; the file or folder written is
+    printed on stdout.
     """
     with data_on_stdout_only():
         from reports.commands.export import export_detector
@@ -455,7 +458,9 @@ def _with_address(arguments: list[str]) -> list[str]:
 
 
 def unexpected(error: Exception, *, debug: bool) -> int:
-    """Report a usage error (which has its own message and code), a full or read-only disk, or a bug of ours."""
+    """Report a usage error (which has its own message and code), a full or read-only disk, or a bug
+    of ours.
+    """
     if debug:
         raise error
     if hasattr(error, "format_message"):

@@ -395,8 +395,8 @@ class ReportOptions(Options):
         )
 
 
-# What names the detector (one replaces the report's, however it is named); what a ranking does not take over from a
-# report.
+# What names the detector (one replaces the report's, however it is named); what a ranking does not take over
+# from a report.
 DETECTORS = frozenset({"run", "weights", "detector"})
 NOT_TAKEN = frozenset({"out", "json", "seed", "ray"})
 

@@ -183,7 +183,8 @@ def check(**options: Any) -> pd.DataFrame:
     Parameters
     ----------
     **options
-        Fields of `reports.options.CheckOptions`: report, require=["real-world ap50 >= 0.5"], baseline, no_regression ...
+        Fields of `reports.options.CheckOptions`: report, require=["real-world ap50 >= 0.5"], baseline,
+        no_regression ...
 
     Returns
     -------

@@ -44,8 +44,8 @@ class Report:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """One row a real-world domain: domain, grade, cause, leading, rival, in_domain_ap50, real_world_ap50, gap,
-        next_step.
+        """One row a real-world domain: domain, grade, cause, leading, rival, in_domain_ap50, real_world_ap50,
+        gap, next_step.
         """
         rows = [
             {
@@ -76,12 +76,16 @@ class Report:
 
     @cached_property
     def classes(self) -> pd.DataFrame:
-        """One row a class of a labelled domain: AP, AP50 with its interval, precision, recall, F1, thresholds."""
+        """One row a class of a labelled domain: AP, AP50 with its interval, precision, recall, F1,
+        thresholds.
+        """
         return pd.DataFrame(self.record.get("classes", []))
 
     @cached_property
     def class_drops(self) -> pd.DataFrame:
-        """One row a class and real-world domain: AP50 in-domain and there, and how much more it loses than others."""
+        """One row a class and real-world domain: AP50 in-domain and there, and how much more it loses than
+        others.
+        """
         return pd.DataFrame(self.record.get("class_drops", []))
 
     @cached_property
@@ -259,7 +263,9 @@ class ReportComparison:
 
     @cached_property
     def domains(self) -> pd.DataFrame:
-        """One row a report and domain: AP50 before and now, difference with its interval, p, images better and worse."""
+        """One row a report and domain: AP50 before and now, difference with its interval, p, images better
+        and worse.
+        """
         rows = [
             {"report": pair["report"], **{k: v for k, v in domain.items() if not isinstance(v, list)}}
             for pair in self.record["comparisons"]

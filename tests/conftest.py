@@ -33,8 +33,8 @@ os.environ["YOLO_CONFIG_DIR"] = str(_SANDBOX / "runs" / ".ultralytics")
 os.environ["MPLCONFIGDIR"] = str(_SANDBOX / "matplotlib")
 os.environ["FIFTYONE_DATABASE_NAME"] = "shiftscope_tests"
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
-# Compiling takes longer than the few images that most tests predict. The demo's report, test_quick.py and the run that is
-# killed have OpenVINO.
+# Compiling takes longer than the few images that most tests predict. The demo's report, test_quick.py and the
+# run that is killed have OpenVINO.
 os.environ["SHIFTSCOPE_BACKEND"] = "torch"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each of several processes has one core: two that each start a thread a core wait for each other.
@@ -62,8 +62,9 @@ def free_port() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test of the demo waits for its training: it is slow wherever it stands. Of several processes, one runs
-    all tests of the demo, and every other file runs in one of them, so that nothing shared is made twice.
+    """A test of the demo waits for its training: it is slow wherever it stands. Of several processes, one
+    runs all tests of the demo, and every other file runs in one of them, so that nothing shared is made
+    twice.
     """
     for item in items:
         if isinstance(item, pytest.Function):

@@ -25,8 +25,8 @@ ROWS = ("path", "line", "action", "reason")
 
 
 def write_large_report(folder: Path, *, domains: int, classes: int, annotated: int = 6) -> Path:
-    """Write a report of so many real-world domains of a detector of so many classes, some of which are annotated;
-    returns its page.
+    """Write a report of so many real-world domains of a detector of so many classes, some of which are
+    annotated; returns its page.
     """
     import cv2
 

@@ -1,4 +1,6 @@
-"""Heads of all kinds: boxes as Ultralytics predicts them, one forward pass an image, embeddings of image and boxes."""
+"""Heads of all kinds: boxes as Ultralytics predicts them, one forward pass an image, embeddings of image and
+boxes.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def test_each_head_gives_the_boxes_of_predict_in_one_pass(
 def test_an_embedding_comes_from_its_box_where_images_are_stretched(
     images: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """A change of the pixels in one corner changes the embeddings of boxes there more than of those elsewhere."""
+    """A change of the pixels in one corner changes the embeddings of boxes there more than of those
+    elsewhere.
+    """
     detector = Detector(lively("yolov8n-rtdetr", tmp_path / "net.pt"), device="cpu")
     pixels = np.full((300, 100, 3), 127, np.uint8)
     changed = pixels.copy()
@@ -112,7 +116,9 @@ def test_an_embedding_comes_from_its_box_where_images_are_stretched(
 
 
 def test_a_transformer_is_watched_as_it_is_predicted(images: pd.DataFrame, tmp_path: Path) -> None:
-    """Its images are stretched and its boxes are fractions, which suppression of boxes would take for pixels."""
+    """Its images are stretched and its boxes are fractions, which suppression of boxes would take
+    for pixels.
+    """
     weights = lively("yolov8n-rtdetr", tmp_path / "net.pt")
     predicted = Detector(weights, device="cpu").predict(images, Settings(SIDE), Store(tmp_path / "store"))
     network = load_checkpoint(weights, "").model.float().eval()

@@ -127,8 +127,8 @@ def test_what_cannot_be_compared_says_why(change: dict, message: str) -> None:
 
 @pytest.mark.slow
 def test_two_equal_detectors_rarely_break_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each detector is half blind in the images that the other sees well, drawn at random: at most five false alarms are expected of 100, with two domains
-    each; with probability below 0.001 there are more than 13.
+    """Each detector is half blind in the images that the other sees well, drawn at random: at most five false
+    alarms are expected of 100, with two domains each; with probability below 0.001 there are more than 13.
     """
     monkeypatch.setattr(comparison, "REPLICATES", 200)
     alarms = []
@@ -156,8 +156,8 @@ def _half_blind(domain: Domain, names: np.ndarray) -> Domain:
 
 @pytest.fixture
 def good(small_job: MainJob, tmp_path: Path) -> Path:
-    """The report as if its detector found exactly what is labelled, and every image were a clip of its own: six clips
-    in two domains reach no significance.
+    """The report as if its detector found exactly what is labelled, and every image were a clip of its own:
+    six clips in two domains reach no significance.
     """
     folder = tmp_path / "good"
     shutil.copytree(small_job.folder, folder)

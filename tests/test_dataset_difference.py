@@ -1,4 +1,6 @@
-"""`shiftscope inspect A --against B`: planted changes between two versions of a dataset are found, and no others."""
+"""`shiftscope inspect A --against B`: planted changes between two versions of a dataset are found, and no
+others.
+"""
 
 from __future__ import annotations
 

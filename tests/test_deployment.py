@@ -1,5 +1,5 @@
-"""How to predict a domain: a change only where it helps beyond chance, thresholds measured on other clips, and the
-same boxes from `predict --from-report` as from the report.
+"""How to predict a domain: a change only where it helps beyond chance, thresholds measured on other clips,
+and the same boxes from `predict --from-report` as from the report.
 """
 
 from __future__ import annotations

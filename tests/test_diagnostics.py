@@ -428,7 +428,9 @@ def test_stretching_corrects_boxes_drawn_by_another_rule() -> None:
 
 
 def test_a_rule_of_its_own_for_each_class_is_found() -> None:
-    """A red lamp is drawn at the top of its housing, a green one at the bottom: the same stretch misses both."""
+    """A red lamp is drawn at the top of its housing, a green one at the bottom: the same stretch
+    misses both.
+    """
     domain = make_domain(clips=12, seed=2, recall=0.9, classes=("red", "green"))
     labels = np.arange(len(domain.annotations)) % 2
     # The detector knows which is which.

@@ -156,8 +156,8 @@ def test_the_record_says_what_was_spent_and_left_out(job: MainJob) -> None:
 
 
 def test_leaving_out_is_rarely_wrong() -> None:
-    """An intervention that recovers half of the drop is left by a part of the images in fewer than one case in 50, one
-    that recovers nothing in most.
+    """An intervention that recovers half of the drop is left by a part of the images in fewer than one case
+    in 50, one that recovers nothing in most.
     """
     in_domain = in_domain_images()
     left = {0.3: 0, 0.6: 0}

@@ -1,4 +1,6 @@
-"""Reports over time: the stated rate of false alarms holds, a planted drop is named, and the page shows both."""
+"""Reports over time: the stated rate of false alarms holds, a planted drop is named, and the page
+shows both.
+"""
 
 from __future__ import annotations
 

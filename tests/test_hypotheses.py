@@ -1,4 +1,6 @@
-"""Each hypothesis fires on its own planted cause, stays quiet on the others', and says when it cannot tell."""
+"""Each hypothesis fires on its own planted cause, stays quiet on the others', and says when it
+cannot tell.
+"""
 
 from __future__ import annotations
 
@@ -691,7 +693,9 @@ def test_no_failure_is_established_only_where_the_interval_is_harmless() -> None
 
 
 def test_the_remedy_is_that_of_the_leak_that_was_shown() -> None:
-    """Half of the validation images are copies; three harmless copies in the real world are not what to mend."""
+    """Half of the validation images are copies; three harmless copies in the real world are not what
+    to mend.
+    """
     training = training_like()
     leaky = copied_from(training, in_domain(recall=0.8), 60)
     few = copied_from(training, real_world(recall=0.1), 3)
@@ -809,7 +813,9 @@ def bare(domain: Domain) -> Domain:
 
 
 def test_what_was_not_tested_is_as_good_as_a_quarter_of_an_explanation() -> None:
-    """A drop by night: without weights nothing can compare the images, and a detector of AP50 0.4 is no culprit for that."""
+    """A drop by night: without weights nothing can compare the images, and a detector of AP50 0.4 is no
+    culprit for that.
+    """
     weak = {"recall": 0.55}
     shifted = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})
     domains = [bare(in_domain(**weak)), bare(shifted)]

@@ -45,7 +45,9 @@ SIZE = 640
 
 
 def spoiled(seed: int, *, each: int = 8) -> tuple[Domain, dict[tuple[str, int], str], pd.DataFrame]:
-    """A simulated domain with planted label errors: the domain, wrong annotations by row, and labels left out."""
+    """A simulated domain with planted label errors: the domain, wrong annotations by row, and labels left
+    out.
+    """
     domain = make_domain("road", role="real_world", clips=30, frames=4, seed=seed, recall=0.85)
     rng = np.random.default_rng(seed)
     labels = domain.annotations.reset_index(drop=True)

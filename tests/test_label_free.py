@@ -133,7 +133,9 @@ def test_real_domains_widen_the_interval(
 
 
 def test_an_interval_from_the_other_real_domains_holds(estimator: Estimator) -> None:
-    """Photographs, each domain left out in turn: the share that the interval claims, less what 14 can show."""
+    """Photographs, each domain left out in turn: the share that the interval claims, less what 14
+    can show.
+    """
     table = real_domains().dropna()
     held = []
     for row in range(len(table)):

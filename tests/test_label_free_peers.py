@@ -1,4 +1,6 @@
-"""The published scores that the label-free estimate is compared with, on boxes whose scores are known by hand."""
+"""The published scores that the label-free estimate is compared with, on boxes whose scores are known by
+hand.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Files that disagree with one another, or with their images: joined where they say the same, else refused or said."""
+"""Files that disagree with one another, or with their images: joined where they say the same, else refused or
+said.
+"""
 
 from __future__ import annotations
 

@@ -262,7 +262,8 @@ def test_persons_without_an_annotated_point_count_neither_way() -> None:
     assert scores is not None
     assert scores.without == 3
     _, expected = coco_ap(truth, results, "keypoints")
-    # pycocotools forgives detections near the box by its own measure of distance, so that nearly all are alike.
+    # pycocotools forgives detections near the box by its own measure of distance, so that nearly all are
+    # alike.
     assert scores.ap50 == pytest.approx(expected, abs=0.03)
 
 

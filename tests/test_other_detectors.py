@@ -86,7 +86,9 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def red_squares(folder: Path, light: float, seed: int) -> None:
-    """Forty images with red squares, which the detector finds, and pale ones, which it finds where light is good."""
+    """Forty images with red squares, which the detector finds, and pale ones, which it finds where light is
+    good.
+    """
     rng = np.random.default_rng(seed)
     for number in range(40):
         pixels = rng.normal(110, 12, (160, 200, 3))

@@ -1,5 +1,5 @@
-"""The page as its readers use it, in a real browser: tables, filters, whole images, the map, the slider, print, and axe's
-rules. What is shown is compared with report.json and the tables beside it.
+"""The page as its readers use it, in a real browser: tables, filters, whole images, the map, the slider,
+print, and axe's rules. What is shown is compared with report.json and the tables beside it.
 """
 
 from __future__ import annotations
@@ -419,7 +419,9 @@ def test_the_slider_goes_by_class(browser: Browser, many: Path) -> None:
 
 
 def drawn_at(page: Page, name: str, confidence: float) -> float:
-    """Height of the in-domain curve in the figure at a confidence, read off as a person would: from its axes."""
+    """Height of the in-domain curve in the figure at a confidence, read off as a person would: from
+    its axes.
+    """
     plot = "f1" if name == "f1" else "shares"
     return float(
         page.evaluate(

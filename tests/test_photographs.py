@@ -1,4 +1,6 @@
-"""Causes planted into photographs: labels follow the pixels, halves share no recording, and the page counts right."""
+"""Causes planted into photographs: labels follow the pixels, halves share no recording, and the page counts
+right.
+"""
 
 from __future__ import annotations
 

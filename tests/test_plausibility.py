@@ -1,4 +1,6 @@
-"""Numbers in the wrong unit, order or numbering are refused or read with a word; they never score 0 silently."""
+"""Numbers in the wrong unit, order or numbering are refused or read with a word; they never score 0
+silently.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""OpenVINO in PyTorch's place: the same boxes and embeddings from every head, and PyTorch where the two differ."""
+"""OpenVINO in PyTorch's place: the same boxes and embeddings from every head, and PyTorch where the two
+differ.
+"""
 
 from __future__ import annotations
 

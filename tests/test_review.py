@@ -1,4 +1,6 @@
-"""`shiftscope review`: from the plan to the answers, on the command line, on the page, and in the next report."""
+"""`shiftscope review`: from the plan to the answers, on the command line, on the page, and in the next
+report.
+"""
 
 from __future__ import annotations
 

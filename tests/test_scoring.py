@@ -298,7 +298,9 @@ def test_commands_on_numbers_import_no_heavy_library(command: str, heavy: tuple[
 
 
 def test_help_imports_nothing_to_draw_it_with() -> None:
-    """Rich's Markdown alone takes as long as everything else; and its columns cut words off at 80 characters."""
+    """Rich's Markdown alone takes as long as everything else; and its columns cut words off at 80
+    characters.
+    """
     code = (
         "import sys; from reports.cli import main; sys.argv = ['shiftscope', 'score', '--help']\n"
         "try: main()\n"

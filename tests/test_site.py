@@ -1,4 +1,6 @@
-"""The documentation as a site: it builds, loads nothing from elsewhere, and a link that leads nowhere fails it."""
+"""The documentation as a site: it builds, loads nothing from elsewhere, and a link that leads nowhere fails
+it.
+"""
 
 from __future__ import annotations
 

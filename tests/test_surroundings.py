@@ -1,4 +1,6 @@
-"""Objects in other surroundings: what is cut out stays, what is around is exchanged, and the kind is named by it."""
+"""Objects in other surroundings: what is cut out stays, what is around is exchanged, and the kind is named by
+it.
+"""
 
 from __future__ import annotations
 

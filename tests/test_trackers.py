@@ -1,5 +1,5 @@
-"""Reports in experiment trackers: MLflow and TensorBoard read back with their own libraries, the others by what they are
-told.
+"""Reports in experiment trackers: MLflow and TensorBoard read back with their own libraries, the others by
+what they are told.
 """
 
 from __future__ import annotations

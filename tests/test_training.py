@@ -359,7 +359,9 @@ def test_a_demo_trained_with_another_recipe_is_not_reused(
 
 
 def test_a_bar_leaves_stdout_as_it_was() -> None:
-    """On a terminal and in a notebook: the bar begins while Ultralytics' prints are silenced, and ends later."""
+    """On a terminal and in a notebook: the bar begins while Ultralytics' prints are silenced, and
+    ends later.
+    """
     reporter = Reporter()
     reporter.console = Console(file=io.StringIO(), force_terminal=True)
     before = sys.stdout

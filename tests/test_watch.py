@@ -134,14 +134,14 @@ def test_a_watched_epoch_equals_a_prediction_with_its_checkpoint(main_job: MainJ
         )
 
     row = run.watched[(run.watched["domain"] == "drone") & (run.watched["epoch"] == 18)].iloc[0]
-    # Only the half precision of the file differs: confidences by a thousandth, their mean also by a box that crosses
-    # 0.25, and AP50 of 272 annotations by one or two boxes with an IoU near 0.5.
+    # Only the half precision of the file differs: confidences by a thousandth, their mean also by a box that
+    # crosses 0.25, and AP50 of 272 annotations by one or two boxes with an IoU near 0.5.
     shown = watched["confidence"] >= 0.25
     assert shown.sum() / 60 == pytest.approx(row["shown"], abs=0.02)
     assert watched.loc[shown, "confidence"].mean() == pytest.approx(row["confidence"], abs=5e-3)
     assert score(watched) == pytest.approx(row["ap50"], abs=0.02)
-    # `Detector` adds no grey border of half a stride, so objects lie elsewhere on the network's grid: as if 60
-    # other images had been drawn. AP50 of 268 annotations has a standard error of about 0.05.
+    # `Detector` adds no grey border of half a stride, so objects lie elsewhere on the network's grid: as if
+    # 60 other images had been drawn. AP50 of 268 annotations has a standard error of about 0.05.
     assert score(watched) == pytest.approx(score(predicted.detections), abs=0.1)
 
 

@@ -123,7 +123,9 @@ def test_ids_stay_the_same_when_a_report_is_written_again(
 
 
 def with_shapes(domain: Domain, kind: str) -> Domain:
-    """Diamonds in the boxes, annotated as polygons and detected as masks; or two key points, one of them not annotated."""
+    """Diamonds in the boxes, annotated as polygons and detected as masks; or two key points, one of them not
+    annotated.
+    """
     images = domain.images.set_index("image")
 
     def annotated(row: pd.Series) -> Shape:

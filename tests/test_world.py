@@ -269,7 +269,8 @@ def test_classes_leave_images_and_potholes_as_they_are() -> None:
 
 
 def test_boxes_of_each_class_lie_on_what_they_name() -> None:
-    # From straight above, an iron cover is darker than the road around it, and a square of its height and width.
+    # From straight above, an iron cover is darker than the road around it, and a square of its height and
+    # width.
     for view, boxes, labels in several().images():
         for x1, y1, x2, y2 in boxes[labels == CLASSES.index("manhole")]:
             inside = min(x1, y1) > 6 and x2 < view.pixels.shape[1] - 6 and y2 < view.pixels.shape[0] - 6

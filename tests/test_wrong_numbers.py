@@ -1,5 +1,5 @@
-"""What used to give a wrong number without a word: ids and units that mean something else, files about other images, labels
-that are lost. Each is refused, read right, or said.
+"""What used to give a wrong number without a word: ids and units that mean something else, files about other
+images, labels that are lost. Each is refused, read right, or said.
 """
 
 from __future__ import annotations
@@ -255,7 +255,9 @@ def test_confidences_in_percent_are_refused(tmp_path: Path, lab: Path) -> None:
 
 
 def moved(root: Path, pictures: list[Picture], change) -> tuple[Path, list[dict]]:
-    """A COCO dataset, and perfect predictions of it after a change of each box; without those that lie outside."""
+    """A COCO dataset, and perfect predictions of it after a change of each box; without those that lie
+    outside.
+    """
     with_images(root, pictures)
     coco(root, pictures)
     (file,) = root.rglob("*.json")
@@ -333,7 +335,9 @@ def test_predictions_that_lie_nowhere_are_said(tmp_path: Path) -> None:
 
 
 def test_a_poor_detector_is_not_refused() -> None:
-    """Detections of which one in twenty lies on an annotation, and the rest somewhere: no reading explains them."""
+    """Detections of which one in twenty lies on an annotation, and the rest somewhere: no reading explains
+    them.
+    """
     rng = np.random.default_rng(5)
     truth = np.column_stack([rng.uniform(0, 500, (400, 2)), rng.uniform(20, 80, (400, 2))])
     boxes = np.column_stack([rng.uniform(0, 500, (400, 2)), rng.uniform(20, 80, (400, 2))])
@@ -420,7 +424,8 @@ def test_a_part_of_a_dataset_takes_the_names_of_the_dataset(tmp_path: Path, part
     root = with_images(tmp_path / "rf", pictures, "train/images")
     for picture in pictures:
         rows = [
-            f"{('truck', 'car', 'bus').index(n)} {(x1 + x2) / 640} {(y1 + y2) / 480} {(x2 - x1) / 320} {(y2 - y1) / 240}"
+            f"{('truck', 'car', 'bus').index(n)} {(x1 + x2) / 640} {(y1 + y2) / 480} {(x2 - x1) / 320} "
+            f"{(y2 - y1) / 240}"
             for n, (x1, y1, x2, y2) in picture.objects
         ]
         label(root / "train" / "labels" / f"{Path(picture.name).stem}.txt", "\n".join(rows))

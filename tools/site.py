@@ -1,7 +1,8 @@
 """`make docs`: the documentation as a site in `site/`, with the last report of the demo as a live page.
 
-The pages are those of `docs/`, as they are read on a forge; what they link to beside them (README, CONTRIBUTING ...)
-is copied next to them, and links to code become plain text. A link that leads nowhere fails the build.
+The pages are those of `docs/`, as they are read on a forge; what they link to beside them (README,
+CONTRIBUTING ...) is copied next to them, and links to code become plain text. A link that leads nowhere fails
+the build.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ def build_site(site: Path = SITE, report: Path | None = None) -> None:
 
 
 def copy_pages(pages: Path, *, live: bool) -> None:
-    """Copy the pages into one folder and turn their links. live: whether the report of the demo is beside them."""
+    """Copy the pages into one folder and turn their links. live: whether the report of the demo is beside
+    them.
+    """
     shutil.copytree(ROOT / "docs", pages)
     for name, target in BESIDE.items():
         text = (ROOT / name).read_text(encoding="utf-8")

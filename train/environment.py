@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-# Threads of a network that the user asked for, read before Ultralytics is imported: it sets 1 for everyone who asked
-# for nothing.
+# Threads of a network that the user asked for, read before Ultralytics is imported: it sets 1 for everyone
+# who asked for nothing.
 STATED_THREADS = None if "ultralytics" in sys.modules else os.environ.get("OMP_NUM_THREADS")
 
 
@@ -73,10 +73,10 @@ def harden() -> None:
         "FIFTYONE_DO_NOT_TRACK": "1",
     }
     if "OMP_WAIT_POLICY" not in os.environ:
-        # A thread of the network that waits for the others keeps its core busy for about 15 ms by default, and
-        # another job on that core keeps the others waiting. Half a millisecond is as fast alone; beside two other
-        # networks on two cores a forward pass took 85 to 220 ms with it and 54 to 848 ms without (four and five
-        # runs). PyTorch reads it when it is loaded.
+        # A thread of the network that waits for the others keeps its core busy for about 15 ms by default,
+        # and another job on that core keeps the others waiting. Half a millisecond is as fast alone; beside
+        # two other networks on two cores a forward pass took 85 to 220 ms with it and 54 to 848 ms without
+        # (four and five runs). PyTorch reads it when it is loaded.
         defaults["GOMP_SPINCOUNT"] = "10000"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

@@ -36,8 +36,8 @@ from train.transforms import Transform
 # by a quarter with four, measured on two cores with the small images of short trainings.
 GPU_BATCH = 8
 CPU_BATCH = 4
-# Passes beside each other at most, and up to which network input size: each keeps its own activations, 0.3 GB at 640
-# pixels and 1 GB at 2,144, where one pass keeps all cores busy by itself.
+# Passes beside each other at most, and up to which network input size: each keeps its own activations, 0.3 GB
+# at 640 pixels and 1 GB at 2,144, where one pass keeps all cores busy by itself.
 LANES = 4
 LANE_IMGSZ = 1280
 # Tasks whose models give boxes; those of obb are rotated.
@@ -96,9 +96,9 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
         raise InputError(f"{weights}: no such checkpoint, and none is downloaded; {instead}")
     if _is_of_yolov5(weights):
         raise InputError(
-            f"{weights}: is a checkpoint of the YOLOv5 or YOLOv7 repository, which Ultralytics' package cannot load: "
-            "let its val.py write --save-json and give that with --predictions NAME=FILE, or train a model of "
-            "Ultralytics' package"
+            f"{weights}: is a checkpoint of the YOLOv5 or YOLOv7 repository, which Ultralytics' package "
+            "cannot load: let its val.py write --save-json and give that with --predictions NAME=FILE, or "
+            "train a model of Ultralytics' package"
         )
     try:
         model = _load(weights)
@@ -115,8 +115,8 @@ def load_checkpoint(weights: Path, instead: str) -> Any:
 
 
 def _load(weights: Path) -> Any:
-    """Load with Ultralytics, which takes yolov5s.pt for its own yolov5su.pt, and strips quotes from paths: such a
-    file is loaded under another name.
+    """Load with Ultralytics, which takes yolov5s.pt for its own yolov5su.pt, and strips quotes from paths:
+    such a file is loaded under another name.
     """
     if weights.suffix != ".pt" or check_yolov5u_filename(str(weights), verbose=False).replace("'", "") == str(
         weights
@@ -173,7 +173,9 @@ def choose_device(requested: str | None) -> str:
 
 
 def _training_curve(model: Any) -> dict[str, list[float]]:
-    """The columns of results.csv that Ultralytics keeps in a checkpoint, up to the end of its training; {} without any."""
+    """The columns of results.csv that Ultralytics keeps in a checkpoint, up to the end of its training; {}
+    without any.
+    """
     kept = (getattr(model, "ckpt", None) or {}).get("train_results")
     if not isinstance(kept, dict) or not all(isinstance(column, list) for column in kept.values()):
         return {}
@@ -223,8 +225,8 @@ class Detector:
 
     @property
     def backend(self) -> str:
-        """What computed the forward passes: "OpenVINO" or "PyTorch", with the reason where OpenVINO was tried; "stored"
-        where none was needed.
+        """What computed the forward passes: "OpenVINO" or "PyTorch", with the reason where OpenVINO was
+        tried; "stored" where none was needed.
         """
         used = [lane for lane in (*self._lanes, self) if lane._passes]
         if not used:
@@ -248,9 +250,10 @@ class Detector:
         -------
         list of tuple
             Per image: boxes (N, 6) as xyxy in pixels, confidence, class, as `ultralytics.YOLO.predict` gives
-            them, (N, 11) with `datasets.rotated.ROTATED` behind them where they are rotated; the image embedding (D,) of `ultralytics.YOLO.embed`, the globally averaged output of the
-            layer before the head; and detection embeddings (N, E), each the mean over the box (four samples)
-            of every map that enters the head, concatenated; and, where the settings ask for them, shapes.
+            them, (N, 11) with `datasets.rotated.ROTATED` behind them where they are rotated; the image
+            embedding (D,) of `ultralytics.YOLO.embed`, the globally averaged output of the layer before the
+            head; and detection embeddings (N, E), each the mean over the box (four samples) of every map that
+            enters the head, concatenated; and, where the settings ask for them, shapes.
 
         Raises
         ------
@@ -355,9 +358,9 @@ class Detector:
     def _open_lanes(self, settings: Settings) -> list[Detector]:
         """Copies of this detector that predict at the same time; none where a pass takes all cores.
 
-        On two cores, two passes of OpenVINO with a thread each and all that is done around them take 18 ms an image at
-        320 pixels, where one pass with two threads takes 28. PyTorch has one setting of threads for all, and passes
-        beside each other keep each other waiting.
+        On two cores, two passes of OpenVINO with a thread each and all that is done around them take 18 ms an
+        image at 320 pixels, where one pass with two threads takes 28. PyTorch has one setting of threads for
+        all, and passes beside each other keep each other waiting.
         """
         together = self._can_be_quick and self.batch == 1 and self._threads > 1
         if not together or settings.imgsz > LANE_IMGSZ or any(lane._failed for lane in self._lanes):
@@ -376,8 +379,8 @@ class Detector:
 
     @property
     def _can_be_quick(self) -> bool:
-        """Whether OpenVINO may compute the forward passes. An RT-DETR goes on from its best queries, and which of two
-        nearly equal ones is better differs with the last digit.
+        """Whether OpenVINO may compute the forward passes. An RT-DETR goes on from its best queries, and
+        which of two nearly equal ones is better differs with the last digit.
         """
         network = self.model.model
         return self.device == "cpu" and not is_transformer(network) and can_compile(network)
@@ -429,8 +432,8 @@ class Detector:
         stride = float(self.model.predictor.model.model.stride[0])
         rows, columns = finest.shape[2] * stride, finest.shape[3] * stride
         gains = np.array([columns / shape[1], rows / shape[0]], np.float32)
-        # Letterboxing keeps the proportions and centres the image, as ultralytics' LetterBox; RT-DETR's predictor
-        # stretches the image to the whole input.
+        # Letterboxing keeps the proportions and centres the image, as ultralytics' LetterBox; RT-DETR's
+        # predictor stretches the image to the whole input.
         gain = gains if self._stretches else np.full(2, gains.min())
         shift = (np.array([columns, rows], np.float32) - gain * np.array(shape[1::-1], np.float32)) / 2
         corners = torch.from_numpy(boxes[:, :4] * np.tile(gain, 2) + np.tile(shift, 2)).to(finest)
@@ -583,7 +586,9 @@ class EpochPredictor:
 
 
 def _boxes_of(result: Any) -> Floats:
-    """Boxes of one image's result: (N, 6) xyxy, confidence, class; (N, 11) with the rotated boxes behind them."""
+    """Boxes of one image's result: (N, 6) xyxy, confidence, class; (N, 11) with the rotated boxes behind
+    them.
+    """
     if result.obb is None:
         return np.asarray(result.boxes.data.detach().float().cpu().numpy().reshape(-1, 6), np.float32)
     # xywh and angle, confidence, class.
@@ -593,7 +598,9 @@ def _boxes_of(result: Any) -> Floats:
 
 
 def _shapes_of(result: Any, rows: Sequence[int]) -> tuple[bytes, ...]:
-    """Masks, in pixels of the scaled image without the letterbox around it, or key points of some rows of a result."""
+    """Masks, in pixels of the scaled image without the letterbox around it, or key points of some rows of a
+    result.
+    """
     if result.masks is None:
         if result.keypoints is None:
             return (b"",) * len(rows)
@@ -612,12 +619,16 @@ def _shapes_of(result: Any, rows: Sequence[int]) -> tuple[bytes, ...]:
 
 
 def is_transformer(network: Any) -> bool:
-    """Whether a network is an RT-DETR, which takes images stretched to a square and gives boxes in fractions of it."""
+    """Whether a network is an RT-DETR, which takes images stretched to a square and gives boxes in fractions
+    of it.
+    """
     return type(network.model[-1]).__name__ == "RTDETRDecoder"
 
 
 def _suppressed(network: Any, output: Any, settings: Settings, agnostic: bool) -> list[torch.Tensor]:
-    """Rows (N, 6) of each image, xyxy in input pixels, confidence, class, of a network's output, as validation does."""
+    """Rows (N, 6) of each image, xyxy in input pixels, confidence, class, of a network's output, as
+    validation does.
+    """
     if not is_transformer(network):
         kept: list[torch.Tensor] = nms.non_max_suppression(
             output,

@@ -9,8 +9,8 @@ import pandas as pd
 from datasets.errors import InputError
 from datasets.sheets import read_sheet
 
-# Column names in the results.csv of Ultralytics (YOLO and RT-DETR) and of YOLOv5, and in published results; upper
-# and lower case are equal.
+# Column names in the results.csv of Ultralytics (YOLO and RT-DETR) and of YOLOv5, and in published results;
+# upper and lower case are equal.
 ALIASES = {
     "epoch": ("epoch",),
     "ap50": ("metrics/mAP50(B)", "metrics/mAP_0.5", "mAP50", "mAP_0.5", "ap50"),
@@ -46,7 +46,8 @@ def read_history(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is unreadable, has no epoch column or no complete row, gives percent, or has columns without a name.
+        The file is unreadable, has no epoch column or no complete row, gives percent, or has columns without
+        a name.
     """
     return history_of(read_sheet(path), path)
 
@@ -71,8 +72,8 @@ def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
         )
     if not any(column for name, column in columns.items() if name != "epoch"):
         raise InputError(
-            f"{path}: has none of the columns that are read, such as metrics/mAP50(B), mAP50 or train/box_loss; found "
-            f"{', '.join(raw.columns[:6])}"
+            f"{path}: has none of the columns that are read, such as metrics/mAP50(B), mAP50 or "
+            f"train/box_loss; found {', '.join(raw.columns[:6])}"
         )
     table = pd.DataFrame(
         {
@@ -83,8 +84,8 @@ def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
     )
     # A process that is killed while writing leaves half a last line.
     table = table.dropna(subset=["epoch"])
-    # A second training that was written behind a first one begins at the first epoch again: the last one counts. One
-    # that is resumed repeats its last epoch only.
+    # A second training that was written behind a first one begins at the first epoch again: the last one
+    # counts. One that is resumed repeats its last epoch only.
     begins = table.index[table["epoch"].diff() < 0]
     again = [row for row in begins if table.loc[row, "epoch"] <= table["epoch"].min()]
     table = table.loc[again[-1] :] if again else table
@@ -103,6 +104,7 @@ def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
             raise InputError(f"{path}: {columns[name]} is {table[name].min():g}; shares are from 0 to 1")
         if name in table and table[name].max() > 1:
             raise InputError(
-                f"{path}: {columns[name]} reaches {table[name].max():g}; shares are from 0 to 1: divide percent by 100"
+                f"{path}: {columns[name]} reaches {table[name].max():g}; shares are from 0 to 1: divide "
+                "percent by 100"
             )
     return table.astype(float)

@@ -1,7 +1,7 @@
 """Detectors that are no checkpoint of Ultralytics: a function of the user's own, and an ONNX file.
 
-They give boxes and no activations. What stands for an image's embedding then is what is measured of it without a
-network (`datasets.pixels.descriptor`), unless the function returns an embedding too.
+They give boxes and no activations. What stands for an image's embedding then is what is measured of it
+without a network (`datasets.pixels.descriptor`), unless the function returns an embedding too.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from train.run import Run, file_sha256
 # Ultralytics' default, where nothing says another size.
 IMGSZ = 640
 EXPECTED = (
-    "one array (N, 6) an image: x1, y1, x2, y2 in its pixels, confidence, class number; or a pair of that and the "
-    "image's embedding (D,)"
+    "one array (N, 6) an image: x1, y1, x2, y2 in its pixels, confidence, class number; or a pair of that "
+    "and the image's embedding (D,)"
 )
 
 
@@ -56,7 +56,9 @@ class BoxDetector(ABC):
 
     @abstractmethod
     def detect(self, images: Sequence[Pixels], settings: Settings) -> list[tuple[Floats, Floats | None]]:
-        """Boxes (N, 6) of each image as xyxy in pixels, confidence, class; and its embedding (D,), None for none."""
+        """Boxes (N, 6) of each image as xyxy in pixels, confidence, class; and its embedding (D,), None for
+        none.
+        """
 
     def predict_pixels(self, images: Sequence[Pixels], settings: Settings) -> list[ImageOutput]:
         """See `train.forward.Detector.predict_pixels`; detections have no embeddings."""
@@ -106,8 +108,8 @@ def _kept(boxes: Floats, settings: Settings) -> Floats:
 class FunctionDetector(BoxDetector):
     """A function of the user's own, called with images (H, W, 3) RGB uint8 of one shape and `imgsz`.
 
-    It returns EXPECTED. Its attribute `classes` names the classes; `imgsz`, `batch` and `weights` (a file or several)
-    are optional. Suppressing overlapping boxes is its own business.
+    It returns EXPECTED. Its attribute `classes` names the classes; `imgsz`, `batch` and `weights` (a file or
+    several) are optional. Suppressing overlapping boxes is its own business.
 
     Parameters
     ----------
@@ -128,8 +130,8 @@ class FunctionDetector(BoxDetector):
             classes = [classes[number] for number in sorted(classes)]
         if not classes or isinstance(classes, str):
             raise InputError(
-                f"--detector {name}: names no classes; set {name.partition(':')[2]}.classes = ('pothole', ...) "
-                "in its module"
+                f"--detector {name}: names no classes; set {name.partition(':')[2]}.classes = ('pothole', "
+                "...) in its module"
             )
         self.classes = tuple(map(str, classes))
         self.imgsz = int(getattr(self.function, "imgsz", IMGSZ))
@@ -154,8 +156,8 @@ class FunctionDetector(BoxDetector):
             (labels != labels.round()).any() or labels.min() < 0 or labels.max() >= len(self.classes)
         ):
             raise InputError(
-                f"--detector {self.name}: returned a class number that is not between 0 and {len(self.classes) - 1}; "
-                f"expected {EXPECTED}"
+                f"--detector {self.name}: returned a class number that is not between 0 and "
+                f"{len(self.classes) - 1}; expected {EXPECTED}"
             )
         if len(rows) and (rows[:, 4].min() < 0 or rows[:, 4].max() > 1):
             raise InputError(
@@ -172,7 +174,9 @@ def _on_cpu(values: Any) -> Any:
 
 
 def _named(name: str) -> Any:
-    """The function that "package.module:function" names, also of a module in the current folder. Raises InputError."""
+    """The function that "package.module:function" names, also of a module in the current folder. Raises
+    InputError.
+    """
     module_name, mark, attribute = name.partition(":")
     if not mark or not module_name or not attribute:
         raise InputError(f"--detector {name}: expected package.module:function")
@@ -193,8 +197,9 @@ def _named(name: str) -> Any:
 
 
 def open_function(name: str) -> Run:
-    """A run without a folder for a function; its digest is that of its module's file, of its attribute `version` and of
-    the files in its attribute `weights`, so that predictions of other code or weights are not reused.
+    """A run without a folder for a function; its digest is that of its module's file, of its attribute
+    `version` and of the files in its attribute `weights`, so that predictions of other code or weights are
+    not reused.
 
     Raises InputError.
     """
@@ -287,7 +292,8 @@ def _onnx_metadata(weights: Path) -> dict[str, str]:
         import onnxruntime  # type: ignore[import-untyped]
     except ImportError:
         raise InputError(
-            f"{weights}: needs ONNX Runtime: uv pip install 'onnxruntime>=1.20,<2', or give the .pt checkpoint"
+            f"{weights}: needs ONNX Runtime: uv pip install 'onnxruntime>=1.20,<2', or give the .pt "
+            "checkpoint"
         ) from None
     try:
         session = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])

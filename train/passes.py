@@ -69,7 +69,9 @@ FileKey = tuple[str, int, int]
 
 
 class _Recent:
-    """The images that were decoded last, as many as MOST_BYTES hold: experiments predict the same ones in turn."""
+    """The images that were decoded last, as many as MOST_BYTES hold: experiments predict the same ones in
+    turn.
+    """
 
     def __init__(self) -> None:
         self._images: OrderedDict[FileKey, Described] = OrderedDict()
@@ -117,7 +119,9 @@ def _file_key(path: Path) -> FileKey:
 
 
 def remember_digest(path: Path, content: str) -> None:
-    """Keep the digest of a file that another process read; one that is gone since is left to the caller to find."""
+    """Keep the digest of a file that another process read; one that is gone since is left to the caller to
+    find.
+    """
     with suppress(OSError):
         _RECENT.remember(path, content)
 
@@ -234,8 +238,8 @@ def collect(
     embed_detections
         See `Store.read`.
     lanes
-        Asked where an image has to be predicted, for forward calls that can run at the same time, each in a thread of
-        its own. Where there are any, they take the place of predict.
+        Asked where an image has to be predicted, for forward calls that can run at the same time, each in a
+        thread of its own. Where there are any, they take the place of predict.
 
     Returns
     -------
@@ -278,7 +282,8 @@ def collect(
 def _predict_in_lanes(
     paths: Sequence[Path], pending: Batch, lanes: Sequence[Predict]
 ) -> Iterator[str | UnreadableImage | OSError]:
-    """The digest of each file, or why it cannot be read, in order; its prediction is stored, or waits in pending.
+    """The digest of each file, or why it cannot be read, in order; its prediction is stored, or waits in
+    pending.
 
     Every image is read and predicted by the same thread, one image at a time.
     """

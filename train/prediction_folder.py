@@ -79,7 +79,9 @@ def newer_images(path: Path, source: Source) -> int:
 
 
 def _check_sizes(path: Path, predicted: pd.DataFrame, source: Source, names: Mapping[str, str]) -> None:
-    """Raise InputError where an image has another size than when it was predicted; names: image there -> in the source."""
+    """Raise InputError where an image has another size than when it was predicted; names: image there -> in
+    the source.
+    """
     sizes = ["width", "height"]
     before = predicted.set_index("image")[sizes].rename(index=names)
     now = source.images.set_index("image")[sizes].reindex(before.index)
@@ -88,8 +90,8 @@ def _check_sizes(path: Path, predicted: pd.DataFrame, source: Source, names: Map
         image = str(changed.index[changed.to_numpy().argmax()])
         was, is_ = ("x".join(str(int(v)) for v in table.loc[image]) for table in (before, now))
         raise InputError(
-            f"{path}: {int(changed.sum())} images have another size than when they were predicted, such as {image} ({is_}, "
-            f"before {was}); predict them again"
+            f"{path}: {int(changed.sum())} images have another size than when they were predicted, such as "
+            f"{image} ({is_}, before {was}); predict them again"
         )
 
 
@@ -115,7 +117,8 @@ def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.D
     Raises
     ------
     InputError
-        The file is not readable, has other classes, none of the source's images, or images that changed their size.
+        The file is not readable, has other classes, none of the source's images, or images that changed their
+        size.
     """
     try:
         boxes = pq.read_table(path).to_pandas()
@@ -138,8 +141,8 @@ def read_boxes(path: Path, source: Source, classes: Sequence[str]) -> tuple[pd.D
     if not names:
         example = next(iter(by_path), next(iter(frames), "nothing"))
         raise InputError(
-            f"{path}: none of its images is one of {source.spec}; it knows them by their paths, such as {example}: predict "
-            "again, or give predictions.json beside it, which has file names"
+            f"{path}: none of its images is one of {source.spec}; it knows them by their paths, such as "
+            f"{example}: predict again, or give predictions.json beside it, which has file names"
         )
     _check_sizes(path, images, source, names)
     boxes = boxes[boxes["image"].isin(list(names))]

@@ -69,8 +69,9 @@ class Settings:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# Lowest confidence of a detection whose embedding is kept: nothing compares the embeddings of less sure ones, which are
-# most of what a detector gives (`diagnostics.label_free` looks at detections from 0.03 on, all others at more).
+# Lowest confidence of a detection whose embedding is kept: nothing compares the embeddings of less sure ones,
+# which are most of what a detector gives (`diagnostics.label_free` looks at detections from 0.03 on, all
+# others at more).
 EMBEDDED = 0.01
 # Increased whenever the content of a shard changes, so that older shards are not read.
 FORMAT = 3
@@ -105,7 +106,8 @@ class Predictions:
 
     images: one row per image (image, statistics, descriptor as an array, fingerprint)
     image_embeddings: (n, D) float32, aligned with images
-    detections: image, label, x1, y1, x2, y2, confidence; ROTATED where they are rotated, SHAPE where shapes are kept
+    detections: image, label, x1, y1, x2, y2, confidence; ROTATED where they are rotated, SHAPE where shapes
+        are kept
     detection_embeddings: (m, E), aligned with detections; those below EMBEDDED are not kept
     failures: path and reason of images that could not be decoded; they are in no other table
     """
@@ -249,7 +251,9 @@ def _rows_of(
 
 
 def _kept_embeddings(table: pa.Table) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-    """The embeddings of a shard's boxes that are kept, and which boxes these are; earlier shards hold them all."""
+    """The embeddings of a shard's boxes that are kept, and which boxes these are; earlier shards hold them
+    all.
+    """
     column = table["embedding"]
     is_kept = pc.and_(column.is_valid(), pc.greater_equal(table["confidence"], EMBEDDED))
     flat = column.filter(is_kept).combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -303,8 +307,8 @@ def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
 
 
 def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
-    """One row per box; embeddings from EMBEDDED on, in half precision, whose rounding is below what any distance
-    resolves.
+    """One row per box; embeddings from EMBEDDED on, in half precision, whose rounding is below what any
+    distance resolves.
     """
     width = predictions[0].detection_embeddings.shape[1] if predictions else 1
     boxes = np.concatenate([p.boxes for p in predictions]) if predictions else np.zeros((0, 6), np.float32)

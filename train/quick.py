@@ -1,8 +1,8 @@
 """A quicker forward pass on a CPU: a network's layers compiled by OpenVINO, where it is installed and agrees.
 
-What is compiled are the layers before the head, and those of the head's modules that take one feature map each, which
-are its convolutions. What the head does with their outputs stays PyTorch's, so that every head that Ultralytics has
-works as it is. On two cores, a pass of yolo11n at 320 pixels takes 11 ms instead of 26.
+What is compiled are the layers before the head, and those of the head's modules that take one feature map
+each, which are its convolutions. What the head does with their outputs stays PyTorch's, so that every head
+that Ultralytics has works as it is. On two cores, a pass of yolo11n at 320 pixels takes 11 ms instead of 26.
 
 The first image of every shape is computed by both, and OpenVINO is left where the two differ.
 """
@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from ultralytics.nn.tasks import BaseModel
 
-# Largest difference to PyTorch's value, in units of an output's standard deviation, but at least of 1. Sums in another
-# order differ by about 1e-5; half precision, which OpenVINO takes by itself on some CPUs, by more than 1e-2.
+# Largest difference to PyTorch's value, in units of an output's standard deviation, but at least of 1. Sums
+# in another order differ by about 1e-5; half precision, which OpenVINO takes by itself on some CPUs, by more
+# than 1e-2.
 TOLERANCE = 1e-3
 # Set to "torch", nothing is compiled.
 SWITCH = "SHIFTSCOPE_BACKEND"
@@ -29,7 +30,9 @@ _TRACING = Lock()
 
 
 class _HeadLayer(torch.nn.Module):
-    """A module of the head that gives what was computed elsewhere, and what it computes itself where nothing was."""
+    """A module of the head that gives what was computed elsewhere, and what it computes itself where nothing
+    was.
+    """
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -43,8 +46,8 @@ class _HeadLayer(torch.nn.Module):
 
 
 class _Layers(torch.nn.Module):
-    """A network without its head: the maps that enter it, the mean of the last of its layers, and the outputs of the
-    head's modules that take one map each.
+    """A network without its head: the maps that enter it, the mean of the last of its layers, and the outputs
+    of the head's modules that take one map each.
     """
 
     def __init__(self, network: Any, from_maps: list[tuple[torch.nn.Module, int]]) -> None:
@@ -81,9 +84,11 @@ class QuickNetwork:
     Parameters
     ----------
     network
-        A fused `ultralytics.nn.tasks.BaseModel` on the CPU that `can_compile` takes; its forward pass is replaced.
+        A fused `ultralytics.nn.tasks.BaseModel` on the CPU that `can_compile` takes; its forward pass is
+        replaced.
     keep_embedding
-        Called with the mean of the layer before the head, (N, C), which a hook on that layer would no longer see.
+        Called with the mean of the layer before the head, (N, C), which a hook on that layer would no longer
+        see.
     threads
         Of a forward pass.
 
@@ -176,8 +181,8 @@ class QuickNetwork:
         self._layers = [layer for layer, _ in from_maps]
 
     def _head_layers(self, images: torch.Tensor) -> list[tuple[_HeadLayer, int]]:
-        """The head's modules that take one map each, replaced by `_HeadLayer`, and the map of each; found by watching
-        the head work.
+        """The head's modules that take one map each, replaced by `_HeadLayer`, and the map of each; found by
+        watching the head work.
         """
         head = self.network.model[-1]
         found: dict[str, tuple[int, Any]] = {}
@@ -247,7 +252,8 @@ class QuickNetwork:
 def can_compile(network: Any) -> bool:
     """Whether OpenVINO is there, is wanted, and can take a network.
 
-    Networks that pass more than feature maps between their layers, such as YOLO-World's text, are left to PyTorch.
+    Networks that pass more than feature maps between their layers, such as YOLO-World's text, are left to
+    PyTorch.
     """
     if os.environ.get(SWITCH) == "torch" or not isinstance(network, BaseModel):
         return False

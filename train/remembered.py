@@ -1,6 +1,7 @@
 """A detector that was loaded before: it is loaded again only once an image has to be predicted.
 
-A second report has every prediction in its store, and loading PyTorch to look there takes longer than reading it.
+A second report has every prediction in its store, and loading PyTorch to look there takes longer than reading
+it.
 """
 
 from __future__ import annotations

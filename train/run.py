@@ -121,14 +121,15 @@ class Run:
         conf, split = self.arguments.get("conf"), self.arguments.get("split")
         if isinstance(conf, (int, float)) and conf > Settings.conf:
             remarks.append(
-                f"args.yaml has conf: {conf}; the run's own validation left weaker detections out, so its AP is "
-                "lower than here"
+                f"args.yaml has conf: {conf}; the run's own validation left weaker detections out, so its AP "
+                "is lower than here"
             )
         if isinstance(split, str) and split not in ("val", ""):
             remarks.append(f"args.yaml has split: {split}; here in-domain scores come from val and test")
         if self.settings(0).max_det != Settings.max_det or self.settings(0).iou != Settings.iou:
             remarks.append(
-                f"args.yaml has iou: {self.settings(0).iou:g} and max_det: {self.settings(0).max_det}; both are used here"
+                f"args.yaml has iou: {self.settings(0).iou:g} and max_det: {self.settings(0).max_det}; both "
+                "are used here"
             )
         return remarks
 
@@ -162,8 +163,8 @@ class Run:
 
 
 def fraction_limit(count: int, share: float) -> int:
-    """How many of some images Ultralytics uses with `fraction`: a whole number other than 1 counts images, anything
-    else is a share of them.
+    """How many of some images Ultralytics uses with `fraction`: a whole number other than 1 counts images,
+    anything else is a share of them.
     """
     return share if isinstance(share, int) and share > 1 else max(1, round(count * share))
 
@@ -329,7 +330,8 @@ def open_weights(weights: Path, history: Path | None) -> Run:
     """
     if weights.is_dir():
         raise InputError(
-            f"{weights}: is a folder; give --run {weights}, or its checkpoint, such as {weights / 'weights' / 'best.pt'}"
+            f"{weights}: is a folder; give --run {weights}, or its checkpoint, such as "
+            f"{weights / 'weights' / 'best.pt'}"
         )
     if not weights.is_file():
         raise InputError(f"{weights}: no such checkpoint; give a .pt file, or --run with the run folder")

@@ -103,7 +103,8 @@ def place_boxes(boxes: Floats, tile: Tile, width: int, height: int) -> Floats:
 
 
 def merge_boxes(boxes: Floats, limit: int) -> np.ndarray:
-    """Rows that non-maximum suppression by class keeps of boxes (n, 6) of one image, the most confident first.
+    """Rows that non-maximum suppression by class keeps of boxes (n, 6) of one image, the most confident
+    first.
 
     Rotated ones (n, 11) by their overlap as rotated boxes.
     """

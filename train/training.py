@@ -291,8 +291,8 @@ def call_no_trackers() -> None:
     """Keep Ultralytics from calling the experiment trackers it finds installed.
 
     Its own settings call MLflow, Comet, ClearML and others as soon as they can be imported: that is a second
-    record beside the run folder, seconds of imports, and with some of them a server somewhere else. Settings in a
-    folder that the user chose (YOLO_CONFIG_DIR) are the user's.
+    record beside the run folder, seconds of imports, and with some of them a server somewhere else. Settings
+    in a folder that the user chose (YOLO_CONFIG_DIR) are the user's.
     """
     # By its name: the folder of this process may be that of the one that started it.
     if SETTINGS.file.parent.parent.name == ultralytics_folder().name:

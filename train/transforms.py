@@ -361,7 +361,9 @@ SQUEEZES = (
 
 
 def corruptions(severities: Sequence[int], *, mixed: bool = False) -> tuple[Corruption, ...]:
-    """The unchanged images, and every family at these severities; mixed: pairs of a move and a change of colours too."""
+    """The unchanged images, and every family at these severities; mixed: pairs of a move and a change of
+    colours too.
+    """
 
     def move(family: str, severity: int) -> Corruption:
         make, strengths = MOVES[family]

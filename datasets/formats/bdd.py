@@ -16,7 +16,9 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Content:
-    """Boxes (box2d); polygons (poly2d) by their extent, except lanes and drivable areas, which are no objects."""
+    """Boxes (box2d); polygons (poly2d) by their extent, except lanes and drivable areas, which are no
+    objects.
+    """
     content = json_of(path)
     if isinstance(content, dict):
         # Scalabel wraps the list; BDD100K's first release has one file an image, with its objects in frames.

@@ -21,7 +21,9 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Content:
-    """Boxes, and other shapes by their extent. Raises ValueError for a video's tracks, which name no files."""
+    """Boxes, and other shapes by their extent. Raises ValueError for a video's tracks, which name no
+    files.
+    """
     text = text_of(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("XML with a document type is not read")
@@ -34,7 +36,8 @@ def read(path: Path) -> Content:
     images = [_image(node) for node in root.iter("image")]
     if not images and root.find("track") is not None:
         raise ValueError(
-            "'CVAT for video' lists tracks, not images; export the task as 'CVAT for images 1.1' with its images"
+            "'CVAT for video' lists tracks, not images; export the task as 'CVAT for images 1.1' with its "
+            "images"
         )
     labels = [name.strip() for node in root.iter("label") if (name := node.findtext("name"))]
     return Content(images, tuple(dict.fromkeys(labels)))

@@ -295,7 +295,9 @@ def _read_all(
 
 
 def _classes_of(contents: Sequence[Content], model: Sequence[str]) -> tuple[str, ...]:
-    """Class names: the model's if they include all, else those that the files list, else all names, sorted."""
+    """Class names: the model's if they include all, else those that the files list, else all names,
+    sorted.
+    """
     named = {
         box.name
         for content in contents
@@ -341,8 +343,8 @@ def _check_units(
 def _contradicted(spec: str, placed: Sequence[tuple[Path, Format, ImageLabels, int]]) -> set[int]:
     """Rows of images of which two files annotate a class differently, as two versions of an export do.
 
-    Raises InputError where these are half of all: nobody knows which file counts. Files of different classes, and one that
-    repeats what is in another, contradict nothing.
+    Raises InputError where these are half of all: nobody knows which file counts. Files of different classes,
+    and one that repeats what is in another, contradict nothing.
     """
     by_image: dict[int, dict[Path, dict[str, set[tuple[float, ...]]]]] = defaultdict(dict)
     for path, _, entry, row in placed:
@@ -362,7 +364,8 @@ def _contradicted(spec: str, placed: Sequence[tuple[Path, Format, ImageLabels, i
     if found and len(found) >= len(by_image) / 2:
         one, other = (os.path.relpath(path, expanded(spec)) for path in next(iter(found.values())))
         raise InputError(
-            f"{spec}: {one} and {other} annotate {len(found)} images differently; keep the one that is right in the folder"
+            f"{spec}: {one} and {other} annotate {len(found)} images differently; keep the one that is right "
+            "in the folder"
         )
     return set(found)
 
@@ -385,8 +388,8 @@ def _place(
 ) -> Iterator[tuple[ImageLabels, int]]:
     """What a file says about images that can be used, each with the image's row; the ledger names the others.
 
-    names: under which name each image was found. One that two names lead to is not labelled: nobody knows which of
-    the two it is.
+    names: under which name each image was found. One that two names lead to is not labelled: nobody knows
+    which of the two it is.
     """
     single = len(content.images) == 1
     seen: set[int] = set()

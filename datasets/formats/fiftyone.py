@@ -15,7 +15,9 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Content:
-    """Boxes by their left upper corner and size as fractions; an image whose labels are null is unlabelled."""
+    """Boxes by their left upper corner and size as fractions; an image whose labels are null is
+    unlabelled.
+    """
     content = mapping(json_of(path))
     classes = tuple(map(str, listed(content.get("classes"))))
     images = [

@@ -1,4 +1,6 @@
-"""KITTI: label_2/NAME.txt with type, truncation, occlusion, angle, left, top, right, bottom, and a box in space."""
+"""KITTI: label_2/NAME.txt with type, truncation, occlusion, angle, left, top, right, bottom, and a box in
+space.
+"""
 
 from __future__ import annotations
 

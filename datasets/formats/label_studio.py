@@ -19,8 +19,8 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Content:
-    """Rectangles (by the extent of turned ones), and polygons by their extent; a task without an annotation, or
-    with a cancelled one only, is unlabelled.
+    """Rectangles (by the extent of turned ones), and polygons by their extent; a task without an annotation,
+    or with a cancelled one only, is unlabelled.
     """
     images, several, sets = [], 0, 0
     for number, task in enumerate(listed(json_of(path))):
@@ -29,12 +29,13 @@ def read(path: Path) -> Content:
         if not name:
             raise ValueError(f"task {number} names no image")
         finished = [a for a in map(mapping, listed(task.get("annotations"))) if not a.get("was_cancelled")]
-        # Several people's annotations of one task are not added up: that which is marked as the ground truth counts, else
-        # the newest, else the last.
+        # Several people's annotations of one task are not added up: that which is marked as the ground truth
+        # counts, else the newest, else the last.
         finished.sort(key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at") or "")))
         several += len(finished) > 1
         results = listed(finished[-1].get("result")) if finished else []
-        # Which of a task's images a result belongs to stands in the project's settings, which are not exported.
+        # Which of a task's images a result belongs to stands in the project's settings, which are not
+        # exported.
         targets = {row.get("to_name") for row in map(mapping, results) if "original_width" in row}
         if len(targets) > 1:
             sets += 1

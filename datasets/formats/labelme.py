@@ -25,7 +25,8 @@ def read(path: Path) -> Content:
     if not isinstance(content.get("shapes"), list):
         raise ValueError("has no list of shapes")
     size = (whole(content.get("imageWidth")), whole(content.get("imageHeight")))
-    # An image beside its JSON is renamed with it, and imagePath is not; it may name a folder of another machine.
+    # An image beside its JSON is renamed with it, and imagePath is not; it may name a folder of another
+    # machine.
     beside = next((path.stem + s for s in SUFFIXES if path.with_suffix(s).is_file()), "")
     name = beside or str(content.get("imagePath") or path.name).replace("\\", "/").rsplit("/", 1)[-1]
     boxes = [_box(number, shape) for number, shape in enumerate(content["shapes"], start=1)]

@@ -1,4 +1,6 @@
-"""OIDv4 ToolKit: Label/NAME.txt with a class name, of one or more words, and left, top, right, bottom in pixels."""
+"""OIDv4 ToolKit: Label/NAME.txt with a class name, of one or more words, and left, top, right, bottom in
+pixels.
+"""
 
 from __future__ import annotations
 

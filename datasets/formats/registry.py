@@ -64,8 +64,8 @@ DECIDING = 5
 NO_LABELS = re.compile(
     r"^(readme.*|classes|notes|license.*|train|val|valid|test|obj)\.(txt|json|csv)$", re.IGNORECASE
 )
-# Rows of trackers: frame, identity, left, top, width, height, confidence, then two to four numbers. MOT's ground
-# truth has nine, detections seven or ten; a row of eight integers is VisDrone's.
+# Rows of trackers: frame, identity, left, top, width, height, confidence, then two to four numbers. MOT's
+# ground truth has nine, detections seven or ten; a row of eight integers is VisDrone's.
 TRACKER_ROW = re.compile(rb"^\s*\d+\s*,\s*-?\d+\s*(,\s*-?[\d.]+\s*){5,8}$")
 TRACKER_FILES = frozenset({"gt.txt", "det.txt"})
 
@@ -86,8 +86,8 @@ def format_of(path: Path) -> Format | None:
 def label_files(files: Sequence[Path]) -> list[tuple[Path, Format]]:
     """The files among these that are of one of the `FORMATS`, each with its format.
 
-    Of the text files in one folder, the first DECIDING that are not empty decide for the rest, so that ten thousand
-    YOLO files are not opened twice.
+    Of the text files in one folder, the first DECIDING that are not empty decide for the rest, so that ten
+    thousand YOLO files are not opened twice.
     """
     by_folder: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in files:

@@ -58,7 +58,9 @@ def recognises_csv(path: Path, head: bytes) -> bool:
 
 
 def _delimiter(line: str) -> str:
-    """What separates the columns of a first line: Excel writes semicolons where the comma is the decimal mark."""
+    """What separates the columns of a first line: Excel writes semicolons where the comma is the decimal
+    mark.
+    """
     return max(",;\t", key=line.count)
 
 

@@ -1,4 +1,6 @@
-"""VisDrone detection: annotations/NAME.txt with left, top, width, height, score, category, truncation, occlusion."""
+"""VisDrone detection: annotations/NAME.txt with left, top, width, height, score, category, truncation,
+occlusion.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,9 @@ class Clip:
     fault: ClassFault | None = None
 
     def images(self) -> Iterator[tuple[View, Boxes, Labels]]:
-        """Yield each frame's view, the boxes that its annotator drew, (N, 4) xyxy pixels, and their classes, (N,)."""
+        """Yield each frame's view, the boxes that its annotator drew, (N, 4) xyxy pixels, and their classes,
+        (N,).
+        """
         # Each part has its own random stream, so that changing one dial changes nothing else.
         road, appearances, traffic, plants, mounting, sways, sensor, annotator = (
             np.random.default_rng([*self.seed, stream]) for stream in range(8)
@@ -270,8 +272,8 @@ class Plan:
     fault: ClassFault | None = None
 
     def record(self) -> dict[str, Any]:
-        """Everything that decides the bytes. Potholes without a fault are not written, so that datasets of before
-        are found again.
+        """Everything that decides the bytes. Potholes without a fault are not written, so that datasets of
+        before are found again.
         """
         usual = {"classes": POTHOLES, "fault": None}
         return {name: value for name, value in asdict(self).items() if (name, value) not in usual.items()}

@@ -72,8 +72,8 @@ POTHOLES = CLASSES[:1]
 class ClassFault:
     """What is wrong with one class, and with nothing else.
 
-    kind: "left_out" and "renamed" change labels, "altered" draws the class in another look, "frequent" draws it more
-        often
+    kind: "left_out" and "renamed" change labels, "altered" draws the class in another look, "frequent" draws
+        it more often
     name: the class
     other: the name that "renamed" gives it
     share: of its labels that change; for "frequent", the factor on its number

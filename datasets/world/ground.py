@@ -231,8 +231,8 @@ class Painter:
         return circle
 
     def square_manhole(self, centre: Polygon, radius: float) -> Polygon:
-        """Draw a cover as another country has it: a square, its concrete as light as the road, in an iron frame;
-        returns its outline.
+        """Draw a cover as another country has it: a square, its concrete as light as the road, in an iron
+        frame; returns its outline.
         """
         # It lies over an iron cover, so that as much is drawn from the strip's stream as for one.
         self.manhole(centre, radius)

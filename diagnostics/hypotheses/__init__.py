@@ -58,8 +58,8 @@ class Verdict:
 
     @property
     def probability(self) -> float | None:
-        """Probability that the leading hypothesis is the cause, see `probability.right_at`; None where undecided,
-        and where its score was not calibrated: without labels, and from why classes lose.
+        """Probability that the leading hypothesis is the cause, see `probability.right_at`; None where
+        undecided, and where its score was not calibrated: without labels, and from why classes lose.
         """
         leading = self.named(self.leading) if self.leading is not None else None
         if leading is None or leading.score is None or leading.status == "untested" or leading.by_class:
@@ -149,8 +149,8 @@ def diagnose(evidence: Evidence) -> Verdict:
     others = [h for h in ranked if h.code != leading and h.status != "rejected"]
     rival = next((h.code for h in sorted(others, key=lambda h: -(h.score or 0.0)) if h.score), None)
     open_questions = [h for h in others if h.code not in NEEDS_REVIEW]
-    # What names its own deciding test is not established, and what is ruled out only because no drop was shown
-    # rules nothing out.
+    # What names its own deciding test is not established, and what is ruled out only because no drop was
+    # shown rules nothing out.
     unsure = primary == none.CODE and bool(ranked[0].missing)
     established = primary is not None and not open_questions and not unsure
     grade: Grade = "established" if established else "undecided" if leading is None else "likely"
@@ -160,10 +160,10 @@ def diagnose(evidence: Evidence) -> Verdict:
 def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     """Code of the undecided hypothesis with the highest score, where that is worth naming.
 
-    A drop that is shown has a cause, and a quarter of an explanation is the best one there is, provided that the images
-    could be compared: where they could not, as without weights, what was not tested is as good an explanation. Without a
-    drop that is shown, what was measured must be right more often than not, and what was not measured is not named
-    where AP50 is estimated as good as in-domain.
+    A drop that is shown has a cause, and a quarter of an explanation is the best one there is, provided that
+    the images could be compared: where they could not, as without weights, what was not tested is as good an
+    explanation. Without a drop that is shown, what was measured must be right more often than not, and what
+    was not measured is not named where AP50 is estimated as good as in-domain.
     """
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
     if best is None or (best.score or 0.0) < REJECTED_SHARE:

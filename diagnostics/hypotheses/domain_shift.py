@@ -33,14 +33,14 @@ from diagnostics.shift import Shift
 from diagnostics.wording import fraction, interval, percent, points, points_interval
 
 CODE, NAME = "domain_shift", "Domain shift"
-# Images and detections are tested, each at half of 5 %: sets of the same images are then called different in at
-# most one report in twenty (Bonferroni).
+# Images and detections are tested, each at half of 5 %: sets of the same images are then called different in
+# at most one report in twenty (Bonferroni).
 ALPHA = 0.05 / 2
 # A classifier that separates images this well, against about 0.5 between in-domain split halves, separates
 # two kinds of images.
 CLEAR_AUC = 0.9
-# One in-domain image in twenty lies outside the in-domain range. Where nine in ten of two clips or more do, each
-# clip does, which two in-domain clips would do once in four hundred times.
+# One in-domain image in twenty lies outside the in-domain range. Where nine in ten of two clips or more do,
+# each clip does, which two in-domain clips would do once in four hundred times.
 ALL_OUTSIDE, FEWEST_OUTSIDE = 0.9, 2
 MORE_IN_DOMAIN = (
     "add labelled in-domain images with the classes of the real-world set, and run the report again"
@@ -141,7 +141,8 @@ def _by_elimination(
         )
     scores = f"{fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)}"
     mainly = f", mainly in {kind}" if kind else ""
-    # Labels that are only probably wrong rule nothing out, and keep a shift from being the larger part for sure.
+    # Labels that are only probably wrong rule nothing out, and keep a shift from being the larger part for
+    # sure.
     doubt, causes = mislabelled_classes(evidence)
     if doubt > 1 - left:
         names = " and ".join(cause.name for cause in causes)
@@ -211,17 +212,18 @@ def _reviewed_sentence(reviewed: Reviewed) -> str:
         return f"the answers about {measures.frames} frames say nothing yet: {measures.note}"
     return (
         f"by clicks in {measures.frames} frames, AP by points is {fraction(measures.ap[0])} "
-        f"({interval(measures.ap[1], measures.ap[2])}), in-domain {fraction(reviewed.in_domain.ap[0])}: a drop "
-        f"of {points(drop[0])}, {points_interval(drop[1], drop[2], '')}"
+        f"({interval(measures.ap[1], measures.ap[2])}), in-domain {fraction(reviewed.in_domain.ap[0])}: a "
+        f"drop of {points(drop[0])}, {points_interval(drop[1], drop[2], '')}"
     )
 
 
 def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
     """The score of a shift whose cost cannot be measured; None where nothing favours one.
 
-    Half where the images differ and AP is lower, by clicks or by the label-free estimate, up to the end of its
-    interval: the larger part of an explanation, whose cost other causes may share. A quarter where they differ and no
-    estimate says what that costs.
+    Half where the images differ and AP is lower, by clicks or by the label-free estimate, up to the end of
+    its
+    interval: the larger part of an explanation, whose cost other causes may share. A quarter where they
+    differ and no estimate says what that costs.
     """
     if not shifted or unlearned(evidence):
         return None
@@ -332,7 +334,9 @@ MOST_CLASSES = 3
 
 
 def _drop_observations(evidence: Evidence, domain: str) -> list[Observation]:
-    """What interventions recover, what recall loses at any confidence, and that the detector works in-domain."""
+    """What interventions recover, what recall loses at any confidence, and that the detector works
+    in-domain.
+    """
     observations = []
     for name, words in (
         ("colours", "Matching brightness and colours to the in-domain images"),

@@ -58,9 +58,10 @@ def _same_images(evidence: Evidence) -> bool:
 
 
 def _assess_audit(audit: LabelAudit, share: Share, gap: float, observations: list[Observation]) -> Assessment:
-    """By the answers of a person. A wrong label costs AP50 what one object is worth: as one that is missed, and once
-    more as a false positive where a detection is right and its label is not. Shares of all classes together do not
-    bound a mean over classes, in which all labels of a rare one may be wrong: there nothing is ruled out.
+    """By the answers of a person. A wrong label costs AP50 what one object is worth: as one that is missed,
+    and once more as a false positive where a detection is right and its label is not. Shares of all classes
+    together do not bound a mean over classes, in which all labels of a rare one may be wrong: there nothing
+    is ruled out.
     """
     value, low, high = share
     text = (
@@ -74,7 +75,8 @@ def _assess_audit(audit: LabelAudit, share: Share, gap: float, observations: lis
     observations = [*observations, Observation(status == "supported", text)]
     statement = (
         f"{percent(value)} of the labels of {audit.domain} are wrong or left out, by {audit.answers} judged "
-        f"ones; that explains about {percent(explained)} of the drop of {points(gap)}, and at most {percent(most)}."
+        f"ones; that explains about {percent(explained)} of the drop of {points(gap)}, and at most "
+        f"{percent(most)}."
     )
     return Assessment(status, explained, statement, observations)
 
@@ -113,8 +115,8 @@ def assess(evidence: Evidence) -> Assessment:
         # What the detector sees alike may still be another thing: only a person decides, so never supported.
         names = " and ".join(cause.name for cause in causes)
         statement = (
-            f"Labels of {names} are probably wrong, and these classes make up {percent(share)} of the drop of "
-            f"{points(evidence.gap)}. Only a look at the labels decides."
+            f"Labels of {names} are probably wrong, and these classes make up {percent(share)} of the drop "
+            f"of {points(evidence.gap)}. Only a look at the labels decides."
         )
         return Assessment("inconclusive", share, statement, observations, missing=AUDIT, by_class=True)
     if not _same_images(evidence):

@@ -82,8 +82,8 @@ def _redrawn(evidence: Evidence, observations: list[Observation]) -> Assessment:
     text = (
         f"Annotations are {redrawn.width:.2f} times as wide and {redrawn.height:.2f} times as high as the "
         f"detections "
-        f"on them; redrawing every detection by the rule of its class takes AP50 from {fraction(redrawn.before)} to "
-        f"{fraction(redrawn.after)}."
+        "on them; redrawing every detection by the rule of its class takes AP50 from "
+        f"{fraction(redrawn.before)} to {fraction(redrawn.after)}."
     )
     favours = None if REJECTED_SHARE <= share < SUPPORTED_SHARE else share >= SUPPORTED_SHARE
     observations = [*observations, Observation(favours, text)]

@@ -1,4 +1,6 @@
-"""Overfitted: the detector has memorised its training images; fewer epochs or more regularisation would help."""
+"""Overfitted: the detector has memorised its training images; fewer epochs or more regularisation
+would help.
+"""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ CODE, NAME = "underfit", "Undertrained"
 # area is missing.
 LEARNED_AP50 = 0.5
 # Held-out images are harder: a small detector trained to its end has AP50 0.36 on the 80 classes of COCO
-# (yolo-v3-tiny at 416 px, OpenVINO's Open Model Zoo 2021.2). Below two thirds of that it has not learned; from
-# there to LEARNED_AP50 a hard task and too little training give the same number.
+# (yolo-v3-tiny at 416 px, OpenVINO's Open Model Zoo 2021.2). Below two thirds of that it has not learned;
+# from there to LEARNED_AP50 a hard task and too little training give the same number.
 LEARNED_HELD_OUT_AP50 = 0.25
 
 
 def unlearned(evidence: Evidence) -> bool:
-    """Whether AP50 on its own training images is below LEARNED_AP50 or, where those are not available, that on
-    held-out ones below LEARNED_HELD_OUT_AP50.
+    """Whether AP50 on its own training images is below LEARNED_AP50 or, where those are not available, that
+    on held-out ones below LEARNED_HELD_OUT_AP50.
     """
     train = evidence.ap50.get("training", float("nan"))
     return train < LEARNED_AP50 or (train != train and evidence.in_domain_ap50 < LEARNED_HELD_OUT_AP50)
@@ -61,8 +61,8 @@ def assess(evidence: Evidence) -> Assessment:
         )
     if learning.gain is None and limit <= level < LEARNED_AP50:
         return inconclusive(
-            f"AP50 on held-out in-domain images is {fraction(level)}: a hard task explains that as well as too "
-            "little training.",
+            f"AP50 on held-out in-domain images is {fraction(level)}: a hard task explains that as well as "
+            "too little training.",
             observations,
             score=1 - level / LEARNED_AP50,
             missing="give the training images (the run's data.yaml), or --history results.csv",
@@ -70,8 +70,8 @@ def assess(evidence: Evidence) -> Assessment:
     if level < limit and learning.broken_epoch is not None:
         return supported(
             clip(1 - level / LEARNED_AP50 * 0.5),
-            f"The training broke down in epoch {learning.broken_epoch}, from which on its loss is not a number; more epochs "
-            f"of it change nothing. AP50 is {fraction(level)}.",
+            f"The training broke down in epoch {learning.broken_epoch}, from which on its loss is not a "
+            f"number; more epochs of it change nothing. AP50 is {fraction(level)}.",
             observations,
         )
     if level < limit:

@@ -58,8 +58,8 @@ class Check:
 def run_check(options: CheckOptions, reporter: Reporter) -> list[Check]:
     """Check every rule.
 
-    Raises InputError where there is no rule, one cannot be read, or names a domain that the report does not have; and
-    where --no-regression has no baseline, or one that cannot be compared.
+    Raises InputError where there is no rule, one cannot be read, or names a domain that the report does not
+    have; and where --no-regression has no baseline, or one that cannot be compared.
     """
     if not options.require and options.no_regression is None:
         raise InputError(
@@ -147,7 +147,8 @@ def _value(report: WrittenReport, domain: str, measure: str) -> float | None:
 def check_regression(
     report: WrittenReport, baseline: WrittenReport, tolerance: float, reporter: Reporter, *, seed: int
 ) -> list[Check]:
-    """Whether a domain lost more AP50 than a tolerance in points, beyond chance, on the images that both have.
+    """Whether a domain lost more AP50 than a tolerance in points, beyond chance, on the images that both
+    have.
 
     Raises InputError where nothing can be compared.
     """

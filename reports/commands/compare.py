@@ -32,7 +32,8 @@ def threshold_of(report: WrittenReport) -> float:
 def pair_reports(
     now: WrittenReport, before: WrittenReport, name: str, reporter: Reporter, *, seed: int
 ) -> ReportPair:
-    """Every domain that both reports have, by its name; the in-domain ones belong to each other whatever their names.
+    """Every domain that both reports have, by its name; the in-domain ones belong to each other whatever
+    their names.
 
     Raises InputError where nothing can be compared.
     """
@@ -187,8 +188,9 @@ def sentence(domain: dict[str, Any]) -> str:
     if domain["p"] is not None:
         chance = ", beyond chance" if domain["p"] < 0.05 else ", no more than chance"
     parts = [
-        f"AP50 {fraction(domain['ap50_before'])} to {fraction(domain['ap50_now'])} on {count(domain['images'], 'image')} "
-        f"of {count(domain['clips'], 'clip')}: {signed_points(domain['difference'] or 0.0, 1)} points ({found}){chance}"
+        f"AP50 {fraction(domain['ap50_before'])} to {fraction(domain['ap50_now'])} on "
+        f"{count(domain['images'], 'image')} of {count(domain['clips'], 'clip')}: "
+        f"{signed_points(domain['difference'] or 0.0, 1)} points ({found}){chance}"
     ]
     if domain["relabelled"]:
         parts.append(
@@ -211,8 +213,8 @@ def lines(record: dict[str, Any]) -> list[str]:
             resolved = [part for part in domain["parts"] if part["q"] is not None and part["q"] <= 0.1]
             for part in sorted(resolved, key=lambda part: part["difference"]):
                 text.append(
-                    f"    {part['kind']} {part['name']}: {fraction(part['before'])} to {fraction(part['now'])} "
-                    f"({signed_points(part['difference'])} points, q {part['q']:.2g})"
+                    f"    {part['kind']} {part['name']}: {fraction(part['before'])} to "
+                    f"{fraction(part['now'])} ({signed_points(part['difference'])} points, q {part['q']:.2g})"
                 )
         text += [f"  {name}: not compared, {why}" for name, why in comparison["not_compared"].items()]
     return text

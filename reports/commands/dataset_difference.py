@@ -111,8 +111,8 @@ def difference_lines(record: dict[str, Any]) -> list[str]:
     relabelled = record["relabelled"]
     lines = [
         f"against {record['against']}",
-        f"  images: {record['unchanged']:,} unchanged ({len(record['renamed']):,} of them under another name), "
-        f"{len(record['added']):,} added, {len(record['removed']):,} removed",
+        f"  images: {record['unchanged']:,} unchanged ({len(record['renamed']):,} of them under another "
+        f"name), {len(record['added']):,} added, {len(record['removed']):,} removed",
     ]
     lines += _named("with other pixels", record["other_pixels"])
     lines += _named("near-copies under another name", [now for _, now in record["near_copies"]])
@@ -130,7 +130,8 @@ def difference_lines(record: dict[str, Any]) -> list[str]:
     if relabelled:
         lines.append(
             f"  annotations changed on {count(len(relabelled), 'image')} of both: {boxes['added']:,} added, "
-            f"{boxes['removed']:,} removed, {boxes['redrawn']:,} redrawn, {boxes['renamed']:,} of another class"
+            f"{boxes['removed']:,} removed, {boxes['redrawn']:,} redrawn, {boxes['renamed']:,} of another "
+            "class"
         )
         most = sorted(relabelled, key=lambda row: -sum(v for v in row.values() if isinstance(v, int)))
         lines += _named("most changed", [row["image_now"] for row in most])

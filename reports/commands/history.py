@@ -174,7 +174,8 @@ def lines(record: dict[str, Any]) -> list[str]:
         )
     if record["alarms"]:
         text.append(
-            f"alarms ({percent(record['false_alarm'])} of a domain's reports give one by chance where nothing changes)"
+            f"alarms ({percent(record['false_alarm'])} of a domain's reports give one by chance where "
+            "nothing changes)"
         )
         text += [f"  {alarm}" for alarm in record["alarms"]]
     else:

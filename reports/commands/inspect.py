@@ -18,7 +18,9 @@ from train.environment import frames_folder
 
 
 def inspect_source(options: InspectOptions, reporter: Reporter) -> dict[str, Any]:
-    """Open a source and summarize it, see `inspection`; with `against`, also what changed since. Raises InputError."""
+    """Open a source and summarize it, see `inspection`; with `against`, also what changed since. Raises
+    InputError.
+    """
     source, *before = (
         open_source(
             spec,
@@ -89,7 +91,9 @@ def inspection(source: Source) -> dict[str, Any]:
 
 
 def _capture_record(images: pd.DataFrame) -> dict[str, Any]:
-    """What image files say about how they were taken: name -> images that have it, lowest, highest or values."""
+    """What image files say about how they were taken: name -> images that have it, lowest, highest
+    or values.
+    """
     record: dict[str, Any] = {}
     for name in images.columns.intersection(list(NAMES)):
         values = images[name].dropna()

@@ -1,4 +1,6 @@
-"""`shiftscope log`: a written report to experiment trackers; nothing else in Shiftscope sends anything anywhere."""
+"""`shiftscope log`: a written report to experiment trackers; nothing else in Shiftscope sends anything
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def log_report(options: LogOptions, reporter: Reporter) -> list[str]:
     lines = []
     for name, send in trackers:
         reporter.say(
-            f"{folder.name} to {name}: {len(entry.metrics)} metrics, {1 + len(entry.files)} files ({size:.1f} MB)"
+            f"{folder.name} to {name}: {len(entry.metrics)} metrics, {1 + len(entry.files)} files "
+            f"({size:.1f} MB)"
         )
         try:
             lines.append(send(entry))

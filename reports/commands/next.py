@@ -97,8 +97,8 @@ def rank_next(options: NextOptions, reporter: Reporter) -> tuple[dict[str, Any],
         options = options.filled_from(ReportOptions.from_record(record))
     if options.is_empty:
         raise InputError(
-            f"no report in {runs_folder() / 'report'} to rank for: run 'shiftscope report' first, or give --run DIR and "
-            "--real-world SOURCE"
+            f"no report in {runs_folder() / 'report'} to rank for: run 'shiftscope report' first, or give "
+            "--run DIR and --real-world SOURCE"
         )
     _check_options(options)
     ranked = _predict(options, reporter)
@@ -301,7 +301,8 @@ def lines(result: dict[str, Any], out: Path) -> list[str]:
     drafts = "Images with the detections as draft labels" if open_ else "Images with their labels"
     then = "Correct the labels, then" if open_ else "Then"
     text.append(
-        f"{drafts}: {Path(result['hand_off']).parent} (YOLO, coco.json, cvat.xml, label-studio.json). {then}: "
+        f"{drafts}: {Path(result['hand_off']).parent} (YOLO, coco.json, cvat.xml, label-studio.json). "
+        f"{then}: "
         + (
             f"shiftscope train {result['hand_off']} --model {result['weights']}"
             if result["goes_on"] and str(result["weights"]).endswith(".pt")

@@ -197,8 +197,8 @@ def _advised_words(options: PredictOptions, advised: InferenceSettings) -> str:
     expected = ""
     if advised.expected_f1 is not None and advised.f1_before is not None:
         expected = (
-            f"; F1 {advised.expected_f1:.2f} expected on such footage, {advised.f1_before:.2f} with images and "
-            "threshold as they were"
+            f"; F1 {advised.expected_f1:.2f} expected on such footage, {advised.f1_before:.2f} with images "
+            "and threshold as they were"
         )
     return f"  from the report, for {advised.domain}: {', '.join(parts)}{expected}"
 

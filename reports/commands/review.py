@@ -26,7 +26,8 @@ from reports.review.session import Session
 
 
 def open_session(options: ReviewOptions) -> Session | LabelSession:
-    """The review of a report's domain, or of its labels, begun or gone on with; answers given as a file are added.
+    """The review of a report's domain, or of its labels, begun or gone on with; answers given as a file are
+    added.
 
     Raises
     ------
@@ -147,7 +148,9 @@ def _label_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _choose_domain(report: WrittenReport, name: str | None, *, labelled: bool = False) -> Domain:
-    """The domain to review, by default one without labels; labelled: with them. Raises InputError where the report has no such real-world domain."""
+    """The domain to review, by default one without labels; labelled: with them. Raises InputError where the
+    report has no such real-world domain.
+    """
     real_world = {domain.name: domain for domain in report.domains if domain.role == "real_world"}
     if not real_world:
         raise InputError(f"{report.folder}: the report has no real-world domain; write one with --real-world")
@@ -165,7 +168,9 @@ def _choose_domain(report: WrittenReport, name: str | None, *, labelled: bool = 
 
 
 def _open_review(path: Path, report: str, domain: Domain, seed: int) -> Review:
-    """The review that was begun, or a new one where there is none. Raises InputError where it does not fit."""
+    """The review that was begun, or a new one where there is none. Raises InputError where it does
+    not fit.
+    """
     fresh = new_review(report, domain, seed=seed)
     if not path.exists():
         return fresh

@@ -165,13 +165,16 @@ def _truth_notes(content: Mapping[str, Any], table: Floats, *, all_crowd: bool) 
         notes.append(f"{ignored} annotations are marked ignore and not iscrowd; as in COCO, each counts")
     if any("not_exhaustive_category_ids" in entry for entry in content["images"]):
         notes.append(
-            "LVIS's lists of categories that nobody looked for are not read: AP is COCO's, and lower than LVIS's"
+            "LVIS's lists of categories that nobody looked for are not read: AP is COCO's, and lower than "
+            "LVIS's"
         )
     return notes
 
 
 def _check_ids(path: Path, content: Mapping[str, Any]) -> None:
-    """Raise InputError for ids that repeat, and for annotations that count images or categories from another number."""
+    """Raise InputError for ids that repeat, and for annotations that count images or categories from another
+    number.
+    """
     for what in ("images", "categories"):
         listed = Counter(plain_id(entry["id"]) for entry in content[what])
         repeated = next((str(name)[:40] for name, number in listed.items() if number > 1), None)
@@ -192,8 +195,8 @@ def _numbers_of(entries: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
 def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
     """Read COCO results; returns the detections, the number of those in unlisted categories, and a note.
 
-    Detections in categories that the ground truth does not list are left out, as in pycocotools. Images may also be
-    named by their file name or its stem, and categories by a category_name beside the id.
+    Detections in categories that the ground truth does not list are left out, as in pycocotools. Images may
+    also be named by their file name or its stem, and categories by a category_name beside the id.
 
     Raises InputError for images that the ground truth does not list, for boxes that cannot be pixels, and for
     category ids that count from another number.
@@ -231,8 +234,8 @@ def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
 def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:
     """The category number of each detection, -1 for one that the ground truth does not list, and a note.
 
-    A name beside the id decides where it is one of the ground truth's and the id means another category. Raises
-    InputError where ids count from 0 and the ground truth's from 1, or the reverse.
+    A name beside the id decides where it is one of the ground truth's and the id means another category.
+    Raises InputError where ids count from 0 and the ground truth's from 1, or the reverse.
     """
     label = _numbers(results.category_id, truth.categories)
     named = results.pairs("category_name")
@@ -270,8 +273,8 @@ def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:
                 )
                 return _numbers(results.category_id - here + there, truth.categories), note
             raise InputError(
-                f"{path}: category ids count from {here}, those of the ground truth from {there}; write its ids, or "
-                "each category's category_name beside the id"
+                f"{path}: category ids count from {here}, those of the ground truth from {there}; write its "
+                "ids, or each category's category_name beside the id"
             )
     return label, ""
 
@@ -429,8 +432,8 @@ def _dense_note(path: Path, detections: Detections) -> str:
     if not dense:
         return ""
     return (
-        f"{path}: {dense} images have more than {MAX_DETECTIONS} detections of one category; COCO's AP counts the "
-        f"{MAX_DETECTIONS} most confident"
+        f"{path}: {dense} images have more than {MAX_DETECTIONS} detections of one category; COCO's AP "
+        f"counts the {MAX_DETECTIONS} most confident"
     )
 
 
@@ -461,14 +464,16 @@ def _check_classes(path: Path, table: MatchTable, truth: Truth, detections: Dete
     )
     if without_classes is not None:
         raise InputError(
-            f"{path}: no detection has the category of the annotation it lies on, although AP50 is {without_classes:.2f} "
-            "regardless of category: the category ids of the two files mean different classes; give each detection "
-            "the ground truth's category_id, or its category_name beside the id"
+            f"{path}: no detection has the category of the annotation it lies on, although AP50 is "
+            f"{without_classes:.2f} regardless of category: the category ids of the two files mean different "
+            "classes; give each detection the ground truth's category_id, or its category_name beside the id"
         )
 
 
 def _check_reading(path: Path, table: MatchTable, truth: Truth, detections: Detections) -> None:
-    """Raise InputError where hardly an annotation is found, and the detections lie on them under another reading."""
+    """Raise InputError where hardly an annotation is found, and the detections lie on them under another
+    reading.
+    """
     annotations = truth.annotations
     if (table.true_positive[:, table.areas.index("all")] > 0).sum() >= FITTING * len(annotations.image):
         return
@@ -499,19 +504,21 @@ def _suspicions(path: Path, table: MatchTable, truth: Truth, detections: Detecti
         name_of |= {number: name for name, number in truth.names.items()}
         words = ", ".join(f"{name_of[label]} as {name_of[other]}" for label, other in pairs.items())
         lines.append(
-            f"the category ids of the two files seem to mean different classes: nearly all objects are detected {words}"
+            "the category ids of the two files seem to mean different classes: nearly all objects are "
+            f"detected {words}"
         )
     matched = (table.true_positive[:, table.areas.index("all")] > 0).any()
     if len(truth.annotations.image) >= FEWEST_BOXES and not matched:
         lines.append(
-            "no detection lies on an annotation (IoU 0.5): are boxes left, top, width and height in pixels of the original "
-            "images, and are the files about the same images?"
+            "no detection lies on an annotation (IoU 0.5): are boxes left, top, width and height in pixels "
+            "of the original images, and are the files about the same images?"
         )
     lines += oddities(detections.image, detections.label, detections.xywh, detections.confidence)
     without = len(truth.images) - len(np.unique(detections.image))
     if without > MOST_EMPTY * len(truth.images):
         lines.append(
-            f"{without} of {len(truth.images)} images have no detection; where they were not predicted, they count as missed"
+            f"{without} of {len(truth.images)} images have no detection; where they were not predicted, they "
+            "count as missed"
         )
     return lines
 

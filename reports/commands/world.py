@@ -13,7 +13,9 @@ VIEWS = {"dashcam": DASHCAM, "drone": DRONE}
 
 
 def render_world(options: WorldOptions, reporter: Reporter) -> None:
-    """Render a YOLO dataset into a new folder. Raises InputError for an existing folder or an unknown dial."""
+    """Render a YOLO dataset into a new folder. Raises InputError for an existing folder or an
+    unknown dial.
+    """
     if options.view not in VIEWS:
         raise InputError(f"--view {options.view}: expected dashcam or drone")
     if options.out.exists():

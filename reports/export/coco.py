@@ -24,8 +24,8 @@ def coco_results(detections: pd.DataFrame, classes: Sequence[str]) -> list[dict[
     Returns
     -------
     list of dict
-        One entry per detection: image_id is the image's name, category_id counts from 1, and category_name names
-        the class whatever numbers a ground truth gives it.
+        One entry per detection: image_id is the image's name, category_id counts from 1, and category_name
+        names the class whatever numbers a ground truth gives it.
     """
     columns = ["image", "label", *CORNERS, "confidence"]
     return [

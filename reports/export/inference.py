@@ -1,4 +1,6 @@
-"""inference.yaml: how to predict each real-world domain, for `shiftscope predict --from-report` and for scripts."""
+"""inference.yaml: how to predict each real-world domain, for `shiftscope predict --from-report` and for
+scripts.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,8 @@ def read_inference(folder: Path, domain: str | None) -> InferenceSettings:
         raise InputError(f"{folder}: no such folder; give that of a report, with report.html and {FILE}")
     if not path.is_file():
         raise InputError(
-            f"{folder}: has no {FILE}; give the folder of a report with a real-world domain, or make the report again"
+            f"{folder}: has no {FILE}; give the folder of a report with a real-world domain, or make the "
+            "report again"
         )
     content = parse_yaml(path)
     domains = content.get("domains")

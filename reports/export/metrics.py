@@ -24,9 +24,9 @@ def metrics_of(record: dict[str, Any]) -> dict[str, dict[str, float]]:
     Returns
     -------
     dict
-        Domain -> name -> number: AP and its like of the whole domain; precision, recall and f1 at the threshold in use;
-        estimated_ap50 where it was estimated without labels; shift, times its reference; probability of the verdict.
-        What was not measured is left out.
+        Domain -> name -> number: AP and its like of the whole domain; precision, recall and f1 at the
+        threshold in use; estimated_ap50 where it was estimated without labels; shift, times its reference;
+        probability of the verdict. What was not measured is left out.
     """
     whole = {s["domain"]: s for s in record["slices"] if s["slice"] == "all"}
     sweeps = {entry["domain"]: entry["points"] for entry in record.get("sweep", [])}

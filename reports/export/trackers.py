@@ -1,5 +1,5 @@
-"""Experiment trackers: one function each, under the names that Ultralytics' own callbacks use. None is imported, and
-nothing leaves the machine, unless `shiftscope log` names it.
+"""Experiment trackers: one function each, under the names that Ultralytics' own callbacks use. None is
+imported, and nothing leaves the machine, unless `shiftscope log` names it.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ TRACKERS = {
 
 
 def tracker_named(name: str) -> Callable[[Entry], str]:
-    """What logs a report to a tracker. Raises InputError where there is none of this name, EnvironmentProblem where its
-    library is not installed.
+    """What logs a report to a tracker. Raises InputError where there is none of this name, EnvironmentProblem
+    where its library is not installed.
     """
     if name not in TRACKERS:
         raise InputError(f"--to {name}: no such tracker; there are: {', '.join(TRACKERS)}")

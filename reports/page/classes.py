@@ -180,8 +180,8 @@ def _confusions(findings: Findings, name: str) -> list[str]:
             for row in ours
         )
         sentences.append(
-            f"Predicted where nothing is labelled: {parts}. Objects that look alike and that nobody labelled, or "
-            "background: the gallery shows which."
+            f"Predicted where nothing is labelled: {parts}. Objects that look alike and that nobody "
+            "labelled, or background: the gallery shows which."
         )
     others = grown[unlabelled & ~known].sort_values("count", ascending=False).head(MAX_NAMED)
     if len(others):

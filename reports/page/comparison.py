@@ -124,7 +124,9 @@ def _state(found: dict[str, Any]) -> str:
 
 
 def _part_rows(parts: pd.DataFrame, whole: float) -> list[dict[str, Any]]:
-    """Classes and slices, those first that did not only move with all images (by whole, in AP50), the largest loss first."""
+    """Classes and slices, those first that did not only move with all images (by whole, in AP50), the largest
+    loss first.
+    """
     beside = [_beside(part, whole) for part in parts.itertuples(index=False)]
     ordered = parts.assign(beside=beside, together=[words == TOGETHER for words in beside])
     ordered = ordered.sort_values(["together", "difference"], kind="stable")
@@ -159,8 +161,8 @@ def _beside(part: Any, whole: float) -> str:
 def _cards(
     changes: pd.DataFrame, domains: tuple[Domain, Domain], thresholds: tuple[float, float], *, worse: bool
 ) -> list[dict[str, Any]]:
-    """The images that changed most in one direction, under both detectors; one a clip, so that neighbours do not fill
-    the row.
+    """The images that changed most in one direction, under both detectors; one a clip, so that neighbours do
+    not fill the row.
     """
     change = changes["errors_now"] - changes["errors_before"]
     chosen = changes[change > 0 if worse else change < 0].drop_duplicates("clip").head(SHOWN)

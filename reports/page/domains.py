@@ -16,8 +16,8 @@ ROLE_WORDS = {"in_domain": "in-domain", "real_world": "real-world", "training": 
 
 
 def drawn_domains(findings: Findings) -> list[str]:
-    """The domains that figures show: the in-domain set, the one in focus, and of the others those with the lowest AP50,
-    as many as there are colours that can be told apart.
+    """The domains that figures show: the in-domain set, the one in focus, and of the others those with the
+    lowest AP50, as many as there are colours that can be told apart.
     """
     ap50 = findings.evidence.ap50
     others = sorted(

@@ -1,4 +1,6 @@
-"""The embedding map: one dot an image, drawn as SVG by the template; the script adds thumbnails and other colours."""
+"""The embedding map: one dot an image, drawn as SVG by the template; the script adds thumbnails and other
+colours.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,9 @@ def embedding_map(
     Returns
     -------
     dict or None
-        width, height; domains: (name, colour) in the legend's order; dots: x, y, colour, whether it is to be added
-        next, and words for readers without a script; data: values of every dot for the script, and the thumbnails.
+        width, height; domains: (name, colour) in the legend's order; dots: x, y, colour, whether it is to be
+        added next, and words for readers without a script; data: values of every dot for the script, and the
+        thumbnails.
     """
     if not len(findings.map):
         return None
@@ -95,7 +98,9 @@ def _scaled(values: Floats, length: float) -> Floats:
 
 
 def _with_thumbnail(points: pd.DataFrame) -> Ints:
-    """Rows of the images that get a thumbnail: those to add next, then the domains in turn, spread over each."""
+    """Rows of the images that get a thumbnail: those to add next, then the domains in turn, spread
+    over each.
+    """
     ranked = np.flatnonzero(points["rank"].notna())
     rest = points[points["rank"].isna()]
     # A stride through each domain in the order of the map, so that neighbouring frames are not all there is.

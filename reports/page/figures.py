@@ -79,7 +79,9 @@ def _legend_label(name: str) -> str:
 
 
 def _bounds(figure: Figure) -> Bbox:
-    """The part of a figure that is drawn on, in inches, with a margin. "tight" would draw the figure twice to find it."""
+    """The part of a figure that is drawn on, in inches, with a margin. "tight" would draw the figure twice to
+    find it.
+    """
     # Of the size that the SVG has.
     figure.set_dpi(SVG_DPI)
     width, height = figure.get_size_inches() * SVG_DPI
@@ -131,7 +133,8 @@ def sweep(curves: pd.DataFrame, palette: dict[str, str], start: float) -> Figure
     """F1 (left), precision and recall (right) by confidence, with a line at the threshold start.
 
     curves: domain, confidence, f1, precision, recall. The lines of the n-th domain are named curve-f1-n,
-    curve-precision-n and curve-recall-n, and its best F1 best-f1-n, for the script that redraws them for one class.
+    curve-precision-n and curve-recall-n, and its best F1 best-f1-n, for the script that redraws them for one
+    class.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.1))
     for number, (domain, part) in enumerate(curves.groupby("domain", sort=False)):
@@ -290,9 +293,11 @@ def errors(table: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 @themed
 def over_time(rows: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """AP50 of domains over time, measured (filled) or estimated (open), with intervals and rings around alarms.
+    """AP50 of domains over time, measured (filled) or estimated (open), with intervals and rings around
+    alarms.
 
-    rows: created (ISO 8601), domain, ap50, ap50_low, ap50_high, estimated_ap50, estimated_low, estimated_high, alarm
+    rows: created (ISO 8601), domain, ap50, ap50_low, ap50_high, estimated_ap50, estimated_low,
+        estimated_high, alarm
     """
     figure, axes = plt.subplots(figsize=(9.2, 3.4))
     for name, part in rows.groupby("domain", sort=False):
@@ -316,7 +321,9 @@ def over_time(rows: pd.DataFrame, palette: dict[str, str]) -> Figure:
 
 @themed
 def by_training_size(rows: pd.DataFrame, palette: dict[str, str]) -> Figure:
-    """Measured AP50 of domains by annotations in training; rows: training_boxes, domain, ap50, ap50_low, ap50_high."""
+    """Measured AP50 of domains by annotations in training; rows: training_boxes, domain, ap50, ap50_low,
+    ap50_high.
+    """
     figure, axes = plt.subplots(figsize=(6.0, 3.2))
     for name, part in rows.groupby("domain", sort=False):
         colour = palette[str(name)]
@@ -475,7 +482,9 @@ def forecast(
 
 
 def minor_numbers(value: float, _: float) -> str:
-    """Label the ticks at 2 and 5 between powers of ten: a curve of a few sizes often lies between two powers."""
+    """Label the ticks at 2 and 5 between powers of ten: a curve of a few sizes often lies between
+    two powers.
+    """
     return f"{value:,.0f}" if f"{value:e}"[0] in "25" else ""
 
 

@@ -29,8 +29,8 @@ from train.passes import available_cores
 KIND_WORDS = {
     "false_positive": (
         "False positives",
-        "Detections on no annotation, or on one that is detected already; the most confident of each clip, grouped "
-        "by appearance.",
+        "Detections on no annotation, or on one that is detected already; the most confident of each clip, "
+        "grouped by appearance.",
     ),
     "wrong_class": (
         "Wrong classes",
@@ -65,8 +65,8 @@ def _path_of(domain: Domain, image: str) -> str:
 
 
 def _boxes_of_card(domain: Domain, card: pd.Series) -> tuple[list[float], list[list[float]]]:
-    """The box of a card and the annotations of its image, each upright (4 numbers) or with its rotated box behind
-    (9).
+    """The box of a card and the annotations of its image, each upright (4 numbers) or with its rotated box
+    behind (9).
     """
     box = [float(card[corner]) for corner in CORNERS]
     annotations = domain.annotations[domain.annotations["image"] == card["image"]]
@@ -84,8 +84,8 @@ def _with_rotated(boxes: pd.DataFrame) -> Floats:
 
 
 def _rotated(domain: Domain, row: int, box: list[float], annotations: Floats) -> list[float]:
-    """The box of a card with its rotated box behind it: of the detection in a row, or of the annotation with the same
-    extent where the row is -1. annotations: (n, 9), or (n, 4) where none is rotated.
+    """The box of a card with its rotated box behind it: of the detection in a row, or of the annotation with
+    the same extent where the row is -1. annotations: (n, 9), or (n, 4) where none is rotated.
     """
     if row >= 0:
         turned = rotated_boxes(domain.detections.loc[[row]])
@@ -111,7 +111,8 @@ class Gallery:
     groups: cards by domain and kind
     filters: what can be chosen, by name: (value, words) each
     per_kind: cards of one kind and domain, at most
-    members: number and count of cards of each domain, slice and class, for links from the tables, see `_members`
+    members: number and count of cards of each domain, slice and class, for links from the tables, see
+        `_members`
     """
 
     groups: list[dict[str, Any]]
@@ -208,8 +209,8 @@ def _filters(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[
 
 
 def _members(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[str, tuple[int, int]]:
-    """What links from the tables filter by: number of the slice or class, and how many cards there are, by domain,
-    "slice" or "class", and name, joined by line feeds.
+    """What links from the tables filter by: number of the slice or class, and how many cards there are, by
+    domain, "slice" or "class", and name, joined by line feeds.
     """
     counts: dict[str, tuple[int, int]] = {}
     for group in groups:
@@ -223,8 +224,8 @@ def _members(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[
 
 
 def slices_of_cards(findings: Findings) -> dict[int, list[str]]:
-    """The slices that each card is in, as the page names them, by card number: of its image, and of its box by size,
-    shape and place. Single clips are left out.
+    """The slices that each card is in, as the page names them, by card number: of its image, and of its box
+    by size, shape and place. Single clips are left out.
     """
     cuts = slices.edges(findings.domains)
     result: dict[int, list[str]] = {int(str(number)): [] for number in findings.cards.index}

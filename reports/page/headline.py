@@ -65,8 +65,8 @@ MOST_NAMED = 6
 
 
 def headline(findings: Findings, folder: str) -> dict[str, Any]:
-    """Everything that the first screen shows, and the lines that stay on the terminal. folder: the report's, as
-    commands name it.
+    """Everything that the first screen shows, and the lines that stay on the terminal. folder: the report's,
+    as commands name it.
     """
     return {
         **domain_verdict(findings, findings.focus, folder),
@@ -80,7 +80,9 @@ def headline(findings: Findings, folder: str) -> dict[str, Any]:
 
 
 def domain_verdict(findings: Findings, name: str, folder: str = "REPORT") -> dict[str, Any]:
-    """The verdict about one real-world domain: cause, grade, why, how sure, and the next step with its command."""
+    """The verdict about one real-world domain: cause, grade, why, how sure, and the next step with its
+    command.
+    """
     verdict, evidence = findings.verdicts[name], findings.evidences[name]
     leading = verdict.named(verdict.leading) if verdict.leading is not None else None
     cause = leading.name if leading is not None else UNDECIDED
@@ -115,9 +117,9 @@ def domain_verdict(findings: Findings, name: str, folder: str = "REPORT") -> dic
 def _warnings(findings: Findings) -> list[str]:
     """What a reader must know before any number: class ids that do not agree, images that training shows."""
     numbering = [
-        f"On {name}, no detection has the class of the annotation it lies on, although AP50 is {fraction(found)} "
-        "regardless of class: its labels and the detections number their classes differently. Correct the class ids "
-        "before reading on."
+        f"On {name}, no detection has the class of the annotation it lies on, although AP50 is "
+        f"{fraction(found)} regardless of class: its labels and the detections number their classes "
+        "differently. Correct the class ids before reading on."
         for name, found in findings.ap50_of_other_classes.items()
     ]
     numbering += [
@@ -132,8 +134,8 @@ def _warnings(findings: Findings) -> list[str]:
     ]
     size_of = {domain.name: len(domain.images) for domain in findings.real_world}
     shared = [
-        f"{number:,} of {count(size_of[name], 'image')} of {name} are images of {findings.in_domain.name} too, or "
-        "near-copies: on these, the two cannot differ."
+        f"{number:,} of {count(size_of[name], 'image')} of {name} are images of {findings.in_domain.name} "
+        "too, or near-copies: on these, the two cannot differ."
         for name, number in findings.shared_images.items()
         if number > TOLERATED * size_of[name]
     ]
@@ -252,16 +254,18 @@ def _command(findings: Findings, name: str, folder: str) -> str:
 
 
 def _meanwhile(findings: Findings, name: str, folder: str) -> str:
-    """What helps without any training, where it is worth as much as a drop must be to count; "" where nothing does."""
+    """What helps without any training, where it is worth as much as a drop must be to count; "" where nothing
+    does.
+    """
     deployment = findings.deployments.get(name)
     if deployment is None or deployment.f1 is None or deployment.f1_before is None:
         return ""
     if deployment.f1 - deployment.f1_before < HARMLESS_GAP:
         return ""
     return (
-        f"Until then: F1 {fraction(deployment.f1)} in place of {fraction(deployment.f1_before)} is expected with "
-        f"shiftscope predict SOURCE --from-report {folder} --domain {shlex.quote(name)}, which uses the image size and "
-        f"threshold that help (chosen on one half of {count(deployment.images, 'image')} from "
+        f"Until then: F1 {fraction(deployment.f1)} in place of {fraction(deployment.f1_before)} is expected "
+        f"with shiftscope predict SOURCE --from-report {folder} --domain {shlex.quote(name)}, which uses the "
+        f"image size and threshold that help (chosen on one half of {count(deployment.images, 'image')} from "
         f"{count(deployment.clips, 'clip')}, measured on the other)."
     )
 
@@ -308,8 +312,8 @@ def _shift_remedy(findings: Findings, evidence: Evidence, primary: Hypothesis) -
     labels = f"{to_label} of them still to be labelled" if to_label else "all of them labelled already"
     return (
         f"Add {images} to the training set, beginning with the {count(len(picks), 'image')} from "
-        f"{count(clips, 'clip')} under \u201cWhat to add next\u201d ({labels}). shiftscope next, with the same options, "
-        "copies them and sets other clips aside for testing."
+        f"{count(clips, 'clip')} under \u201cWhat to add next\u201d ({labels}). shiftscope next, with the "
+        "same options, copies them and sets other clips aside for testing."
     )
 
 

@@ -1,5 +1,5 @@
-"""Section "Performance": what clicks and judged labels say, AP50 estimated without labels, and what a few labels say about all
-images.
+"""Section "Performance": what clicks and judged labels say, AP50 estimated without labels, and what a few
+labels say about all images.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def audited(findings: Findings) -> list[str]:
         value, low, high = audit.share
         sentences.append(
             f"{judged}. Of {count(audit.annotations, 'annotation')}, {percent(value)} are wrong or left out "
-            f"(95 % interval {percent(low)} to {percent(high)}); {percent(audit.missing or 0.0)} were left out."
+            f"(95 % interval {percent(low)} to {percent(high)}); {percent(audit.missing or 0.0)} were left "
+            "out."
         )
     return sentences
 

@@ -16,8 +16,8 @@ MAX_RESERVED = 8
 
 
 def next_rows(findings: Findings, view_of: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
-    """The ranked list with thumbnails, each beside the nearest training image. view_of: number of the whole image by
-    domain and image.
+    """The ranked list with thumbnails, each beside the nearest training image. view_of: number of the whole
+    image by domain and image.
     """
     training = findings.training or findings.in_domain
     paths = dict(zip(training.images["image"], training.images["path"], strict=True))

@@ -16,8 +16,8 @@ from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.matching import Floats
 
-# A ring of a mask may be off by this share of its extent, or by half a pixel: nobody sees it, and it has some twenty
-# points in place of hundreds.
+# A ring of a mask may be off by this share of its extent, or by half a pixel: nobody sees it, and it has some
+# twenty points in place of hundreds.
 TOLERANCE = 0.01
 # Radius of a key point, as a share of the image that it is drawn over.
 POINT_RADIUS = 1 / 160
@@ -35,7 +35,9 @@ class Outline:
     points: Floats
 
     def path(self, left: float, top: float, scale: float, side: float) -> str:
-        """SVG path data in a crop that begins at left and top of the image and is `side` long after scaling."""
+        """SVG path data in a crop that begins at left and top of the image and is `side` long after
+        scaling.
+        """
         parts = []
         for ring in self.rings:
             moved = (ring - (left, top)) * scale
@@ -48,8 +50,8 @@ class Outline:
 
 
 def outlines_of(domain: Domain, boxes: pd.DataFrame) -> list[Outline]:
-    """What is drawn of annotations or detections of a domain: the box, as it lies where it is rotated, and its mask or key
-    points where there are some.
+    """What is drawn of annotations or detections of a domain: the box, as it lies where it is rotated, and
+    its mask or key points where there are some.
     """
     turned = rotated_boxes(boxes)
     corners = boxes[CORNERS].to_numpy(float)
@@ -68,7 +70,9 @@ def outlines_of(domain: Domain, boxes: pd.DataFrame) -> list[Outline]:
 
 
 def _drawn(shape: object, size: Floats) -> tuple[Iterable[Floats], Floats]:
-    """Rings and key points of an annotation's or a detection's shape, in pixels of an image of width and height."""
+    """Rings and key points of an annotation's or a detection's shape, in pixels of an image of width and
+    height.
+    """
     nothing = np.zeros((0, 2))
     if isinstance(shape, bytes) and shape:
         found = unpack(shape)

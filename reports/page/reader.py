@@ -96,8 +96,8 @@ def read_report(folder: Path) -> WrittenReport:
 
 
 def report_files(folder: Path) -> dict[str, Path]:
-    """The files of a written report by their path in its folder, and no others: --out may name a folder that holds
-    something else as well.
+    """The files of a written report by their path in its folder, and no others: --out may name a folder that
+    holds something else as well.
     """
     there = [folder / name for name in FILES] + sorted((folder / "tables").glob("*.parquet"))
     return {path.relative_to(folder).as_posix(): path for path in there if path.is_file()}

@@ -28,8 +28,8 @@ def shift_section(
 ) -> dict[str, Any]:
     """Map, metrics and factors; empty parts where nothing was measured.
 
-    palette: colour of each domain; drawn: of those that the histograms show; view_of: number of the whole image by
-    domain and image
+    palette: colour of each domain; drawn: of those that the histograms show; view_of: number of the whole
+    image by domain and image
     """
     evidence = findings.evidence
     measured = (

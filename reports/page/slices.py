@@ -42,7 +42,9 @@ def label(attribute: str, name: str, noun: str = "annotations") -> str:
 
 
 def slice_rows(findings: Findings) -> list[dict[str, Any]]:
-    """The slice table; slices of a domain by the AP50 it would gain if they were as good as the whole domain."""
+    """The slice table; slices of a domain by the AP50 it would gain if they were as good as the
+    whole domain.
+    """
     table = findings.slices
     order = {name: i for i, name in enumerate(dict.fromkeys(table["domain"]))}
     rows = []

@@ -55,8 +55,8 @@ def threshold_section(
 
 
 def _class_curves(findings: Findings) -> dict[str, Any] | None:
-    """The slider's data by class, for classes that are annotated somewhere: names, thresholds, and by domain the
-    precision, recall and false positives per image of each; None where the model has one class.
+    """The slider's data by class, for classes that are annotated somewhere: names, thresholds, and by domain
+    the precision, recall and false positives per image of each; None where the model has one class.
     """
     names = findings.in_domain.classes
     if len(names) < 2 or not findings.class_curves:
@@ -97,9 +97,10 @@ def _deployment_words(deployment: Deployment) -> dict[str, str]:
         words += f" Thresholds are {deployment.note}."
     elif deployment.f1 is not None and deployment.f1_before is not None:
         words += (
-            f" F1 {fraction(deployment.f1)} is expected on other such clips, {fraction(deployment.f1_before)} with "
-            f"images and threshold {fraction(deployment.confidence)} as they are (chosen on one half of "
-            f"{count(deployment.images, 'image')} from {count(deployment.clips, 'clip')}, measured on the other)."
+            f" F1 {fraction(deployment.f1)} is expected on other such clips, "
+            f"{fraction(deployment.f1_before)} with images and threshold {fraction(deployment.confidence)} "
+            f"as they are (chosen on one half of {count(deployment.images, 'image')} from "
+            f"{count(deployment.clips, 'clip')}, measured on the other)."
         )
     return {"domain": deployment.domain, "words": words}
 

@@ -125,8 +125,8 @@ def _cut(pixels: Pixels, box: Box | None, side: int) -> tuple[Pixels, int, int, 
 
 
 def sheet(paths: Sequence[str], columns: int) -> str | None:
-    """Thumbnails of TILE by TILE pixels side by side in rows of so many columns, as one JPEG data URI; None without
-    any. An image that cannot be read leaves its place empty.
+    """Thumbnails of TILE by TILE pixels side by side in rows of so many columns, as one JPEG data URI; None
+    without any. An image that cannot be read leaves its place empty.
     """
     if not paths:
         return None
@@ -193,7 +193,9 @@ def _as_uri(tile: Pixels, quality: int = JPEG_QUALITY) -> str:
 def _outline(
     tile: Pixels, box: Box, left: int, top: int, scale: float, colour: tuple[int, int, int], thickness: int
 ) -> None:
-    """Draw a box given in image pixels into a crop, in place: upright (4 numbers), or rotated (5 more behind them)."""
+    """Draw a box given in image pixels into a crop, in place: upright (4 numbers), or rotated (5 more behind
+    them).
+    """
     if len(box) > 4:
         corners = corners_of(np.array([box[4:]], float))[0]
         points = np.round((corners - (left, top)) * scale).astype(np.int32)

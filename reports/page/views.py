@@ -22,8 +22,8 @@ VIEW_SIDES = (960, 800, 640, 512, 400)
 # Bytes of a data URI that a pixel of a photograph takes at VIEW_QUALITY, about.
 BYTES_A_PIXEL = 0.2
 VIEW_QUALITY = 72
-# Detections below this confidence are left out of a view, as they are of the gallery; of an image full of objects, the
-# most confident are shown.
+# Detections below this confidence are left out of a view, as they are of the gallery; of an image full of
+# objects, the most confident are shown.
 MIN_CONFIDENCE = 0.05
 MAX_BOXES = 100
 # Outcome of a detection -> kind of card.
@@ -43,11 +43,12 @@ def domain_of(findings: Findings, name: str) -> Domain:
 
 
 def image_views(findings: Findings) -> dict[tuple[str, str], dict[str, Any]]:
-    """The images of the cards, those of the first cards first, then those to add next, until VIEW_BYTES are used up;
-    none without cards.
+    """The images of the cards, those of the first cards first, then those to add next, until VIEW_BYTES are
+    used up; none without cards.
 
-    By domain and image, each has domain, name, src, width and height (of the JPEG, in pixels), and boxes: kind
-    ("annotation", "missed", or that of a card), SVG path data, words and confidence (null for annotations).
+    By domain and image, each has domain, name, src, width and height (of the JPEG, in pixels), and boxes:
+    kind ("annotation", "missed", or that of a card), SVG path data, words and confidence (null for
+    annotations).
     """
     images = findings.cards[["domain", "image"]]
     if len(images):
@@ -113,7 +114,8 @@ def _missed(domain: Domain, confidence: float) -> set[int]:
 def _boxes_by_image(
     domain: Domain, images: set[str], confidence: float
 ) -> dict[str, tuple[list[str], list[_Drawn]]]:
-    """Kinds, and words, confidence and outlines of the objects of each image: annotations first, then detections.
+    """Kinds, and words, confidence and outlines of the objects of each image: annotations first, then
+    detections.
 
     confidence: from which on a detection counts as one of the object that it lies on
     """

@@ -1,10 +1,11 @@
 """Forward passes on a Ray cluster, whose machines see the same folders.
 
-Ray Data hands the paths of images to tasks. The process that runs a task keeps the detector for the next one. What a task
-gives is stored here, so that a killed machine costs the images in its hands, which Ray gives to another one, and a
-second run predicts nothing again.
+Ray Data hands the paths of images to tasks. The process that runs a task keeps the detector for the next one.
+What a task gives is stored here, so that a killed machine costs the images in its hands, which Ray gives to
+another one, and a second run predicts nothing again.
 
-Tasks and not actors: an actor whose machine is gone waits for room on another, and with it the images it was given.
+Tasks and not actors: an actor whose machine is gone waits for room on another, and with it the images it was
+given.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class ClusterDetector(Detector):
     weights, device, batch
         See `train.forward.Detector`; the weights lie in a folder that every machine sees.
     address
-        Of the cluster, as `ray.init` takes it; "local" starts one on this machine, "" takes the one that is running
-        here or starts one.
+        Of the cluster, as `ray.init` takes it; "local" starts one on this machine, "" takes the one that is
+        running here or starts one.
     trust
         Load a checkpoint that the restricted loader refuses.
 
@@ -199,8 +200,8 @@ def _connect(address: str) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EnvironmentProblem(
-            f"--ray {address}: no cluster answers there ({reason}); `ray status` on its head tells whether it runs, and "
-            "--ray local starts one on this machine"
+            f"--ray {address}: no cluster answers there ({reason}); `ray status` on its head tells whether "
+            "it runs, and --ray local starts one on this machine"
             if address not in ("", LOCAL)
             else f"--ray: Ray does not start on this machine ({reason}); leave out --ray to predict without it"
         ) from None

@@ -26,8 +26,8 @@ SQUEEZED = 10
 # benchmarks.development_sets`: one row a set
 # with detector, family, severity, signals and truth, see `diagnostics.label_free.Estimator`.
 DEVELOPMENT = Path(__file__).with_name("label_free_sets.csv")
-# Estimated and true AP50 of real photographs with labels, written by `python -m benchmarks.real_domains`: one row
-# a domain, with detector, domain, images, in_domain, estimate and truth.
+# Estimated and true AP50 of real photographs with labels, written by `python -m benchmarks.real_domains`: one
+# row a domain, with detector, domain, images, in_domain, estimate and truth.
 REAL_DOMAINS = Path(__file__).with_name("label_free_domains.csv")
 
 
@@ -37,9 +37,9 @@ def corrupt_in_domain(
     """In-domain images under every corruption. They depend on the detector only, so they are made once for
     each. mixed: see `train.transforms.corruptions`.
 
-    One severity of each family, the strongest, spans what the regression has to span: on 14 real domains of two
-    detectors the estimates are off by 0.14 (root mean square) with it, with the two higher ones, and with all. So they
-    are with images squeezed by the tens in place of by the forties.
+    One severity of each family, the strongest, spans what the regression has to span: on 14 real domains of
+    two detectors the estimates are off by 0.14 (root mean square) with it, with the two higher ones, and with
+    all. So they are with images squeezed by the tens in place of by the forties.
     """
     labelled = in_domain.labelled_images
     labelled = labelled[labelled[["width", "height"]].max(axis=1) <= MAX_SIDE]
@@ -72,7 +72,9 @@ def development_sets() -> pd.DataFrame:
 
 
 def real_domains() -> pd.DataFrame:
-    """Estimates on real photographs and what the labels say, which come with this package; see `REAL_DOMAINS`."""
+    """Estimates on real photographs and what the labels say, which come with this package; see
+    `REAL_DOMAINS`.
+    """
     return pd.read_csv(REAL_DOMAINS)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from reports.options import Effort
 
-# Where there are few images, as many passes are what the smallest useful set of experiments takes: interventions on
-# one domain and the corruptions of the label-free estimate.
+# Where there are few images, as many passes are what the smallest useful set of experiments takes:
+# interventions on one domain and the corruptions of the label-free estimate.
 LEAST_PASSES = 1500
 
 
@@ -29,8 +29,8 @@ class Allowance:
     all_corruptions: bool
 
 
-# Sixty images an intervention in place of a hundred were tried: for one of fifteen sets of photographs (fog, where the
-# interval was as wide as the drop), that led to another cause.
+# Sixty images an intervention in place of a hundred were tried: for one of fifteen sets of photographs (fog,
+# where the interval was as wide as the drop), that led to another cause.
 ALLOWANCES = {
     Effort.QUICK: Allowance(images=30, first=15, share=0.5, label_free=False, all_corruptions=False),
     Effort.STANDARD: Allowance(images=100, first=20, share=1.0, label_free=True, all_corruptions=False),
@@ -41,7 +41,8 @@ ALLOWANCES = {
 class Budget:
     """Forward passes beyond the first over all images, in passes at its input size.
 
-    A pass at twice the side counts as four. What is stored already counts too, so that a second report tries the same.
+    A pass at twice the side counts as four. What is stored already counts too, so that a second report tries
+    the same.
 
     Parameters
     ----------

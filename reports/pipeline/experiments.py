@@ -62,8 +62,8 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
         experiments = replace(experiments, **_label_free(predictor, in_domain, own, budget))
     if scored:
         focus = focus_of(predicted.pairs)
-        # The domain that the first screen is about comes first: combinations cost several times as much as one
-        # intervention, and are for that one.
+        # The domain that the first screen is about comes first: combinations cost several times as much as
+        # one intervention, and are for that one.
         usable = sorted(
             (name for name, pair in predicted.pairs.items() if pair.usable and name not in supplied),
             key=lambda name: name != focus,
@@ -77,8 +77,8 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
         experiments = replace(experiments, interventions=interventions)
     if budget.left_out:
         reporter.say(
-            f"  left out, because --effort {options.effort} allows {budget.limit:.0f} forward passes beyond the "
-            f"first {passes}: {'; '.join(budget.left_out)}"
+            f"  left out, because --effort {options.effort} allows {budget.limit:.0f} forward passes beyond "
+            f"the first {passes}: {'; '.join(budget.left_out)}"
         )
     return replace(experiments, left_out=tuple(budget.left_out), passes=round(budget.spent))
 
@@ -90,15 +90,17 @@ def _say_cost(budget: Budget, passes: int, reporter: Reporter) -> None:
         return
     seconds = budget.limit * reporter.timings.get("predict", 0.0) / max(passes, 1)
     reporter.say(
-        f"Experiments: at most {budget.limit:.0f} forward passes beyond the {passes} so far, about {seconds:.0f} s where "
-        f"none is stored (--effort {budget.effort})"
+        f"Experiments: at most {budget.limit:.0f} forward passes beyond the {passes} so far, about "
+        f"{seconds:.0f} s where none is stored (--effort {budget.effort})"
     )
 
 
 def _label_free(
     predictor: DomainPredictor, in_domain: Domain, real_world: Sequence[Domain], budget: Budget
 ) -> dict[str, Any]:
-    """What the label-free estimate needs, as fields of `Experiments`; nothing where the effort has no room for it."""
+    """What the label-free estimate needs, as fields of `Experiments`; nothing where the effort has no room
+    for it.
+    """
     if not budget.allowance.label_free:
         budget.left_out.append(LABEL_FREE)
         return {}

@@ -184,14 +184,15 @@ def predict_domains(
 
 
 def _check_first(options: ReportOptions, run: Run | None, reporter: Reporter) -> None:
-    """What costs nothing to check: that there is something to diagnose, and that every source and earlier run is there.
+    """What costs nothing to check: that there is something to diagnose, and that every source and earlier run
+    is there.
 
     Raises InputError.
     """
     if run is None and not options.predictions:
         raise InputError(
-            "nothing to diagnose: give --run DIR, --weights FILE, --detector MODULE:FUNCTION, or --predictions NAME=FILE for "
-            "every domain"
+            "nothing to diagnose: give --run DIR, --weights FILE, --detector MODULE:FUNCTION, or "
+            "--predictions NAME=FILE for every domain"
         )
     for _, spec in (in_domain_source(options, run), *options.real_world):
         for part in split_spec(spec):
@@ -201,7 +202,9 @@ def _check_first(options: ReportOptions, run: Run | None, reporter: Reporter) ->
 
 
 def _with_kept_history(run: Run, detector: AnyDetector, reporter: Reporter) -> Run:
-    """The run with the training curve that Ultralytics keeps in the checkpoint, where no results.csv was given."""
+    """The run with the training curve that Ultralytics keeps in the checkpoint, where no results.csv was
+    given.
+    """
     if not run.history.empty or not detector.training_curve:
         return run
     try:
@@ -214,8 +217,8 @@ def _with_kept_history(run: Run, detector: AnyDetector, reporter: Reporter) -> R
 
 
 def _with_drawn_shapes(domain: Domain) -> Domain:
-    """The domain without the shapes of detections that nothing shows, which are most of them; everything but the table
-    of shapes is measured on boxes.
+    """The domain without the shapes of detections that nothing shows, which are most of them; everything but
+    the table of shapes is measured on boxes.
     """
     if SHAPE not in domain.detections:
         return domain
@@ -228,8 +231,8 @@ def _say_upright(domain: Domain, reporter: Reporter) -> None:
     """Say where rotated detections meet upright labels, on which they hardly match."""
     if "angle" in domain.detections and len(domain.annotations) and "angle" not in domain.annotations:
         reporter.say(
-            f"  {domain.name}: the detector gives rotated boxes and the labels are upright, so AP is low by that alone: "
-            "give labels of four corners (YOLO OBB or DOTA)"
+            f"  {domain.name}: the detector gives rotated boxes and the labels are upright, so AP is low by "
+            "that alone: give labels of four corners (YOLO OBB or DOTA)"
         )
 
 
@@ -302,7 +305,9 @@ def _open(
 
 
 def _check_supplied(opened: Sequence[Opened], supplied: dict[str, Path], *, all_needed: bool) -> None:
-    """Raise InputError for predictions of an unknown domain, and for a domain that needs them and has none."""
+    """Raise InputError for predictions of an unknown domain, and for a domain that needs them and
+    has none.
+    """
     names = [domain.name for domain in opened if domain.role != "training"]
     for name in supplied:
         if name not in names:
@@ -327,15 +332,16 @@ def _with_external_detections(
     """Replace detections by those of a COCO results file or of `shiftscope predict`, which have no
     embeddings.
 
-    Images that `shiftscope predict` did not process are left out, and splits that a file has no detection of; say tells
-    so, and how many images have none.
+    Images that `shiftscope predict` did not process are left out, and splits that a file has no detection of;
+    say tells so, and how many images have none.
     """
     if path.suffix == ".parquet":
         detections, processed = read_boxes(path, opened.source, classes)
         newer = newer_images(path, opened.source)
         if newer:
             say(
-                f"  {opened.name}: {count(newer, 'image')} changed after {path.name} was written: predict again if they differ"
+                f"  {opened.name}: {count(newer, 'image')} changed after {path.name} was written: predict "
+                "again if they differ"
             )
         rows = predictions.images["image"].isin(list(processed)).to_numpy()
         predictions = replace(
@@ -357,8 +363,9 @@ def _with_external_detections(
             say(f"  {opened.name}: {path.name}: {line}")
         if _lies_nowhere(opened, detections):
             say(
-                f"  {opened.name}: no detection of {path.name} lies on an annotation (IoU 0.5): are its boxes left, top, "
-                "width and height in pixels of the original images, and is it about these images?"
+                f"  {opened.name}: no detection of {path.name} lies on an annotation (IoU 0.5): are its "
+                "boxes left, top, width and height in pixels of the original images, and is it about these "
+                "images?"
             )
     if detections.empty:
         say(f"  {opened.name}: {path.name} holds no detection; every object counts as missed")
@@ -384,8 +391,8 @@ def _without_unpredicted(
     detections: pd.DataFrame,
     say: Callable[[str], None],
 ) -> Predictions:
-    """Leave out the splits of a source that a file of predictions has nothing of, as where only val was predicted, and say
-    how many of the other images have no detection.
+    """Leave out the splits of a source that a file of predictions has nothing of, as where only val was
+    predicted, and say how many of the other images have no detection.
     """
     splits = dict(zip(opened.source.images["image"], opened.source.images["split"], strict=True))
     split = predictions.images["image"].map(splits).fillna("")
@@ -406,8 +413,9 @@ def _without_unpredicted(
     without = int((~has[kept]).sum())
     if without > MOST_EMPTY * kept.sum():
         say(
-            f"  {opened.name}: {path.name} has no detection in {without} of {count(int(kept.sum()), 'image')}; where these "
-            "were not predicted, give the predicted ones alone"
+            f"  {opened.name}: {path.name} has no detection in {without} of "
+            f"{count(int(kept.sum()), 'image')}; where these were not predicted, give the predicted ones "
+            "alone"
         )
     return predictions
 
@@ -415,7 +423,9 @@ def _without_unpredicted(
 def build_domain(
     opened: Opened, images: pd.DataFrame, predictions: Predictions, imgsz: int, classes: tuple[str, ...]
 ) -> Domain:
-    """Join a source's tables with its predictions; images that failed to decode are left out of every table."""
+    """Join a source's tables with its predictions; images that failed to decode are left out of
+    every table.
+    """
     joined = images.merge(predictions.images, on="image", how="inner", validate="one_to_one")
     annotations = opened.source.annotations
     return Domain(

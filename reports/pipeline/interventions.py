@@ -68,8 +68,8 @@ class DomainPredictor:
         conf: float | None = None,
         embed_detections: bool = False,
     ) -> Domain:
-        """The domain with the detections on its transformed images, stored like all predictions; their embeddings,
-        which are most of what is stored, where they are asked for.
+        """The domain with the detections on its transformed images, stored like all predictions; their
+        embeddings, which are most of what is stored, where they are asked for.
 
         Images that cannot be decoded any more are left out.
         """
@@ -149,8 +149,8 @@ def run_interventions(
 ) -> Interventions:
     """Try other image sizes, tiles, the in-domain colours and object shapes, alone and combined.
 
-    Unless the effort is thorough, each is tried on a part of the images first and left where that shows that it recovers
-    next to nothing; such a correction is not combined with others.
+    Unless the effort is thorough, each is tried on a part of the images first and left where that shows that
+    it recovers next to nothing; such a correction is not combined with others.
 
     Parameters
     ----------
@@ -336,8 +336,8 @@ class _Trials:
         Returns
         -------
         Domain or None
-            The detections in all images; None where a part of them showed that it recovers next to nothing, or where
-            the budget does not allow more.
+            The detections in all images; None where a part of them showed that it recovers next to nothing,
+            or where the budget does not allow more.
         """
         images, first = self.plan.images, self.budget.allowance.first
         part = images if first is None else images.subset(evenly(images.images, first)["image"])
@@ -361,8 +361,8 @@ class _Trials:
     def _is_futile(self, before: Domain, after: Domain) -> bool:
         """Whether a part of the images shows that an intervention recovers next to nothing.
 
-        Leaving early can miss an effect and cannot make one up: of interventions that recover a quarter of the drop, the
-        interval of 99 % lies below that for one in two hundred.
+        Leaving early can miss an effect and cannot make one up: of interventions that recover a quarter of
+        the drop, the interval of 99 % lies below that for one in two hundred.
         """
         if len(before.annotations) < MIN_BOXES:
             return False
@@ -376,7 +376,9 @@ class _Trials:
 
 
 def _try_surroundings(trials: _Trials, in_domain: Domain) -> None:
-    """Measure what in-domain surroundings recover. Pasting costs AP in any domain, so that the share is the least."""
+    """Measure what in-domain surroundings recover. Pasting costs AP in any domain, so that the share is the
+    least.
+    """
     focus = trials.plan.images
     near = in_domain.labelled_images
     near = near[near[["width", "height"]].max(axis=1) <= MAX_SIDE]

@@ -1,4 +1,6 @@
-"""Reviews of the labels of real-world domains: made from a report, kept in runs/review, found again by the labels."""
+"""Reviews of the labels of real-world domains: made from a report, kept in runs/review, found again by the
+labels.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def labels_key(domain: Domain) -> str:
 
 
 def label_review_path(domain: Domain) -> Path:
-    """The file of the review of a domain's labels, whatever report it began with; changed labels have another."""
+    """The file of the review of a domain's labels, whatever report it began with; changed labels have
+    another.
+    """
     return reviews_folder() / FOLDER / f"{domain_slug(domain)}-{labels_key(domain)[:8]}{SUFFIX}"
 
 
@@ -59,8 +63,8 @@ def new_label_review(report: str, domain: Domain, *, seed: int) -> LabelReview:
 
 
 def domain_audit(review: LabelReview) -> DomainAudit:
-    """What a review says about labels: the answers that are a beginning of the order, because only those are a
-    sample with known probabilities.
+    """What a review says about labels: the answers that are a beginning of the order, because only those are
+    a sample with known probabilities.
     """
     candidates = pd.DataFrame(
         {

@@ -54,9 +54,9 @@ def new_review(report: str, domain: Domain, *, seed: int) -> Review:
 
 
 def domain_review(review: Review, domain: Domain) -> DomainReview:
-    """What a review says about a domain: the answers that are a beginning of the order, because only those are a
-    sample with known probabilities. Objects of classes that the detector lacks are left out, and so is what was
-    said of the detections of another one.
+    """What a review says about a domain: the answers that are a beginning of the order, because only those
+    are a sample with known probabilities. Objects of classes that the detector lacks are left out, and so is
+    what was said of the detections of another one.
     """
     index = {name: place for place, name in enumerate(domain.classes)}
     judged = review.detections == detections_key(domain)
@@ -79,7 +79,8 @@ def beginning(review: Review) -> list[str]:
 
 
 def find_reviews(domains: Sequence[Domain], say: Callable[[str], None]) -> dict[str, DomainReview]:
-    """The reviews of these real-world domains, by name: for each, the one of the same images with most answers.
+    """The reviews of these real-world domains, by name: for each, the one of the same images with most
+    answers.
 
     A review that cannot be read is said and left out.
     """

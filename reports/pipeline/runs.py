@@ -51,8 +51,8 @@ def load_detector(
 ) -> AnyDetector:
     """A detector, ready for inference.
 
-    function: "package.module:function" instead of weights. device, batch: see `train.forward.Detector`. trust: load a
-    checkpoint that the restricted loader refuses. ray: address of a cluster that predicts, see
+    function: "package.module:function" instead of weights. device, batch: see `train.forward.Detector`.
+    trust: load a checkpoint that the restricted loader refuses. ray: address of a cluster that predicts, see
     `reports.pipeline.cluster.ClusterDetector`.
     """
     if ray is not None and (function is not None or weights.suffix == ".onnx"):

@@ -144,7 +144,8 @@ def _as_one_class(
     if run is None or not run.is_single_class or len(classes) != 1 or source.classes in ((), tuple(classes)):
         return source
     say(
-        f"  {domain_name(source.spec)}: args.yaml has single_cls; its {count(len(source.classes), 'class', 'classes')} are {classes[0]}"
+        f"  {domain_name(source.spec)}: args.yaml has single_cls; its "
+        f"{count(len(source.classes), 'class', 'classes')} are {classes[0]}"
     )
     return renumbered(source, tuple(classes), [0] * len(source.classes))
 
@@ -176,8 +177,8 @@ def _as_trained(source: Source, run: Run | None, say: Callable[[str], None]) -> 
     if len(used) == len(training):
         return source
     say(
-        f"  {domain_name(source.spec)}: args.yaml has fraction: {run.arguments['fraction']}; {len(used):,} of "
-        f"{count(len(training), 'training image')} were trained on"
+        f"  {domain_name(source.spec)}: args.yaml has fraction: {run.arguments['fraction']}; {len(used):,} "
+        f"of {count(len(training), 'training image')} were trained on"
     )
     unused = (source.images["split"] == "train") & ~source.images["image"].isin(used["image"])
     return source.keep(~unused)
@@ -257,7 +258,9 @@ def unusable_labels(source: Source) -> str:
 
 
 def rejected_rows(source: Source) -> str:
-    """How many label rows of images that are used were rejected, and why, in one line; empty where hardly any was."""
+    """How many label rows of images that are used were rejected, and why, in one line; empty where hardly any
+    was.
+    """
     failed = source.ledger.loc[source.ledger["bucket"] == "failed", "path"]
     rows = source.rows[(source.rows["action"] == "rejected") & ~source.rows["path"].isin(failed)]
     total = len(rows) + len(source.annotations)
@@ -280,7 +283,8 @@ def _say_classes(source: Source, name: str, classes: Sequence[str], say: Callabl
         names = ", ".join(source.classes[:MOST_REASONS])
         more = f" and {len(source.classes) - MOST_REASONS} more" if len(source.classes) > MOST_REASONS else ""
         say(
-            f"  {name}: names {len(source.classes)} of the model's {len(classes)} classes, matched by name: {names}{more}"
+            f"  {name}: names {len(source.classes)} of the model's {len(classes)} classes, matched by name: "
+            f"{names}{more}"
         )
     numbers = sorted(source.annotations["label"].unique().tolist())
     # A folder that names no classes takes the model's.
@@ -297,8 +301,8 @@ def _say_unusable(source: Source, name: str, say: Callable[[str], None]) -> None
 
 
 def with_attributes(opened: list[Opened], specs: Sequence[str], reporter: Reporter) -> list[Opened]:
-    """Add what image files say about how they were taken, then join user attributes. Raises InputError when a file
-    names no image of any domain.
+    """Add what image files say about how they were taken, then join user attributes. Raises InputError when a
+    file names no image of any domain.
     """
     opened = _with_capture(opened, reporter)
     for spec in specs:

@@ -39,7 +39,8 @@ def in_other_surroundings(
     objects
         The images whose objects stay where they are.
     surroundings
-        Labelled images that everything else is taken from, each in turn in random order, cropped to the shape.
+        Labelled images that everything else is taken from, each in turn in random order, cropped to the
+        shape.
     predict
         Predicts a domain from the files that its images name.
     seed
@@ -56,7 +57,9 @@ def in_other_surroundings(
     with TemporaryDirectory() as folder:
 
         def write(number: int) -> tuple[dict[str, str], pd.DataFrame] | None:
-            """The path of a composed image, and the objects of its surroundings; None where one is unreadable."""
+            """The path of a composed image, and the objects of its surroundings; None where one is
+            unreadable.
+            """
             image, own = (str(objects.images[column].iloc[number]) for column in ("image", "path"))
             behind = surroundings.labelled_images.iloc[order[number % len(order)]]
             mine = objects.annotations.loc[objects.annotations["image"] == image, CORNERS].to_numpy(float)
@@ -92,7 +95,9 @@ def in_other_surroundings(
 
 
 def cover(image: Pixels, width: int, height: int) -> tuple[Pixels, float, Floats]:
-    """An image scaled and cropped about its middle to a size; the scale, and the offset (x, y) of the crop."""
+    """An image scaled and cropped about its middle to a size; the scale, and the offset (x, y) of
+    the crop.
+    """
     scale = max(width / image.shape[1], height / image.shape[0])
     size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
     larger = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)

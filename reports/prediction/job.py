@@ -66,7 +66,9 @@ class PredictionJob:
         return [output.boxes for output in self.detector.predict_pixels(changed, self.settings)]
 
     def draw(self, pixels: Pixels, boxes: Floats) -> Pixels:
-        """Draw the boxes (N, 6) that reach their threshold on a copy of an image; show it in the live view."""
+        """Draw the boxes (N, 6) that reach their threshold on a copy of an image; show it in the
+        live view.
+        """
         shown = boxes[self.is_shown(boxes)]
         drawn = draw(pixels, shown, self.detector.classes, self.blurred)
         if self.window is not None:

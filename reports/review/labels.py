@@ -93,7 +93,9 @@ class LabelSession:
         }
 
     def frame(self, number: int) -> dict[str, Any]:
-        """One candidate: its image, its box and the other labels of the image, and the answer if there is one."""
+        """One candidate: its image, its box and the other labels of the image, and the answer if there is
+        one.
+        """
         item = self.review.items[number]
         row = self.domain.images.loc[self.domain.images["image"] == item.image].iloc[0]
         labels = self.domain.annotations[self.domain.annotations["image"] == item.image]

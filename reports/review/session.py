@@ -64,11 +64,15 @@ class Session:
         return {"frames": self.frames}
 
     def answer(self, number: int, entry: Mapping[str, Any]) -> None:
-        """Keep one answer as the page sends it. Raises InputError, ValueError, KeyError or TypeError where it is none."""
+        """Keep one answer as the page sends it. Raises InputError, ValueError, KeyError or TypeError where it
+        is none.
+        """
         self.add({self.frames[number]: parse_clicks(entry)})
 
     def add(self, answers: Mapping[str, Clicks]) -> None:
-        """Keep answers, also on disk. Raises InputError for an image, class or detection that is not there."""
+        """Keep answers, also on disk. Raises InputError for an image, class or detection that is not
+        there.
+        """
         known = set(self.domain.images["image"].astype(str))
         unknown = next((image for image in answers if image not in known), None)
         if unknown is not None:
@@ -96,8 +100,8 @@ class Session:
             ]
             if outside:
                 raise InputError(
-                    f"{image}: the point ({outside[0][0]:g}, {outside[0][1]:g}) is outside of the image, which has "
-                    f"{width}x{height} pixels"
+                    f"{image}: the point ({outside[0][0]:g}, {outside[0][1]:g}) is outside of the image, "
+                    f"which has {width}x{height} pixels"
                 )
             count = int(per_image.get(image, 0))
             unknown_rows = [row for row in clicks.detections if not 0 <= row < count]

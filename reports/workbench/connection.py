@@ -49,8 +49,8 @@ ABORT_LOG_IDS = (23091, 23092)
 
 @contextlib.contextmanager
 def _databricks_untold() -> Iterator[None]:
-    """Hide Databricks' SDK, which MLflow brings, while FiftyOne is imported: it would import it, which takes two seconds,
-    to say there that it is used.
+    """Hide Databricks' SDK, which MLflow brings, while FiftyOne is imported: it would import it, which takes
+    two seconds, to say there that it is used.
     """
     name = "databricks.sdk"
     if name in sys.modules:

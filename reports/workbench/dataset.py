@@ -308,8 +308,8 @@ def _write_samples(fo: Any, dataset: Any, findings: Findings, boxes: dict[str, B
             fields[path] = create_field(name, fo.ListField, subfield=fo.StringField)
         else:
             fields[path] = create_field(name, types[kind])
-    # All at once, those of boxes after the fields that hold them: `add_sample_field` reads and writes the whole dataset
-    # document for each.
+    # All at once, those of boxes after the fields that hold them: `add_sample_field` reads and writes the
+    # whole dataset document for each.
     dataset._merge_sample_field_schema(whole)
     dataset._merge_sample_field_schema(parts)
     dataset.media_type = "image"

@@ -312,8 +312,8 @@ def _matches(
     detections: dict[str, list[Document]],
     outcomes: dict[int, Outcome],
 ) -> list[tuple[Any, ...]]:
-    """FiftyOne's pairs: true positives, detections on annotations of another class, false positives, and annotations
-    without any of these.
+    """FiftyOne's pairs: true positives, detections on annotations of another class, false positives, and
+    annotations without any of these.
     """
     labels = [domain.classes[label] for label in domain.annotations["label"].tolist()]
     matches: list[tuple[Any, ...]] = []
@@ -417,7 +417,9 @@ def samples_of(
 
 
 def _keypoints(domain: Domain, image: str, field: str, objects: list[tuple[int, Floats]]) -> Document:
-    """The key points of an image's objects. field: where they will stand; objects: class and points of each."""
+    """The key points of an image's objects. field: where they will stand; objects: class and points
+    of each.
+    """
     return {
         "_cls": "Keypoints",
         "keypoints": [

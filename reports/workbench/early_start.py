@@ -1,7 +1,9 @@
-"""Start FiftyOne's database beside other work: mongod takes seconds to answer, in which a report can be measured.
+"""Start FiftyOne's database beside other work: mongod takes seconds to answer, in which a report can be
+measured.
 
-A process of its own starts it and holds it until the report joins: FiftyOne ends a mongod with the last program that
-uses it. As a thread it would share the interpreter, and the streams that FiftyOne is kept away from.
+A process of its own starts it and holds it until the report joins: FiftyOne ends a mongod with the last
+program that uses it. As a thread it would share the interpreter, and the streams that FiftyOne is kept away
+from.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from datasets.errors import EnvironmentProblem
 
 @contextmanager
 def database_started_early() -> Iterator[None]:
-    """Hold FiftyOne's database open while the body runs. What goes wrong is left to the report's own connection, which
-    says it.
+    """Hold FiftyOne's database open while the body runs. What goes wrong is left to the report's own
+    connection, which says it.
     """
     if os.environ.get("FIFTYONE_DATABASE_URI"):
         yield
@@ -32,7 +34,8 @@ def database_started_early() -> Iterator[None]:
     try:
         yield
     finally:
-        # The end of its stdin ends it, also where this process is killed. Nothing waits for that but a thread.
+        # The end of its stdin ends it, also where this process is killed. Nothing waits for that but a
+        # thread.
         assert holder.stdin is not None
         holder.stdin.close()
         threading.Thread(target=holder.wait, daemon=True).start()

@@ -16,12 +16,15 @@ from datasets.tables import CORNERS
 from diagnostics.domain import Domain
 from diagnostics.matching import Floats
 
-# An annotated mask is drawn in an image of at most this side: the App scales masks, and a larger one shows no more.
+# An annotated mask is drawn in an image of at most this side: the App scales masks, and a larger one shows no
+# more.
 MAX_SIDE = 640
 
 
 def mask_fields(domain: Domain, boxes: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each annotation or detection: its mask as the field of a FiftyOne detection; {} where it has none."""
+    """For each annotation or detection: its mask as the field of a FiftyOne detection; {} where it
+    has none.
+    """
     if SHAPE not in boxes:
         return [{} for _ in range(len(boxes))]
     sizes = domain.images.set_index("image")[["width", "height"]].loc[boxes["image"]].to_numpy(float)
@@ -34,7 +37,9 @@ def mask_fields(domain: Domain, boxes: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _mask(shape: object, corners: Floats, size: Floats) -> Mask | None:
-    """The mask of a box; None where it has key points or nothing. corners: in fractions; size: width and height."""
+    """The mask of a box; None where it has key points or nothing. corners: in fractions; size: width and
+    height.
+    """
     if isinstance(shape, bytes) and shape:
         found = unpack(shape)
         return found if isinstance(found, Mask) else None
@@ -56,7 +61,9 @@ def _inside(mask: Mask, corners: Floats) -> Bools:
 
 
 def _stored(array: Bools) -> Binary:
-    """An array as FiftyOne stores it: NumPy's own format, compressed (fiftyone.core.utils.serialize_numpy_array)."""
+    """An array as FiftyOne stores it: NumPy's own format, compressed
+    (fiftyone.core.utils.serialize_numpy_array).
+    """
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return Binary(zlib.compress(buffer.getvalue()))
@@ -68,7 +75,9 @@ def has_points(boxes: pd.DataFrame) -> bool:
 
 
 def points_by_image(domain: Domain, boxes: pd.DataFrame) -> dict[str, list[tuple[int, Floats]]]:
-    """Class and key points, in fractions of the image, of the annotations or detections of each image that have some."""
+    """Class and key points, in fractions of the image, of the annotations or detections of each image that
+    have some.
+    """
     points: dict[str, list[tuple[int, Floats]]] = defaultdict(list)
     if SHAPE not in boxes:
         return points
