@@ -1,8 +1,10 @@
-"""`python -m benchmarks.architectures`: one small detector of each architecture, trained here, beside Ultralytics.
+"""`python -m benchmarks.architectures`: one small detector of each architecture, trained here, beside
+Ultralytics.
 
-No checkpoint is downloaded: each network is trained from its yaml on drawn shapes, for a minute or so. Then its AP is
-measured by Ultralytics' own validation and by a whole report on the same images, forward calls are counted, and the
-report is read. Each adds its row to benchmarks/architectures.csv, of which docs/architectures.md is made. Trained networks are kept below runs/, so a second call is quick.
+No checkpoint is downloaded: each network is trained from its yaml on drawn shapes, for a minute or so. Then
+its AP is measured by Ultralytics' own validation and by a whole report on the same images, forward calls are
+counted, and the report is read. Each adds its row to benchmarks/architectures.csv, of which
+docs/architectures.md is made. Trained networks are kept below runs/, so a second call is quick.
 """
 
 from __future__ import annotations
@@ -61,11 +63,13 @@ class Architecture:
     name: of Ultralytics' yaml
     task: kind of labels it learns from
     remark: what sets it apart
+    epochs: of its training
     """
 
     name: str
     task: str = "detect"
     remark: str = ""
+    epochs: int = EPOCHS
 
 
 ARCHITECTURES = (
@@ -78,9 +82,10 @@ ARCHITECTURES = (
     Architecture("yolo11n"),
     Architecture("yolo12n"),
     Architecture("yolo26n", remark="no suppression"),
-    Architecture("yolov8n-rtdetr", remark="RT-DETR's head and training; no suppression, stretched input"),
-    Architecture("yolov8s-worldv2", remark="names as text; drawn at random here"),
-    Architecture("yoloe-11s", remark="names as text; drawn at random here"),
+    # A transformer learns slowly from little.
+    Architecture("rtdetr-small", remark="no suppression, stretched input", epochs=5 * EPOCHS),
+    Architecture("yolov8n-worldv2", remark="names as text; drawn at random here"),
+    Architecture("yoloe-11n", remark="names as text; drawn at random here"),
     Architecture("yolo11n-seg", "segment"),
     Architecture("yolo26n-seg", "segment", "no suppression"),
     Architecture("yolo11n-pose", "pose"),
@@ -141,7 +146,9 @@ def draw(folder: Path, task: str) -> Path:
 
 
 def _outline(label: int, rng: np.random.Generator) -> np.ndarray:
-    """The outline of an object, (N, 2) pixels; the first of eight corners that stand for a disc are not special."""
+    """The outline of an object, (N, 2) pixels; the first of eight corners that stand for a disc are not
+    special.
+    """
     across, along = np.array(SIZES[label]) * rng.uniform(0.7, 1.4) / 2
     centre, turn = rng.uniform(30, SIDE - 30, 2), rng.uniform(0, np.pi)
     if label == 1:
@@ -177,9 +184,10 @@ def trained(architecture: Architecture, data: Path) -> Path:
         return folder
     from ultralytics import RTDETR, YOLO
 
-    kind = RTDETR if architecture.name.endswith("rtdetr") else YOLO
-    kind(f"{architecture.name}.yaml").train(
-        data=str(data), epochs=EPOCHS, imgsz=SIDE, batch=BATCH, nbs=BATCH, device="cpu", seed=SEED, workers=0,
+    kind = RTDETR if architecture.name.startswith("rtdetr") else YOLO
+    own = Path(__file__).with_name(f"{architecture.name}.yaml")
+    kind(str(own) if own.exists() else f"{architecture.name}.yaml").train(
+        data=str(data), epochs=architecture.epochs, imgsz=SIDE, batch=BATCH, nbs=BATCH, device="cpu", seed=SEED, workers=0,
         project=str(folder.parent), name=folder.name, exist_ok=True, optimizer="AdamW", lr0=0.002, lrf=0.05,
         warmup_epochs=0.5, mosaic=0.0, erasing=0.0, auto_augment=None, cache="ram", pretrained=False, plots=False,
         verbose=False, amp=False,
@@ -279,8 +287,9 @@ def _saved_masks(predictions: Path, folder: Path, task: str) -> dict[str, float]
 
 
 def label_free_error(findings: Findings) -> dict[str, float]:
-    """How wrong AP50 is without labels on families of corruptions left out, beside assuming the in-domain AP50; and how
-    well the signal that suppression of boxes leaves behind ("contested") follows AP50, as a rank correlation.
+    """How wrong AP50 is without labels on families of corruptions left out, beside assuming the in-domain
+    AP50; and how well the signal that suppression of boxes leaves behind ("contested") follows AP50, as a
+    rank correlation.
     """
     estimator = findings.estimator
     if estimator is None:

@@ -39,7 +39,7 @@ from reports.pipeline.run import run_report
 from reports.pipeline.runs import load_run
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
-from train.recipe import is_finished, road_world_recipe
+from train.recipe import is_finished, scratch_recipe
 from train.training import TrainingCallbacks, train
 
 ROWS = Path(__file__).with_name("classes.csv")
@@ -147,7 +147,7 @@ def rendered_rows(seed: int, reporter: Reporter) -> list[dict[str, Any]]:
     run = runs_folder() / "train" / f"prove-classes-{seed}"
     if not is_finished(run):
         source = open_source(str(folder), cache=frames_folder())
-        recipe = replace(road_world_recipe(seed), epochs=30, imgsz=320)
+        recipe = replace(scratch_recipe(seed), epochs=30, imgsz=320)
         with reporter.training("Training a detector of four classes") as progress:
             train(source, run, recipe, TrainingCallbacks(*progress))
     faults = {"none": None, **{f"fault{number}": fault for number, fault in enumerate(FAULTS)}}

@@ -24,7 +24,7 @@ from reports.options import ReportOptions
 from reports.pipeline.run import run_report
 from reports.progress import Reporter
 from train.environment import frames_folder, runs_folder
-from train.recipe import Recipe, is_finished, road_world_recipe
+from train.recipe import Recipe, is_finished, scratch_recipe
 from train.training import TrainingCallbacks, train
 
 # First seeds: of the worlds that the rules were written with, and of those that are reported.
@@ -101,7 +101,7 @@ def detector(name: str, seed: int, reporter: Reporter) -> tuple[Path, Path]:
     """
     road = {"early": "dashcam", "good": "dashcam", "late": "handful"}.get(name, name)
     folder = render(f"prove-{road}", plans(seed)[name], reporter)
-    recipe = road_world_recipe(seed)
+    recipe = scratch_recipe(seed)
     recipes: dict[str, Recipe] = {
         "good": recipe,
         "second": recipe,

@@ -7,12 +7,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +25,13 @@ from rich.console import Console
 
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.source import open_source
-from datasets.world import DASHCAM, Plan, build_world
+from datasets.world import CLASSES, DASHCAM, Plan, build_world
 from reports.progress import Reporter
 from tests.conftest import SCRIPT, run_in_process, run_script
+from train.forward import load_checkpoint
 from train.history import read_history
 from train.pretrained import resolve_model
-from train.recipe import ARCHITECTURE, Recipe, road_world_recipe
+from train.recipe import ARCHITECTURE, START, Recipe, road_world_recipe
 from train.run import open_run
 from train.staging import stage
 from train.training import TrainingCallbacks, data_sha256, read_interrupted_recipe, train
@@ -324,6 +327,23 @@ def test_a_changed_recipe_or_watch_trains_the_demo_anew(monkeypatch: pytest.Monk
     assert len({key, *others}) == 1 + len(others)
     # The rendered data depends on its plan only, so that it is not rendered again.
     assert demo._key_of(plan.record()) == demo._key_of(demo._demo_plans(0)["dashcam"].record())
+
+
+def test_the_demo_starts_from_a_checkpoint_of_this_project_with_no_trace_of_a_machine() -> None:
+    content = START.read_bytes()
+    assert len(content) < 2_000_000
+    with zipfile.ZipFile(START) as archive:
+        parts = b"".join(archive.read(name) for name in archive.namelist())
+    assert not re.search(rb"/(home|root|work|tmp|Users)/", parts)
+    model = load_checkpoint(START, "")
+    assert set(model.names.values()) == set(CLASSES)
+    # Its architecture is the one of the tool that makes it.
+    described = yaml.safe_load(
+        (Path(__file__).parents[1] / "tools" / "roads.yaml").read_text(encoding="utf-8")
+    )
+    assert {key: model.model.yaml[key] for key in ("backbone", "head")} == {
+        key: described[key] for key in ("backbone", "head")
+    }
 
 
 def test_a_changed_architecture_trains_the_demo_anew(tmp_path: Path) -> None:

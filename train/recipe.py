@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from train.run import LINEAGE
 
 # Trained from scratch where no checkpoint can be fetched; see the file.
 ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
+# Of that architecture, trained on other rendered roads (`tools.pretrain`).
+START = ARCHITECTURE.with_name("roads.pt")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,24 @@ class Recipe:
 
 
 def road_world_recipe(seed: int) -> Recipe:
-    """The recipe of the demo: a small network, cheap augmentations, an optimizer step after every batch."""
+    """The recipe of the demo: a small network that knows rendered roads, and an optimizer step after every batch."""
+    return replace(
+        scratch_recipe(seed),
+        model=START,
+        # What it starts from is nearly good enough, and a larger step would undo it.
+        epochs=5,
+        extra={
+            **scratch_recipe(seed).extra,
+            "lr0": 0.0005,
+            "pretrained": True,
+            # Three checkpoints, which the report compares: of the first epoch, the third and the last.
+            "save_period": 2,
+        },
+    )
+
+
+def scratch_recipe(seed: int) -> Recipe:
+    """The recipe that learns the road world from nothing: a small network and cheap augmentations."""
     return Recipe(
         ARCHITECTURE,
         epochs=18,
@@ -57,8 +76,6 @@ def road_world_recipe(seed: int) -> Recipe:
             "auto_augment": None,
             "cache": "ram",
             "pretrained": False,
-            # Three checkpoints, which the report compares: of the first epoch, the eleventh and the last.
-            "save_period": 10,
         },
     )
 

@@ -28,7 +28,7 @@ from reports.progress import Reporter
 from train.environment import runs_folder
 from train.forward import Detector
 from train.predictions import Settings, Store, predict_folder
-from train.recipe import Recipe, is_finished, road_world_recipe
+from train.recipe import Recipe, is_finished, scratch_recipe
 from train.remembered import RememberedDetector
 from train.run import Run, file_sha256
 from train.training import TrainingCallbacks, data_sha256, train
@@ -80,7 +80,7 @@ def mixture(replay: Source, picked: Source, test: Source, name: str) -> Source:
 
 def short_training(weights: Path, images: int, imgsz: int, device: str, seed: int) -> Recipe:
     """The recipe of a training from a checkpoint, of at least STEPS steps on so many images."""
-    usual = {k: v for k, v in road_world_recipe(0).extra.items() if k not in ("pretrained", "save_period")}
+    usual = {k: v for k, v in scratch_recipe(0).extra.items() if k not in ("pretrained", "save_period")}
     return Recipe(
         weights,
         epochs=max(1, math.ceil(STEPS * BATCH / images)),

@@ -170,6 +170,10 @@ def _compare_with_earlier_run(
             trust=options.trust_checkpoint,
             ray=options.ray,
         )
+        if options.before is None and set(detector.classes) != set(predicted.classes):
+            # As of most trainings: nobody asked for it.
+            reporter.say("  not compared with the checkpoint it was trained from, which has other classes")
+            return ()
         return compare_runs(
             EarlierRun(run, detector, options.imgsz),
             domains,
@@ -181,7 +185,5 @@ def _compare_with_earlier_run(
     except InputError as problem:
         if options.before is not None:
             raise
-        # A run is often trained from a checkpoint of other classes: there is nothing to compare, and nobody
-        # asked for it.
         reporter.say(f"  not compared with the checkpoint it was trained from: {problem}")
         return ()
