@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -163,13 +164,15 @@ def test_a_torchvision_detector_with_random_weights(module: Path, worlds: dict[s
         ("return [np.array([[0, 0, 9, 9, 0.5, 7]])] * len(images)", "between 0 and 0"),
         ("return [np.array([[0, 0, 9, 9, 50, 0]])] * len(images)", "confidence outside of 0 to 1"),
         ("return []", "gave 0 results for 1 images"),
+        ("raise RuntimeError('no weights')", "failed with RuntimeError: no weights (WRONG, line 3)"),
     ],
 )
 def test_a_wrong_result_is_refused(module: Path, body: str, words: str) -> None:
     code = f"import numpy as np\ndef detect(images, imgsz):\n    {body}\ndetect.classes = ('a',)\n"
     (module / "wrong.py").write_text(code)
     sys.modules.pop("wrong", None)
-    with pytest.raises(InputError, match=words.replace("(", r"\(").replace(")", r"\)")):
+    words = words.replace("WRONG", str(module / "wrong.py"))
+    with pytest.raises(InputError, match=re.escape(words)):
         FunctionDetector("wrong:detect").predict_pixels([np.zeros((64, 64, 3), np.uint8)], SETTINGS)
 
 

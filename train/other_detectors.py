@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib
 import sys
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -138,8 +139,18 @@ class FunctionDetector(BoxDetector):
         self.batch = batch or int(getattr(self.function, "batch", 1))
 
     def detect(self, images: Sequence[Pixels], settings: Settings) -> list[tuple[Floats, Floats | None]]:
-        """Call the function, and check what it returns."""
-        found = self.function([np.ascontiguousarray(pixels[..., ::-1]) for pixels in images], settings.imgsz)
+        """Call the function, and check what it returns. Raises InputError where it fails."""
+        upright = [np.ascontiguousarray(pixels[..., ::-1]) for pixels in images]
+        try:
+            found = list(self.function(upright, settings.imgsz))
+        except InputError:
+            raise
+        except Exception as error:  # whatever the user's function raises
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise InputError(
+                f"--detector {self.name}: failed with {type(error).__name__}: {next(iter(str(error).splitlines()), '')} "
+                f"({place.filename}, line {place.lineno})"
+            ) from error
         return [self._read(entry) for entry in found]
 
     def _read(self, entry: Any) -> tuple[Floats, Floats | None]:
