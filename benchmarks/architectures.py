@@ -85,7 +85,6 @@ ARCHITECTURES = (
     # A transformer learns slowly from little.
     Architecture("rtdetr-small", remark="no suppression, stretched input", epochs=5 * EPOCHS),
     Architecture("yolov8n-worldv2", remark="names as text; drawn at random here"),
-    Architecture("yoloe-11n", remark="names as text; drawn at random here"),
     Architecture("yolo11n-seg", "segment"),
     Architecture("yolo26n-seg", "segment", "no suppression"),
     Architecture("yolo11n-pose", "pose"),

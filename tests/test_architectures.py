@@ -19,7 +19,7 @@ from train.forward import Detector, EpochPredictor, load_checkpoint
 from train.predictions import Settings, Store
 
 SIDE = 128
-# Detection without and with suppression, transformers, masks and key points.
+# Detection without and with suppression, transformers, names as text, masks and key points.
 NETWORKS = (
     "yolov3-tiny",
     "yolov5n",
@@ -31,6 +31,8 @@ NETWORKS = (
     "yolo12n",
     "yolo26n",
     "yolov8n-rtdetr",
+    "yolov8n-worldv2",
+    "yoloe-11n",
     "yolo11n-seg",
     "yolo26n-seg",
     "yolo11n-pose",
@@ -52,6 +54,17 @@ def lively(name: str, path: Path) -> Path:
             for layer in branches if isinstance(branches, torch.nn.ModuleList) else [branches]:
                 layer.weight.data.normal_(0, 0.3)
                 layer.bias.data[:] = -2
+        if part == "cv4" and hasattr(branches[0], "logit_scale"):
+            for branch in branches:
+                branch.logit_scale.data.fill_(0.0)
+                branch.bias.data.fill_(-4)
+    if "world" in name or "yoloe" in name:
+        # In place of the embeddings of their names by CLIP, which would be downloaded.
+        words = torch.nn.functional.normalize(torch.randn(1, len(model.names), 512), dim=-1)
+        if "yoloe" in name:
+            model.model.set_classes(list(model.names.values()), words)
+        else:
+            model.model.txt_feats = words
     model.save(str(path))
     return path
 

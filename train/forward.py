@@ -415,8 +415,10 @@ class Detector:
         self._hooked = True
 
     def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Forward hook: keep the feature maps that enter the head."""
-        self._maps = [level.detach() for level in inputs[0]]
+        """Forward hook: keep the feature maps that enter the head, into which YOLOE gives its names' embeddings
+        too.
+        """
+        self._maps = [level.detach() for level in inputs[0] if level.ndim == 4]
 
     def _keep_embedding(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         """Forward hook: keep the image embeddings."""
