@@ -198,9 +198,9 @@ class Collector:
             Row of the image and its label file.
         """
         unlabelled: list[Path] = []
-        pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
-        masked = masks_of(pictures, self.root)
-        for file in pictures:
+        image_files = [file for file in files if file.suffix.lower() in SUFFIXES]
+        masked = masks_of(image_files, self.root)
+        for file in image_files:
             if file in masked:
                 self.note(file, "skipped", masked[file])
                 continue
@@ -417,24 +417,22 @@ class Collector:
         return "link to a folder that was already read" if os.path.realpath(link) in visited else ""
 
 
-def masks_of(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
+def masks_of(image_files: Sequence[Path], root: Path) -> dict[Path, str]:
     """Images that are masks of others, going by their folder or name, each with the reason."""
-    outside = {p.stem.lower() for p in pictures if not _is_in(p, root, LABEL_FOLDERS)}
-    places = {(p.parent, p.stem.lower()) for p in pictures}
+    outside = {p.stem.lower() for p in image_files if not _is_in(p, root, LABEL_FOLDERS)}
+    places = {(p.parent, p.stem.lower()) for p in image_files}
     elsewhere = Counter(stem for _, stem in places)
     masks = {}
-    for picture in pictures:
-        stem = picture.stem.lower()
-        in_masks = picture.parent.name.lower() in MASK_FOLDERS and picture.parent != root
+    for file in image_files:
+        stem = file.stem.lower()
+        in_masks = file.parent.name.lower() in MASK_FOLDERS and file.parent != root
         # Faces with masks may lie in a folder of that name.
         if in_masks and elsewhere[stem] > 1:
-            masks[picture] = "a mask, going by its folder"
-        elif picture.suffix.lower() == ".png" and _is_in(picture, root, LABEL_FOLDERS) and stem in outside:
-            masks[picture] = "a mask, going by its folder of labels"
-        elif any(
-            stem.endswith(end) and (picture.parent, stem.removesuffix(end)) in places for end in MASK_ENDS
-        ):
-            masks[picture] = "a mask, going by its name"
+            masks[file] = "a mask, going by its folder"
+        elif file.suffix.lower() == ".png" and _is_in(file, root, LABEL_FOLDERS) and stem in outside:
+            masks[file] = "a mask, going by its folder of labels"
+        elif any(stem.endswith(end) and (file.parent, stem.removesuffix(end)) in places for end in MASK_ENDS):
+            masks[file] = "a mask, going by its name"
     return masks
 
 

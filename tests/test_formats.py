@@ -20,7 +20,7 @@ from datasets.formats.registry import FORMATS, format_of
 from datasets.masks import extent_of
 from datasets.source import open_source
 from datasets.tables import CORNERS, Source
-from tests.label_writers import WITHOUT_BACKGROUND, WRITERS, Picture, dump, text
+from tests.label_writers import WITHOUT_BACKGROUND, WRITERS, LabelledImage, dump, text
 
 SIZE = (64, 48)
 
@@ -48,7 +48,7 @@ def objects_of(source: Source) -> dict[str, list[tuple[str, tuple[float, ...]]]]
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> list[Picture]:
+def labelled_images(draw: st.DrawFn) -> list[LabelledImage]:
     drawn = []
     for number in range(draw(st.integers(2, 4))):
         objects = []
@@ -58,7 +58,7 @@ def pictures(draw: st.DrawFn) -> list[Picture]:
             name = draw(st.sampled_from(["pothole", "crack", "traffic cone"]))
             if (name, (x1, y1, x2, y2)) not in objects:
                 objects.append((name, (x1, y1, x2, y2)))
-        drawn.append(Picture(f"clip{number % 2}_{number:04d}.jpg", SIZE, objects))
+        drawn.append(LabelledImage(f"clip{number % 2}_{number:04d}.jpg", SIZE, objects))
     # Something to tell a format by, and away from the first pixel.
     drawn[0].objects.append(("crack", (5, 6, 33, 41)))
     drawn[1].objects.append(("pothole", (7, 9, 60, 47)))
@@ -67,14 +67,16 @@ def pictures(draw: st.DrawFn) -> list[Picture]:
 
 @pytest.mark.parametrize("name", WRITERS)
 @settings(max_examples=12, deadline=None)
-@given(drawn=pictures())
-def test_every_format_gives_the_same_tables(name: str, drawn: list[Picture]) -> None:
+@given(drawn=labelled_images())
+def test_every_format_gives_the_same_tables(name: str, drawn: list[LabelledImage]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "road"
-        images(root, [picture.name for picture in drawn])
+        images(root, [labelled_image.name for labelled_image in drawn])
         if name in ("dota", "kitti"):
             # Names there have no spaces.
-            drawn = [Picture(p.name, p.size, [(n.replace(" ", ""), b) for n, b in p.objects]) for p in drawn]
+            drawn = [
+                LabelledImage(p.name, p.size, [(n.replace(" ", ""), b) for n, b in p.objects]) for p in drawn
+            ]
         WRITERS[name](root, drawn)
         source = opened(root)
         expected = {
@@ -96,8 +98,8 @@ def test_every_format_gives_the_same_tables(name: str, drawn: list[Picture]) -> 
 
 def test_every_registered_format_is_written_by_a_test_and_told_apart(tmp_path: Path) -> None:
     drawn = [
-        Picture("a_1.jpg", SIZE, [("car", (5, 6, 33, 41))]),
-        Picture("b_1.jpg", SIZE, [("bus", (1, 2, 30, 40))]),
+        LabelledImage("a_1.jpg", SIZE, [("car", (5, 6, 33, 41))]),
+        LabelledImage("b_1.jpg", SIZE, [("bus", (1, 2, 30, 40))]),
     ]
     told = set()
     for name, writer in WRITERS.items():
@@ -145,10 +147,10 @@ def test_yolo_files_are_no_visdrone_and_tracker_rows_are_named(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["labelme", "cvat", "bdd", "createml", "via_json", "coco", "voc"])
 def test_an_image_whose_objects_are_all_rejected_is_unlabelled(tmp_path: Path, name: str) -> None:
     drawn = [
-        Picture("a_1.jpg", SIZE, [("car", (5, 6, 33, 41))]),
+        LabelledImage("a_1.jpg", SIZE, [("car", (5, 6, 33, 41))]),
         # Beyond the edge of the image.
-        Picture("b_1.jpg", SIZE, [("car", (100, 100, 130, 140))]),
-        Picture("c_1.jpg", SIZE, []),
+        LabelledImage("b_1.jpg", SIZE, [("car", (100, 100, 130, 140))]),
+        LabelledImage("c_1.jpg", SIZE, []),
     ]
     images(tmp_path / "d", [p.name for p in drawn])
     WRITERS[name](tmp_path / "d", drawn)
@@ -165,7 +167,7 @@ def test_an_image_whose_objects_are_all_rejected_is_unlabelled(tmp_path: Path, n
 )
 def test_fractions_where_pixels_belong_are_refused(tmp_path: Path, name: str) -> None:
     boxes = [(0.1, 0.2, 0.4, 0.6), (0.3, 0.3, 0.9, 0.8)]
-    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", box) for box in boxes]) for n in "ab"]  # type: ignore[list-item]
+    drawn = [LabelledImage(f"{n}_1.jpg", SIZE, [("car", box) for box in boxes]) for n in "ab"]  # type: ignore[list-item]
     images(tmp_path / "d", [p.name for p in drawn])
     WRITERS[name](tmp_path / "d", drawn)
     with pytest.raises(InputError, match="look like fractions of the image"):
@@ -246,7 +248,7 @@ def test_broken_masks_are_refused(mask: dict) -> None:
 
 
 def test_an_unreadable_label_file_costs_its_image_only(tmp_path: Path) -> None:
-    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in "ab"]
+    drawn = [LabelledImage(f"{n}_1.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in "ab"]
     images(tmp_path / "d", [p.name for p in drawn])
     WRITERS["labelme"](tmp_path / "d", drawn)
     content = json.loads((tmp_path / "d" / "images" / "b_1.json").read_text())
@@ -340,7 +342,9 @@ def test_captions_beside_instances_are_skipped(tmp_path: Path) -> None:
 
 
 def test_voc_corners_drawn_from_the_other_end_are_put_in_order(tmp_path: Path) -> None:
-    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", (33, 6, 5, 41)), ("car", (5, 6, 33, 41))]) for n in "ab"]
+    drawn = [
+        LabelledImage(f"{n}_1.jpg", SIZE, [("car", (33, 6, 5, 41)), ("car", (5, 6, 33, 41))]) for n in "ab"
+    ]
     images(tmp_path / "d", [p.name for p in drawn])
     WRITERS["voc"](tmp_path / "d", drawn)
     source = opened(tmp_path / "d")
@@ -370,7 +374,7 @@ def test_an_image_that_two_names_lead_to_is_not_labelled(tmp_path: Path) -> None
 
 
 def test_one_annotation_in_two_files_counts_once(tmp_path: Path) -> None:
-    drawn = [Picture(f"{n}_1.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in "ab"]
+    drawn = [LabelledImage(f"{n}_1.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in "ab"]
     images(tmp_path / "d", [p.name for p in drawn])
     WRITERS["via_json"](tmp_path / "d", drawn)
     shutil.copy(tmp_path / "d" / "via_project.json", tmp_path / "d" / "backup.json")
@@ -383,7 +387,7 @@ def test_one_stray_file_does_not_hide_the_labels(tmp_path: Path) -> None:
     images(tmp_path / "d", [f"{n}.jpg" for n in range(8)])
     for n in range(3):
         text(tmp_path / "d" / "labels" / f"{n}.txt", "0 0.5 0.5 0.2 0.2\n")
-    one = [Picture("7.jpg", SIZE, [("car", (5, 6, 33, 41))])]
+    one = [LabelledImage("7.jpg", SIZE, [("car", (5, 6, 33, 41))])]
     WRITERS["labelme"](tmp_path / "d", one)
     source = opened(tmp_path / "d")
     assert source.images["labelled"].sum() == 3
@@ -393,12 +397,12 @@ def test_one_stray_file_does_not_hide_the_labels(tmp_path: Path) -> None:
     for n in range(6):
         dump(tmp_path / "e" / "images" / f"a{n}.json", {"camera": n})
     images(tmp_path / "e", ["x.jpg"])
-    WRITERS["labelme"](tmp_path / "e", [Picture("x.jpg", SIZE, [("car", (5, 6, 33, 41))])])
+    WRITERS["labelme"](tmp_path / "e", [LabelledImage("x.jpg", SIZE, [("car", (5, 6, 33, 41))])])
     assert opened(tmp_path / "e").images["labelled"].all()
 
 
 def test_a_renamed_labelme_file_belongs_to_the_image_beside_it(tmp_path: Path) -> None:
-    drawn = [Picture(f"{n}.jpg", SIZE, [(f"class{n}", (5, 6, 33, 41))]) for n in (1, 2)]
+    drawn = [LabelledImage(f"{n}.jpg", SIZE, [(f"class{n}", (5, 6, 33, 41))]) for n in (1, 2)]
     images(tmp_path / "d", [p.name for p in drawn])
     WRITERS["labelme"](tmp_path / "d", drawn)
     first, second = (tmp_path / "d" / "images" / f"{n}.json" for n in (1, 2))
@@ -447,7 +451,7 @@ def test_odd_content_costs_its_row_or_its_file_only(tmp_path: Path, name: str, c
 
 
 def test_a_stray_click_is_no_file_in_fractions(tmp_path: Path) -> None:
-    drawn = [Picture(f"{n}.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in range(3)]
+    drawn = [LabelledImage(f"{n}.jpg", SIZE, [("car", (5, 6, 33, 41))]) for n in range(3)]
     drawn[1].objects[0] = ("car", (0, 0, 1, 1))
     images(tmp_path / "d", [p.name for p in drawn])
     WRITERS["labelme"](tmp_path / "d", drawn)
@@ -480,7 +484,7 @@ def test_many_recordings_with_images_of_one_name_are_found_quickly(tmp_path: Pat
 
 
 def test_masks_in_a_folder_of_their_own_are_no_images_and_masked_faces_are(tmp_path: Path) -> None:
-    drawn = [Picture("0.jpg", SIZE, [("car", (5, 6, 33, 41))])]
+    drawn = [LabelledImage("0.jpg", SIZE, [("car", (5, 6, 33, 41))])]
     images(tmp_path / "d", ["0.jpg"])
     WRITERS["labelme"](tmp_path / "d", drawn)
     cv2.imwrite(str(tmp_path / "d" / "m.png"), np.zeros((48, 64), np.uint8))

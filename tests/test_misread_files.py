@@ -30,7 +30,7 @@ from diagnostics.learning import summarise_history
 from diagnostics.matching import Annotations, Detections
 from tests.conftest import Outcome, run_in_process
 from tests.label_writers import (
-    Picture,
+    LabelledImage,
     coco,
     coco_masks,
     cvat,
@@ -69,9 +69,9 @@ def notes_of(outcome: Outcome) -> str:
 
 
 def truth_of(
-    root: Path, pictures: list[Picture], change: Callable[[dict], None] = lambda content: None
+    root: Path, labelled_images: list[LabelledImage], change: Callable[[dict], None] = lambda content: None
 ) -> Path:
-    coco(root, pictures)
+    coco(root, labelled_images)
     content = content_of(root / "annotations.json")
     change(content)
     dump(root / "annotations.json", content)
@@ -90,9 +90,11 @@ def detections_of(truth: Path, shift: int = 0) -> list[dict]:
 # --- several files about the same images
 
 
-def split_json(root: Path, pictures: list[Picture], parts: dict[str, Callable[[dict], bool]]) -> None:
+def split_json(
+    root: Path, labelled_images: list[LabelledImage], parts: dict[str, Callable[[dict], bool]]
+) -> None:
     """One json a part, each with those annotations for which its function says so."""
-    truth = truth_of(root, pictures)
+    truth = truth_of(root, labelled_images)
     content = content_of(truth)
     truth.unlink()
     for name, belongs in parts.items():
@@ -103,12 +105,12 @@ def split_json(root: Path, pictures: list[Picture], parts: dict[str, Callable[[d
 
 
 def test_a_json_for_each_class_is_one_dataset(tmp_path: Path) -> None:
-    pictures = drawn(1)
-    whole = with_images(tmp_path / "whole", pictures)
-    coco(whole, pictures)
-    parts = with_images(tmp_path / "parts", pictures)
+    labelled_images = drawn(1)
+    whole = with_images(tmp_path / "whole", labelled_images)
+    coco(whole, labelled_images)
+    parts = with_images(tmp_path / "parts", labelled_images)
     by_class = {f"{n}.json": lambda a, n=n: a["category_id"] == n for n in (1, 2, 3)}
-    split_json(parts, pictures, by_class)
+    split_json(parts, labelled_images, by_class)
     assert boxes_of(opened(parts)) == boxes_of(opened(whole))
     files = ",".join(str(parts / name) for name in by_class)
     assert boxes_of(open_source(files, cache=tmp_path / "cache")) == boxes_of(opened(whole))
@@ -116,14 +118,14 @@ def test_a_json_for_each_class_is_one_dataset(tmp_path: Path) -> None:
 
 def test_ids_lead_to_images_under_the_names_that_they_got(tmp_path: Path) -> None:
     """Two jsons about the same images, and a third about others of the same names."""
-    pictures = drawn(1, count=4)
-    a, b = (with_images(tmp_path / name, pictures) for name in "ab")
+    labelled_images = drawn(1, count=4)
+    a, b = (with_images(tmp_path / name, labelled_images) for name in "ab")
     split_json(
         a,
-        pictures,
+        labelled_images,
         {"car.json": lambda e: e["category_id"] == 2, "rest.json": lambda e: e["category_id"] != 2},
     )
-    truth_of(b, pictures, lambda c: [e.update(id=e["id"] + 100) for e in c["images"]])
+    truth_of(b, labelled_images, lambda c: [e.update(id=e["id"] + 100) for e in c["images"]])
     content = content_of(b / "annotations.json")
     for annotation in content["annotations"]:
         annotation["image_id"] += 100
@@ -136,27 +138,27 @@ def test_ids_lead_to_images_under_the_names_that_they_got(tmp_path: Path) -> Non
 
 def test_a_json_that_repeats_a_part_of_another_adds_nothing(tmp_path: Path) -> None:
     """As person_keypoints beside instances."""
-    pictures = drawn(1)
-    root = with_images(tmp_path, pictures)
-    split_json(root, pictures, {"a.json": lambda a: True, "b.json": lambda a: a["category_id"] == 1})
-    assert len(opened(root).annotations) == sum(len(p.objects) for p in pictures)
+    labelled_images = drawn(1)
+    root = with_images(tmp_path, labelled_images)
+    split_json(root, labelled_images, {"a.json": lambda a: True, "b.json": lambda a: a["category_id"] == 1})
+    assert len(opened(root).annotations) == sum(len(p.objects) for p in labelled_images)
 
 
-def moved(pictures: list[Picture], count: int) -> list[Picture]:
-    """The first pictures with every box five pixels further to the left, as somebody corrected it."""
+def moved(labelled_images: list[LabelledImage], count: int) -> list[LabelledImage]:
+    """The first images with every box five pixels further to the left, as somebody corrected it."""
     return [
         replace(p, objects=[(n, (max(b[0] - 5, 0), *b[1:])) for n, b in p.objects]) if k < count else p
-        for k, p in enumerate(pictures)
+        for k, p in enumerate(labelled_images)
     ]
 
 
 @pytest.mark.parametrize("writer", [coco, cvat, label_studio], ids=["coco", "cvat", "label studio"])
 def test_two_versions_of_the_labels_are_refused(
-    tmp_path: Path, writer: Callable[[Path, list[Picture]], None]
+    tmp_path: Path, writer: Callable[[Path, list[LabelledImage]], None]
 ) -> None:
-    pictures = drawn(1)
-    root = with_images(tmp_path / "d", pictures)
-    for number, version in enumerate((pictures, moved(pictures, 12)), start=1):
+    labelled_images = drawn(1)
+    root = with_images(tmp_path / "d", labelled_images)
+    for number, version in enumerate((labelled_images, moved(labelled_images, 12)), start=1):
         writer(tmp_path / f"v{number}", version)
         (file,) = (f for f in (tmp_path / f"v{number}").rglob("*") if f.is_file())
         file.rename(root / f"v{number}_{file.name}")
@@ -166,11 +168,11 @@ def test_two_versions_of_the_labels_are_refused(
 
 @pytest.mark.parametrize("writer", [coco, cvat], ids=["coco", "cvat"])
 def test_of_two_overlapping_jobs_only_the_shared_images_are_in_doubt(
-    tmp_path: Path, writer: Callable[[Path, list[Picture]], None]
+    tmp_path: Path, writer: Callable[[Path, list[LabelledImage]], None]
 ) -> None:
-    pictures = drawn(1)
-    root = with_images(tmp_path / "d", pictures)
-    for number, part in enumerate((pictures[:7], moved(pictures, 7)[6:]), start=1):
+    labelled_images = drawn(1)
+    root = with_images(tmp_path / "d", labelled_images)
+    for number, part in enumerate((labelled_images[:7], moved(labelled_images, 7)[6:]), start=1):
         writer(tmp_path / f"job{number}", part)
         (file,) = (f for f in (tmp_path / f"job{number}").rglob("*") if f.is_file())
         (root / f"job{number}").mkdir()
@@ -184,8 +186,8 @@ def test_of_two_overlapping_jobs_only_the_shared_images_are_in_doubt(
 
 
 def test_ids_that_two_files_give_to_different_images_are_refused(tmp_path: Path) -> None:
-    pictures = drawn(1, count=10)
-    for split, part in (("train", pictures[:5]), ("valid", pictures[5:])):
+    labelled_images = drawn(1, count=10)
+    for split, part in (("train", labelled_images[:5]), ("valid", labelled_images[5:])):
         folder = with_images(tmp_path / "d" / split, part, ".")
         coco(folder, part)
     source = opened(tmp_path / "d")
@@ -193,7 +195,7 @@ def test_ids_that_two_files_give_to_different_images_are_refused(tmp_path: Path)
     dump(tmp_path / "dt.json", results)
     with pytest.raises(InputError, match="those of different images in the files"):
         read_results(tmp_path / "dt.json", source, source.classes)
-    names = [{**r, "image_id": pictures[5 + r["image_id"]].name} for r in results]
+    names = [{**r, "image_id": labelled_images[5 + r["image_id"]].name} for r in results]
     dump(tmp_path / "dt.json", names)
     assert len(read_results(tmp_path / "dt.json", source, source.classes)) == len(results)
 
@@ -239,8 +241,8 @@ def test_a_shift_is_told_from_confusion(taken: dict[int, int], named: bool) -> N
 
 
 def test_classes_txt_in_another_order_than_the_data_yaml_is_said(tmp_path: Path) -> None:
-    pictures = drawn(3)
-    with_images(tmp_path / "d", pictures)
+    labelled_images = drawn(3)
+    with_images(tmp_path / "d", labelled_images)
     text(tmp_path / "d" / "labels" / "classes.txt", "bus\ncar\ntruck\n")
     text(tmp_path / "d" / "data.yaml", "train: images\nval: images\nnames: [car, bus, truck]\n")
     text(tmp_path / "d" / "labels" / "000000.txt", "0 0.5 0.5 0.1 0.1\n")
@@ -319,8 +321,8 @@ def test_what_has_no_area_under_a_reading_is_no_hit() -> None:
 @pytest.mark.parametrize("unit", ["fractions", "larger images"])
 @pytest.mark.parametrize("tool", ["coco", "labelme"])
 def test_polygons_in_another_unit_are_refused(tmp_path: Path, tool: str, unit: str) -> None:
-    pictures = drawn(5)
-    root = with_images(tmp_path, pictures)
+    labelled_images = drawn(5)
+    root = with_images(tmp_path, labelled_images)
     scale = (1 / SIZE[0], 1 / SIZE[1]) if unit == "fractions" else (2, 2)
 
     def corners(box: tuple[int, int, int, int]) -> list[list[float]]:
@@ -328,18 +330,20 @@ def test_polygons_in_another_unit_are_refused(tmp_path: Path, tool: str, unit: s
         return [[x * scale[0], y * scale[1]] for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
 
     if tool == "coco":
-        coco(root, pictures)
+        coco(root, labelled_images)
         content = content_of(root / "annotations.json")
         for annotation in content["annotations"]:
             x, y, w, h = annotation.pop("bbox")
             annotation["segmentation"] = [[v for point in corners((x, y, x + w, y + h)) for v in point]]
         dump(root / "annotations.json", content)
     else:
-        labelme(root, pictures)
-        for picture, file in zip(pictures, sorted((root / "images").glob("*.json")), strict=True):
+        labelme(root, labelled_images)
+        for labelled_image, file in zip(
+            labelled_images, sorted((root / "images").glob("*.json")), strict=True
+        ):
             content = content_of(file)
             content["shapes"] = [
-                {"label": n, "points": corners(b), "shape_type": "polygon"} for n, b in picture.objects
+                {"label": n, "points": corners(b), "shape_type": "polygon"} for n, b in labelled_image.objects
             ]
             dump(file, content)
     with pytest.raises(InputError, match=unit):
@@ -347,15 +351,15 @@ def test_polygons_in_another_unit_are_refused(tmp_path: Path, tool: str, unit: s
 
 
 def test_a_mask_of_another_size_than_its_image_is_rejected(tmp_path: Path) -> None:
-    pictures = drawn(5, count=2)
-    root = with_images(tmp_path, pictures)
+    labelled_images = drawn(5, count=2)
+    root = with_images(tmp_path, labelled_images)
     half = [
         replace(
             p,
             size=(SIZE[0] // 2, SIZE[1] // 2),
             objects=[(n, tuple(v // 2 for v in b)) for n, b in p.objects],
         )
-        for p in pictures
+        for p in labelled_images
     ]
     coco_masks(root, half)
     content = content_of(root / "annotations.json")
@@ -371,8 +375,8 @@ def test_a_mask_of_another_size_than_its_image_is_rejected(tmp_path: Path) -> No
 def test_boxes_from_before_exifs_rotation_are_refused(tmp_path: Path, turn: int) -> None:
     """Half of the images are turned, and the detector never looked at EXIF."""
     rng = np.random.default_rng(turn)
-    pictures = drawn(6, count=20)
-    root = with_images(tmp_path / "d", pictures)
+    labelled_images = drawn(6, count=20)
+    root = with_images(tmp_path / "d", labelled_images)
     turned = {n for n in range(20) if n % 2}
     for number in turned:
         # As a camera stores it: on its side, with a mark.
@@ -381,8 +385,8 @@ def test_boxes_from_before_exifs_rotation_are_refused(tmp_path: Path, turn: int)
             stored = stored.transpose(Image.Transpose.TRANSPOSE)
         exif = Image.Exif()
         exif[0x0112] = turn
-        stored.save(root / "images" / pictures[number].name, exif=exif)
-    coco(root, pictures)
+        stored.save(root / "images" / labelled_images[number].name, exif=exif)
+    coco(root, labelled_images)
     source = opened(root)
     assert source.images[["width", "height"]].drop_duplicates().to_numpy().tolist() == [[320, 240]]
 
@@ -397,8 +401,8 @@ def test_boxes_from_before_exifs_rotation_are_refused(tmp_path: Path, turn: int)
         }[turn]
         return [*stored.min(0), *np.ptp(stored, axis=0)]
 
-    results = results_of(pictures)
-    names = sorted({name for p in pictures for name, _ in p.objects})
+    results = results_of(labelled_images)
+    names = sorted({name for p in labelled_images for name, _ in p.objects})
     for result in results:
         result["category_id"] = names.index(("bus", "car", "truck")[result["category_id"]]) + 1
         if int(result["image_id"]) in turned:
@@ -415,35 +419,35 @@ def test_boxes_from_before_exifs_rotation_are_refused(tmp_path: Path, turn: int)
 
 
 def test_of_two_cameras_of_which_one_is_here_each_entry_finds_its_own(tmp_path: Path) -> None:
-    pictures = drawn(7, count=4)
+    labelled_images = drawn(7, count=4)
     for camera in ("cam1", "cam2"):
-        with_images(tmp_path / "d", pictures, camera)
-    label_studio(tmp_path / "d", pictures)
+        with_images(tmp_path / "d", labelled_images, camera)
+    label_studio(tmp_path / "d", labelled_images)
     (file,) = (tmp_path / "d").glob("*.json")
     tasks = content_of(file)
     both = [
-        {**task, "data": {"image": f"/data/local-files/?d=footage/{camera}/{picture.name}"}}
+        {**task, "data": {"image": f"/data/local-files/?d=footage/{camera}/{labelled_image.name}"}}
         for camera in ("cam1", "cam2")
-        for task, picture in zip(tasks, pictures, strict=True)
+        for task, labelled_image in zip(tasks, labelled_images, strict=True)
     ]
     dump(file, both)
     source = opened(tmp_path / "d")
     assert source.images["labelled"].all()
-    assert len(source.annotations) == 2 * sum(len(p.objects) for p in pictures)
+    assert len(source.annotations) == 2 * sum(len(p.objects) for p in labelled_images)
     for image in (tmp_path / "d" / "cam2").iterdir():
         image.unlink()
     alone = opened(tmp_path / "d")
     assert alone.images["labelled"].all()
-    assert len(alone.annotations) == sum(len(p.objects) for p in pictures)
+    assert len(alone.annotations) == sum(len(p.objects) for p in labelled_images)
 
 
 def test_a_task_of_several_images_is_not_put_on_the_first(tmp_path: Path) -> None:
-    pictures = drawn(7, count=2)
-    with_images(tmp_path, pictures, ".")
-    label_studio(tmp_path, pictures[:1])
+    labelled_images = drawn(7, count=2)
+    with_images(tmp_path, labelled_images, ".")
+    label_studio(tmp_path, labelled_images[:1])
     (file,) = tmp_path.glob("*.json")
     (task,) = content_of(file)
-    task["data"] = {"first": pictures[0].name, "second": pictures[1].name}
+    task["data"] = {"first": labelled_images[0].name, "second": labelled_images[1].name}
     for number, result in enumerate(task["annotations"][0]["result"]):
         result["to_name"] = f"img-{number % 2}"
         result |= {"original_width": SIZE[0], "original_height": SIZE[1]}
@@ -459,9 +463,9 @@ def test_a_task_of_several_images_is_not_put_on_the_first(tmp_path: Path) -> Non
     ids=["windows", "another machine", "own folder first", "another suffix"],
 )
 def test_a_json_finds_images_whose_paths_are_another_machines(tmp_path: Path, written: str) -> None:
-    pictures = drawn(8, count=4)
-    root = with_images(tmp_path / "d", pictures)
-    coco(root, pictures)
+    labelled_images = drawn(8, count=4)
+    root = with_images(tmp_path / "d", labelled_images)
+    coco(root, labelled_images)
     content = content_of(root / "annotations.json")
     suffix = ".png" if written == "{}" else ".jpg"
     for entry in content["images"]:
@@ -489,14 +493,14 @@ def test_photographs_of_tiles_and_patches_are_no_tiles(names: str) -> None:
 
 
 def test_regions_of_no_class_are_no_annotations(tmp_path: Path) -> None:
-    pictures = drawn(9, count=3)
-    root = with_images(tmp_path, pictures)
-    kitti(root, pictures)
+    labelled_images = drawn(9, count=3)
+    root = with_images(tmp_path, labelled_images)
+    kitti(root, labelled_images)
     for file in root.rglob("*.txt"):
         text(file, file.read_text() + "\nDontCare -1 -1 -10 0 0 30 30 -1 -1 -1 -1000 -1000 -1000 -10\n")
     source = opened(root)
     assert source.annotations["crowd"].sum() == 3 * len(source.classes)
-    assert objects_in(source.annotations) == sum(len(p.objects) for p in pictures)
+    assert objects_in(source.annotations) == sum(len(p.objects) for p in labelled_images)
     _, removed = remove_boxes(source.annotations, source, 0, 1)
     assert len(removed) == 3
 
@@ -517,9 +521,11 @@ def test_bdds_crowds_and_videos_are_read(tmp_path: Path) -> None:
 
 
 def test_kitti_rows_with_scores_and_names_with_digits(tmp_path: Path) -> None:
-    pictures = [replace(p, objects=[("traffic-light2", b) for _, b in p.objects]) for p in drawn(9, count=2)]
-    root = with_images(tmp_path, pictures)
-    kitti(root, pictures)
+    labelled_images = [
+        replace(p, objects=[("traffic-light2", b) for _, b in p.objects]) for p in drawn(9, count=2)
+    ]
+    root = with_images(tmp_path, labelled_images)
+    kitti(root, labelled_images)
     assert opened(root).classes == ("traffic-light2",)
     for file in root.rglob("*.txt"):
         text(file, "\n".join(f"{line} 0.87" for line in file.read_text().splitlines()))
@@ -533,17 +539,17 @@ def test_coco_annotations_with_scores_are_said(tmp_path: Path) -> None:
 
 
 def test_labelme_parts_and_rectangles_of_two_labels_are_said(tmp_path: Path) -> None:
-    pictures = drawn(9, count=1)
-    root = with_images(tmp_path / "a", pictures)
-    labelme(root, pictures)
+    labelled_images = drawn(9, count=1)
+    root = with_images(tmp_path / "a", labelled_images)
+    labelme(root, labelled_images)
     (file,) = root.rglob("*.json")
     content = content_of(file)
     for shape in content["shapes"][:2]:
         shape["group_id"] = 1
     dump(file, content)
     assert opened(root).ledger["reason"].str.contains("1 shapes share a group_id").any()
-    root = with_images(tmp_path / "b", pictures)
-    label_studio(root, pictures)
+    root = with_images(tmp_path / "b", labelled_images)
+    label_studio(root, labelled_images)
     (file,) = root.rglob("*.json")
     tasks = content_of(file)
     tasks[0]["annotations"][0]["result"][0]["value"]["rectanglelabels"] = ["car", "taxi"]
@@ -650,20 +656,20 @@ def test_odd_detections_are_said() -> None:
 
 
 def test_no_detection_at_all_is_said_by_a_report(tmp_path: Path) -> None:
-    pictures = drawn(1)
+    labelled_images = drawn(1)
     roots = {}
     for name in ("lab", "road"):
-        roots[name] = with_images(tmp_path / name, pictures)
-        yolo(roots[name], pictures)
+        roots[name] = with_images(tmp_path / name, labelled_images)
+        yolo(roots[name], labelled_images)
     said: list[str] = []
-    predicted(tmp_path, roots, {"lab": results_of(pictures), "road": []}, said.append)
+    predicted(tmp_path, roots, {"lab": results_of(labelled_images), "road": []}, said.append)
     assert any("road.json holds no detection" in line for line in said)
 
 
 def test_boxes_of_images_that_changed_are_refused(tmp_path: Path) -> None:
-    pictures = drawn(1, count=3)
-    root = with_images(tmp_path / "d", pictures)
-    yolo(root, pictures)
+    labelled_images = drawn(1, count=3)
+    root = with_images(tmp_path / "d", labelled_images)
+    yolo(root, labelled_images)
     source = opened(root)
     folder = tmp_path / "predicted"
     folder.mkdir()
@@ -681,7 +687,7 @@ def test_boxes_of_images_that_changed_are_refused(tmp_path: Path) -> None:
     table.to_parquet(folder / "images.parquet")
     assert len(read_boxes(folder / "boxes.parquet", source, source.classes)[0]) == 1
     assert newer_images(folder / "boxes.parquet", source) == 0
-    (root / "images" / pictures[0].name).touch()
+    (root / "images" / labelled_images[0].name).touch()
     os.utime(folder / "boxes.parquet", (0, 0))
     assert newer_images(folder / "boxes.parquet", source) == 3
     table.assign(width=640).to_parquet(folder / "images.parquet")
@@ -698,17 +704,17 @@ def test_absolute_splits_that_exist_are_taken_as_they_are(tmp_path: Path) -> Non
 
 
 def test_a_list_from_another_machine_finds_its_images(tmp_path: Path) -> None:
-    pictures = drawn(1, count=3)
-    root = with_images(tmp_path / "d", pictures, "images/val")
-    text(root / "val.txt", "\n".join(f"/home/me/data/road/d/images/val/{p.name}" for p in pictures))
+    labelled_images = drawn(1, count=3)
+    root = with_images(tmp_path / "d", labelled_images, "images/val")
+    text(root / "val.txt", "\n".join(f"/home/me/data/road/d/images/val/{p.name}" for p in labelled_images))
     assert len(opened(root / "val.txt").images) == 3
 
 
 def test_images_that_become_background_are_a_difference(tmp_path: Path) -> None:
-    pictures = drawn(1, count=4)
+    labelled_images = drawn(1, count=4)
     for version in ("before", "now"):
-        root = with_images(tmp_path / version, pictures)
-        yolo(root, pictures)
+        root = with_images(tmp_path / version, labelled_images)
+        yolo(root, labelled_images)
         (root / "labels" / "000000.txt").unlink()
     text(tmp_path / "now" / "labels" / "000000.txt", "")
     outcome = run_in_process("inspect", "now", "--against", "before", cwd=tmp_path)

@@ -44,7 +44,7 @@ def test_a_cover_fills_the_size_and_boxes_move_with_it() -> None:
     assert covered[int(y), int(x)].min() > 200
 
 
-def pictures(folder: Path, name: str, value: int, box: tuple[int, int, int, int]) -> Domain:
+def domain_of_one_image(folder: Path, name: str, value: int, box: tuple[int, int, int, int]) -> Domain:
     """Three images of one grey with a white object, labelled."""
     folder.mkdir()
     rows, boxes = [], []
@@ -77,8 +77,8 @@ def pictures(folder: Path, name: str, value: int, box: tuple[int, int, int, int]
 
 
 def test_the_detector_sees_the_objects_among_others_whose_own_count_neither_way(tmp_path: Path) -> None:
-    here = pictures(tmp_path / "here", "a", 90, (10, 10, 30, 30))
-    there = pictures(tmp_path / "there", "b", 20, (60, 40, 75, 55))
+    here = domain_of_one_image(tmp_path / "here", "a", 90, (10, 10, 30, 30))
+    there = domain_of_one_image(tmp_path / "there", "b", 20, (60, 40, 75, 55))
     seen: list[np.ndarray] = []
 
     def predict(composed: Domain) -> Domain:
@@ -98,8 +98,8 @@ def test_the_detector_sees_the_objects_among_others_whose_own_count_neither_way(
 
 
 def test_an_unreadable_image_is_left_out(tmp_path: Path) -> None:
-    here = pictures(tmp_path / "here", "a", 90, (10, 10, 30, 30))
-    there = pictures(tmp_path / "there", "b", 20, (60, 40, 75, 55))
+    here = domain_of_one_image(tmp_path / "here", "a", 90, (10, 10, 30, 30))
+    there = domain_of_one_image(tmp_path / "there", "b", 20, (60, 40, 75, 55))
     Path(here.images["path"].iloc[1]).write_bytes(b"no image")
     after = in_other_surroundings(here, there, lambda composed: composed, seed=0)
     assert after.images["image"].tolist() == ["a0", "a2"]

@@ -36,7 +36,7 @@ from reports.pipeline.run import run_report
 from reports.pipeline.sources import open_domains
 from reports.progress import Reporter
 from tests.conftest import complaint, run_in_process
-from tests.label_writers import WRITERS, Picture, coco, dump, label_studio, text, voc
+from tests.label_writers import WRITERS, LabelledImage, coco, dump, label_studio, text, voc
 from tests.test_sources import image, label
 from train.history import read_history
 from train.run import open_run, open_weights
@@ -46,23 +46,23 @@ NAMES = ("bus", "car", "truck")
 Box = tuple[int, int, int, int]
 
 
-def drawn(seed: int, count: int = 12) -> list[Picture]:
+def drawn(seed: int, count: int = 12) -> list[LabelledImage]:
     """Pictures of four objects, all inside."""
     rng = np.random.default_rng(seed)
-    pictures = []
+    labelled_images = []
     for number in range(count):
         objects = []
         for k in range(4):
             w, h = rng.integers(20, 70, 2)
             x, y = rng.integers(0, SIZE[0] - w), rng.integers(0, SIZE[1] - h)
             objects.append((NAMES[(number + k) % 3], (int(x), int(y), int(x + w), int(y + h))))
-        pictures.append(Picture(f"{number:06d}.jpg", SIZE, objects))
-    return pictures
+        labelled_images.append(LabelledImage(f"{number:06d}.jpg", SIZE, objects))
+    return labelled_images
 
 
-def with_images(root: Path, pictures: list[Picture], folder: str = "images") -> Path:
-    for number, picture in enumerate(pictures):
-        image(root / folder / picture.name, size=SIZE, seed=number)
+def with_images(root: Path, labelled_images: list[LabelledImage], folder: str = "images") -> Path:
+    for number, labelled_image in enumerate(labelled_images):
+        image(root / folder / labelled_image.name, size=SIZE, seed=number)
     return root
 
 
@@ -74,7 +74,9 @@ def content_of(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def results_of(pictures: list[Picture], image_id=lambda number: f"{number:06d}", **more) -> list[dict]:
+def results_of(
+    labelled_images: list[LabelledImage], image_id=lambda number: f"{number:06d}", **more
+) -> list[dict]:
     """Perfect predictions."""
     return [
         {
@@ -84,8 +86,8 @@ def results_of(pictures: list[Picture], image_id=lambda number: f"{number:06d}",
             "score": 0.9 - 0.01 * k,
             **more,
         }
-        for number, picture in enumerate(pictures)
-        for k, (name, (x1, y1, x2, y2)) in enumerate(picture.objects)
+        for number, labelled_image in enumerate(labelled_images)
+        for k, (name, (x1, y1, x2, y2)) in enumerate(labelled_image.objects)
     ]
 
 
@@ -153,9 +155,9 @@ def test_ids_that_repeat_are_refused_by_score(tmp_path: Path, list_: str) -> Non
 
 
 def test_ids_of_a_json_and_numbers_of_file_names_are_never_mixed(tmp_path: Path, lab: Path) -> None:
-    pictures = drawn(3)
-    root = with_images(tmp_path / "road", pictures)
-    coco(root, pictures)
+    labelled_images = drawn(3)
+    root = with_images(tmp_path / "road", labelled_images)
+    coco(root, labelled_images)
     (file,) = root.rglob("*.json")
     content = content_of(file)
     # The first image, 000000.jpg, has the id 1.
@@ -165,7 +167,7 @@ def test_ids_of_a_json_and_numbers_of_file_names_are_never_mixed(tmp_path: Path,
         entry[key] = number[entry[key]] + 1
     ids = {entry["name"]: entry["id"] for entry in content["categories"]}
     dump(file, content)
-    results = results_of(pictures, image_id=int)
+    results = results_of(labelled_images, image_id=int)
     for result in results:
         result["category_id"] = ids[NAMES[result["category_id"]]]
     sources = {"lab": lab, "road": root}
@@ -205,13 +207,14 @@ def as_written(writer: str, box: Box) -> Box:
 def test_corners_where_another_layout_belongs_are_refused_in_every_format(
     tmp_path: Path, writer: str
 ) -> None:
-    pictures = drawn(4)
-    right = with_images(tmp_path / "right", pictures)
-    WRITERS[writer](right, pictures)
+    labelled_images = drawn(4)
+    right = with_images(tmp_path / "right", labelled_images)
+    WRITERS[writer](right, labelled_images)
     assert len(opened(right).annotations) == 48
-    wrong = with_images(tmp_path / "wrong", pictures)
+    wrong = with_images(tmp_path / "wrong", labelled_images)
     WRITERS[writer](
-        wrong, [replace(p, objects=[(n, as_written(writer, b)) for n, b in p.objects]) for p in pictures]
+        wrong,
+        [replace(p, objects=[(n, as_written(writer, b)) for n, b in p.objects]) for p in labelled_images],
     )
     with pytest.raises(InputError, match="look like left, top, right, bottom, where"):
         opened(wrong)
@@ -237,9 +240,12 @@ def test_label_studio_in_another_unit_is_refused(tmp_path: Path, scale: float, w
 
 @pytest.mark.parametrize("writer", [coco, voc])
 def test_labels_of_larger_images_are_refused(tmp_path: Path, writer) -> None:
-    pictures = drawn(6)
-    root = with_images(tmp_path / "d", pictures)
-    writer(root, [replace(p, objects=[(n, tuple(2 * v for v in b)) for n, b in p.objects]) for p in pictures])
+    labelled_images = drawn(6)
+    root = with_images(tmp_path / "d", labelled_images)
+    writer(
+        root,
+        [replace(p, objects=[(n, tuple(2 * v for v in b)) for n, b in p.objects]) for p in labelled_images],
+    )
     for file in (*root.rglob("*.json"), *root.rglob("*.xml")):
         # Nothing in the file says on which size it was drawn.
         content = file.read_text().replace("<width>320</width>", "").replace("<height>240</height>", "")
@@ -254,16 +260,16 @@ def test_confidences_in_percent_are_refused(tmp_path: Path, lab: Path) -> None:
         predicted(tmp_path, {"lab": lab, "road": lab}, {"lab": results_of(drawn(1)), "road": results})
 
 
-def moved(root: Path, pictures: list[Picture], change) -> tuple[Path, list[dict]]:
+def moved(root: Path, labelled_images: list[LabelledImage], change) -> tuple[Path, list[dict]]:
     """A COCO dataset, and perfect predictions of it after a change of each box; without those that lie
     outside.
     """
-    with_images(root, pictures)
-    coco(root, pictures)
+    with_images(root, labelled_images)
+    coco(root, labelled_images)
     (file,) = root.rglob("*.json")
     content = content_of(file)
     ids = {entry["file_name"]: entry["id"] for entry in content["images"]}
-    results = results_of(pictures, image_id=lambda number: ids[f"{number:06d}.jpg"])
+    results = results_of(labelled_images, image_id=lambda number: ids[f"{number:06d}.jpg"])
     for result in results:
         result["category_id"] += min(e["id"] for e in content["categories"])
         result["bbox"] = [float(value) for value in change(result["bbox"])]
@@ -293,10 +299,12 @@ def test_predictions_that_lie_on_annotations_under_another_reading_are_refused(
     tmp_path: Path, change, words: str, lucky: int
 ) -> None:
     """Also where a box or two lie on one by chance."""
-    pictures = [replace(p, objects=p.objects[:1]) for p in drawn(16, count=100)]
+    labelled_images = [replace(p, objects=p.objects[:1]) for p in drawn(16, count=100)]
     root = tmp_path / "d"
-    file, results = moved(root, pictures, change)
-    unchanged = results_of(pictures, image_id=lambda number: content_of(file)["images"][number]["id"])[:lucky]
+    file, results = moved(root, labelled_images, change)
+    unchanged = results_of(labelled_images, image_id=lambda number: content_of(file)["images"][number]["id"])[
+        :lucky
+    ]
     for result in unchanged:
         result["category_id"] += min(e["id"] for e in content_of(file)["categories"])
     dump(tmp_path / "dt.json", unchanged + results)
@@ -315,10 +323,10 @@ def test_predictions_that_lie_on_annotations_under_another_reading_are_refused(
 
 def test_predictions_that_lie_nowhere_are_said(tmp_path: Path) -> None:
     """Whatever they are: these are the boxes of other images, mirrored."""
-    pictures = [replace(p, objects=p.objects[:1]) for p in drawn(16)]
+    labelled_images = [replace(p, objects=p.objects[:1]) for p in drawn(16)]
     root = tmp_path / "d"
     file, results = moved(
-        root, pictures, lambda b: [SIZE[0] - b[0] - b[2], SIZE[1] - b[1] - b[3], b[2], b[3]]
+        root, labelled_images, lambda b: [SIZE[0] - b[0] - b[2], SIZE[1] - b[1] - b[3], b[2], b[3]]
     )
     results = [r for r in results if abs(r["bbox"][0] + r["bbox"][2] / 2 - SIZE[0] / 2) > r["bbox"][2]]
     dump(tmp_path / "dt.json", results)
@@ -393,9 +401,9 @@ def test_exchanged_classes_are_named_and_confused_ones_are_not() -> None:
 
 
 def test_a_category_name_in_another_case_is_a_name(tmp_path: Path) -> None:
-    pictures = drawn(8)
-    root = with_images(tmp_path / "d", pictures)
-    coco(root, pictures)
+    labelled_images = drawn(8)
+    root = with_images(tmp_path / "d", labelled_images)
+    coco(root, labelled_images)
     (file,) = root.rglob("*.json")
     content = content_of(file)
     names = {entry["id"]: entry["name"] for entry in content["categories"]}
@@ -420,21 +428,24 @@ def test_a_category_name_in_another_case_is_a_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["train/images", "train.txt"])
 def test_a_part_of_a_dataset_takes_the_names_of_the_dataset(tmp_path: Path, part: str) -> None:
-    pictures = drawn(9)
-    root = with_images(tmp_path / "rf", pictures, "train/images")
-    for picture in pictures:
+    labelled_images = drawn(9)
+    root = with_images(tmp_path / "rf", labelled_images, "train/images")
+    for labelled_image in labelled_images:
         rows = [
             f"{('truck', 'car', 'bus').index(n)} {(x1 + x2) / 640} {(y1 + y2) / 480} {(x2 - x1) / 320} "
             f"{(y2 - y1) / 240}"
-            for n, (x1, y1, x2, y2) in picture.objects
+            for n, (x1, y1, x2, y2) in labelled_image.objects
         ]
-        label(root / "train" / "labels" / f"{Path(picture.name).stem}.txt", "\n".join(rows))
+        label(root / "train" / "labels" / f"{Path(labelled_image.name).stem}.txt", "\n".join(rows))
     text(root / "data.yaml", "train: train/images\nval: train/images\nnames: [truck, car, bus]\n")
-    text(root / "train.txt", "\n".join(f"train/images/{p.name}" for p in pictures))
+    text(root / "train.txt", "\n".join(f"train/images/{p.name}" for p in labelled_images))
     source = with_classes(opened(root / part, classes=NAMES), NAMES, {})
     assert not source.unnamed
     counts = source.annotations["label"].map(dict(enumerate(NAMES))).value_counts()
-    assert counts.to_dict() == pd.Series([n for p in pictures for n, _ in p.objects]).value_counts().to_dict()
+    assert (
+        counts.to_dict()
+        == pd.Series([n for p in labelled_images for n, _ in p.objects]).value_counts().to_dict()
+    )
 
 
 def test_a_data_yaml_of_something_else_names_no_classes(tmp_path: Path) -> None:
@@ -446,14 +457,14 @@ def test_a_data_yaml_of_something_else_names_no_classes(tmp_path: Path) -> None:
 
 
 def test_names_of_one_folder_that_differ_in_case_only_are_one(tmp_path: Path) -> None:
-    pictures = drawn(10)
-    root = with_images(tmp_path / "d", pictures)
+    labelled_images = drawn(10)
+    root = with_images(tmp_path / "d", labelled_images)
     spelled = {"car": ("Car", "CAR", "car")}
     voc(
         root,
         [
             replace(p, objects=[(spelled.get(n, (n, n, n))[k % 3], b) for n, b in p.objects])
-            for k, p in enumerate(pictures)
+            for k, p in enumerate(labelled_images)
         ],
     )
     source = with_classes(opened(root, classes=NAMES), NAMES, {})
@@ -465,18 +476,18 @@ def test_names_of_one_folder_that_differ_in_case_only_are_one(tmp_path: Path) ->
 
 
 def test_splits_that_were_not_predicted_are_left_out_and_said(tmp_path: Path, lab: Path) -> None:
-    pictures = drawn(11, 24)
+    labelled_images = drawn(11, 24)
     root = tmp_path / "rf"
-    for number, picture in enumerate(pictures):
+    for number, labelled_image in enumerate(labelled_images):
         split = ("train", "val")[number % 2]
-        image(root / split / "images" / picture.name, size=SIZE, seed=number)
+        image(root / split / "images" / labelled_image.name, size=SIZE, seed=number)
         rows = [
             f"{NAMES.index(n)} {(x1 + x2) / 640} {(y1 + y2) / 480} {(x2 - x1) / 320} {(y2 - y1) / 240}"
-            for n, (x1, y1, x2, y2) in picture.objects
+            for n, (x1, y1, x2, y2) in labelled_image.objects
         ]
-        label(root / split / "labels" / f"{Path(picture.name).stem}.txt", "\n".join(rows))
+        label(root / split / "labels" / f"{Path(labelled_image.name).stem}.txt", "\n".join(rows))
     text(root / "data.yaml", f"train: train/images\nval: val/images\nnames: {list(NAMES)}\n")
-    results = [r for r in results_of(pictures) if int(r["image_id"]) % 2]
+    results = [r for r in results_of(labelled_images) if int(r["image_id"]) % 2]
     said: list[str] = []
     sources = {"lab": lab, "road": root}
     scores = predicted(tmp_path, sources, {"lab": results_of(drawn(1)), "road": results}, said.append)
@@ -552,9 +563,9 @@ def test_names_with_accents_written_in_two_ways_and_in_another_case_meet(tmp_pat
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "images/part one"])
 def test_a_json_whose_file_names_lack_their_folder_is_read(tmp_path: Path, folder: str) -> None:
-    pictures = drawn(12)
-    root = with_images(tmp_path / "d", pictures, folder)
-    coco(root, pictures)
+    labelled_images = drawn(12)
+    root = with_images(tmp_path / "d", labelled_images, folder)
+    coco(root, labelled_images)
     (file,) = root.rglob("*.json")
     content = content_of(file)
     for entry in content["images"]:
@@ -562,14 +573,14 @@ def test_a_json_whose_file_names_lack_their_folder_is_read(tmp_path: Path, folde
     dump(file, content)
     assert len(opened(root).annotations) == 48
     # Of two images of one name nobody knows which is meant.
-    image(root / "other" / pictures[0].name, size=SIZE, seed=99)
+    image(root / "other" / labelled_images[0].name, size=SIZE, seed=99)
     assert len(opened(root).annotations) == 44
 
 
 def test_voc_files_under_other_names_belong_to_the_image_that_they_name(tmp_path: Path) -> None:
-    pictures = drawn(3)
-    root = with_images(tmp_path, pictures, "JPEGImages")
-    voc(root, pictures)
+    labelled_images = drawn(3)
+    root = with_images(tmp_path, labelled_images, "JPEGImages")
+    voc(root, labelled_images)
     expected = opened(root).annotations
     for number, file in enumerate(sorted((root / "Annotations").glob("*.xml"))):
         name = f"<filename>C:\\d\\{file.stem}.jpg</filename>"
@@ -594,9 +605,9 @@ def test_a_json_with_a_byte_order_mark_is_found_in_its_folder(tmp_path: Path) ->
 
 
 def test_of_several_annotators_the_ground_truth_counts_else_the_newest(tmp_path: Path) -> None:
-    pictures = drawn(13)
-    root = with_images(tmp_path / "d", pictures)
-    label_studio(root, pictures)
+    labelled_images = drawn(13)
+    root = with_images(tmp_path / "d", labelled_images)
+    label_studio(root, labelled_images)
     (file,) = root.glob("*.json")
     content = json.loads(file.read_text())
     for number, task in enumerate(content):
@@ -641,13 +652,13 @@ def test_csv_as_excel_writes_it_is_read(tmp_path: Path, encoding: str, mark: str
 
 
 def test_a_list_that_lies_elsewhere_takes_the_names_of_its_images(tmp_path: Path) -> None:
-    pictures = drawn(14)
-    root = with_images(tmp_path / "data", pictures)
-    WRITERS["yolo"](root, pictures)
+    labelled_images = drawn(14)
+    root = with_images(tmp_path / "data", labelled_images)
+    WRITERS["yolo"](root, labelled_images)
     (root / "classes.txt").rename(root / "obj.names")
-    rows = "\n".join(str(root / "images" / p.name) for p in pictures)
+    rows = "\n".join(str(root / "images" / p.name) for p in labelled_images)
     text(tmp_path / "lists" / "test.txt", rows)
-    expected = pd.Series([n for p in pictures for n, _ in p.objects]).value_counts().to_dict()
+    expected = pd.Series([n for p in labelled_images for n, _ in p.objects]).value_counts().to_dict()
     model = ("truck", "bus", "car")
     source = open_source(str(tmp_path / "lists" / "test.txt"), cache=tmp_path, classes=model, allow=[root])
     source = with_classes(source, model, {})
