@@ -505,19 +505,7 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
         )
     unknown = np.array([key not in images for key in keys.tolist()], bool)
     if unknown.any():
-        first = list(dict.fromkeys(keys[unknown].tolist()))[:5]
-        cut = {whole for image in source.images["image"] if (whole := whole_image_of(image))}
-        remedy = (
-            "the large image was cut into tiles; give detections of those, by names such as "
-            f"{source.images['image'].iloc[0]}"
-            if {str(key) for key in first}
-            & {form for whole in cut for form in (whole, Path(whole).name, Path(whole).stem)}
-            else "use file names or stems as image_id"
-        )
-        raise InputError(
-            f"{path}: {unknown[positions].sum()} detections are for images not in this domain, first ids "
-            f"{first}; {remedy}"
-        )
+        raise _images_not_here(path, source, keys[unknown].tolist(), int(unknown[positions].sum()))
     corners = np.column_stack([results.xywh[:, :2], results.xywh[:, :2] + results.xywh[:, 2:]])
     image = pd.Series([images[key] for key in keys.tolist()], dtype="str").reindex(positions).to_numpy()
     if images is own and has_all_named and any(own[key] != named[key] for key in keys.tolist()):
@@ -537,6 +525,22 @@ def read_results(path: Path, source: Source, classes: Sequence[str]) -> pd.DataF
     detections.insert(1, "label", labels)
     detections["confidence"] = results.score
     return detections
+
+
+def _images_not_here(path: Path, source: Source, unknown: list[Any], detections: int) -> InputError:
+    """What to say of detections whose image_id are no images of the source."""
+    first = list(dict.fromkeys(unknown))[:5]
+    cut = {Path(whole) for image in source.images["image"] if (whole := whole_image_of(image))}
+    if {str(key) for key in first} & {form for whole in cut for form in (str(whole), whole.name, whole.stem)}:
+        remedy = (
+            "the large image was cut into tiles; give detections of those, by names such as "
+            f"{source.images['image'].iloc[0]}"
+        )
+    else:
+        remedy = "use file names or stems as image_id"
+    return InputError(
+        f"{path}: {detections} detections are for images not in this domain, first ids {first}; {remedy}"
+    )
 
 
 def _check_turned(

@@ -104,7 +104,7 @@ def _fetch(
     """`fetch`, cached for the process, which verifies each dataset once."""
     dataset_folder = cache / "datasets" / owner / name
     dataset_folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(dataset_folder / ".lock"), translated_errors(spec), request_timeouts():
+    with FileLock(dataset_folder / ".lock"), _translated_errors(spec), _request_timeouts():
         metadata: Any = None
         if not version:
             version, metadata = _current(spec, owner, name, dataset_folder, say)
@@ -210,7 +210,7 @@ def _download(spec: str, handle: str, skipped: list[str], say: Callable[[str], N
 
 
 @contextmanager
-def translated_errors(spec: str) -> Iterator[None]:
+def _translated_errors(spec: str) -> Iterator[None]:
     """Raise errors of kagglehub and its dependencies as InputError or EnvironmentProblem."""
     from kagglehub.exceptions import DataCorruptionError, KaggleApiHTTPError, UnauthenticatedError
     from requests.exceptions import ChunkedEncodingError, RequestException, Timeout
@@ -248,7 +248,7 @@ def translated_errors(spec: str) -> Iterator[None]:
 
 
 @contextmanager
-def request_timeouts() -> Iterator[None]:
+def _request_timeouts() -> Iterator[None]:
     """Within the block, give requests without a time limit `TIMEOUT`."""
     from requests import Session
 

@@ -111,7 +111,7 @@ def cut_large_images(
     )
 
 
-def tile_name(image: str, tile: Tile) -> str:
+def _tile_name(image: str, tile: Tile) -> str:
     """The id of a tile, from which its detections can be placed in the whole image again."""
     return f"{image}#x{tile.left}y{tile.top}"
 
@@ -191,7 +191,7 @@ def _image_rows(row: dict[Any, Any], tiles: list[Tile], folder: Path) -> pd.Data
         [
             {
                 **row,
-                "image": tile_name(row["image"], tile),
+                "image": _tile_name(row["image"], tile),
                 "path": str(folder / tile.file),
                 "group": block(tile),
                 "width": tile.width,
@@ -223,7 +223,7 @@ def _annotations_in(boxes: pd.DataFrame, tile: Tile, row: dict[Any, Any]) -> pd.
     is_own = ((middle >= 0) & (middle < (tile.width, tile.height))).all(1)
     part[CORNERS] = corners.clip(0, (tile.width, tile.height, tile.width, tile.height))
     part["crowd"] = part["crowd"].to_numpy(bool) | ~is_own
-    part["image"] = tile_name(row["image"], tile)
+    part["image"] = _tile_name(row["image"], tile)
     if ROTATED[0] in part:
         part[ROTATED[:2]] = part[ROTATED[:2]].to_numpy(float) - (tile.left, tile.top)
     if SHAPE in part:

@@ -245,7 +245,7 @@ def _class_list(spec: str, files: Iterable[Path], collector: Collector) -> tuple
     """Class names from a classes.txt among the files; empty if there is none, InputError if two differ."""
     lists: dict[tuple[str, ...], Path] = {}
     for file in files:
-        if is_class_file(file) and file.stat().st_size < 1_000_000:
+        if _is_class_file(file) and file.stat().st_size < 1_000_000:
             try:
                 text, encoding = _decoded(file.read_bytes())
             except (OSError, UnicodeDecodeError):
@@ -291,7 +291,7 @@ def _names_around(folder: Path, collector: Collector) -> tuple[str, ...]:
             lists = [
                 file
                 for file in sorted(parent.iterdir())
-                if is_class_file(file) and file.is_file() and within.contain(file)
+                if _is_class_file(file) and file.is_file() and within.contain(file)
             ]
             # A class file further up names the classes of its folders of images, not of whatever lies beside
             # them.
@@ -301,7 +301,7 @@ def _names_around(folder: Path, collector: Collector) -> tuple[str, ...]:
     return ()
 
 
-def is_class_file(file: Path) -> bool:
+def _is_class_file(file: Path) -> bool:
     """Whether a file lists class names, one a line, going by its name."""
     return file.name.lower() in CLASS_FILES or file.suffix.lower() == ".names"
 
@@ -377,7 +377,7 @@ def _shortened(name: str) -> list[str]:
 def leftovers(collector: Collector, pairing: Pairing, folders: Iterable[Path]) -> None:
     """Enter every other file of these folders, and unused label files, into the ledger."""
     for file in pairing.label_files():
-        if not collector.is_accounted(file) and not is_class_file(file):
+        if not collector.is_accounted(file) and not _is_class_file(file):
             collector.note(file, "skipped", LISTS.get(file.name.lower(), "label without an image"))
     for folder in folders:
         account_files(collector, folder)
@@ -400,7 +400,7 @@ def _skip_reason(file: Path, classes: Sequence[str]) -> str:
         return "image in none of the splits"
     if suffix in video.SUFFIXES:
         return VIDEO
-    if is_class_file(file):
+    if _is_class_file(file):
         try:
             named = [line.strip() for line in _decoded(file.read_bytes())[0].splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError):

@@ -257,19 +257,19 @@ def _right(domain: Domain, label: int, confidence: float) -> Ints:
 
 
 def _alike(in_domain: Domain, domain: Domain, rows: Ints, predicted: int, confidence: float) -> float | None:
-    """AUC with which detections are told from true positives of the predicted class, see `told_apart`.
+    """AUC with which detections are told from true positives of the predicted class, see `_told_apart`.
 
     Where the domain has too few of these, in-domain ones stand in. Then a difference may be that of the two
     sets and says nothing: None.
     """
     right = _right(domain, predicted, confidence)
     if len(right) >= MIN_DETECTIONS:
-        return told_apart((domain, rows), (domain, right))
-    told = told_apart((domain, rows), (in_domain, _right(in_domain, predicted, confidence)))
+        return _told_apart((domain, rows), (domain, right))
+    told = _told_apart((domain, rows), (in_domain, _right(in_domain, predicted, confidence)))
     return told if told is not None and told < ALIKE else None
 
 
-def told_apart(first: tuple[Domain, Ints], second: tuple[Domain, Ints]) -> float | None:
+def _told_apart(first: tuple[Domain, Ints], second: tuple[Domain, Ints]) -> float | None:
     """AUC with which a linear classifier tells two groups of detections apart by their embeddings and
     confidence, as a two-sample test (Lopez-Paz and Oquab 2017).
 

@@ -385,7 +385,7 @@ def classes_hit(drops: pd.DataFrame) -> list[str]:
     return [str(name) for name in hit["class"]]
 
 
-def missing_classes(domains: Mapping[str, Domain], in_domain: str) -> dict[str, tuple[list[str], list[str]]]:
+def _missing_classes(domains: Mapping[str, Domain], in_domain: str) -> dict[str, tuple[list[str], list[str]]]:
     """Classes annotated in-domain and not in each other labelled domain, and the reverse."""
 
     def annotated(domain: Domain) -> set[str]:
@@ -411,7 +411,7 @@ class ClassFindings:
     drops: `compare_classes` of every real-world domain that can be compared, with domain and class
     confusion: `confusion` of every labelled domain
     missing: classes that only one of the in-domain set and a real-world domain annotates, by domain, see
-        `missing_classes`
+        `_missing_classes`
     causes: why classes lose, by domain, the costliest first: those whose drop is beyond chance
     """
 
@@ -480,7 +480,7 @@ def find_classes(
         _together(tables, COLUMNS),
         _together(drops, DROP_COLUMNS),
         _together(confused, CONFUSION_COLUMNS),
-        missing_classes({domain.name: domain for domain in labelled}, in_domain.name),
+        _missing_classes({domain.name: domain for domain in labelled}, in_domain.name),
         causes,
     )
 

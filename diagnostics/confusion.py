@@ -79,7 +79,7 @@ def _match_across_classes(
     return actual.astype(np.int64), predicted.astype(np.int64)
 
 
-def confusion_shares(table: pd.DataFrame) -> pd.DataFrame:
+def _confusion_shares(table: pd.DataFrame) -> pd.DataFrame:
     """The wrong pairs of a confusion table with what they are a share of.
 
     Adds share: of the annotations of the actual class, or of the detections of the predicted class where
@@ -99,7 +99,7 @@ def confusion_differences(table: pd.DataFrame, in_domain: str, domain: str) -> p
     Columns: actual, predicted, count, share, in_domain_count, in_domain_share, more (the difference of the
     shares). Misses (predicted BACKGROUND) are no confusion and are left out.
     """
-    shares = confusion_shares(table)
+    shares = _confusion_shares(table)
     shares = shares[shares["predicted"] != BACKGROUND]
     key = ["actual", "predicted"]
     here = shares[shares["domain"] == domain][[*key, "count", "share"]]

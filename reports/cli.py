@@ -126,7 +126,7 @@ def _exit_if_too_many(skipped: int, allowed: int | None, reporter: Reporter, mor
 
 
 @contextlib.contextmanager
-def data_on_stdout_only() -> Iterator[None]:
+def _data_on_stdout_only() -> Iterator[None]:
     """Send what libraries print to stderr."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
@@ -148,7 +148,7 @@ def report(options: ReportOptions) -> None:
     world and diagnose that.
     """
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.report import run_command
 
         record, folder = run_command(options, reporter)
@@ -163,7 +163,7 @@ def train(options: TrainOptions) -> None:
     """Train a detector into a new run folder. The folder is printed on stdout."""
     from reports.commands.train import train_run
 
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         folder = train_run(options, Reporter())
     _emit_lines([str(folder)])
 
@@ -174,7 +174,7 @@ def predict(options: PredictOptions) -> None:
     folder.
     """
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.predict import lines
         from reports.commands.predict import predict as run_prediction
 
@@ -192,7 +192,7 @@ def predict(options: PredictOptions) -> None:
 def next_(options: NextOptions) -> None:
     """Rank which images to label and add next. Datasets too; without arguments, for the last report."""
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.next import lines, rank_next
 
         result, folder = rank_next(options, reporter)
@@ -206,7 +206,7 @@ def next_(options: NextOptions) -> None:
 def inspect(options: InspectOptions) -> None:
     """Show what would be read from a source, and what not. Says why; no model is needed."""
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.inspect import inspect_source, lines
 
         result = inspect_source(options, reporter)
@@ -223,7 +223,7 @@ def prepare(options: PrepareOptions) -> None:
     its data.yaml is printed on stdout.
     """
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.prepare import prepare_dataset
 
         result = prepare_dataset(options, reporter)
@@ -238,7 +238,7 @@ def prepare(options: PrepareOptions) -> None:
 @command(ForecastOptions)
 def forecast(options: ForecastOptions) -> None:
     """Forecast how many labels an AP50 will take. From a few training set sizes; a range, or a refusal."""
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.forecast import run_command
 
         result, sentence = run_command(options, Reporter())
@@ -272,7 +272,7 @@ def score(options: ScoreOptions) -> None:
 def compare(options: CompareOptions) -> None:
     """Compare reports: what got better, what worse, beyond chance. On the images that they share."""
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.compare import lines, run_compare
 
         record, page = run_compare(options, reporter)
@@ -289,7 +289,7 @@ def history(options: HistoryOptions) -> None:
     measured before.
     """
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.history import lines, run_history
 
         record, page = run_history(options, reporter)
@@ -304,7 +304,7 @@ def history(options: HistoryOptions) -> None:
 def log(options: LogOptions) -> None:
     """Log a report to experiment trackers. Numbers, verdicts, the page and all files."""
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.log import log_report
 
         lines = log_report(options, reporter)
@@ -315,7 +315,7 @@ def log(options: LogOptions) -> None:
 def check(options: CheckOptions) -> None:
     """Check a report against rules; exit code 1 where one is broken. For pull requests and pipelines."""
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.check import as_record, lines, run_check
 
         checks = run_check(options, reporter)
@@ -350,14 +350,14 @@ def app_(options: AppOptions) -> None:
     from reports.workbench.pull import lines, pull
 
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.report import choose_dataset
 
         name = choose_dataset(options, reporter)
     if not options.pull:
         open_app(name, reporter, port=options.port, wait=True)
         return
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         edits = pull(name)
     if options.json:
         _emit({"dataset": name, "images": edits.images, "annotations": edits.annotations, "tags": edits.tags})
@@ -372,7 +372,7 @@ def review(options: ReviewOptions) -> None:
     them.
     """
     reporter = Reporter()
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.review import lines, open_session, serve
 
         session = open_session(options)
@@ -412,7 +412,7 @@ def export(options: ExportOptions) -> None:
     """Write a detector in the format of other software. Into a new folder; the file or folder written is
     printed on stdout.
     """
-    with data_on_stdout_only():
+    with _data_on_stdout_only():
         from reports.commands.export import export_detector
 
         written = export_detector(options, Reporter())

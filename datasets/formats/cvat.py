@@ -65,7 +65,7 @@ def _boxes(image: ET.Element) -> Iterator[Box]:
         except ValueError as reason:
             yield unusable(number, str(reason))
             continue
-        kind = "rotated box" if node.tag == "box" and number_or(node, "rotation") else node.tag
+        kind = "rotated box" if node.tag == "box" and _number_or(node, "rotation") else node.tag
         yield Box(name, corners, number, repair="" if kind == "box" else f"box taken from a {kind}")
 
 
@@ -78,7 +78,7 @@ def _corners(node: ET.Element) -> tuple[float, float, float, float]:
         except ValueError:
             raise ValueError(f"{node.tag} without a usable {key}") from None
 
-    angle = math.radians(number_or(node, "rotation"))
+    angle = math.radians(_number_or(node, "rotation"))
     if node.tag == "box":
         x1, y1, x2, y2 = number("xtl"), number("ytl"), number("xbr"), number("ybr")
         if not angle:
@@ -111,7 +111,7 @@ def _corners(node: ET.Element) -> tuple[float, float, float, float]:
         raise ValueError(f"{node.tag} without usable points") from None
 
 
-def number_or(node: ET.Element, key: str) -> float:
+def _number_or(node: ET.Element, key: str) -> float:
     """A number of a shape, 0 if it has none."""
     try:
         return float(node.get(key, "0"))

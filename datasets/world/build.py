@@ -110,7 +110,7 @@ class Clip:
                 boxes = annotate(annotator, view, self.dials, (self.width, self.height))
                 yield view, boxes, np.zeros(len(boxes), np.int64)
             else:
-                yield view, *annotate_classes(annotator, view, self.classes, self.fault)
+                yield view, *_annotate_classes(annotator, view, self.classes, self.fault)
 
 
 def _draw_trees(rng: np.random.Generator, strip: Strip) -> list[Tree]:
@@ -196,7 +196,7 @@ def annotate(rng: np.random.Generator, view: View, dials: Dials, size: tuple[int
     return drawn[(drawn[:, 2:] - drawn[:, :2]).min(1) > 1] if len(drawn) else drawn
 
 
-def annotate_classes(
+def _annotate_classes(
     rng: np.random.Generator, view: View, classes: tuple[str, ...], fault: ClassFault | None
 ) -> tuple[Boxes, Labels]:
     """The boxes (N, 4) and classes (N,) of an annotator who makes the mistakes of a fault."""

@@ -41,7 +41,7 @@ class Share:
     high: float | None = None
 
 
-def brings_sizes_closer(evidence: Evidence, recovery: Recovery) -> bool:
+def _brings_sizes_closer(evidence: Evidence, recovery: Recovery) -> bool:
     """Whether an intervention brings the median real-world object size closer to the in-domain one.
 
     Enlarging objects that are no smaller than in-domain may help for another reason (more detail for an
@@ -154,7 +154,7 @@ def _by_intervention(evidence: Evidence) -> tuple[list[Observation], list[Share]
             f"{how}, AP50 on {recovery.images} images goes from {fraction(recovery.before)} to "
             f"{fraction(recovery.after)}, {percent(clip(recovery.share))} of the drop"
         )
-        if brings_sizes_closer(evidence, recovery):
+        if _brings_sizes_closer(evidence, recovery):
             shares.append(Share(recovery.share, recovery.low, recovery.high))
             observations.append(Observation(recovery.share >= SUPPORTED_SHARE, f"{text}."))
         else:

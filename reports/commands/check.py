@@ -71,7 +71,7 @@ def run_check(options: CheckOptions, reporter: Reporter) -> list[Check]:
     checks = [check for rule in options.require for check in check_rule(rule, report)]
     if options.baseline is not None and options.no_regression is not None:
         baseline = read_report(options.baseline)
-        checks += check_regression(report, baseline, options.no_regression, reporter, seed=options.seed)
+        checks += _check_regression(report, baseline, options.no_regression, reporter, seed=options.seed)
     if options.junit is not None:
         made_folder(options.junit.absolute().parent)
         write_text(options.junit, junit(checks, report))
@@ -144,7 +144,7 @@ def _value(report: WrittenReport, domain: str, measure: str) -> float | None:
     return None if nearest[POINT_MEASURES[measure]] is None else float(nearest[POINT_MEASURES[measure]])
 
 
-def check_regression(
+def _check_regression(
     report: WrittenReport, baseline: WrittenReport, tolerance: float, reporter: Reporter, *, seed: int
 ) -> list[Check]:
     """Whether a domain lost more AP50 than a tolerance in points, beyond chance, on the images that both

@@ -63,7 +63,7 @@ def pair_reports(
     return ReportPair(name, tuple(pairs), refused)
 
 
-def names_of(reports: list[WrittenReport]) -> list[str]:
+def _names_of(reports: list[WrittenReport]) -> list[str]:
     """Folder names, with as many parents as tell them apart."""
     names = [report.folder.resolve().name for report in reports]
     taken = Counter(names)
@@ -98,7 +98,7 @@ def run_compare(options: CompareOptions, reporter: Reporter) -> tuple[dict[str, 
     if len(options.reports) < 2:
         raise InputError("give the folders of two reports or more, the earlier one first")
     reports = [read_report(folder) for folder in options.reports]
-    names = names_of(reports)
+    names = _names_of(reports)
     before = reports[0]
     pairs = [
         pair_reports(now, before, name, reporter, seed=options.seed)

@@ -37,7 +37,7 @@ class Entry:
     files: Mapping[str, Path]
 
 
-def to_mlflow(mlflow: Any, entry: Entry) -> str:
+def _to_mlflow(mlflow: Any, entry: Entry) -> str:
     """A run with metrics, parameters, the page and all files; MLFLOW_TRACKING_URI says where."""
     mlflow.set_experiment(entry.project)
     with mlflow.start_run(run_name=entry.name) as run:
@@ -51,7 +51,7 @@ def to_mlflow(mlflow: Any, entry: Entry) -> str:
     return f"MLflow, {mlflow.get_tracking_uri()}, run {run.info.run_id}"
 
 
-def to_tensorboard(writers: Any, entry: Entry) -> str:
+def _to_tensorboard(writers: Any, entry: Entry) -> str:
     """Scalars and the verdicts as text, below runs/tensorboard."""
     from train.environment import runs_folder
 
@@ -64,7 +64,7 @@ def to_tensorboard(writers: Any, entry: Entry) -> str:
     return f"TensorBoard, {folder}"
 
 
-def to_wandb(wandb: Any, entry: Entry) -> str:
+def _to_wandb(wandb: Any, entry: Entry) -> str:
     """A run with metrics, the page as a panel, and an artifact of all files."""
     run = wandb.init(project=entry.project, name=entry.name, config=dict(entry.parameters), job_type="report")
     run.summary.update({**entry.metrics, **{f"{d}/verdict": words for d, words in entry.verdicts.items()}})
@@ -78,7 +78,7 @@ def to_wandb(wandb: Any, entry: Entry) -> str:
     return f"Weights & Biases, project {entry.project}, run {run.id}"
 
 
-def to_clearml(clearml: Any, entry: Entry) -> str:
+def _to_clearml(clearml: Any, entry: Entry) -> str:
     """A task with single values, and the files as artifacts."""
     task = clearml.Task.init(
         project_name=entry.project,
@@ -97,7 +97,7 @@ def to_clearml(clearml: Any, entry: Entry) -> str:
     return f"ClearML, project {entry.project}, task {task.id}"
 
 
-def to_comet(comet: Any, entry: Entry) -> str:
+def _to_comet(comet: Any, entry: Entry) -> str:
     """An experiment with metrics, the page as an asset, and the files."""
     experiment = comet.start(project_name=entry.project)
     experiment.set_name(entry.name)
@@ -126,12 +126,12 @@ class Tracker:
 
 
 TRACKERS = {
-    "mlflow": Tracker("mlflow", "mlflow", to_mlflow),
+    "mlflow": Tracker("mlflow", "mlflow", _to_mlflow),
     # Without the package tensorboard, this module cannot be imported.
-    "tensorboard": Tracker("torch.utils.tensorboard", "torch tensorboard", to_tensorboard),
-    "wandb": Tracker("wandb", "wandb", to_wandb),
-    "clearml": Tracker("clearml", "clearml", to_clearml),
-    "comet": Tracker("comet_ml", "comet_ml", to_comet),
+    "tensorboard": Tracker("torch.utils.tensorboard", "torch tensorboard", _to_tensorboard),
+    "wandb": Tracker("wandb", "wandb", _to_wandb),
+    "clearml": Tracker("clearml", "clearml", _to_clearml),
+    "comet": Tracker("comet_ml", "comet_ml", _to_comet),
 }
 
 

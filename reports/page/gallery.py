@@ -139,7 +139,7 @@ def gallery_section(
     training: dict[str, str] = {}
     if findings.training is not None:
         training = dict(zip(findings.training.images["image"], findings.training.images["path"], strict=True))
-    in_slices = slices_of_cards(findings)
+    in_slices = _slices_of_cards(findings)
     names: dict[str, list[str]] = {
         "recordings": sorted(set(cards["group"].astype(str))),
         "classes": sorted((set(cards["actual"]) | set(cards["predicted"])) - {""}),
@@ -223,7 +223,7 @@ def _members(groups: list[dict[str, Any]], names: dict[str, list[str]]) -> dict[
     return counts
 
 
-def slices_of_cards(findings: Findings) -> dict[int, list[str]]:
+def _slices_of_cards(findings: Findings) -> dict[int, list[str]]:
     """The slices that each card is in, as the page names them, by card number: of its image, and of its box
     by size, shape and place. Single clips are left out.
     """

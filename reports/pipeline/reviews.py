@@ -18,7 +18,7 @@ from diagnostics.point_measures import Answer, DomainReview, draw_order, samplin
 from train.environment import reviews_folder
 
 
-def detections_key(domain: Domain) -> str:
+def _detections_key(domain: Domain) -> str:
     """Digest of a domain's detections: what was said of one of them holds for no others."""
     table = domain.detections[["image", "label", "confidence", *CORNERS]]
     table = table.astype(
@@ -50,7 +50,7 @@ def new_review(report: str, domain: Domain, *, seed: int) -> Review:
     frames = tuple(
         Frame(images[place], paths[place], float(sizes[place])) for place in draw_order(sizes, seed)
     )
-    return Review(report, domain.name, detections_key(domain), frames, {})
+    return Review(report, domain.name, _detections_key(domain), frames, {})
 
 
 def domain_review(review: Review, domain: Domain) -> DomainReview:
@@ -59,7 +59,7 @@ def domain_review(review: Review, domain: Domain) -> DomainReview:
     what was said of the detections of another one.
     """
     index = {name: place for place, name in enumerate(domain.classes)}
-    judged = review.detections == detections_key(domain)
+    judged = review.detections == _detections_key(domain)
     answers = {}
     for image in beginning(review):
         clicks = review.answers[image]

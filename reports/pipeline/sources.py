@@ -257,7 +257,7 @@ def unusable_labels(source: Source) -> str:
     )
 
 
-def rejected_rows(source: Source) -> str:
+def _rejected_rows(source: Source) -> str:
     """How many label rows of images that are used were rejected, and why, in one line; empty where hardly any
     was.
     """
@@ -295,7 +295,7 @@ def _say_classes(source: Source, name: str, classes: Sequence[str], say: Callabl
 
 def _say_unusable(source: Source, name: str, say: Callable[[str], None]) -> None:
     """Say which labels of a source cannot be used."""
-    for line in (unusable_labels(source), rejected_rows(source)):
+    for line in (unusable_labels(source), _rejected_rows(source)):
         if line:
             say(f"  {name}: {line}")
 

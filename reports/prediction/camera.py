@@ -53,7 +53,7 @@ def predict_camera(job: PredictionJob, spec: str) -> PredictionTables:
     source = FrameSource(Path(spec), spec, job.folder / PARTS / CAMERA)
     source.parts.mkdir(parents=True, exist_ok=True)
     job.reporter.say("Press Ctrl-C to stop; the frames predicted so far are kept")
-    with job.reporter.stage("predict", f"Predicting camera {number}") as tick, stop_on_interrupt() as stop:
+    with job.reporter.stage("predict", f"Predicting camera {number}") as tick, _stop_on_interrupt() as stop:
         write_segments(job, source, _camera_frames(number, job.stride, stop), tick)
     segments = finished_segments(source)
     if not segments:
@@ -66,7 +66,7 @@ def predict_camera(job: PredictionJob, spec: str) -> PredictionTables:
 
 
 @contextlib.contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
+def _stop_on_interrupt() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C sets, instead of ending the program in the middle of a frame."""
     stop = threading.Event()
     previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
