@@ -26,7 +26,7 @@ from train.run import file_sha256
 DASHCAM_SPLITS = {"train": (28, 12), "val": (12, 8)}
 DRONE_SPLITS = {"val": (14, 10)}
 FLIGHT_FRAMES = 120
-# The footage is predicted after the first, the third and the last epoch, which takes a few seconds.
+# The footage is predicted after the first epoch, every second and the last, which takes a few seconds.
 WATCH_EVERY, WATCHED_IMAGES = 2, 60
 
 
