@@ -720,6 +720,13 @@ def test_of_two_trainings_in_one_history_the_last_counts(tmp_path: Path) -> None
         read_history(tmp_path / "results.csv")
 
 
+def test_a_recall_that_is_no_share_is_missing_and_the_history_is_read(tmp_path: Path) -> None:
+    text(tmp_path / "results.csv", "epoch,metrics/recall,metrics/mAP_0.5\n0,-0.02,0.1\n1,0.4,0.3\n2,40,0.5\n")
+    history = read_history(tmp_path / "results.csv")
+    assert history["ap50"].tolist() == [0.1, 0.3, 0.5]
+    assert history["recall"].isna().tolist() == [True, False, True]
+
+
 def test_a_checkpoint_in_its_run_folder_is_predicted_as_its_run(tmp_path: Path) -> None:
     weights = tmp_path / "run" / "weights" / "best.pt"
     weights.parent.mkdir(parents=True)

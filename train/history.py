@@ -99,7 +99,11 @@ def history_of(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = table[table[measured].notna().any(axis=1)].reset_index(drop=True)
     if table.empty:
         raise InputError(f"{path}: has no complete row")
-    for name in SHARES:
+    for name in ("precision", "recall"):
+        if name in table:
+            # No diagnosis goes by these: one that is no share is missing, and no reason to refuse the rest.
+            table[name] = table[name].where(table[name].between(0, 1))
+    for name in ("ap50", "ap"):
         if name in table and table[name].min() < 0:
             raise InputError(f"{path}: {columns[name]} is {table[name].min():g}; shares are from 0 to 1")
         if name in table and table[name].max() > 1:
