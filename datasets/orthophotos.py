@@ -21,7 +21,7 @@ from datasets.errors import InputError
 from datasets.files import draft_folder
 from datasets.pixels import FORMATS, MAX_PIXELS, UnreadableImage, as_colour, without_limit
 from datasets.rotated import ROTATED
-from datasets.shapes import SHAPE, Shape
+from datasets.shapes import SHAPE, Shape, annotated
 from datasets.tables import BOX_COLUMNS, CORNERS, IMAGE_COLUMNS, Source, concatenate
 from datasets.video import NAME, fingerprint
 
@@ -142,31 +142,46 @@ def _cut(path: Path, draft: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Write the tiles of an image; gives the content of the manifest. Raises UnreadableImage for a broken
     image.
     """
-    tiles, blank = [], []
+    blank = []
+    with without_limit(), _opened(path) as image:
+        width, height = image.size
+        say(
+            f"  {path.name}: {width:,} x {height:,} pixels, cut once into {len(list(_grid(width, height)))} "
+            f"tiles; takes about {width * height * 4 / 1e9:.1f} GB of memory and "
+            f"{max(1, round(width * height / 2e7))} s"
+        )
+        _load(image)
+        tiles = list(_grid(*image.size))
+        # Not within the reading: what fails from here on is no fault of the image, such as a full disk.
+        for tile in tiles:
+            part = image.crop((tile.left, tile.top, tile.left + tile.width, tile.top + tile.height))
+            colour = as_colour(part)
+            if all(low == high for low, high in colour.getextrema()):  # type: ignore[misc]
+                blank.append(tile.file)
+            # Lossless, at the level that takes least time.
+            colour.save(draft / tile.file, compress_level=1)
+    return {"tiles": tiles, "blank": blank}
+
+
+def _opened(path: Path) -> Image.Image:
+    """An image, of which nothing is decoded yet."""
     try:
-        with without_limit(), Image.open(path, formats=FORMATS) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            width, height = image.size
-            tiles = list(_grid(width, height))
-            say(
-                f"  {path.name}: {width:,} x {height:,} pixels, cut once into {len(tiles)} tiles; takes "
-                f"about {width * height * 4 / 1e9:.1f} GB of memory and "
-                f"{max(1, round(width * height / 2e7))} s"
-            )
-            for tile in tiles:
-                part = image.crop((tile.left, tile.top, tile.left + tile.width, tile.top + tile.height))
-                colour = as_colour(part)
-                if all(low == high for low, high in colour.getextrema()):  # type: ignore[misc]
-                    blank.append(tile.file)
-                # Lossless, at the level that takes least time.
-                colour.save(draft / tile.file, compress_level=1)
+        return Image.open(path, formats=FORMATS)
+    except Exception as error:  # as in `pixels.probe`
+        raise UnreadableImage(f"broken ({error})") from None
+
+
+def _load(image: Image.Image) -> None:
+    """Decode an image and turn it upright. Raises UnreadableImage for a broken one."""
+    try:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise UnreadableImage(
             "too large for this machine's memory; cut it into tiles (gdal_retile does)"
         ) from None
     except Exception as error:  # as in `pixels.probe`
         raise UnreadableImage(f"broken ({error})") from None
-    return {"tiles": tiles, "blank": blank}
 
 
 def _grid(width: int, height: int) -> Iterator[Tile]:
@@ -248,10 +263,7 @@ def _shape_in(shape: Shape | None, tile: Tile, row: dict[Any, Any]) -> Shape | N
             (np.reshape(outline, (-1, 2)) * scale - offset).ravel().tolist() for outline in shape.numbers
         ]
         return Shape("polygons", moved)
-    numbers = np.asarray(shape.numbers, float)
-    columns = 3 if len(numbers) % 3 == 0 and set(numbers[2::3].tolist()) <= {0.0, 1.0, 2.0} else 2
-    points = numbers.reshape(-1, columns)
-    was = (points[:, 2] > 0) if columns == 3 else (points > 0).any(1)
+    points, was = annotated(shape)
     points[:, :2] = points[:, :2] * scale - offset
     points[~was | (points[:, :2] < 0).any(1) | (points[:, :2] >= 1).any(1)] = 0
     return Shape("points", points.ravel().tolist())

@@ -139,11 +139,18 @@ def points_of(shape: Shape, count: int, width: float, height: float) -> Floats:
     return np.column_stack([points[:, 0] * width, points[:, 1] * height, counts])
 
 
-def annotated_points(shape: Shape) -> Floats:
-    """The key points of an annotation that somebody annotated, in fractions of the image, (k, 2)."""
-    numbers = np.asarray(shape.numbers, float)
+def annotated(shape: Shape) -> tuple[Floats, Bools]:
+    """The key points of an annotation in fractions of the image, (k, 2) or with their visibility (k, 3); and
+    which of them somebody annotated, (k,).
+    """
+    numbers = np.array(shape.numbers, float)
     # Three numbers a point have a visibility of 0, 1 or 2 in the third place.
     with_visibility = len(numbers) % 3 == 0 and set(numbers[2::3].tolist()) <= {0.0, 1.0, 2.0}
-    points = numbers.reshape(-1, 3 if with_visibility else 2)
-    counts = points[:, 2] > 0 if with_visibility else (points > 0).any(1)
+    points: Floats = numbers.reshape(-1, 3 if with_visibility else 2)
+    return points, np.asarray(points[:, 2] > 0 if with_visibility else (points > 0).any(1))
+
+
+def annotated_points(shape: Shape) -> Floats:
+    """The key points of an annotation that somebody annotated, in fractions of the image, (k, 2)."""
+    points, counts = annotated(shape)
     return points[counts, :2]

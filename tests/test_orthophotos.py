@@ -108,6 +108,27 @@ def test_neighbouring_tiles_are_one_group_unless_the_user_names_groups(tmp_path:
 
 
 @pytest.mark.usefixtures("low_limit")
+def test_blocks_of_tiles_are_groups_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orthophotos, "BLOCK", 2)
+    ground(tmp_path / "ortho.png")
+    source = open_source(str(tmp_path / "ortho.png"), cache=tmp_path / "cache")
+    # Three rows and two columns that are not blank.
+    assert sorted(source.images["group"].value_counts()) == [2, 4]
+
+
+@pytest.mark.usefixtures("low_limit")
+def test_a_full_disk_is_no_broken_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground(tmp_path / "ortho.png")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        open_source(str(tmp_path / "ortho.png"), cache=tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("low_limit")
 def test_a_large_image_that_is_cut_short_enters_the_ledger(tmp_path: Path) -> None:
     ground(tmp_path / "site" / "ortho.png")
     ground(tmp_path / "site" / "broken.png")

@@ -1,8 +1,8 @@
 """`python -m tools.pretrain` makes train/roads.pt, the checkpoint that the demo's training starts from.
 
-It has learned four classes on the dashcam images of other rendered roads, for ten to twenty minutes. The demo then takes one
-minute in place of four, as people's own trainings start from a checkpoint too. Run it again after a change of
-tools/roads.yaml or of the rendered roads.
+It has learned four classes on the dashcam images of other rendered roads, for ten to twenty minutes. The demo
+then takes one minute in place of four, as people's own trainings start from a checkpoint too. Run it again
+after a change of tools/roads.yaml or of the rendered roads.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def main() -> None:
 
 
 def write_start(weights: Path, path: Path) -> None:
-    """A trained checkpoint in half precision, without its optimizer, and without the folders of this machine."""
+    """A trained checkpoint in half precision, without its optimizer, and without the folders of this
+    machine.
+    """
     from ultralytics.nn.tasks import torch_safe_load
 
     content, _ = torch_safe_load(str(weights))

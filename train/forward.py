@@ -415,8 +415,8 @@ class Detector:
         self._hooked = True
 
     def _keep_maps(self, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Forward hook: keep the feature maps that enter the head, into which YOLOE gives its names' embeddings
-        too.
+        """Forward hook: keep the feature maps that enter the head, into which YOLOE gives its names'
+        embeddings too.
         """
         self._maps = [level.detach() for level in inputs[0] if level.ndim == 4]
 

@@ -10,7 +10,7 @@ from train.run import LINEAGE
 
 # Trained from scratch where no checkpoint can be fetched; see the file.
 ARCHITECTURE = Path(__file__).with_name("tiny.yaml")
-# Of that architecture, trained on other rendered roads (`tools.pretrain`).
+# Of the demo: the network of tools/roads.yaml, trained on other rendered roads (`tools.pretrain`).
 START = ARCHITECTURE.with_name("roads.pt")
 
 
@@ -37,7 +37,9 @@ class Recipe:
 
 
 def road_world_recipe(seed: int) -> Recipe:
-    """The recipe of the demo: a small network that knows rendered roads, and an optimizer step after every batch."""
+    """The recipe of the demo: a small network that knows rendered roads, and an optimizer step after every
+    batch.
+    """
     return replace(
         scratch_recipe(seed),
         model=START,
