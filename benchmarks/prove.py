@@ -56,7 +56,8 @@ def main(
     if real:
         seed = rendered.DEVELOPMENT if development else rendered.REPORTED
         text += real_detectors_section(rendered.measure(seed, own), seed)
-        prove_classes.write(prove_classes.rendered_rows(seed, Reporter()))
+        for chosen in (seed,) if development else prove_classes.SEEDS:
+            prove_classes.write(prove_classes.rendered_rows(chosen, Reporter()))
     text += prove_photographs.beside_simulated(prove_photographs.read_rows())
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")

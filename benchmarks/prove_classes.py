@@ -80,6 +80,8 @@ LOOKED_AT = (
     "montreal_cctv",
     "vietnam_street",
 )
+# Of the rendered worlds of the published table: no rule was changed after looking at the second.
+SEEDS = (REPORTED, 271_828)
 # As many annotations as a class needs for a fault in a share of them to show, in each half.
 MIN_ANNOTATIONS = 20
 SHARE = 0.6
@@ -342,7 +344,8 @@ def main(
             raise typer.BadParameter("photographs need --weights and --source")
         write(photograph_rows(name, detector, weights, source, imgsz, Reporter()))
     else:
-        write(rendered_rows(DEVELOPMENT if development else REPORTED, Reporter()))
+        for chosen in (DEVELOPMENT,) if development else SEEDS if seed is None else (seed,):
+            write(rendered_rows(chosen, Reporter()))
 
 
 if __name__ == "__main__":

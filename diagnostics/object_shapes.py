@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.shapes import SHAPE, Mask, Shape, mask_of, points_of, unpack
 from diagnostics.domain import Domain
+from diagnostics.intervals import Interval, ap_and_ap50_intervals
 from diagnostics.matching import Annotations, Floats, Ints, box_iou, match
 from diagnostics.precision import accumulate, mean
 
@@ -38,6 +39,7 @@ class ShapeScores:
     kind: "masks" or "key points"
     ap: mean over classes and the thresholds 0.50 to 0.95 of mask IoU or OKS
     ap50: at 0.5
+    ap_interval, ap50_interval: their 95 % intervals by clip, or why there are none
     annotations: annotated shapes
     without: annotations without a shape; detections of them count neither way
     """
@@ -45,13 +47,15 @@ class ShapeScores:
     kind: Kind
     ap: float
     ap50: float
+    ap_interval: Interval
+    ap50_interval: Interval
     annotations: int
     without: int
 
 
-def score_shapes(domain: Domain, kind: Kind) -> ShapeScores | None:
+def score_shapes(domain: Domain, kind: Kind, *, seed: int) -> ShapeScores | None:
     """AP of a domain's masks or key points; None where its annotations or detections have none that can be
-    used.
+    used. seed: of the bootstrap's draws.
     """
     if SHAPE not in domain.annotations or SHAPE not in domain.detections:
         return None
@@ -87,7 +91,8 @@ def score_shapes(domain: Domain, kind: Kind) -> ShapeScores | None:
     )
     average, _ = accumulate(table)
     ap50 = mean(average[:, table.bit(0.5)])
-    return ShapeScores(kind, mean(average), ap50, int(usable.sum()), int(missing.sum()))
+    intervals = ap_and_ap50_intervals(table, domain.interval_units, seed=seed)
+    return ShapeScores(kind, mean(average), ap50, *intervals, int(usable.sum()), int(missing.sum()))
 
 
 def _usable(shape: object, kind: Kind, points: int) -> Shape | None:

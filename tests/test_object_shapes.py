@@ -21,6 +21,7 @@ from datasets.masks import decode_runs
 from datasets.shapes import Mask, Shape, cut, mask_of, pack_mask, pack_points, unpack
 from datasets.source import open_source
 from diagnostics.domain import Domain
+from diagnostics.intervals import ap_and_ap50_intervals
 from diagnostics.object_shapes import score_shapes
 from reports.page.outlines import Outline, outlines_of
 from tests.conftest import run_in_process
@@ -157,11 +158,36 @@ def coco_ap(truth: dict, results: list, kind: str) -> tuple[float, float]:
 @pytest.mark.parametrize("seed", range(4))
 def test_ap_of_masks_equals_pycocotools(seed: int) -> None:
     domain, truth, results = mask_problem(np.random.default_rng(seed), 25)
-    scores = score_shapes(domain, "masks")
+    scores = score_shapes(domain, "masks", seed=0)
     assert scores is not None
     assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "segm"), abs=1e-9)
     assert scores.annotations == sum(not a["iscrowd"] for a in truth["annotations"])
-    assert score_shapes(domain, "key points") is None
+    assert score_shapes(domain, "key points", seed=0) is None
+
+
+def test_masks_that_fill_their_boxes_have_the_intervals_of_the_boxes() -> None:
+    domain, *_ = mask_problem(np.random.default_rng(8), 40)
+
+    def filled(row: pd.Series) -> np.ndarray:
+        whole = np.zeros((SIDE, SIDE), bool)
+        whole[row["y1"] : row["y2"], row["x1"] : row["x2"]] = True
+        return whole
+
+    annotations, detections = (
+        table.assign(shape=pd.Series([write(filled(row)) for _, row in table.iterrows()], dtype=object))
+        for table, write in (
+            (domain.annotations, lambda mask: Shape("runs", runs_of(mask))),
+            (domain.detections, pack_mask),
+        )
+    )
+    boxes = replace(domain, annotations=annotations, detections=detections)
+    scores = score_shapes(boxes, "masks", seed=3)
+    assert scores is not None
+    expected = ap_and_ap50_intervals(boxes.table, boxes.interval_units, seed=3)
+    assert (scores.ap_interval, scores.ap50_interval) == expected
+    assert scores.ap50_interval.low < scores.ap50 < scores.ap50_interval.high
+    # Of other clips and other masks there is another one.
+    assert score_shapes(domain, "masks", seed=3).ap50_interval != scores.ap50_interval
 
 
 def point_problem(rng: np.random.Generator, images: int) -> tuple[Domain, dict, list]:
@@ -228,7 +254,7 @@ def point_problem(rng: np.random.Generator, images: int) -> tuple[Domain, dict, 
 @pytest.mark.parametrize("seed", range(3))
 def test_ap_of_key_points_equals_pycocotools(seed: int) -> None:
     domain, truth, results = point_problem(np.random.default_rng(seed), 30)
-    scores = score_shapes(domain, "key points")
+    scores = score_shapes(domain, "key points", seed=0)
     assert scores is not None
     assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "keypoints"), abs=1e-6)
 
@@ -237,9 +263,9 @@ def test_labels_with_another_number_of_key_points_are_not_scored() -> None:
     domain, *_ = point_problem(np.random.default_rng(0), 5)
     fewer = [Shape("points", shape.numbers[: 3 * 13]) for shape in domain.annotations["shape"]]
     changed = replace(domain, annotations=domain.annotations.assign(shape=pd.Series(fewer, dtype=object)))
-    assert score_shapes(changed, "key points") is None
+    assert score_shapes(changed, "key points", seed=0) is None
     nothing = replace(domain, detections=domain.detections.head(0), detection_embeddings=np.zeros((0, 0)))
-    scores = score_shapes(nothing, "key points")
+    scores = score_shapes(nothing, "key points", seed=0)
     assert scores is None or scores.ap50 == 0
 
 
@@ -258,7 +284,7 @@ def test_persons_without_an_annotated_point_count_neither_way() -> None:
             "num_keypoints": 0,
             "iscrowd": 0,
         }
-    scores = score_shapes(domain, "key points")
+    scores = score_shapes(domain, "key points", seed=0)
     assert scores is not None
     assert scores.without == 3
     _, expected = coco_ap(truth, results, "keypoints")
@@ -305,7 +331,7 @@ def test_annotations_without_a_shape_count_neither_way() -> None:
         x, y, width, height = truth["annotations"][number]["bbox"]
         whole[y : y + height + 1, x : x + width + 1] = True
         truth["annotations"][number] |= {"segmentation": runs_of(whole), "iscrowd": 1}
-    scores = score_shapes(domain, "masks")
+    scores = score_shapes(domain, "masks", seed=0)
     assert scores is not None
     assert scores.without == 3
     assert (scores.ap, scores.ap50) == pytest.approx(coco_ap(truth, results, "segm"), abs=1e-9)

@@ -60,6 +60,9 @@ def shape_rows(result: Result) -> list[dict[str, str]]:
                 "domain": name,
                 "kind": scores.kind,
                 "ap50": slices.number(scores.ap50),
+                "interval": interval(
+                    scores.ap50_interval.low, scores.ap50_interval.high, scores.ap50_interval.note
+                ),
                 "ap": slices.number(scores.ap),
                 "box_ap50": slices.number(float(boxes["ap50"])),
                 "box_ap": slices.number(float(boxes["ap"])),

@@ -172,8 +172,9 @@ def predict_domains(
         failures.append(predictions.failures.assign(domain=domain.name))
         built = build_domain(domain, images, predictions, imgsz, classes)
         if kind is not None:
-            scores = object_shapes.score_shapes(built, kind) if domain.role != "training" else None
-            shapes |= {domain.name: scores} if scores is not None else {}
+            if domain.role != "training":
+                scores = object_shapes.score_shapes(built, kind, seed=options.seed)
+                shapes |= {domain.name: scores} if scores is not None else {}
             built = _with_drawn_shapes(built)
         domains[domain.name] = built
         _say_upright(domains[domain.name], reporter)
