@@ -223,7 +223,7 @@ def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
         "`--ray auto` joins the cluster that this machine belongs to, `--ray HOST:PORT` or `--ray ray://HOST:PORT` another,",
         "`--ray local` starts one here, and `--ray` alone joins one where there is one and starts one where there is not. `report`,",
         "`next` and `predict` have it. Every machine needs Shiftscope and the same folders under the same paths: images,",
-        "weights. Buckets have to be mounted.",
+        "weights. What a bucket (`s3://`) holds is fetched by the machine that was asked, into `SHIFTSCOPE_S3`.",
         "",
         "Ray Data hands 32 paths at a time to a task; each core predicts one image after the other and keeps the detector for its",
         "next task. On a GPU, which was not tried, a task has 512 and loads the detector anew. Results come back and are stored here, as without Ray, so that a run that was killed goes on",

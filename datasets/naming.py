@@ -18,6 +18,9 @@ def domain_name(spec: str) -> str:
     """A domain's name from its source: the folder or file name, or that of the first folder above that says
     more than "images", "val" or "annotations".
     """
+    if "://" in spec:
+        # The settings of an address, and who asks, are no name.
+        spec = re.sub(r"://[^/?]*@", "://", spec.partition("?")[0])
     path = Path(os.path.abspath(spec))
     stem = path.stem if path.suffix and not path.is_dir() else path.name
     for name in (stem, *(parent.name for parent in path.parents)):

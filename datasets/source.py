@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from datasets import archives, coco, groups, kaggle, video, voc, yolo
+from datasets import archives, buckets, coco, groups, kaggle, video, voc, yolo
 from datasets.collector import KEEP_SHAPES, VIDEO, Collector, is_output
 from datasets.containment import OPTION, Bounds, expanded
 from datasets.data_yaml import NAMES, parse_yaml, path_exists
@@ -38,7 +38,8 @@ from datasets.tables import (
 
 KINDS = (
     "a data.yaml, a folder of images or videos, a list of images (.txt), a video, a COCO json, "
-    "a folder with labels of another tool (docs/sources.md), an archive (.zip) or kaggle:owner/dataset"
+    "a folder with labels of another tool (docs/sources.md), an archive (.zip), kaggle:owner/dataset or "
+    "s3://bucket/folder"
 )
 # Archives and exports put a data.yaml or COCO file at most DATA_YAML_DEPTH folders down; label files are
 # searched down to DEPTH.
@@ -320,7 +321,7 @@ def split_spec(spec: str) -> list[str]:
 def locate(spec: str, say: Callable[[str], None] = _ignore_line) -> Path:
     """Absolute path of the file or folder of a specification; raises InputError if it does not exist.
 
-    Fast, except for the first download of a Kaggle handle, so that commands can check their arguments first.
+    Fast, except for the first download of a Kaggle handle or a bucket, so that commands can check their arguments first.
     """
     return locate_with_origin(spec, say)[0]
 
@@ -330,6 +331,9 @@ def locate_with_origin(spec: str, say: Callable[[str], None] = _ignore_line) -> 
     if spec.startswith(kaggle.PREFIX):
         fetched = kaggle.fetch(spec, say)
         return fetched.folder, fetched.origin
+    if spec.lower().startswith(buckets.PREFIX):
+        copied = buckets.fetch(spec, say)
+        return copied.path, copied.origin
     if re.match(r"[a-z][a-z0-9+.-]*://", spec, re.IGNORECASE):
         raise InputError(
             f"{spec}: addresses are not opened; download the file, or record the stream, and give its path"

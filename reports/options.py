@@ -114,14 +114,15 @@ def _listed(value: Any) -> list[Any]:
 
 def absolute(path: Path | str | None) -> str | None:
     """A path that exists as an absolute one, also within a list with commas; anything else (a Kaggle handle,
-    a FiftyOne dataset) as it is.
+    an address, a FiftyOne dataset) as it is.
     """
     if path is None:
         return None
     from datasets.source import split_spec  # imports pandas, which numbers-only commands do without
 
-    parts = [Path(part).expanduser() for part in split_spec(str(path))]
-    return ",".join(str(part.absolute()) if part.exists() else str(part) for part in parts)
+    parts = [(part, Path(part).expanduser()) for part in split_spec(str(path))]
+    # Not the path of what is no path: it would lose a slash of an address.
+    return ",".join(str(place.absolute()) if place.exists() else part for part, place in parts)
 
 
 @dataclass(frozen=True)

@@ -1369,6 +1369,19 @@ FAULTS: tuple[Fault, ...] = (
             "test_orthophotos.py::test_a_real_one_is_cut",
         ),
     ),
+    Fault(
+        "F113",
+        "S3: credentials, no such bucket or folder, interrupted, changed or deleted files, no connection, a key with ../",
+        "a message of its own for each; fetched again, deleted, what was fetched before is used, left out",
+        tests=(
+            "test_buckets.py::test_what_cannot_be_fetched_is_one_line_with_a_next_step",
+            "test_buckets.py::test_a_broken_download_leaves_no_half_file_and_goes_on",
+            "test_buckets.py::test_only_what_changed_is_fetched_again_and_what_is_gone_goes",
+            "test_buckets.py::test_without_a_connection_what_was_fetched_is_used",
+            "test_buckets.py::test_a_key_that_leads_out_of_its_folder_is_left_out",
+            "test_buckets.py::test_keys_in_an_address_are_refused_and_not_repeated",
+        ),
+    ),
 )
 
 

@@ -40,6 +40,7 @@ EXIT_CODES = {
 }
 VARIABLES = {
     "SHIFTSCOPE_RUNS": "folder for everything that is written; default: `runs` in the current folder",
+    "SHIFTSCOPE_S3": "folder for what is fetched from buckets; default: `data/s3` in the current folder",
     "KAGGLEHUB_CACHE": "folder for downloads from Kaggle; default: `data/kaggle` in the current folder",
     "FIFTYONE_DATABASE_URI": "a MongoDB server of your own for the FiftyOne datasets, "
     "instead of the one that FiftyOne starts",
