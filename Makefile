@@ -7,8 +7,8 @@ SHIFTSCOPE := .venv/bin/shiftscope
 READY := .venv/.ready
 # Where it is set, every process compiles all packages anew: five seconds for each that imports FiftyOne.
 unexport PYTHONDONTWRITEBYTECODE
-# One process a core, at most four: each has a database and a browser of its own. Tests that share a report stay together.
-PYTEST := $(PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# How many processes: see tests/conftest.py. Tests that share a report stay together.
+PYTEST := $(PYTHON) -m pytest --numprocesses logical --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help: ## Print what can be made

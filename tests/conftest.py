@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,13 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 SCRIPT = str(Path(sys.executable).with_name("shiftscope"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores, at most four: tests wait for starts, browsers and databases a quarter of
+    their time. Each process has a database and a browser of its own.
+    """
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -68,12 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         if isinstance(item, pytest.Function):
-            group = _shared_report(item)
-            if group == "demo":
+            if _shared_report(item) == "demo":
                 item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
-    # The longest first: the others fill the time that is left.
-    items.sort(key=lambda item: ORDER.get(_shared_report(item), len(ORDER)))
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+    # The longest first, by their slow tests: the others fill the time that is left.
+    slow = Counter(_group(item) for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (ORDER.get(_shared_report(item), len(ORDER)), -slow[_group(item)]))
 
 
 class _Failures:
@@ -94,6 +102,11 @@ def pytest_configure(config: pytest.Config) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and "PYTEST_XDIST_WORKER" not in os.environ:
         config.pluginmanager.register(_Failures(reporter))
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests that run in one process: those of a shared report, or those of a file."""
+    return _shared_report(item) or item.path.stem
 
 
 def _shared_report(item: pytest.Item) -> str:

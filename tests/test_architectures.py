@@ -4,6 +4,7 @@ boxes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -38,6 +39,13 @@ NETWORKS = (
     "yolo11n-pose",
     "yolo26n-pose",
 )
+# What most people train, with and without suppression, masks and key points: the fast tests have these.
+COMMON = {"yolo11n", "yolo26n", "yolo11n-seg", "yolo11n-pose"}
+
+
+def slow_unless_common(names: Iterable[str]) -> list[object]:
+    """The names as parameters of a test, all but the common ones of them slow."""
+    return [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def lively(name: str, path: Path) -> Path:
@@ -80,7 +88,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return open_source(str(folder), cache=folder / "cache").images
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_unless_common(NETWORKS))
 def test_each_head_gives_the_boxes_of_predict_in_one_pass(
     name: str, images: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -160,6 +160,7 @@ def classes_of(rng: np.random.Generator, drop: np.ndarray, spread: float, groups
     return side(np.full(len(drop), 0.7)), side(0.7 - drop)
 
 
+@pytest.mark.slow
 def test_a_class_is_named_by_chance_in_one_report_of_twenty_at_most() -> None:
     rng = np.random.default_rng(5)
     named = 0
@@ -303,6 +304,7 @@ def test_a_class_that_is_not_detected_is_called_missed() -> None:
     assert "b is not found" in cause.statement
 
 
+@pytest.mark.slow
 def test_labels_of_one_class_left_out_lead_to_a_look_at_the_labels() -> None:
     in_domain, real = several_classes("in_domain", 1), spoiled(several_classes("real", 2), 1, None)
     inputs = Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0)

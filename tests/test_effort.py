@@ -155,6 +155,7 @@ def test_the_record_says_what_was_spent_and_left_out(job: MainJob) -> None:
     assert all(missing[test] == "--effort thorough" for test in protocol["left_out"])
 
 
+@pytest.mark.slow
 def test_leaving_out_is_rarely_wrong() -> None:
     """An intervention that recovers half of the drop is left by a part of the images in fewer than one case
     in 50, one that recovers nothing in most.

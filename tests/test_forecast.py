@@ -166,6 +166,7 @@ def copy_report(folder: Path, report: Path, labels: int, ap50: float) -> Path:
     return report
 
 
+@pytest.mark.slow
 def test_a_report_contains_the_number_of_training_boxes(folder: Path) -> None:
     record = json.loads((folder / "first" / "report.json").read_text())
     assert record["run"]["training_boxes"] == count_lines(folder / "in_domain" / "labels" / "train") > 0

@@ -64,6 +64,7 @@ def test_boxes_equal_those_of_predict(weights: Path, images: pd.DataFrame, predi
     assert total > 100
 
 
+@pytest.mark.slow
 def test_who_asks_for_no_number_of_threads_has_one_a_core() -> None:
     """Ultralytics sets OMP_NUM_THREADS=1 while it is imported: that is nobody's wish."""
     script = "import train.forward, train.passes as p; print(p.network_threads() == p.available_cores())"

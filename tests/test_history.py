@@ -133,6 +133,7 @@ def test_a_drop_after_three_weeks_is_named(browser: Browser, small_job: MainJob,
     assert page.locator("#size").count() == 1, "two sizes of the training set"
 
 
+@pytest.mark.slow
 def test_few_reports_say_how_many_it_takes(small_job: MainJob, tmp_path: Path) -> None:
     write_days(small_job, tmp_path / "runs", [0.6, 0.2])
     outcome = run_script("history", "runs", cwd=tmp_path)

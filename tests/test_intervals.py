@@ -166,6 +166,7 @@ def test_intervals_cover_a_detector_without_false_positives() -> None:
     assert covered >= 51
 
 
+@pytest.mark.slow
 def test_blocks_of_one_recording_cover_what_holds_for_it() -> None:
     """The AP50 of 800 frames of one recording, from the labels of 40 of them."""
     held = 0

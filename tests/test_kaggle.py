@@ -40,6 +40,8 @@ def server(
     with KaggleServer({HANDLE: {3: Published(zipped(files), "CC BY 4.0")}}) as running:
         for name, value in running.environment(tmp_path / "hub").items():
             monkeypatch.setenv(name, value)
+        # For its user agent kagglehub searches the call stack five times a request, which under pytest takes a second.
+        monkeypatch.setattr("kagglehub.clients.search_lib_in_call_stack", lambda *_: None)
         kaggle._fetch.cache_clear()
         yield running
 

@@ -104,6 +104,7 @@ def test_rows_name_the_annotation_and_the_detection_they_are_about() -> None:
         assert there["image"].tolist() == mine["image"].tolist()
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_share_holds() -> None:
     held, halves, found = [], [], []
     for seed in range(12):
@@ -245,7 +246,7 @@ def served(place: Path) -> Iterator[tuple[str, LabelSession]]:
     server.server_close()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_a_person_judges_labels_on_the_page(
     served: tuple[str, LabelSession], browser: Browser, width: int
 ) -> None:

@@ -106,6 +106,7 @@ def red_squares(folder: Path, light: float, seed: int) -> None:
         (folder / "labels" / f"{number}-{seed}.txt").write_text("\n".join(rows))
 
 
+@pytest.mark.slow
 def test_a_function_gets_a_whole_report(module: Path) -> None:
     """Interventions and the label-free estimate included, from boxes alone."""
     red_squares(module / "day", 1.0, 1)

@@ -333,7 +333,7 @@ def test_a_print_shows_whole_tables(browser: Browser, job: MainJob) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "width"), [("light", 1280), pytest.param("dark", 390, marks=pytest.mark.slow)]
+    ("scheme", "width"), [pytest.param("light", 1280, marks=pytest.mark.slow), ("dark", 390)]
 )
 def test_axe_finds_nothing(browser: Browser, small_job: MainJob, scheme: str, width: int) -> None:
     page, _ = opened(browser, small_job, width=width, scheme=scheme, axe=True)

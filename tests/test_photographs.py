@@ -89,6 +89,7 @@ def test_a_night_is_dark() -> None:
     assert same is boxes
 
 
+@pytest.mark.slow
 def test_halves_share_no_recording_and_are_written_as_a_dataset(tmp_path: Path) -> None:
     list(build_world(tmp_path / "w", Plan(DASHCAM, {"train": (2, 2), "val": (12, 2)}, seed=1)))
     source = open_source(str(tmp_path / "w"), cache=tmp_path)

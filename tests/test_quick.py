@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.test_architectures import NETWORKS, SIDE, lively
+from tests.test_architectures import NETWORKS, SIDE, lively, slow_unless_common
 from train import forward, quick
 from train.forward import Detector
 from train.predictions import Settings, Store
@@ -49,7 +49,7 @@ def predicted(detector: Detector, images: pd.DataFrame, folder: Path):
     return detector.predict(images, Settings(SIDE), Store(folder))
 
 
-@pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("name", slow_unless_common(COMPARED))
 def test_each_head_gives_the_same_as_with_pytorch(
     name: str, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +143,7 @@ def test_stored_results_open_nothing(weights: Path, tmp_path: Path, two_lanes: N
     assert (second._lanes, second.backend) == ([], "stored")
 
 
+@pytest.mark.slow
 def test_where_a_run_was_interrupted_makes_no_difference(
     weights: Path, tmp_path: Path, two_lanes: None
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_report_named_from_inside_its_folder_has_the_same_review(place: Path) 
     assert paths.pop().parents[1] == place / "runs" / "review"
 
 
+@pytest.mark.slow
 def test_the_next_report_uses_the_answers_and_no_corrections_leaves_them_out(
     small_job: MainJob, tmp_path: Path
 ) -> None:
@@ -265,7 +266,7 @@ def click_all(page: Page, session: Session, place: Path) -> int:
     return len(entry["points"])
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
 def test_a_person_answers_on_the_page(
     served: tuple[str, Session], place: Path, browser: Browser, width: int
 ) -> None:

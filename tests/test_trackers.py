@@ -30,6 +30,7 @@ def expected_metrics(job: MainJob) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_mlflow_gives_back_what_was_logged(small_job: MainJob, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 

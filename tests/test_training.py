@@ -78,6 +78,7 @@ print(sum(modules.get(name, name) in sys.modules for name in TRACKERS))
 """
 
 
+@pytest.mark.slow
 def test_a_training_calls_no_tracker_unless_the_users_own_settings_do(tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     for name in ("clearml", "comet_ml", "dvclive", "mlflow", "ray", "wandb"):

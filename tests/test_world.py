@@ -134,6 +134,7 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_plan_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     plan = Plan(Dials(pitch=2, label_noise=3), {"train": (2, 2), "val": (1, 3)}, seed=5)
     assert sum(build_world(tmp_path / "a", plan, workers=2)) == 7
@@ -232,6 +233,7 @@ def test_dials_refuse_other_values_than_severities() -> None:
         Dials(pitch=6)
 
 
+@pytest.mark.slow
 def test_the_drone_changes_the_viewpoint_and_keeps_the_object_size() -> None:
     in_domain = np.concatenate([boxes_of(Clip((s,), DASHCAM, 5)) for s in range(6)])
     real_world = np.concatenate([boxes_of(Clip((s,), DRONE, 5)) for s in range(6)])
