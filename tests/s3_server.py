@@ -1,4 +1,6 @@
-"""A local S3 service for pyarrow's client: listing, sizes and content of one bucket, and the ways in which it fails."""
+"""A local S3 service for pyarrow's client: listing, sizes and content of one bucket, and the ways in which it
+fails.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ STORED = 1_750_000_000
 
 @dataclass
 class S3Server:
-    """Serves files by key. refuse: an error code for every request. break_at: a key whose content is cut off."""
+    """Serves files by key. refuse: an error code for every request. break_at: a key whose content is cut
+    off.
+    """
 
     files: dict[str, bytes]
     refuse: str = ""

@@ -1,5 +1,5 @@
-"""Sources in an S3 bucket, through pyarrow's own client against a local service: fetched once, refreshed, resumed,
-and each failure in one line.
+"""Sources in an S3 bucket, through pyarrow's own client against a local service: fetched once, refreshed,
+resumed, and each failure in one line.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from playwright.sync_api import Browser
 
 from diagnostics.history import FALSE_ALARM, MIN_EARLIER, WINDOW, rank_p, watch

@@ -837,6 +837,42 @@ def test_what_was_not_tested_is_as_good_as_a_quarter_of_an_explanation() -> None
 
 
 @pytest.mark.parametrize(
+    ("p", "sides", "explained", "leading"),
+    [
+        # The images differ, and nothing else that can be tried explains the drop.
+        (0.001, (20, 60), 0.1, "domain_shift"),
+        # The images are alike.
+        (0.4, (20, 60), 0.1, None),
+        # The objects are smaller: that explains at most three quarters, or nobody knows how much.
+        (0.001, (7, 24), 0.75, None),
+        (0.001, (7, 24), None, None),
+    ],
+)
+def test_without_weights_a_drop_on_images_that_differ_is_likely_the_shift(
+    p: float, sides: tuple[float, float], explained: float | None, leading: str | None
+) -> None:
+    footage = bare(real_world(recall=0.2, sides=sides))
+    evidence = evidence_of(
+        Inputs(bare(in_domain()), [footage], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    )
+    size = SizeMatch(
+        in_domain_recall=0.8, matched_recall=0.5, real_world_recall=0.2, support=0.7, share=explained
+    )
+    assert evidence.gap_is_real
+    seen = Shift(
+        100, 100, 10, 10, mmd=0.3, p=p, mmd_ratio=9.0 if p < 0.05 else 0.8, auc=0.97 if p < 0.05 else 0.5
+    )
+    verdict = diagnose(replace(evidence, shift_descriptors={"overhead": seen}, size=size))
+    # Nothing shows that the detector minds: likely at most, without a probability.
+    assert (verdict.primary, verdict.leading, verdict.probability) == (None, leading, None)
+    shift = verdict.named("domain_shift")
+    assert shift.status == "untested"
+    if leading:
+        assert "Without the weights, what the difference costs cannot be tried" in shift.statement
+        assert shift.missing.startswith("give the weights")
+
+
+@pytest.mark.parametrize(
     ("estimated", "half", "leading"),
     [
         (None, 0.0, "domain_shift"),

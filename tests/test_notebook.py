@@ -37,7 +37,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     settings = next(cell for cell in notebook.cells if "EPOCHS = 15" in cell.source)
     # Enough to run every cell; what fifteen epochs learn is not tested here.
-    settings.source = settings.source.replace("EPOCHS = 15", "EPOCHS = 5")
+    settings.source = settings.source.replace("EPOCHS = 15", "EPOCHS = 2")
     NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
@@ -49,7 +49,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
     assert "Shiftscope" in text_of["Install"]
     run = runs / "train" / "notebook"
     assert f"{run}\n" in text_of["Train"]
-    assert "epoch 5 of 5" in text_of["Train"]
+    assert "epoch 2 of 2" in text_of["Train"]
     curves = dict(line.split() for line in text_of["Training curves"].splitlines() if len(line.split()) == 2)
     assert {"validation", "drone"} <= set(curves)
     assert all(0 <= float(curves[name]) <= 1 for name in ("validation", "drone"))
