@@ -34,7 +34,8 @@ ADDRESS = re.compile(
     r"^s3://(?:(?P<user>[^/@?]*)@)?(?P<bucket>[^/?@]+)(?P<key>/[^?]*)?(?:\?(?P<query>.*))?$", re.IGNORECASE
 )
 ANONYMOUS = "anonymous"
-# What a reader opens beside images and videos. Checkpoints, archives and documents below a folder stay where they are.
+# What a reader opens beside images and videos. Checkpoints, archives and documents below a folder stay
+# where they are.
 LABELS = frozenset({".txt", ".xml", ".json", ".yaml", ".yml"}) | registry.SUFFIXES
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz"})
 # Requests at a time: waiting for the first byte takes longer than a small image.
@@ -75,8 +76,8 @@ class Fetched:
 def fetch(spec: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
     """Fetch "s3://bucket/folder", or one image, video or archive, into data/s3 (SHIFTSCOPE_S3 if set).
 
-    Files that are there with the size and time of the bucket's are not fetched again; what the bucket no longer
-    has is deleted, if it was fetched for this address. An interrupted call goes on where it stopped, file by
+    Files that are there with the size and time of the bucket's are not fetched again; what the bucket no
+    longer has is deleted, if it was fetched for this address. An interrupted call goes on where it stopped, file by
     file. Without a connection, what was fetched before is used.
 
     Parameters
@@ -134,7 +135,8 @@ def _fetch(spec: str, root: Path, say: Callable[[str], None]) -> Fetched:
                 raise EnvironmentProblem(str(problem)) from None
             files, is_file = [], bool(fetched_before["file"])
             say(
-                f"  {spec}: no connection; using what was fetched before ({len(fetched_before['keys'])} files)"
+                f"  {spec}: no connection; using what was fetched before "
+                f"({len(fetched_before['keys'])} files)"
             )
         else:
             try:
@@ -179,7 +181,8 @@ def _listed(
     if info.type == FileType.File:
         if Path(key).suffix.lower() not in SUFFIXES | video.SUFFIXES | ARCHIVES:
             raise InputError(
-                f"{spec}: what this file lists or labels is not fetched with it; give the folder that holds both"
+                f"{spec}: what this file lists or labels is not fetched with it; give the folder that holds "
+                "both"
             )
         return [Stored(key, info.size, int(info.mtime.timestamp()))], True
     if info.type == FileType.NotFound:
@@ -214,8 +217,8 @@ def _mirror(
     free = shutil.disk_usage(folder).free
     if free < size + KEPT_FREE:
         raise EnvironmentProblem(
-            f"{spec}: {size / 1e9:.1f} GB are to be fetched, and {folder} has {free / 1e9:.1f} GB; free some space, "
-            "give a part of the bucket, or set SHIFTSCOPE_S3 to a folder with more"
+            f"{spec}: {size / 1e9:.1f} GB are to be fetched, and {folder} has {free / 1e9:.1f} GB; free some "
+            "space, give a part of the bucket, or set SHIFTSCOPE_S3 to a folder with more"
         )
     say(f"  {spec}: fetching {len(missing):,} of {len(files):,} files ({size / 1e6:,.0f} MB) into {folder}")
     done, told = 0, time.monotonic()

@@ -321,7 +321,8 @@ def split_spec(spec: str) -> list[str]:
 def locate(spec: str, say: Callable[[str], None] = _ignore_line) -> Path:
     """Absolute path of the file or folder of a specification; raises InputError if it does not exist.
 
-    Fast, except for the first download of a Kaggle handle or a bucket, so that commands can check their arguments first.
+    Fast, except for the first download of a Kaggle handle or a bucket, so that commands can check their
+    arguments first.
     """
     return locate_with_origin(spec, say)[0]
 

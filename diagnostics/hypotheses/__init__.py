@@ -162,7 +162,7 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
 
     A drop that is shown has a cause, and a quarter of an explanation is the best one there is, provided that
     the images could be compared: where they could not, as without weights, what was not tested is as good an
-    explanation. Without a drop that is shown, what was measured must be right more often than not, and what
+    explanation; a shift that is seen in the images alone leads where it is the best one. Without a drop that is shown, what was measured must be right more often than not, and what
     was not measured is not named where AP50 is estimated as good as in-domain.
     """
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
@@ -174,8 +174,8 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     if best.status == "untested":
         return best.code if best.code == none.CODE or not _estimated_harmless(evidence) else None
     if evidence.gap_is_real:
-        compared = next(h for h in ranked if h.code == domain_shift.CODE).score is not None
-        return best.code if compared else None
+        shift = next(h for h in ranked if h.code == domain_shift.CODE)
+        return best.code if shift.status != "untested" else None
     return best.code if (right_at(best.score or 0.0) or 0.0) >= EVEN else None
 
 

@@ -26,7 +26,7 @@ from diagnostics.evidence import (
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
-from diagnostics.hypotheses.scale import explained_by_size
+from diagnostics.hypotheses.scale import explained_by_size, is_unmeasured
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.point_measures import Reviewed
 from diagnostics.shift import Shift
@@ -103,6 +103,8 @@ def assess(evidence: Evidence) -> Assessment:
     observations += _drop_observations(evidence, domain)
     if shifted is None:
         blind = not evidence.shift_image
+        if blind and _is_shifted(evidence.shift_descriptors.get(domain)) and not unlearned(evidence):
+            raise _without_weights(evidence, domain, kind, observations)
         why = "there are no embeddings" if blind else "there are too few clips for a reference"
         raise NotTestable(
             f"AP50 drops by {points(evidence.gap)}, but {why} to compare the images with.",
@@ -163,6 +165,30 @@ def _by_elimination(
     )
     missing = "" if status == "supported" else "label more clips, or add real-world images and train again"
     return Assessment(status, clip(left), statement, observations, missing, kind)
+
+
+def _without_weights(
+    evidence: Evidence, domain: str, kind: str, observations: list[Observation]
+) -> NotTestable:
+    """The drop is shown, and the images differ in light, colours and edges, which a detector may or may not
+    mind: what no other cause explains is the shift's, without a proof.
+    """
+    left = 1 - explained_elsewhere(evidence)
+    worth_naming = status_from_share(left) != "rejected" and not is_unmeasured(evidence)
+    others = (
+        "the objects have another size, too, which may be all"
+        if is_unmeasured(evidence)
+        else f"no other tested cause explains more than {percent(1 - clip(left))} of the drop"
+    )
+    return NotTestable(
+        f"AP50 drops from {fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)} on "
+        f"{domain}, whose images differ from the training images{f', mainly in {kind}' if kind else ''}; "
+        f"{others}. Without the weights, what the difference costs cannot be tried.",
+        missing="give the weights, so that the difference can be taken away and AP50 measured again",
+        observations=observations,
+        kind=kind,
+        score=clip(left) if worth_naming else None,
+    )
 
 
 def _without_labels(

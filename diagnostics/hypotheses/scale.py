@@ -109,6 +109,13 @@ def explained_by_size(evidence: Evidence) -> float:
     return max((measurement.share for measurement in shares), default=0.0)
 
 
+def is_unmeasured(evidence: Evidence) -> bool:
+    """Whether objects are of another size, and what that costs could not be measured: it may be all."""
+    sizes = _size_factor(evidence)
+    measured = _by_intervention(evidence)[1] or _by_standardisation(evidence)[1]
+    return sizes is not None and float(sizes["effect"]) >= NOTABLE_EFFECT and not measured
+
+
 def _size_factor(evidence: Evidence) -> pd.Series | None:
     """The row of the object size among the readable factors; None where it was not measured."""
     factors = evidence.factors.get(evidence.real_world or "")
