@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 # What a process reads once, before anything can be imported for it.
 READ_AT_START = ("OMP_", "GOMP_", "MKL_", "OPENBLAS_", "PYTHON", "MPL", "ARROW_", "LD_")
 LIBRARIES = (
@@ -69,8 +71,7 @@ class WarmScript:
             }
             server.stdin.write(json.dumps(request) + "\n")
             server.stdin.flush()
-            # The server ends with its child, and is started anew.
-            watch = threading.Timer(timeout, server.kill)
+            watch = threading.Timer(timeout, _end, [server.pid])
             watch.start()
             try:
                 answer = server.stdout.readline()
@@ -79,6 +80,13 @@ class WarmScript:
             if not answer:
                 raise subprocess.TimeoutExpired(list(arguments), timeout)
             return int(answer), out.read_text(errors="replace"), err.read_text(errors="replace")
+
+
+def _end(server: int) -> None:
+    """End a server and what it has started; the next call starts another one."""
+    process = psutil.Process(server)
+    for each in (*process.children(recursive=True), process):
+        each.kill()
 
 
 def _wait_for_request() -> dict[str, Any]:
