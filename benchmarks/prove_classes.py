@@ -253,6 +253,19 @@ def _planted(
             yield PlantedFault("renamed", names[label], names[other]), renamed
 
 
+def _shared_draws(named: pd.DataFrame) -> list[str]:
+    """What the rows of one world have in common in which a class is named although none fails more."""
+    sentences = []
+    for name, part in named.groupby("set"):
+        classes = " and ".join(sorted(set(part["named"])))
+        sentences += [
+            f"In {name}, {classes} is named in {len(part)} worlds where no class fails more. All are compared with the "
+            "same in-domain images, which chose the epoch: one event, and not as many.",
+            "",
+        ]
+    return sentences
+
+
 def page(rows: pd.DataFrame) -> str:
     """docs/classes.md."""
     rows = rows.astype(object).where(rows.notna(), "")
@@ -293,6 +306,7 @@ def page(rows: pd.DataFrame) -> str:
             if mask.any()
         ),
         "",
+        *_shared_draws(rows[rendered & fresh & unhurt & named]),
         "| set | fault | class | in-domain AP50 | drop | hit | named first | cause | cause of the report | right |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -48,11 +48,14 @@ def hit_sentence(findings: Findings, name: str) -> str:
         return ""
     drops = findings.classes.drops
     drops = drops[drops["domain"] == name]
+    table = findings.classes.table
+    known = table[table["domain"] == findings.in_domain.name].set_index("class")["annotations"]
     parts = []
     for row in drops[drops["class"].isin(hit)].to_dict("records"):
+        # Of few objects, AP50 in-domain may be high by luck, or because they chose the epoch.
         parts.append(
-            f"{row['class']} (AP50 {fraction(row['in_domain_ap50'])} in-domain, "
-            f"{fraction(row['real_world_ap50'])} here)"
+            f"{row['class']} (AP50 {fraction(row['in_domain_ap50'])} in-domain, of "
+            f"{count(int(known[row['class']]), 'object')}, {fraction(row['real_world_ap50'])} here)"
         )
     others = drops[~drops["class"].isin(hit)]
     lost = float(others["drop"].mean())
