@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,7 @@ from diagnostics.gallery import Nearest, choose_cards
 from diagnostics.inputs import Experiments, Inputs
 from diagnostics.pairs import make_pairs
 from diagnostics.sweep import best_f_beta, sweep
-from reports.page.classes import classes_section
+from reports.page.classes import classes_section, hit_sentence
 from tests.oracles import Problem, pycocotools_metrics, random_problem
 
 NAMES = tuple("abcdefgh")
@@ -338,6 +339,11 @@ def test_a_class_that_fails_alone_is_no_all_clear(left_out: bool) -> None:
     evidence, verdict = findings.evidences["real"], findings.verdicts["real"]
     assert not evidence.gap_is_real
     assert findings.classes.hit("real") == ["b"]
+    table = findings.classes.table.set_index(["domain", "class"])
+    known = int(table.loc[("in_domain", "b"), "annotations"])
+    assert re.search(
+        rf"^It hits b \(AP50 0\.\d+ in-domain, of {known} objects, ", hit_sentence(findings, "real")
+    )
     assert verdict.named("none").status == "rejected"
     cause = verdict.named("label_error" if left_out else "domain_shift")
     assert cause.status == "inconclusive"
