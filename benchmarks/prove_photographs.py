@@ -375,7 +375,7 @@ def page(rows: pd.DataFrame) -> str:
         "| detector | case | right | named | grade | not ruled out | AP50 in-domain | AP50 real world | images |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows.fillna("").itertuples():
+    for row in rows.astype(object).fillna("").itertuples():
         cause = f"{row.cause} ({row.kind})" if row.kind else row.cause
         leading = f"{row.leading} ({row.leading_kind})" if row.leading_kind else row.leading or "undecided"
         mark = f"**{leading}**" if row.leading == row.cause else leading
