@@ -43,7 +43,7 @@ train: $(READY) ## Train a detector: DATA=source[,source] EPOCHS=60 REAL=source 
 check: $(READY) ## Lint and type-check
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
-	@$(PYTHON) -m mypy
+	@$(PYTHON) -m mypy --num-workers auto
 
 .PHONY: test
 test: check ## Lint, type-check and run the fast tests (minutes)

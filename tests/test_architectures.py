@@ -4,7 +4,7 @@ boxes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import cv2
@@ -43,9 +43,9 @@ NETWORKS = (
 COMMON = {"yolo11n", "yolo26n", "yolo11n-seg", "yolo11n-pose"}
 
 
-def slow_unless_common(names: Iterable[str]) -> list[object]:
+def slow_unless_common(names: Iterable[str], common: Collection[str] = frozenset(COMMON)) -> list[object]:
     """The names as parameters of a test, all but the common ones of them slow."""
-    return [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    return [name if name in common else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def lively(name: str, path: Path) -> Path:

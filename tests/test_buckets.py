@@ -89,6 +89,7 @@ def test_only_what_changed_is_fetched_again_and_what_is_gone_goes(
     assert mine.exists()
 
 
+@pytest.mark.slow
 def test_a_broken_download_leaves_no_half_file_and_goes_on(
     server: S3Server, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

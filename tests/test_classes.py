@@ -365,6 +365,7 @@ def test_a_class_that_looks_otherwise_alone_is_a_shift_though_images_are_alike()
     assert (shift.score or 0) > 0.8
 
 
+@pytest.mark.slow
 def test_a_training_cut_short_is_not_blamed_for_one_class() -> None:
     in_domain, real = several_classes("in_domain", 1), spoiled(several_classes("real", 2), 1, None)
     history = rising_history(0.8)

@@ -112,6 +112,7 @@ def test_classes_belong_to_each_other_by_name(versions: tuple[Path, Path]) -> No
     assert {row["class"] for row in found["classes"]} == {"hole", "pothole"}
 
 
+@pytest.mark.slow
 def test_it_reads_well(versions: tuple[Path, Path]) -> None:
     before, now = versions
     sorted((now / "images" / "val").glob("*.jpg"))[0].unlink()

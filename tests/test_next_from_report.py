@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from reports.options import NextOptions, ReportOptions
 from tests.conftest import run_script
 
@@ -33,6 +35,7 @@ def test_what_is_asked_for_stays() -> None:
     assert (filled.real_world, filled.imgsz, filled.in_domain) == (own.real_world, 640, REPORT.in_domain)
 
 
+@pytest.mark.slow
 def test_nothing_to_rank_for_is_one_line(tmp_path: Path) -> None:
     outcome = run_script("next", cwd=tmp_path)
     assert outcome.code == 2

@@ -106,6 +106,7 @@ def test_too_few_clips_are_not_searched() -> None:
     assert discovery.find_weak_slices(domain, slices.edges([domain]), 0.25, seed=0).empty
 
 
+@pytest.mark.slow
 def test_slices_without_a_difference_are_seldom_significant() -> None:
     false, planted = 0, 0
     for seed in range(12):
@@ -173,6 +174,7 @@ def two_detectors(seed: int, *, better: float) -> tuple[Domain, Detections, Dete
     return domain, detector(0.7), detector(0.7 + better)
 
 
+@pytest.mark.slow
 def test_equal_detectors_seldom_differ_significantly_and_a_better_one_does() -> None:
     false, true, covered = 0, 0, 0
     for seed in range(60):

@@ -127,6 +127,7 @@ def test_only_what_the_report_wrote_is_handed_over(small_job: MainJob, tmp_path:
     assert {*entry.files, entry.page.name} == {name for name in written if not name.startswith(".")}
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_one_line(
     small_job: MainJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
