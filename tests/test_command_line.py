@@ -76,6 +76,7 @@ def test_what_a_user_gets_wrong(place: Path, arguments: list[str], message: str)
     assert outcome.stdout == ""
 
 
+@pytest.mark.slow
 def test_debug_shows_where(place: Path) -> None:
     outcome = run_script("report", "--run", "nowhere", "--debug", cwd=place)
     assert "Traceback" in outcome.stderr

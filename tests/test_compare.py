@@ -306,6 +306,7 @@ def test_each_measure_is_that_of_the_report(tmp_path: Path) -> None:
     assert check_rule("in-domain precision > 0.1", report)[0].state == "not tested"
 
 
+@pytest.mark.slow
 def test_the_package_does_what_the_commands_do(good: Path, worse: Path, tmp_path: Path) -> None:
     comparison = shiftscope.compare(reports=[str(good), str(worse)], out=str(tmp_path / "compared"))
     record = json.loads((tmp_path / "compared" / "compare.json").read_text(encoding="utf-8"))

@@ -176,6 +176,7 @@ def test_a_report_contains_the_number_of_training_boxes(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_reports_give_the_forecast_of_a_table_of_the_same_points(folder: Path, tmp_path: Path) -> None:
     points = [(int(n), round(0.7 - 1.2 * n**-0.5, 4)) for n in SIZES]
     reports = [copy_report(folder, tmp_path / str(n), n, ap50) for n, ap50 in points]

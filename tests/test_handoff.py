@@ -93,6 +93,7 @@ def test_pycocotools_reads_the_same_boxes(domain: Domain, folder: Path) -> None:
         assert (folder / image["file_name"]).is_file()
 
 
+@pytest.mark.slow
 # FiftyOne chooses its database when it is imported, so the tests' database must be running before.
 @pytest.mark.usefixtures("database")
 def test_the_cvat_reader_of_fiftyone_reads_the_same_boxes(domain: Domain, folder: Path) -> None:

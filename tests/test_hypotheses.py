@@ -166,6 +166,7 @@ def test_sizes_alone_are_no_proof_where_another_size_does_not_help() -> None:
     assert "recover 0 %" in found.statement
 
 
+@pytest.mark.slow
 def test_more_epochs_are_rejected_where_in_domain_gains_did_not_carry_over() -> None:
     steep = RISEN.assign(ap50=np.linspace(0.1, 0.75, 20))
     shifted = real_world(recall=0.1, embedding_shift=6.0, statistics={"texture_gradient": -1.0})

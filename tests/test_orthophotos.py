@@ -68,6 +68,7 @@ def test_tiles_are_the_pixels_of_the_image_and_blank_ones_are_left_out(tmp_path:
     assert not again
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("low_limit")
 @settings(max_examples=30)
 @given(

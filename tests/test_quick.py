@@ -49,7 +49,7 @@ def predicted(detector: Detector, images: pd.DataFrame, folder: Path):
     return detector.predict(images, Settings(SIDE), Store(folder))
 
 
-@pytest.mark.parametrize("name", slow_unless_common(COMPARED, {"yolo11n", "yolo26n"}))
+@pytest.mark.parametrize("name", slow_unless_common(COMPARED, {"yolo26n"}))
 def test_each_head_gives_the_same_as_with_pytorch(
     name: str, tmp_path: Path, two_lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
