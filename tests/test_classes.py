@@ -355,6 +355,7 @@ def test_a_class_that_fails_alone_is_no_all_clear(left_out: bool) -> None:
     assert other.status == "rejected"
 
 
+@pytest.mark.slow
 def test_a_class_that_looks_otherwise_alone_is_a_shift_though_images_are_alike() -> None:
     in_domain, real = several_classes("in_domain", 1), several_classes("real", 2, {1: {"recall": 0.1}})
     findings = find(Inputs(in_domain, [real], None, converged_history(0.8), Experiments(), conf=None, seed=0))

@@ -300,6 +300,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("edit", "words"), REFUSED, ids=lambda value: getattr(value, "__name__", None))
 def test_reports_that_do_not_form_one_curve_are_refused(
     folder: Path, tmp_path: Path, edit: Callable[[Path], object], words: str
@@ -312,6 +313,7 @@ def test_reports_that_do_not_form_one_curve_are_refused(
         forecast_labels([first, second], 0.6)
 
 
+@pytest.mark.slow
 def test_a_domain_is_chosen_and_seeds_and_in_domain_do_not_matter(folder: Path, tmp_path: Path) -> None:
     first = copy_report(folder, tmp_path / "a", 100, 0.4)
     second = copy_report(folder, tmp_path / "b", 101, 0.5)
@@ -327,6 +329,7 @@ def test_a_domain_is_chosen_and_seeds_and_in_domain_do_not_matter(folder: Path, 
         forecast_labels([first, second], 0.6, "harbour")
 
 
+@pytest.mark.slow
 def test_boxes_of_an_older_report_are_counted_from_its_run(folder: Path, tmp_path: Path) -> None:
     """The run folder is read unless it holds another run by now."""
     report, run = tmp_path / "old", tmp_path / "run"
@@ -354,6 +357,7 @@ def test_boxes_of_an_older_report_are_counted_from_its_run(folder: Path, tmp_pat
         labels()
 
 
+@pytest.mark.slow
 def test_reports_and_tables_are_not_mixed(folder: Path) -> None:
     (folder / "curve.csv").write_text("labels,ap50\n1,0.1\n")
     mixed = run_in_process("forecast", "first", "curve.csv", "--goal", "0.5", cwd=folder)

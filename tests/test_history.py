@@ -103,6 +103,7 @@ def write_days(job: MainJob, root: Path, values: list[float]) -> None:
         (folder / "report.json").write_text(json.dumps(record), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_drop_after_three_weeks_is_named(browser: Browser, small_job: MainJob, tmp_path: Path) -> None:
     values = [0.6 + 0.002 * (i * 7 % 20) for i in range(22)] + [0.41]
     write_days(small_job, tmp_path / "runs", values)

@@ -80,6 +80,7 @@ def is_wrong(domain: Domain, candidates: pd.DataFrame, wrong: dict, left_out: pd
     return np.array(said, bool)
 
 
+@pytest.mark.slow
 def test_planted_errors_come_first() -> None:
     domain, wrong, left_out = spoiled(1)
     candidates = find_candidates(domain, seed=0)
@@ -128,6 +129,7 @@ def test_the_interval_of_the_share_holds() -> None:
     assert np.mean(found) > 1.5 * truth / 2
 
 
+@pytest.mark.slow
 def test_judging_everything_leaves_nothing_to_chance() -> None:
     domain, wrong, left_out = spoiled(3)
     candidates = find_candidates(domain, seed=0)
@@ -186,6 +188,7 @@ def ask(place: Path, *arguments: str) -> dict:
     return json.loads(outcome.stdout)
 
 
+@pytest.mark.slow
 def test_plan_then_answers_then_share(place: Path) -> None:
     plan = ask(place, "--plan", "--budget", "25")["labels"]
     assert [entry["number"] for entry in plan] == list(range(25))

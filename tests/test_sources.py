@@ -144,6 +144,7 @@ def test_rows_round_trip(boxes: list[tuple]) -> None:
         )
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80))
 def test_the_row_reader_accepts_any_text(text: str) -> None:
     try:

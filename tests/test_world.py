@@ -170,6 +170,7 @@ def test_a_killed_rendering_leaves_no_folder(tmp_path: Path) -> None:
     assert sum(build_world(tmp_path / "w", Plan(DASHCAM, {"val": (3, 2)}), workers=1)) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dial", "quantity", "rises"),
     [
@@ -188,18 +189,21 @@ def test_each_dial_changes_its_quantity(dial: str, quantity: str, rises: bool) -
     assert (high > 1.15 * low) if rises else (high < 0.85 * low), (low, high)
 
 
+@pytest.mark.slow
 def test_more_distractors_do_not_mean_fewer_potholes() -> None:
     plain = [len(build_strip(np.random.default_rng(s), Dials()).holes) for s in range(6)]
     crowded = [len(build_strip(np.random.default_rng(s), Dials(distractors=5)).holes) for s in range(6)]
     assert plain == crowded
 
 
+@pytest.mark.slow
 def test_occlusion_hides_labels() -> None:
     free = sum(len(boxes_of(Clip((s,), Dials(pitch=5, height=4), 4))) for s in range(4))
     hidden = sum(len(boxes_of(Clip((s,), Dials(pitch=5, height=4, occlusion=5), 4))) for s in range(4))
     assert hidden < 0.85 * free
 
 
+@pytest.mark.slow
 def test_label_noise_changes_labels_and_not_pixels() -> None:
     changed = 0
     for seed in range(4):
