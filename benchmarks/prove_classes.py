@@ -259,8 +259,8 @@ def _shared_draws(named: pd.DataFrame) -> list[str]:
     for name, part in named.groupby("set"):
         classes = " and ".join(sorted(set(part["named"])))
         sentences += [
-            f"In {name}, {classes} is named in {len(part)} worlds where no class fails more. All are compared with the "
-            "same in-domain images, which chose the epoch: one event, and not as many.",
+            f"In {name}, {classes} is named in {len(part)} sets where no class fails more. All of them are compared with the "
+            "same in-domain images, by which training chose its epoch: count them as one event.",
             "",
         ]
     return sentences

@@ -17,6 +17,7 @@ from typing import IO
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.files import draft_folder
 
+SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".gz"})
 # The largest public detection datasets have about two million images, spread over several archives.
 MAX_FILES = 1_000_000
 MAX_DEPTH = 32

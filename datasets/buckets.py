@@ -8,6 +8,7 @@ AWS_ENDPOINT_URL or by `?endpoint_override=HOST:PORT&scheme=http` after the addr
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from urllib.parse import parse_qs
 
 from filelock import FileLock
 
-from datasets import video
+from datasets import archives, video
 from datasets.errors import EnvironmentProblem, InputError
 from datasets.files import draft_file, write_text
 from datasets.formats import registry
@@ -37,7 +38,6 @@ ANONYMOUS = "anonymous"
 # What a reader opens beside images and videos. Checkpoints, archives and documents below a folder stay
 # where they are.
 LABELS = frozenset({".txt", ".xml", ".json", ".yaml", ".yml"}) | registry.SUFFIXES
-ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz"})
 # Requests at a time: waiting for the first byte takes longer than a small image.
 AT_ONCE = 16
 CHUNK = 1 << 20
@@ -124,7 +124,8 @@ def _fetch(spec: str, root: Path, say: Callable[[str], None]) -> Fetched:
     if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in key.split("/") if key):
         raise InputError(f"{spec}: not a name of a folder or file in a bucket")
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / f".{re.sub(r'[^A-Za-z0-9.-]+', '_', f'{bucket}/{key}')}.json"
+    # By content of the address: "a b" and "a_b" are two, and a key may be longer than a file's name.
+    manifest = folder / f".{hashlib.sha256(f'{bucket}/{key}'.encode()).hexdigest()[:24]}.json"
     with FileLock(folder / ".lock"):
         fetched_before = _read(manifest)
         try:
@@ -179,7 +180,7 @@ def _listed(
     place = f"{bucket}/{key}" if key else bucket
     info = system.get_file_info(place)
     if info.type == FileType.File:
-        if Path(key).suffix.lower() not in SUFFIXES | video.SUFFIXES | ARCHIVES:
+        if Path(key).suffix.lower() not in SUFFIXES | video.SUFFIXES | archives.SUFFIXES:
             raise InputError(
                 f"{spec}: what this file lists or labels is not fetched with it; give the folder that holds "
                 "both"
@@ -273,6 +274,10 @@ def _translated_errors(spec: str) -> Iterator[None]:
         raise EnvironmentProblem(
             f"{spec}: this pyarrow was built without S3; install pyarrow from PyPI, or mount the bucket"
         ) from None
+    except ValueError as error:
+        # pyarrow's own words about an address, such as "Unexpected query parameter".
+        cause = str(error).strip().splitlines()[0][:200]
+        raise InputError(f"{spec}: {cause}; write s3://BUCKET/FOLDER?region=REGION") from None
     except OSError as error:
         lines = str(error).strip().splitlines()
         cause = lines[0][:200] if lines else type(error).__name__

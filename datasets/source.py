@@ -44,7 +44,6 @@ KINDS = (
 # Archives and exports put a data.yaml or COCO file at most DATA_YAML_DEPTH folders down; label files are
 # searched down to DEPTH.
 DATA_YAML_DEPTH, DEPTH = 3, 16
-ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz"})
 # Keys in the first SNIFFED bytes of a COCO file; other tools also write an annotations.json.
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 SNIFFED = 1 << 16
@@ -367,7 +366,7 @@ def _dispatch(
         return yolo.open_list(spec, path, classes, bounds, cache)
     if suffix in SUFFIXES:
         return yolo.open_image(spec, path, classes, bounds)
-    if suffix in ARCHIVES:
+    if suffix in archives.SUFFIXES:
         return _open_archive(spec, path, cache, classes, say)
     raise InputError(
         f"{spec}: {suffix or 'a file without suffix'} is not a known kind of source; give {KINDS}"

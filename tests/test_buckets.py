@@ -153,6 +153,20 @@ def test_what_cannot_be_fetched_is_one_line_with_a_next_step(
     assert "\n" not in str(raised.value)
 
 
+def test_an_unknown_setting_of_an_address_is_one_line(server: S3Server) -> None:
+    with pytest.raises(InputError, match=r"regio.*write s3://BUCKET/FOLDER") as raised:
+        fetched(f"{server.address('roads')}&regio=eu-west-1")
+    assert "\n" not in str(raised.value)
+
+
+def test_names_that_differ_in_a_blank_are_two_folders(server: S3Server) -> None:
+    server.files |= {"set a/1.jpg": b"one", "set_a/2.jpg": b"two"}
+    first = fetched(server.address("set a"))
+    second = fetched(server.address("set_a"))
+    assert [path.name for path in first.iterdir()] == ["1.jpg"]
+    assert [path.name for path in second.iterdir()] == ["2.jpg"]
+
+
 def test_keys_in_an_address_are_refused_and_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="credentials in an address") as raised:
         buckets.fetch("s3://AKIA123:geheim@bucket/x")

@@ -174,10 +174,10 @@ def _without_weights(
     mind: what no other cause explains is the shift's, without a proof.
     """
     left = 1 - explained_elsewhere(evidence)
-    worth_naming = status_from_share(left) != "rejected" and not is_unmeasured(evidence)
+    size_unmeasured = is_unmeasured(evidence)
     others = (
         "the objects have another size, too, which may be all"
-        if is_unmeasured(evidence)
+        if size_unmeasured
         else f"no other tested cause explains more than {percent(1 - clip(left))} of the drop"
     )
     return NotTestable(
@@ -187,7 +187,7 @@ def _without_weights(
         missing="give the weights, so that the difference can be taken away and AP50 measured again",
         observations=observations,
         kind=kind,
-        score=clip(left) if worth_naming else None,
+        score=None if size_unmeasured or status_from_share(left) == "rejected" else clip(left),
     )
 
 

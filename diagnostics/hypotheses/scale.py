@@ -105,15 +105,18 @@ def explained_by_size(evidence: Evidence) -> float:
     """Share of the drop that object size explains: by experiment, else by re-weighting; 0 where neither was
     possible.
     """
-    shares = _by_intervention(evidence)[1] or _by_standardisation(evidence)[1]
-    return max((measurement.share for measurement in shares), default=0.0)
+    return max((measurement.share for measurement in _shares(evidence)), default=0.0)
+
+
+def _shares(evidence: Evidence) -> list[Share]:
+    """What was measured of the share that size explains; an experiment outranks a re-weighting."""
+    return _by_intervention(evidence)[1] or _by_standardisation(evidence)[1]
 
 
 def is_unmeasured(evidence: Evidence) -> bool:
     """Whether objects are of another size, and what that costs could not be measured: it may be all."""
     sizes = _size_factor(evidence)
-    measured = _by_intervention(evidence)[1] or _by_standardisation(evidence)[1]
-    return sizes is not None and float(sizes["effect"]) >= NOTABLE_EFFECT and not measured
+    return sizes is not None and float(sizes["effect"]) >= NOTABLE_EFFECT and not _shares(evidence)
 
 
 def _size_factor(evidence: Evidence) -> pd.Series | None:
