@@ -473,3 +473,8 @@ def test_candidate_datasets_are_tried_out(main_job: MainJob, tmp_path: Path) -> 
         "By size alone the order would be ground, aerial; a random order has the best one first 1 time in 2."
         in again.stderr
     )
+
+
+def test_libraries_do_not_complain_when_the_command_ends(main_job: MainJob) -> None:
+    """OpenVINO does, where its objects are left to the end of the process."""
+    assert "nanobind" not in main_job.outcome.stderr
