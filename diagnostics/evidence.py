@@ -83,6 +83,7 @@ class Evidence:
     shift_descriptors: shift of light, colours and edges, measured without a model
     decompositions: contributions of the interventions to AP50 and F1
     label_free: AP50 estimated without labels, by domain
+    resized: what another image size recovers by that estimate, by domain, see `diagnostics.resized`
     errors: error types of all labelled domains
     carried: share of an in-domain gain during training that carried over; None without kept checkpoints
     copies: real-world images that training shows, by domain
@@ -114,6 +115,7 @@ class Evidence:
     shift_descriptors: dict[str, Shift] = field(default_factory=dict)
     decompositions: tuple[DropDecomposition, ...] = ()
     label_free: dict[str, LabelFreeEstimate] = field(default_factory=dict)
+    resized: dict[str, Recovery] = field(default_factory=dict)
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     carried: CarriedOver | None = None
     copies: dict[str, Copies] = field(default_factory=dict)
@@ -335,6 +337,18 @@ def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
     if estimate is None or estimate.low is None or estimate.high is None or in_domain != in_domain:
         return None
     return in_domain - estimate.high, in_domain - estimate.low
+
+
+def score_without_labels(evidence: Evidence) -> float | None:
+    """Score of what would explain all of a drop that cannot be measured; None where AP is as good.
+
+    Half where AP is lower, by clicks or by the label-free estimate, up to the end of its interval: the larger
+    part of an explanation, whose cost other causes may share. A quarter where it may be, or nothing says.
+    """
+    drop = estimated_drop(evidence)
+    if drop is None:
+        return REJECTED_SHARE
+    return SUPPORTED_SHARE if drop[0] > HARMLESS_GAP else REJECTED_SHARE if drop[1] > HARMLESS_GAP else None
 
 
 def clip(share: float) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from diagnostics import factors, label_free, sweep
 from diagnostics.class_causes import ClassCause
 from diagnostics.contributions import DropDecomposition, decompose_drop
-from diagnostics.counterfactuals import loose_ap, redraw, size_match
+from diagnostics.counterfactuals import Recovery, loose_ap, redraw, size_match
 from diagnostics.domain import Domain
 from diagnostics.embedding_shift import descriptor_shift, detection_shift, image_shift
 from diagnostics.evidence import Evidence, Threshold
@@ -22,6 +22,7 @@ from diagnostics.learning import summarise_history
 from diagnostics.pairs import Pair
 from diagnostics.point_measures import measure_review
 from diagnostics.precision import headline
+from diagnostics.resized import estimate_recovery
 from diagnostics.training_curve import measure_carry_over
 
 # IoU at which a detection counts as near an annotation, however differently it is drawn.
@@ -91,6 +92,7 @@ def _alone(inputs: Inputs) -> Evidence:
         factors=_factors(inputs),
         shift_descriptors={n: descriptor_shift(in_domain, d, seed=seed) for n, d in real_world.items()},
         label_free=_label_free(inputs),
+        resized=_resized(inputs),
         errors=inputs.errors,
         copies={name: pair.copies for name, pair in inputs.pairs.items() if pair.copies is not None},
         reviewed={
@@ -259,6 +261,17 @@ def _label_free(inputs: Inputs) -> dict[str, label_free.LabelFreeEstimate]:
         reason = "left out at this effort; run again with --effort standard"
         return {name: replace(estimate, reason=reason) for name, estimate in estimates.items()}
     return estimates
+
+
+def _resized(inputs: Inputs) -> dict[str, Recovery]:
+    """What another image size recovers by the label-free estimate, by domain."""
+    estimator = inputs.experiments.estimator
+    if estimator is None:
+        return {}
+    found = {
+        name: estimate_recovery(estimator, resized) for name, resized in inputs.experiments.resized.items()
+    }
+    return {name: recovery for name, recovery in found.items() if recovery is not None}
 
 
 def gap_interval(in_domain: Domain, real_world: Domain, *, seed: int) -> Interval:

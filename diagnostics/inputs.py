@@ -16,6 +16,7 @@ from diagnostics.error_types import decompose_errors
 from diagnostics.label_audit import DomainAudit
 from diagnostics.pairs import Pair, make_pairs
 from diagnostics.point_measures import DomainReview
+from diagnostics.resized import Resized
 from diagnostics.training_curve import CheckpointResult
 
 
@@ -49,6 +50,8 @@ class Experiments:
     estimator: fitted on corrupted in-domain images, see `diagnostics.label_free`; None where it was not
         fitted
     squeezed: some images of each real-world domain with the detections in the squeezed images, by domain
+    resized: some images of each unlabelled domain whose objects seem to have another size, at the image size
+        that makes up for it
     bursts: consecutive video frames and the detections in them, by domain, see `diagnostics.timeline`
     declined: the user turned the label-free estimate off
     left_out: experiments that the effort had no forward passes left for, in words
@@ -58,6 +61,7 @@ class Experiments:
     interventions: dict[str, Interventions] = field(default_factory=dict)
     estimator: label_free.Estimator | None = None
     squeezed: dict[str, Domain] = field(default_factory=dict)
+    resized: dict[str, Resized] = field(default_factory=dict)
     bursts: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     declined: bool = False
     left_out: tuple[str, ...] = ()

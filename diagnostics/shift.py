@@ -20,6 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from diagnostics.intervals import ENOUGH_GROUPS
 from diagnostics.matching import Bools, Floats, Ints
 
 Strings = npt.NDArray[np.str_]
@@ -41,6 +42,15 @@ FRECHET_SAMPLES = 40
 MIN_SAMPLES = 10
 # Quantile of the in-domain neighbour distances beyond which a point counts as outside the in-domain set.
 OUTSIDE_QUANTILE = 0.95
+# Images and detections are tested, each at half of 5 %: sets of the same images are then called different in
+# at most one report in twenty (Bonferroni).
+ALPHA = 0.05 / 2
+# A classifier that separates images this well, against about 0.5 between in-domain split halves, separates
+# two kinds of images.
+CLEAR_AUC = 0.9
+# One in-domain image in twenty lies outside the in-domain range. Where nine in ten of two clips or more do,
+# each clip does, which two in-domain clips would do once in four hundred times.
+ALL_OUTSIDE, FEWEST_OUTSIDE = 0.9, 2
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,41 @@ class Shift:
     coverage: float | None = None
     coverage_null: float | None = None
     note: str = ""
+
+
+def is_shifted(shift: Shift | None) -> bool | None:
+    """Whether a difference is shown; None when it was not measured. With one or two clips no test has power:
+    separability decides, or that every clip lies outside the in-domain range.
+    """
+    if shift is None or shift.mmd is None:
+        return None
+    if shift.p is not None and shift.p <= ALPHA:
+        return True
+    if shift.p is None and shift.mmd_ratio is None:
+        # Too few clips on either side for any comparison with a reference.
+        return None
+    if shift.mmd_ratio is None or shift.mmd_ratio <= 1:
+        return False
+    if (
+        shift.groups_real_world >= FEWEST_OUTSIDE
+        and shift.outside is not None
+        and shift.outside >= ALL_OUTSIDE
+    ):
+        return True
+    return bool(shift.auc is not None and shift.auc >= CLEAR_AUC)
+
+
+def is_alike(shift: Shift | None) -> bool:
+    """Whether two sets differ no more than in-domain split halves do, with enough clips on both sides to show
+    a difference.
+
+    The domain AUC does not count: what it reaches by chance depends on the clips, and only the permutation
+    test and the split halves account for that.
+    """
+    if shift is None or shift.p is None or shift.mmd_ratio is None:
+        return False
+    enough = min(shift.groups_in_domain, shift.groups_real_world) >= ENOUGH_GROUPS
+    return enough and shift.p > ALPHA and shift.mmd_ratio <= 1
 
 
 def thin(rng: np.random.Generator, size: int, limit: int) -> Ints:

@@ -17,13 +17,13 @@ from diagnostics.domain import Domain
 from diagnostics.evidence import Assessment, Evidence, Threshold
 from diagnostics.findings import find
 from diagnostics.gather import gather
-from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, domain_shift, scale, threshold
+from diagnostics.hypotheses import HYPOTHESES, Verdict, assess, diagnose, scale, threshold
 from diagnostics.inputs import Experiments, Inputs, Interventions
 from diagnostics.intervals import Interval
 from diagnostics.label_free import _describe
 from diagnostics.matching import Detections
 from diagnostics.point_measures import PointMeasures, Reviewed, drop_by_points
-from diagnostics.shift import Shift
+from diagnostics.shift import Shift, is_shifted
 from diagnostics.training_curve import CheckpointResult
 from reports.page.headline import domain_verdict
 
@@ -792,7 +792,7 @@ def test_a_few_clips_that_all_lie_outside_differ(
     shift = Shift(
         164, 100, 164, groups, mmd=0.5, mmd_null=0.007, mmd_ratio=64.0, p=0.035, auc=auc, outside=outside
     )
-    assert domain_shift._is_shifted(shift) is expected
+    assert is_shifted(shift) is expected
 
 
 def test_footage_that_could_not_be_compared_is_not_called_alike() -> None:

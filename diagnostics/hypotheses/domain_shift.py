@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from diagnostics.class_causes import ClassCause
 from diagnostics.evidence import (
-    HARMLESS_GAP,
     HOLDS,
-    REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
@@ -18,30 +16,21 @@ from diagnostics.evidence import (
     ask_for_labels,
     class_alone,
     clip,
-    estimated_drop,
     inconclusive,
     ruled_out,
+    score_without_labels,
     status_from_share,
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
-from diagnostics.hypotheses.scale import explained_by_size, is_unmeasured
+from diagnostics.hypotheses.scale import estimated_share, explained_by_size, is_unmeasured
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.point_measures import Reviewed
-from diagnostics.shift import Shift
+from diagnostics.shift import Shift, is_shifted
 from diagnostics.wording import fraction, interval, percent, points, points_interval
 
 CODE, NAME = "domain_shift", "Domain shift"
-# Images and detections are tested, each at half of 5 %: sets of the same images are then called different in
-# at most one report in twenty (Bonferroni).
-ALPHA = 0.05 / 2
-# A classifier that separates images this well, against about 0.5 between in-domain split halves, separates
-# two kinds of images.
-CLEAR_AUC = 0.9
-# One in-domain image in twenty lies outside the in-domain range. Where nine in ten of two clips or more do,
-# each clip does, which two in-domain clips would do once in four hundred times.
-ALL_OUTSIDE, FEWEST_OUTSIDE = 0.9, 2
 MORE_IN_DOMAIN = (
     "add labelled in-domain images with the classes of the real-world set, and run the report again"
 )
@@ -70,7 +59,7 @@ def assess(evidence: Evidence) -> Assessment:
             missing="shiftscope report with --real-world SOURCE",
         )
     shifts = (evidence.shift_image.get(domain), evidence.shift_detections.get(domain))
-    measured = [result for result in map(_is_shifted, shifts) if result is not None]
+    measured = [result for result in map(is_shifted, shifts) if result is not None]
     shifted = any(measured) if measured else None
     kind, factors = _kind(evidence, domain)
     observations = _shift_observations(evidence, domain) + factors
@@ -103,7 +92,7 @@ def assess(evidence: Evidence) -> Assessment:
     observations += _drop_observations(evidence, domain)
     if shifted is None:
         blind = not evidence.shift_image
-        if blind and _is_shifted(evidence.shift_descriptors.get(domain)) and not unlearned(evidence):
+        if blind and is_shifted(evidence.shift_descriptors.get(domain)) and not unlearned(evidence):
             raise _without_weights(evidence, domain, kind, observations)
         why = "there are no embeddings" if blind else "there are too few clips for a reference"
         raise NotTestable(
@@ -244,41 +233,15 @@ def _reviewed_sentence(reviewed: Reviewed) -> str:
 
 
 def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
-    """The score of a shift whose cost cannot be measured; None where nothing favours one.
-
-    Half where the images differ and AP is lower, by clicks or by the label-free estimate, up to the end of
-    its
-    interval: the larger part of an explanation, whose cost other causes may share. A quarter where they
-    differ and no estimate says what that costs.
+    """The score of a shift whose cost cannot be measured; None where nothing favours one, see
+    `evidence.score_without_labels`. Where another image size makes up for half of the estimated drop, the rest
+    is left for a shift.
     """
-    if not shifted or unlearned(evidence):
+    score = score_without_labels(evidence)
+    if not shifted or score is None or unlearned(evidence):
         return None
-    drop = estimated_drop(evidence)
-    if drop is None:
-        return REJECTED_SHARE
-    return SUPPORTED_SHARE if drop[0] > HARMLESS_GAP else REJECTED_SHARE if drop[1] > HARMLESS_GAP else None
-
-
-def _is_shifted(shift: Shift | None) -> bool | None:
-    """Whether a difference is shown; None when it was not measured. With one or two clips no test has power:
-    separability decides, or that every clip lies outside the in-domain range.
-    """
-    if shift is None or shift.mmd is None:
-        return None
-    if shift.p is not None and shift.p <= ALPHA:
-        return True
-    if shift.p is None and shift.mmd_ratio is None:
-        # Too few clips on either side for any comparison with a reference.
-        return None
-    if shift.mmd_ratio is None or shift.mmd_ratio <= 1:
-        return False
-    if (
-        shift.groups_real_world >= FEWEST_OUTSIDE
-        and shift.outside is not None
-        and shift.outside >= ALL_OUTSIDE
-    ):
-        return True
-    return bool(shift.auc is not None and shift.auc >= CLEAR_AUC)
+    size = estimated_share(evidence)
+    return score * (1 - size) if size >= SUPPORTED_SHARE else score
 
 
 def _describe(what: str, shift: Shift) -> str:
@@ -302,7 +265,7 @@ def _describe(what: str, shift: Shift) -> str:
 def _shift_observations(evidence: Evidence, domain: str) -> list[Observation]:
     """Shift of images, of detections, and of light, colours and edges."""
     observations = [
-        Observation(_is_shifted(shift), _describe(what, shift))
+        Observation(is_shifted(shift), _describe(what, shift))
         for what, shift in (
             ("Images", evidence.shift_image.get(domain)),
             ("Detections", evidence.shift_detections.get(domain)),

@@ -15,29 +15,14 @@ from diagnostics.evidence import (
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
-from diagnostics.hypotheses.domain_shift import ALPHA, explained_elsewhere, mislabelled_classes
-from diagnostics.intervals import ENOUGH_GROUPS
+from diagnostics.hypotheses.domain_shift import explained_elsewhere, mislabelled_classes
 from diagnostics.label_audit import LabelAudit
 from diagnostics.point_measures import Share
-from diagnostics.shift import Shift
+from diagnostics.shift import is_alike
 from diagnostics.wording import count, fraction, percent, points
 
 CODE, NAME = "label_error", "Wrong labels"
 AUDIT = "run shiftscope review --labels: 60 labels, the most suspicious sooner (about 5 minutes)"
-
-
-def _alike(shift: Shift | None) -> bool:
-    """Whether two sets differ no more than in-domain split halves do, with enough clips on both sides to show
-    a difference.
-
-    The domain AUC does not count: what it reaches by chance depends on the clips, and only the permutation
-        test and the split
-    halves account for that.
-    """
-    if shift is None or shift.p is None or shift.mmd_ratio is None:
-        return False
-    enough = min(shift.groups_in_domain, shift.groups_real_world) >= ENOUGH_GROUPS
-    return enough and shift.p > ALPHA and shift.mmd_ratio <= 1
 
 
 def _same_images(evidence: Evidence) -> bool:
@@ -48,7 +33,7 @@ def _same_images(evidence: Evidence) -> bool:
     real_world = evidence.real_world or ""
     factors = evidence.factors.get(real_world)
     if factors is None or not (
-        _alike(evidence.shift_image.get(real_world)) and _alike(evidence.shift_detections.get(real_world))
+        is_alike(evidence.shift_image.get(real_world)) and is_alike(evidence.shift_detections.get(real_world))
     ):
         return False
     independent = factors[

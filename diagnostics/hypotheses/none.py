@@ -16,6 +16,7 @@ from diagnostics.evidence import (
     supported,
 )
 from diagnostics.hypotheses.underfit import unlearned
+from diagnostics.shift import is_alike
 from diagnostics.wording import fraction, interval, points, points_interval
 
 CODE, NAME = "none", "No failure"
@@ -30,8 +31,12 @@ def assess(evidence: Evidence) -> Assessment:
         drop = estimated_drop(evidence)
         if drop is not None and drop[0] > HARMLESS_GAP and evidence.reviewed_drop is not None:
             return ruled_out(_without_comparison(evidence))
-        # An estimate alone can make it likely, no more: it does not see labels by another rule.
-        score = SUPPORTED_SHARE if drop is not None and drop[1] <= HARMLESS_GAP else None
+        # An estimate alone can make it likely, no more: it does not see labels by another rule. So can images
+        # and detections that nothing tells from the in-domain ones, unless the estimate says otherwise.
+        harmless = drop is not None and (
+            drop[1] <= HARMLESS_GAP or (drop[0] <= HARMLESS_GAP and _is_the_same(evidence))
+        )
+        score = SUPPORTED_SHARE if harmless and not unlearned(evidence) else None
         raise NotTestable(
             _without_comparison(evidence),
             missing=ask_for_labels(evidence),
@@ -77,6 +82,12 @@ def assess(evidence: Evidence) -> Assessment:
     )
 
 
+def _is_the_same(evidence: Evidence) -> bool:
+    """Whether images and detections are those of the in-domain set, with enough clips to show a difference."""
+    domain = evidence.domain or ""
+    return is_alike(evidence.shift_image.get(domain)) and is_alike(evidence.shift_detections.get(domain))
+
+
 def _without_comparison(evidence: Evidence) -> str:
     """What is known of a failure where AP50 cannot be compared, in one sentence."""
     domain = evidence.domain or ""
@@ -89,5 +100,9 @@ def _without_comparison(evidence: Evidence) -> str:
         return f"AP50 is {own} on the classes labelled on {domain}, and {in_domain} in-domain on others."
     if estimate is not None and estimate.ap50 is not None:
         bounds = interval(estimate.low, estimate.high)
-        return f"Estimated AP50 (label-free) on {domain} is {fraction(estimate.ap50)} {bounds}, in-domain {in_domain}."
+        same = "; its images and detections are like the in-domain ones" if _is_the_same(evidence) else ""
+        return (
+            f"Estimated AP50 (label-free) on {domain} is {fraction(estimate.ap50)} {bounds}, in-domain "
+            f"{in_domain}{same}."
+        )
     return "A drop takes labels of the same classes on both sides."

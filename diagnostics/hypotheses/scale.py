@@ -11,6 +11,7 @@ import pandas as pd
 
 from diagnostics.counterfactuals import Recovery
 from diagnostics.evidence import (
+    HARMLESS_GAP,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
@@ -19,10 +20,12 @@ from diagnostics.evidence import (
     ask_for_labels,
     clip,
     inconclusive,
+    score_without_labels,
     status_from_share,
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
+from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.wording import at_most, fraction, percent
 
 CODE, NAME = "scale", "Object size"
@@ -60,10 +63,7 @@ def assess(evidence: Evidence) -> Assessment:
     another input size.
     """
     if evidence.gap is None or evidence.real_world is None:
-        raise NotTestable(
-            "The cost of object size takes labels of the same classes on both sides.",
-            missing=ask_for_labels(evidence),
-        )
+        raise _without_labels(evidence)
     if not evidence.gap_is_real:
         return without_a_drop(evidence, "size")
     observations, shares = _by_standardisation(evidence)
@@ -99,6 +99,50 @@ def assess(evidence: Evidence) -> Assessment:
         )
         return inconclusive(statement, observations, score=clip(best.share), missing=missing)
     return Assessment(status, clip(best.share), statement, observations)
+
+
+def _without_labels(evidence: Evidence) -> NotTestable:
+    """What another image size does to AP50 estimated without labels: a hint, which rules nothing out."""
+    found = evidence.resized.get(evidence.domain or "")
+    if found is None:
+        return NotTestable(
+            "The cost of object size takes labels of the same classes on both sides.",
+            missing=ask_for_labels(evidence),
+        )
+    imgsz = found.name.removeprefix("imgsz ")
+    text = (
+        f"At {imgsz} px, AP50 estimated without labels goes from {fraction(found.before)} to "
+        f"{fraction(found.after)} on {found.images} images of {evidence.domain}, in-domain "
+        f"{fraction(evidence.in_domain_ap50)}"
+    )
+    share, score = estimated_share(evidence), score_without_labels(evidence)
+    helps = share >= SUPPORTED_SHARE
+    end = (
+        f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use"
+        if helps
+        else f": that recovers {percent(share)} of the estimated drop"
+        if evidence.in_domain_ap50 - found.before > HARMLESS_GAP
+        else ": no drop is estimated that size could explain"
+    )
+    labels = ask_for_labels(evidence)
+    return NotTestable(
+        f"{text}{end}.",
+        missing=f"predict at {imgsz} px and look at the detections; to be sure, {labels}"
+        if helps
+        else labels,
+        observations=[Observation(helps, f"{text}.")],
+        score=None if score is None or unlearned(evidence) else score if helps else score * share,
+    )
+
+
+def estimated_share(evidence: Evidence) -> float:
+    """Share of a drop estimated without labels that another image size recovers, by the same estimate; 0
+    where none was tried, and where no drop is estimated.
+    """
+    found = evidence.resized.get(evidence.domain or "")
+    if found is None or not evidence.in_domain_ap50 - found.before > HARMLESS_GAP:
+        return 0.0
+    return clip(found.share)
 
 
 def explained_by_size(evidence: Evidence) -> float:

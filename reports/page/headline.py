@@ -241,6 +241,8 @@ def _command(findings: Findings, name: str, folder: str) -> str:
         return ""
     of_domain = f" --domain {shlex.quote(name)}"
     leading = verdict.leading
+    if leading == "scale" and not domain.labelled.any() and name in evidence.resized:
+        return f"shiftscope predict SOURCE --from-report {folder}{of_domain}"
     if not domain.labelled.any():
         return "" if evidence.reviewed_drop is not None else f"shiftscope review {folder}{of_domain}"
     rival = verdict.rival if verdict.grade == "likely" else None
@@ -257,7 +259,16 @@ def _meanwhile(findings: Findings, name: str, folder: str) -> str:
     """What helps without any training, where it is worth as much as a drop must be to count; "" where nothing
     does.
     """
-    deployment = findings.deployments.get(name)
+    deployment, resized = findings.deployments.get(name), findings.evidence.resized.get(name)
+    if deployment is not None and resized is not None and deployment.intervention == resized.name:
+        if findings.verdicts[name].leading == "scale":
+            # That is the next step already.
+            return ""
+        return (
+            f"Until then: shiftscope predict SOURCE --from-report {folder} --domain {shlex.quote(name)} "
+            f"uses {deployment.change.imgsz} px, where AP50 estimated without labels is "
+            f"{fraction(resized.after)} in place of {fraction(resized.before)}."
+        )
     if deployment is None or deployment.f1 is None or deployment.f1_before is None:
         return ""
     if deployment.f1 - deployment.f1_before < HARMLESS_GAP:

@@ -67,6 +67,12 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
     contradicted = next(filter(_contradicted, estimates), None)
     return {
         "rows": [_estimate_row(estimate, contradicted) for estimate in estimates],
+        "resized": [
+            f"{name}: at {recovery.name.removeprefix('imgsz ')} px the estimate goes from "
+            f"{fraction(recovery.before)} to {fraction(recovery.after)} on "
+            f"{count(recovery.images, 'image')}"
+            for name, recovery in findings.evidence.resized.items()
+        ],
         "error": _error_words(estimates),
         "figure": Markup(figures.estimates(alt, check)) if len(check) else None,
     }

@@ -139,6 +139,7 @@ def _verdict_of_domain(findings: Findings, name: str) -> dict[str, Any]:
             "ap50_without": plain(copies.ap50_without),
         },
         "interventions": plain(evidence.recoveries),
+        "resized": plain(evidence.resized.get(name)),
     }
 
 

@@ -9,6 +9,8 @@ from reports.options import Effort
 # Where there are few images, as many passes are what the smallest useful set of experiments takes:
 # interventions on one domain and the corruptions of the label-free estimate.
 LEAST_PASSES = 1500
+# What each further domain without labels takes: forty images squeezed, and twenty at twice the size.
+PASSES_A_DOMAIN = 120
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,22 @@ class Budget:
         Forward passes of plain inference.
     imgsz
         Their network input size, in pixels.
+    further
+        Number of domains without labels beyond the first domain.
     """
 
-    def __init__(self, effort: Effort, passes: int, imgsz: int) -> None:
+    def __init__(self, effort: Effort, passes: int, imgsz: int, further: int = 0) -> None:
         self.effort, self.allowance, self.imgsz = effort, ALLOWANCES[effort], imgsz
         share = self.allowance.share
-        self.limit = float("inf") if share is None else max(share * passes, share * LEAST_PASSES)
+        least = LEAST_PASSES + PASSES_A_DOMAIN * further
+        self.limit = float("inf") if share is None else share * max(passes, least)
         self.spent = 0.0
         self.left_out: list[str] = []
+
+    @property
+    def left(self) -> float:
+        """Passes that are left."""
+        return self.limit - self.spent
 
     def cost(self, images: int, imgsz: int) -> float:
         """Passes that images at an input size count as."""

@@ -23,6 +23,7 @@ from reports.pipeline.corruptions import (
 from reports.pipeline.effort import Budget
 from reports.pipeline.inference import PredictedDomains
 from reports.pipeline.interventions import DomainPredictor, run_interventions
+from reports.pipeline.resizing import predict_resized
 from reports.pipeline.sources import Opened
 from reports.progress import Reporter
 from train.predictions import Store, predict_folder
@@ -50,16 +51,20 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
     predictor = DomainPredictor(predicted.detector, predicted.run, predicted.settings, reporter)
     in_domain, supplied = predicted.in_domain, dict(options.predictions)
     passes = sum(len(domain.images) for domain in predicted.domains.values() if domain.name not in supplied)
-    budget = Budget(options.effort, passes, predicted.settings.imgsz)
+    own = [domain for domain in predicted.real_world if domain.name not in supplied]
+    estimated = own if _estimate_wanted(options, predicted.real_world) else []
+    unlabelled = [domain for domain in estimated if len(domain.annotations) < MIN_BOXES]
+    # The first domain is in the least that an effort allows.
+    further = len(unlabelled) - (len(unlabelled) == len(own))
+    budget = Budget(options.effort, passes, predicted.settings.imgsz, max(0, further))
     _say_cost(budget, passes, reporter)
     scored = in_domain.labelled.any() and len(in_domain.annotations) > 0 and in_domain.name not in supplied
     experiments = Experiments(
         bursts=_predict_bursts(predictor, [o for o in predicted.opened if o.name not in supplied]),
         declined=options.label_free is False,
     )
-    if scored and _estimate_wanted(options, predicted.real_world) and _can_be_fitted(in_domain):
-        own = [domain for domain in predicted.real_world if domain.name not in supplied]
-        experiments = replace(experiments, **_label_free(predictor, in_domain, own, budget))
+    if scored and estimated and _can_be_fitted(in_domain):
+        experiments = replace(experiments, **_label_free(predictor, in_domain, estimated, budget))
     if scored:
         focus = focus_of(predicted.pairs)
         # The domain that the first screen is about comes first: combinations cost several times as much as
@@ -75,6 +80,10 @@ def run_experiments(options: ReportOptions, predicted: PredictedDomains, reporte
             for name in usable
         }
         experiments = replace(experiments, interventions=interventions)
+    if experiments.estimator is not None:
+        # Last, so that what is measured with labels goes before what is estimated without.
+        resized = predict_resized(predictor, in_domain, unlabelled, budget)
+        experiments = replace(experiments, resized=resized)
     if budget.left_out:
         reporter.say(
             f"  left out, because --effort {options.effort} allows {budget.limit:.0f} forward passes beyond "
