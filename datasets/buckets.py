@@ -77,8 +77,8 @@ def fetch(spec: str, say: Callable[[str], None] = lambda line: None) -> Fetched:
     """Fetch "s3://bucket/folder", or one image, video or archive, into data/s3 (SHIFTSCOPE_S3 if set).
 
     Files that are there with the size and time of the bucket's are not fetched again; what the bucket no
-    longer has is deleted, if it was fetched for this address. An interrupted call goes on where it stopped, file by
-    file. Without a connection, what was fetched before is used.
+    longer has is deleted, if it was fetched for this address. An interrupted call goes on where it stopped,
+    file by file. Without a connection, what was fetched before is used.
 
     Parameters
     ----------
@@ -237,7 +237,8 @@ def _mirror(
                     if time.monotonic() > told + PATIENCE:
                         told = time.monotonic()
                         say(
-                            f"  {number:,} of {len(missing):,} files, {done / 1e6:,.0f} of {size / 1e6:,.0f} MB"
+                            f"  {number:,} of {len(missing):,} files, {done / 1e6:,.0f} "
+                            f"of {size / 1e6:,.0f} MB"
                         )
             except BaseException:
                 threads.shutdown(wait=True, cancel_futures=True)

@@ -253,7 +253,10 @@ def reading_that_fits(
     if best < FITTING or best * len(boxes) < FEW or own >= best / TIMES:
         return ""
     belongs = f"pixels of the original image ({NAMES['xywh']})"
-    return f"{words}, where {belongs} belong: read so, {best:.0%} of them lie on an annotation, and {own:.0%} otherwise"
+    return (
+        f"{words}, where {belongs} belong: read so, {best:.0%} of them lie on an annotation, and "
+        f"{own:.0%} otherwise"
+    )
 
 
 def upright(boxes: Floats, sizes: Floats, turns: npt.NDArray[Any]) -> Floats:

@@ -96,12 +96,14 @@ class ClassCause:
                 f"detector as those that it gets right do{told}: the labels probably name some {self.name} "
                 f"{self.other}, or the reverse."
             ),
-            "confusion": f"{self.name} is taken for {self.other}, {shares}{told}: the detector confuses the two here.",
+            "confusion": f"{self.name} is taken for {self.other}, {shares}{told}: the detector "
+            "confuses the two here.",
             "background": (
                 f"{self.name} is predicted where nothing is labelled, {shares}, and these look unlike "
                 f"labelled ones{told}: something here resembles {self.name}."
             ),
-            "missed": f"{self.name} is not found, {shares}: no class is predicted there at the threshold in use.",
+            "missed": f"{self.name} is not found, {shares}: no class is predicted there "
+            "at the threshold in use.",
         }[self.cause]
 
 

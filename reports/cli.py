@@ -54,7 +54,8 @@ OK, GATE_FAILED, BAD_INPUT, ENVIRONMENT, TOO_MANY_SKIPPED, INTERRUPTED = 0, 1, 2
 
 SOURCE_HELP = (
     "A SOURCE is a folder of images or a dataset, a data.yaml, a COCO file, a video, a Kaggle handle "
-    "(kaggle:owner/name), a bucket (s3://bucket/folder) or a FiftyOne dataset (fiftyone:NAME); see docs/sources.md."
+    "(kaggle:owner/name), a bucket (s3://bucket/folder) or a FiftyOne dataset (fiftyone:NAME); see "
+    "docs/sources.md."
 )
 
 app = typer.Typer(

@@ -180,7 +180,8 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="[ADDRESS]",
-        help="Predict on a Ray cluster whose machines see the same folders: its address, or none for the one that runs "
+        help="Predict on a Ray cluster whose machines see the same folders: its address, or none for the one "
+        "that runs "
         "here; local starts one on this machine.",
     ),
 ]
@@ -357,7 +358,8 @@ class ReportOptions(Options):
     effort: Annotated[
         Effort,
         typer.Option(
-            help="Forward passes beyond the first over the images: standard at most as many again, quick half as many "
+            help="Forward passes beyond the first over the images: standard at most as many again, quick half "
+            "as many "
             "and no estimate without labels, thorough as many as all experiments take."
         ),
     ] = Effort.STANDARD
@@ -410,7 +412,8 @@ class NextOptions(Options):
         Path | None,
         typer.Option(
             "--from-report",
-            help="A report's folder: takes its run and sources; default: the last report, where nothing else is named.",
+            help="A report's folder: takes its run and sources; default: the last report, where nothing else "
+            "is named.",
         ),
     ] = None
     run: Run = None
@@ -726,7 +729,8 @@ class LogOptions(Options):
     to: Annotated[
         tuple[str, ...],
         typer.Option(
-            help="Where the report goes: mlflow, tensorboard, wandb, clearml or comet. Repeatable; nothing is sent anywhere "
+            help="Where the report goes: mlflow, tensorboard, wandb, clearml or comet. Repeatable; nothing is "
+            "sent anywhere "
             "else."
         ),
     ] = ()
@@ -745,7 +749,8 @@ class CheckOptions(Options):
     require: Annotated[
         tuple[str, ...],
         typer.Option(
-            help="A rule such as 'real-world ap50 >= 0.5': a domain's name, real-world or in-domain; ap50, ap, recall, "
+            help="A rule such as 'real-world ap50 >= 0.5': a domain's name, real-world or in-domain; ap50, "
+            "ap, recall, "
             "precision, f1 or false_positives (an image); >=, >, <= or <; a number. Repeatable."
         ),
     ] = ()
@@ -813,7 +818,8 @@ class ReviewOptions(Options):
     domain: Annotated[
         str | None,
         typer.Option(
-            help="Real-world domain; default: the first without labels (with --labels: with labels), else that of the verdict."
+            help="Real-world domain; default: the first without labels (with --labels: with labels), else "
+            "that of the verdict."
         ),
     ] = None
     labels: Annotated[

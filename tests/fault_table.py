@@ -1101,7 +1101,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F80",
-        "ids that count from another number: annotations of a COCO json against its images or categories; ids that repeat",
+        "ids that count from another number: annotations of a COCO json against its images or categories; ids "
+        "that repeat",
         "refused by every command, with both numbers",
         tests=(
             "test_wrong_numbers.py::test_annotations_that_count_from_another_number_are_refused",
@@ -1116,7 +1117,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F82",
-        "corners, pixels, percent or fractions where a tool's format has something else; labels of larger images",
+        "corners, pixels, percent or fractions where a tool's format has something else; labels of larger "
+        "images",
         "refused in every format, with what the numbers look like",
         tests=(
             "test_wrong_numbers.py::test_corners_where_another_layout_belongs_are_refused_in_every_format",
@@ -1126,8 +1128,10 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F83",
-        "predictions with confidences in percent, in another scale or axis, of no image, or of one split only",
-        "refused; said, with the images or splits that have none, which are left out where a whole split has none",
+        "predictions with confidences in percent, in another scale or axis, of no image, or of one split "
+        "only",
+        "refused; said, with the images or splits that have none, which are left out where a whole split has "
+        "none",
         tests=(
             "test_wrong_numbers.py::test_confidences_in_percent_are_refused",
             "test_wrong_numbers.py::test_predictions_that_lie_nowhere_are_said",
@@ -1192,7 +1196,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F90",
-        "names of recorders: DJI with date and time, GoPro chapters, Label Studio's uploads, seconds, a frame's number before its clip's",
+        "names of recorders: DJI with date and time, GoPro chapters, Label Studio's uploads, seconds, a "
+        "frame's number before its clip's",
         "one recording a flight's day, a recording or a clip",
         tests=(
             "test_wrong_numbers.py::test_names_of_recorders_give_their_recordings",
@@ -1232,7 +1237,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F96",
-        "predictions that lie on annotations under another reading only (y before x, centres, another scale, the network's input, before EXIF's rotation)",
+        "predictions that lie on annotations under another reading only (y before x, centres, another scale, "
+        "the network's input, before EXIF's rotation)",
         "refused with the reading and both shares",
         tests=(
             "test_wrong_numbers.py::test_predictions_that_lie_on_annotations_under_another_reading_are_refused",
@@ -1243,7 +1249,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "F97",
         "several files about the same images",
-        "joined where they agree; where they differ, those images are unlabelled, and refused where that is half",
+        "joined where they agree; where they differ, those images are unlabelled, and refused where that is "
+        "half",
         tests=(
             "test_misread_files.py::test_a_json_for_each_class_is_one_dataset",
             "test_misread_files.py::test_two_versions_of_the_labels_are_refused",
@@ -1371,7 +1378,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "F113",
-        "S3: credentials, no such bucket or folder, interrupted, changed or deleted files, no connection, a key with ../",
+        "S3: credentials, no such bucket or folder, interrupted, changed or deleted files, no connection, a "
+        "key with ../",
         "a message of its own for each; fetched again, deleted, what was fetched before is used, left out",
         tests=(
             "test_buckets.py::test_what_cannot_be_fetched_is_one_line_with_a_next_step",

@@ -259,7 +259,8 @@ def click_all(page: Page, session: Session, place: Path) -> int:
     (entry,) = answers_of(place, [session.frames[number]])["frames"]
     for x, y, _ in entry["points"]:
         spot = page.evaluate(
-            "([x, y]) => { const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [p.x, p.y]; }",
+            "([x, y]) => "
+            "{ const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [p.x, p.y]; }",
             [x, y],
         )
         page.mouse.click(*spot)

@@ -148,7 +148,8 @@ class FunctionDetector(BoxDetector):
         except Exception as error:  # whatever the user's function raises
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise InputError(
-                f"--detector {self.name}: failed with {type(error).__name__}: {next(iter(str(error).splitlines()), '')} "
+                f"--detector {self.name}: failed with {type(error).__name__}: "
+                f"{next(iter(str(error).splitlines()), '')} "
                 f"({place.filename}, line {place.lineno})"
             ) from error
         return [self._read(entry) for entry in found]

@@ -162,8 +162,9 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
 
     A drop that is shown has a cause, and a quarter of an explanation is the best one there is, provided that
     the images could be compared: where they could not, as without weights, what was not tested is as good an
-    explanation; a shift that is seen in the images alone leads where it is the best one. Without a drop that is shown, what was measured must be right more often than not, and what
-    was not measured is not named where AP50 is estimated as good as in-domain.
+    explanation; a shift that is seen in the images alone leads where it is the best one. Without a drop that
+    is shown, what was measured must be right more often than not, and what was not measured is not named
+    where AP50 is estimated as good as in-domain.
     """
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
     if best is None or (best.score or 0.0) < REJECTED_SHARE:

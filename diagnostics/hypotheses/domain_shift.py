@@ -234,8 +234,8 @@ def _reviewed_sentence(reviewed: Reviewed) -> str:
 
 def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
     """The score of a shift whose cost cannot be measured; None where nothing favours one, see
-    `evidence.score_without_labels`. Where another image size makes up for half of the estimated drop, the rest
-    is left for a shift.
+    `evidence.score_without_labels`. Where another image size makes up for half of the estimated drop, the
+    rest is left for a shift.
     """
     score = score_without_labels(evidence)
     if not shifted or score is None or unlearned(evidence):

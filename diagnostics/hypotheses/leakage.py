@@ -90,7 +90,10 @@ def copies_sentence(domain: str, copies: Copies) -> str:
     )
     text = f"{number} {are}"
     if copies.ap50 is not None and copies.ap50_without is not None:
-        text += f": AP50 is {fraction(copies.ap50)} on all of them and {fraction(copies.ap50_without)} on the others"
+        text += (
+            f": AP50 is {fraction(copies.ap50)} on all of them and "
+            f"{fraction(copies.ap50_without)} on the others"
+        )
     if copies.compared < copies.total:
         text += f" ({copies.compared:,} of {count(copies.total, 'training image')} were compared)"
     return f"{text}."

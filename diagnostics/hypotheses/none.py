@@ -83,7 +83,9 @@ def assess(evidence: Evidence) -> Assessment:
 
 
 def _is_the_same(evidence: Evidence) -> bool:
-    """Whether images and detections are those of the in-domain set, with enough clips to show a difference."""
+    """Whether images and detections are those of the in-domain set, with enough clips to show a
+    difference.
+    """
     domain = evidence.domain or ""
     return is_alike(evidence.shift_image.get(domain)) and is_alike(evidence.shift_detections.get(domain))
 

@@ -183,7 +183,8 @@ def lines(record: dict[str, Any]) -> list[str]:
         text.append(
             "no alarm"
             if most >= record["reports_needed"]
-            else f"no alarms yet: they take {record['reports_needed']} earlier reports of one detector on footage of one name, "
+            else f"no alarms yet: they take {record['reports_needed']} earlier reports of one detector on "
+            "footage of one name, "
             f"{most} are there"
         )
     return text

@@ -259,7 +259,10 @@ def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:
         if name in number_of
     )
     if contradicted:
-        note = f"{path}: category_id and category_name disagree about the ground truth's categories; the names are used"
+        note = (
+            f"{path}: category_id and category_name disagree about the ground truth's categories; the names "
+            "are used"
+        )
         return results.numbered("category_name", number_of), note
     found, listed = set(results.category_id.tolist()), set(truth.categories)
     count = len(listed)

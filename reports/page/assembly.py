@@ -79,7 +79,8 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
         "left_early": interventions.left_early(result),
         "not_run": interventions.not_run(result),
         "domains": [domains.domain_row(findings, domain, palette) for domain in findings.domains],
-        "drawn": f"Figures show {', '.join(drawn[:-1])} and {drawn[-1]}: the domain in focus and those with the lowest AP50."
+        "drawn": f"Figures show {', '.join(drawn[:-1])} and {drawn[-1]}: the domain in focus and those with "
+        "the lowest AP50."
         if len(drawn) < len(names)
         else "",
         "shapes": domains.shape_rows(result),

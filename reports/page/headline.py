@@ -211,7 +211,10 @@ def _how_often_right(verdict: Verdict) -> str:
     """How often such a verdict was right where the cause was known; empty unless it is a likely one."""
     if verdict.grade != "likely" or verdict.probability is None:
         return ""
-    return f"By {CASES} cases of a known cause in photographs, such a verdict is right {percent(verdict.probability)} of the time."
+    return (
+        f"By {CASES} cases of a known cause in photographs, such a verdict is right "
+        f"{percent(verdict.probability)} of the time."
+    )
 
 
 def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str:

@@ -38,7 +38,8 @@ def sentence(decomposition: DropDecomposition) -> str:
         return words + "No drop remains for new data to close."
     return (
         words
-        + f"No combination of them recovers the other {points(decomposition.left)}: new data or corrected labels are "
+        + f"No combination of them recovers the other {points(decomposition.left)}: new data or corrected "
+        "labels are "
         "needed."
     )
 
@@ -96,7 +97,10 @@ def left_early(result: Result) -> str:
     if left:
         words += f" Tried on a part of the images only, and not combined: {', '.join(left)}."
     if controls:
-        words += f" Helps as well, though it undoes no difference between the domains, and is not combined: {', '.join(controls)}."
+        words += (
+            " Helps as well, though it undoes no difference between the domains, and is not combined: "
+            f"{', '.join(controls)}."
+        )
     return words
 
 

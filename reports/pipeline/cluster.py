@@ -203,7 +203,8 @@ def _connect(address: str) -> None:
             f"--ray {address}: no cluster answers there ({reason}); `ray status` on its head tells whether "
             "it runs, and --ray local starts one on this machine"
             if address not in ("", LOCAL)
-            else f"--ray: Ray does not start on this machine ({reason}); leave out --ray to predict without it"
+            else f"--ray: Ray does not start on this machine ({reason}); leave out --ray to "
+            "predict without it"
         ) from None
 
 

@@ -16,8 +16,9 @@ from train.transforms import MAX_SIDE
 def predict_resized(
     predictor: DomainPredictor, in_domain: Domain, domains: Sequence[Domain], budget: Budget
 ) -> dict[str, Resized]:
-    """Some images of each domain whose detections are smaller or larger than in-domain ones, at the image size
-    that makes up for it. By domain; without those of in-domain size, and those the budget does not allow.
+    """Some images of each domain whose detections are smaller or larger than in-domain ones, at the image
+    size that makes up for it. By domain; without those of in-domain size, and those the budget does not
+    allow.
     """
     resized = {}
     for domain in domains:
