@@ -21,7 +21,7 @@ from diagnostics.inputs import Experiments, Inputs
 from diagnostics.label_free import FLOOR, Estimator, _describe, fit_estimator
 from diagnostics.resized import MOST, Resized, estimate_recovery, is_worth_it, size_to_try
 from reports.options import Effort
-from reports.page.headline import domain_verdict
+from reports.page.headline import _rival, domain_verdict
 from reports.pipeline.effort import LEAST_PASSES, PASSES_A_DOMAIN, Budget
 from reports.pipeline.interventions import DomainPredictor
 from reports.pipeline.resizing import predict_resized
@@ -301,3 +301,17 @@ def test_the_size_that_helps_is_used_by_predict(in_domain: Domain, estimator: Es
     assert findings.deployments["footage"].change.imgsz == before.imgsz
     assert domain_verdict(findings, "footage", "r")["command"].startswith("shiftscope review r")
     assert np.isclose(findings.evidences["footage"].resized["footage"].share, 0)
+
+
+def test_what_decides_is_said_once() -> None:
+    """Size and shift wait for the same clicks: the next step names them, the line of the rival does not."""
+    evidence = evidence_of((0.2, 0.1, 0.3), recovery(0.2, 0.4, 0.7))
+    verdict = diagnose(replace(evidence, ap50={**evidence.ap50, "in_domain": 0.7}))
+    assert (verdict.leading, verdict.rival) == ("domain_shift", "scale")
+    assert verdict.named("scale").missing == verdict.named("domain_shift").missing
+    assert _rival(verdict) == "Not ruled out: object size."
+    # Where size leads, predicting at that size comes first, and the clicks decide against a shift.
+    evidence = evidence_of((0.2, 0.1, 0.3), recovery(0.2, 0.5, 0.7))
+    verdict = diagnose(replace(evidence, ap50={**evidence.ap50, "in_domain": 0.7}))
+    assert (verdict.leading, verdict.rival) == ("scale", "domain_shift")
+    assert "To decide between the two: run shiftscope review" in _rival(verdict)

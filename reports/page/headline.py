@@ -166,6 +166,9 @@ def _rival(verdict: Verdict) -> str:
     if verdict.grade != "likely" or verdict.rival is None:
         return ""
     rival = verdict.named(verdict.rival)
+    if verdict.leading is not None and rival.missing == verdict.named(verdict.leading).missing:
+        # The next step says it.
+        return f"Not ruled out: {rival.name[0].lower()}{rival.name[1:]}."
     end = "" if rival.missing.endswith("?") else "."
     decides = f" To decide between the two: {rival.missing}{end}" if rival.missing else ""
     return f"Not ruled out: {rival.name[0].lower()}{rival.name[1:]}.{decides}"
