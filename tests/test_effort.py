@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.simulated import make_domain
@@ -19,7 +20,13 @@ from reports.options import Effort, ReportOptions
 from reports.page.interventions import left_early
 from reports.pipeline import interventions
 from reports.pipeline.effort import LEAST_PASSES, Budget
-from reports.pipeline.interventions import COLOURS, SIZE, DomainPredictor, run_interventions
+from reports.pipeline.interventions import (
+    COLOURS,
+    SIZE,
+    DomainPredictor,
+    run_interventions,
+    takes_one_size,
+)
 from tests.conftest import MainJob
 from train.predictions import Settings
 
@@ -65,7 +72,11 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     ) -> Domain:
         calls.append((getattr(transform, "name", "none"), imgsz or 0, len(domain.images)))
         better = (well if (imgsz or 0) > 640 else badly).subset(domain.images["image"])
-        return replace(domain, detections=better.detections, detection_embeddings=better.detection_embeddings)
+        found = better.detections
+        if imgsz not in (None, 640):
+            # No network is as sure at another size.
+            found = found.assign(confidence=found["confidence"] * 0.999)
+        return replace(domain, detections=found, detection_embeddings=better.detection_embeddings)
 
     monkeypatch.setattr(DomainPredictor, "predict", predict)
     monkeypatch.setattr(interventions, "_try_surroundings", lambda trials, in_domain: None)
@@ -119,6 +130,49 @@ def test_a_thorough_report_tries_and_combines_all(tried: list[tuple[str, int, in
     assert result.recoveries[COLOURS].images > 60
     assert set(result.corrections) >= {COLOURS, SIZE}
     assert frozenset({COLOURS, SIZE}) in result.corrected_domains
+
+
+@pytest.mark.parametrize("effort", [Effort.STANDARD, Effort.THOROUGH])
+def test_a_detector_of_one_size_is_not_said_to_gain_nothing_from_another(
+    effort: Effort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects of half the size, and a network that takes one size: tiles draw them larger."""
+    well = small_objects(0.9)
+
+    def predict(self: DomainPredictor, domain: Domain, transform: object, *_: object, **__: object) -> Domain:
+        tiled = type(transform).__name__ == "Tile"
+        found = well.subset(domain.images["image"]) if tiled else domain
+        return replace(domain, detections=found.detections, detection_embeddings=found.detection_embeddings)
+
+    monkeypatch.setattr(DomainPredictor, "predict", predict)
+    monkeypatch.setattr(interventions, "_try_surroundings", lambda trials, in_domain: None)
+    budget, result = experiment(effort)
+    assert not [name for name in result.recoveries if name.startswith("imgsz")]
+    assert "tiles" in result.recoveries
+    # Colours that change nothing were tried, and did.
+    assert result.recoveries[COLOURS].share == 0
+    assert SIZE not in result.corrections
+
+
+def test_detections_are_compared_from_the_confidence_that_both_are_known_from() -> None:
+    domain = small_objects(0.9)
+    weak = domain.detections.head(5).assign(confidence=0.005)
+    with_weak = replace(
+        domain,
+        detections=pd.concat([domain.detections, weak], ignore_index=True),
+        detection_embeddings=np.zeros((len(domain.detections) + 5, 0), np.float32),
+    )
+    assert not takes_one_size(with_weak, domain)
+    assert takes_one_size(with_weak, domain, 0.01)
+    moved = replace(domain, detections=domain.detections.assign(x1=domain.detections["x1"] + 1e-3))
+    assert not takes_one_size(domain, moved)
+    # Where nothing is detected, nothing shows that the size does not matter to the detector.
+    nothing = replace(
+        domain,
+        detections=domain.detections.head(0),
+        detection_embeddings=np.zeros((0, 0), np.float32),
+    )
+    assert not takes_one_size(nothing, nothing)
 
 
 def test_what_does_not_fit_is_named(tried: list[tuple[str, int, int]]) -> None:

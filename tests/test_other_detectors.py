@@ -123,6 +123,9 @@ def test_a_function_gets_a_whole_report(module: Path) -> None:
     assert findings.evidence.ap50["in-domain"] > findings.evidence.ap50["night"] + 0.2
     assert findings.evidence.recoveries["colours"].share > 0.3
     assert findings.deployments["night"].change.colours is not None
+    # The function finds the same at every size: nothing was tried, so nothing is said of the image size.
+    assert not any(name.startswith("imgsz") for name in findings.evidence.recoveries)
+    assert "Shown at another size" not in findings.verdict.named("scale").statement
     assert set(findings.evidence.label_free) == {"night"}
     assert findings.estimator is not None
     # What is measured without a network stands for its embeddings.

@@ -139,9 +139,10 @@ def test_detections_unlike_all_that_was_fitted_say_nothing(
 
 
 class Predictor(DomainPredictor):
-    """Predicts nothing; notes what was asked."""
+    """Notes what was asked, and gives the same detections with other confidences."""
 
-    def __init__(self) -> None:
+    def __init__(self, confidence: float = 0.9) -> None:
+        object.__setattr__(self, "confidence", confidence)
         object.__setattr__(self, "settings", Settings(640))
         object.__setattr__(self, "reporter", Silent())
         object.__setattr__(self, "asked", [])
@@ -160,7 +161,9 @@ class Predictor(DomainPredictor):
         assert conf == FLOOR
         assert embed_detections
         self.asked.append((domain.name, imgsz, len(domain.images)))  # type: ignore[attr-defined]
-        return domain.subset(domain.images["image"].iloc[1:])
+        rest = domain.subset(domain.images["image"].iloc[1:])
+        sure = rest.detections["confidence"] * self.confidence  # type: ignore[attr-defined]
+        return replace(rest, detections=rest.detections.assign(confidence=sure))
 
 
 def test_only_footage_of_other_sizes_is_predicted_again(in_domain: Domain) -> None:
@@ -175,6 +178,8 @@ def test_only_footage_of_other_sizes_is_predicted_again(in_domain: Domain) -> No
     # An image that cannot be decoded any more is left out on both sides.
     assert list(resized) == ["small"]
     assert len(resized["small"].plain.images) == len(resized["small"].domain.images) == 39
+    # A detector of one image size gives the same at any.
+    assert not predict_resized(Predictor(1.0), in_domain, [small], Budget(Effort.STANDARD, 5000, 640))
 
 
 @pytest.mark.parametrize(("left", "images", "left_out"), [(100, 20, []), (79, 0, ["1280 px on footage"])])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.groups import evenly
+from datasets.tables import CORNERS
 from diagnostics import factors
 from diagnostics.counterfactuals import SAME_SIZE, Recovery, ap50, recovery, size_factors
 from diagnostics.deployment import Change, Changed
@@ -190,8 +191,10 @@ def run_interventions(
         if after is not None:
             corrected[frozenset({correction})] = after
     _try_surroundings(trials, in_domain)
-    # Where objects drawn larger recover nothing, tiles, which draw them larger, are not tried.
-    if plan.size == plan.larger and (frozenset({SIZE}) in corrected or budget.allowance.first is None):
+    # Where objects drawn larger recover nothing, tiles, which draw them larger, are not tried. A detector of one
+    # size takes tiles as well.
+    tried = frozenset({SIZE}) in corrected or trials.one_size or budget.allowance.first is None
+    if plan.size == plan.larger and tried:
         trials.try_alone(
             "tiles",
             trials.in_tiles,
@@ -202,7 +205,7 @@ def run_interventions(
         )
     # What only controls for the above comes last.
     for imgsz in (plan.larger, plan.smaller):
-        if imgsz != plan.size:
+        if imgsz != plan.size and not trials.one_size:
             name = f"imgsz {imgsz}"
             trials.try_alone(
                 name, trials.at_size(name, imgsz), imgsz, factor=imgsz / plan.base, change=Change(imgsz)
@@ -248,6 +251,8 @@ class _Trials:
         By intervention.
     changes : list of Changed
         Those that a user can apply.
+    one_size : bool
+        Whether the detector was found to predict at one image size only.
     """
 
     # Six parameters: what is predicted, with what and how often, and what it is compared with.
@@ -264,6 +269,7 @@ class _Trials:
         self.in_domain_ap50, self.seed = in_domain_ap50, seed
         self.recoveries: dict[str, Recovery] = {}
         self.changes: list[Changed] = []
+        self.one_size = False
 
     def stage(self, name: str, images: int) -> AbstractContextManager[Callable[[], None]]:
         """Progress of an intervention."""
@@ -349,6 +355,9 @@ class _Trials:
             after = predict(tried)
             # Images that cannot be decoded any more are left out on both sides.
             before = tried.subset(after.images["image"])
+            if imgsz != self.plan.base and takes_one_size(before, after):
+                self.one_size = True
+                return None
             found = recovery(name, before, after, self.in_domain_ap50, size_factor=factor, seed=self.seed)
             self.recoveries[name] = found
             self.changes = [changed for changed in self.changes if changed.name != name]
@@ -373,6 +382,18 @@ class _Trials:
             and found.low <= 0
             and found.high < REJECTED_SHARE
         )
+
+
+def takes_one_size(before: Domain, after: Domain, confidence: float = 0.0) -> bool:
+    """Whether a detector gave the same detections at another image size, box by box: then it has one size, as
+    an ONNX file or a function of the user's may have, and nothing was tried. confidence: that both sides are
+    known from.
+    """
+    tables = [
+        side.detections.loc[side.detections["confidence"] >= confidence, ["image", "confidence", *CORNERS]]
+        for side in (before, after)
+    ]
+    return len(tables[0]) > 0 and tables[0].reset_index(drop=True).equals(tables[1].reset_index(drop=True))
 
 
 def _try_surroundings(trials: _Trials, in_domain: Domain) -> None:

@@ -9,7 +9,7 @@ from diagnostics.domain import Domain
 from diagnostics.label_free import CORRUPTION_IMAGES, FLOOR, MIN_IMAGES
 from diagnostics.resized import Resized, size_to_try
 from reports.pipeline.effort import Budget
-from reports.pipeline.interventions import STRIDE, DomainPredictor
+from reports.pipeline.interventions import STRIDE, DomainPredictor, takes_one_size
 from train.transforms import MAX_SIDE
 
 
@@ -38,5 +38,7 @@ def predict_resized(
         ) as tick:
             after = predictor.predict(sample, None, tick, imgsz=imgsz, conf=FLOOR, embed_detections=True)
         # Images that cannot be decoded any more are left out on both sides.
-        resized[domain.name] = Resized(imgsz, sample.subset(after.images["image"]), after)
+        before = sample.subset(after.images["image"])
+        if not takes_one_size(before, after, FLOOR):
+            resized[domain.name] = Resized(imgsz, before, after)
     return resized
