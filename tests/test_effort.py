@@ -146,7 +146,7 @@ def test_a_detector_of_one_size_is_not_said_to_gain_nothing_from_another(
 
     monkeypatch.setattr(DomainPredictor, "predict", predict)
     monkeypatch.setattr(interventions, "_try_surroundings", lambda trials, in_domain: None)
-    budget, result = experiment(effort)
+    _, result = experiment(effort)
     assert not [name for name in result.recoveries if name.startswith("imgsz")]
     assert "tiles" in result.recoveries
     # Colours that change nothing were tried, and did.
