@@ -102,7 +102,7 @@ def page(rows: pd.DataFrame) -> str:
         "",
         "A report runs the detector over every image once and keeps the results; beyond that come experiments:",
         "interventions on labelled real-world images, the corruptions that the estimate without labels is fitted on, and",
-        "unlabelled images at another size where detections are smaller or larger than in-domain.",
+        "unlabelled images at another size where detections are smaller or larger than in-domain, or too few to tell.",
         "",
         "| `--effort` | forward passes of experiments | what is left out |",
         "|---|---|---|",

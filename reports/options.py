@@ -153,7 +153,7 @@ Function = Annotated[
     str | None,
     typer.Option(
         "--detector",
-        help="package.module:function of your own that gives boxes, instead of --run; its code is run.",
+        help="package.module:function of your own that gives boxes, instead of a checkpoint; its code is run.",
     ),
 ]
 InDomain = Annotated[

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 from playwright.sync_api import Browser
 
 import shiftscope
@@ -216,6 +217,10 @@ def test_markdown_says_the_same(job: MainJob) -> None:
     cause = verdicts_of(job)[about]["cause"]
     assert text.startswith(f"# {cause}")
     assert re.search(r"\| dashcam \| in-domain \|", text)
+    # Every table is one where Markdown is shown, and no line is drawn into the one above it.
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    assert sum(token.type == "table_open" for token in tokens) == text.count("\n|---|") >= 3
+    assert not [token.content for token in tokens if token.type == "inline" and "\n" in token.content]
 
 
 def test_python_reads_the_verdict_of_each_domain(job: MainJob) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from diagnostics.counterfactuals import Recovery
 from diagnostics.evidence import (
     HARMLESS_GAP,
+    REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
@@ -120,7 +121,7 @@ def _without_labels(evidence: Evidence) -> NotTestable:
     end = (
         f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use"
         if helps
-        else f": that recovers {percent(share)} of the estimated drop"
+        else f": that recovers {percent(share)} of the estimated drop, less than half"
         if evidence.in_domain_ap50 - found.before > HARMLESS_GAP
         else ": no drop is estimated that size could explain"
     )
@@ -130,7 +131,7 @@ def _without_labels(evidence: Evidence) -> NotTestable:
         missing=f"predict at {imgsz} px and look at the detections; to be sure, {labels}"
         if helps
         else labels,
-        observations=[Observation(helps, f"{text}.")],
+        observations=[Observation(helps or (None if share >= REJECTED_SHARE else False), f"{text}.")],
         score=None if score is None or unlearned(evidence) else score if helps else score * share,
     )
 

@@ -88,7 +88,9 @@ def assess(evidence: Evidence) -> Assessment:
             "" if learning.epochs else "give --history results.csv to show whether AP50 was still rising"
         )
         return ruled_out(f"{learned}.", observations, missing=missing)
-    if not evidence.gap_is_real or evidence.gap is None:
+    if evidence.gap is None:
+        return ruled_out(f"{learned}.", observations)
+    if not evidence.gap_is_real:
         return ruled_out(f"{learned}, and there is no drop for more epochs to close.", observations)
     return _still_rising(evidence, learning.gain, evidence.gap, observations)
 

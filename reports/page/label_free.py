@@ -12,6 +12,7 @@ from markupsafe import Markup
 from diagnostics.few_labels import FewLabels, Measure
 from diagnostics.findings import Findings
 from diagnostics.label_free import LabelFreeEstimate
+from diagnostics.resized import is_worth_it
 from diagnostics.wording import count, fraction, interval, percent, points
 from reports.page import figures, slices
 
@@ -70,7 +71,8 @@ def label_free(findings: Findings) -> dict[str, Any] | None:
         "resized": [
             f"{name}: at {recovery.name.removeprefix('imgsz ')} px the estimate goes from "
             f"{fraction(recovery.before)} to {fraction(recovery.after)} on "
-            f"{count(recovery.images, 'image')}"
+            f"{count(recovery.images, 'image')}, "
+            + ("so predict at that size" if is_worth_it(recovery) else "too little to predict at that size")
             for name, recovery in findings.evidence.resized.items()
         ],
         "error": _error_words(estimates),

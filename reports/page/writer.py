@@ -37,6 +37,21 @@ def environment(*, escape: bool) -> Environment:
     return made
 
 
+def separate_blocks(markdown: str) -> str:
+    """Markdown with an empty line between blocks: a table or paragraph right behind a list belongs to its last
+    item. Only rows of one table and items of one list follow each other.
+    """
+    lines: list[str] = []
+    for line in (line.rstrip() for line in markdown.splitlines()):
+        before = lines[-1] if lines else ""
+        together = any(before.startswith(mark) and line.startswith(mark) for mark in ("|", "- "))
+        if line and before and not together:
+            lines.append("")
+        if line or before:
+            lines.append(line)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
 def middle(name: str, length: int) -> str:
     """A long name cut in its middle: its end tells frames apart."""
     if len(name) <= length:
@@ -141,9 +156,8 @@ def write_report(
         _write_tables(draft / "tables", findings)
         write_text(draft / "ledger.csv", ledger.map(inert).to_csv(index=False))
         write_text(draft / "report.json", json.dumps(record, indent=1, allow_nan=False))
-        write_text(
-            draft / "report.md", environment(escape=False).get_template("report.md.j2").render(context)
-        )
+        markdown = environment(escape=False).get_template("report.md.j2").render(context)
+        write_text(draft / "report.md", separate_blocks(markdown))
         write_text(draft / PAGE, environment(escape=True).get_template("report.html.j2").render(context))
         for name, text in texts.items():
             write_text(draft / name, text)
