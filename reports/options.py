@@ -824,7 +824,7 @@ class ReviewOptions(Options):
     ] = None
     labels: Annotated[
         bool,
-        typer.Option("--labels", help="Judge the domain's labels one by one, the most suspicious sooner."),
+        typer.Option("--labels", help="Judge the domain's labels one by one, the most suspicious first."),
     ] = False
     budget: Annotated[int, typer.Option(min=1, help="Frames, or labels, to ask for.")] = 60
     plan: Annotated[

@@ -22,7 +22,7 @@ from diagnostics.shift import is_alike
 from diagnostics.wording import count, fraction, percent, points
 
 CODE, NAME = "label_error", "Wrong labels"
-AUDIT = "run shiftscope review --labels: 60 labels, the most suspicious sooner (about 5 minutes)"
+AUDIT = "run shiftscope review --labels: 60 labels, the most suspicious first (about 5 minutes)"
 
 
 def _same_images(evidence: Evidence) -> bool:
