@@ -20,7 +20,7 @@ from diagnostics.learning import Learning
 from diagnostics.point_measures import Reviewed, Share
 from diagnostics.shift import Shift
 from diagnostics.training_curve import CarriedOver
-from diagnostics.wording import points, points_interval
+from diagnostics.wording import joined, points, points_interval
 
 # rejected: ruled out. inconclusive: measured, and mixed. untested: not measurable with what is available.
 Status = Literal["supported", "rejected", "inconclusive", "untested"]
@@ -268,7 +268,7 @@ def class_alone(evidence: Evidence, code: str, lead: str, missing: str) -> Asses
     causes = [cause for cause in evidence.class_causes if cause.hit and cause.code == code]
     if not causes:
         return None
-    names = " and ".join(cause.name for cause in causes)
+    names = joined([cause.name for cause in causes])
     verb = "fails" if len(causes) == 1 else "fail"
     return Assessment(
         "inconclusive",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 # The states of a hypothesis, as a reader meets them.
 STATUS_WORDS = {
@@ -64,3 +65,8 @@ def interval(low: float | None, high: float | None, note: str = "") -> str:
     if low is None or high is None:
         return note or "no interval"
     return f"[{fraction(low)}, {fraction(high)}]" + (f" ({note})" if note else "")
+
+
+def joined(items: Sequence[str], conjunction: str = "and") -> str:
+    """Items as text: "a or b", "a, b or c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {conjunction} {items[-1]}"

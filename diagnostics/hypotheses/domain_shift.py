@@ -24,11 +24,11 @@ from diagnostics.evidence import (
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
-from diagnostics.hypotheses.scale import estimated_share, explained_by_size, is_unmeasured
+from diagnostics.hypotheses.scale import estimated_share, explained_by_size, is_unmeasured, was_measured
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.point_measures import Reviewed
 from diagnostics.shift import Shift, is_shifted
-from diagnostics.wording import fraction, interval, percent, points, points_interval
+from diagnostics.wording import fraction, interval, joined, percent, points, points_interval
 
 CODE, NAME = "domain_shift", "Domain shift"
 MORE_IN_DOMAIN = (
@@ -136,7 +136,7 @@ def _by_elimination(
     # sure.
     doubt, causes = mislabelled_classes(evidence)
     if doubt > 1 - left:
-        names = " and ".join(cause.name for cause in causes)
+        names = joined([cause.name for cause in causes])
         return Assessment(
             "inconclusive" if 1 - doubt < SUPPORTED_SHARE else status,
             clip(1 - doubt),
@@ -147,10 +147,9 @@ def _by_elimination(
             kind,
             by_class=True,
         )
-    most = f"more than {percent(1 - clip(left))} of" if percent(1 - clip(left)) != percent(0) else "any of"
     statement = (
         f"AP50 drops from {scores} on {domain}, whose images differ from the training images{mainly}; "
-        f"no other tested cause explains {most} the drop in AP50."
+        f"{_others_explain(evidence)}."
     )
     missing = "" if status == "supported" else "label more clips, or add real-world images and train again"
     return Assessment(status, clip(left), statement, observations, missing, kind)
@@ -167,7 +166,7 @@ def _without_weights(
     others = (
         "the objects have another size, too, which may be all"
         if size_unmeasured
-        else f"no other tested cause explains more than {percent(1 - clip(left))} of the drop"
+        else _others_explain(evidence)
     )
     return NotTestable(
         f"AP50 drops from {fraction(evidence.in_domain_ap50)} to {fraction(evidence.real_world_ap50)} on "
@@ -370,11 +369,31 @@ def explained_elsewhere(evidence: Evidence) -> float:
 
     What more epochs would add in-domain is not among them: nothing shows that it would carry over.
     """
-    gap = evidence.gap or 1e-9
-    shares = [explained_by_size(evidence), explained_by_labels(evidence)]
+    return clip(max(_shares_elsewhere(evidence).values(), default=0.0))
+
+
+def _shares_elsewhere(evidence: Evidence) -> dict[str, float]:
+    """The share of the drop that each other measured cause explains, by its name in a sentence."""
+    shares = {}
+    if was_measured(evidence):
+        shares["object size"] = explained_by_size(evidence)
+    if evidence.redrawn is not None:
+        shares["labels drawn differently"] = explained_by_labels(evidence)
     if evidence.leak is not None and evidence.leak.clean_ap50 is not None:
-        shares.append((evidence.in_domain_ap50 - evidence.leak.clean_ap50) / gap)
-    return clip(max(shares))
+        lost = evidence.in_domain_ap50 - evidence.leak.clean_ap50
+        shares["leakage"] = lost / (evidence.gap or 1e-9)
+    return shares
+
+
+def _others_explain(evidence: Evidence) -> str:
+    """What the other causes of a lower AP50 explain of the drop, as the end of a sentence."""
+    names, most = list(_shares_elsewhere(evidence)), percent(explained_elsewhere(evidence))
+    if not names:
+        return "no other cause of a lower AP50 could be measured"
+    verb = "explains" if len(names) == 1 else "explain"
+    if most == percent(0):
+        return f"{joined(names)} {verb} nothing of the drop in AP50"
+    return f"{joined(names)} {verb} at most {most} of the drop in AP50"
 
 
 def mislabelled_classes(evidence: Evidence) -> tuple[float, tuple[ClassCause, ...]]:

@@ -19,7 +19,7 @@ from diagnostics.hypotheses.domain_shift import explained_elsewhere, mislabelled
 from diagnostics.label_audit import LabelAudit
 from diagnostics.point_measures import Share
 from diagnostics.shift import is_alike
-from diagnostics.wording import count, fraction, percent, points
+from diagnostics.wording import count, fraction, joined, percent, points
 
 CODE, NAME = "label_error", "Wrong labels"
 AUDIT = "run shiftscope review --labels: 60 labels, the most suspicious first (about 5 minutes)"
@@ -98,7 +98,7 @@ def assess(evidence: Evidence) -> Assessment:
     observations += [Observation(True, cause.statement) for cause in causes]
     if causes and not _same_images(evidence):
         # What the detector sees alike may still be another thing: only a person decides, so never supported.
-        names = " and ".join(cause.name for cause in causes)
+        names = joined([cause.name for cause in causes])
         statement = (
             f"Labels of {names} are probably wrong, and these classes make up {percent(share)} of the drop "
             f"of {points(evidence.gap)}. Only a look at the labels decides."

@@ -17,7 +17,7 @@ from diagnostics.evidence import (
 )
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.shift import is_alike
-from diagnostics.wording import fraction, interval, points, points_interval
+from diagnostics.wording import fraction, interval, joined, points, points_interval
 
 CODE, NAME = "none", "No failure"
 
@@ -53,7 +53,7 @@ def assess(evidence: Evidence) -> Assessment:
     hit = [cause for cause in evidence.class_causes if cause.hit]
     if hit:
         observations += [Observation(False, cause.statement) for cause in hit]
-        names, verb = " and ".join(cause.name for cause in hit), "fails" if len(hit) == 1 else "fail"
+        names, verb = joined([cause.name for cause in hit]), "fails" if len(hit) == 1 else "fail"
         return ruled_out(f"{scores} over all classes, but {names} alone {verb}.", observations)
     threshold = evidence.threshold
     if (

@@ -158,6 +158,11 @@ def _shares(evidence: Evidence) -> list[Share]:
     return _by_intervention(evidence)[1] or _by_standardisation(evidence)[1]
 
 
+def was_measured(evidence: Evidence) -> bool:
+    """Whether it was measured what object size explains."""
+    return bool(_shares(evidence))
+
+
 def is_unmeasured(evidence: Evidence) -> bool:
     """Whether objects are of another size, and what that costs could not be measured: it may be all."""
     sizes = _size_factor(evidence)

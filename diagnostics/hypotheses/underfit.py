@@ -14,7 +14,7 @@ from diagnostics.evidence import (
     supported,
 )
 from diagnostics.learning import AHEAD, MIN_TAIL, Learning
-from diagnostics.wording import count, fraction, percent, points
+from diagnostics.wording import count, fraction, joined, percent, points
 
 CODE, NAME = "underfit", "Undertrained"
 # Below this AP50 on its own training images a detector has not learned them: half of the precision-recall
@@ -145,7 +145,7 @@ def _still_rising(
     alone = [cause.name for cause in evidence.class_causes if cause.hit]
     if alone:
         # What rises is the mean over classes: it cannot account for a drop that the others do not share.
-        text = f"The drop is in {' and '.join(alone)}, more than in the other classes."
+        text = f"The drop is in {joined(alone)}, more than in the other classes."
         observations = [*observations, Observation(False, text)]
         status = "inconclusive" if status == "supported" else status
     missing = "train longer and measure again" if status == "inconclusive" else ""

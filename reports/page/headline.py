@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
 from diagnostics.domain import Domain
@@ -13,7 +12,7 @@ from diagnostics.hypotheses import Verdict
 from diagnostics.hypotheses.leakage import REAL_WORLD, TOLERATED, copies_sentence
 from diagnostics.hypotheses.probability import CASES
 from diagnostics.intervals import MIN_BOXES
-from diagnostics.wording import count, fraction, interval, percent, points, points_interval
+from diagnostics.wording import count, fraction, interval, joined, percent, points, points_interval
 from reports.page import slices
 from reports.page.classes import hit_sentence
 from reports.page.domains import ROLE_WORDS
@@ -157,7 +156,7 @@ def _compared_classes(evidence: Evidence) -> str:
         return ""
     if len(names) == 1:
         return f"Compared on {names[0]}, the one class that both sets have."
-    named = f": {joined(names, 'and')}" if len(names) <= MOST_NAMED else ""
+    named = f": {joined(names)}" if len(names) <= MOST_NAMED else ""
     return f"Compared on the {len(names)} classes that both sets have{named}."
 
 
@@ -172,11 +171,6 @@ def _rival(verdict: Verdict) -> str:
     end = "" if rival.missing.endswith("?") else "."
     decides = f" To decide between the two: {rival.missing}{end}" if rival.missing else ""
     return f"Not ruled out: {rival.name[0].lower()}{rival.name[1:]}.{decides}"
-
-
-def joined(items: Sequence[str], conjunction: str) -> str:
-    """Items as text: "a or b", "a, b or c"."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
 
 
 def _negation(verdict: Verdict, evidence: Evidence) -> str:
@@ -228,7 +222,7 @@ def _next_step(findings: Findings, name: str, leading: Hypothesis | None) -> str
             return f"Take the training images out of {name}, or give other images, then run the report again."
         mislabelled = [cause.name for cause in evidence.class_causes if cause.code == "label_error"]
         if leading.code == "label_error" and mislabelled:
-            return f"Correct the labels of {joined(mislabelled, 'and')} in the App and run the report again."
+            return f"Correct the labels of {joined(mislabelled)} in the App and run the report again."
         if leading.code == "underfit" and evidence.learning.broken_epoch is not None:
             return BROKEN_REMEDY
         return REMEDY.get(leading.code) or _shift_remedy(findings, evidence, leading)

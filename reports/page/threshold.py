@@ -10,7 +10,7 @@ from markupsafe import Markup
 from diagnostics.deployment import Deployment
 from diagnostics.findings import Findings
 from diagnostics.label_free import SHOWN
-from diagnostics.wording import count, fraction
+from diagnostics.wording import count, fraction, joined
 from reports.page import figures
 
 # Classes that the slider can be set to: those of COCO.
@@ -92,7 +92,7 @@ def _deployment_words(deployment: Deployment) -> dict[str, str]:
         parts.append(f"a threshold for each class ({fraction(values[0])} to {fraction(values[-1])})")
     elif values:
         parts.append(f"threshold {fraction(values[0])}")
-    words = f"{_joined(parts)}."
+    words = f"{joined(parts)}."
     if deployment.note:
         words += f" Thresholds are {deployment.note}."
     elif deployment.f1 is not None and deployment.f1_before is not None:
@@ -103,8 +103,3 @@ def _deployment_words(deployment: Deployment) -> dict[str, str]:
             f"{count(deployment.clips, 'clip')}, measured on the other)."
         )
     return {"domain": deployment.domain, "words": words}
-
-
-def _joined(parts: list[str]) -> str:
-    """Parts as text: "a, b and c"."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
