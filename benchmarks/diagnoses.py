@@ -51,6 +51,14 @@ CASES = {
         "The honest end of what images alone show: a likely shift, an estimate with a wide interval, and the "
         "five minutes of clicks that would measure it. Whether *appearance* is the right kind is not known.",
     ),
+    "football": Case(
+        "A COCO detector at 320 px on a football pitch, without labels",
+        "Broadcast images; the players are small. Their labels were kept from the report: by pycocotools, "
+        "AP50 over players and balls is 0.083 at 320 px and 0.339 as `shiftscope predict --from-report` "
+        "predicts them.",
+        "Right, and from images alone: the players are too small at 320 px. The estimate is too high at 640 "
+        "px, where the ball is still not found.",
+    ),
     "nadir": Case(
         "A COCO detector on a road seen straight from above",
         "YOLO11n with 80 classes, of which this footage has one: 682 cars, seen as roofs.",
