@@ -247,6 +247,18 @@ def test_size_is_likely_where_it_recovers_half_of_the_estimated_drop(
     assert ("too small for the image size in use" in size) == (leading == "scale")
 
 
+def test_size_is_not_named_where_predict_would_not_use_it() -> None:
+    """Two thirds of a drop of six points are less than what is harmless: the image size stays as it is."""
+    found = recovery(0.64, 0.68, 0.7)
+    assert found.share > 0.6
+    assert not is_worth_it(found)
+    evidence = evidence_of((0.64, 0.4, 0.9), found)
+    verdict = diagnose(replace(evidence, ap50={**evidence.ap50, "in_domain": 0.7}))
+    assert verdict.leading == "domain_shift"
+    assert "too little to use it" in verdict.named("scale").statement
+    assert "predict at" not in verdict.named("scale").missing
+
+
 def test_size_is_not_named_where_no_drop_is_estimated() -> None:
     evidence = evidence_of((0.68, 0.4, 0.9), recovery(0.68, 0.85, 0.7))
     verdict = diagnose(replace(evidence, ap50={**evidence.ap50, "in_domain": 0.7}))

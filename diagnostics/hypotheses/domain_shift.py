@@ -24,7 +24,13 @@ from diagnostics.evidence import (
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
-from diagnostics.hypotheses.scale import estimated_share, explained_by_size, is_unmeasured, was_measured
+from diagnostics.hypotheses.scale import (
+    estimated_share,
+    explained_by_size,
+    is_likely_without_labels,
+    is_unmeasured,
+    was_measured,
+)
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.point_measures import Reviewed
 from diagnostics.shift import Shift, is_shifted
@@ -239,8 +245,7 @@ def _score_without_labels(evidence: Evidence, shifted: bool) -> float | None:
     score = score_without_labels(evidence)
     if not shifted or score is None or unlearned(evidence):
         return None
-    size = estimated_share(evidence)
-    return score * (1 - size) if size >= SUPPORTED_SHARE else score
+    return score * (1 - estimated_share(evidence)) if is_likely_without_labels(evidence) else score
 
 
 def _describe(what: str, shift: Shift) -> str:

@@ -27,6 +27,7 @@ from diagnostics.evidence import (
 )
 from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.underfit import unlearned
+from diagnostics.resized import is_worth_it
 from diagnostics.wording import at_most, fraction, percent
 
 CODE, NAME = "scale", "Object size"
@@ -117,11 +118,11 @@ def _without_labels(evidence: Evidence) -> NotTestable:
         f"{fraction(evidence.in_domain_ap50)}"
     )
     share, score = estimated_share(evidence), score_without_labels(evidence)
-    helps = share >= SUPPORTED_SHARE
+    helps = is_likely_without_labels(evidence)
     end = (
         f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use"
         if helps
-        else f": that recovers {percent(share)} of the estimated drop, less than half"
+        else f": that recovers {percent(share)} of the estimated drop, too little to use it"
         if evidence.in_domain_ap50 - found.before > HARMLESS_GAP
         else ": no drop is estimated that size could explain"
     )
@@ -134,6 +135,14 @@ def _without_labels(evidence: Evidence) -> NotTestable:
         observations=[Observation(helps or (None if share >= REJECTED_SHARE else False), f"{text}.")],
         score=None if score is None or unlearned(evidence) else score if helps else score * share,
     )
+
+
+def is_likely_without_labels(evidence: Evidence) -> bool:
+    """Whether another image size, which `predict --from-report` then uses, makes up for half of a drop
+    estimated without labels.
+    """
+    found = evidence.resized.get(evidence.domain or "")
+    return found is not None and is_worth_it(found) and estimated_share(evidence) >= SUPPORTED_SHARE
 
 
 def estimated_share(evidence: Evidence) -> float:
