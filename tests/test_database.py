@@ -5,6 +5,7 @@ These tests start databases as FiftyOne does; they do not use the one that other
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,10 +17,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
 
+from reports.workbench import connection
 from reports.workbench.connection import is_orphan, running_mongod
 from tests.conftest import SCRIPT, free_port
 
@@ -63,6 +66,15 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def end(process: psutil.Process) -> None:
+    """End a process and all below it; any of them may end by itself meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.kill()
+
+
 @pytest.fixture
 def user(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a user whose FiftyOne has never run; processes started in it are ended."""
@@ -83,9 +95,24 @@ def user(tmp_path: Path) -> Iterator[dict[str, str]]:
     if (mongod := running_mongod(tmp_path / "db")) is not None:
         remaining.append(mongod)
     for process in remaining:
-        for child in [*process.children(recursive=True), process]:
-            child.kill()
+        end(process)
     psutil.wait_procs(remaining, timeout=60)
+
+
+def test_a_process_that_ends_by_itself_is_ended_all_the_same() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    process = psutil.Process(child.pid)
+    child.wait()
+    end(process)
+    assert not is_alive(process)
+
+
+def test_a_mongod_that_ends_while_its_folder_is_checked_is_not_a_crash() -> None:
+    ended = mock.Mock(cmdline=mock.Mock(side_effect=psutil.NoSuchProcess(1)))
+    service = mock.Mock(children=mock.Mock(return_value=[ended]))
+    odm = mock.Mock(_db_service=mock.Mock(child=service))
+    connection._check_same_folder(mock.Mock(config=mock.Mock(database_dir="/db")), odm)
+    assert ended.cmdline.called
 
 
 def run_code(
@@ -294,7 +321,7 @@ with database() as fo:
     assert app.stderr is not None
     assert any("FiftyOne App:" in line for line in app.stderr)
     processes = psutil.Process(app.pid).children(recursive=True)
-    names = {word for process in processes for word in process.cmdline()}
+    names = {word for process in processes if is_alive(process) for word in process.cmdline()}
     assert {"server", "db"} <= names
     listener = {"events": ["state_update"], "initializer": None, "subscription": "test", "polling": False}
     request = urllib.request.Request(

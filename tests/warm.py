@@ -8,6 +8,7 @@ packages itself, and ends as any interpreter does. Libraries that read the envir
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -84,9 +85,11 @@ class WarmScript:
 
 def _end(server: int) -> None:
     """End a server and what it has started; the next call starts another one."""
-    process = psutil.Process(server)
-    for each in (*process.children(recursive=True), process):
-        each.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(server)
+        for each in (*process.children(recursive=True), process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def _wait_for_request() -> dict[str, Any]:

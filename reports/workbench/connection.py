@@ -292,7 +292,10 @@ def _check_same_folder(fo: Any, odm: Any) -> None:
     """Raise EnvironmentProblem when the mongod that was joined keeps its data in another folder."""
     expected = os.path.realpath(fo.config.database_dir)
     for process in odm._db_service.child.children(recursive=True):
-        arguments = process.cmdline()
+        try:
+            arguments = process.cmdline()
+        except psutil.NoSuchProcess:
+            continue
         if "--dbpath" not in arguments:
             continue
         folder = arguments[arguments.index("--dbpath") + 1]
