@@ -11,6 +11,7 @@ from scipy.special import expit
 from diagnostics import shift
 from diagnostics.domain import Domain
 from diagnostics.image_outcomes import image_outcomes
+from diagnostics.label_free import SHOWN
 from diagnostics.matching import Floats
 
 # Detections below this confidence are too unsure for their embeddings to be compared.
@@ -102,6 +103,40 @@ def descriptor_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shi
         return shift.Shift(0, 0, 0, 0, note="not measured: no descriptors")
     groups = in_domain.images["group"].to_numpy(str), real_world.images["group"].to_numpy(str)
     return shift.measure_shift(in_domain.descriptors, real_world.descriptors, *groups, seed=seed)
+
+
+def box_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
+    """Shift between what is detected in each image, without embeddings: how much, how surely and how large."""
+    groups = in_domain.images["group"].to_numpy(str), real_world.images["group"].to_numpy(str)
+    both = pd.concat([_boxes_by_image(in_domain), _boxes_by_image(real_world)], ignore_index=True)
+    # Images without a detection have the size of the others: that they have none is told by the number.
+    both["side"] = both["side"].fillna(both["side"].median()).fillna(0.0)
+    # By both sets together, which keeps the permutation test exact.
+    spread = both.std(ddof=0).replace(0.0, 1.0)
+    scaled = ((both - both.mean()) / spread).to_numpy(float)
+    size = len(in_domain.images)
+    return shift.measure_shift(scaled[:size], scaled[size:], *groups, seed=seed)
+
+
+def _boxes_by_image(domain: Domain) -> pd.DataFrame:
+    """One row an image, in their order: logarithms of the number of detections that are shown and of the sum
+    of all confidences, the highest confidence, and the mean log2 of the side of a shown detection in image
+    diagonals (NaN without one).
+    """
+    images, boxes = domain.images.set_index("image"), domain.detections
+    confidences = boxes["confidence"].astype(float).groupby(boxes["image"])
+    shown = boxes[boxes["confidence"] >= SHOWN]
+    area = ((shown["x2"] - shown["x1"]) * (shown["y2"] - shown["y1"])).clip(lower=1.0)
+    diagonal = np.hypot(images["width"], images["height"])
+    side = np.log2(np.sqrt(area.astype(float)) / shown["image"].map(diagonal).astype(float))
+    return pd.DataFrame(
+        {
+            "number": np.log1p(shown["image"].value_counts().reindex(images.index, fill_value=0)),
+            "sum": np.log1p(confidences.sum().reindex(images.index, fill_value=0.0)),
+            "highest": confidences.max().reindex(images.index, fill_value=0.0),
+            "side": side.groupby(shown["image"]).mean().reindex(images.index),
+        }
+    )
 
 
 def novelties(in_domain: Domain, real_world: Sequence[Domain]) -> dict[str, Floats]:

@@ -81,6 +81,8 @@ class Evidence:
     shift_image, shift_detections: shift of image and of detection embeddings, by real-world domain
     factors: readable factors compared, by real-world domain
     shift_descriptors: shift of light, colours and edges, measured without a model
+    shift_boxes: shift of what is detected in each image (how much, how surely, how large), where detections
+        have no embeddings
     decompositions: contributions of the interventions to AP50 and F1
     label_free: AP50 estimated without labels, by domain
     resized: what another image size recovers by that estimate, by domain, see `diagnostics.resized`
@@ -113,6 +115,7 @@ class Evidence:
     shift_detections: dict[str, Shift]
     factors: dict[str, pd.DataFrame]
     shift_descriptors: dict[str, Shift] = field(default_factory=dict)
+    shift_boxes: dict[str, Shift] = field(default_factory=dict)
     decompositions: tuple[DropDecomposition, ...] = ()
     label_free: dict[str, LabelFreeEstimate] = field(default_factory=dict)
     resized: dict[str, Recovery] = field(default_factory=dict)

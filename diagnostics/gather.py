@@ -12,7 +12,7 @@ from diagnostics.class_causes import ClassCause
 from diagnostics.contributions import DropDecomposition, decompose_drop
 from diagnostics.counterfactuals import Recovery, loose_ap, redraw, size_match
 from diagnostics.domain import Domain
-from diagnostics.embedding_shift import descriptor_shift, detection_shift, image_shift
+from diagnostics.embedding_shift import box_shift, descriptor_shift, detection_shift, image_shift
 from diagnostics.evidence import Evidence, Threshold
 from diagnostics.inputs import LABEL_FREE, Inputs, Interventions, error_table
 from diagnostics.intervals import MIN_BOXES, ApBootstrap, Interval, ap_interval, difference_interval
@@ -91,6 +91,11 @@ def _alone(inputs: Inputs) -> Evidence:
         },
         factors=_factors(inputs),
         shift_descriptors={n: descriptor_shift(in_domain, d, seed=seed) for n, d in real_world.items()},
+        shift_boxes={
+            n: box_shift(in_domain, d, seed=seed)
+            for n, d in real_world.items()
+            if not d.detection_embeddings.shape[1]
+        },
         label_free=_label_free(inputs),
         resized=_resized(inputs),
         errors=inputs.errors,

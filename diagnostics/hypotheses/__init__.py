@@ -24,6 +24,7 @@ from diagnostics.hypotheses import (
     underfit,
 )
 from diagnostics.hypotheses.probability import right_at
+from diagnostics.shift import is_alike
 
 # established: supported, and every other hypothesis that a report can test is ruled out. likely: it leads,
 # and at least one other is not ruled out. undecided: nothing measured favours one of them.
@@ -162,8 +163,9 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
 
     A drop that is shown has a cause, and a quarter of an explanation is the best one there is, provided that
     the images could be compared: where they could not, as without weights, what was not tested is as good an
-    explanation; a shift that is seen in the images alone leads where it is the best one. Without a drop that
-    is shown, what was measured must be right more often than not, and what was not measured is not named
+    explanation, unless light, colours and edges are those of the in-domain images; a shift that is seen in
+    the images alone, and labels where nothing else is seen, lead where they are the best one. Without a drop
+    that is shown, what was measured must be right more often than not, and what was not measured is not named
     where AP50 is estimated as good as in-domain.
     """
     best = max((h for h in ranked if h.status != "rejected"), key=lambda h: h.score or 0.0, default=None)
@@ -173,10 +175,12 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     if best.by_class:
         return best.code
     if best.status == "untested":
-        return best.code if best.code == none.CODE or not _estimated_harmless(evidence) else None
+        measured = best.code == none.CODE or evidence.gap_is_real
+        return best.code if measured or not _estimated_harmless(evidence) else None
     if evidence.gap_is_real:
         shift = next(h for h in ranked if h.code == domain_shift.CODE)
-        return best.code if shift.status != "untested" else None
+        compared = shift.status != "untested" or is_alike(evidence.shift_descriptors.get(evidence.domain or ""))
+        return best.code if compared else None
     return best.code if (right_at(best.score or 0.0) or 0.0) >= EVEN else None
 
 

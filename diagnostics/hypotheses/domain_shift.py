@@ -26,6 +26,7 @@ from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
 from diagnostics.hypotheses.scale import (
     estimated_share,
+    expected_of_size,
     explained_by_size,
     is_likely_without_labels,
     is_unmeasured,
@@ -119,8 +120,11 @@ def assess(evidence: Evidence) -> Assessment:
 def _by_elimination(
     evidence: Evidence, domain: str, kind: str, observations: list[Observation]
 ) -> Assessment:
-    """The shift is there: how much of the drop do the other causes leave?"""
-    left = 1 - explained_elsewhere(evidence)
+    """The shift is there: how much of the drop do the other causes leave?
+
+    What they leave at least decides the status, what they are expected to leave is the score.
+    """
+    left, score = 1 - explained_elsewhere(evidence), 1 - expected_elsewhere(evidence)
     status = status_from_share(left)
     if status == "rejected":
         statement = (
@@ -141,7 +145,7 @@ def _by_elimination(
     # Labels that are only probably wrong rule nothing out, and keep a shift from being the larger part for
     # sure.
     doubt, causes = mislabelled_classes(evidence)
-    if doubt > 1 - left:
+    if doubt > 1 - score:
         names = joined([cause.name for cause in causes])
         return Assessment(
             "inconclusive" if 1 - doubt < SUPPORTED_SHARE else status,
@@ -158,7 +162,7 @@ def _by_elimination(
         f"{_others_explain(evidence)}."
     )
     missing = "" if status == "supported" else "label more clips, or add real-world images and train again"
-    return Assessment(status, clip(left), statement, observations, missing, kind)
+    return Assessment(status, score, statement, observations, missing, kind)
 
 
 def _without_weights(
@@ -181,7 +185,9 @@ def _without_weights(
         missing="give the weights, so that the difference can be taken away and AP50 measured again",
         observations=observations,
         kind=kind,
-        score=None if size_unmeasured or status_from_share(left) == "rejected" else clip(left),
+        score=None
+        if size_unmeasured or status_from_share(left) == "rejected"
+        else 1 - expected_elsewhere(evidence),
     )
 
 
@@ -375,6 +381,14 @@ def explained_elsewhere(evidence: Evidence) -> float:
     What more epochs would add in-domain is not among them: nothing shows that it would carry over.
     """
     return clip(max(_shares_elsewhere(evidence).values(), default=0.0))
+
+
+def expected_elsewhere(evidence: Evidence) -> float:
+    """`explained_elsewhere`, with what object size is expected to explain in place of the most it does."""
+    shares = _shares_elsewhere(evidence)
+    if "object size" in shares:
+        shares["object size"] = expected_of_size(evidence)
+    return clip(max(shares.values(), default=0.0))
 
 
 def _shares_elsewhere(evidence: Evidence) -> dict[str, float]:

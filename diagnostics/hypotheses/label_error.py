@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diagnostics.evidence import (
     HOLDS,
+    REJECTED_SHARE,
     Assessment,
     Evidence,
     NotTestable,
@@ -15,7 +16,7 @@ from diagnostics.evidence import (
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
-from diagnostics.hypotheses.domain_shift import explained_elsewhere, mislabelled_classes
+from diagnostics.hypotheses.domain_shift import expected_elsewhere, explained_elsewhere, mislabelled_classes
 from diagnostics.label_audit import LabelAudit
 from diagnostics.point_measures import Share
 from diagnostics.shift import is_alike
@@ -28,13 +29,15 @@ AUDIT = "run shiftscope review --labels: 60 labels, the most suspicious first (a
 def _same_images(evidence: Evidence) -> bool:
     """Whether images, detections and readable factors of the real world are those of the in-domain set.
 
-    Factors of annotations other than their size do not count: wrong labels change those themselves.
+    Without embeddings, images are compared by light, colours and edges, and detections by how many, how sure
+    and how large they are. Factors of annotations other than their size do not count: wrong labels change
+    those themselves.
     """
     real_world = evidence.real_world or ""
     factors = evidence.factors.get(real_world)
-    if factors is None or not (
-        is_alike(evidence.shift_image.get(real_world)) and is_alike(evidence.shift_detections.get(real_world))
-    ):
+    images = evidence.shift_image.get(real_world, evidence.shift_descriptors.get(real_world))
+    detections = evidence.shift_boxes.get(real_world, evidence.shift_detections.get(real_world))
+    if factors is None or not (is_alike(images) and is_alike(detections)):
         return False
     independent = factors[
         (factors["kind"] == "appearance") | factors["name"].isin(["top_light", "texture_gradient", "size_px"])
@@ -106,6 +109,9 @@ def assess(evidence: Evidence) -> Assessment:
         return Assessment("inconclusive", share, statement, observations, missing=AUDIT, by_class=True)
     if not _same_images(evidence):
         raise NotTestable("Label quality was not tested.", missing=AUDIT, observations=observations)
+    left, score = 1 - explained_elsewhere(evidence), 1 - expected_elsewhere(evidence)
+    if evidence.real_world not in evidence.shift_image:
+        raise _without_weights(evidence, observations, None if left < REJECTED_SHARE else score)
     image = evidence.shift_image[evidence.real_world]
     text = (
         f"No measured difference between the images: MMD is {fraction(image.mmd_ratio)} times its "
@@ -113,12 +119,33 @@ def assess(evidence: Evidence) -> Assessment:
         f"(p {fraction(image.p)}), and light, sharpness, viewpoint and object size are alike."
     )
     observations.append(Observation(True, text))
-    left = 1 - explained_elsewhere(evidence)
     status = status_from_share(left)
     statement = (
         f"{evidence.real_world} shows the same kind of images as the in-domain set and scores "
         f"{points(evidence.gap)} "
         f"lower: {percent(clip(left))} of that is due to its labels or to another definition of the object."
     )
-    score = clip(left) if status != "inconclusive" else None
-    return Assessment(status, score, statement, observations, missing=AUDIT)
+    return Assessment(
+        status, score if status != "inconclusive" else None, statement, observations, missing=AUDIT
+    )
+
+
+def _without_weights(
+    evidence: Evidence, observations: list[Observation], score: float | None
+) -> NotTestable:
+    """Images and detections are those of the in-domain set as far as light, colours, edges and boxes show:
+    the labels are what remains, without a proof.
+    """
+    boxes = evidence.shift_boxes[evidence.real_world or ""]
+    text = (
+        "Light, colours, edges and object size are alike; number, confidence and size of the detections differ "
+        f"by {fraction(boxes.mmd_ratio)} times what in-domain split halves do (p {fraction(boxes.p)})."
+    )
+    return NotTestable(
+        f"{evidence.real_world} looks like the in-domain set, and its detections are as many, as sure and as "
+        f"large, yet AP50 is {points(evidence.gap or 0.0)} lower: that points to its labels. Only a look at "
+        "the labels decides.",
+        missing=AUDIT,
+        observations=[*observations, Observation(True, text)],
+        score=score,
+    )

@@ -38,12 +38,21 @@ class Share:
     """A measured share of the drop that size explains.
 
     share: as a fraction of the drop
-    low, high: its 95 % interval; None where it is re-weighted rather than measured by an intervention
+    low, high: its 95 % interval; None where there is none
+    is_bound: it is re-weighted rather than measured by an intervention: the most that size explains
     """
 
     share: float
     low: float | None = None
     high: float | None = None
+    is_bound: bool = False
+
+    @property
+    def expected(self) -> float:
+        """The share that it stands for, in [0, 1]. Between nothing and the most that size explains, the
+        middle is the best guess, off by at most half of it.
+        """
+        return clip(self.share) / 2 if self.is_bound else clip(self.share)
 
 
 def _brings_sizes_closer(evidence: Evidence, recovery: Recovery) -> bool:
@@ -91,6 +100,7 @@ def assess(evidence: Evidence) -> Assessment:
     if status == "inconclusive" and same_size and best.share < SUPPORTED_SHARE:
         # Something else makes another input size help a little; the sizes themselves are alike.
         status = "rejected"
+    score = best.expected
     how = "Shown at another size, the images recover" if measured else "Size explains"
     statement = f"{how} {at_most(clip(best.share))} of the drop to {evidence.real_world}."
     if status == "inconclusive":
@@ -99,8 +109,8 @@ def assess(evidence: Evidence) -> Assessment:
             if measured
             else "give the weights, so that the images can be shown at another size"
         )
-        return inconclusive(statement, observations, score=clip(best.share), missing=missing)
-    return Assessment(status, clip(best.share), statement, observations)
+        return inconclusive(statement, observations, score=score, missing=missing)
+    return Assessment(status, score, statement, observations)
 
 
 def _without_labels(evidence: Evidence) -> NotTestable:
@@ -156,10 +166,15 @@ def estimated_share(evidence: Evidence) -> float:
 
 
 def explained_by_size(evidence: Evidence) -> float:
-    """Share of the drop that object size explains: by experiment, else by re-weighting; 0 where neither was
-    possible.
+    """Share of the drop that object size explains: by experiment, else at most, by re-weighting; 0 where
+    neither was possible.
     """
     return max((measurement.share for measurement in _shares(evidence)), default=0.0)
+
+
+def expected_of_size(evidence: Evidence) -> float:
+    """Share of the drop that object size is expected to explain; 0 where it was not measured."""
+    return max((measurement.expected for measurement in _shares(evidence)), default=0.0)
 
 
 def _shares(evidence: Evidence) -> list[Share]:
@@ -209,7 +224,7 @@ def _by_standardisation(evidence: Evidence) -> tuple[list[Observation], list[Sha
         f"{fraction(size.in_domain_recall)}, {evidence.real_world} {fraction(size.real_world_recall)}): "
         f"size explains {percent(clip(size.share))} of the drop in recall."
     )
-    return [*observations, Observation(size.share >= SUPPORTED_SHARE, text)], [Share(size.share)]
+    return [*observations, Observation(size.share >= SUPPORTED_SHARE, text)], [Share(size.share, is_bound=True)]
 
 
 def _by_intervention(evidence: Evidence) -> tuple[list[Observation], list[Share]]:

@@ -167,6 +167,7 @@ def _shift_record(findings: Findings) -> dict[str, Any]:
         "image": plain(evidence.shift_image),
         "object": plain(evidence.shift_detections),
         "descriptors": plain(evidence.shift_descriptors),
+        "boxes": plain(evidence.shift_boxes),
         "factors": [
             {"domain": name, **row} for name, table in evidence.factors.items() for row in plain(table)
         ],
