@@ -12,7 +12,7 @@ import pandas as pd
 from diagnostics.class_causes import ClassCause
 from diagnostics.contributions import DropDecomposition
 from diagnostics.counterfactuals import Recovery, Redrawn, SizeMatch
-from diagnostics.intervals import Interval
+from diagnostics.intervals import MIN_BOXES, Interval
 from diagnostics.label_audit import LabelAudit
 from diagnostics.label_free import LabelFreeEstimate
 from diagnostics.leakage import Copies, Leak
@@ -371,7 +371,7 @@ def ask_for_labels(evidence: Evidence) -> str:
             "add labelled in-domain images with the classes of the real-world set (20 annotations or more) "
             "and run the report again"
         )
-    few = "(fewer than 30 annotations are available)"
+    few = f"(AP50 takes {MIN_BOXES} annotations)"
     clicks = ""
     if evidence.reviewed_drop is None:
         clicks = (

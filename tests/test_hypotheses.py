@@ -364,7 +364,7 @@ def test_a_few_labels_are_few_labels() -> None:
     )
     assert findings.evidence.real_world is None
     assert "overhead" not in findings.evidence.intervals
-    assert "fewer than 30 annotations" in findings.verdict.named("none").missing
+    assert "AP50 takes 30 annotations" in findings.verdict.named("none").missing
 
 
 def test_shared_file_names_alone_do_not_support_leakage() -> None:
@@ -542,7 +542,10 @@ def test_the_kind_of_a_shift_follows_what_interventions_recovered(recovered: flo
     shift = findings.verdict.named("domain_shift")
     assert (shift.status, shift.kind) == ("supported", kind)
     # The advice begins with what recovered the drop, and does not name what recovered nothing.
-    step = domain_verdict(findings, "overhead")["step"]
+    words = domain_verdict(findings, "overhead")
+    # A kind that no experiment shows has a doubt of its own.
+    assert ("no experiment shows it" in words["sure"]) == (recovered < 0)
+    step = words["step"]
     assert step.startswith("Match brightness and colours") == (recovered > 0)
     assert ("those colours" in step) == (recovered > 0)
 

@@ -312,6 +312,8 @@ def test_the_size_that_helps_is_used_by_predict(in_domain: Domain, estimator: Es
         "Predict at 1280 px and look at the detections; to be sure, run shiftscope review"
     )
     assert words["meanwhile"] == ""
+    assert words["cause"] == "Likely: object size"
+    assert "object size" not in words["open"]
     # Where the larger images do not help, they are predicted as they are, and a person is asked.
     useless = replace(experiments, resized={"footage": Resized(1280, before, before)})
     findings = find(Inputs(in_domain, [before], None, pd.DataFrame(), useless))

@@ -302,10 +302,10 @@ def _kind(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
         )
         for row in table[table["effect"] >= NOTABLE_EFFECT].head(4).itertuples()
     ]
-    tried = _kinds_tried(evidence)
-    shown = [kind for kind, status in tried.items() if status == "supported"]
+    shown = shown_kinds(evidence)
     if shown:
         return shown[0], observations
+    tried = _kinds_tried(evidence)
     # Size has a hypothesis of its own; the other factors decide the kind, without those that were made alike
     # in an experiment and did not matter.
     harmless = {name for kind, status in tried.items() if status == "rejected" for name in EQUALISED[kind]}
@@ -315,6 +315,11 @@ def _kind(evidence: Evidence, domain: str) -> tuple[str, list[Observation]]:
     # How many objects an image has is a matter of what was photographed and labelled, and shows no other
     # surroundings by itself: it names the kind only where nothing else differs.
     return next((kind for kind in notable if kind != "context"), next(iter(notable), "")), observations
+
+
+def shown_kinds(evidence: Evidence) -> list[str]:
+    """The kinds of a shift that an intervention shows, the most effective first."""
+    return [kind for kind, status in _kinds_tried(evidence).items() if status == "supported"]
 
 
 def _kinds_tried(evidence: Evidence) -> dict[str, Status]:

@@ -8,7 +8,7 @@ from typing import Any
 from diagnostics.domain import Domain
 from diagnostics.evidence import HARMLESS_GAP, REJECTED_SHARE, SUPPORTED_SHARE, Evidence, Hypothesis
 from diagnostics.findings import Findings
-from diagnostics.hypotheses import Verdict
+from diagnostics.hypotheses import Verdict, domain_shift
 from diagnostics.hypotheses.leakage import REAL_WORLD, TOLERATED, copies_sentence
 from diagnostics.hypotheses.probability import CASES
 from diagnostics.intervals import MIN_BOXES
@@ -101,6 +101,7 @@ def domain_verdict(findings: Findings, name: str, folder: str = "REPORT") -> dic
                     _compared_classes(evidence),
                     hit_sentence(findings, name),
                     _how_sure(evidence) if leading is not None else "",
+                    _how_the_kind_is_known(evidence, leading),
                     _how_often_right(verdict),
                 ),
             )
@@ -281,6 +282,17 @@ def _meanwhile(findings: Findings, name: str, folder: str) -> str:
     )
 
 
+def _how_the_kind_is_known(evidence: Evidence, leading: Hypothesis | None) -> str:
+    """That the kind of a shift is only read from factors; "" where an intervention shows it."""
+    if leading is None or leading.code != "domain_shift" or not leading.kind:
+        return ""
+    if leading.kind in domain_shift.shown_kinds(evidence):
+        return ""
+    return (
+        f"That it is {leading.kind} is read from what differs most between the images; no experiment shows it."
+    )
+
+
 def _is_undecided(hypothesis: Hypothesis) -> bool:
     return hypothesis.status in ("inconclusive", "untested")
 
@@ -289,9 +301,9 @@ def _undecided(verdict: Verdict, evidence: Evidence) -> str:
     """The hypotheses that were inconclusive, and those that were not tested."""
     sentences = []
     for status, words in (("inconclusive", "Inconclusive"), ("untested", "Not tested")):
-        # The rival has a line of its own.
-        rival = verdict.rival if verdict.grade == "likely" else None
-        names = [h.name for h in verdict.hypotheses if h.status == status and h.code != rival]
+        # The one that leads is the headline, and the rival has a line of its own.
+        said = (verdict.leading, verdict.rival if verdict.grade == "likely" else None)
+        names = [h.name for h in verdict.hypotheses if h.status == status and h.code not in said]
         protocol = verdict.named("label_protocol")
         if status == "untested" and evidence.gap_is_real and protocol.status == "rejected":
             names.append("whether both label sets count the same things as objects")
