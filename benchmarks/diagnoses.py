@@ -16,12 +16,18 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import typer
 
-from diagnostics.wording import STATUS_WORDS
+from benchmarks.resized import ROWS as RESIZED
+from diagnostics.wording import STATUS_WORDS, fraction
 from shiftscope import open_report
 from shiftscope.results import Report
 
 PAGE = Path(__file__).parents[1] / "docs" / "diagnoses.md"
 FIGURE = PAGE.with_suffix(".svg")
+
+
+# What benchmarks/resized.py measured.
+_RESIZED = pd.read_csv(RESIZED)
+FOOTBALL = _RESIZED[(_RESIZED["domain"] == "football_pitch") & (_RESIZED["imgsz"] == 320)].iloc[0]
 
 
 class Case(NamedTuple):
@@ -53,9 +59,9 @@ CASES = {
     ),
     "football": Case(
         "A COCO detector at 320 px on a football pitch, without labels",
-        "Broadcast images; the players are small. Their labels were kept from the report: by pycocotools, "
-        "AP50 over players and balls is 0.083 at 320 px and 0.339 as `shiftscope predict --from-report` "
-        "predicts them.",
+        "Broadcast images; the players are small. Their labels were kept from the report: by these, AP50 over "
+        f"players and balls is {fraction(FOOTBALL['before'])} at 320 px and {fraction(FOOTBALL['after'])} at "
+        "the 640 px that `shiftscope predict --from-report` uses ([image-size.md](image-size.md)).",
         "Right, and from images alone: the players are too small at 320 px. The estimate is too high at 640 "
         "px, where the ball is still not found.",
     ),

@@ -2,9 +2,8 @@
 
 Objects that are too small for the network are found where the images are drawn larger. With labels that is
 measured; without them, the label-free regression of `diagnostics.label_free` estimates AP50 both ways, on the
-same images. On 22 sets of real photographs of two detectors, drawn twice as large, the estimated change of
-AP50 was off by 0.11 (root mean square), and wherever it rose by more than five points AP50 by labels rose,
-too. Matching colours was tried the same way: by the estimate, it recovered half of a drop in none of them.
+same images. How far off that is on real photographs is in docs/image-size.md. Matching colours was tried the
+same way: by the estimate, it recovered half of a drop in none of them.
 """
 
 from __future__ import annotations

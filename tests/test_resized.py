@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import diagnoses, resized
 from benchmarks.simulated import make_domain
 from diagnostics.counterfactuals import Recovery, ap50
 from diagnostics.domain import Domain
@@ -334,3 +335,30 @@ def test_what_decides_is_said_once() -> None:
     verdict = diagnose(replace(evidence, ap50={**evidence.ap50, "in_domain": 0.7}))
     assert (verdict.leading, verdict.rival) == ("scale", "domain_shift")
     assert "To decide between the two: run shiftscope review" in _rival(verdict)
+
+
+def test_the_printed_figures_are_those_that_were_measured() -> None:
+    """Measured on photographs that are not part of the project; nothing of it is typed in."""
+    assert resized.PAGE.read_text(encoding="utf-8") == resized.page(resized.read_rows())
+    assert diagnoses.CASES["football"].known in diagnoses.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_change_is_judged_by_labels() -> None:
+    rows = pd.DataFrame(
+        {
+            "before": [0.1, 0.3, 0.5, 0.5],
+            "after": [0.4, 0.2, 0.5, 0.5],
+            # Right; wrong; too little to be used; refused.
+            "estimate_before": [0.2, 0.3, 0.5, np.nan],
+            "estimate_after": [0.4, 0.5, 0.52, np.nan],
+            "would_try": [True, True, True, False],
+            "advised": [True, True, False, False],
+        }
+    )
+    assert resized.error(rows) == pytest.approx(np.sqrt((0.1**2 + 0.3**2 + 0.02**2) / 3))
+    words = resized.summary(rows)
+    assert "rose by more than five points, AP50 by labels rose in 1 of 2" in words
+    assert (
+        "tries another size on 3 of them, and would use it on 2: AP50 by labels rises there in 1 of 2"
+        in words
+    )

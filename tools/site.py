@@ -37,6 +37,7 @@ NAVIGATION = {
         "photographs.md",
         "diagnoses.md",
         "label-free.md",
+        "image-size.md",
         "classes.md",
         "architectures.md",
         "next.md",

@@ -179,7 +179,9 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
         return best.code if measured or not _estimated_harmless(evidence) else None
     if evidence.gap_is_real:
         shift = next(h for h in ranked if h.code == domain_shift.CODE)
-        compared = shift.status != "untested" or is_alike(evidence.shift_descriptors.get(evidence.domain or ""))
+        compared = shift.status != "untested" or is_alike(
+            evidence.shift_descriptors.get(evidence.domain or "")
+        )
         return best.code if compared else None
     return best.code if (right_at(best.score or 0.0) or 0.0) >= EVEN else None
 

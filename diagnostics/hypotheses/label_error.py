@@ -130,9 +130,7 @@ def assess(evidence: Evidence) -> Assessment:
     )
 
 
-def _without_weights(
-    evidence: Evidence, observations: list[Observation], score: float | None
-) -> NotTestable:
+def _without_weights(evidence: Evidence, observations: list[Observation], score: float | None) -> NotTestable:
     """Images and detections are those of the in-domain set as far as light, colours, edges and boxes show:
     the labels are what remains, without a proof.
     """

@@ -224,7 +224,9 @@ def _by_standardisation(evidence: Evidence) -> tuple[list[Observation], list[Sha
         f"{fraction(size.in_domain_recall)}, {evidence.real_world} {fraction(size.real_world_recall)}): "
         f"size explains {percent(clip(size.share))} of the drop in recall."
     )
-    return [*observations, Observation(size.share >= SUPPORTED_SHARE, text)], [Share(size.share, is_bound=True)]
+    return [*observations, Observation(size.share >= SUPPORTED_SHARE, text)], [
+        Share(size.share, is_bound=True)
+    ]
 
 
 def _by_intervention(evidence: Evidence) -> tuple[list[Observation], list[Share]]:
