@@ -225,18 +225,19 @@ def _tempered(findings: Findings, path: Path) -> Path:
 def pair_rows(
     detector: str, weights: Path, in_domain: str, pairs: list[str], imgsz: int | None, reporter: Reporter
 ) -> pd.DataFrame:
-    """Real domains as they are. pairs: NAME=SOURCE=CAUSE or NAME=SOURCE=CAUSE:KIND."""
-    real_world, truth = [], {}
+    """Real domains as they are, each in a report of its own, so that none depends on what the others cost.
+    pairs: NAME=SOURCE=CAUSE or NAME=SOURCE=CAUSE:KIND.
+    """
+    parts = []
     for text in pairs:
         name, spec, right = text.split("=")
         cause, _, kind = right.partition(":")
-        real_world.append((name, spec))
-        truth[name] = (name, cause, kind, False)
-    options = ReportOptions(
-        weights=weights, in_domain=("in-domain", in_domain), real_world=tuple(real_world), imgsz=imgsz,
-        label_free=False, checkpoints=0, seed=SEED,
-    )  # fmt: skip
-    return rows_of(diagnose(options, reporter), detector, truth)
+        options = ReportOptions(
+            weights=weights, in_domain=("in-domain", in_domain), real_world=((name, spec),), imgsz=imgsz,
+            label_free=False, checkpoints=0, seed=SEED,
+        )  # fmt: skip
+        parts.append(rows_of(diagnose(options, reporter), detector, {name: (name, cause, kind, False)}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def fit(rows: pd.DataFrame) -> tuple[float, float]:

@@ -23,6 +23,8 @@ from diagnostics.shift import is_alike
 from diagnostics.wording import count, fraction, joined, percent, points
 
 CODE, NAME = "label_error", "Wrong labels"
+# A factor whose difference has a higher p-value (Holm over all factors) is what clips of one domain give too.
+BY_CHANCE = 0.05
 AUDIT = "run shiftscope review --labels: 60 labels, the most suspicious first (about 5 minutes)"
 
 
@@ -42,7 +44,9 @@ def _same_images(evidence: Evidence) -> bool:
     independent = factors[
         (factors["kind"] == "appearance") | factors["name"].isin(["top_light", "texture_gradient", "size_px"])
     ]
-    return bool((independent["effect"] < NOTABLE_EFFECT).all())
+    # A few dozen images put a factor or two beyond that by chance: only what the clips show counts.
+    by_chance = independent["p"] > BY_CHANCE
+    return bool(((independent["effect"] < NOTABLE_EFFECT) | by_chance).all())
 
 
 def _assess_audit(audit: LabelAudit, share: Share, gap: float, observations: list[Observation]) -> Assessment:

@@ -130,7 +130,8 @@ def _without_labels(evidence: Evidence) -> NotTestable:
     share, score = estimated_share(evidence), score_without_labels(evidence)
     helps = is_likely_without_labels(evidence)
     end = (
-        f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use"
+        f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use. That it "
+        "rises is surer than by how much"
         if helps
         else f": that recovers {percent(share)} of the estimated drop, too little to use it"
         if evidence.in_domain_ap50 - found.before > HARMLESS_GAP
