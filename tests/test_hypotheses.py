@@ -916,6 +916,20 @@ def test_without_weights_a_drop_where_as_much_is_detected_is_likely_of_the_label
         assert "Only a look at the labels decides" in labels.statement
 
 
+@pytest.mark.parametrize(("p", "leading"), [(0.4, "label_error"), (0.001, None)], ids=["chance", "shown"])
+def test_a_factor_that_differs_by_chance_clears_no_label(p: float, leading: str | None) -> None:
+    """Two halves of one domain, 28 images each: saturation was 0.8 standard deviations apart."""
+    domains = [bare(in_domain(clips=30)), bare(real_world(clips=30, seed=9, label_drop=0.35))]
+    (evidence,) = gather(
+        Inputs(domains[0], domains[1:], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
+    ).values()
+    factors = evidence.factors["overhead"]
+    factors.loc[factors["name"] == "saturation", ["effect", "p"]] = 0.8, p
+    alike = Shift(180, 180, 30, 30, mmd=0.001, p=0.4, mmd_ratio=0.3, auc=0.5)
+    judged = replace(evidence, shift_descriptors={"overhead": alike}, factors={"overhead": factors})
+    assert diagnose(judged).leading == leading
+
+
 def test_what_is_detected_is_compared_without_labels_and_embeddings() -> None:
     known = bare(in_domain(clips=30))
 
