@@ -18,8 +18,7 @@ import typer
 from benchmarks.real_domains import DECIMALS, labelled_ap50
 from datasets.groups import evenly
 from diagnostics.evidence import HARMLESS_GAP
-from diagnostics.intervals import wilson
-from diagnostics.label_free import CORRUPTION_IMAGES, FLOOR, fit_estimator
+from diagnostics.label_free import CORRUPTION_IMAGES, fit_estimator
 from diagnostics.resized import MOST, Resized, estimate_recovery, is_worth_it, size_to_try
 from reports.options import ReportOptions
 from reports.pipeline.corruptions import corrupt_in_domain, development_sets
@@ -39,9 +38,10 @@ def read_rows() -> pd.DataFrame:
 
 
 def measure(options: ReportOptions, detector: str, reporter: Reporter) -> pd.DataFrame:
-    """One row a labelled real-world domain: detector, domain, images, imgsz, would_try (a report would try
-    another size), advised (and use it), and AP50 at imgsz and at MOST times that: estimate_before and
-    estimate_after on at most CORRUPTION_IMAGES images, before and after by the labels of all.
+    """One row a labelled real-world domain: detector, domain, images, imgsz, tried (how much larger a report
+    would draw it; NaN where it keeps the size), advised (by these estimates, it would use the larger size),
+    and AP50 at imgsz and at MOST times that: estimate_before and estimate_after on at most CORRUPTION_IMAGES
+    images, before and after by the labels of all.
     """
     predicted = predict_domains(options, load_run(options), reporter)
     assert predicted.detector is not None
@@ -54,17 +54,18 @@ def measure(options: ReportOptions, detector: str, reporter: Reporter) -> pd.Dat
     for domain in predicted.real_world:
         size = round(MOST * imgsz)
         with reporter.stage("interventions", f"{size} px on {domain.name}", len(domain.images)) as tick:
-            larger = predictor.predict(domain, None, tick, imgsz=size, conf=FLOOR, embed_detections=True)
+            larger = predictor.predict(domain, None, tick, imgsz=size, embed_detections=True)
         sample = evenly(domain.images, CORRUPTION_IMAGES)["image"]
         found = estimate_recovery(estimator, Resized(size, domain.subset(sample), larger.subset(sample)))
+        is_drop = found is not None and estimator.reference.ap50 - found.before > HARMLESS_GAP
         rows.append(
             {
                 "detector": detector,
                 "domain": domain.name,
                 "images": len(domain.images),
                 "imgsz": imgsz,
-                "would_try": size_to_try(in_domain, domain) is not None,
-                "advised": found is not None and is_worth_it(found),
+                "tried": size_to_try(in_domain, domain) or np.nan,
+                "advised": is_drop and found is not None and is_worth_it(found),
                 "estimate_before": np.nan if found is None else found.before,
                 "estimate_after": np.nan if found is None else found.after,
                 "before": labelled_ap50(domain),
@@ -83,25 +84,22 @@ def error(rows: pd.DataFrame) -> float:
 def summary(rows: pd.DataFrame) -> str:
     """What the rows show, in sentences."""
     gain, estimated = rows["after"] - rows["before"], rows["estimate_after"] - rows["estimate_before"]
-    tried = rows["would_try"].astype(bool)
+    tried, rose = rows["tried"] > 1, estimated > HARMLESS_GAP
     advised = tried & rows["advised"].astype(bool)
-    rose = estimated > HARMLESS_GAP
     return (
-        f"On {len(rows)} sets of photographs, predicted twice as large, the estimated change of AP50 was off by "
-        f"{error(rows):.2f} (root mean square); where it rose by more than five points, AP50 by labels rose in "
-        f"{_share(gain > 0, rose)}. A report tries another size on {int(tried.sum())} of them, and would use it "
-        f"on {int(advised.sum())}: AP50 by labels rises there in {_share(gain > 0, advised)}, by more than five "
-        f"points in {_share(gain > HARMLESS_GAP, advised)}."
+        f"On {int(estimated.notna().sum())} sets of photographs, the estimated change of AP50 was off by\n"
+        f"{error(rows):.2f} (root mean square). Where the estimate rose by more than five points, AP50 by\n"
+        f"labels rose in {_share(gain > 0, rose)}. A report would draw {int(tried.sum())} of the sets larger, "
+        f"and advise that size for {int(advised.sum())};\n"
+        f"AP50 by labels rises in {_share(gain > 0, advised)} of these, by more than five points in "
+        f"{_share(gain > HARMLESS_GAP, advised)}. Most sets are of one\n"
+        "detector, so that they say less than as many independent ones."
     )
 
 
 def _share(right: pd.Series, among: pd.Series) -> str:
-    """How many of some rows, with a 95 % interval of the share."""
-    hits, number = int((right & among).sum()), int(among.sum())
-    if not number:
-        return "0 of 0"
-    low, high = wilson(hits, number)
-    return f"{hits} of {number} (95 % interval {low:.2f} to {high:.2f})"
+    """How many of some rows."""
+    return f"{int((right & among).sum())} of {int(among.sum())}"
 
 
 def page(rows: pd.DataFrame) -> str:
@@ -109,26 +107,29 @@ def page(rows: pd.DataFrame) -> str:
     lines = [
         "# Whether larger images help, without labels",
         "",
-        "`python -m benchmarks.resized` writes this page. Where detections are smaller than in-domain, or too few to tell, a",
-        f"report also predicts at most {CORRUPTION_IMAGES} images at a larger size, and estimates AP50 without labels at both. Here",
-        "all sets are predicted twice as large, and both estimates stand beside AP50 by the labels of all images,",
-        "over the classes with 20 annotations or more.",
+        "`python -m benchmarks.resized` writes this page. Where detections are smaller than in-domain, or too",
+        f"few to tell, a report also predicts at most {CORRUPTION_IMAGES} images larger, at most "
+        f"{MOST:.0f} times, and estimates AP50",
+        "without labels at both sizes. Here all sets are predicted twice as large, and both estimates stand",
+        "beside AP50 by the labels of all images, over the classes with 20 annotations or more.",
         "",
         summary(rows),
         "",
-        "| detector | domain | images | size (px) | AP50 by labels | twice as large | estimated | twice as large | a report |",
+        "| detector | domain | images | size (px) | AP50 by labels | twice as large | estimated | twice as "
+        "large | a report |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows.to_dict("records"):
-        what = "keeps the size" if not row["advised"] else "uses the larger size"
+        if row["tried"] > 1:
+            what = "advises it" if row["advised"] else f"tries {row['tried']:.1f} times as large"
+        else:
+            what = "tries a smaller size" if row["tried"] < 1 else "keeps the size"
         values = [
             "refused" if row[name] != row[name] else f"{row[name]:.2f}"
             for name in ("before", "after", "estimate_before", "estimate_after")
         ]
-        lines.append(
-            f"| {row['detector']} | {row['domain']} | {row['images']} | {row['imgsz']} | {' | '.join(values)} | "
-            f"{what if row['would_try'] else 'does not try'} |"
-        )
+        cells = [row["detector"], row["domain"], row["images"], row["imgsz"], *values, what]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -141,6 +142,8 @@ def main(
 ) -> None:
     """Measure a detector's rows, and write the page; without a detector, the page only."""
     rows = read_rows()
+    if detector is None and rows.empty:
+        raise typer.BadParameter(f"there is no {ROWS}: name a detector and its sets first")
     if detector is not None:
         options = ReportOptions(
             weights=weights, in_domain=in_domain, real_world=tuple(real_world or ()), imgsz=imgsz, seed=0

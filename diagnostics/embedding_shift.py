@@ -18,6 +18,8 @@ from diagnostics.matching import Floats
 MIN_CONFIDENCE = 0.05
 # Fewer embeddings than this describe no distribution.
 MIN_DETECTIONS = 30
+# Classes whose number in an image is compared one by one, the most frequent.
+MOST_CLASSES = 10
 # Images of a domain on the map, at most.
 MAX_ON_MAP = 400
 MAP_COLUMNS = ("domain", "role", "image", "path", "group", "outcome", "class", "x", "y")
@@ -106,36 +108,52 @@ def descriptor_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shi
 
 
 def box_shift(in_domain: Domain, real_world: Domain, *, seed: int) -> shift.Shift:
-    """Shift between what is detected in each image, without embeddings: how much, how surely and how large."""
+    """Shift between what is detected in each image, without embeddings: how much of each class, how surely
+    and how large. Only detections that people get to see count: files of detections end at any confidence.
+    """
     groups = in_domain.images["group"].to_numpy(str), real_world.images["group"].to_numpy(str)
-    both = pd.concat([_boxes_by_image(in_domain), _boxes_by_image(real_world)], ignore_index=True)
-    # Images without a detection have the size of the others: that they have none is told by the number.
-    both["side"] = both["side"].fillna(both["side"].median()).fillna(0.0)
+    sides = [_shown(domain) for domain in (in_domain, real_world)]
+    counts = pd.concat([side["label"] for side in sides]).value_counts()
+    if counts.empty:
+        return shift.Shift(0, 0, 0, 0, note="not measured: nothing is detected in either domain")
+    classes = counts.index[:MOST_CLASSES]
+    both = pd.concat(
+        [
+            _boxes_by_image(domain, shown, classes)
+            for domain, shown in zip((in_domain, real_world), sides, strict=True)
+        ],
+        ignore_index=True,
+    )
+    # An image without a detection has the size of the others: that it has none is told by the number.
+    both["side"] = both["side"].fillna(both["side"].median())
     # By both sets together, which keeps the permutation test exact.
-    spread = both.std(ddof=0).replace(0.0, 1.0)
-    scaled = ((both - both.mean()) / spread).to_numpy(float)
+    scaled = ((both - both.mean()) / both.std(ddof=0).replace(0.0, 1.0)).to_numpy(float)
     size = len(in_domain.images)
     return shift.measure_shift(scaled[:size], scaled[size:], *groups, seed=seed)
 
 
-def _boxes_by_image(domain: Domain) -> pd.DataFrame:
-    """One row an image, in their order: logarithms of the number of detections that are shown and of the sum
-    of all confidences, the highest confidence, and the mean log2 of the side of a shown detection in image
-    diagonals (NaN without one).
+def _shown(domain: Domain) -> pd.DataFrame:
+    """The detections that people get to see, of the classes that are compared."""
+    shown = domain.detections[domain.detections["confidence"] >= SHOWN]
+    return shown if domain.compared is None else shown[shown["label"].isin(domain.compared)]
+
+
+def _boxes_by_image(domain: Domain, shown: pd.DataFrame, classes: pd.Index) -> pd.DataFrame:
+    """One row an image, in their order: logarithms of the number of detections of all classes, and of each of
+    some; the sum of the confidences, as a logarithm; the highest one; and the mean log2 of the side of a
+    detection in image diagonals (NaN without one).
     """
-    images, boxes = domain.images.set_index("image"), domain.detections
-    confidences = boxes["confidence"].astype(float).groupby(boxes["image"])
-    shown = boxes[boxes["confidence"] >= SHOWN]
-    area = ((shown["x2"] - shown["x1"]) * (shown["y2"] - shown["y1"])).clip(lower=1.0)
-    diagonal = np.hypot(images["width"], images["height"])
-    side = np.log2(np.sqrt(area.astype(float)) / shown["image"].map(diagonal).astype(float))
-    return pd.DataFrame(
-        {
-            "number": np.log1p(shown["image"].value_counts().reindex(images.index, fill_value=0)),
-            "sum": np.log1p(confidences.sum().reindex(images.index, fill_value=0.0)),
-            "highest": confidences.max().reindex(images.index, fill_value=0.0),
-            "side": side.groupby(shown["image"]).mean().reindex(images.index),
-        }
+    images = domain.images.set_index("image")
+    counts = pd.crosstab(shown["image"], shown["label"]).reindex(index=images.index, columns=classes)
+    confidences = shown["confidence"].astype(float).groupby(shown["image"])
+    area = ((shown["x2"] - shown["x1"]) * (shown["y2"] - shown["y1"])).astype(float).clip(lower=1.0)
+    diagonal = shown["image"].map(np.hypot(images["width"], images["height"])).astype(float)
+    sides = np.log2(np.sqrt(area) / diagonal).groupby(shown["image"])
+    return np.log1p(counts.fillna(0.0).astype(float)).assign(
+        number=np.log1p(shown["image"].value_counts().reindex(images.index, fill_value=0)),
+        sum=np.log1p(confidences.sum().reindex(images.index, fill_value=0.0)),
+        highest=confidences.max().reindex(images.index, fill_value=0.0),
+        side=sides.mean().reindex(images.index),
     )
 
 

@@ -81,8 +81,8 @@ class Evidence:
     shift_image, shift_detections: shift of image and of detection embeddings, by real-world domain
     factors: readable factors compared, by real-world domain
     shift_descriptors: shift of light, colours and edges, measured without a model
-    shift_boxes: shift of what is detected in each image (how much, how surely, how large), where detections
-        have no embeddings
+    shift_boxes: shift of what is detected in each image (how much of each class, how surely, how large), of
+        domain where it is labelled and detections have no embeddings
     decompositions: contributions of the interventions to AP50 and F1
     label_free: AP50 estimated without labels, by domain
     resized: what another image size recovers by that estimate, by domain, see `diagnostics.resized`
@@ -190,6 +190,7 @@ class Hypothesis:
     kind: a finer name, such as the kind of a domain shift
     by_class: whether the score comes from why classes lose, on which the probability of a verdict was not
         calibrated
+    is_bound: whether it rests on a share that is only bounded, on which it was not calibrated either
     """
 
     code: str
@@ -201,6 +202,7 @@ class Hypothesis:
     missing: str = ""
     kind: str = ""
     by_class: bool = False
+    is_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class Assessment:
     missing: str = ""
     kind: str = ""
     by_class: bool = False
+    is_bound: bool = False
 
 
 class NotTestable(Exception):
@@ -325,6 +328,13 @@ def status_from_share(share: float, low: float | None = None, high: float | None
     return "inconclusive"
 
 
+def status_from_bounds(least: float, most: float) -> Status:
+    """Status from the least and the most that a hypothesis explains of the drop."""
+    if least >= SUPPORTED_SHARE:
+        return "supported"
+    return "rejected" if most < REJECTED_SHARE else "inconclusive"
+
+
 def estimated_drop(evidence: Evidence) -> tuple[float, float] | None:
     """The least and the most that AP drops where AP50 cannot be compared: by the answers of a person, from
     the 95 % interval; by labels of other classes than the in-domain ones, from the interval of their AP50;
@@ -371,7 +381,7 @@ def ask_for_labels(evidence: Evidence) -> str:
             "add labelled in-domain images with the classes of the real-world set (20 annotations or more) "
             "and run the report again"
         )
-    few = f"(AP50 takes {MIN_BOXES} annotations)"
+    few = f"(AP50 needs at least {MIN_BOXES} annotations)"
     clicks = ""
     if evidence.reviewed_drop is None:
         clicks = (

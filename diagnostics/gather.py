@@ -91,11 +91,6 @@ def _alone(inputs: Inputs) -> Evidence:
         },
         factors=_factors(inputs),
         shift_descriptors={n: descriptor_shift(in_domain, d, seed=seed) for n, d in real_world.items()},
-        shift_boxes={
-            n: box_shift(in_domain, d, seed=seed)
-            for n, d in real_world.items()
-            if not d.detection_embeddings.shape[1]
-        },
         label_free=_label_free(inputs),
         resized=_resized(inputs),
         errors=inputs.errors,
@@ -143,6 +138,9 @@ def _compared(inputs: Inputs, pair: Pair, alone: Evidence) -> Evidence:
         size=size_match(in_domain, real_world, confidence) if confidence is not None else None,
         recoveries=interventions.recoveries,
         redrawn=redraw(real_world, seed=seed),
+        shift_boxes={}
+        if all(side.detection_embeddings.shape[1] for side in sides)
+        else {name: box_shift(in_domain, real_world, seed=seed)},
         leak=alone.leak
         if inputs.training is None or not pair.classes
         else find_leaks(inputs.training, in_domain, inputs.training_total),

@@ -27,6 +27,7 @@ from diagnostics.point_measures import PointMeasures, Reviewed, drop_by_points
 from diagnostics.shift import Shift, is_alike, is_shifted
 from diagnostics.training_curve import CheckpointResult
 from reports.page.headline import domain_verdict
+from reports.page.hypotheses import hypothesis_row
 
 RISEN = pd.DataFrame(
     {
@@ -364,7 +365,7 @@ def test_a_few_labels_are_few_labels() -> None:
     )
     assert findings.evidence.real_world is None
     assert "overhead" not in findings.evidence.intervals
-    assert "AP50 takes 30 annotations" in findings.verdict.named("none").missing
+    assert "AP50 needs at least 30 annotations" in findings.verdict.named("none").missing
 
 
 def test_shared_file_names_alone_do_not_support_leakage() -> None:
@@ -874,11 +875,10 @@ def test_without_weights_a_drop_on_images_that_differ_is_likely_the_shift(
     )
     verdict = diagnose(replace(evidence, shift_descriptors={"overhead": seen}, size=size))
     # Nothing shows that the detector minds: likely at most, without a probability.
-    assert (verdict.primary, verdict.leading) == (None, leading)
+    assert (verdict.primary, verdict.leading, verdict.probability) == (None, leading, None)
     shift = verdict.named("domain_shift")
     assert shift.status == "untested"
     if leading == "domain_shift":
-        assert verdict.probability is None
         assert "Without the weights, what the difference costs cannot be tried" in shift.statement
         assert shift.missing.startswith("give the weights")
 
@@ -909,25 +909,67 @@ def test_without_weights_a_drop_where_as_much_is_detected_is_likely_of_the_label
     assert evidence.gap_is_real
     assert verdict.leading == leading
     labels = verdict.named("label_error")
-    assert labels.missing.startswith("run shiftscope review --labels")
+    assert (labels.score is not None) == (leading == "label_error")
     if leading == "label_error":
-        assert verdict.probability is None
-        assert (verdict.grade, labels.status) == ("likely", "untested")
+        assert (verdict.grade, labels.status, verdict.probability) == ("likely", "untested", None)
+        assert labels.missing.startswith("run shiftscope review --labels")
         assert "Only a look at the labels decides" in labels.statement
 
 
-@pytest.mark.parametrize(("p", "leading"), [(0.4, "label_error"), (0.001, None)], ids=["chance", "shown"])
-def test_a_factor_that_differs_by_chance_clears_no_label(p: float, leading: str | None) -> None:
-    """Two halves of one domain, 28 images each: saturation was 0.8 standard deviations apart."""
-    domains = [bare(in_domain(clips=30)), bare(real_world(clips=30, seed=9, label_drop=0.35))]
+def test_without_embeddings_of_detections_labels_are_at_most_likely_wrong() -> None:
+    """A function as detector embeds images and no detections: nothing shows that these are of the same
+    things.
+    """
+    domains = [
+        replace(domain, detection_embeddings=np.zeros((len(domain.detections), 0), np.float32))
+        for domain in (in_domain(clips=30), real_world(clips=30, seed=9, label_drop=0.35))
+    ]
+    (evidence,) = gather(
+        Inputs(domains[0], domains[1:], None, RISEN, Experiments(), conf=None, seed=0)
+    ).values()
+    assert is_alike(evidence.shift_image["overhead"])
+    verdict = diagnose(evidence)
+    assert verdict.named("label_error").status == "untested"
+    assert (verdict.primary, verdict.leading, verdict.probability) == (None, "label_error", None)
+
+
+def test_classes_that_a_detector_swaps_are_not_blamed_on_labels() -> None:
+    """As many detections, as sure and as large, but other classes: the labels are right."""
+    classes = ("car", "truck")
+    domains = [
+        bare(in_domain(clips=30, classes=classes)),
+        bare(real_world(clips=30, seed=9, classes=classes)),
+    ]
+    swapped = domains[1].detections
+    chosen = np.random.default_rng(0).random(len(swapped)) < 0.4
+    swapped = swapped.assign(label=np.where(chosen, 1 - swapped["label"], swapped["label"]))
+    domains[1] = replace(domains[1], detections=swapped)
     (evidence,) = gather(
         Inputs(domains[0], domains[1:], None, pd.DataFrame(), Experiments(), conf=None, seed=0)
     ).values()
-    factors = evidence.factors["overhead"]
-    factors.loc[factors["name"] == "saturation", ["effect", "p"]] = 0.8, p
-    alike = Shift(180, 180, 30, 30, mmd=0.001, p=0.4, mmd_ratio=0.3, auc=0.5)
-    judged = replace(evidence, shift_descriptors={"overhead": alike}, factors={"overhead": factors})
-    assert diagnose(judged).leading == leading
+    assert evidence.gap_is_real
+    assert is_shifted(evidence.shift_boxes["overhead"]) is True
+
+
+def test_a_bound_decides_nothing_alone() -> None:
+    """Re-weighted by size, 80 % of a drop may be size: that leaves a fifth for the shift, or all of it."""
+    small = real_world(recall=0.2, sides=(7, 24), embedding_shift=6.0)
+    evidence = evidence_of(
+        Inputs(in_domain(), [small], training_like(), RISEN, Experiments(), conf=None, seed=0)
+    )
+    for share, least in ((0.4, 0.6), (0.8, 0.2)):
+        size = SizeMatch(
+            in_domain_recall=0.6, matched_recall=0.3, real_world_recall=0.05, support=0.7, share=share
+        )
+        verdict = diagnose(replace(evidence, size=size, redrawn=None, leak=None))
+        shift, scale_ = verdict.named("domain_shift"), verdict.named("scale")
+        assert shift.score == pytest.approx((least + 1) / 2)
+        assert shift.status == ("supported" if least >= 0.5 else "inconclusive")
+        assert (scale_.status, scale_.score) == ("inconclusive", pytest.approx(share / 2))
+        assert f"at most {share:.0%}".replace("%", " %") in shift.statement
+        # Neither score was calibrated.
+        assert verdict.probability is None
+        assert hypothesis_row(shift, primary=True)["share"] == ""
 
 
 def test_what_is_detected_is_compared_without_labels_and_embeddings() -> None:
@@ -943,8 +985,13 @@ def test_what_is_detected_is_compared_without_labels_and_embeddings() -> None:
     assert measured(label_drop=0.5) == same
     for change in ({"recall": 0.3}, {"confidence_shift": -0.25}, {"sides": (8, 20)}):
         assert is_shifted(measured(**change)) is True, change
+    # Detections that nobody gets to see do not count: files end at any confidence.
+    unseen = replace(known, detections=known.detections[known.detections["confidence"] >= 0.2])
+    assert box_shift(unseen, bare(real_world(clips=30, seed=9)), seed=0) == same
     # Nothing detected at all is a difference, not an error.
-    assert is_shifted(measured(recall=0.0, false_positive_rate=0.0)) is True
+    silent = bare(real_world(clips=30, seed=9, recall=0.0, false_positive_rate=0.0))
+    assert is_shifted(box_shift(known, silent, seed=0)) is True
+    assert "nothing is detected" in box_shift(silent, silent, seed=0).note
 
 
 @pytest.mark.parametrize(

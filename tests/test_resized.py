@@ -351,14 +351,14 @@ def test_a_change_is_judged_by_labels() -> None:
             # Right; wrong; too little to be used; refused.
             "estimate_before": [0.2, 0.3, 0.5, np.nan],
             "estimate_after": [0.4, 0.5, 0.52, np.nan],
-            "would_try": [True, True, True, False],
+            "tried": [1.5, 2.0, 2.0, np.nan],
             "advised": [True, True, False, False],
         }
     )
     assert resized.error(rows) == pytest.approx(np.sqrt((0.1**2 + 0.3**2 + 0.02**2) / 3))
-    words = resized.summary(rows)
-    assert "rose by more than five points, AP50 by labels rose in 1 of 2" in words
+    words = " ".join(resized.summary(rows).split())
+    assert "On 3 sets" in words
+    assert "the estimate rose by more than five points, AP50 by labels rose in 1 of 2" in words
     assert (
-        "tries another size on 3 of them, and would use it on 2: AP50 by labels rises there in 1 of 2"
-        in words
+        "would draw 3 of the sets larger, and advise that size for 2; AP50 by labels rises in 1 of 2" in words
     )

@@ -60,12 +60,14 @@ class Verdict:
     @property
     def probability(self) -> float | None:
         """Probability that the leading hypothesis is the cause, see `probability.right_at`; None where
-        undecided, and where its score was not calibrated: without labels, and from why classes lose.
+        undecided, and where its score was not calibrated: without labels, from why classes lose, and from
+        bounds.
         """
         leading = self.named(self.leading) if self.leading is not None else None
-        if leading is None or leading.score is None or leading.status == "untested" or leading.by_class:
+        if leading is None or leading.score is None:
             return None
-        return right_at(leading.score)
+        calibrated = leading.status != "untested" and not leading.by_class and not leading.is_bound
+        return right_at(leading.score) if calibrated else None
 
     def named(self, code: str) -> Hypothesis:
         """The hypothesis with this code. Raises KeyError when there is none."""
@@ -93,6 +95,7 @@ def assess(module: ModuleType, evidence: Evidence) -> Hypothesis:
         result.missing,
         result.kind,
         result.by_class,
+        result.is_bound,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from diagnostics.class_causes import ClassCause
 from diagnostics.evidence import (
     HOLDS,
+    REJECTED_SHARE,
     SUPPORTED_SHARE,
     Assessment,
     Evidence,
@@ -19,6 +20,7 @@ from diagnostics.evidence import (
     inconclusive,
     ruled_out,
     score_without_labels,
+    status_from_bounds,
     status_from_share,
     without_a_drop,
 )
@@ -26,7 +28,6 @@ from diagnostics.factors import NOTABLE_EFFECT
 from diagnostics.hypotheses.label_protocol import explained_by_labels
 from diagnostics.hypotheses.scale import (
     estimated_share,
-    expected_of_size,
     explained_by_size,
     is_likely_without_labels,
     is_unmeasured,
@@ -34,7 +35,7 @@ from diagnostics.hypotheses.scale import (
 )
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.point_measures import Reviewed
-from diagnostics.shift import Shift, is_shifted
+from diagnostics.shift import Shift, is_alike, is_shifted
 from diagnostics.wording import fraction, interval, joined, percent, points, points_interval
 
 CODE, NAME = "domain_shift", "Domain shift"
@@ -57,7 +58,8 @@ def assess(evidence: Evidence) -> Assessment:
     """Supported when images or detections differ beyond the reference, the drop is real, and other causes
     leave most unexplained.
 
-    The score is the share that no other measured cause explains.
+    The score is the share that no other measured cause explains; where one is only bounded, the middle
+    between the least and the most that this leaves.
     """
     domain = evidence.domain
     if domain is None:
@@ -101,9 +103,14 @@ def assess(evidence: Evidence) -> Assessment:
         blind = not evidence.shift_image
         if blind and is_shifted(evidence.shift_descriptors.get(domain)) and not unlearned(evidence):
             raise _without_weights(evidence, domain, kind, observations)
-        why = "there are no embeddings" if blind else "there are too few clips for a reference"
+        alike = blind and is_alike(evidence.shift_descriptors.get(domain))
+        why = (
+            "light, colours and edges of the images are alike, and there are no embeddings to compare more"
+            if alike
+            else f"there are {'no embeddings' if blind else 'too few clips for a reference'} to compare the images"
+        )
         raise NotTestable(
-            f"AP50 drops by {points(evidence.gap)}, but {why} to compare the images with.",
+            f"AP50 drops by {points(evidence.gap)}, but {why} with.",
             missing="give the weights" if blind else "add clips: at least 4 in-domain and 2 real-world ones",
             observations=observations,
             kind=kind,
@@ -120,17 +127,14 @@ def assess(evidence: Evidence) -> Assessment:
 def _by_elimination(
     evidence: Evidence, domain: str, kind: str, observations: list[Observation]
 ) -> Assessment:
-    """The shift is there: how much of the drop do the other causes leave?
-
-    What they leave at least decides the status, what they are expected to leave is the score.
-    """
-    left, score = 1 - explained_elsewhere(evidence), 1 - expected_elsewhere(evidence)
-    status = status_from_share(left)
+    """The shift is there: how much of the drop do the other causes leave?"""
+    least, most = left_by_others(evidence)
+    status = status_from_bounds(least, most)
     if status == "rejected":
         statement = (
-            f"{domain} differs from training, but other causes explain {percent(1 - left)} of the drop."
+            f"{domain} differs from training, but other causes explain {percent(1 - most)} of the drop."
         )
-        return ruled_out(statement, observations, score=clip(left), kind=kind)
+        return ruled_out(statement, observations, score=least, kind=kind)
     if unlearned(evidence):
         return inconclusive(
             f"{domain} differs from training, but the detector has not learned its own domain, so the cost "
@@ -145,7 +149,7 @@ def _by_elimination(
     # Labels that are only probably wrong rule nothing out, and keep a shift from being the larger part for
     # sure.
     doubt, causes = mislabelled_classes(evidence)
-    if doubt > 1 - score:
+    if doubt > 1 - least:
         names = joined([cause.name for cause in causes])
         return Assessment(
             "inconclusive" if 1 - doubt < SUPPORTED_SHARE else status,
@@ -162,7 +166,8 @@ def _by_elimination(
         f"{_others_explain(evidence)}."
     )
     missing = "" if status == "supported" else "label more clips, or add real-world images and train again"
-    return Assessment(status, score, statement, observations, missing, kind)
+    score = (least + most) / 2
+    return Assessment(status, score, statement, observations, missing, kind, is_bound=least < most)
 
 
 def _without_weights(
@@ -171,7 +176,7 @@ def _without_weights(
     """The drop is shown, and the images differ in light, colours and edges, which a detector may or may not
     mind: what no other cause explains is the shift's, without a proof.
     """
-    left = 1 - explained_elsewhere(evidence)
+    least, most = left_by_others(evidence)
     size_unmeasured = is_unmeasured(evidence)
     others = (
         "the objects have another size, too, which may be all"
@@ -185,9 +190,7 @@ def _without_weights(
         missing="give the weights, so that the difference can be taken away and AP50 measured again",
         observations=observations,
         kind=kind,
-        score=None
-        if size_unmeasured or status_from_share(left) == "rejected"
-        else 1 - expected_elsewhere(evidence),
+        score=None if size_unmeasured or least < REJECTED_SHARE else (least + most) / 2,
     )
 
 
@@ -379,39 +382,36 @@ def _lost_recall(recall: float, in_domain_recall: float) -> str:
     return f"{percent(lost)} of the in-domain recall is lost at any threshold"
 
 
-def explained_elsewhere(evidence: Evidence) -> float:
-    """Largest share of the drop that another measured cause explains. The largest, not the sum: the shares
-    overlap.
+def left_by_others(evidence: Evidence) -> tuple[float, float]:
+    """The least and the most of the drop that no other measured cause explains. These explain the largest of
+    their shares, not the sum: the shares overlap.
 
     What more epochs would add in-domain is not among them: nothing shows that it would carry over.
     """
-    return clip(max(_shares_elsewhere(evidence).values(), default=0.0))
+    shares = list(_shares_elsewhere(evidence).values())
+    least, most = (clip(max(values)) for values in zip(*shares, strict=True)) if shares else (0.0, 0.0)
+    return 1 - most, 1 - least
 
 
-def expected_elsewhere(evidence: Evidence) -> float:
-    """`explained_elsewhere`, with what object size is expected to explain in place of the most it does."""
-    shares = _shares_elsewhere(evidence)
-    if "object size" in shares:
-        shares["object size"] = expected_of_size(evidence)
-    return clip(max(shares.values(), default=0.0))
-
-
-def _shares_elsewhere(evidence: Evidence) -> dict[str, float]:
-    """The share of the drop that each other measured cause explains, by its name in a sentence."""
+def _shares_elsewhere(evidence: Evidence) -> dict[str, tuple[float, float]]:
+    """The least and the most of the drop that each other measured cause explains, by its name in a
+    sentence.
+    """
     shares = {}
     if was_measured(evidence):
         shares["object size"] = explained_by_size(evidence)
     if evidence.redrawn is not None:
-        shares["labels drawn differently"] = explained_by_labels(evidence)
+        share = explained_by_labels(evidence)
+        shares["labels drawn differently"] = (share, share)
     if evidence.leak is not None and evidence.leak.clean_ap50 is not None:
-        lost = evidence.in_domain_ap50 - evidence.leak.clean_ap50
-        shares["leakage"] = lost / (evidence.gap or 1e-9)
+        share = (evidence.in_domain_ap50 - evidence.leak.clean_ap50) / (evidence.gap or 1e-9)
+        shares["leakage"] = (share, share)
     return shares
 
 
 def _others_explain(evidence: Evidence) -> str:
     """What the other causes of a lower AP50 explain of the drop, as the end of a sentence."""
-    names, most = list(_shares_elsewhere(evidence)), percent(explained_elsewhere(evidence))
+    names, most = list(_shares_elsewhere(evidence)), percent(1 - left_by_others(evidence)[0])
     if not names:
         return "no other cause of a lower AP50 could be measured"
     verb = "explains" if len(names) == 1 else "explain"

@@ -20,7 +20,6 @@ from diagnostics.evidence import (
     Observation,
     ask_for_labels,
     clip,
-    inconclusive,
     score_without_labels,
     status_from_share,
     without_a_drop,
@@ -39,7 +38,7 @@ class Share:
 
     share: as a fraction of the drop
     low, high: its 95 % interval; None where there is none
-    is_bound: it is re-weighted rather than measured by an intervention: the most that size explains
+    is_bound: it is re-weighted rather than measured by an intervention: what size explains at most, about
     """
 
     share: float
@@ -48,11 +47,10 @@ class Share:
     is_bound: bool = False
 
     @property
-    def expected(self) -> float:
-        """The share that it stands for, in [0, 1]. Between nothing and the most that size explains, the
-        middle is the best guess, off by at most half of it.
-        """
-        return clip(self.share) / 2 if self.is_bound else clip(self.share)
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most that size explains, in [0, 1]."""
+        most = clip(self.share)
+        return (0.0 if self.is_bound else most), most
 
 
 def _brings_sizes_closer(evidence: Evidence, recovery: Recovery) -> bool:
@@ -100,7 +98,8 @@ def assess(evidence: Evidence) -> Assessment:
     if status == "inconclusive" and same_size and best.share < SUPPORTED_SHARE:
         # Something else makes another input size help a little; the sizes themselves are alike.
         status = "rejected"
-    score = best.expected
+    # Of a bound the middle counts, a convention: size may explain all of it, and may explain nothing.
+    score = sum(best.bounds) / 2
     how = "Shown at another size, the images recover" if measured else "Size explains"
     statement = f"{how} {at_most(clip(best.share))} of the drop to {evidence.real_world}."
     if status == "inconclusive":
@@ -109,8 +108,8 @@ def assess(evidence: Evidence) -> Assessment:
             if measured
             else "give the weights, so that the images can be shown at another size"
         )
-        return inconclusive(statement, observations, score=score, missing=missing)
-    return Assessment(status, score, statement, observations)
+        return Assessment(status, score, statement, observations, missing, is_bound=best.is_bound)
+    return Assessment(status, score, statement, observations, is_bound=best.is_bound)
 
 
 def _without_labels(evidence: Evidence) -> NotTestable:
@@ -130,8 +129,8 @@ def _without_labels(evidence: Evidence) -> NotTestable:
     share, score = estimated_share(evidence), score_without_labels(evidence)
     helps = is_likely_without_labels(evidence)
     end = (
-        f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use. That it "
-        "rises is surer than by how much"
+        f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use. "
+        "That AP50 rises is surer than by how much"
         if helps
         else f": that recovers {percent(share)} of the estimated drop, too little to use it"
         if evidence.in_domain_ap50 - found.before > HARMLESS_GAP
@@ -166,16 +165,12 @@ def estimated_share(evidence: Evidence) -> float:
     return clip(found.share)
 
 
-def explained_by_size(evidence: Evidence) -> float:
-    """Share of the drop that object size explains: by experiment, else at most, by re-weighting; 0 where
-    neither was possible.
+def explained_by_size(evidence: Evidence) -> tuple[float, float]:
+    """The least and the most of the drop that object size explains: by experiment, else by re-weighting; 0
+    where neither was possible.
     """
-    return max((measurement.share for measurement in _shares(evidence)), default=0.0)
-
-
-def expected_of_size(evidence: Evidence) -> float:
-    """Share of the drop that object size is expected to explain; 0 where it was not measured."""
-    return max((measurement.expected for measurement in _shares(evidence)), default=0.0)
+    bounds = [measurement.bounds for measurement in _shares(evidence)]
+    return max((low for low, _ in bounds), default=0.0), max((high for _, high in bounds), default=0.0)
 
 
 def _shares(evidence: Evidence) -> list[Share]:

@@ -288,7 +288,7 @@ def _how_the_kind_is_known(evidence: Evidence, leading: Hypothesis | None) -> st
         return ""
     if leading.kind in domain_shift.shown_kinds(evidence):
         return ""
-    return f"That it is {leading.kind} is read from what differs most between the images; no experiment shows it."
+    return f"The kind ({leading.kind}) is read from the factors that differ; no experiment shows it."
 
 
 def _is_undecided(hypothesis: Hypothesis) -> bool:

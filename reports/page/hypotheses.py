@@ -28,9 +28,11 @@ def hypothesis_row(hypothesis: Hypothesis, *, primary: bool) -> dict[str, Any]:
 
 def _share_words(hypothesis: Hypothesis) -> str:
     """What the score of a supported hypothesis means: a measured share or, for a shift, what no other cause
-    explains.
+    explains. Nothing where that is only bounded, as its statement says.
     """
     if hypothesis.score is None or hypothesis.status != "supported" or hypothesis.code == "none":
+        return ""
+    if hypothesis.is_bound:
         return ""
     if hypothesis.code == "domain_shift":
         share = percent(hypothesis.score)
