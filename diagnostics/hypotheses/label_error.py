@@ -123,11 +123,11 @@ def assess(evidence: Evidence) -> Assessment:
     )
     observations.append(Observation(True, text))
     status = status_from_bounds(least, most)
-    share = percent(least) if least == most else f"{percent(least)} or more"
+    due = percent(least) if least == most else f"{percent(least)} or more"
     statement = (
         f"{evidence.real_world} shows the same kind of images as the in-domain set and scores "
         f"{points(evidence.gap)} "
-        f"lower: {share} of that is due to its labels or to another definition of the object."
+        f"lower: {due} of that is due to its labels or to another definition of the object."
     )
     score = {"supported": (least + most) / 2, "rejected": least}.get(status)
     return Assessment(status, score, statement, observations, AUDIT, is_bound=least < most)
