@@ -130,7 +130,7 @@ def _without_labels(evidence: Evidence) -> NotTestable:
     helps = is_likely_without_labels(evidence)
     end = (
         f": objects are too {'small' if found.size_factor > 1 else 'large'} for the image size in use. "
-        "That AP50 rises is surer than by how much"
+        "It is surer that AP50 rises than by how much"
         if helps
         else f": that recovers {percent(share)} of the estimated drop, too little to use it"
         if evidence.in_domain_ap50 - found.before > HARMLESS_GAP
