@@ -914,6 +914,9 @@ def test_without_weights_a_drop_where_as_much_is_detected_is_likely_of_the_label
         assert (verdict.grade, labels.status, verdict.probability) == ("likely", "untested", None)
         assert labels.missing.startswith("run shiftscope review --labels")
         assert "Only a look at the labels decides" in labels.statement
+        # The row of what the headline calls likely does not only say that it was not tested.
+        assert hypothesis_row(labels, primary=True)["word"] == "likely, not tested"
+        assert hypothesis_row(labels, primary=False)["word"] == "not tested"
 
 
 def test_without_embeddings_of_detections_labels_are_at_most_likely_wrong() -> None:

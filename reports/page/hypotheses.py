@@ -9,13 +9,14 @@ from diagnostics.wording import STATUS_WORDS, percent
 
 
 def hypothesis_row(hypothesis: Hypothesis, *, primary: bool) -> dict[str, Any]:
-    """One row; primary: it is the verdict's."""
+    """One row; primary: it is the verdict's, which is likely at most where its test is open."""
     observations = hypothesis.observations
+    word = STATUS_WORDS[hypothesis.status]
     return {
         "code": hypothesis.code,
         "name": hypothesis.name,
         "status": hypothesis.status,
-        "word": STATUS_WORDS[hypothesis.status],
+        "word": f"likely, {word}" if primary and hypothesis.status in ("inconclusive", "untested") else word,
         "statement": hypothesis.statement,
         "for": [observation.text for observation in observations if observation.favours is True],
         "against": [observation.text for observation in observations if observation.favours is False],
