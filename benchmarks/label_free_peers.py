@@ -23,6 +23,7 @@ import typer
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import batched_nms, box_iou
 
+from benchmarks.real_domains import add_rows
 from datasets.groups import evenly
 from datasets.pixels import Pixels, decode
 from diagnostics.counterfactuals import ap50
@@ -331,11 +332,7 @@ def main(
         options = ReportOptions(
             weights=weights, in_domain=in_domain, real_world=tuple(real_world or ()), imgsz=imgsz, seed=0
         )
-        measured = measure(options, detector, Reporter())
-        if len(table):
-            measured = pd.concat([table[table["detector"] != detector], measured], ignore_index=True)
-        table = measured
-        table.to_csv(TABLE, index=False)
+        table = add_rows(TABLE, detector, measure(options, detector, Reporter()))
     PAGE.write_text(page(table), encoding="utf-8")
 
 

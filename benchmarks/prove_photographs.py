@@ -372,7 +372,7 @@ def page(rows: pd.DataFrame) -> str:
         "real detectors, and real pairs of domains were diagnosed as they are. What lowers AP50 by no more than",
         "five points is no failure; where nothing failed, naming no cause is right too. Where the 95 % interval of a drop",
         "has 0, as on sets of 30 images, chance explains it, and a report names no cause; these cases count as failures, and",
-        "one line leaves them out. The codes of causes are those of `verdict` in `report.json`.",
+        "two lines leave them out. The codes of causes are those of `verdict` in `report.json`.",
         "",
         f"Rules were changed after looking at rows of {', '.join(f'`{name}`' for name in LOOKED_AT)}: only the lines",
         "marked *detectors not looked at* are of rows that nobody had looked at. A 12 behind a name is another training, of",

@@ -73,6 +73,15 @@ def measure(options: ReportOptions, detector: str, reporter: Reporter) -> pd.Dat
     return pd.DataFrame(rows).dropna(subset=["truth"]).round(DECIMALS)
 
 
+def add_rows(path: Path, detector: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Write the rows of a detector into a table of all, in place of its earlier ones; the whole table."""
+    if path.exists():
+        earlier = pd.read_csv(path)
+        rows = pd.concat([earlier[earlier["detector"] != detector], rows], ignore_index=True)
+    rows.to_csv(path, index=False)
+    return rows
+
+
 def main(
     detector: Annotated[str, typer.Argument(help="Name of the detector in the table.")],
     in_domain: Annotated[str, typer.Option(help="NAME=SOURCE of its validation images.")],
@@ -87,11 +96,7 @@ def main(
     options = ReportOptions(
         weights=weights, in_domain=in_domain, real_world=tuple(real_world), imgsz=imgsz, seed=0
     )
-    table = measure(options, detector, Reporter())
-    if out.exists():
-        earlier = pd.read_csv(out)
-        table = pd.concat([earlier[earlier["detector"] != detector], table], ignore_index=True)
-    table.to_csv(out, index=False)
+    add_rows(out, detector, measure(options, detector, Reporter()))
 
 
 if __name__ == "__main__":

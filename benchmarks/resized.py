@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from benchmarks.real_domains import DECIMALS, labelled_ap50
+from benchmarks.real_domains import DECIMALS, add_rows, labelled_ap50
 from datasets.groups import evenly
 from diagnostics.evidence import HARMLESS_GAP
 from diagnostics.label_free import CORRUPTION_IMAGES, fit_estimator
@@ -148,11 +148,7 @@ def main(
         options = ReportOptions(
             weights=weights, in_domain=in_domain, real_world=tuple(real_world or ()), imgsz=imgsz, seed=0
         )
-        measured = measure(options, detector, Reporter())
-        if len(rows):
-            measured = pd.concat([rows[rows["detector"] != detector], measured], ignore_index=True)
-        rows = measured
-        rows.to_csv(ROWS, index=False)
+        rows = add_rows(ROWS, detector, measure(options, detector, Reporter()))
     PAGE.write_text(page(rows), encoding="utf-8")
 
 

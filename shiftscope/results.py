@@ -105,7 +105,7 @@ class Report:
 
     @cached_property
     def shift(self) -> pd.DataFrame:
-        """One row a domain and space ("image", "object", "descriptors"): the shift metrics with their
+        """One row a domain and space ("image", "object", "descriptors", "boxes"): the shift metrics with their
         references.
         """
         rows = [

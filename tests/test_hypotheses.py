@@ -952,6 +952,8 @@ def test_classes_that_a_detector_swaps_are_not_blamed_on_labels() -> None:
     ).values()
     assert evidence.gap_is_real
     assert is_shifted(evidence.shift_boxes["overhead"]) is True
+    alike = Shift(180, 180, 30, 30, mmd=0.001, p=0.4, mmd_ratio=0.3, auc=0.5)
+    assert diagnose(replace(evidence, shift_descriptors={"overhead": alike})).leading != "label_error"
 
 
 def test_a_bound_decides_nothing_alone() -> None:

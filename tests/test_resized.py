@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import diagnoses, resized
+from benchmarks.real_domains import add_rows
 from benchmarks.simulated import make_domain
 from diagnostics.counterfactuals import Recovery, ap50
 from diagnostics.domain import Domain
@@ -362,3 +364,12 @@ def test_a_change_is_judged_by_labels() -> None:
     assert (
         "would draw 3 of the sets larger, and advise that size for 2; AP50 by labels rises in 1 of 2" in words
     )
+
+
+def test_rows_of_a_detector_replace_its_earlier_ones(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    add_rows(table, "a", pd.DataFrame({"detector": ["a", "a"], "value": [1, 2]}))
+    add_rows(table, "b", pd.DataFrame({"detector": ["b"], "value": [3]}))
+    written = add_rows(table, "a", pd.DataFrame({"detector": ["a"], "value": [4]}))
+    assert written.to_dict("list") == {"detector": ["b", "a"], "value": [3, 4]}
+    assert pd.read_csv(table).equals(written)

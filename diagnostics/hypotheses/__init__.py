@@ -178,8 +178,8 @@ def _likely(ranked: Sequence[Hypothesis], evidence: Evidence) -> str | None:
     if best.by_class:
         return best.code
     if best.status == "untested":
-        measured = best.code == none.CODE or evidence.gap_is_real
-        return best.code if measured or not _estimated_harmless(evidence) else None
+        doubtful = best.code != none.CODE and not evidence.gap_is_real and _estimated_harmless(evidence)
+        return None if doubtful else best.code
     if evidence.gap_is_real:
         shift = next(h for h in ranked if h.code == domain_shift.CODE)
         compared = shift.status != "untested" or is_alike(

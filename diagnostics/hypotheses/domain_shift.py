@@ -104,10 +104,11 @@ def assess(evidence: Evidence) -> Assessment:
         if blind and is_shifted(evidence.shift_descriptors.get(domain)) and not unlearned(evidence):
             raise _without_weights(evidence, domain, kind, observations)
         alike = blind and is_alike(evidence.shift_descriptors.get(domain))
+        lacks = "no embeddings" if blind else "too few clips for a reference"
         why = (
             "light, colours and edges of the images are alike, and there are no embeddings to compare more"
             if alike
-            else f"there are {'no embeddings' if blind else 'too few clips for a reference'} to compare the images"
+            else f"there are {lacks} to compare the images"
         )
         raise NotTestable(
             f"AP50 drops by {points(evidence.gap)}, but {why} with.",

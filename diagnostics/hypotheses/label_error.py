@@ -136,15 +136,18 @@ def assess(evidence: Evidence) -> Assessment:
 def _without_embeddings(
     evidence: Evidence, observations: list[Observation], score: float | None
 ) -> NotTestable:
-    """Images and detections are those of the in-domain set as far as light, colours, edges and boxes show:
-    the labels are what remains, without a proof.
+    """Images and detections are those of the in-domain set as far as can be compared without embeddings of
+    detections: the labels are what remains, without a proof.
     """
+    real_world = evidence.real_world or ""
+    images = "The images" if real_world in evidence.shift_image else "Light, colours and edges of the images"
+    p = evidence.shift_boxes[real_world].p
     text = (
-        "Light, colours and edges of the images are alike; so are number, classes, confidence and size of "
-        f"the detections: no more apart than in-domain split halves (p {fraction(evidence.shift_boxes[evidence.real_world or ''].p)})."
+        f"{images} are alike; so are number, classes, confidence and size of the detections: no more apart "
+        f"than in-domain split halves (p {fraction(p)})."
     )
     return NotTestable(
-        f"{evidence.real_world} looks like the in-domain set, and its detections are as many, as sure and as "
+        f"{real_world} looks like the in-domain set, and its detections are as many, as sure and as "
         f"large, yet AP50 is {points(evidence.gap or 0.0)} lower: that points to its labels. Only a look at "
         "the labels decides.",
         missing=AUDIT,

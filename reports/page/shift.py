@@ -36,7 +36,7 @@ def shift_section(
         ("images", evidence.shift_image),
         ("detections", evidence.shift_detections),
         ("light, colours, edges", evidence.shift_descriptors),
-        ("number, confidence and size of detections", evidence.shift_boxes),
+        ("number, classes, confidence and size of detections", evidence.shift_boxes),
     )
     return {
         "map": embedding_map(findings, palette, view_of),
