@@ -16,13 +16,14 @@ from diagnostics.acquisition import (
     similarity,
     typical_distance,
 )
+from diagnostics.averaging import Averager
 from diagnostics.counterfactuals import ap50
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_GROUPS, bootstrap_weights
 from diagnostics.label_free import SHOWN
 from diagnostics.leakage import near_duplicates
 from diagnostics.matching import Floats, Ints
-from diagnostics.precision import Averager, mean_of_classes
+from diagnostics.precision import mean_of_classes
 from diagnostics.shift import pooled_components, thin
 from diagnostics.wording import fraction, interval, percent
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diagnostics.averaging import Averager
 from diagnostics.intervals import (
     MIN_GROUPS,
     REPLICATES,
@@ -18,7 +19,7 @@ from diagnostics.intervals import (
     no_interval,
 )
 from diagnostics.matching import Annotations, Detections, Floats, Ints, match
-from diagnostics.precision import Averager, mean_of_classes
+from diagnostics.precision import mean_of_classes
 
 # With g groups there are 2^g ways to swap, and no p is below 2 / 2^g: five groups cannot reach 0.05.
 MIN_GROUPS_TO_TEST = 6

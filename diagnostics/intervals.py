@@ -9,8 +9,9 @@ from statistics import NormalDist
 import numpy as np
 from scipy.special import stdtrit
 
+from diagnostics.averaging import Averager
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
-from diagnostics.precision import Averager, mean_of_classes
+from diagnostics.precision import mean_of_classes
 
 REPLICATES = 1000
 NORMAL = NormalDist()

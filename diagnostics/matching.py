@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -261,11 +260,10 @@ def match(
         If `ious`, `areas` or `n_classes` are out of bounds.
     """
     _check(ious, areas, n_classes)
-    row, rank = _ordered(detections, n_images, max_detections)
-    measure = overlap or partial(_box_overlap, annotations, detections)
-    matches = _match_ranges(
-        _candidates(annotations, detections, row, n_images, ious[0], measure), annotations, ious, areas
-    )
+    row, rank, by_cell = _ordered(detections, n_images, max_detections)
+    measure = overlap or _box_overlap(annotations, detections)
+    pairs = _candidates(annotations, detections, row, by_cell, n_images, ious[0], measure)
+    matches = _match_ranges(pairs, annotations, ious, areas)
     if detection_area is None:
         detection_area = detections.area
     return MatchTable(
@@ -304,58 +302,116 @@ def _cells(boxes: Annotations | Detections, n_images: int) -> Ints:
     return np.asarray(boxes.label * n_images + boxes.image)
 
 
+def _order(*keys: Ints) -> Ints:
+    """Numbers of the rows in the order of several keys, the first one first; ties as they come.
+
+    Keys are whole numbers from 0, (n,) each. They and the number of the row are sorted as one number of 63
+    bits where they fit, which takes a fifth of the time of a stable argsort a key.
+    """
+    count = len(keys[0])
+    widths = [int(key.max(initial=0)).bit_length() for key in keys]
+    width = max(count - 1, 0).bit_length()
+    if sum(widths) + width > 63:
+        return np.lexsort(keys[::-1])
+    packed = np.zeros(count, np.int64)
+    for key, bits in zip((*keys, np.arange(count)), (*widths, width), strict=True):
+        packed = packed << bits | key
+    packed.sort()
+    return packed & ((1 << width) - 1)
+
+
+def _places(confidence: Floats) -> Ints:
+    """Place of each confidence from the highest on, equal ones at the same place, (n,)."""
+    order = np.argsort(-confidence)
+    falling = confidence[order]
+    place = np.zeros(len(confidence), np.int64)
+    place[order[1:]] = np.cumsum(falling[1:] != falling[:-1])
+    return place
+
+
+def _since_change(sorted_keys: Ints) -> Ints:
+    """How many rows before each have the same key, (n,)."""
+    position = np.arange(len(sorted_keys))
+    first = np.zeros(len(sorted_keys), np.int64)
+    is_first = sorted_keys[1:] != sorted_keys[:-1]
+    first[1:][is_first] = position[1:][is_first]
+    return position - np.maximum.accumulate(first)
+
+
 def _ordered(
     detections: Detections, n_images: int, max_detections: int
-) -> tuple[Ints, npt.NDArray[np.unsignedinteger[Any]]]:
-    """Rows and ranks of detections by class, falling confidence and image, up to the limit in each cell."""
-    cell = _cells(detections, n_images)
-    row = np.argsort(cell, kind="stable")
-    row = row[np.argsort(-detections.confidence[row], kind="stable")]
-    row = row[np.argsort(detections.label[row].astype(np.int16), kind="stable")]
-    cell = cell[row]
-    by_cell = np.argsort(cell, kind="stable")
-    in_order = cell[by_cell]
+) -> tuple[Ints, npt.NDArray[np.unsignedinteger[Any]], Ints]:
+    """Rows of the table and their order by cell.
+
+    Returns the detections by class, falling confidence and image, up to the limit in each (image, class)
+    cell; the rank of each in its cell; and the numbers of these rows by cell and rank.
+    """
+    row = _order(detections.label, _places(detections.confidence), detections.image)
+    cell = _cells(detections, n_images)[row]
+    by_cell = _order(cell)
     rank = np.empty(len(cell), np.int64)
-    rank[by_cell] = np.arange(len(cell)) - np.searchsorted(in_order, in_order, "left")
+    rank[by_cell] = _since_change(cell[by_cell])
     keep = rank < max_detections
-    return row[keep], rank[keep].astype(np.min_scalar_type(max(max_detections - 1, 0)))
+    if not keep.all():
+        by_cell = (np.cumsum(keep) - 1)[by_cell[keep[by_cell]]]
+        row, rank = row[keep], rank[keep]
+    return row, rank.astype(np.min_scalar_type(max(max_detections - 1, 0))), by_cell
 
 
+# Seven parameters: boxes, their order, and what is measured.
 def _candidates(
     annotations: Annotations,
     detections: Detections,
     row: Ints,
+    by_cell: Ints,
     n_images: int,
     iou: float,
     measure: Callable[[Ints, Ints], Floats],
 ) -> _Pairs:
-    """All pairs that can match at the lowest IoU."""
-    cell, annotation_cell = _cells(detections, n_images)[row], _cells(annotations, n_images)
-    by_cell, annotations_by_cell = (np.argsort(c, kind="stable") for c in (cell, annotation_cell))
-    left, right = pair_up(cell[by_cell], annotation_cell[annotations_by_cell])
-    left, right, overlap = _overlapping(row[by_cell], left, annotations_by_cell[right], iou, measure)
-    paired, left = np.unique(left, return_inverse=True)
-    paired_cell = cell[by_cell][paired]
-    turn = np.arange(len(paired_cell)) - np.searchsorted(paired_cell, paired_cell, "left")
-    return _Pairs(by_cell[paired], left, right, overlap, np.asarray(turn[left], np.int64))
+    """All pairs that can match at the lowest IoU. by_cell: numbers of the rows by cell and rank."""
+    row_by_cell = row[by_cell]
+    cell, annotation_cell = _cells(detections, n_images)[row_by_cell], _cells(annotations, n_images)
+    # Annotations are the fewer ones to look up.
+    annotation, place = pair_up(annotation_cell, cell)
+    annotation, place, overlap = _overlapping(row_by_cell, annotation, place, iou, measure)
+    is_paired = np.zeros(len(row), bool)
+    is_paired[place] = True
+    number = np.cumsum(is_paired) - 1
+    turn = _since_change(cell[is_paired])
+    left = number[place]
+    return _Pairs(by_cell[is_paired], left, annotation, overlap, turn[left])
 
 
-def _box_overlap(annotations: Annotations, detections: Detections, rows: Ints, others: Ints) -> Floats:
-    """`overlap_of`, with what is the same for all pairs first."""
-    return overlap_of(detections, rows, annotations, others)
+def _box_overlap(annotations: Annotations, detections: Detections) -> Callable[[Ints, Ints], Floats]:
+    """`overlap_of` for detections and annotations by number, (n,) each -> (n,)."""
+    if detections.rotated is not None and annotations.rotated is not None:
+        return lambda rows, others: overlap_of(detections, rows, annotations, others)
+    left, other_left = (np.ascontiguousarray(boxes.xywh[:, 0]) for boxes in (detections, annotations))
+    right, other_right = left + detections.xywh[:, 2], other_left + annotations.xywh[:, 2]
+
+    def overlap(rows: Ints, others: Ints) -> Floats:
+        # Most boxes of an image lie beside each other.
+        near = np.flatnonzero(
+            np.minimum(right[rows], other_right[others]) > np.maximum(left[rows], other_left[others])
+        )
+        shared = np.zeros(len(rows))
+        shared[near] = overlap_of(detections, rows[near], annotations, others[near])
+        return shared
+
+    return overlap
 
 
 def _overlapping(
-    row: Ints, left: Ints, right: Ints, iou: float, measure: Callable[[Ints, Ints], Floats]
+    row: Ints, annotation: Ints, place: Ints, iou: float, measure: Callable[[Ints, Ints], Floats]
 ) -> tuple[Ints, Ints, Floats]:
-    """The pairs (index into row, annotation) that overlap by at least iou, and their overlaps.
+    """The pairs (annotation, place in row) that overlap by at least iou, and their overlaps.
 
     Computed in parts to bound memory.
     """
     parts = []
-    for begin in range(0, len(left), PAIRS_AT_ONCE):
-        a, b = left[begin : begin + PAIRS_AT_ONCE], right[begin : begin + PAIRS_AT_ONCE]
-        overlap = measure(row[a], b)
+    for begin in range(0, len(place), PAIRS_AT_ONCE):
+        a, b = annotation[begin : begin + PAIRS_AT_ONCE], place[begin : begin + PAIRS_AT_ONCE]
+        overlap = measure(row[b], a)
         enough = overlap >= min(iou, 1 - 1e-10)
         parts.append((a[enough], b[enough], overlap[enough]))
     if not parts:
@@ -386,6 +442,7 @@ def _match_ranges(
     partner = np.full(count, -1, np.int32)
     # pycocotools caps each threshold just below 1, so that perfect overlap counts at IoU 1.
     thresholds = np.minimum(np.array(ious), 1 - 1e-10)
+    pairs = _in_turn(pairs)
     for index, (name, (low, high)) in enumerate(areas.items()):
         skip = annotations.crowd | (annotations.area < low) | (annotations.area > high)
         annotation_ignored[:, index] = skip
@@ -404,29 +461,38 @@ def _match_ranges(
     )
 
 
+def _in_turn(pairs: _Pairs) -> _Pairs:
+    """The pairs by turn, detection, rising overlap and annotation."""
+    order = np.lexsort((pairs.annotation, pairs.overlap, pairs.detection, pairs.turn))
+    return _Pairs(
+        pairs.rows, pairs.detection[order], pairs.annotation[order], pairs.overlap[order], pairs.turn[order]
+    )
+
+
 def _greedy(pairs: _Pairs, skip: Bools, crowd: Bools, thresholds: Floats) -> Ints:
     """Annotation chosen by each detection in pairs at each threshold, (d, T), -1 for none.
 
     Each detection takes, of the annotations still free, the one of highest IoU; counted annotations before
-    ignored ones, the later one on ties.
+    ignored ones, the later one on ties. pairs: see `_in_turn`.
     """
     chosen = np.full((len(pairs.rows), len(thresholds)), -1, np.int64)
-    order = np.lexsort(
-        (pairs.annotation, pairs.overlap, ~skip[pairs.annotation], pairs.detection, pairs.turn)
-    )
-    left, right, overlap, turn = (
-        array[order] for array in (pairs.detection, pairs.annotation, pairs.overlap, pairs.turn)
-    )
+    if not len(pairs.detection):
+        return chosen
+    is_first = np.append(True, pairs.detection[1:] != pairs.detection[:-1])
+    order = _order(np.cumsum(is_first) - 1, 1 - skip[pairs.annotation])
+    candidates, overlap = pairs.annotation[order], pairs.overlap[order]
     taken = np.zeros((len(skip), len(thresholds)), bool)
-    limits = np.searchsorted(turn, np.arange(turn[-1] + 2)) if len(turn) else np.zeros(1, int)
-    for begin, end in pairwise(limits):
-        candidates = right[begin:end]
-        free = (overlap[begin:end, None] >= thresholds) & (~taken[candidates] | crowd[candidates, None])
+    starts = np.flatnonzero(is_first)
+    # The pairs of a turn, and its detections.
+    limits = np.searchsorted(pairs.turn, np.arange(pairs.turn[-1] + 2))
+    detection_limits = np.searchsorted(starts, limits)
+    for (begin, end), (first, last) in zip(pairwise(limits), pairwise(detection_limits), strict=True):
+        annotations = candidates[begin:end]
+        free = (overlap[begin:end, None] >= thresholds) & (~taken[annotations] | crowd[annotations, None])
         position = np.where(free, np.arange(end - begin)[:, None], -1)
-        detections, starts = np.unique(left[begin:end], return_index=True)
-        best = np.maximum.reduceat(position, starts, axis=0)
-        picked = np.where(best >= 0, candidates[np.maximum(best, 0)], -1)
-        chosen[detections] = picked
+        best = np.maximum.reduceat(position, starts[first:last] - begin, axis=0)
+        picked = np.where(best >= 0, annotations[np.maximum(best, 0)], -1)
+        chosen[pairs.detection[starts[first:last]]] = picked
         row, column = np.nonzero(picked >= 0)
         taken[picked[row, column], column] = True
     return chosen

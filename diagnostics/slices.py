@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from datasets.tables import OWN
+from diagnostics.averaging import Averager
 from diagnostics.domain import BOX_ATTRIBUTES, Domain
 from diagnostics.intervals import (
     MIN_BOXES,
@@ -24,7 +25,7 @@ from diagnostics.intervals import (
     no_interval,
 )
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
-from diagnostics.precision import Averager, mean_of_classes
+from diagnostics.precision import mean_of_classes
 from diagnostics.significance import benjamini_hochberg
 from diagnostics.sweep import best_f_beta, sweep
 

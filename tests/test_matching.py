@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks.workload import make_problem, write_problem
-from diagnostics.matching import AREAS, match
+from diagnostics.averaging import FEW, RECALL_POINTS, Averager, points_reached
+from diagnostics.matching import AREAS, _order, match
 from diagnostics.precision import (
     COCO_METRICS,
-    RECALL_POINTS,
-    Averager,
     coco_metrics,
     curves,
     mean,
-    points_reached,
     weighted_coco_metrics,
 )
 from tests.oracles import Problem, hotcoco_metrics, pycocotools_metrics, random_problem, table_of
@@ -33,7 +31,7 @@ def test_coco_metrics_equal_pycocotools(seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(rng)
     np.testing.assert_allclose(ours(problem), pycocotools_metrics(problem), atol=1e-9)
-    mask = rng.random(problem[1]) < 0.5
+    mask = rng.random(problem[1]) < (0.5, 0.15)[seed % 2]
     if mask.any():
         np.testing.assert_allclose(
             ours(problem, mask), pycocotools_metrics(problem, np.flatnonzero(mask).tolist()), atol=1e-9
@@ -148,6 +146,31 @@ def test_many_weightings_equal_one_at_a_time_and_doubled_images(seed: int) -> No
         doubled, doubled_recall = Averager(table_of(again))(np.ones((1, len(copies)), bool))
         np.testing.assert_allclose(weighted_recall, doubled_recall, atol=1e-12)
         np.testing.assert_allclose(weighted, doubled, atol=0.06)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_few_weights_equal_what_is_computed_without_the_other_images(seed: int) -> None:
+    rng = np.random.default_rng(2000 + seed)
+    problem = random_problem(rng, decimals=6)
+    table, images = table_of(problem), problem[1]
+    weights = rng.integers(1, 4, (30, images)) * (rng.random((30, images)) < 0.2)
+    assert np.count_nonzero(weights) < FEW * weights.size
+    together = Averager(table)(weights)
+    for row in range(0, 30, 7):
+        chosen = np.flatnonzero(weights[row])
+        unit = np.full(images, -1)
+        unit[chosen] = np.arange(len(chosen))
+        alone = Averager(table, unit=unit)(weights[row : row + 1, chosen])
+        for several, one in zip(together, alone, strict=True):
+            np.testing.assert_allclose(several[..., row], one[..., 0], atol=1e-12)
+
+
+def test_rows_are_in_the_same_order_where_their_keys_do_not_fit_into_one_number() -> None:
+    rng = np.random.default_rng(0)
+    keys = [rng.integers(0, high, 2000) for high in (3, 40, 5)]
+    expected = np.array(sorted(range(2000), key=lambda row: [int(key[row]) for key in keys]))
+    np.testing.assert_array_equal(_order(*keys), expected)
+    np.testing.assert_array_equal(_order(*(key << 20 for key in keys)), expected)
 
 
 def test_points_reached_equal_the_search_pycocotools_does() -> None:

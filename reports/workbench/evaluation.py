@@ -16,9 +16,10 @@ import fiftyone.utils.eval.coco as foec
 import numpy as np
 import numpy.typing as npt
 
+from diagnostics.averaging import RECALL_POINTS
 from diagnostics.domain import BOX_ATTRIBUTES, Domain
 from diagnostics.matching import COCO_IOUS, Annotations, Bools, Detections, MatchTable, match
-from diagnostics.precision import RECALL_POINTS, curves
+from diagnostics.precision import curves
 from reports.workbench.documents import BoxDocuments, sample_id
 
 # Attributes that FiftyOne's `use_subset` leaves unchanged.

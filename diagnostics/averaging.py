@@ -1,0 +1,371 @@
+"""Average precision and recall of many weightings of the images at once.
+
+Equal to pycocotools' `COCOeval.accumulate` on a copy of the images for each weighting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from diagnostics.matching import Bools, Floats, Ints, MatchTable
+
+# Weightings computed together: as many as keep the arrays of an average class (weightings x matched rows,
+# 8 bytes) within a cache of 1 MB, but enough for numpy's loops to outweigh its calls.
+CACHED_NUMBERS = 1 << 17
+FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 128
+# With fewer of the weights above 0, visiting only the images that have one is quicker than whole columns:
+# measured on the workloads of `make bench`, where slices of a tenth take a third of the time, and replicates,
+# of whose weights 0.63 are above 0, twice as much.
+FEW = 0.3
+RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
+# Points that, computed as k times 0.01, come out a rounding error above k / 100: a recall of exactly k / 100
+# does not reach them. This can occur only where the number of annotations is a multiple of this (10).
+_HIGH = np.flatnonzero(np.arange(101) / 100 < RECALL_POINTS)
+ROUNDED_UP_DIVISOR = int(np.gcd.reduce(100 // np.gcd(_HIGH, 100)))
+Int32s = npt.NDArray[np.int32]
+Uint16s = npt.NDArray[np.uint16]
+
+
+class Averager:
+    """Average precision and recall as a function of how much each image counts, for many weightings at once.
+
+    A slice is a weighting by 0 and 1, a bootstrap replicate one by how often each group is drawn, a jackknife
+    one by 0 for one group. Nothing is matched or sorted again: between two matched rows of a class only the
+    number of false positives matters, so they are summed into one sparse matrix (matched rows x units), and
+    each weighting is a product with it.
+
+    Parameters
+    ----------
+    table
+        A match table.
+    area
+        One of its area ranges.
+    ious
+        Thresholds to average at, None for all.
+    unit
+        Number of the unit, an image or a group of images, to which each image belongs, (n_images,); -1 leaves
+        an image out. None makes each image its own unit.
+    """
+
+    def __init__(
+        self,
+        table: MatchTable,
+        *,
+        area: str = "all",
+        ious: Sequence[float] | None = None,
+        unit: Ints | None = None,
+    ) -> None:
+        a = table.areas.index(area)
+        unit = np.asarray(np.arange(table.n_images) if unit is None else unit, np.int32)
+        self.units = int(unit.max(initial=-1)) + 1
+        self.classes = table.n_classes
+        self.columns = [table.bit(iou) for iou in (table.ious if ious is None else ious)]
+        in_range = (table.in_range >> a) & 1 == 1
+        of_unit = unit[table.image]
+        # Matched rows that count at one of the thresholds: true positives, and those in range whose match is
+        # not ignored.
+        chosen = np.uint16(sum(1 << column for column in self.columns))
+        true_positive = table.true_positive[:, a]
+        counted = np.where(in_range[table.matched], ~table.ignored[:, a], np.uint16(0)) | true_positive
+        used = (counted & chosen > 0) & (of_unit[table.matched] >= 0)
+        matched = table.matched[used]
+        self._unit = of_unit[matched]
+        self._true_positive, self._counted = true_positive[used], counted[used]
+        self._label = table.label[matched].astype(np.int32)
+        self._limits = np.searchsorted(self._label, np.arange(table.n_classes + 1)).astype(np.int32)
+        self._false = self._false_positives(table, in_range & (of_unit >= 0), of_unit, matched)
+        self._steps_cache: dict[tuple[int, int], Steps] = {}
+        annotations = np.flatnonzero(~table.annotation_ignored[:, a] & (unit[table.annotation_image] >= 0))
+        self._positives = csr_array(
+            (
+                np.ones(len(annotations), np.int32),
+                (table.annotation_label[annotations], unit[table.annotation_image[annotations]]),
+            ),
+            shape=(table.n_classes, self.units),
+        )
+
+    def _false_positives(
+        self, table: MatchTable, in_range: Bools, of_unit: Ints, matched: Int32s
+    ) -> csr_array:
+        """How many rows of each unit lie between each matched row and the one before, (matched, units).
+
+        in_range: rows of the table that are in range, (n,); those that match nothing are false positives.
+        of_unit: of each row of the table. matched: rows that count.
+        """
+        is_false = in_range.copy()
+        is_false[table.matched] = False
+        false = np.flatnonzero(is_false)
+        is_matched = np.zeros(len(table.row), np.int32)
+        is_matched[matched] = 1
+        following = np.cumsum(is_matched, dtype=np.int32)[false]
+        # False positives after the last matched row of their class change nothing.
+        before = following < self._limits[1:][table.label[false]]
+        unit = of_unit[false[before]]
+        limits = np.zeros(len(matched) + 1, np.int32)
+        np.cumsum(np.bincount(following[before], minlength=len(matched)), out=limits[1:])
+        return csr_array(
+            (np.ones(len(unit), np.int32), unit, limits), shape=(len(matched), self.units), dtype=np.int32
+        )
+
+    def __call__(self, weights: Ints | Bools, *, single: bool = False) -> tuple[Floats, Floats]:
+        """Average precision and final recall of each weighting.
+
+        Parameters
+        ----------
+        weights
+            Whole numbers of 0 or more, (R, units).
+        single
+            Compute in single precision, which is faster and right to the width of a recall point (some 1e-4)
+            instead of to 1e-12. Without effect where few weights are above 0.
+
+        Returns
+        -------
+        tuple
+            Average precision and recall, (K, T, R) each; NaN for a class without an annotation.
+        """
+        shape = (self.classes, len(self.columns), len(weights))
+        average, recall = np.zeros(shape), np.zeros(shape)
+        share = np.count_nonzero(weights) / max(weights.size, 1)
+        rows = len(self._unit)
+        if share >= FEW:
+            rows //= max(1, int((np.diff(self._limits) > 0).sum()))
+        else:
+            rows = int(rows * share)
+        at_once = min(max(CACHED_NUMBERS // max(rows, 1), FEWEST_AT_ONCE), MOST_AT_ONCE)
+        for begin in range(0, len(weights), at_once):
+            part = slice(begin, begin + at_once)
+            some = weights[part].astype(np.int32)
+            columns = np.ascontiguousarray(some.T)
+            positives = self._positives @ columns
+            if len(self._unit):
+                false = self._false @ columns
+                if share >= FEW:
+                    self._fill(some, positives, false, average[..., part], recall[..., part], single)
+                else:
+                    self._fill_few(some, positives, false, average[..., part], recall[..., part])
+            for numbers in (average, recall):
+                numbers[..., part].transpose(0, 2, 1)[positives == 0] = np.nan
+        return average, recall
+
+    # Seven parameters: what was weighted, and where the results go.
+    def _fill(
+        self,
+        weights: Int32s,
+        positives: Int32s,
+        false: Int32s,
+        average: Floats,
+        recall: Floats,
+        single: bool,
+    ) -> None:
+        """Write the results of some weightings into average and recall, class by class.
+
+        positives: weight of the annotations, (K, R). false: weight of the false positives before each matched
+        row, (c, R).
+        """
+        for label in np.flatnonzero(np.diff(self._limits)):
+            rows = slice(*self._limits[label : label + 2])
+            weight = _columns(weights, self._unit[rows])
+            detected = np.ascontiguousarray(false[rows].T)
+            counts_first = (self._counted[rows] >> self.columns[0]) & 1
+            detected += weight * counts_first.astype(np.int32)
+            np.cumsum(detected, axis=1, out=detected)
+            total = np.maximum(positives[label], 1)
+            for t, column in enumerate(self.columns):
+                steps = self._steps(int(label), column)
+                average[label, t], recall[label, t] = _average(weight, detected, steps, total, single)
+
+    def _steps(self, label: int, column: int) -> Steps:
+        """The true positives of a class at one IoU, computed for the first weighting that needs them."""
+        if (label, column) not in self._steps_cache:
+            of_class = slice(*self._limits[label : label + 2])
+            rows = np.flatnonzero((self._true_positive[of_class] >> column) & 1)
+            counted, first = ((self._counted[of_class] >> c) & 1 == 1 for c in (column, self.columns[0]))
+            changed = np.flatnonzero(counted != first)
+            sign = np.where(counted[changed], 1, -1).astype(np.int32)
+            self._steps_cache[label, column] = Steps(
+                rows, changed, sign, np.searchsorted(changed, rows, "right")
+            )
+        return self._steps_cache[label, column]
+
+    def _fill_few(
+        self, weights: Int32s, positives: Int32s, false: Int32s, average: Floats, recall: Floats
+    ) -> None:
+        """The same as `_fill`, visiting only matched rows with a weight, of all classes together."""
+        runs = self._runs(weights, positives, false)
+        if runs is None:
+            return
+        # The recall points that 1, 2, ... true positives reach, one run's annotations after the other's.
+        begin = np.cumsum(runs.total) - runs.total
+        found = np.arange(1, runs.total.sum() + 1) - np.repeat(begin, runs.total)
+        reached = points_reached(found[:, None], np.repeat(runs.total, runs.total))[:, 0]
+        true_positive, counted = self._true_positive[runs.row], self._counted[runs.row]
+        for t, column in enumerate(self.columns):
+            bit = np.uint16(1 << column)
+            some, points, share = _average_runs(
+                runs, true_positive & bit > 0, counted & bit > 0, reached, begin
+            )
+            where = runs.label[some], t, runs.weighting[some]
+            average[where], recall[where] = points, share
+
+    def _runs(self, weights: Int32s, positives: Int32s, false: Int32s) -> Runs | None:
+        """The matched rows with a weight, (weighting, row) by (weighting, row); None where there are none."""
+        weight = _columns(weights, self._unit)
+        flat = np.flatnonzero(weight != 0)
+        if not len(flat):
+            return None
+        weighting, row = np.divmod(flat.astype(np.int32), np.int32(len(self._unit)))
+        run = weighting * np.int32(self.classes) + self._label[row]
+        first = np.flatnonzero(np.append(True, run[1:] != run[:-1]))
+        weighting, label = weighting[first], self._label[row[first]]
+        before = np.cumsum(false.T, axis=1, dtype=np.int32)
+        begin = self._limits[label]
+        of_other_classes = np.where(begin > 0, before[weighting, begin - 1], 0).astype(np.int32)
+        return Runs(
+            row=row,
+            weight=weight.reshape(-1)[flat],
+            false=before.reshape(-1)[flat] - np.repeat(of_other_classes, np.diff(first, append=len(flat))),
+            first=first,
+            weighting=weighting,
+            label=label,
+            total=positives[label, weighting],
+        )
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Matched rows that have a weight; what a weighting has of a class is a run of them.
+
+    row: matched row of each entry, (n,)
+    weight: its weight, (n,)
+    false: weight of the false positives of its class before it, (n,)
+    first: index of each run's first entry, (s,)
+    weighting: of each run, (s,)
+    label: class of each run, (s,)
+    total: weight of its annotations, (s,)
+    """
+
+    row: Int32s
+    weight: Int32s
+    false: Int32s
+    first: Ints
+    weighting: Int32s
+    label: Int32s
+    total: Int32s
+
+
+def _average_runs(
+    runs: Runs, true_positive: Bools, counted: Bools, reached: Floats, begin: Ints
+) -> tuple[Ints, Floats, Floats]:
+    """The runs that have true positives at one IoU, (r,), and their average precision and recall, (r,) each.
+
+    true_positive, counted: of each entry, (n,). reached: recall points that a number of true positives
+    reaches, those of 1 in a run at its begin, (s,).
+    """
+    true = np.flatnonzero(true_positive)
+    first = np.searchsorted(true, runs.first)
+    length = np.diff(first, append=len(true))
+    some = np.flatnonzero(length)
+    if not len(some):
+        return some, np.zeros(0), np.zeros(0)
+    first, length = first[some], length[some]
+    shown = np.cumsum(np.where(counted, runs.weight, 0), dtype=np.int32)
+    start = runs.first[some]
+    before = np.where(start > 0, shown[start - 1], 0).astype(np.int32)
+    shown += runs.false
+    detected = shown[true] - np.repeat(before, length)
+    found = np.cumsum(runs.weight[true], dtype=np.int32)
+    before = np.where(first > 0, found[first - 1], 0).astype(np.int32)
+    found -= np.repeat(before, length)
+    precision = found / detected
+    # The envelope of all runs in one pass: each lies 2 above the next, which its own never reaches.
+    lift = np.repeat(np.arange(2.0 * len(some), 0.0, -2.0), length)
+    precision += lift
+    np.maximum.accumulate(precision[::-1], out=precision[::-1])
+    precision -= lift
+    last = found[first + length - 1]
+    points = reached[found + np.repeat((begin[some] - 1).astype(np.int32), length)]
+    newly = np.diff(points, prepend=0.0)
+    newly[first] = points[first]
+    precision *= newly
+    return some, np.add.reduceat(precision, first) / len(RECALL_POINTS), last / runs.total[some]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Matched rows of one class at one IoU.
+
+    rows: the true positives
+    changed: rows that count here but not at the first IoU, or the other way round
+    sign: 1 for the former, -1 for the latter
+    before: how many changed rows come at or before each true positive
+    """
+
+    rows: Ints
+    changed: Ints
+    sign: Int32s
+    before: Ints
+
+
+def _average(
+    weight: Int32s, detected: Int32s, steps: Steps, total: Int32s, single: bool
+) -> tuple[Floats, Floats]:
+    """Average precision and final recall, (R,) each.
+
+    weight: (R, c) of matched rows. detected: (R, c) weight of the detections up to each. total: (R,) weight
+        of the annotations.
+    """
+    if not len(steps.rows):
+        return np.zeros(len(weight)), np.zeros(len(weight))
+    true = np.cumsum(_columns(weight, steps.rows), axis=1, dtype=np.int32)
+    counted = _columns(detected, steps.rows)
+    if len(steps.changed):
+        change = np.zeros((len(weight), len(steps.changed) + 1), np.int32)
+        np.cumsum(_columns(weight, steps.changed) * steps.sign, axis=1, out=change[:, 1:])
+        counted += _columns(change, steps.before)
+    np.maximum(counted, 1, out=counted)
+    precision: Floats = np.divide(true, counted, dtype=np.float32) if single else true / counted
+    np.maximum.accumulate(precision[:, ::-1], axis=1, out=precision[:, ::-1])
+    reached = _points_reached_single(true, total) if single else points_reached(true, total)
+    # Not vecdot: for long rows it starts a second BLAS thread that then spins.
+    points = precision[:, 0] * reached[:, 0] + np.einsum(
+        "rc,rc->r", precision[:, 1:], reached[:, 1:] - reached[:, :-1]
+    )
+    return points / len(RECALL_POINTS), true[:, -1] / total
+
+
+def _columns(array: Int32s, columns: Ints) -> Int32s:
+    """array[:, columns] with contiguous rows and no bounds check; indexing would return it transposed."""
+    return np.take(array, columns, axis=1, mode="clip")
+
+
+def points_reached(true: Int32s, total: Int32s) -> Floats:
+    """How many of the 101 recall points lie at or below true / total, (R, c) and (R,).
+
+    Equal to searchsorted(RECALL_POINTS, true / total, "right"), but several times faster. A recall of exactly
+    k hundredths reaches its point k, with the exceptions of ROUNDED_UP_DIVISOR.
+    """
+    last = len(RECALL_POINTS) - 1
+    # Unless total is over 10^8, a recall that is no whole number of hundredths is further than 1e-8 from one.
+    reached = true * (last / total)[:, None]
+    reached += 1 + 1e-9
+    np.floor(reached, out=reached)
+    exceptional = np.flatnonzero(total % ROUNDED_UP_DIVISOR == 0)
+    if len(exceptional):
+        some = reached[exceptional]
+        reached[exceptional] = some - (
+            RECALL_POINTS[some.astype(np.intp) - 1] > true[exceptional] / total[exceptional, None]
+        )
+    return reached
+
+
+def _points_reached_single(true: Int32s, total: Int32s) -> Floats:
+    """The same in single precision, right for totals up to 10^6; k hundredths always reach their point."""
+    scale = ((len(RECALL_POINTS) - 1) / total).astype(np.float32)
+    reached: Floats = np.multiply(true, scale[:, None], dtype=np.float32)
+    reached += np.float32(1 + 2e-5)
+    return np.floor(reached, out=reached)
