@@ -252,11 +252,11 @@ def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
         f"Beyond a first thousand images, one more cost {1000 * seconds:.0f} ms of these {os.cpu_count()} cores, {large['stored']:,.0f} bytes of disk and",
         f"{1024 * 1024 * memory:.0f} KiB of memory. Nothing below was run: it is this line continued.",
         "",
-        "| images | hours on these cores | on 100 such machines | disk (GB) | memory of one report (GiB) |",
+        "| images | hours on these cores | minutes on 100 such machines | disk (GB) | memory of one report (GiB) |",
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {count:,} | {count * seconds / 3600:,.0f} | {count * seconds / 360000:,.1f} | "
+        f"| {count:,} | {count * seconds / 3600:,.0f} | {count * seconds / 6000:,.0f} | "
         f"{count * float(large['stored']) / 1e9:,.0f} | {small['first_memory'] + count * memory:,.0f} |"
         for count in (10**6, 10**7, 10**8)
     ]

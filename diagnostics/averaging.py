@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,11 @@ from scipy.sparse import csr_array
 
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 
-# Weightings computed together: as many as keep the arrays of an average class (weightings x matched rows,
-# 8 bytes) within a cache of 1 MB, but enough for numpy's loops to outweigh its calls.
-CACHED_NUMBERS = 1 << 17
-FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 128
+# Numbers in the arrays that are computed at once. Of the units and of the largest class: 64 MB and 8 MB, and most
+# classes are smaller; of entries, 1 MB, which stays in a processor's cache.
+NUMBERS_OF_UNITS, NUMBERS_OF_CLASS, NUMBERS_OF_ENTRIES = 1 << 24, 1 << 21, 1 << 17
+# Weightings at once: a row of fewer is combined sooner than numpy is called.
+FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 1024
 # With fewer of the weights above 0, visiting only the images that have one is quicker than whole columns:
 # measured on the workloads of `make bench`, where slices of a tenth take a third of the time, and replicates,
 # of whose weights 0.63 are above 0, twice as much.
@@ -131,53 +133,43 @@ class Averager:
         shape = (self.classes, len(self.columns), len(weights))
         average, recall = np.zeros(shape), np.zeros(shape)
         share = np.count_nonzero(weights) / max(weights.size, 1)
-        rows = len(self._unit)
         if share >= FEW:
-            rows //= max(1, int((np.diff(self._limits) > 0).sum()))
+            largest = max(int(np.diff(self._limits).max(initial=0)), 1)
+            at_once = min(NUMBERS_OF_UNITS // max(self.units, 1), NUMBERS_OF_CLASS // largest)
         else:
-            rows = int(rows * share)
-        at_once = min(max(CACHED_NUMBERS // max(rows, 1), FEWEST_AT_ONCE), MOST_AT_ONCE)
+            at_once = int(NUMBERS_OF_ENTRIES / max(share * len(self._unit), 1))
+        at_once = min(max(at_once, FEWEST_AT_ONCE), MOST_AT_ONCE)
         for begin in range(0, len(weights), at_once):
             part = slice(begin, begin + at_once)
-            some = weights[part].astype(np.int32)
-            columns = np.ascontiguousarray(some.T)
+            columns = np.ascontiguousarray(weights[part].T, np.int32)
             positives = self._positives @ columns
-            if len(self._unit):
-                false = self._false @ columns
-                if share >= FEW:
-                    self._fill(some, positives, false, average[..., part], recall[..., part], single)
-                else:
-                    self._fill_few(some, positives, false, average[..., part], recall[..., part])
-            for numbers in (average, recall):
-                numbers[..., part].transpose(0, 2, 1)[positives == 0] = np.nan
+            if share >= FEW:
+                self._fill(columns, positives, average[..., part], recall[..., part], single)
+            else:
+                self._fill_few(columns, positives, average[..., part], recall[..., part])
+            for results in (average, recall):
+                results[..., part].transpose(0, 2, 1)[positives == 0] = np.nan
         return average, recall
 
-    # Seven parameters: what was weighted, and where the results go.
     def _fill(
-        self,
-        weights: Int32s,
-        positives: Int32s,
-        false: Int32s,
-        average: Floats,
-        recall: Floats,
-        single: bool,
+        self, weights: Int32s, positives: Int32s, average: Floats, recall: Floats, single: bool
     ) -> None:
         """Write the results of some weightings into average and recall, class by class.
 
-        positives: weight of the annotations, (K, R). false: weight of the false positives before each matched
-        row, (c, R).
+        weights: (units, R). positives: weight of the annotations, (K, R).
         """
+        counts_first = ((self._counted >> self.columns[0]) & 1).astype(np.int32)[:, None]
         for label in np.flatnonzero(np.diff(self._limits)):
             rows = slice(*self._limits[label : label + 2])
-            weight = _columns(weights, self._unit[rows])
-            detected = np.ascontiguousarray(false[rows].T)
-            counts_first = (self._counted[rows] >> self.columns[0]) & 1
-            detected += weight * counts_first.astype(np.int32)
-            np.cumsum(detected, axis=1, out=detected)
+            weight = np.take(weights, self._unit[rows], axis=0)
+            detected = self._false[rows] @ weights
+            detected += weight * counts_first[rows]
+            _accumulate(np.add, detected)
             total = np.maximum(positives[label], 1)
             for t, column in enumerate(self.columns):
                 steps = self._steps(int(label), column)
-                average[label, t], recall[label, t] = _average(weight, detected, steps, total, single)
+                if len(steps.rows):
+                    average[label, t], recall[label, t] = _average(weight, detected, steps, total, single)
 
     def _steps(self, label: int, column: int) -> Steps:
         """The true positives of a class at one IoU, computed for the first weighting that needs them."""
@@ -192,17 +184,15 @@ class Averager:
             )
         return self._steps_cache[label, column]
 
-    def _fill_few(
-        self, weights: Int32s, positives: Int32s, false: Int32s, average: Floats, recall: Floats
-    ) -> None:
+    def _fill_few(self, weights: Int32s, positives: Int32s, average: Floats, recall: Floats) -> None:
         """The same as `_fill`, visiting only matched rows with a weight, of all classes together."""
-        runs = self._runs(weights, positives, false)
+        runs = self._runs(weights, positives)
         if runs is None:
             return
         # The recall points that 1, 2, ... true positives reach, one run's annotations after the other's.
         begin = np.cumsum(runs.total) - runs.total
         found = np.arange(1, runs.total.sum() + 1) - np.repeat(begin, runs.total)
-        reached = points_reached(found[:, None], np.repeat(runs.total, runs.total))[:, 0]
+        reached = points_reached(found, np.repeat(runs.total, runs.total))
         true_positive, counted = self._true_positive[runs.row], self._counted[runs.row]
         for t, column in enumerate(self.columns):
             bit = np.uint16(1 << column)
@@ -212,9 +202,9 @@ class Averager:
             where = runs.label[some], t, runs.weighting[some]
             average[where], recall[where] = points, share
 
-    def _runs(self, weights: Int32s, positives: Int32s, false: Int32s) -> Runs | None:
+    def _runs(self, weights: Int32s, positives: Int32s) -> Runs | None:
         """The matched rows with a weight, (weighting, row) by (weighting, row); None where there are none."""
-        weight = _columns(weights, self._unit)
+        weight = np.ascontiguousarray(np.take(weights, self._unit, axis=0).T)
         flat = np.flatnonzero(weight != 0)
         if not len(flat):
             return None
@@ -222,7 +212,7 @@ class Averager:
         run = weighting * np.int32(self.classes) + self._label[row]
         first = np.flatnonzero(np.append(True, run[1:] != run[:-1]))
         weighting, label = weighting[first], self._label[row[first]]
-        before = np.cumsum(false.T, axis=1, dtype=np.int32)
+        before = np.cumsum((self._false @ weights).T, axis=1, dtype=np.int32)
         begin = self._limits[label]
         of_other_classes = np.where(begin > 0, before[weighting, begin - 1], 0).astype(np.int32)
         return Runs(
@@ -316,56 +306,68 @@ def _average(
 ) -> tuple[Floats, Floats]:
     """Average precision and final recall, (R,) each.
 
-    weight: (R, c) of matched rows. detected: (R, c) weight of the detections up to each. total: (R,) weight
-        of the annotations.
+    weight: (c, R) of matched rows. detected: (c, R) weight of the detections up to each. steps: with true
+        positives. total: (R,) weight of the annotations.
     """
-    if not len(steps.rows):
-        return np.zeros(len(weight)), np.zeros(len(weight))
-    true = np.cumsum(_columns(weight, steps.rows), axis=1, dtype=np.int32)
-    counted = _columns(detected, steps.rows)
+    true = np.take(weight, steps.rows, axis=0)
+    _accumulate(np.add, true)
+    counted = np.take(detected, steps.rows, axis=0)
     if len(steps.changed):
-        change = np.zeros((len(weight), len(steps.changed) + 1), np.int32)
-        np.cumsum(_columns(weight, steps.changed) * steps.sign, axis=1, out=change[:, 1:])
-        counted += _columns(change, steps.before)
+        change = np.zeros((len(steps.changed) + 1, weight.shape[1]), np.int32)
+        np.multiply(np.take(weight, steps.changed, axis=0), steps.sign[:, None], out=change[1:])
+        _accumulate(np.add, change[1:])
+        counted += np.take(change, steps.before, axis=0)
     np.maximum(counted, 1, out=counted)
     precision: Floats = np.divide(true, counted, dtype=np.float32) if single else true / counted
-    np.maximum.accumulate(precision[:, ::-1], axis=1, out=precision[:, ::-1])
+    _accumulate(np.maximum, precision[::-1])
     reached = _points_reached_single(true, total) if single else points_reached(true, total)
-    # Not vecdot: for long rows it starts a second BLAS thread that then spins.
-    points = precision[:, 0] * reached[:, 0] + np.einsum(
-        "rc,rc->r", precision[:, 1:], reached[:, 1:] - reached[:, :-1]
-    )
-    return points / len(RECALL_POINTS), true[:, -1] / total
+    newly = np.empty_like(reached)
+    newly[0] = reached[0]
+    np.subtract(reached[1:], reached[:-1], out=newly[1:])
+    newly *= precision
+    return newly.sum(0, dtype=float) / len(RECALL_POINTS), true[-1] / total
 
 
-def _columns(array: Int32s, columns: Ints) -> Int32s:
-    """array[:, columns] with contiguous rows and no bounds check; indexing would return it transposed."""
-    return np.take(array, columns, axis=1, mode="clip")
+def _accumulate(operation: np.ufunc, array: npt.NDArray[Any]) -> None:
+    """`operation.accumulate` along the first axis of (c, R), in place.
+
+    numpy's own waits for each number to be written before it reads it again. Here whole rows are combined: within
+    blocks of about the square root of c, all blocks at once, and then each block with the end of the one before.
+    """
+    count = len(array)
+    size = max(int(count**0.5), 1)
+    whole = count // size * size
+    blocks = array[:whole].reshape(-1, size, array.shape[1])
+    for row in range(1, size):
+        operation(blocks[:, row - 1], blocks[:, row], out=blocks[:, row])
+    for number in range(1, len(blocks)):
+        operation(blocks[number - 1, -1], blocks[number], out=blocks[number])
+    for row in range(whole, count):
+        operation(array[row - 1], array[row], out=array[row])
 
 
 def points_reached(true: Int32s, total: Int32s) -> Floats:
-    """How many of the 101 recall points lie at or below true / total, (R, c) and (R,).
+    """How many of the 101 recall points lie at or below true / total, (c, R) and (R,).
 
     Equal to searchsorted(RECALL_POINTS, true / total, "right"), but several times faster. A recall of exactly
     k hundredths reaches its point k, with the exceptions of ROUNDED_UP_DIVISOR.
     """
     last = len(RECALL_POINTS) - 1
     # Unless total is over 10^8, a recall that is no whole number of hundredths is further than 1e-8 from one.
-    reached = true * (last / total)[:, None]
+    reached = true * (last / total)
     reached += 1 + 1e-9
     np.floor(reached, out=reached)
     exceptional = np.flatnonzero(total % ROUNDED_UP_DIVISOR == 0)
     if len(exceptional):
-        some = reached[exceptional]
-        reached[exceptional] = some - (
-            RECALL_POINTS[some.astype(np.intp) - 1] > true[exceptional] / total[exceptional, None]
-        )
+        some = reached[..., exceptional]
+        point = RECALL_POINTS[some.astype(np.intp) - 1]
+        reached[..., exceptional] = some - (point > true[..., exceptional] / total[exceptional])
     return reached
 
 
 def _points_reached_single(true: Int32s, total: Int32s) -> Floats:
     """The same in single precision, right for totals up to 10^6; k hundredths always reach their point."""
     scale = ((len(RECALL_POINTS) - 1) / total).astype(np.float32)
-    reached: Floats = np.multiply(true, scale[:, None], dtype=np.float32)
+    reached: Floats = np.multiply(true, scale, dtype=np.float32)
     reached += np.float32(1 + 2e-5)
     return np.floor(reached, out=reached)

@@ -26,7 +26,7 @@ from datasets.world import DASHCAM, Plan, build_world
 from train import environment
 from train.forward import Detector
 from train.passes import available_cores, describe
-from train.predictions import ImagePrediction, Settings, Store
+from train.predictions import EMBEDDED, ImagePrediction, Settings, Store
 from train.run import file_sha256, open_run, open_weights
 from train.transforms import Photometric
 
@@ -312,7 +312,10 @@ def test_detection_embeddings_can_be_left_unread(
     assert result.detection_embeddings.shape == (len(predicted.detections), 0)
 
 
-def test_embeddings_of_unsure_detections_are_not_kept_and_earlier_shards_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("earlier", ["all", "kept"])
+def test_embeddings_of_unsure_detections_are_not_kept_and_earlier_shards_are_read(
+    earlier: str, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
 
     def prediction(content: str, confidences: list[float]) -> ImagePrediction:
@@ -327,12 +330,14 @@ def test_embeddings_of_unsure_detections_are_not_kept_and_earlier_shards_are_rea
     store = Store(tmp_path)
     store.add([first])
     store.add([second])
-    # As shards were written before: with the embeddings of all boxes.
+    # As shards were written before: as lists of numbers, and before that with the embeddings of all boxes.
     shard = next(tmp_path.glob("shard-*/detections.parquet"))
     table = pq.read_table(shard)
     written = first if len(table) == 3 else second
     every = pa.FixedSizeListArray.from_arrays(
-        pa.array(written.detection_embeddings.ravel().astype(np.float16), pa.float16()), 3
+        pa.array(written.detection_embeddings.ravel().astype(np.float16), pa.float16()),
+        3,
+        mask=pa.array(written.boxes[:, 4] < EMBEDDED) if earlier == "kept" else None,
     )
     pq.write_table(table.set_column(table.column_names.index("embedding"), "embedding", every), shard)
 

@@ -178,7 +178,7 @@ def test_points_reached_equal_the_search_pycocotools_does() -> None:
     total = np.concatenate([np.arange(1, 1201), rng.integers(1200, 10**6, 200)]).astype(np.int32)
     true = (rng.random((len(total), 300)) * (total[:, None] + 1)).astype(np.int32)
     expected = np.searchsorted(RECALL_POINTS, true / total[:, None], "right")
-    np.testing.assert_array_equal(points_reached(true, total), expected)
+    np.testing.assert_array_equal(points_reached(true.T, total).T, expected)
 
 
 def test_single_precision_is_right_to_a_recall_point() -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.files import SUFFIX
@@ -148,8 +147,9 @@ class Store:
             draft = self.folder / f"shard-{name}-{os.getpid()}{SUFFIX}"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
-            pq.write_table(_images_table(predictions), draft / "images.parquet")
-            pq.write_table(_detections_table(predictions), draft / "detections.parquet")
+            # Only digests repeat.
+            for name, table in (("images", _images_table), ("detections", _detections_table)):
+                pq.write_table(table(predictions), draft / f"{name}.parquet", use_dictionary=["content"])
             try:
                 draft.rename(shard)
             except OSError:
@@ -188,20 +188,22 @@ class Store:
         # The number of each row's image: as text it would take more memory than the boxes.
         image_numbers, box_numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for shard in sorted(by_shard):
-            value_set = pa.array(list(by_shard[shard]), pa.string())
+            place = {content: at for at, content in enumerate(by_shard[shard])}
             for name, tables, owners in (
                 ("images", image_tables, image_numbers),
                 ("detections", detection_tables, box_numbers),
             ):
                 table = _read_shard(shard / f"{name}.parquet", embedding=embed_detections or name == "images")
-                index = pc.index_in(table["content"], value_set=value_set)
-                owners.append(index.drop_null().to_numpy().astype(np.int64) + len(numbers))
-                table = table.drop_columns(["content"]).filter(index.is_valid())
+                at = _places(table["content"], place)
+                table = table.drop_columns(["content"])
+                if (at < 0).any():
+                    table = table.filter(pa.array(at >= 0))
+                owners.append(at[at >= 0] + len(numbers))
                 if name == "detections" and embed_detections:
                     embeddings.append(_kept_embeddings(table))
                     table = table.drop_columns(["embedding"])
                 tables.append(table)
-            numbers.update({content: len(numbers) + at for at, content in enumerate(by_shard[shard])})
+            numbers.update({content: len(numbers) + at for content, at in place.items()})
         images = (
             pa.concat_tables(image_tables) if image_tables else _images_table([]).drop_columns(["content"])
         )
@@ -232,10 +234,19 @@ class Store:
 
 
 def _read_shard(path: Path, *, embedding: bool) -> pa.Table:
-    """A table of a shard, with or without its column of embeddings."""
-    with pq.ParquetFile(path) as file:
+    """A table of a shard, with or without its column of embeddings; the digests are numbered."""
+    with pq.ParquetFile(path, read_dictionary=["content"]) as file:
         names = file.schema_arrow.names
         return file.read(columns=[name for name in names if embedding or name != "embedding"])
+
+
+def _places(column: pa.ChunkedArray, place: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """The place of each digest, (n,), -1 for one that has none. column: numbered digests."""
+    parts = [np.zeros(0, np.int64)]
+    for chunk in column.chunks:
+        known = np.array([place.get(content, -1) for content in chunk.dictionary.to_pylist()], np.int64)
+        parts.append(known[chunk.indices.to_numpy()])
+    return np.concatenate(parts)
 
 
 def _rows_of(
@@ -251,13 +262,19 @@ def _rows_of(
 
 
 def _kept_embeddings(table: pa.Table) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-    """The embeddings of a shard's boxes that are kept, and which boxes these are; earlier shards hold them
-    all.
+    """The embeddings of a shard's boxes that are kept, and which boxes these are.
+
+    Earlier shards hold those of all boxes, or hold them as lists of numbers.
     """
-    column = table["embedding"]
-    is_kept = pc.and_(column.is_valid(), pc.greater_equal(table["confidence"], EMBEDDED))
-    flat = column.filter(is_kept).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.astype(np.float16, copy=False).reshape(-1, column.type.list_size), is_kept.to_numpy()
+    column, confidence = table["embedding"].combine_chunks(), table["confidence"].to_numpy()
+    is_kept = column.is_valid().to_numpy(zero_copy_only=False) & (confidence >= EMBEDDED)
+    if pa.types.is_fixed_size_binary(column.type):
+        width = column.type.byte_width // np.dtype(np.float16).itemsize
+        begin = column.offset * width
+        flat = np.frombuffer(column.buffers()[1], np.float16)[begin : begin + len(column) * width]
+        return flat.reshape(-1, width)[is_kept], is_kept
+    flat = column.filter(pa.array(is_kept)).flatten().to_numpy(zero_copy_only=False)
+    return flat.astype(np.float16, copy=False).reshape(-1, column.type.list_size), is_kept
 
 
 def _sparse(
@@ -282,16 +299,22 @@ def _as_matrix(column: pa.ChunkedArray) -> Floats:
     return np.asarray(flat, dtype=np.float32).reshape(-1, width)
 
 
-def _vectors(
-    rows: Sequence[Floats], width: int, kind: pa.DataType, *, missing: npt.NDArray[np.bool_] | None = None
-) -> pa.Array:
-    """Stacked vectors as a fixed-size list array. missing: rows without a vector, (n,)."""
+def _vectors(rows: Sequence[Floats], width: int) -> pa.Array:
+    """Stacked vectors as an array of lists of single-precision numbers."""
     numbers = np.concatenate(rows).ravel() if rows else np.zeros(0, np.float32)
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(numbers.astype(kind.to_pandas_dtype()), kind),
-        width,
-        mask=None if missing is None else pa.array(missing),
-    )
+    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.astype(np.float32)), width)
+
+
+def _packed_vectors(rows: Floats, is_kept: npt.NDArray[np.bool_]) -> pa.Array:
+    """Vectors (n, width) in half precision, whose rounding is below what any distance resolves.
+
+    Each is one value of 2 x width bytes, which Parquet writes and reads ten times faster than as many numbers.
+    is_kept: rows that have a vector, (n,).
+    """
+    packed = np.where(is_kept[:, None], rows, 0).astype("<f2")
+    kind = pa.binary(packed.dtype.itemsize * packed.shape[1])
+    buffers = [pa.array(is_kept).buffers()[1], pa.py_buffer(packed)]
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(packed), buffers)
 
 
 def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
@@ -300,16 +323,14 @@ def _images_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     columns: dict[str, object] = {"content": pa.array([p.content for p in predictions], pa.string())}
     for name in predictions[0].statistics if predictions else ():
         columns[name] = [p.statistics[name] for p in predictions]
-    columns["descriptor"] = _vectors([p.descriptor for p in predictions], 84, pa.float32())
+    columns["descriptor"] = _vectors([p.descriptor for p in predictions], 84)
     columns["fingerprint"] = pa.array([p.fingerprint for p in predictions], pa.binary())
-    columns["embedding"] = _vectors([p.embedding for p in predictions], width, pa.float32())
+    columns["embedding"] = _vectors([p.embedding for p in predictions], width)
     return pa.table(columns)
 
 
 def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
-    """One row per box; embeddings from EMBEDDED on, in half precision, whose rounding is below what any
-    distance resolves.
-    """
+    """One row per box; embeddings from EMBEDDED on."""
     width = predictions[0].detection_embeddings.shape[1] if predictions else 1
     boxes = np.concatenate([p.boxes for p in predictions]) if predictions else np.zeros((0, 6), np.float32)
     columns: dict[str, object] = {
@@ -323,8 +344,8 @@ def _detections_table(predictions: Sequence[ImagePrediction]) -> pa.Table:
     if predictions and predictions[0].shapes is not None:
         packed = [shape for p in predictions for shape in p.shapes or ()]
         columns[SHAPE] = pa.array(packed, pa.binary())
-    vectors = [p.detection_embeddings for p in predictions]
-    columns["embedding"] = _vectors(vectors, width, pa.float16(), missing=boxes[:, 4] < EMBEDDED)
+    vectors = [np.zeros((0, width), np.float32), *(p.detection_embeddings for p in predictions)]
+    columns["embedding"] = _packed_vectors(np.concatenate(vectors), boxes[:, 4] >= EMBEDDED)
     return pa.table(columns)
 
 
