@@ -155,6 +155,7 @@ class _Pairs:
     """Pairs of a detection and an annotation of its image and class that overlap enough to match.
 
     rows: rows of the match table that are in a pair, ordered by (image, class) cell, (d,)
+    cell: number of each row's cell, from 0, (d,)
     detection: index into rows of each pair, (p,)
     annotation: annotation of each pair, (p,)
     overlap: IoU of each pair, (p,)
@@ -162,10 +163,16 @@ class _Pairs:
     """
 
     rows: Ints
+    cell: Ints
     detection: Ints
     annotation: Ints
     overlap: Floats
     turn: Ints
+
+    def take(self, chosen: Ints | Bools) -> _Pairs:
+        """Some of the pairs, of the same rows."""
+        columns = self.detection[chosen], self.annotation[chosen], self.overlap[chosen], self.turn[chosen]
+        return _Pairs(self.rows, self.cell, *columns)
 
 
 @dataclass(frozen=True)
@@ -377,9 +384,10 @@ def _candidates(
     is_paired = np.zeros(len(row), bool)
     is_paired[place] = True
     number = np.cumsum(is_paired) - 1
-    turn = _since_change(cell[is_paired])
+    paired_cell = cell[is_paired]
+    turn = _since_change(paired_cell)
     left = number[place]
-    return _Pairs(by_cell[is_paired], left, annotation, overlap, turn[left])
+    return _Pairs(by_cell[is_paired], np.cumsum(turn == 0) - 1, left, annotation, overlap, turn[left])
 
 
 def _box_overlap(annotations: Annotations, detections: Detections) -> Callable[[Ints, Ints], Floats]:
@@ -442,13 +450,21 @@ def _match_ranges(
     partner = np.full(count, -1, np.int32)
     # pycocotools caps each threshold just below 1, so that perfect overlap counts at IoU 1.
     thresholds = np.minimum(np.array(ious), 1 - 1e-10)
-    pairs = _in_turn(pairs)
+    # By turn, detection, rising overlap and annotation.
+    pairs = pairs.take(np.lexsort((pairs.annotation, pairs.overlap, pairs.detection, pairs.turn)))
+    chosen = np.full((count, len(ious)), -1, np.int64)
+    # The cells in which only some annotations are skipped in the range matched last: all at first.
+    last_mixed = np.ones(count, bool)
     for index, (name, (low, high)) in enumerate(areas.items()):
         skip = annotations.crowd | (annotations.area < low) | (annotations.area > high)
         annotation_ignored[:, index] = skip
         if not count:
             continue
-        chosen = _greedy(pairs, skip, annotations.crowd, thresholds)
+        # Where all annotations are skipped, or none, the choices are those of any other such range.
+        mixed = _mixed_cells(pairs, skip)
+        again = (mixed | last_mixed)[pairs.cell[pairs.detection]]
+        _greedy(pairs.take(again), skip, annotations.crowd, thresholds, chosen)
+        last_mixed = mixed
         matched = chosen >= 0
         on_ignored = matched & skip[np.maximum(chosen, 0)]
         true_positive[:, index], ignored[:, index] = (matched & ~on_ignored) @ bits, on_ignored @ bits
@@ -461,23 +477,22 @@ def _match_ranges(
     )
 
 
-def _in_turn(pairs: _Pairs) -> _Pairs:
-    """The pairs by turn, detection, rising overlap and annotation."""
-    order = np.lexsort((pairs.annotation, pairs.overlap, pairs.detection, pairs.turn))
-    return _Pairs(
-        pairs.rows, pairs.detection[order], pairs.annotation[order], pairs.overlap[order], pairs.turn[order]
-    )
+def _mixed_cells(pairs: _Pairs, skip: Bools) -> Bools:
+    """Whether some annotations in the pairs of each cell are skipped and others not, by number of the cell."""
+    cell = pairs.cell[pairs.detection]
+    of_skipped = np.bincount(cell[skip[pairs.annotation]], minlength=len(pairs.rows))
+    return (of_skipped > 0) & (of_skipped < np.bincount(cell, minlength=len(pairs.rows)))
 
 
-def _greedy(pairs: _Pairs, skip: Bools, crowd: Bools, thresholds: Floats) -> Ints:
-    """Annotation chosen by each detection in pairs at each threshold, (d, T), -1 for none.
+def _greedy(pairs: _Pairs, skip: Bools, crowd: Bools, thresholds: Floats, chosen: Ints) -> None:
+    """Write the annotation that each detection in pairs chooses at each threshold into chosen, (d, T), -1 for
+    none.
 
     Each detection takes, of the annotations still free, the one of highest IoU; counted annotations before
-    ignored ones, the later one on ties. pairs: see `_in_turn`.
+    ignored ones, the later one on ties. pairs: of whole cells, by turn, detection, rising overlap and annotation.
     """
-    chosen = np.full((len(pairs.rows), len(thresholds)), -1, np.int64)
     if not len(pairs.detection):
-        return chosen
+        return
     is_first = np.append(True, pairs.detection[1:] != pairs.detection[:-1])
     order = _order(np.cumsum(is_first) - 1, 1 - skip[pairs.annotation])
     candidates, overlap = pairs.annotation[order], pairs.overlap[order]
@@ -495,4 +510,3 @@ def _greedy(pairs: _Pairs, skip: Bools, crowd: Bools, thresholds: Floats) -> Int
         chosen[pairs.detection[starts[first:last]]] = picked
         row, column = np.nonzero(picked >= 0)
         taken[picked[row, column], column] = True
-    return chosen
