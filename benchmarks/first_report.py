@@ -1,7 +1,8 @@
 """`python -m benchmarks.first_report`: what a report costs beside plain inference; adds rows to docs/cost.md.
 
 Whole processes, one after the other on an idle machine: `ultralytics.YOLO.predict` over the images of all
-domains, a first report with nothing stored, and the same report again. Any weights and domains will do.
+domains, a first report with nothing stored, the same report again, and with --busy a first report beside as
+many busy loops as there are cores. Any weights and domains will do.
 """
 
 from __future__ import annotations
@@ -50,8 +51,20 @@ def timed(command: list[str], folder: Path) -> float:
     return time.perf_counter() - begin
 
 
+def timed_beside_loops(command: list[str], folder: Path) -> float:
+    """The same while as many loops as there are cores do nothing but count."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        return timed(command, folder)
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+# Seven parameters: what the options of this command say.
 def measure(
-    weights: Path, in_domain: str, real_world: str, imgsz: int, effort: Effort, labels: bool
+    weights: Path, in_domain: str, real_world: str, imgsz: int, effort: Effort, labels: bool, busy: bool
 ) -> dict[str, Any]:
     """One row of the table."""
     with tempfile.TemporaryDirectory() as name:
@@ -78,6 +91,7 @@ def measure(
         first = timed(command, folder / "runs")
         record = json.loads((folder / "report" / "report.json").read_text())
         second = timed(command, folder / "runs")
+        beside = timed_beside_loops(command, folder / "busy") if busy else float("nan")
         shutil.rmtree(folder / "runs", ignore_errors=True)
     return {
         "weights": weights.parent.parent.name if weights.parent.name == "weights" else weights.stem,
@@ -90,6 +104,7 @@ def measure(
         "plain": round(plain, 1),
         "first": round(first, 1),
         "second": round(second, 1),
+        "beside": round(beside, 1),
     }
 
 
@@ -120,16 +135,18 @@ def page(rows: pd.DataFrame) -> str:
         "",
         "## Measured",
         "",
-        f"`python -m benchmarks.first_report` on {datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores. Whole processes, imports included; plain is",
-        "`YOLO.predict` over the same images, one at a time.",
+        f"`python -m benchmarks.first_report`, the newest row on {datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores of a virtual machine whose speed",
+        "varies by half: only ratios within a row are comparable. Whole processes, imports included; plain is",
+        "`YOLO.predict` over the same images, one at a time; busy is a first report beside as many busy loops as cores.",
         "",
-        "| weights | px | images | effort | estimate without labels | passes | backend | plain (s) | first report (s) | over plain | second (s) |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| weights | px | images | effort | estimate without labels | passes | backend | plain (s) | first report (s) | over plain | second (s) | busy (s) | over first |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row.weights} | {row.imgsz} | {row.images:,} | {row.effort} | "
         f"{'yes' if row.label_free else 'no'} | {row.passes:,} | {row.backend} | {row.plain:.0f} | "
-        f"{row.first:.0f} | **{row.first / row.plain:.1f}** | {row.second:.0f} |"
+        f"{row.first:.0f} | **{row.first / row.plain:.1f}** | {row.second:.0f} | "
+        + (f"{row.beside:.0f} | **{row.beside / row.first:.1f}** |" if row.beside > 0 else "| |")
         for row in rows.itertuples()
     ]
     lines += [
@@ -153,9 +170,10 @@ def main(
     labels: Annotated[
         bool, typer.Option("--labels/--label-free", help="Whether to go by the labels.")
     ] = True,
+    busy: Annotated[bool, typer.Option("--busy", help="Also a first report beside busy loops.")] = False,
 ) -> None:
     """Measure, add the row, and write the page."""
-    row = pd.DataFrame([measure(weights, in_domain, real_world, imgsz, effort, labels)])
+    row = pd.DataFrame([measure(weights, in_domain, real_world, imgsz, effort, labels, busy)])
     earlier = pd.read_csv(ROWS) if ROWS.exists() else row.head(0)
     same = ["weights", "imgsz", "effort", "label_free"]
     kept = (

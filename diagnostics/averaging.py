@@ -15,9 +15,9 @@ from scipy.sparse import csr_array
 
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 
-# Numbers in the arrays that are computed at once. Of the units and of the largest class: 64 MB and 8 MB, and most
-# classes are smaller; of entries, 1 MB, which stays in a processor's cache.
-NUMBERS_OF_UNITS, NUMBERS_OF_CLASS, NUMBERS_OF_ENTRIES = 1 << 24, 1 << 21, 1 << 17
+# Numbers in the arrays that are computed at once: 64 MB for whole columns; 8 MB for the largest class, and most are
+# smaller; 1 MB, which stays in a processor's cache, for single entries.
+NUMBERS_OF_COLUMNS, NUMBERS_OF_CLASS, NUMBERS_OF_ENTRIES = 1 << 24, 1 << 21, 1 << 17
 # Weightings at once: a row of fewer is combined sooner than numpy is called.
 FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 1024
 # With fewer of the weights above 0, visiting only the images that have one is quicker than whole columns:
@@ -30,7 +30,6 @@ RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 _HIGH = np.flatnonzero(np.arange(101) / 100 < RECALL_POINTS)
 ROUNDED_UP_DIVISOR = int(np.gcd.reduce(100 // np.gcd(_HIGH, 100)))
 Int32s = npt.NDArray[np.int32]
-Uint16s = npt.NDArray[np.uint16]
 
 
 class Averager:
@@ -133,11 +132,13 @@ class Averager:
         shape = (self.classes, len(self.columns), len(weights))
         average, recall = np.zeros(shape), np.zeros(shape)
         share = np.count_nonzero(weights) / max(weights.size, 1)
+        longest = self.units
         if share >= FEW:
-            largest = max(int(np.diff(self._limits).max(initial=0)), 1)
-            at_once = min(NUMBERS_OF_UNITS // max(self.units, 1), NUMBERS_OF_CLASS // largest)
+            at_once = NUMBERS_OF_CLASS // max(int(np.diff(self._limits).max(initial=0)), 1)
         else:
             at_once = int(NUMBERS_OF_ENTRIES / max(share * len(self._unit), 1))
+            longest = max(self.units, len(self._unit))
+        at_once = min(at_once, NUMBERS_OF_COLUMNS // max(longest, 1))
         at_once = min(max(at_once, FEWEST_AT_ONCE), MOST_AT_ONCE)
         for begin in range(0, len(weights), at_once):
             part = slice(begin, begin + at_once)
