@@ -58,6 +58,7 @@ def test_mlflow_gives_back_what_was_logged(small_job: MainJob, tmp_path: Path) -
     assert {path.name for path in (kept / "tables").iterdir()} == tables
 
 
+@pytest.mark.slow
 def test_tensorboard_gives_back_what_was_logged(small_job: MainJob, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
