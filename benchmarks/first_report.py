@@ -53,8 +53,10 @@ def timed(command: list[str], folder: Path) -> float:
 
 def timed_beside_loops(command: list[str], folder: Path) -> float:
     """The same while as many loops as there are cores do nothing but count."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    loops: list[subprocess.Popen[bytes]] = []
     try:
+        for _ in range(os.cpu_count() or 1):
+            loops.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
         return timed(command, folder)
     finally:
         for loop in loops:
@@ -91,7 +93,7 @@ def measure(
         first = timed(command, folder / "runs")
         record = json.loads((folder / "report" / "report.json").read_text())
         second = timed(command, folder / "runs")
-        beside = timed_beside_loops(command, folder / "busy") if busy else float("nan")
+        beside = timed_beside_loops(command, folder / "beside") if busy else float("nan")
         shutil.rmtree(folder / "runs", ignore_errors=True)
     return {
         "weights": weights.parent.parent.name if weights.parent.name == "weights" else weights.stem,
@@ -104,7 +106,7 @@ def measure(
         "plain": round(plain, 1),
         "first": round(first, 1),
         "second": round(second, 1),
-        "beside": round(beside, 1),
+        "busy": round(beside, 1),
     }
 
 
@@ -135,7 +137,7 @@ def page(rows: pd.DataFrame) -> str:
         "",
         "## Measured",
         "",
-        f"`python -m benchmarks.first_report`, the newest row on {datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores of a virtual machine whose speed",
+        f"`python -m benchmarks.first_report`, the row measured last on {datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores of a virtual machine whose speed",
         "varies by half: only ratios within a row are comparable. Whole processes, imports included; plain is",
         "`YOLO.predict` over the same images, one at a time; busy is a first report beside as many busy loops as cores.",
         "",
@@ -146,7 +148,7 @@ def page(rows: pd.DataFrame) -> str:
         f"| {row.weights} | {row.imgsz} | {row.images:,} | {row.effort} | "
         f"{'yes' if row.label_free else 'no'} | {row.passes:,} | {row.backend} | {row.plain:.0f} | "
         f"{row.first:.0f} | **{row.first / row.plain:.1f}** | {row.second:.0f} | "
-        + (f"{row.beside:.0f} | **{row.beside / row.first:.1f}** |" if row.beside > 0 else "| |")
+        + (f"{row.busy:.0f} | **{row.busy / row.first:.1f}** |" if row.busy > 0 else "| |")
         for row in rows.itertuples()
     ]
     lines += [

@@ -15,14 +15,21 @@ from scipy.sparse import csr_array
 
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 
-# Numbers in the arrays that are computed at once: 64 MB for whole columns; 8 MB for the largest class, and most are
-# smaller; 1 MB, which stays in a processor's cache, for single entries.
-NUMBERS_OF_COLUMNS, NUMBERS_OF_CLASS, NUMBERS_OF_ENTRIES = 1 << 24, 1 << 21, 1 << 17
-# Weightings at once: a row of fewer is combined sooner than numpy is called.
+# Numbers in one array, which bound how many weightings are computed at once. Of whole columns: 64 MB of int32. Of the
+# largest class: 8 MB, and most classes are smaller. Of single entries: 1 MB of float64, which a processor's cache
+# holds. Of recall points, one for each annotation that a weighting counts: 16 MB.
+NUMBERS_OF_COLUMNS, NUMBERS_OF_CLASS, NUMBERS_OF_ENTRIES, NUMBERS_OF_POINTS = (
+    1 << 24,
+    1 << 21,
+    1 << 17,
+    1 << 21,
+)
+# Weightings at once: with fewer, calling numpy costs more than the arithmetic; more gain nothing.
 FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 1024
 # With fewer of the weights above 0, visiting only the images that have one is quicker than whole columns:
 # measured on the workloads of `make bench`, where slices of a tenth take a third of the time, and replicates,
-# of whose weights 0.63 are above 0, twice as much.
+# of whose weights 0.63 are above 0, twice as much. Below the 0.32 of a paired comparison, which gives each group one of
+# two sides at random, replicate by replicate.
 FEW = 0.3
 RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 # Points that, computed as k times 0.01, come out a rounding error above k / 100: a recall of exactly k / 100
@@ -37,7 +44,7 @@ class Averager:
 
     A slice is a weighting by 0 and 1, a bootstrap replicate one by how often each group is drawn, a jackknife
     one by 0 for one group. Nothing is matched or sorted again: between two matched rows of a class only the
-    number of false positives matters, so they are summed into one sparse matrix (matched rows x units), and
+    number of false positives matters, so they are counted in one sparse matrix (matched rows x units), and
     each weighting is a product with it.
 
     Parameters
@@ -70,7 +77,7 @@ class Averager:
         of_unit = unit[table.image]
         # Matched rows that count at one of the thresholds: true positives, and those in range whose match is
         # not ignored.
-        chosen = np.uint16(sum(1 << column for column in self.columns))
+        chosen = np.uint16(sum(1 << column for column in set(self.columns)))
         true_positive = table.true_positive[:, a]
         counted = np.where(in_range[table.matched], ~table.ignored[:, a], np.uint16(0)) | true_positive
         used = (counted & chosen > 0) & (of_unit[table.matched] >= 0)
@@ -80,7 +87,7 @@ class Averager:
         self._label = table.label[matched].astype(np.int32)
         self._limits = np.searchsorted(self._label, np.arange(table.n_classes + 1)).astype(np.int32)
         self._false = self._false_positives(table, in_range & (of_unit >= 0), of_unit, matched)
-        self._steps_cache: dict[tuple[int, int], Steps] = {}
+        self._steps_cache: dict[tuple[int, int], _Steps] = {}
         annotations = np.flatnonzero(~table.annotation_ignored[:, a] & (unit[table.annotation_image] >= 0))
         self._positives = csr_array(
             (
@@ -95,7 +102,8 @@ class Averager:
     ) -> csr_array:
         """How many rows of each unit lie between each matched row and the one before, (matched, units).
 
-        in_range: rows of the table that are in range, (n,); those that match nothing are false positives.
+        in_range: rows of the table that are in range and in a unit, (n,); those that match nothing are false
+            positives.
         of_unit: of each row of the table. matched: rows that count.
         """
         is_false = in_range.copy()
@@ -109,9 +117,13 @@ class Averager:
         unit = of_unit[false[before]]
         limits = np.zeros(len(matched) + 1, np.int32)
         np.cumsum(np.bincount(following[before], minlength=len(matched)), out=limits[1:])
-        return csr_array(
+        counts = csr_array(
             (np.ones(len(unit), np.int32), unit, limits), shape=(len(matched), self.units), dtype=np.int32
         )
+        if self.units < table.n_images:
+            # A group has several between two matched rows, an image hardly ever.
+            counts.sum_duplicates()
+        return counts
 
     def __call__(self, weights: Ints | Bools, *, single: bool = False) -> tuple[Floats, Floats]:
         """Average precision and final recall of each weighting.
@@ -121,8 +133,9 @@ class Averager:
         weights
             Whole numbers of 0 or more, (R, units).
         single
-            Compute in single precision, which is faster and right to the width of a recall point (some 1e-4)
-            instead of to 1e-12. Without effect where few weights are above 0.
+            Compute in single precision, which is faster and right to the width of a recall point (some 1e-4).
+            Without effect where few weights are above 0, which is right to 3e-11; everything else is right to
+            1e-12, and the same to the last bit whichever weightings are computed together.
 
         Returns
         -------
@@ -144,7 +157,7 @@ class Averager:
             part = slice(begin, begin + at_once)
             columns = np.ascontiguousarray(weights[part].T, np.int32)
             positives = self._positives @ columns
-            if share >= FEW:
+            if share >= FEW or positives.sum(dtype=float) > NUMBERS_OF_POINTS:
                 self._fill(columns, positives, average[..., part], recall[..., part], single)
             else:
                 self._fill_few(columns, positives, average[..., part], recall[..., part])
@@ -172,7 +185,7 @@ class Averager:
                 if len(steps.rows):
                     average[label, t], recall[label, t] = _average(weight, detected, steps, total, single)
 
-    def _steps(self, label: int, column: int) -> Steps:
+    def _steps(self, label: int, column: int) -> _Steps:
         """The true positives of a class at one IoU, computed for the first weighting that needs them."""
         if (label, column) not in self._steps_cache:
             of_class = slice(*self._limits[label : label + 2])
@@ -180,7 +193,7 @@ class Averager:
             counted, first = ((self._counted[of_class] >> c) & 1 == 1 for c in (column, self.columns[0]))
             changed = np.flatnonzero(counted != first)
             sign = np.where(counted[changed], 1, -1).astype(np.int32)
-            self._steps_cache[label, column] = Steps(
+            self._steps_cache[label, column] = _Steps(
                 rows, changed, sign, np.searchsorted(changed, rows, "right")
             )
         return self._steps_cache[label, column]
@@ -203,7 +216,7 @@ class Averager:
             where = runs.label[some], t, runs.weighting[some]
             average[where], recall[where] = points, share
 
-    def _runs(self, weights: Int32s, positives: Int32s) -> Runs | None:
+    def _runs(self, weights: Int32s, positives: Int32s) -> _Runs | None:
         """The matched rows with a weight, (weighting, row) by (weighting, row); None where there are none."""
         weight = np.ascontiguousarray(np.take(weights, self._unit, axis=0).T)
         flat = np.flatnonzero(weight != 0)
@@ -216,7 +229,7 @@ class Averager:
         before = np.cumsum((self._false @ weights).T, axis=1, dtype=np.int32)
         begin = self._limits[label]
         of_other_classes = np.where(begin > 0, before[weighting, begin - 1], 0).astype(np.int32)
-        return Runs(
+        return _Runs(
             row=row,
             weight=weight.reshape(-1)[flat],
             false=before.reshape(-1)[flat] - np.repeat(of_other_classes, np.diff(first, append=len(flat))),
@@ -228,7 +241,7 @@ class Averager:
 
 
 @dataclass(frozen=True)
-class Runs:
+class _Runs:
     """Matched rows that have a weight; what a weighting has of a class is a run of them.
 
     row: matched row of each entry, (n,)
@@ -250,7 +263,7 @@ class Runs:
 
 
 def _average_runs(
-    runs: Runs, true_positive: Bools, counted: Bools, reached: Floats, begin: Ints
+    runs: _Runs, true_positive: Bools, counted: Bools, reached: Floats, begin: Ints
 ) -> tuple[Ints, Floats, Floats]:
     """The runs that have true positives at one IoU, (r,), and their average precision and recall, (r,) each.
 
@@ -287,7 +300,7 @@ def _average_runs(
 
 
 @dataclass(frozen=True)
-class Steps:
+class _Steps:
     """Matched rows of one class at one IoU.
 
     rows: the true positives
@@ -303,7 +316,7 @@ class Steps:
 
 
 def _average(
-    weight: Int32s, detected: Int32s, steps: Steps, total: Int32s, single: bool
+    weight: Int32s, detected: Int32s, steps: _Steps, total: Int32s, single: bool
 ) -> tuple[Floats, Floats]:
     """Average precision and final recall, (R,) each.
 
@@ -326,7 +339,17 @@ def _average(
     newly[0] = reached[0]
     np.subtract(reached[1:], reached[:-1], out=newly[1:])
     newly *= precision
-    return newly.sum(0, dtype=float) / len(RECALL_POINTS), true[-1] / total
+    return sum_rows(newly) / len(RECALL_POINTS), true[-1] / total
+
+
+def sum_rows(array: Floats) -> Floats:
+    """Sum of the rows of (c, R) in double precision, (R,), in the same order whatever R is.
+
+    numpy adds a single column in pairs, and the last bit decides whether two replicates tie.
+    """
+    if array.shape[1] == 1 and len(array):
+        return np.add.accumulate(array, axis=0, dtype=float)[-1]
+    return array.sum(0, dtype=float)
 
 
 def _accumulate(operation: np.ufunc, array: npt.NDArray[Any]) -> None:

@@ -306,7 +306,7 @@ def _check(ious: tuple[float, ...], areas: Mapping[str, tuple[float, float]], n_
 
 def _cells(boxes: Annotations | Detections, n_images: int) -> Ints:
     """One number for each image and class, (n,)."""
-    return np.asarray(boxes.label * n_images + boxes.image)
+    return boxes.label.astype(np.int64) * n_images + boxes.image.astype(np.int64)
 
 
 def _order(*keys: Ints) -> Ints:
@@ -322,7 +322,7 @@ def _order(*keys: Ints) -> Ints:
         return np.lexsort(keys[::-1])
     packed = np.zeros(count, np.int64)
     for key, bits in zip((*keys, np.arange(count)), (*widths, width), strict=True):
-        packed = packed << bits | key
+        packed = packed << bits | key.astype(np.int64)
     packed.sort()
     return packed & ((1 << width) - 1)
 
@@ -378,9 +378,12 @@ def _candidates(
     """All pairs that can match at the lowest IoU. by_cell: numbers of the rows by cell and rank."""
     row_by_cell = row[by_cell]
     cell, annotation_cell = _cells(detections, n_images)[row_by_cell], _cells(annotations, n_images)
-    # Annotations are the fewer ones to look up.
-    annotation, place = pair_up(annotation_cell, cell)
-    annotation, place, overlap = _overlapping(row_by_cell, annotation, place, iou, measure)
+    # Annotations are the fewer ones to look up. By cell, because `overlap` may read an image's masks for its pairs.
+    annotations_by_cell = _order(annotation_cell)
+    annotation, place = pair_up(annotation_cell[annotations_by_cell], cell)
+    annotation, place, overlap = _overlapping(
+        row_by_cell, annotations_by_cell[annotation], place, iou, measure
+    )
     is_paired = np.zeros(len(row), bool)
     is_paired[place] = True
     number = np.cumsum(is_paired) - 1

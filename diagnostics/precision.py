@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from diagnostics.averaging import RECALL_POINTS, Averager
+from diagnostics.averaging import RECALL_POINTS, Averager, sum_rows
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 
 COCO_METRICS = (
@@ -141,7 +141,7 @@ def mean_of_classes(values: Floats) -> Floats:
     """(K, T, R) -> (R,): mean over measurable classes and the thresholds; NaN where nothing is measurable."""
     flat = values.reshape(-1, values.shape[-1])
     present = np.isfinite(flat)
-    total = np.where(present, flat, 0).sum(0)
+    total = sum_rows(np.where(present, flat, 0))
     return np.divide(total, present.sum(0), out=np.full(len(total), np.nan), where=present.any(0))
 
 

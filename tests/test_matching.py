@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks.workload import make_problem, write_problem
+from diagnostics import averaging
 from diagnostics.averaging import FEW, RECALL_POINTS, Averager, points_reached
-from diagnostics.matching import AREAS, _order, match
+from diagnostics.matching import AREAS, MatchTable, _order, match
 from diagnostics.precision import (
     COCO_METRICS,
     coco_metrics,
     curves,
     mean,
+    mean_of_classes,
     weighted_coco_metrics,
 )
 from tests.oracles import Problem, hotcoco_metrics, pycocotools_metrics, random_problem, table_of
@@ -148,6 +150,105 @@ def test_many_weightings_equal_one_at_a_time_and_doubled_images(seed: int) -> No
         np.testing.assert_allclose(weighted, doubled, atol=0.06)
 
 
+def with_overlapping_annotations(problem: Problem, rng: np.random.Generator) -> Problem:
+    """The problem with objects that overlap those there are and have another area, so that a range decides."""
+    classes, images, annotations, detections = problem
+    more = [
+        (image, label, [box[0] + 1, *box[1:]], area * float(rng.choice([0.3, 1, 4])), crowd)
+        for image, label, box, area, crowd in annotations
+        if rng.random() < 0.7
+    ]
+    return classes, images, annotations + more, detections
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_detection_on_objects_of_several_ranges_equals_pycocotools(seed: int) -> None:
+    rng = np.random.default_rng(4000 + seed)
+    problem = with_overlapping_annotations(random_problem(rng), rng)
+    np.testing.assert_allclose(ours(problem), pycocotools_metrics(problem), atol=1e-9)
+    # The order of the ranges does not matter.
+    names = [str(name) for name in rng.permutation(list(AREAS))]
+    table, other = table_of(problem), table_of(problem, areas={name: AREAS[name] for name in names})
+    rows = [set(zip(t.matched.tolist(), map(tuple, by_name(t)), strict=True)) for t in (table, other)]
+    assert rows[0] == rows[1]
+
+
+def by_name(table: MatchTable) -> list[list[int]]:
+    """Flags of the matched rows, range by range in the order of AREAS."""
+    columns = [table.areas.index(name) for name in AREAS]
+    return np.column_stack([table.true_positive[:, columns], table.ignored[:, columns]]).tolist()
+
+
+def test_a_range_counts_the_object_that_lies_in_it() -> None:
+    medium, small = (
+        (0, 0, [10.0, 10.0, 40.0, 40.0], 1600.0, False),
+        (0, 0, [10.0, 10.0, 40.0, 36.0], 1000.0, False),
+    )
+    problem = (1, 1, [medium, small], [(0, 0, [10.0, 10.0, 40.0, 40.0], 0.9)])
+    np.testing.assert_allclose(ours(problem), pycocotools_metrics(problem), atol=1e-9)
+    assert coco_metrics(table_of(problem))["ap_small"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_only_the_most_confident_detections_of_a_cell_are_matched(seed: int) -> None:
+    rng = np.random.default_rng(5000 + seed)
+    classes, images, annotations, detections = random_problem(rng, decimals=6)
+    cells: dict[tuple[int, int], list[float]] = {}
+    for image, label, _, confidence in detections:
+        cells.setdefault((image, label), []).append(confidence)
+    kept = [d for d in detections if d[3] in sorted(cells[d[:2]])[-3:]]
+    assert len(kept) < len(detections)
+    limited = table_of((classes, images, annotations, detections), max_detections=3)
+    dropped = table_of((classes, images, annotations, kept))
+    for name in ("image", "label", "confidence", "rank", "matched", "true_positive", "ignored", "partner"):
+        np.testing.assert_array_equal(getattr(limited, name), getattr(dropped, name), err_msg=name)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.6])
+def test_weightings_are_the_same_in_batches(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    problem = random_problem(rng, decimals=6)
+    table = table_of(problem)
+    weights = rng.integers(1, 4, (31, problem[1])) * (rng.random((31, problem[1])) < share)
+    together = Averager(table)(weights)
+    monkeypatch.setattr(averaging, "MOST_AT_ONCE", 6)
+    for whole, batches in zip(together, Averager(table)(weights), strict=True):
+        np.testing.assert_allclose(batches, whole, rtol=0, atol=0 if share >= FEW else 1e-12)
+
+
+def test_a_weighting_alone_ties_with_itself_among_others() -> None:
+    workload = make_problem("pothole")
+    table = match(workload.annotations, workload.detections, n_images=workload.n_images, n_classes=1)
+    averager = Averager(table, unit=np.arange(workload.n_images) % 40)
+    weights = np.random.default_rng(0).integers(0, 3, (7, 40))
+    for single in (False, True):
+        among, _ = averager(weights, single=single)
+        for row in range(len(weights)):
+            alone, _ = averager(weights[row : row + 1], single=single)
+            np.testing.assert_array_equal(alone[..., 0], among[..., row])
+            # Also as the mean over thresholds, which is what replicates are compared by.
+            assert mean_of_classes(alone)[0] == mean_of_classes(among)[row]
+
+
+def test_many_annotations_and_few_matches_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(np.random.default_rng(8), decimals=6)
+    averager = Averager(table_of(problem))
+    weights = np.zeros((3, problem[1]), int)
+    weights[[0, 1, 2], [0, 1, 2]] = 1
+    expected = averager(weights)
+    monkeypatch.setattr(averaging, "NUMBERS_OF_POINTS", 0)
+    monkeypatch.setattr(Averager, "_fill_few", None)
+    for few, columns in zip(expected, averager(weights), strict=True):
+        np.testing.assert_allclose(few, columns, atol=1e-12)
+
+
+def test_a_threshold_may_be_asked_for_twice() -> None:
+    averager = Averager(table_of(random_problem(np.random.default_rng(9))), ious=(0.5, 0.5, 0.75))
+    average, _ = averager(np.ones((1, averager.units), bool))
+    np.testing.assert_array_equal(average[:, 0], average[:, 1])
+    assert np.nanmax(average) > 0
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_few_weights_equal_what_is_computed_without_the_other_images(seed: int) -> None:
     rng = np.random.default_rng(2000 + seed)
@@ -170,7 +271,11 @@ def test_rows_are_in_the_same_order_where_their_keys_do_not_fit_into_one_number(
     keys = [rng.integers(0, high, 2000) for high in (3, 40, 5)]
     expected = np.array(sorted(range(2000), key=lambda row: [int(key[row]) for key in keys]))
     np.testing.assert_array_equal(_order(*keys), expected)
-    np.testing.assert_array_equal(_order(*(key << 20 for key in keys)), expected)
+    # 2, 6 and 3 bits, and 11 of the number of the row.
+    for spare in (12, 13, 14, 20):
+        np.testing.assert_array_equal(_order(*(key << spare for key in keys)), expected)
+    # Arrays without a row have numpy's own type.
+    assert not len(_order(np.array([]), np.array([])))
 
 
 def test_points_reached_equal_the_search_pycocotools_does() -> None:

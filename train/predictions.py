@@ -72,8 +72,11 @@ class Settings:
 # which are most of what a detector gives (`diagnostics.label_free` looks at detections from 0.03 on, all
 # others at more).
 EMBEDDED = 0.01
-# Increased whenever the content of a shard changes, so that older shards are not read.
+# Increased whenever the content of a shard changes, so that older shards are not read. Embeddings of detections were
+# lists of numbers once: such shards are still read, and an earlier version cannot read today's.
 FORMAT = 3
+# Half precision, whose rounding is below what any distance resolves; its bytes as they are stored.
+HALF = np.dtype("<f2")
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,13 @@ class Store:
             draft = self.folder / f"shard-{name}-{os.getpid()}{SUFFIX}"
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
-            # Only digests repeat.
-            for name, table in (("images", _images_table), ("detections", _detections_table)):
-                pq.write_table(table(predictions), draft / f"{name}.parquet", use_dictionary=["content"])
+            # Digests and labels repeat, numbers hardly ever.
+            pq.write_table(_images_table(predictions), draft / "images.parquet", use_dictionary=False)
+            pq.write_table(
+                _detections_table(predictions),
+                draft / "detections.parquet",
+                use_dictionary=["content", "label"],
+            )
             try:
                 draft.rename(shard)
             except OSError:
@@ -269,9 +276,9 @@ def _kept_embeddings(table: pa.Table) -> tuple[npt.NDArray[np.float16], npt.NDAr
     column, confidence = table["embedding"].combine_chunks(), table["confidence"].to_numpy()
     is_kept = column.is_valid().to_numpy(zero_copy_only=False) & (confidence >= EMBEDDED)
     if pa.types.is_fixed_size_binary(column.type):
-        width = column.type.byte_width // np.dtype(np.float16).itemsize
+        width = column.type.byte_width // HALF.itemsize
         begin = column.offset * width
-        flat = np.frombuffer(column.buffers()[1], np.float16)[begin : begin + len(column) * width]
+        flat = np.frombuffer(column.buffers()[1], HALF)[begin : begin + len(column) * width]
         return flat.reshape(-1, width)[is_kept], is_kept
     flat = column.filter(pa.array(is_kept)).flatten().to_numpy(zero_copy_only=False)
     return flat.astype(np.float16, copy=False).reshape(-1, column.type.list_size), is_kept
@@ -306,12 +313,12 @@ def _vectors(rows: Sequence[Floats], width: int) -> pa.Array:
 
 
 def _packed_vectors(rows: Floats, is_kept: npt.NDArray[np.bool_]) -> pa.Array:
-    """Vectors (n, width) in half precision, whose rounding is below what any distance resolves.
+    """Vectors (n, width) in half precision.
 
     Each is one value of 2 x width bytes, which Parquet writes and reads ten times faster than as many numbers.
     is_kept: rows that have a vector, (n,).
     """
-    packed = np.where(is_kept[:, None], rows, 0).astype("<f2")
+    packed = np.where(is_kept[:, None], rows, 0).astype(HALF)
     kind = pa.binary(packed.dtype.itemsize * packed.shape[1])
     buffers = [pa.array(is_kept).buffers()[1], pa.py_buffer(packed)]
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(packed), buffers)
