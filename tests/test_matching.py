@@ -243,9 +243,9 @@ def test_many_annotations_and_few_matches_take_no_room(monkeypatch: pytest.Monke
 
 
 def test_a_threshold_may_be_asked_for_twice() -> None:
-    # They overlap by 0.525.
+    # They overlap by 0.525, and the detection's own area is not in the range.
     problem = (1, 1, [(0, 0, [0.0, 0.0, 40.0, 40.0], 1600.0, False)], [(0, 0, [0.0, 0.0, 40.0, 21.0], 0.9)])
-    average, _ = Averager(table_of(problem), ious=(0.5, 0.5))(np.ones((1, 1), bool))
+    average, _ = Averager(table_of(problem), area="medium", ious=(0.5, 0.5))(np.ones((1, 1), bool))
     np.testing.assert_array_equal(average[0, :, 0], [1, 1])
 
 
