@@ -172,18 +172,21 @@ class Averager:
 
         weights: (units, R). positives: weight of the annotations, (K, R).
         """
-        counts_first = ((self._counted >> self.columns[0]) & 1).astype(np.int32)[:, None]
+        # Whole numbers are exact in single precision up to 2^24, and need not be converted to be divided.
+        kind = np.float32 if single else np.float64
+        drawn, false = weights.astype(kind), self._false.astype(kind)
+        counts_first = ((self._counted >> self.columns[0]) & 1).astype(kind)[:, None]
         for label in np.flatnonzero(np.diff(self._limits)):
             rows = slice(*self._limits[label : label + 2])
-            weight = np.take(weights, self._unit[rows], axis=0)
-            detected = self._false[rows] @ weights
+            weight = np.take(drawn, self._unit[rows], axis=0)
+            detected = false[rows] @ drawn
             detected += weight * counts_first[rows]
             _accumulate(np.add, detected)
             total = np.maximum(positives[label], 1)
             for t, column in enumerate(self.columns):
                 steps = self._steps(int(label), column)
                 if len(steps.rows):
-                    average[label, t], recall[label, t] = _average(weight, detected, steps, total, single)
+                    average[label, t], recall[label, t] = _average(weight, detected, steps, total)
 
     def _steps(self, label: int, column: int) -> _Steps:
         """The true positives of a class at one IoU, computed for the first weighting that needs them."""
@@ -192,7 +195,7 @@ class Averager:
             rows = np.flatnonzero((self._true_positive[of_class] >> column) & 1)
             counted, first = ((self._counted[of_class] >> c) & 1 == 1 for c in (column, self.columns[0]))
             changed = np.flatnonzero(counted != first)
-            sign = np.where(counted[changed], 1, -1).astype(np.int32)
+            sign = np.where(counted[changed], 1, -1).astype(np.int8)
             self._steps_cache[label, column] = _Steps(
                 rows, changed, sign, np.searchsorted(changed, rows, "right")
             )
@@ -311,13 +314,11 @@ class _Steps:
 
     rows: Ints
     changed: Ints
-    sign: Int32s
+    sign: npt.NDArray[np.int8]
     before: Ints
 
 
-def _average(
-    weight: Int32s, detected: Int32s, steps: _Steps, total: Int32s, single: bool
-) -> tuple[Floats, Floats]:
+def _average(weight: Floats, detected: Floats, steps: _Steps, total: Int32s) -> tuple[Floats, Floats]:
     """Average precision and final recall, (R,) each.
 
     weight: (c, R) of matched rows. detected: (c, R) weight of the detections up to each. steps: with true
@@ -325,21 +326,22 @@ def _average(
     """
     true = np.take(weight, steps.rows, axis=0)
     _accumulate(np.add, true)
-    counted = np.take(detected, steps.rows, axis=0)
+    precision = np.take(detected, steps.rows, axis=0)
     if len(steps.changed):
-        change = np.zeros((len(steps.changed) + 1, weight.shape[1]), np.int32)
+        change = np.zeros((len(steps.changed) + 1, weight.shape[1]), weight.dtype)
         np.multiply(np.take(weight, steps.changed, axis=0), steps.sign[:, None], out=change[1:])
         _accumulate(np.add, change[1:])
-        counted += np.take(change, steps.before, axis=0)
-    np.maximum(counted, 1, out=counted)
-    precision: Floats = np.divide(true, counted, dtype=np.float32) if single else true / counted
+        precision += np.take(change, steps.before, axis=0)
+    np.maximum(precision, 1, out=precision)
+    np.divide(true, precision, out=precision)
     _accumulate(np.maximum, precision[::-1])
-    reached = _points_reached_single(true, total) if single else points_reached(true, total)
+    recall = true[-1] / total
+    reached = _points_reached_single(true, total) if true.dtype == np.float32 else points_reached(true, total)
     newly = np.empty_like(reached)
     newly[0] = reached[0]
     np.subtract(reached[1:], reached[:-1], out=newly[1:])
     newly *= precision
-    return sum_rows(newly) / len(RECALL_POINTS), true[-1] / total
+    return sum_rows(newly) / len(RECALL_POINTS), recall
 
 
 def sum_rows(array: Floats) -> Floats:
@@ -370,7 +372,7 @@ def _accumulate(operation: np.ufunc, array: npt.NDArray[Any]) -> None:
         operation(array[row - 1], array[row], out=array[row])
 
 
-def points_reached(true: Int32s, total: Int32s) -> Floats:
+def points_reached(true: Ints | Floats, total: Int32s) -> Floats:
     """How many of the 101 recall points lie at or below true / total, (c, R) and (R,).
 
     Equal to searchsorted(RECALL_POINTS, true / total, "right"), but several times faster. A recall of exactly
@@ -389,7 +391,7 @@ def points_reached(true: Int32s, total: Int32s) -> Floats:
     return reached
 
 
-def _points_reached_single(true: Int32s, total: Int32s) -> Floats:
+def _points_reached_single(true: Floats, total: Int32s) -> Floats:
     """The same in single precision, right for totals up to 10^6; k hundredths always reach their point."""
     scale = ((len(RECALL_POINTS) - 1) / total).astype(np.float32)
     reached: Floats = np.multiply(true, scale, dtype=np.float32)
