@@ -37,6 +37,7 @@ RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 _HIGH = np.flatnonzero(np.arange(101) / 100 < RECALL_POINTS)
 ROUNDED_UP_DIVISOR = int(np.gcd.reduce(100 // np.gcd(_HIGH, 100)))
 Int32s = npt.NDArray[np.int32]
+Numbers = npt.NDArray[Any]
 
 
 class Averager:
@@ -172,8 +173,8 @@ class Averager:
 
         weights: (units, R). positives: weight of the annotations, (K, R).
         """
-        # Whole numbers are exact in single precision up to 2^24, and need not be converted to be divided.
-        kind = np.float32 if single else np.float64
+        # Whole numbers are exact in single precision up to 2^24, and need not be converted to be divided in it.
+        kind = np.float32 if single else np.int32
         drawn, false = weights.astype(kind), self._false.astype(kind)
         counts_first = ((self._counted >> self.columns[0]) & 1).astype(kind)[:, None]
         for label in np.flatnonzero(np.diff(self._limits)):
@@ -318,25 +319,26 @@ class _Steps:
     before: Ints
 
 
-def _average(weight: Floats, detected: Floats, steps: _Steps, total: Int32s) -> tuple[Floats, Floats]:
+def _average(weight: Numbers, detected: Numbers, steps: _Steps, total: Int32s) -> tuple[Floats, Floats]:
     """Average precision and final recall, (R,) each.
 
-    weight: (c, R) of matched rows. detected: (c, R) weight of the detections up to each. steps: with true
-        positives. total: (R,) weight of the annotations.
+    weight: (c, R) of matched rows; in single precision where the result is to be. detected: (c, R) weight of the
+        detections up to each. steps: with true positives. total: (R,) weight of the annotations.
     """
     true = np.take(weight, steps.rows, axis=0)
     _accumulate(np.add, true)
-    precision = np.take(detected, steps.rows, axis=0)
+    counted = np.take(detected, steps.rows, axis=0)
     if len(steps.changed):
         change = np.zeros((len(steps.changed) + 1, weight.shape[1]), weight.dtype)
         np.multiply(np.take(weight, steps.changed, axis=0), steps.sign[:, None], out=change[1:])
         _accumulate(np.add, change[1:])
-        precision += np.take(change, steps.before, axis=0)
-    np.maximum(precision, 1, out=precision)
-    np.divide(true, precision, out=precision)
+        counted += np.take(change, steps.before, axis=0)
+    np.maximum(counted, 1, out=counted)
+    is_single = counted.dtype == np.float32
+    precision: Floats = np.divide(true, counted, out=counted if is_single else None)
     _accumulate(np.maximum, precision[::-1])
     recall = true[-1] / total
-    reached = _points_reached_single(true, total) if true.dtype == np.float32 else points_reached(true, total)
+    reached = (_points_reached_single if is_single else points_reached)(true, total)
     newly = np.empty_like(reached)
     newly[0] = reached[0]
     np.subtract(reached[1:], reached[:-1], out=newly[1:])
@@ -354,7 +356,7 @@ def sum_rows(array: Floats) -> Floats:
     return array.sum(0, dtype=float)
 
 
-def _accumulate(operation: np.ufunc, array: npt.NDArray[Any]) -> None:
+def _accumulate(operation: np.ufunc, array: Numbers) -> None:
     """`operation.accumulate` along the first axis of (c, R), in place.
 
     numpy's own waits for each number to be written before it reads it again. Here whole rows are combined: within
@@ -372,7 +374,7 @@ def _accumulate(operation: np.ufunc, array: npt.NDArray[Any]) -> None:
         operation(array[row - 1], array[row], out=array[row])
 
 
-def points_reached(true: Ints | Floats, total: Int32s) -> Floats:
+def points_reached(true: Numbers, total: Int32s) -> Floats:
     """How many of the 101 recall points lie at or below true / total, (c, R) and (R,).
 
     Equal to searchsorted(RECALL_POINTS, true / total, "right"), but several times faster. A recall of exactly
@@ -391,7 +393,7 @@ def points_reached(true: Ints | Floats, total: Int32s) -> Floats:
     return reached
 
 
-def _points_reached_single(true: Floats, total: Int32s) -> Floats:
+def _points_reached_single(true: Numbers, total: Int32s) -> Floats:
     """The same in single precision, right for totals up to 10^6; k hundredths always reach their point."""
     scale = ((len(RECALL_POINTS) - 1) / total).astype(np.float32)
     reached: Floats = np.multiply(true, scale, dtype=np.float32)
