@@ -141,7 +141,7 @@ def measure_machines(weights: Path, source: Source, imgsz: int, count: int, fold
     """Seconds to predict so many images here, and on a Ray cluster of one and of two machines of one core
     each.
 
-    Each cluster is warm: its workers have loaded the detector for a first part of the images.
+    Whole processes: each starts the workers of its cluster, which load the detector.
     """
     from ray.cluster_utils import Cluster
 
