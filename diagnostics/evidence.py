@@ -95,6 +95,7 @@ class Evidence:
     class_causes: why classes lose, see `classes.ClassFindings.causes_of_drop`; () where no drop of a class is
         sure
     is_one_recording: whether all images of the real-world domain are of one clip
+    annotations: how many the real-world domain has; None where it is not labelled
     """
 
     in_domain: str
@@ -127,6 +128,7 @@ class Evidence:
     classes: tuple[str, ...] = ()
     class_causes: tuple[ClassCause, ...] = ()
     is_one_recording: bool = False
+    annotations: int | None = None
 
     @property
     def in_domain_ap50(self) -> float:
@@ -369,6 +371,18 @@ def clip(share: float) -> float:
     return min(1.0, max(0.0, share))
 
 
+def has_few_annotations(evidence: Evidence) -> bool:
+    """Whether the real-world domain is labelled, with fewer annotations than an AP50 takes."""
+    return evidence.annotations is not None and evidence.annotations < MIN_BOXES
+
+
+def takes_labels(what: str, evidence: Evidence) -> str:
+    """That something takes labels, or more of them, as a sentence."""
+    if has_few_annotations(evidence):
+        return f"{what} takes at least {MIN_BOXES} annotations; {evidence.domain} has {evidence.annotations}."
+    return f"{what} takes labels of the same classes on both sides."
+
+
 def ask_for_labels(evidence: Evidence) -> str:
     """What to label where the real world has too few labels. One recording is not asked for others: a verdict
     about it needs frames of it.
@@ -380,6 +394,12 @@ def ask_for_labels(evidence: Evidence) -> str:
         return (
             "add labelled in-domain images with the classes of the real-world set (20 annotations or more) "
             "and run the report again"
+        )
+    if has_few_annotations(evidence):
+        frames = "frames of this recording" if evidence.is_one_recording else "images from at least 5 clips"
+        return (
+            f"label more {frames} that show objects ({evidence.domain} has "
+            f"{evidence.annotations} of the {MIN_BOXES} annotations that AP50 needs), and run the report again"
         )
     few = f"(AP50 needs at least {MIN_BOXES} annotations)"
     clicks = ""

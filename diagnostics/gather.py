@@ -108,7 +108,10 @@ def _compared(inputs: Inputs, pair: Pair, alone: Evidence) -> Evidence:
     """The evidence about one real-world domain: with labels, also what it costs and what recovers it."""
     name, seed = pair.real_world.name, inputs.seed
     one = pair.real_world.is_one_recording
-    evidence = replace(alone, domain=name, classes=pair.classes, is_one_recording=one)
+    annotations = len(pair.real_world.annotations) if pair.real_world.labelled.any() else None
+    evidence = replace(
+        alone, domain=name, classes=pair.classes, is_one_recording=one, annotations=annotations
+    )
     if not pair.usable:
         return replace(evidence, classes=())
     in_domain, real_world = pair.in_domain, pair.real_world

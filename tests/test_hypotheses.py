@@ -293,6 +293,24 @@ def test_without_labels_nothing_is_supported() -> None:
     }
 
 
+def test_too_few_annotations_are_not_called_none() -> None:
+    domain = real_world(embedding_shift=6.0)
+    few = replace(domain, annotations=domain.annotations.head(27).reset_index(drop=True))
+    findings = find(Inputs(in_domain(), [few], training_like(), RISEN, Experiments(), conf=None, seed=0))
+    (name,) = findings.verdicts
+    verdict = findings.verdicts[name]
+    assert "cannot be measured with 27 annotations" in verdict.named("domain_shift").statement
+    assert f"{name} has 27 of the 30 annotations" in verdict.named("domain_shift").missing
+    for code in ("threshold", "scale", "label_protocol", "label_error", "none"):
+        hypothesis = verdict.named(code)
+        assert "labels of the same classes" not in hypothesis.statement
+    assert f"at least 30 annotations; {name} has 27." in verdict.named("threshold").statement
+    head = domain_verdict(findings, name)
+    assert "Label more images" in head["step"]
+    # Nothing to copy contradicts it.
+    assert head["command"] == ""
+
+
 def test_one_labelled_video_is_enough_for_a_verdict_about_that_video() -> None:
     findings = find(
         Inputs(

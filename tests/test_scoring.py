@@ -125,10 +125,18 @@ def test_invalid_files_are_refused_with_their_name(
     assert message in str(refusal.value)
 
 
+def test_detections_of_unlisted_categories_only_are_refused(tmp_path: Path) -> None:
+    box = [1.0, 1.0, 9.0, 9.0]
+    gt, dt = write_problem((1, 2, [(0, 0, box, 81.0, False)], [(0, 4, box, 0.5), (0, 7, box, 0.4)]), tmp_path)
+    with pytest.raises(
+        InputError, match=r"dt\.json: no detection has a category .* first ids are 5, 8, those of"
+    ):
+        score_files(gt, dt)
+
+
 def test_ignored_detections_are_counted(tmp_path: Path) -> None:
-    gt, dt = write_problem(
-        (1, 2, [(0, 0, [1.0, 1.0, 9.0, 9.0], 81.0, False)], [(0, 4, [1.0, 1.0, 9.0, 9.0], 0.5)]), tmp_path
-    )
+    box = [1.0, 1.0, 9.0, 9.0]
+    gt, dt = write_problem((1, 2, [(0, 0, box, 81.0, False)], [(0, 4, box, 0.5), (0, 0, box, 0.4)]), tmp_path)
     assert score_files(gt, dt)["ignored_detections"] == 1
     outcome = run_in_process("score", "--ground-truth", "gt.json", "--predictions", "dt.json", cwd=tmp_path)
     assert "1 detections of categories that the ground truth does not list were ignored" in outcome.stderr

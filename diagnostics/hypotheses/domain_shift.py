@@ -17,6 +17,7 @@ from diagnostics.evidence import (
     ask_for_labels,
     class_alone,
     clip,
+    has_few_annotations,
     inconclusive,
     ruled_out,
     score_without_labels,
@@ -36,7 +37,7 @@ from diagnostics.hypotheses.scale import (
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.point_measures import Reviewed
 from diagnostics.shift import Shift, is_alike, is_shifted
-from diagnostics.wording import fraction, interval, joined, percent, points, points_interval
+from diagnostics.wording import count, fraction, interval, joined, percent, points, points_interval
 
 CODE, NAME = "domain_shift", "Domain shift"
 MORE_IN_DOMAIN = (
@@ -211,6 +212,8 @@ def _without_labels(
     cost = (
         "its cost cannot be measured: the two sets have too few annotations of the same classes"
         if labelled
+        else f"its cost cannot be measured with {count(evidence.annotations or 0, 'annotation')}"
+        if has_few_annotations(evidence)
         else "its cost cannot be measured without labels"
     )
     estimate, reviewed = evidence.label_free.get(domain), evidence.reviewed.get(domain)

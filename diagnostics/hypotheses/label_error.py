@@ -14,6 +14,7 @@ from diagnostics.evidence import (
     clip,
     status_from_bounds,
     status_from_share,
+    takes_labels,
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
@@ -78,9 +79,7 @@ def assess(evidence: Evidence) -> Assessment:
     object. Where images differ too, only a review of the labels decides.
     """
     if evidence.real_world is None or evidence.errors.empty:
-        raise NotTestable(
-            "Judging labels takes labels of the same classes on both sides.", missing=ask_for_labels(evidence)
-        )
+        raise NotTestable(takes_labels("Judging labels", evidence), missing=ask_for_labels(evidence))
     if not evidence.gap_is_real or evidence.gap is None:
         alone = class_alone(evidence, CODE, HOLDS, AUDIT)
         if alone is not None:

@@ -16,6 +16,7 @@ from diagnostics.evidence import (
     inconclusive,
     ruled_out,
     status_from_share,
+    takes_labels,
     without_a_drop,
 )
 from diagnostics.wording import at_most, fraction, percent
@@ -36,7 +37,7 @@ def assess(evidence: Evidence) -> Assessment:
     """
     if evidence.gap is None or evidence.real_world is None:
         raise NotTestable(
-            "Comparing labelling rules takes labels of the same classes on both sides.",
+            takes_labels("Comparing labelling rules", evidence),
             missing=ask_for_labels(evidence),
         )
     if not evidence.gap_is_real:

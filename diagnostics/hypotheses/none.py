@@ -14,6 +14,7 @@ from diagnostics.evidence import (
     inconclusive,
     ruled_out,
     supported,
+    takes_labels,
 )
 from diagnostics.hypotheses.underfit import unlearned
 from diagnostics.shift import is_alike
@@ -107,4 +108,4 @@ def _without_comparison(evidence: Evidence) -> str:
             f"Estimated AP50 (label-free) on {domain} is {fraction(estimate.ap50)} {bounds}, in-domain "
             f"{in_domain}{same}."
         )
-    return "A drop takes labels of the same classes on both sides."
+    return takes_labels("A drop", evidence)

@@ -22,6 +22,7 @@ from diagnostics.evidence import (
     clip,
     score_without_labels,
     status_from_share,
+    takes_labels,
     without_a_drop,
 )
 from diagnostics.factors import NOTABLE_EFFECT
@@ -117,7 +118,7 @@ def _without_labels(evidence: Evidence) -> NotTestable:
     found = evidence.resized.get(evidence.domain or "")
     if found is None:
         return NotTestable(
-            "The cost of object size takes labels of the same classes on both sides.",
+            takes_labels("The cost of object size", evidence),
             missing=ask_for_labels(evidence),
         )
     imgsz = found.name.removeprefix("imgsz ")

@@ -16,6 +16,7 @@ from diagnostics.evidence import (
     inconclusive,
     ruled_out,
     status_from_share,
+    takes_labels,
 )
 from diagnostics.wording import fraction, percent
 
@@ -39,7 +40,7 @@ def assess(evidence: Evidence) -> Assessment:
         )
     if threshold is None:
         raise NotTestable(
-            "Comparing thresholds takes labels of the same classes on both sides.",
+            takes_labels("Comparing thresholds", evidence),
             missing=ask_for_labels(evidence),
         )
     lost = threshold.in_domain_f1 - threshold.real_world_f1

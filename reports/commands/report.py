@@ -190,7 +190,7 @@ def _say_result(record: dict[str, Any], context: dict[str, Any], page: Path, rep
     """The verdict in a few lines, for people who stay on the terminal."""
     head = context["headline"]
     reporter.say("")
-    for number in head["numbers"]:
+    for number in (*head["numbers"], *head["other_numbers"]):
         reporter.say(f"  AP50 {number['name']}: {number['value']} ({number['note']}; {number['size']})")
     for warning in head["warnings"]:
         reporter.say(f"Note. {warning}")

@@ -199,7 +199,7 @@ def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
     also be named by their file name or its stem, and categories by a category_name beside the id.
 
     Raises InputError for images that the ground truth does not list, for boxes that cannot be pixels, and for
-    category ids that count from another number.
+    category ids that count from another number or are all unlisted.
     """
     results = read_results(path)
     by_file = images_by_key((number, name) for name, number in truth.files.items())
@@ -227,8 +227,15 @@ def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
     is_listed = label >= 0
     if is_listed.all():
         return Detections(image, label, results.xywh, results.score), 0, note
-    listed = Detections(image[is_listed], label[is_listed], results.xywh[is_listed], results.score[is_listed])
-    return listed, int((~is_listed).sum()), note
+    if not is_listed.any():
+        found, listed = sorted(set(results.category_id.tolist()))[:5], list(truth.categories)[:5]
+        raise InputError(
+            f"{path}: no detection has a category that the ground truth lists: its first ids are "
+            f"{', '.join(map(str, found))}, those of the ground truth {', '.join(map(str, listed))}; write its ids, or "
+            "each category's category_name beside the id"
+        )
+    kept = Detections(image[is_listed], label[is_listed], results.xywh[is_listed], results.score[is_listed])
+    return kept, int((~is_listed).sum()), note
 
 
 def _categories(path: Path, results: Results, truth: Truth) -> tuple[Ints, str]:

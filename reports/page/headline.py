@@ -6,7 +6,14 @@ import shlex
 from typing import Any
 
 from diagnostics.domain import Domain
-from diagnostics.evidence import HARMLESS_GAP, REJECTED_SHARE, SUPPORTED_SHARE, Evidence, Hypothesis
+from diagnostics.evidence import (
+    HARMLESS_GAP,
+    REJECTED_SHARE,
+    SUPPORTED_SHARE,
+    Evidence,
+    Hypothesis,
+    has_few_annotations,
+)
 from diagnostics.findings import Findings
 from diagnostics.hypotheses import Verdict, domain_shift
 from diagnostics.hypotheses.leakage import REAL_WORLD, TOLERATED, copies_sentence
@@ -64,12 +71,16 @@ MOST_NAMED = 6
 
 
 def headline(findings: Findings, folder: str) -> dict[str, Any]:
-    """Everything that the first screen shows, and the lines that stay on the terminal. folder: the report's,
+    """Everything that the first screen shows, and the lines that stay on the terminal. There the numbers of all
+    domains stand together; the page has a table of them. folder: the report's,
     as commands name it.
     """
     return {
         **domain_verdict(findings, findings.focus, folder),
         "numbers": [_ap50_number(findings, domain) for domain in _shown_domains(findings)],
+        "other_numbers": [
+            _ap50_number(findings, domain) for domain in findings.real_world if domain.name != findings.focus
+        ],
         "pair": _image_pair(findings),
         "warnings": _warnings(findings),
         "others": [
@@ -244,6 +255,8 @@ def _command(findings: Findings, name: str, folder: str) -> str:
     leading = verdict.leading
     if leading == "scale" and not domain.labelled.any() and name in evidence.resized:
         return f"shiftscope predict SOURCE --from-report {folder}{of_domain}"
+    if has_few_annotations(evidence):
+        return ""
     if not domain.labelled.any():
         return "" if evidence.reviewed_drop is not None else f"shiftscope review {folder}{of_domain}"
     rival = verdict.rival if verdict.grade == "likely" else None
