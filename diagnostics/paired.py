@@ -14,7 +14,7 @@ from diagnostics.comparison import Comparison, compare
 from diagnostics.contributions import f1_counts
 from diagnostics.domain import Domain
 from diagnostics.intervals import MIN_BOXES
-from diagnostics.matching import Bools
+from diagnostics.matching import Bools, Floats
 from diagnostics.significance import benjamini_hochberg, holm
 from diagnostics.slices import edges, masks
 
@@ -53,7 +53,14 @@ class PairedDomain:
     changes: pd.DataFrame
 
 
-def pair_domains(now: Domain, before: Domain, confidence: tuple[float, float], *, seed: int) -> PairedDomain:
+def pair_domains(
+    now: Domain,
+    before: Domain,
+    confidence: tuple[float, float],
+    *,
+    seed: int,
+    cuts: dict[str, Floats] | None = None,
+) -> PairedDomain:
     """Compare a domain under two detectors on the images that both have, by the labels of now.
 
     Parameters
@@ -64,6 +71,8 @@ def pair_domains(now: Domain, before: Domain, confidence: tuple[float, float], *
         The threshold in use now, and before.
     seed : int
         Of intervals and tests.
+    cuts : dict, optional
+        Limits of the slices, see `diagnostics.slices.edges`; those of the images of now where they are not given.
 
     Raises
     ------
@@ -94,7 +103,7 @@ def pair_domains(now: Domain, before: Domain, confidence: tuple[float, float], *
         int(now.labelled.sum()) - len(common),
         relabelled,
         _compare(ours, theirs, seed),
-        _parts(ours, theirs, seed),
+        _parts(ours, theirs, edges([ours]) if cuts is None else cuts, seed),
         _changes(ours, theirs, confidence),
     )
 
@@ -154,7 +163,7 @@ def _compare(now: Domain, before: Domain, seed: int) -> Comparison:
     )
 
 
-def _parts(now: Domain, before: Domain, seed: int) -> pd.DataFrame:
+def _parts(now: Domain, before: Domain, cuts: dict[str, Floats], seed: int) -> pd.DataFrame:
     """The comparison by class, where there are several, and by slice."""
     found = []
     if len(now.classes) > 1:
@@ -163,7 +172,7 @@ def _parts(now: Domain, before: Domain, seed: int) -> pd.DataFrame:
             pair = (now.only([int(label)]), before.only([int(label)]))
             found.append(_row("class", now.classes[int(label)], *pair, seed))
     images = now.labelled_images["image"].to_numpy()
-    for attribute, name, mask in masks(now, edges([now])):
+    for attribute, name, mask in masks(now, cuts):
         if attribute != "all":
             part = now.subset(images[mask])
             if (~part.annotations["crowd"].to_numpy(bool)).sum() >= MIN_BOXES:

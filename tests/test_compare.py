@@ -20,7 +20,7 @@ from diagnostics import comparison
 from diagnostics.domain import Domain
 from diagnostics.paired import NotComparable, pair_domains, regressions
 from reports.commands.check import check_rule, run_check
-from reports.commands.compare import lines, pair_reports, run_compare
+from reports.commands.compare import lines, pair_reports, run_compare, sentence, what_differs
 from reports.options import CheckOptions, CompareOptions
 from reports.page.comparison import TOGETHER, _part_rows
 from reports.page.reader import WrittenReport, read_report
@@ -200,6 +200,33 @@ def test_compare_writes_a_page_that_loads_nothing(good: Path, worse: Path, tmp_p
     assert 'data-test="compared"' in html
     assert "Worse now" in html
     assert any("AP50" in line and "beyond chance" in line for line in lines(record))
+    assert lines(record)[0] == f"worse against good ({record['comparisons'][0]['differs']})"
+    assert record["comparisons"][0]["differs"].startswith("the same weights, image size ")
+    # A slice has the images that it has in the report.
+    sizes = {(row["slice"], row["domain"]): row["images"] for row in read_report(worse).record["slices"]}
+    compared = [(part, domain["domain"]) for domain in domains for part in domain["parts"]]
+    sliced = [(part, name) for part, name in compared if (part["name"], name) in sizes]
+    assert sliced
+    for part, name in sliced:
+        assert part["images"] == sizes[part["name"], name]
+
+
+def test_what_differs_is_said() -> None:
+    report = {"sha256": "a", "imgsz": 320}
+    assert what_differs(report, report) == "the same weights, image size 320 px"
+    assert what_differs(report | {"imgsz": 448}, report) == "the same weights, image size 320 to 448 px"
+    assert what_differs(report | {"sha256": "b"}, report) == "other weights, image size 320 px"
+    assert what_differs({"sha256": None, "imgsz": None}, report) == "weights not known"
+
+
+def test_an_interval_and_a_test_that_disagree_are_both_named() -> None:
+    domain = {
+        "ap50_before": 0.73, "ap50_now": 0.69, "images": 164, "clips": 164, "difference": -0.038, "low": -0.087,
+        "high": -0.0055, "p": 0.068, "note": "", "relabelled": 0, "only_before": 0, "only_now": 0,
+    }  # fmt: skip
+    assert "on the edge of chance: the interval leaves out 0, the test (p 0.068) does not" in sentence(domain)
+    assert "no more than chance" in sentence(domain | {"high": 0.01})
+    assert "beyond chance" in sentence(domain | {"p": 0.01})
 
 
 def test_a_domain_that_is_gone_is_said(good: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from datasets.errors import InputError
 from datasets.files import made_folder, write_text
 from diagnostics.paired import NotComparable, pair_domains
+from diagnostics.slices import edges
 from diagnostics.wording import count, fraction, points_interval, signed_points
 from reports.options import CompareOptions
 from reports.page.comparison import ReportPair, comparison_page
@@ -39,6 +40,8 @@ def pair_reports(
     """
     thresholds = threshold_of(now), threshold_of(before)
     earlier = {domain.name: domain for domain in before.domains}
+    # As in the report of now, so that a slice of the same name has the same images.
+    cuts = edges(now.domains)
     held_out = next(domain for domain in before.domains if domain.role == "in_domain")
     pairs, refused = [], {}
     for domain in now.domains:
@@ -48,7 +51,7 @@ def pair_reports(
             continue
         try:
             with reporter.stage("compare", f"{name}: {domain.name}"):
-                pairs.append(pair_domains(domain, other, thresholds, seed=seed))
+                pairs.append(pair_domains(domain, other, thresholds, seed=seed, cuts=cuts))
         except NotComparable as reason:
             refused[domain.name] = str(reason)
     paired = {domain.name for domain in now.domains}
@@ -104,10 +107,14 @@ def run_compare(options: CompareOptions, reporter: Reporter) -> tuple[dict[str, 
         pair_reports(now, before, name, reporter, seed=options.seed)
         for now, name in zip(reports[1:], names[1:], strict=True)
     ]
+    described = [_report_record(report, name) for report, name in zip(reports, names, strict=True)]
     record = {
         "baseline": names[0],
-        "reports": [_report_record(report, name) for report, name in zip(reports, names, strict=True)],
-        "comparisons": [_pair_record(pair) for pair in pairs],
+        "reports": described,
+        "comparisons": [
+            {**_pair_record(pair), "differs": what_differs(now, described[0])}
+            for pair, now in zip(pairs, described[1:], strict=True)
+        ],
     }
     folder = (
         options.out or runs_folder() / "compare" / "-vs-".join(n.replace("/", "-") for n in names)
@@ -141,6 +148,18 @@ def _report_record(report: WrittenReport, name: str) -> dict[str, Any]:
             for d in report.record["domains"]
         ],
     }
+
+
+def what_differs(now: dict[str, Any], before: dict[str, Any]) -> str:
+    """How the detector of a report differs from that of the first, in words. Both: see `_report_record`."""
+    known = [report["sha256"] for report in (before, now)]
+    weights = "the same weights" if known[0] == known[1] else "other weights"
+    sizes = [report["imgsz"] for report in (before, now)]
+    if not all(known):
+        weights = "weights not known"
+    if None in sizes:
+        return weights
+    return f"{weights}, image size {f'{sizes[0]} to ' if sizes[0] != sizes[1] else ''}{sizes[1]} px"
 
 
 def _verdict(domain: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +206,11 @@ def sentence(domain: dict[str, Any]) -> str:
     chance = ""
     if domain["p"] is not None:
         chance = ", beyond chance" if domain["p"] < 0.05 else ", no more than chance"
+        leaves_out_0 = domain["low"] is not None and not domain["low"] <= 0 <= domain["high"]
+        if leaves_out_0 and domain["p"] >= 0.05:
+            chance = (
+                f", on the edge of chance: the interval leaves out 0, the test (p {domain['p']:.2g}) does not"
+            )
     parts = [
         f"AP50 {fraction(domain['ap50_before'])} to {fraction(domain['ap50_now'])} on "
         f"{count(domain['images'], 'image')} of {count(domain['clips'], 'clip')}: "
@@ -207,7 +231,7 @@ def lines(record: dict[str, Any]) -> list[str]:
     """The comparison as text."""
     text = []
     for comparison in record["comparisons"]:
-        text.append(f"{comparison['report']} against {record['baseline']}")
+        text.append(f"{comparison['report']} against {record['baseline']} ({comparison['differs']})")
         for domain in comparison["domains"]:
             text.append(f"  {domain['domain']}: {sentence(domain)}")
             resolved = [part for part in domain["parts"] if part["q"] is not None and part["q"] <= 0.1]

@@ -111,7 +111,12 @@ def _section(
                 "better_cards": _cards(paired.changes, (now, before), thresholds, worse=False),
             }
         )
-    return {"name": entry["report"], "domains": domains, "refused": entry["not_compared"]}
+    return {
+        "name": entry["report"],
+        "differs": entry["differs"],
+        "domains": domains,
+        "refused": entry["not_compared"],
+    }
 
 
 def _state(found: dict[str, Any]) -> str:
