@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,8 @@ def open_source(
         source = _with_videos(spec, source, cache, say)
     source = cut_large_images(source, cache, say, keep_groups=group_by is not None)
     if source.images.empty and (frames or not (source.ledger["reason"] == VIDEO).any()):
+        if path.is_dir() and not any(path.iterdir()):
+            raise InputError(f"{spec}: the folder is empty; give {KINDS}")
         raise InputError(f"{spec}: no usable image found{_first_unused(source.ledger)}; give {KINDS}")
     return source
 
@@ -340,8 +343,18 @@ def locate_with_origin(spec: str, say: Callable[[str], None] = _ignore_line) -> 
         )
     path = expanded(spec)
     if "\0" in spec or not path_exists(path):
-        raise InputError(f"{spec}: no such file or folder; give {KINDS}")
+        raise InputError(f"{spec}: no such file or folder; {_similar(path) or f'give {KINDS}'}")
     return path.resolve(), ""
+
+
+def _similar(path: Path) -> str:
+    """A question that names what lies where path should and is called almost the same, "" without any."""
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())
+    except (OSError, ValueError):
+        return ""
+    close = get_close_matches(path.name, names, 1, cutoff=0.8)
+    return f"did you mean {path.with_name(close[0])}?" if close else ""
 
 
 def _dispatch(

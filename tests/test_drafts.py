@@ -54,7 +54,7 @@ def test_drafts_are_shown_corrected_and_used(drafted: tuple[Path, dict]) -> None
     ledger = pd.read_csv(folder / "out" / "ledger.csv")
     drafts = ledger[ledger["action"] == "draft"]
     assert len(drafts) == 3
-    assert newest_dataset() != result["review"], "a review is no report"
+    assert newest_dataset([folder])[0] != result["review"], "a review is no report"
     dataset = fo.load_dataset(result["review"])
     assert len(dataset) == 7
     view = dataset.load_saved_view(DRAFTS)

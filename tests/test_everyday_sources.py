@@ -483,6 +483,20 @@ def test_folders_and_checkpoints_in_each_others_place_are_named(tmp_path: Path) 
         open_run(tmp_path / "best.pt")
     with pytest.raises(InputError, match="is a folder; give --run"):
         open_weights(tmp_path / "run", None)
+    label(tmp_path / "run" / "args.yaml", "imgsz: 320\n")
+    label(tmp_path / "run" / "weights" / "best.pt", "x")
+    with pytest.raises(InputError, match=f"give its run, {tmp_path / 'run'}$"):
+        open_run(tmp_path / "run" / "weights" / "best.pt")
+
+
+def test_a_path_that_is_nearly_right_and_an_empty_folder_are_named(tmp_path: Path) -> None:
+    (tmp_path / "overhead").mkdir()
+    with pytest.raises(InputError, match=f"no such file or folder; did you mean {tmp_path / 'overhead'}"):
+        opened(tmp_path / "overhaed")
+    with pytest.raises(InputError, match="no such file or folder; give a data"):
+        opened(tmp_path / "nothing")
+    with pytest.raises(InputError, match="the folder is empty"):
+        opened(tmp_path / "overhead")
 
 
 def test_a_history_in_percent_is_refused(tmp_path: Path) -> None:

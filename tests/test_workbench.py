@@ -6,6 +6,7 @@ FiftyOne reads it as its own, ids stay the same, evaluations agree with FiftyOne
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -640,3 +641,19 @@ def test_nothing_is_sent_until_the_host_is_typed(
         assert (images, key) == (5, "round_1")
         assert options["backend"] == "cvat"
         assert options["label_field"] == "ground_truth"
+
+
+def test_the_app_opens_the_report_of_this_folder_before_a_newer_one_of_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stored = {
+        "ours": SimpleNamespace(created_at=1, info={"folder": str(tmp_path / "runs" / "report" / "a")}),
+        "theirs": SimpleNamespace(created_at=2, info={"folder": "/elsewhere/report"}),
+    }
+    database = SimpleNamespace(load_dataset=stored.get)
+    monkeypatch.setattr(workbench, "database", lambda: nullcontext(database))
+    monkeypatch.setattr(workbench, "report_datasets", lambda fo: list(stored))
+    assert workbench.newest_dataset([tmp_path]) == ("ours", str(tmp_path / "runs" / "report" / "a"))
+    assert workbench.newest_dataset([tmp_path / "other"]) == ("theirs", "/elsewhere/report")
+    stored.clear()
+    assert workbench.newest_dataset([tmp_path]) == (None, "")

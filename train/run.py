@@ -201,6 +201,9 @@ def file_sha256(path: Path) -> str:
 def best_checkpoint(folder: Path) -> Path:
     """The checkpoint of a run folder: weights/best.pt, else last.pt. Raises InputError without one."""
     if folder.is_file() and folder.suffix == ".pt":
+        own = folder.parent.parent
+        if folder.parent.name == "weights" and (own / "args.yaml").is_file():
+            raise InputError(f"{folder}: is a checkpoint, not a run folder; give its run, {own}")
         raise InputError(f"{folder}: is a checkpoint, not a run folder; give it as --weights {folder}")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; give the folder that holds args.yaml and weights/")

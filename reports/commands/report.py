@@ -120,7 +120,12 @@ def choose_dataset(options: AppOptions, reporter: Reporter) -> str:
     dataset = options.dataset
     if options.rebuild:
         dataset = rebuild(dataset, reporter)
-    name = dataset or newest_dataset()
+    name = dataset
+    if name is None:
+        own = [runs_folder().absolute(), Path.cwd()]
+        name, report = newest_dataset(own)
+        if name is not None and not any(Path(report).is_relative_to(folder) for folder in own):
+            reporter.say(f"No report of this folder has a dataset; this is that of {report}")
     if name is None:
         raise InputError(
             "FiftyOne holds no report; run 'make report', or 'shiftscope app --rebuild' where one was "

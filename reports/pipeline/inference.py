@@ -165,6 +165,12 @@ def predict_domains(
                 f"{domain.source.spec}: none of {len(images)} images could be decoded, "
                 f"first: {first['path']} ({first['reason']})"
             )
+        if len(predictions.failures):
+            first = predictions.failures.iloc[0]
+            reporter.say(
+                f"  {domain.name}: {count(len(predictions.failures), 'image')} cannot be decoded and left out, first: "
+                f"{first['path']} ({first['reason']})"
+            )
         if domain.name in supplied:
             predictions = _with_external_detections(
                 domain, supplied[domain.name], predictions, classes, reporter.say

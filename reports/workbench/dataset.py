@@ -464,11 +464,20 @@ def _embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
     }
 
 
-def newest_dataset() -> str | None:
-    """Name of the newest dataset of a report; None without any."""
+def newest_dataset(below: Sequence[Path]) -> tuple[str | None, str]:
+    """Name of the newest dataset of a report that lies below one of these folders, else of any report, and where
+    that report lies; None without any.
+
+    A user's projects share one database.
+    """
     with database() as fo:
-        datasets = [(fo.load_dataset(name).created_at, name) for name in report_datasets(fo)]
-    return max(datasets)[1] if datasets else None
+        datasets = []
+        for name in report_datasets(fo):
+            dataset = fo.load_dataset(name)
+            report = str((dataset.info or {}).get("folder", ""))
+            own = any(Path(report).is_relative_to(folder) for folder in below)
+            datasets.append((own, dataset.created_at, name, report))
+    return max(datasets)[2:] if datasets else (None, "")
 
 
 def report_datasets(fo: Any) -> list[str]:
