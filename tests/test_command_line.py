@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
         (["report", "--run", "nowhere"], "nowhere: no such run folder"),
         (["report", "--weights", "nowhere.pt", "--in-domain", "in_domain"], "no such checkpoint"),
         (["report", "--run", "run", "--real-world", "nowhere"], "nowhere: no such file or folder"),
-        (["report", "--run", "run", "--real-world", "void"], "no usable image found"),
+        (["report", "--run", "run", "--real-world", "void"], "void: the folder is empty"),
         (["report", "--run", "run", "--real-world", "junk"], "failed, first"),
         (["report", "--run", "run", "--real-world", "other"], "class names do not match the model"),
         (["report", "--weights", "junk/a.jpg", "--in-domain", "in_domain"], "not a usable checkpoint"),

@@ -311,6 +311,18 @@ def test_too_few_annotations_are_not_called_none() -> None:
     assert head["command"] == ""
 
 
+def test_in_domain_labels_are_asked_for_where_they_are_missing() -> None:
+    domain = in_domain()
+    bare = replace(
+        domain, annotations=domain.annotations.head(0), images=domain.images.assign(labelled=False)
+    )
+    findings = find(Inputs(bare, [real_world()], training_like(), RISEN, Experiments(), conf=None, seed=0))
+    (name,) = findings.verdicts
+    assert domain_verdict(findings, name)["step"].startswith(
+        "Give in-domain images with labels (--in-domain;"
+    )
+
+
 def test_one_labelled_video_is_enough_for_a_verdict_about_that_video() -> None:
     findings = find(
         Inputs(
@@ -383,7 +395,7 @@ def test_a_few_labels_are_few_labels() -> None:
     )
     assert findings.evidence.real_world is None
     assert "overhead" not in findings.evidence.intervals
-    assert "AP50 needs at least 30 annotations" in findings.verdict.named("none").missing
+    assert "11 of the 30 annotations that AP50 needs" in findings.verdict.named("none").missing
 
 
 def test_shared_file_names_alone_do_not_support_leakage() -> None:

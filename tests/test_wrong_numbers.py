@@ -779,3 +779,14 @@ def test_times_of_one_day_are_one_recording() -> None:
     names = [f"/d/cam{c}_2023-05-0{d}_12-{m:02d}-30.jpg" for c in (1, 2) for d in (1, 2) for m in range(5)]
     groups, _ = assign(pd.Series(names), None, ())
     assert groups.nunique() == 4
+
+
+def test_an_image_that_is_cut_short_is_named(lab: Path, tmp_path: Path) -> None:
+    cut = lab / "images" / "000003.jpg"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 3])
+    other = with_images(tmp_path / "other", drawn(5))
+    WRITERS["yolo"](other, drawn(5))
+    said: list[str] = []
+    results = {"lab": results_of(drawn(1)), "other": results_of(drawn(5))}
+    predicted(tmp_path, {"lab": lab, "other": other}, results, said.append)
+    assert any("lab: 1 image cannot be decoded" in line and str(cut) in line for line in said), said
