@@ -21,8 +21,8 @@ from pyarrow import json as arrow_json
 from datasets.errors import InputError
 from datasets.plausibility import ids_are_off
 
-# Bytes that Arrow parses at a time: a piece and its columns fit a cache, 8 GB are 4,000 pieces to join, and no detection
-# is as long.
+# Bytes that Arrow parses at a time: a piece and its columns fit a cache, 8 GB are 4,000 pieces to join, and no
+# detection is as long.
 BLOCK = 1 << 21
 # The largest public ground truths have one or two gigabytes.
 MAX_BYTES = 8_000_000_000

@@ -15,9 +15,9 @@ from scipy.sparse import csr_array
 
 from diagnostics.matching import Bools, Floats, Ints, MatchTable
 
-# Numbers in one array, which bound how many weightings are computed at once. Of whole columns: 64 MB of int32. Of the
-# largest class: 8 MB, and most classes are smaller. Of single entries: 1 MB of float64, which a processor's cache
-# holds. Of recall points, one for each annotation that a weighting counts: 16 MB.
+# Numbers in one array, which bound how many weightings are computed at once. Of whole columns: 64 MB of int32.
+# Of the largest class: 8 MB, and most classes are smaller. Of single entries: 1 MB of float64, which a
+# processor's cache holds. Of recall points, one for each annotation that a weighting counts: 16 MB.
 NUMBERS_OF_COLUMNS, NUMBERS_OF_CLASS, NUMBERS_OF_ENTRIES, NUMBERS_OF_POINTS = (
     1 << 24,
     1 << 21,
@@ -28,8 +28,8 @@ NUMBERS_OF_COLUMNS, NUMBERS_OF_CLASS, NUMBERS_OF_ENTRIES, NUMBERS_OF_POINTS = (
 FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 1024
 # With fewer of the weights above 0, visiting only the images that have one is quicker than whole columns:
 # measured on the workloads of `make bench`, where slices of a tenth take a third of the time, and replicates,
-# of whose weights 0.63 are above 0, twice as much. Below the 0.32 of a paired comparison, which gives each group one of
-# two sides at random, replicate by replicate.
+# of whose weights 0.63 are above 0, twice as much. Below the 0.32 of a paired comparison, which gives each group
+# one of two sides at random, replicate by replicate.
 FEW = 0.3
 RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 # Points that, computed as k times 0.01, come out a rounding error above k / 100: a recall of exactly k / 100
@@ -173,7 +173,7 @@ class Averager:
 
         weights: (units, R). positives: weight of the annotations, (K, R).
         """
-        # Whole numbers are exact in single precision up to 2^24, and need not be converted to be divided in it.
+        # Whole numbers are exact in single precision up to 2^24, and are divided in it without a conversion.
         kind = np.float32 if single else np.int32
         drawn, false = weights.astype(kind), self._false.astype(kind)
         counts_first = ((self._counted >> self.columns[0]) & 1).astype(kind)[:, None]
@@ -322,8 +322,8 @@ class _Steps:
 def _average(weight: Numbers, detected: Numbers, steps: _Steps, total: Int32s) -> tuple[Floats, Floats]:
     """Average precision and final recall, (R,) each.
 
-    weight: (c, R) of matched rows; in single precision where the result is to be. detected: (c, R) weight of the
-        detections up to each. steps: with true positives. total: (R,) weight of the annotations.
+    weight: (c, R) of matched rows; in single precision where the result is to be. detected: (c, R) weight of
+        the detections up to each. steps: with true positives. total: (R,) weight of the annotations.
     """
     true = np.take(weight, steps.rows, axis=0)
     _accumulate(np.add, true)
@@ -359,8 +359,9 @@ def sum_rows(array: Floats) -> Floats:
 def _accumulate(operation: np.ufunc, array: Numbers) -> None:
     """`operation.accumulate` along the first axis of (c, R), in place.
 
-    numpy's own waits for each number to be written before it reads it again. Here whole rows are combined: within
-    blocks of about the square root of c, all blocks at once, and then each block with the end of the one before.
+    numpy's own waits for each number to be written before it reads it again. Here whole rows are combined:
+    within blocks of about the square root of c, all blocks at once, and then each block with the end of the
+    one before.
     """
     count = len(array)
     size = max(int(count**0.5), 1)

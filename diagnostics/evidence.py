@@ -391,8 +391,8 @@ def ask_for_labels(evidence: Evidence) -> str:
         return "give real-world images: shiftscope report with --real-world SOURCE"
     if evidence.in_domain not in evidence.ap50:
         return (
-            f"give in-domain images with labels (--in-domain; AP50 needs at least {MIN_BOXES} annotations), which any "
-            "drop is measured against, and run the report again"
+            f"give in-domain images with labels (--in-domain; AP50 needs at least {MIN_BOXES} annotations), "
+            "which any drop is measured against, and run the report again"
         )
     if evidence.domain in evidence.ap50:
         # Labelled well enough: what is missing is something to compare with.

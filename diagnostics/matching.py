@@ -378,7 +378,8 @@ def _candidates(
     """All pairs that can match at the lowest IoU. by_cell: numbers of the rows by cell and rank."""
     row_by_cell = row[by_cell]
     cell, annotation_cell = _cells(detections, n_images)[row_by_cell], _cells(annotations, n_images)
-    # Annotations are the fewer ones to look up. By cell, because `overlap` may read an image's masks for its pairs.
+    # Annotations are the fewer ones to look up. By cell, because `overlap` may read an image's masks for its
+    # pairs.
     annotations_by_cell = _order(annotation_cell)
     annotation, place = pair_up(annotation_cell[annotations_by_cell], cell)
     annotation, place, overlap = _overlapping(
@@ -481,7 +482,7 @@ def _match_ranges(
 
 
 def _mixed_cells(pairs: _Pairs, skip: Bools) -> Bools:
-    """Whether some annotations in the pairs of each cell are skipped and others not, by number of the cell."""
+    """Whether some annotations in the pairs of each cell are skipped and others not, (d,), by its number."""
     cell = pairs.cell[pairs.detection]
     of_skipped = np.bincount(cell[skip[pairs.annotation]], minlength=len(pairs.rows))
     return (of_skipped > 0) & (of_skipped < np.bincount(cell, minlength=len(pairs.rows)))
@@ -492,7 +493,8 @@ def _greedy(pairs: _Pairs, skip: Bools, crowd: Bools, thresholds: Floats, chosen
     none.
 
     Each detection takes, of the annotations still free, the one of highest IoU; counted annotations before
-    ignored ones, the later one on ties. pairs: of whole cells, by turn, detection, rising overlap and annotation.
+    ignored ones, the later one on ties. pairs: of whole cells, by turn, detection, rising overlap and
+    annotation.
     """
     if not len(pairs.detection):
         return

@@ -72,7 +72,8 @@ def pair_domains(
     seed : int
         Of intervals and tests.
     cuts : dict, optional
-        Limits of the slices, see `diagnostics.slices.edges`; those of the images of now where they are not given.
+        Limits of the slices, see `diagnostics.slices.edges`; where they are not given, those of the images of
+        now.
 
     Raises
     ------

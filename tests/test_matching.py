@@ -151,7 +151,7 @@ def test_many_weightings_equal_one_at_a_time_and_doubled_images(seed: int) -> No
 
 
 def with_overlapping_annotations(problem: Problem, rng: np.random.Generator) -> Problem:
-    """The problem with objects that overlap those there are and have another area, so that a range decides."""
+    """The problem with objects that overlap those there are and have another area: a range decides."""
     classes, images, annotations, detections = problem
     more = [
         (image, label, [box[0] + 1, *box[1:]], area * float(rng.choice([0.3, 1, 4])), crowd)

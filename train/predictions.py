@@ -72,8 +72,8 @@ class Settings:
 # which are most of what a detector gives (`diagnostics.label_free` looks at detections from 0.03 on, all
 # others at more).
 EMBEDDED = 0.01
-# Increased whenever the content of a shard changes, so that older shards are not read. Embeddings of detections were
-# lists of numbers once: such shards are still read, and an earlier version cannot read today's.
+# Increased whenever the content of a shard changes, so that older shards are not read. Embeddings of detections
+# were lists of numbers once: such shards are still read, and an earlier version cannot read today's.
 FORMAT = 3
 # Half precision, whose rounding is below what any distance resolves; its bytes as they are stored.
 HALF = np.dtype("<f2")
@@ -315,7 +315,8 @@ def _vectors(rows: Sequence[Floats], width: int) -> pa.Array:
 def _packed_vectors(rows: Floats, is_kept: npt.NDArray[np.bool_]) -> pa.Array:
     """Vectors (n, width) in half precision.
 
-    Each is one value of 2 x width bytes, which Parquet writes and reads ten times faster than as many numbers.
+    Each is one value of 2 x width bytes, which Parquet writes and reads ten times faster than as many
+    numbers.
     is_kept: rows that have a vector, (n,).
     """
     packed = np.where(is_kept[:, None], rows, 0).astype(HALF)

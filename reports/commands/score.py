@@ -231,8 +231,8 @@ def _read_detections(path: Path, truth: Truth) -> tuple[Detections, int, str]:
         found, listed = sorted(set(results.category_id.tolist()))[:5], list(truth.categories)[:5]
         raise InputError(
             f"{path}: no detection has a category that the ground truth lists: its first ids are "
-            f"{', '.join(map(str, found))}, those of the ground truth {', '.join(map(str, listed))}; write its ids, or "
-            "each category's category_name beside the id"
+            f"{', '.join(map(str, found))}, those of the ground truth {', '.join(map(str, listed))}; write its "
+            "ids, or each category's category_name beside the id"
         )
     kept = Detections(image[is_listed], label[is_listed], results.xywh[is_listed], results.score[is_listed])
     return kept, int((~is_listed).sum()), note

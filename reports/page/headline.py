@@ -71,8 +71,8 @@ MOST_NAMED = 6
 
 
 def headline(findings: Findings, folder: str) -> dict[str, Any]:
-    """Everything that the first screen shows, and the lines that stay on the terminal. There the numbers of all
-    domains stand together; the page has a table of them. folder: the report's,
+    """Everything that the first screen shows, and the lines that stay on the terminal. There the numbers of
+    all domains stand together; the page has a table of them. folder: the report's,
     as commands name it.
     """
     return {

@@ -168,8 +168,8 @@ def predict_domains(
         if len(predictions.failures):
             first = predictions.failures.iloc[0]
             reporter.say(
-                f"  {domain.name}: {count(len(predictions.failures), 'image')} cannot be decoded and left out, first: "
-                f"{first['path']} ({first['reason']})"
+                f"  {domain.name}: {count(len(predictions.failures), 'image')} cannot be decoded and left out, "
+                f"first: {first['path']} ({first['reason']})"
             )
         if domain.name in supplied:
             predictions = _with_external_detections(

@@ -465,8 +465,8 @@ def _embedding_points(findings: Findings) -> dict[tuple[str, str], list[float]]:
 
 
 def newest_dataset(below: Sequence[Path]) -> tuple[str | None, str]:
-    """Name of the newest dataset of a report that lies below one of these folders, else of any report, and where
-    that report lies; None without any.
+    """Name of the newest dataset of a report that lies below one of these folders, else of any report, and
+    where that report lies; None without any.
 
     A user's projects share one database.
     """
