@@ -27,7 +27,7 @@ from diagnostics.point_measures import PointMeasures, Reviewed, drop_by_points
 from diagnostics.shift import Shift, is_alike, is_shifted
 from diagnostics.training_curve import CheckpointResult
 from reports.page.headline import domain_verdict
-from reports.page.hypotheses import hypothesis_row
+from reports.page.hypotheses import hypothesis_row, hypothesis_rows
 
 RISEN = pd.DataFrame(
     {
@@ -305,6 +305,11 @@ def test_too_few_annotations_are_not_called_none() -> None:
         hypothesis = verdict.named(code)
         assert "labels of the same classes" not in hypothesis.statement
     assert f"at least 30 annotations; {name} has 27." in verdict.named("threshold").statement
+    # What all of them wait for is told once.
+    rows = hypothesis_rows(verdict, leads=True)
+    asked = [row["missing"] for row in rows if row["missing"]]
+    assert sum("annotations that AP50 needs" in words for words in asked) == 1
+    assert sum(words.startswith("the same as for “") for words in asked) >= 4
     head = domain_verdict(findings, name)
     assert "Label more images" in head["step"]
     # Nothing to copy contradicts it.

@@ -13,7 +13,7 @@ from reports.page.classes import classes_section
 from reports.page.gallery import gallery_section
 from reports.page.glossary import GLOSSARY, LIMITS
 from reports.page.headline import headline
-from reports.page.hypotheses import hypothesis_row
+from reports.page.hypotheses import hypothesis_rows
 from reports.page.methods import ledger_section, protocol_rows
 from reports.page.next import next_rows, reserved_words
 from reports.page.shift import shift_section
@@ -69,9 +69,9 @@ def build_context(result: Result, place: Place, timings: dict[str, float], creat
         "created": created,
         "dataset": place.dataset,
         "headline": headline(findings, place.folder),
-        "hypotheses": [hypothesis_row(h, primary=h.code == verdict.leading) for h in verdict.hypotheses],
+        "hypotheses": hypothesis_rows(verdict, leads=True),
         "other_hypotheses": [
-            (name, [hypothesis_row(h, primary=False) for h in other.hypotheses])
+            (name, hypothesis_rows(other, leads=False))
             for name, other in findings.verdicts.items()
             if name != findings.focus
         ],

@@ -5,7 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from diagnostics.evidence import Hypothesis
+from diagnostics.hypotheses import Verdict
 from diagnostics.wording import STATUS_WORDS, percent
+
+
+def hypothesis_rows(verdict: Verdict, *, leads: bool) -> list[dict[str, Any]]:
+    """The rows of a verdict; leads: the one that it names is marked. What decides several is told once."""
+    rows, told = [], {"": ""}
+    for hypothesis in verdict.hypotheses:
+        row = hypothesis_row(hypothesis, primary=leads and hypothesis.code == verdict.leading)
+        if hypothesis.missing in told:
+            row["missing"] = told[hypothesis.missing]
+        else:
+            told[hypothesis.missing] = f"the same as for “{hypothesis.name}”"
+        rows.append(row)
+    return rows
 
 
 def hypothesis_row(hypothesis: Hypothesis, *, primary: bool) -> dict[str, Any]:
