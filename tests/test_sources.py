@@ -561,7 +561,7 @@ def test_group_by(tmp_path: Path) -> None:
     ("spec", "message"),
     [
         ("nowhere", "no such file or folder"),
-        ("empty", "no usable image"),
+        ("empty", "the folder is empty"),
         ("notes.txt", "not on disk"),
     ],
 )
