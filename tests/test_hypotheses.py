@@ -307,6 +307,10 @@ def test_too_few_annotations_are_not_called_none() -> None:
     assert f"at least 30 annotations; {name} has 27." in verdict.named("threshold").statement
     # What all of them wait for is told once.
     rows = hypothesis_rows(verdict, leads=True)
+    others = hypothesis_rows(verdict, leads=False)
+    assert [row["word"] for row in others] == [row["word"] for row in rows]
+    assert "likely, not tested" in [row["word"] for row in rows]
+    assert not any(row["primary"] for row in others)
     asked = [row["missing"] for row in rows if row["missing"]]
     assert sum("annotations that AP50 needs" in words for words in asked) == 1
     assert sum(words.startswith("the same as for “") for words in asked) >= 4

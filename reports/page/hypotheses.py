@@ -10,10 +10,11 @@ from diagnostics.wording import STATUS_WORDS, percent
 
 
 def hypothesis_rows(verdict: Verdict, *, leads: bool) -> list[dict[str, Any]]:
-    """The rows of a verdict; leads: the one that it names is marked. What decides several is told once."""
+    """The rows of a verdict; leads: the one that it names is open. What decides several is told once."""
     rows, told = [], {"": ""}
     for hypothesis in verdict.hypotheses:
-        row = hypothesis_row(hypothesis, primary=leads and hypothesis.code == verdict.leading)
+        row = hypothesis_row(hypothesis, primary=hypothesis.code == verdict.leading)
+        row["primary"] = row["primary"] and leads
         if hypothesis.missing in told:
             row["missing"] = told[hypothesis.missing]
         else:
