@@ -206,7 +206,7 @@ def page(rows: pd.DataFrame, machines: pd.DataFrame) -> str:
     ]
     lines += [
         "",
-        "Seconds are upper bounds: the rows were measured beside other work. The page does not grow. What is stored is mostly embeddings of detections, of which those from confidence 0.01 on are",
+        "Seconds are upper bounds: 30,000 and 100,000 images were measured beside other work, 30,000 by an earlier version, and stored bytes are of a store that was a little larger. The page does not grow. What is stored is mostly embeddings of detections, of which those from confidence 0.01 on are",
         "kept; a detector of many classes, or larger images, store more. Memory grows with the number of detections: tables and",
         "embeddings of all images of a report are in memory at once.",
         "",
